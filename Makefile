@@ -1,0 +1,45 @@
+# make            what there is
+# make demo       set everything up and run the main job
+# make test       set everything up and run the tests
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PIP_ARGS ?=
+
+.PHONY: help setup demo test test-slow check format docs constraints clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## virtual environment with everything that tests and demo need
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "clipcurate needs Python 3.11 or newer: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[towers,cluster,dev]'
+	# open_clip's pipeline wants webdataset 0.2; our shards are tested with 1.x as well, from a folder of its own
+	$(BIN)/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps --upgrade --target $(VENV)/webdataset-1 'webdataset==1.0.2'
+	touch $(STAMP)
+
+demo: setup      ## the main job, end to end, on generated scenes
+	$(BIN)/clipcurate demo --out demo
+
+test: setup      ## all tests but the slow ones that a machine cannot run
+	$(BIN)/pytest
+
+check: setup     ## lint, types, imports, docs in step
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 0 tests/test_house.py
+
+docs: setup      ## regenerate the tables in the READMEs
+	$(BIN)/python tests/test_house.py
+
+constraints: setup ## write down the versions installed now
+	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new && mv constraints.new constraints.txt
+
+clean:           ## remove what demo and tests made (not the virtual environment)
+	rm -rf demo workspace .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Stages, memo store and engine: photographs and captions in, dataset versions out."""

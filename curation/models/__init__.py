@@ -1,0 +1,1 @@
+"""What stages lean on: a small protocol and one real adapter each."""

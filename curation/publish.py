@@ -1,0 +1,254 @@
+"""Publication: turn finished stages into a folder of shards, sidecars and an index."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+from blake3 import blake3
+
+from curation.intake import Snapshot
+from curation.replay import Done, Held, Unit, replay
+from curation.stage import Field, Stage, canonical
+from curation.store import partitions
+from curation.tables import write_drops, write_index, write_json, write_sidecar
+from curation.tally import Tally
+from data_manifests.errors import InputError
+from data_manifests.sample import ImageRef, image_uid
+from data_manifests.shards import (
+    ShardWriter,
+    WrittenFile,
+    sample_key,
+    shard_name,
+    split_into_shards,
+)
+
+DEFAULT_SHARD_BYTES = 64 * 2**20
+
+_TEXT_OVERHEAD_BYTES = 4 * 512
+"""Tar headers and padding of a sample's three members, roughly; only shard boundaries depend on it."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What must be known of a sample to place it and to find its payload again."""
+
+    uid: str
+    image: ImageRef
+    extension: str
+    order: tuple[Any, ...]
+    payload_offset: int
+    payload_bytes: int
+    arrays: dict[str, tuple[int, int]]
+    index: dict[str, Any]
+
+
+@dataclass
+class _Spool:
+    """Payloads on disk in uid order, so that writing shards in another order needs no memory for them."""
+
+    file: BinaryIO
+    entries: list[_Entry] = field(default_factory=list)
+
+    def put(self, data: bytes) -> tuple[int, int]:
+        offset = self.file.tell()
+        self.file.write(data)
+        return offset, len(data)
+
+    def get(self, place: tuple[int, int]) -> bytes:
+        self.file.seek(place[0])
+        return self.file.read(place[1])
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A finished folder: its files and what the manifest says of them."""
+
+    files: list[WrittenFile]
+    shards: list[dict[str, Any]]
+    counts: dict[str, Any]
+    statistics: dict[str, Any]
+    published: list[dict[str, str]]
+
+
+def write_contents(
+    folder: Path,
+    done: Sequence[Done],
+    snapshot: Snapshot,
+    store: Path,
+    shard_bytes: int,
+    progress: Callable[[int], None] | None = None,
+) -> Contents:
+    """Write shards, sidecars, index, sizes and the list of drops into an empty folder.
+
+    Samples lie cluster by cluster, within a cluster by difficulty, then by uid.
+
+    Args:
+        folder: An empty folder that no reader looks at.
+        done: All stages, with where their results lie.
+        snapshot: The samples.
+        store: The memo store.
+        shard_bytes: Wished size of a shard.
+        progress: Called with the number of samples written so far.
+    """
+    specs = [(done_stage.stage, spec) for done_stage in done for spec in done_stage.stage.provides]
+    published = [(stage, spec) for stage, spec in specs if spec.publish != "store"]
+    tally = Tally()
+    with open(folder / ".spool", "w+b") as file:
+        spool = _Spool(file)
+        _spool_all(spool, done, snapshot, store, published, tally)
+        order = sorted(range(len(spool.entries)), key=lambda position: spool.entries[position].order)
+        entries = [spool.entries[position] for position in order]
+        files, shards, rows = _write_shards(folder, spool, entries, published, shard_bytes, progress)
+    (folder / ".spool").unlink()
+    files.append(write_index(folder, rows))
+    files.append(write_json(folder / "sizes.json", {shard["name"]: shard["samples"] for shard in shards}))
+    files.append(write_drops(folder, snapshot, tally.drops))
+    counts = tally.counts(snapshot)
+    return Contents(
+        files,
+        shards,
+        counts,
+        tally.statistics(),
+        [
+            {"name": "negatives" if spec.role == "negatives" else spec.name, "stage": stage.name, "where": spec.publish}
+            for stage, spec in published
+        ],
+    )
+
+
+def _spool_all(
+    spool: _Spool,
+    done: Sequence[Done],
+    snapshot: Snapshot,
+    store: Path,
+    published: Sequence[tuple[Stage, Field]],
+    tally: Tally,
+) -> None:
+    need = [spec.name for _, spec in published]
+    for part in partitions(snapshot.num_samples):
+        unit = Unit(done[-1].stage, tuple(done), snapshot.folder, store, part)
+        for item in replay(unit, need, tally.drop):
+            entry, negatives = _spool_one(spool, item, published)
+            spool.entries.append(entry)
+            tally.sample(item.sample, entry.index, negatives)
+
+
+def _spool_one(
+    spool: _Spool, item: Held, published: Sequence[tuple[Stage, Field]]
+) -> tuple[_Entry, list[dict[str, Any]]]:
+    sample = item.sample
+    negatives = [
+        {**record, "source": stage.name}
+        for stage, spec in published
+        if spec.role == "negatives"
+        for record in sample[spec.name]
+    ]
+    info = sample["image_info"]
+    payload: dict[str, Any] = {
+        "uid": sample.uid,
+        "name": sample.name,
+        "split": sample.split,
+        "url": sample.attributes.get("url"),
+        "captions": list(sample.captions),
+        "negatives": negatives,
+        # as text: readers that put JSON into typed tables cannot hold values of changing shape
+        "attributes": canonical(dict(sample.attributes)).decode(),
+        "width": info["width"],
+        "height": info["height"],
+        "original_width": info["width"],
+        "original_height": info["height"],
+        "status": "success",
+        "error_message": None,
+    }
+    index: dict[str, Any] = {
+        "image_ext": info["extension"],
+        "width": info["width"],
+        "height": info["height"],
+        "split": sample.split,
+        "num_captions": len(sample.captions),
+        "num_negatives": len(negatives),
+        "h_split": _hash64(item.encoded["split"]),
+        "h_captions": _hash64(item.encoded["captions"]),
+        "h_attributes": _hash64(item.encoded["attributes"]),
+        "h_negatives": _hash64(canonical(negatives)),
+    }
+    arrays = {}
+    for _, spec in published:
+        if spec.role == "negatives" or spec.name == "image_info":
+            continue
+        if spec.kind == "array":
+            arrays[spec.name] = spool.put(item.encoded[spec.name])
+        else:
+            payload[spec.name] = sample[spec.name]
+        if spec.publish == "index":
+            index[spec.name] = sample[spec.name]
+        else:
+            index[f"h_{spec.name}"] = _hash64(item.encoded[spec.name])
+    order = (sample.fields.get("cluster_id", 0), sample.fields.get("difficulty", 0.0), sample.uid)
+    offset, length = spool.put(orjson.dumps(payload))
+    return _Entry(sample.uid, sample.image, info["extension"], order, offset, length, arrays, index), negatives
+
+
+def _hash64(data: bytes) -> int:
+    """Return 64 bits that change when the field changes; what `diff` compares first."""
+    return int.from_bytes(blake3(data).digest(length=8), "little")
+
+
+def _write_shards(
+    folder: Path,
+    spool: _Spool,
+    entries: list[_Entry],
+    published: Sequence[tuple[Stage, Field]],
+    shard_bytes: int,
+    progress: Callable[[int], None] | None,
+) -> tuple[list[WrittenFile], list[dict[str, Any]], list[dict[str, Any]]]:
+    files: list[WrittenFile] = []
+    shards: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    arrays = [spec for _, spec in published if spec.kind == "array"]
+    sizes = [item.image.size_bytes + item.payload_bytes + _TEXT_OVERHEAD_BYTES for item in entries]
+    for number, (first, end) in enumerate(split_into_shards(sizes, shard_bytes)):
+        sidecar = []
+        with ShardWriter(folder / shard_name(number)) as writer:
+            for position, entry in enumerate(entries[first:end]):
+                row, payload = _write_sample(writer, spool, entry, sample_key(number, position))
+                rows.append({"uid": entry.uid, "shard": number, **row, **entry.index})
+                decoded = {spec.name: spec.decode(spool.get(entry.arrays[spec.name])) for spec in arrays}
+                sidecar.append({**payload, **decoded})
+                if progress:
+                    progress(len(rows))
+            written = writer.finish()
+        files.append(written)
+        shards.append({**written.to_json(), "samples": end - first})
+        files.append(write_sidecar(folder / f"{number:05d}.parquet", sidecar, arrays))
+        stats = {"count": end - first, "successes": end - first, "status_dict": {"success": end - first}}
+        files.append(write_json(folder / f"{number:05d}_stats.json", stats))
+    return files, shards, rows
+
+
+def _write_sample(writer: ShardWriter, spool: _Spool, entry: _Entry, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    data = entry.image.read()
+    if image_uid(data) != entry.uid:
+        raise InputError(
+            f"{entry.image.path}: image was changed while the data set was being made", fix="run the same command again"
+        )
+    payload = orjson.loads(spool.get((entry.payload_offset, entry.payload_bytes)))
+    payload |= {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "caption": payload["captions"][0]}
+    views = {f"caption_{number}": text for number, text in enumerate(payload["captions"]) if number}
+    image = writer.add(f"{key}.{entry.extension}", data)
+    member = writer.add(f"{key}.json", canonical({**payload, **views}))
+    text = writer.add(f"{key}.txt", payload["caption"].encode())
+    return {
+        "key": key,
+        "image_offset": image.offset,
+        "image_bytes": image.size_bytes,
+        "json_offset": member.offset,
+        "json_bytes": member.size_bytes,
+        "text_offset": text.offset,
+        "text_bytes": text.size_bytes,
+    }, payload

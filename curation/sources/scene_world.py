@@ -1,0 +1,189 @@
+"""The generated world: which things exist, how they may lie, and what is true between them.
+
+A scene is plain JSON, so that it can travel in a record's attributes and still answer questions in training::
+
+    {"objects": [{"shape": "star", "colour": "red", "size": "large", "texture": "striped", "box": [x0, y0, x1, y1]}],
+     "relations": [[0, "left of", 1]],
+     "background": {"scenery": "background", "colour": "grey", "texture": "plain"}}
+
+Boxes are in pixels of a `CANVAS_PX` square, x0 and y0 inside, x1 and y1 just outside. Relations are listed in one
+direction only (`RELATIONS`); the other (`CONVERSE`) follows. What lies in between is never drawn: along each axis
+two objects are clearly apart or clearly in line, so that every directional sentence is clearly true or clearly false.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+CANVAS_PX = 96
+MARGIN_PX = 2
+GAP_PX = 2
+"""Two objects at least this far apart along an axis are left and right of each other, or above and below."""
+IN_LINE_PX = 6
+"""Two objects that are not apart along an axis have centres at most this far from each other along it."""
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "diamond", "ring")
+COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
+SIZES = ("small", "large")
+TEXTURES = ("plain", "striped", "dotted", "checked")
+
+GROUND_TEXTURES = ("plain", "shaded", "grainy")
+"""Of a plain background, which has any of `COLOURS`."""
+SCENERY: Mapping[str, tuple[str, ...]] = {
+    "meadow": ("green", "blue"),
+    "desert": ("yellow", "brown", "blue"),
+    "sea": ("blue", "green"),
+}
+"""Landscapes under a blue sky: the colour of their lower part, then what else would not stand out against them."""
+
+RELATIONS = ("left of", "above", "inside")
+CONVERSE: Mapping[str, str] = {
+    "left of": "right of", "right of": "left of", "above": "below", "below": "above",
+    "inside": "around", "around": "inside",
+}  # fmt: skip
+
+_NUM_OBJECTS = (1, 2, 2, 2, 3, 3, 3, 4, 4, 4)
+_REPEAT_CHANCE = 0.25  # of drawing one shape or colour without looking at the others
+_INSIDE_CHANCE = 0.15  # of a small object inside a large ring
+_SCENERY_CHANCE = 0.25
+_SMALL_PX, _LARGE_PX, _CONTAINER_PX, _CONTENT_PX = (20, 24), (37, 42), (41, 43), (17, 18)  # first and last diameter
+
+T = TypeVar("T")
+Box = tuple[int, int, int, int]
+
+
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """Return one of the options, each as likely as the next."""
+    return options[int(rng.integers(len(options)))]
+
+
+def sample_scene(rng: np.random.Generator) -> dict[str, Any]:
+    """Return a new scene (see the module's docstring). No two objects of a scene share both shape and colour."""
+    num_objects = pick(rng, _NUM_OBJECTS)
+    nested = num_objects > 1 and rng.random() < _INSIDE_CHANCE
+    objects: list[dict[str, Any]] = []
+    while len(objects) < num_objects:
+        item = _sample_object(rng, objects)
+        if nested and len(objects) < 2:
+            item |= {"size": "small", "shape": "ring" if not objects else pick(rng, SHAPES[:-1])}
+            item |= {"size": "large"} if not objects else {}
+        if all((item["shape"], item["colour"]) != (other["shape"], other["colour"]) for other in objects):
+            objects.append(item)
+    diameters = [_diameter(rng, item["size"], nested and i < 2) for i, item in enumerate(objects)]
+    for item, box in zip(objects, _place(rng, diameters, nested), strict=True):
+        item["box"] = list(box)
+    objects = [objects[int(i)] for i in rng.permutation(num_objects)]
+    return {
+        "objects": objects,
+        "relations": relations_between([tuple(item["box"]) for item in objects]),
+        "background": _sample_background(rng, {item["colour"] for item in objects}),
+    }
+
+
+def relations_between(boxes: Sequence[Box]) -> list[list[Any]]:
+    """Return every ``[i, relation, j]`` that holds between the boxes, in the direction of `RELATIONS`."""
+    found: list[list[Any]] = []
+    for i, a in enumerate(boxes):
+        for j, b in enumerate(boxes):
+            if i == j:
+                continue
+            if a[0] >= b[0] and a[1] >= b[1] and a[2] <= b[2] and a[3] <= b[3]:
+                found.append([i, "inside", j])
+            if a[2] + GAP_PX <= b[0]:
+                found.append([i, "left of", j])
+            if a[3] + GAP_PX <= b[1]:
+                found.append([i, "above", j])
+    return found
+
+
+def _sample_object(rng: np.random.Generator, others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return an object without a place, mostly of a shape and colour that the others do not have."""
+    chosen: dict[str, Any] = {}
+    for feature, values in (("shape", SHAPES), ("colour", COLOURS)):
+        taken = {other[feature] for other in others} if rng.random() >= _REPEAT_CHANCE else set()
+        chosen[feature] = pick(rng, [value for value in values if value not in taken])
+    # Plain things are as common as all patterns together, as in the world outside.
+    texture = "plain" if rng.random() < 0.4 else pick(rng, TEXTURES[1:])
+    return {**chosen, "size": pick(rng, SIZES), "texture": texture}
+
+
+def _sample_background(rng: np.random.Generator, colours: set[str]) -> dict[str, str]:
+    """Return a background on which all these object colours stand out."""
+    landscapes = [name for name, unseen in SCENERY.items() if not colours.intersection(unseen)]
+    if landscapes and rng.random() < _SCENERY_CHANCE:
+        name = pick(rng, landscapes)
+        return {"scenery": name, "colour": SCENERY[name][0]}
+    # Only the object's own colour is ruled out, so that "a red star on a blue background" and the exchange of the two
+    # are equally likely to be true: which of them is cannot be told without looking.
+    colour = pick(rng, [name for name in COLOURS if name not in colours])
+    return {"scenery": "background", "colour": colour, "texture": pick(rng, GROUND_TEXTURES)}
+
+
+def _diameter(rng: np.random.Generator, size: str, nested: bool) -> int:
+    if nested:
+        low, high = _CONTAINER_PX if size == "large" else _CONTENT_PX
+    else:
+        low, high = _LARGE_PX if size == "large" else _SMALL_PX
+    return int(rng.integers(low, high + 1))
+
+
+def _place(rng: np.random.Generator, diameters: Sequence[int], nested: bool) -> list[Box]:
+    """Return a box for each diameter, clear of each other; with `nested`, the second concentric with the first."""
+    for _ in range(20):
+        boxes: list[Box] = []
+        for number, diameter in enumerate(diameters):
+            if nested and number == 1:
+                boxes.append(_around(*_centre(boxes[0]), diameter))
+                continue
+            box = _free_box(rng, diameter, boxes)
+            if box is None:
+                break
+            boxes.append(box)
+        if len(boxes) == len(diameters):
+            return boxes
+    # One object to a quarter always fits: the largest diameter plus the jitter is below half the canvas.
+    quarters = [int(i) for i in rng.permutation(4)]
+    boxes = []
+    for number, diameter in enumerate(diameters):
+        if nested and number == 1:
+            boxes.append(_around(*_centre(boxes[0]), diameter))
+            continue
+        down, across = divmod(quarters[number], 2)
+        x, y = (int(24 + 48 * half + rng.integers(-1, 2)) for half in (across, down))
+        boxes.append(_around(x, y, diameter))
+    return boxes
+
+
+def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[Box]) -> Box | None:
+    """Return a random box that is clear of all others, or None when a dozen tries found none."""
+    low = MARGIN_PX + (diameter + 1) // 2
+    span = CANVAS_PX - 2 * low + 1
+    for _ in range(12):
+        centre = [low + place for place in divmod(int(rng.integers(span * span)), span)]
+        if boxes and rng.random() < 0.5:  # in line with another more often than chance would have it
+            axis = int(rng.integers(2))
+            wanted = _centre(pick(rng, boxes))[axis] + int(rng.integers(-2, 3))
+            centre[axis] = min(max(wanted, low), CANVAS_PX - low)
+        box = _around(centre[0], centre[1], diameter)
+        if all(_clear(box, other) for other in boxes):
+            return box
+    return None
+
+
+def _clear(a: Box, b: Box) -> bool:
+    """Return whether the two are apart along an axis, and in line along the other or apart there too."""
+    apart = [max(a[axis], b[axis]) - min(a[axis + 2], b[axis + 2]) >= GAP_PX for axis in (0, 1)]
+    offsets = [abs(a[axis] + a[axis + 2] - b[axis] - b[axis + 2]) / 2 for axis in (0, 1)]
+    return any(apart) and all(far or offset <= IN_LINE_PX for far, offset in zip(apart, offsets, strict=True))
+
+
+def _around(x: int, y: int, diameter: int) -> Box:
+    left, top = x - diameter // 2, y - diameter // 2
+    return (left, top, left + diameter, top + diameter)
+
+
+def _centre(box: Box) -> tuple[int, int]:
+    return (box[0] + box[2]) // 2, (box[1] + box[3]) // 2

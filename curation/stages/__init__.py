@@ -1,0 +1,1 @@
+"""One file, one class, one idea; each named by what it does."""

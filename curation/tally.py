@@ -1,0 +1,73 @@
+"""Counts and statistics that a manifest holds of its version."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation.intake import Snapshot
+from curation.stage import Drop, Stage
+from data_manifests.sample import Sample
+
+
+@dataclass
+class Tally:
+    """Counts and statistics of a version, gathered while its samples pass."""
+
+    num_samples: int = 0
+    words: Counter[int] = field(default_factory=Counter)
+    captions: Counter[int] = field(default_factory=Counter)
+    negatives: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    clusters: Counter[int] = field(default_factory=Counter)
+    image_bytes: int = 0
+    drops: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+
+    def drop(self, stage: Stage, sample: Sample, drop: Drop) -> None:
+        """Count a sample that a stage dropped."""
+        self.drops.append((sample.uid, sample.name, stage.name, drop.reason, drop.detail))
+
+    def sample(self, sample: Sample, index: Mapping[str, Any], negatives: Sequence[Mapping[str, Any]]) -> None:
+        """Count a sample that is published."""
+        self.num_samples += 1
+        self.image_bytes += sample.image.size_bytes
+        self.words.update(len(text.split()) for text in sample.captions)
+        self.captions[len(sample.captions)] += 1
+        self.splits[sample.split or "none"] += 1
+        for record in negatives:
+            self.negatives[f"{record['operation']} {record['span_class']}"] += 1
+        if "cluster_id" in index:
+            self.clusters[index["cluster_id"]] += 1
+
+    def counts(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Return the manifest's counts; every record is either a sample or under ``dropped``."""
+        dropped = Counter(("intake", reason) for _, reason, _ in snapshot.rejected)
+        dropped.update((stage, reason) for _, _, stage, reason, _ in self.drops)
+        by_stage: dict[str, dict[str, int]] = {}
+        for (stage, reason), number in sorted(dropped.items()):
+            by_stage.setdefault(stage, {})[reason] = number
+        return {
+            "records": snapshot.num_records,
+            "samples": self.num_samples,
+            "captions": sum(number * times for number, times in self.captions.items()),
+            "negatives": sum(self.negatives.values()),
+            "dropped": by_stage,
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the manifest's statistics."""
+        return {
+            "caption_words": _text_keys(self.words),
+            "captions_per_sample": _text_keys(self.captions),
+            "negatives": dict(sorted(self.negatives.items())),
+            "splits": dict(sorted(self.splits.items())),
+            "cluster_sizes": _text_keys(self.clusters),
+            "image_bytes": self.image_bytes,
+        }
+
+
+def _text_keys(counter: Counter[int]) -> dict[str, int]:
+    """Return a counter as JSON wants it: text keys, in numeric order."""
+    return {str(key): counter[key] for key in sorted(counter)}

@@ -1,0 +1,1 @@
+"""The contract between curation and training: sample, shards, manifest, difference."""

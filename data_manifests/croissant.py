@@ -1,0 +1,205 @@
+"""Croissant 1.1: the JSON-LD by which other tools find, check and read a dataset version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+_CONTEXT = {
+    "@language": "en", "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape", "citeAs": "cr:citeAs", "column": "cr:column", "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn", "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"}, "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/", "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty", "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract", "field": "cr:field", "fileObject": "cr:fileObject", "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet", "format": "cr:format", "includes": "cr:includes", "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset", "jsonPath": "cr:jsonPath", "key": "cr:key", "md5": "cr:md5",
+    "name": {"@container": "@language"}, "parentField": "cr:parentField", "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#", "rai": "http://mlcommons.org/croissant/RAI/", "recordSet": "cr:recordSet",
+    "references": "cr:references", "regex": "cr:regex", "repeated": "cr:repeated", "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate", "sc": "https://schema.org/", "separator": "cr:separator", "source": "cr:source",
+    "subField": "cr:subField", "transform": "cr:transform",
+}
+
+_FORMATS = {"tar": "application/x-tar", "parquet": "application/x-parquet", "json": "application/json"}
+_TEXT, _INTEGER, _FLOAT = "sc:Text", "sc:Integer", "cr:Float64"
+
+_SIDECAR_FIELDS = (
+    ("uid", _TEXT, "BLAKE3-128 of the image bytes, hex: the sample's identity."),
+    ("key", _TEXT, "Name of the sample's members in its tar, without extension."),
+    ("name", _TEXT, "What the source calls the image."),
+    ("split", "cr:Split", "train, dev or test, as the source says."),
+    ("caption", _TEXT, "The first caption."),
+    ("width", _INTEGER, "Width of the image in pixels."),
+    ("height", _INTEGER, "Height of the image in pixels."),
+    ("sha256", _TEXT, "SHA-256 of the image bytes."),
+    ("url", _TEXT, "Where the source had the image from."),
+    ("attributes", _TEXT, "What else the source knows, as JSON."),
+)
+_INDEX_FIELDS = (
+    ("uid", _TEXT, "The sample's identity."),
+    ("key", _TEXT, "Name of the sample's members in its tar, without extension."),
+    ("shard", _INTEGER, "Number of the tar."),
+    ("image_offset", _INTEGER, "First byte of the image in the tar."),
+    ("image_bytes", _INTEGER, "Size of the image."),
+    ("image_ext", _TEXT, "Extension of the image's member."),
+    ("json_offset", _INTEGER, "First byte of the sample's JSON in the tar."),
+    ("json_bytes", _INTEGER, "Size of the sample's JSON."),
+    ("num_captions", _INTEGER, "Number of captions."),
+    ("num_negatives", _INTEGER, "Number of negatives."),
+)
+_INTEGERS = ("cluster_id",)
+_ARRAY_SHAPES = {"_embedding": "-1", "_embeddings": "-1,-1"}
+"""Ending of an array field's name -> its shape."""
+
+
+def croissant_bytes(body: Mapping[str, Any]) -> bytes:
+    """Return a version's Croissant description.
+
+    No clock time and no host: an equal version gives equal bytes. What the specification asks for and nobody told
+    (publication date, creator, licence, page) is left out rather than made up.
+
+    Args:
+        body: A manifest's body; `files` lists every file but the description itself.
+    """
+    counts, parent = body["counts"], body["parent"]
+    document = {
+        "@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": body["name"], "version": body["version"],
+        "description": (
+            f"{counts['samples']} images with {counts['captions']} captions and {counts['negatives']} hard negatives, "
+            f"curated from the {body['source'].get('kind')} source {body['source'].get('name')} by the recipe "
+            f"{body['recipe'].get('name')}."
+        ),
+        "isLiveDataset": False, "keywords": ["image-text pairs", "CLIP", "hard negatives", "WebDataset"],
+        "distribution": [*map(_file_object, body["files"]), *_file_sets(body)],
+        "recordSet": [_samples(body), _index(body), _images()],
+        "prov:wasGeneratedBy": [_activity(stage) for stage in body["stages"]],
+    }
+    if body["source"].get("licence"):
+        document["license"] = body["source"]["licence"]
+    if parent:
+        reference = f"urn:clipcurate:{body['name']}:{parent['version']}:{parent['fingerprint']}"
+        document["prov:wasDerivedFrom"] = {"@id": reference}
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _activity(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "@id": f"urn:clipcurate:stage:{stage['name']}:{stage['fingerprint']}", "@type": "prov:Activity",
+        "prov:label": f"{stage['name']}, version {stage['version']}: {stage['source']}",
+    }
+
+
+def _file_object(record: Mapping[str, Any]) -> dict[str, Any]:
+    name = record["name"]
+    return {
+        "@type": "cr:FileObject", "@id": name, "name": name, "contentUrl": name, "contentSize": f"{record['bytes']} B",
+        "encodingFormat": _FORMATS[name.rpartition(".")[2]], "sha256": record["sha256"],
+    }
+
+
+def _file_sets(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    tars = [{"@id": shard["name"]} for shard in body["shards"]]
+    return [
+        {
+            "@type": "cr:FileSet", "@id": "sidecars", "name": "sidecars", "encodingFormat": _FORMATS["parquet"],
+            "description": "One parquet file beside each tar, one row for each sample.",
+            "includes": ["[0-9][0-9][0-9][0-9][0-9].parquet"],
+        },
+        {
+            "@type": "cr:FileSet", "@id": "image-files", "name": "image-files", "containedIn": tars,
+            "description": "The original image files.", "encodingFormat": ["image/jpeg", "image/png", "image/webp"],
+            "includes": ["*.jpg", "*.png", "*.webp"],
+        },
+        {
+            "@type": "cr:FileSet", "@id": "sample-json", "name": "sample-json", "containedIn": tars,
+            "description": "All that is known of a sample, beside its image.", "encodingFormat": _FORMATS["json"],
+            "includes": ["*.json"],
+        },
+    ]
+
+
+def _samples(body: Mapping[str, Any]) -> dict[str, Any]:
+    source = {"fileSet": {"@id": "sidecars"}}
+    fields = [_field("samples", *spec, source) for spec in _SIDECAR_FIELDS]
+    fields.append(_field("samples", "captions", _TEXT, "All captions, in the source's order.", source) | _array("-1"))
+    fields.append(_negatives(source))
+    added = (item for item in body["fields"] if item["name"] not in ("negatives", "image_info"))
+    fields += [_published(item, source) for item in added]
+    return {
+        "@type": "cr:RecordSet", "@id": "samples", "name": "samples", "key": {"@id": "samples/uid"},
+        "description": "One record for each image: captions, negatives and what the stages added.", "field": fields,
+    }
+
+
+def _published(published: Mapping[str, str], source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a field that a stage added; only arrays and numbers have a type of their own."""
+    name = published["name"]
+    told = f"Added by the stage {published['stage']}."
+    for ending, shape in _ARRAY_SHAPES.items():
+        if name.endswith(ending):
+            return _field("samples", name, "cr:Float16", told, source) | _array(shape)
+    if published["where"] == "index":
+        return _field("samples", name, _INTEGER if name in _INTEGERS else _FLOAT, told, source)
+    return _field("samples", name, _TEXT, told, source)
+
+
+def _negatives(source: Mapping[str, Any]) -> dict[str, Any]:
+    parts = (
+        ("text", _TEXT, "The hard negative."), ("caption", _INTEGER, "Position of its caption among the captions."),
+        ("operation", _TEXT, "What was done to the caption."), ("span_class", _TEXT, "What it was done to."),
+        ("type", _TEXT, "object, attribute, relation, action or order."), ("rule", _TEXT, "Why this edit was made."),
+        ("source", _TEXT, "The stage that made it."),
+    )
+    return {
+        "@type": "cr:Field", "@id": "samples/negatives", "name": "negatives", **_array("-1"),
+        "description": "Texts that are close to a caption and false of the image.",
+        "subField": [_part(*part, source) for part in parts],
+    }
+
+
+def _part(name: str, kind: str, description: str, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one value of each negative."""
+    where = {**source, "extract": {"column": "negatives"}, "transform": {"jsonPath": name}}
+    made = _field("samples/negatives", name, kind, description, source)
+    return made | {"source": where}
+
+
+def _index(body: Mapping[str, Any]) -> dict[str, Any]:
+    source = {"fileObject": {"@id": "index.parquet"}}
+    fields = [_field("index", *spec, source) for spec in _INDEX_FIELDS]
+    for published in body["fields"]:
+        if published["where"] == "index":
+            kind = _INTEGER if published["name"] in _INTEGERS else _FLOAT
+            fields.append(_field("index", published["name"], kind, f"Added by the stage {published['stage']}.", source))
+    return {
+        "@type": "cr:RecordSet", "@id": "index", "name": "index", "key": {"@id": "index/uid"}, "field": fields,
+        "description": "One record for each image, in the order of the shards: where its bytes lie.",
+    }
+
+
+def _images() -> dict[str, Any]:
+    source = {"fileSet": {"@id": "image-files"}}
+    content = _field("images", "content", "sc:ImageObject", "The image.", source)
+    key = _field("images", "key", _TEXT, "The sample's key, as in samples/key.", source)
+    content["source"] = {**source, "extract": {"fileProperty": "content"}}
+    key["source"] = {**source, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"(.*)\.[a-z]+$"}}
+    return {
+        "@type": "cr:RecordSet", "@id": "images", "name": "images", "key": {"@id": "images/key"},
+        "description": "The pictures by key.", "field": [key, content],
+    }
+
+
+def _field(parent: str, name: str, kind: str, description: str, source: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "@type": "cr:Field", "@id": f"{parent}/{name}", "name": name, "description": description,
+        "dataType": [_TEXT, kind] if kind == "cr:Split" else kind, "source": {**source, "extract": {"column": name}},
+    }
+
+
+def _array(shape: str) -> dict[str, Any]:
+    return {"isArray": True, "arrayShape": shape}

@@ -1,0 +1,188 @@
+"""What changed between two dataset versions: samples, words, negatives, clusters, difficulty, statistics, stages.
+
+The two indexes are joined on uid and compared by their content columns (``h_*``, 64 bits of each field); only
+what differs is read from the sidecars. So a diff of a million samples of which few changed takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from data_manifests.drift import (
+    Difference,
+    DistributionShift,
+    StageChange,
+    changed_distributions,
+    changed_numbers,
+    changed_settings,
+    changed_stages,
+    differences,
+)
+from data_manifests.index_diff import PLACE, ClusterDiff, IndexDiff, NumberShift, compare_indexes
+from data_manifests.manifest import DatasetVersion
+from data_manifests.sidecar_diff import NegativeCount, Payload, count_negatives, read_payloads
+from data_manifests.text_diff import CaptionChange, NegativeChange, diff_captions, diff_negatives
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MAX_DETAILS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRef:
+    """A sample by uid, with what people know it by.
+
+    Attributes:
+        uid: Its identity.
+        name: What the source calls it.
+        caption: Its first caption.
+    """
+
+    uid: str
+    name: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDiff:
+    """A sample that is in both versions with other content.
+
+    Attributes:
+        uid: Its identity.
+        name: What the source calls it (now).
+        fields: Names of the fields that differ.
+        captions: Captions that differ, word by word.
+        negatives: Negatives that differ, word by word.
+        values: What differs in other fields, old and new; arrays are named in `fields` only.
+    """
+
+    uid: str
+    name: str
+    fields: tuple[str, ...]
+    captions: tuple[CaptionChange, ...]
+    negatives: tuple[NegativeChange, ...]
+    values: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDiff:
+    """All that differs between two versions. Numbers are complete; lists of samples end at `max_details`.
+
+    Attributes:
+        old: The old version, ``name@X.Y.Z``.
+        new: The new version.
+        num_old: Samples in the old version.
+        num_new: Samples in the new version.
+        num_added: Samples only in the new version.
+        num_removed: Samples only in the old version.
+        num_edited: Samples in both with other content.
+        num_moved: Samples in both that lie at another place in the shards.
+        edited_fields: Field -> samples in which it differs.
+        added_fields: Fields that only the new version has.
+        removed_fields: Fields that only the old version has.
+        added: The first added samples, by uid.
+        removed: The first removed samples, by uid.
+        edited: The first edited samples: those with other captions first, then other negatives, then by uid.
+        negatives: Negatives that came, went and changed in samples of both versions, by operation and span class.
+        clusters: How samples changed clusters; None unless both versions have clusters.
+        shifts: Numbers of the index (difficulty, scores) that moved.
+        numbers: Counts and statistics of the manifests that differ.
+        distributions: Distributions of the manifests that differ.
+        stages: Stages that came, went or changed.
+        settings: Other differences of recipe, source and stage order.
+    """
+
+    old: str
+    new: str
+    num_old: int
+    num_new: int
+    num_added: int
+    num_removed: int
+    num_edited: int
+    num_moved: int
+    edited_fields: dict[str, int]
+    added_fields: tuple[str, ...]
+    removed_fields: tuple[str, ...]
+    added: tuple[SampleRef, ...]
+    removed: tuple[SampleRef, ...]
+    edited: tuple[SampleDiff, ...]
+    negatives: tuple[NegativeCount, ...]
+    clusters: ClusterDiff | None
+    shifts: tuple[NumberShift, ...]
+    numbers: tuple[Difference, ...]
+    distributions: tuple[DistributionShift, ...]
+    stages: tuple[StageChange, ...]
+    settings: tuple[Difference, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs: samples, their places, clusters, numbers, stages and settings are the same."""
+        same_samples = not (self.num_added or self.num_removed or self.num_edited or self.num_moved)
+        same_clusters = self.clusters is None or not self.clusters.num_moved
+        fields = self.added_fields or self.removed_fields or self.shifts
+        told = self.numbers or self.distributions or self.stages or self.settings
+        return same_samples and same_clusters and not fields and not told
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**dataclasses.asdict(self), "is_empty": self.is_empty}
+
+
+def diff_versions(old: DatasetVersion, new: DatasetVersion, max_details: int = MAX_DETAILS) -> VersionDiff:
+    """Compare two versions, of one data set or of two.
+
+    Args:
+        old: The version to compare with.
+        new: The version to describe.
+        max_details: Most samples in each list of samples.
+
+    Raises:
+        InputError: a file of a version is missing or damaged.
+    """
+    index = compare_indexes(old, new, max_details)
+    bodies = old.manifest.body, new.manifest.body
+    return VersionDiff(
+        old=old.ref, new=new.ref, num_old=index.num_old, num_new=index.num_new,
+        num_added=index.added.height, num_removed=index.removed.height, num_edited=index.edited.height,
+        num_moved=index.num_moved, edited_fields=index.edited_fields,
+        added_fields=index.added_fields, removed_fields=index.removed_fields,
+        added=_refs(new, index.added, max_details), removed=_refs(old, index.removed, max_details),
+        edited=_edited(old, new, index, max_details), negatives=_negatives(old, new, index),
+        clusters=index.clusters, shifts=index.shifts,
+        numbers=changed_numbers(*bodies), distributions=changed_distributions(*bodies),
+        stages=changed_stages(bodies[0]["stages"], bodies[1]["stages"]), settings=changed_settings(*bodies),
+    )
+
+
+def _refs(version: DatasetVersion, frame: pl.DataFrame, max_details: int) -> tuple[SampleRef, ...]:
+    listed = frame.sort("uid").head(max_details)
+    rows = read_payloads(version, listed)
+    return tuple(SampleRef(uid, rows[uid]["name"], rows[uid]["caption"]) for uid in listed["uid"].to_list())
+
+
+def _edited(old: DatasetVersion, new: DatasetVersion, index: IndexDiff, max_details: int) -> tuple[SampleDiff, ...]:
+    listed = index.edited.sort("rank", "uid").head(max_details)
+    before = read_payloads(old, listed)
+    after = read_payloads(new, listed.select("uid", **{name: f"{name}@new" for name in PLACE[1:]}))
+    fields = list(index.edited_fields)
+    return tuple(
+        _sample(row["uid"], [name for name in fields if row[f"differs:{name}"]], before[row["uid"]], after[row["uid"]])
+        for row in listed.iter_rows(named=True)
+    )
+
+
+def _sample(uid: str, fields: list[str], old: Payload, new: Payload) -> SampleDiff:
+    captions, moved_to = diff_captions(old["captions"], new["captions"])
+    negatives = diff_negatives(old["negatives"], new["negatives"], moved_to) if "negatives" in fields else ()
+    others = [name for name in fields if name in old and name not in ("captions", "negatives")]
+    values = tuple(value for name in others for value in differences(old[name], new[name], name))
+    return SampleDiff(uid, new["name"], tuple(fields), captions, negatives, values)
+
+
+def _negatives(old: DatasetVersion, new: DatasetVersion, index: IndexDiff) -> tuple[NegativeCount, ...]:
+    if "negatives" not in index.edited_fields:
+        return ()
+    return count_negatives(old, new, index.edited.filter("differs:negatives"))

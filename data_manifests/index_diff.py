@@ -1,0 +1,256 @@
+"""Join the indexes of two dataset versions and say which samples differ, and in what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import DatasetVersion
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_LAYOUT = {
+    "uid", "shard", "key", "image_offset", "image_bytes", "json_offset", "json_bytes", "text_offset", "text_bytes",
+    "image_ext", "width", "height", "split", "num_captions", "num_negatives", "cluster_id",
+}
+"""Index columns that are not scores."""
+
+PLACE = ["uid", "shard", "json_offset", "json_bytes"]
+"""Index columns that say where a sample's JSON lies."""
+
+_NUM_LARGEST = 20
+_RANKS = ("captions", "negatives")
+"""Fields whose changes are shown first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMove:
+    """A sample whose cluster is not the one that its old cluster became."""
+
+    uid: str
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDiff:
+    """How samples of both versions changed clusters. Numbers of clusters mean nothing across versions, members do.
+
+    Attributes:
+        num_old: Clusters that common samples had.
+        num_new: Clusters that they have.
+        matched: (old, new, common samples): which cluster became which, largest overlap first, each used once.
+        num_moved: Common samples outside the match.
+        moved: The first of them, by uid.
+    """
+
+    num_old: int
+    num_new: int
+    matched: tuple[tuple[int, int, int], ...]
+    num_moved: int
+    moved: tuple[ClusterMove, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberShift:
+    """How a number of the index (difficulty, a score) moved in samples of both versions.
+
+    Attributes:
+        name: The column.
+        num_changed: Samples whose number differs.
+        mean_abs: Mean absolute difference over all common samples that have it.
+        largest: (uid, old, new) of the largest differences.
+    """
+
+    name: str
+    num_changed: int
+    mean_abs: float
+    largest: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True)
+class IndexDiff:
+    """What the indexes alone tell.
+
+    Attributes:
+        num_old: Samples in the old version.
+        num_new: Samples in the new version.
+        added: Rows (uid, shard, json_offset, json_bytes) only in the new index.
+        removed: The same, only in the old index.
+        edited: Samples of both that differ: the same of the old index, of the new one (``shard@new`` ...),
+            ``differs:<field>`` and rank (shown first: 0).
+        num_moved: Common samples with another key.
+        edited_fields: Field -> samples in which it differs.
+        added_fields: Fields only in the new index.
+        removed_fields: Fields only in the old index.
+        clusters: Cluster moves, if both indexes have clusters.
+        shifts: Scores that moved.
+    """
+
+    num_old: int
+    num_new: int
+    added: pl.DataFrame
+    removed: pl.DataFrame
+    edited: pl.DataFrame
+    num_moved: int
+    edited_fields: dict[str, int]
+    added_fields: tuple[str, ...]
+    removed_fields: tuple[str, ...]
+    clusters: ClusterDiff | None
+    shifts: tuple[NumberShift, ...]
+
+
+def compare_indexes(old: DatasetVersion, new: DatasetVersion, max_details: int) -> IndexDiff:
+    """Join two indexes on uid.
+
+    Args:
+        old: The old version.
+        new: The new version.
+        max_details: Most samples in the list of cluster moves.
+
+    Raises:
+        InputError: an index is missing, damaged or lacks a column.
+    """
+    import polars as pl
+
+    before, after = _read(old), _read(new)
+    rows = before.select("uid").with_row_index("old").join(
+        after.select("uid").with_row_index("new"), on="uid", how="full", coalesce=True
+    )
+    both = _Both(before, after, rows.drop_nulls())
+    contents = [name for name in both.common if name.startswith("h_") or name == "split"]
+    differs = pl.DataFrame({f"differs:{name.removeprefix('h_')}": both.differs(name) for name in contents})
+    edited = pl.any_horizontal(pl.all()) if contents else pl.lit(value=False)
+    places = both.rows.hstack(differs).filter(differs.select(edited).to_series())
+    before_fields, after_fields = _fields(before), _fields(after)
+    return IndexDiff(
+        num_old=before.height, num_new=after.height,
+        added=_places(after, rows.filter(pl.col("old").is_null())["new"]),
+        removed=_places(before, rows.filter(pl.col("new").is_null())["old"]),
+        edited=_pairs(before, after, places).with_columns(rank=_rank(differs.columns)),
+        num_moved=int(both.differs("key").sum()),
+        edited_fields={name.removeprefix("differs:"): int(differs[name].sum()) for name in differs.columns
+                       if differs[name].any()},
+        added_fields=tuple(name for name in after_fields if name not in before_fields),
+        removed_fields=tuple(name for name in before_fields if name not in after_fields),
+        clusters=_clusters(both.column("cluster_id"), max_details) if "cluster_id" in both.common else None,
+        shifts=tuple(
+            shift for name in both.common if _is_score(name) and before[name].dtype.is_numeric()
+            and (shift := _shift(both.column(name), name)).num_changed
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Both:
+    """The samples of both indexes, gathered column by column: all columns at once would double the memory."""
+
+    before: pl.DataFrame
+    after: pl.DataFrame
+    rows: pl.DataFrame
+
+    @property
+    def common(self) -> list[str]:
+        """Names of the columns that both have."""
+        return [name for name in self.before.columns if name in self.after.columns]
+
+    def differs(self, name: str) -> pl.Series:
+        """Return whether a column differs, for each common sample."""
+        return self.before[name].gather(self.rows["old"]).ne_missing(self.after[name].gather(self.rows["new"]))
+
+    def column(self, name: str) -> pl.DataFrame:
+        """Return uid, old and new value of a column."""
+        import polars as pl
+
+        old, new = self.before[name].gather(self.rows["old"]), self.after[name].gather(self.rows["new"])
+        return pl.DataFrame({"uid": self.rows["uid"], "old": old, "new": new})
+
+
+def _places(index: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """Return where rows of an index have their samples."""
+    return index.select(PLACE)[rows]
+
+
+def _pairs(before: pl.DataFrame, after: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
+    """Return where samples lie in both versions (``@new`` for the new one), beside what `places` says of them."""
+    new = _places(after, places["new"]).drop("uid")
+    marked = places.drop("uid", "old", "new")
+    return _places(before, places["old"]).hstack(new.rename(lambda name: f"{name}@new")).hstack(marked)
+
+
+def _read(version: DatasetVersion) -> pl.DataFrame:
+    import polars as pl
+
+    path = version.folder / "index.parquet"
+    if not path.is_file():
+        raise InputError(f"{path}: file of {version.ref} is missing", fix="run clipcurate curate again")
+    try:
+        names = list(pl.read_parquet_schema(path))
+        missing = [name for name in (*PLACE, "key") if name not in names]
+        if missing:
+            raise InputError(f"{path}: index has no column {', '.join(missing)}", fix="run clipcurate verify")
+        skipped = _LAYOUT - {*PLACE, "key", "split", "cluster_id"}
+        return pl.read_parquet(path, columns=[name for name in names if name not in skipped])
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path}: index cannot be read: {error}", fix="run clipcurate verify") from error
+
+
+def _fields(index: pl.DataFrame) -> list[str]:
+    """Return the fields that an index knows: those it has content hashes of, clusters and scores."""
+    hashed = [name.removeprefix("h_") for name in index.columns if name.startswith("h_")]
+    return hashed + [name for name in index.columns if name == "cluster_id" or _is_score(name)]
+
+
+def _is_score(name: str) -> bool:
+    return name not in _LAYOUT and not name.startswith("h_")
+
+
+def _rank(columns: list[str]) -> pl.Expr:
+    """Return 0 for samples whose captions differ, 1 for other negatives, 2 for the rest."""
+    import polars as pl
+
+    rank = pl.lit(len(_RANKS))
+    for place in reversed(range(len(_RANKS))):
+        if f"differs:{_RANKS[place]}" in columns:
+            rank = pl.when(pl.col(f"differs:{_RANKS[place]}")).then(place).otherwise(rank)
+    return rank
+
+
+def _clusters(column: pl.DataFrame, max_details: int) -> ClusterDiff:
+    import polars as pl
+
+    pairs = column.drop_nulls()
+    overlaps = pairs.group_by("old", "new").len().sort("len", "old", "new", descending=[True, False, False])
+    became: dict[int, int] = {}
+    taken: set[int] = set()
+    matched = []
+    for old, new, number in overlaps.iter_rows():
+        if old not in became and new not in taken:
+            became[old] = new
+            taken.add(new)
+            matched.append((old, new, number))
+    match = pl.DataFrame(
+        {"old": list(became), "expected": list(became.values())},
+        schema={"old": pairs["old"].dtype, "expected": pairs["new"].dtype},
+    )
+    moved = pairs.join(match, on="old", how="left").filter(pl.col("new").ne_missing(pl.col("expected")))
+    listed = moved.sort("uid").head(max_details).select("uid", "old", "new")
+    return ClusterDiff(
+        pairs["old"].n_unique(), pairs["new"].n_unique(), tuple(matched), moved.height,
+        tuple(ClusterMove(*row) for row in listed.iter_rows()),
+    )
+
+
+def _shift(column: pl.DataFrame, name: str) -> NumberShift:
+    import polars as pl
+
+    pairs = column.select("uid", pl.col("old", "new").cast(pl.Float64)).drop_nulls()
+    moved = pairs.with_columns(by=(pl.col("new") - pl.col("old")).abs())
+    largest = moved.filter(pl.col("by") > 0).sort("by", "uid", descending=[True, False]).head(_NUM_LARGEST)
+    mean = moved["by"].mean()
+    return NumberShift(
+        name, moved.filter(pl.col("by") > 0).height, float(mean) if isinstance(mean, float) else 0.0,
+        tuple(largest.select("uid", "old", "new").iter_rows()),
+    )

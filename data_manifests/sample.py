@@ -1,0 +1,96 @@
+"""The sample: one image with its captions, and whatever the stages have added to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from blake3 import blake3
+
+UID_HEX_CHARS = 32
+"""Width of a uid: 128 bits in hex, as DataComp's subset files expect."""
+
+REQUIRABLE = ("uid", "image", "captions", "split", "attributes")
+"""Sample fields that exist before any stage has run and that a stage may name in `requires`."""
+
+
+def image_uid(data: bytes) -> str:
+    """Return a sample's identity: the first 128 bits of BLAKE3 over the original image bytes, in hex."""
+    return blake3(data).hexdigest(length=UID_HEX_CHARS // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Where the original bytes of an image lie: a whole file, or a byte range of one.
+
+    Attributes:
+        path: Absolute path of the file. Never published: it names this machine.
+        offset: First byte.
+        size_bytes: Number of bytes; -1 means to the end of the file.
+    """
+
+    path: str
+    offset: int = 0
+    size_bytes: int = -1
+
+    def read(self) -> bytes:
+        """Return the original, still encoded image bytes.
+
+        Raises:
+            OSError: the file cannot be read, or ends before the range does.
+        """
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.size_bytes) if self.size_bytes >= 0 else file.read()
+        if self.size_bytes >= 0 and len(data) != self.size_bytes:
+            raise OSError(f"{self.path}: wanted {self.size_bytes} bytes at {self.offset}, got {len(data)}")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its captions.
+
+    Attributes:
+        uid: BLAKE3-128 of the image bytes, 32 hex characters; the only identity.
+        name: What the source calls it (a file name, a tar key); a label, not an identity.
+        image: Where the original bytes lie.
+        captions: Human or web texts, in the source's order; never empty, no text is blank.
+        split: ``train``, ``dev``, ``test`` or None, as the source says.
+        attributes: What the source knows besides (a scene graph, labels, licence, url); JSON values.
+        fields: What stages have added, by field name; JSON values or numpy arrays.
+    """
+
+    uid: str
+    name: str
+    image: ImageRef
+    captions: tuple[str, ...]
+    split: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a built-in field or one that a stage added.
+
+        Raises:
+            KeyError: no stage has added such a field yet.
+        """
+        if name in REQUIRABLE:
+            return getattr(self, name)
+        try:
+            return self.fields[name]
+        except KeyError:
+            have = ", ".join((*REQUIRABLE, *sorted(self.fields)))
+            raise KeyError(f"sample {self.uid}: no field '{name}' (it has: {have})") from None
+
+    def adding(self, added: Mapping[str, Any]) -> Sample:
+        """Return a copy with more fields.
+
+        Raises:
+            ValueError: a field exists already; stages add, they never overwrite.
+        """
+        clash = sorted(name for name in added if name in self.fields or name in REQUIRABLE)
+        if clash:
+            raise ValueError(f"sample {self.uid}: field(s) {', '.join(clash)} exist already; a stage may not overwrite")
+        return replace(self, fields={**self.fields, **added})

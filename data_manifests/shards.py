@@ -1,0 +1,225 @@
+"""Shards: plain USTAR files written byte for byte the same every time, and read by byte range.
+
+Written by hand because tar libraries put clock times and owners into headers (so equal data gives
+unequal files) and because a training run wants `pread` of one member, not a walk over all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from data_manifests.errors import InputError
+
+BLOCK_BYTES = 512
+KEYS_PER_SHARD = 10_000
+"""img2dataset's keys have four digits for the position within a shard."""
+
+_END = bytes(2 * BLOCK_BYTES)
+_MODE = b"0000644\0"
+_ZERO = b"0000000\0"
+
+
+class Member(NamedTuple):
+    """One file inside a tar: its name and where its bytes lie."""
+
+    name: str
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file that was just written: name within its folder, size and SHA-256."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+    def to_json(self) -> dict[str, str | int]:
+        """Return the manifest's record of this file."""
+        return {"name": self.name, "bytes": self.size_bytes, "sha256": self.sha256}
+
+
+def shard_name(number: int) -> str:
+    """Return img2dataset's name of a shard: five digits."""
+    return f"{number:05d}.tar"
+
+
+def sample_key(shard: int, position: int) -> str:
+    """Return img2dataset's key: five digits of shard, four of position."""
+    return f"{shard:05d}{position:04d}"
+
+
+def tar_header(name: str, size_bytes: int) -> bytes:
+    """Return a USTAR header with owner, group and time zero.
+
+    Raises:
+        ValueError: the name is too long or not ASCII, or the size does not fit 11 octal digits.
+    """
+    raw = name.encode("ascii")
+    if len(raw) > 100 or not 0 <= size_bytes < 8**11:
+        raise ValueError(f"tar member {name!r} of {size_bytes} bytes does not fit a plain USTAR header")
+    head = b"".join((raw.ljust(100, b"\0"), _MODE, _ZERO, _ZERO, b"%011o\0" % size_bytes, b"00000000000\0"))
+    tail = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + _ZERO + _ZERO + bytes(167)
+    checksum = sum(head) + sum(tail) + 8 * 0x20
+    return head + b"%06o\0 " % checksum + tail
+
+
+class ShardWriter:
+    """Writes one tar; the caller publishes the folder it lies in.
+
+    A context manager: leaving it without `finish` (because of an error) only closes the file.
+
+    Args:
+        path: The file to create; must not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "xb")  # noqa: SIM115 - closed on leaving the context
+        self._hash = hashlib.sha256()
+        self._position = 0
+
+    def add(self, name: str, data: bytes) -> Member:
+        """Append one member and return where its bytes lie."""
+        padding = -len(data) % BLOCK_BYTES
+        self._put(tar_header(name, len(data)))
+        member = Member(name, self._position, len(data))
+        self._put(data + bytes(padding))
+        return member
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # closing flushes once more; on a full disk that fails again, and the first error is the one to show
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self._file.close()
+
+    def finish(self) -> WrittenFile:
+        """Write the end marker, flush to disk and return the finished file's size and hash."""
+        self._put(_END)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return WrittenFile(self.path.name, self._position, self._hash.hexdigest())
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self._position += len(data)
+
+
+def walk_members(path: Path) -> Iterator[Member]:
+    """Yield the members of a tar by reading headers only.
+
+    Raises:
+        InputError: a header is damaged, or the file ends within a member.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        position = 0
+        while True:
+            header = file.read(BLOCK_BYTES)
+            if len(header) < BLOCK_BYTES:
+                raise InputError(
+                    f"{path}: ends at byte {position} without a tar end marker", fix="rebuild this version"
+                )
+            if header == bytes(BLOCK_BYTES):
+                return
+            name, length = _parse_header(header, path, position)
+            start = position + BLOCK_BYTES
+            position = start + length + (-length % BLOCK_BYTES)
+            if position > size:
+                raise InputError(f"{path}: member {name!r} at byte {start} is cut off", fix="rebuild this version")
+            yield Member(name, start, length)
+            file.seek(position)
+
+
+def _parse_header(header: bytes, path: Path, position: int) -> tuple[str, int]:
+    try:
+        stored = int(header[148:156].strip(b" \0"), 8)
+        length = int(header[124:136].strip(b" \0"), 8)
+        name = header[:100].rstrip(b"\0").decode("utf-8")
+    except ValueError:
+        stored, length, name = -1, 0, ""
+    if stored != sum(header) - sum(header[148:156]) + 8 * 0x20 or header[156:157] not in (b"0", b"\0"):
+        raise InputError(f"{path}: damaged or foreign tar header at byte {position}", fix="rebuild this version")
+    return name, length
+
+
+class ShardReader:
+    """Reads byte ranges of a version's shards; safe to share between threads.
+
+    Args:
+        folder: The folder that holds ``00000.tar`` and so on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptors: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def read(self, shard: int, offset: int, num_bytes: int) -> bytes:
+        """Return `num_bytes` at `offset` of a shard.
+
+        Raises:
+            InputError: the shard is missing, or shorter than its index says.
+        """
+        data = os.pread(self._descriptor(shard), num_bytes, offset)
+        if len(data) != num_bytes:
+            path = self._folder / shard_name(shard)
+            raise InputError(
+                f"{path}: wanted {num_bytes} bytes at {offset}, got {len(data)}", fix="run clipcurate verify"
+            )
+        return data
+
+    def close(self) -> None:
+        """Close all files."""
+        with self._lock:
+            for descriptor in self._descriptors.values():
+                os.close(descriptor)
+            self._descriptors.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _descriptor(self, shard: int) -> int:
+        with self._lock:
+            if shard not in self._descriptors:
+                path = self._folder / shard_name(shard)
+                try:
+                    self._descriptors[shard] = os.open(path, os.O_RDONLY)
+                except FileNotFoundError:
+                    raise InputError(f"{path}: shard is missing", fix="run clipcurate curate again") from None
+            return self._descriptors[shard]
+
+
+def split_into_shards(sizes_bytes: Iterable[int], target_bytes: int) -> list[tuple[int, int]]:
+    """Return (first, end) positions of consecutive shards of about `target_bytes` each.
+
+    A shard is closed when the next sample would take it past the target, or at 10,000 samples.
+    """
+    shards: list[tuple[int, int]] = []
+    first = total = position = 0
+    for position, size in enumerate(sizes_bytes):
+        if position > first and (total + size > target_bytes or position - first >= KEYS_PER_SHARD):
+            shards.append((first, position))
+            first, total = position, 0
+        total += size
+    return [*shards, (first, position + 1)] if total or position else shards
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file, read in chunks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,29 @@
+"""A training job as the command line and the flow run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_manifests.manifest import Catalog
+from flows.jobs import TrainJob
+from flows.recipe import load_recipe
+from training.model import ModelSpec
+
+if TYPE_CHECKING:
+    from training.checkpoint import RunResult
+
+
+def train_here(job: TrainJob) -> RunResult:
+    """Train in this process.
+
+    Raises:
+        InputError: version, recipe, model or run folder is unusable.
+    """
+    from training.train import train
+
+    dataset = Catalog(Path(job.manifests), Path(job.workspace)).open(job.ref)
+    recipe = load_recipe(job.recipe, settings=job.settings)
+    cache = Path(job.workspace) / "activations"
+    spec = ModelSpec.parse(job.model)
+    return train(dataset, recipe.train_parts(), spec, recipe.train, Path(job.out), resume=job.resume, cache=cache)

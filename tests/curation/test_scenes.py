@@ -1,0 +1,220 @@
+"""The generated world: deterministic, its pictures show what the graph says, and its texts are what they claim to be.
+
+After an intended change of the generator raise ``GENERATOR_VERSION`` and renew the golden text with
+``python tests/curation/test_scenes.py``.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from PIL import Image
+
+from curation.sources import Record, open_source
+from curation.sources.scene_drawing import _OBJECT_RGB
+from curation.sources.scene_grammar import ADJECTIVES, NOUNS, read, split_words, truth
+from curation.sources.scene_world import CANVAS_PX, GAP_PX, IN_LINE_PX, TEXTURES
+from curation.sources.scenes import ScenesSource, scene_record, split_of
+from data_manifests.errors import InputError
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "scene_captions.txt"
+NUM_SCENES = 300
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return list(ScenesSource(f"{NUM_SCENES}@11").records())
+
+
+def test_captions_are_true_and_say_enough(records: list[Record]) -> None:
+    for record in records:
+        scene = record.attributes["scene"]
+        assert len(set(record.captions)) == 5
+        assert [truth(scene, caption) for caption in record.captions] == [True] * 5, record.captions
+        readings = [read(split_words(caption)) for caption in record.captions]
+        if len(scene["objects"]) > 1:
+            assert sum(len(reading.claims) > 0 for reading in readings if reading) >= 2
+            assert sum(len(reading.phrases) > 1 for reading in readings if reading) >= 3
+
+
+def test_captions_vary(records: list[Record]) -> None:
+    texts = [caption for record in records for caption in record.captions]
+    assert len(set(texts)) > 0.8 * len(texts)
+    used = Counter(word for text in texts for word in split_words(text))
+    known = [word for table in ADJECTIVES.values() for words in table.values() for word in words]
+    known += [word for words in NOUNS.values() for word in words]
+    assert not [word for word in known if used[word] < 3]
+
+
+def test_foils_are_false_and_one_exchange_away(records: list[Record]) -> None:
+    kinds: Counter[str] = Counter()
+    for record in records:
+        scene = record.attributes["scene"]
+        seen = [(foil["kind"], foil["caption"]) for foil in record.attributes["foils"]]
+        assert len(seen) == len(set(seen))
+        for foil in record.attributes["foils"]:
+            caption, text = record.captions[foil["caption"]], foil["text"]
+            assert text != caption
+            assert caption[0].isupper() == text[0].isupper()
+            if foil["kind"] == "order":
+                assert truth(scene, text) is not True
+            else:
+                assert truth(scene, text) is False, (caption, text)
+            if foil["kind"] != "relation":
+                assert sorted(set(split_words(text)) - {","}) == sorted(set(split_words(caption)) - {","})
+        kinds.update({kind for kind, _ in seen})
+        many = len(scene["objects"]) > 1
+        assert many or "relation" not in {kind for kind, _ in seen}
+    assert kinds["order"] == NUM_SCENES
+    assert kinds["attribute"] > 0.9 * NUM_SCENES
+    assert kinds["relation"] > 0.75 * NUM_SCENES
+
+
+def test_layout_leaves_no_relation_in_doubt(records: list[Record]) -> None:
+    counts: Counter[int] = Counter()
+    for record in records:
+        scene = record.attributes["scene"]
+        boxes = [item["box"] for item in scene["objects"]]
+        counts[len(boxes)] += 1
+        for a, b in itertools.combinations(range(len(boxes)), 2):
+            if [a, "inside", b] in scene["relations"] or [b, "inside", a] in scene["relations"]:
+                assert {scene["objects"][a]["size"], scene["objects"][b]["size"]} == {"small", "large"}
+                continue
+            apart, offset = zip(*(axis_of(boxes[a], boxes[b], axis) for axis in (0, 1)), strict=True)
+            assert any(apart)
+            for axis, relation in ((0, "left of"), (1, "above")):
+                first, second = (a, b) if boxes[a][axis] < boxes[b][axis] else (b, a)
+                assert ([first, relation, second] in scene["relations"]) is apart[axis]
+                assert [second, relation, first] not in scene["relations"]
+            assert all(far or middle <= IN_LINE_PX for far, middle in zip(apart, offset, strict=True))
+        assert all(0 <= edge <= CANVAS_PX for box in boxes for edge in box)
+    assert set(counts) == {1, 2, 3, 4}
+
+
+def axis_of(a: list[int], b: list[int], axis: int) -> tuple[bool, float]:
+    gap = max(a[axis], b[axis]) - min(a[axis + 2], b[axis + 2])
+    return gap >= GAP_PX, abs((a[axis] + a[axis + 2]) - (b[axis] + b[axis + 2])) / 2
+
+
+def test_pictures_show_the_colours_and_textures_of_the_graph(records: list[Record]) -> None:
+    contrast: dict[str, list[float]] = {texture: [] for texture in TEXTURES}
+    for record in records:
+        assert isinstance(record.image, bytes)
+        with Image.open(io.BytesIO(record.image)) as image:
+            assert image.format == "JPEG"
+            assert image.size == (CANVAS_PX, CANVAS_PX)
+            pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
+        for item in record.attributes["scene"]["objects"]:
+            if item["shape"] == "ring":
+                continue
+            x0, y0, x1, y1 = item["box"]
+            reach = (x1 - x0) // 6
+            x, y = (x0 + x1) // 2, (y0 + y1) // 2
+            core = pixels[y - reach : y + reach + 1, x - reach : x + reach + 1].reshape(-1, 3)
+            contrast[item["texture"]].append(float(core.std(axis=0).mean()))
+            if item["texture"] == "plain":
+                found = min(_OBJECT_RGB, key=lambda name: float(np.abs(core.mean(axis=0) - _OBJECT_RGB[name]).sum()))
+                assert found == item["colour"], (record.name, item)
+    median = {texture: float(np.median(values)) for texture, values in contrast.items()}
+    assert all(median[texture] > 4 * median["plain"] for texture in TEXTURES[1:]), median
+
+
+def test_same_bytes_again_and_whatever_the_count() -> None:
+    few, more = list(ScenesSource("20@3").records()), list(ScenesSource("40@3").records())
+    assert few == more[:20]
+    assert [record.image for record in few] == [scene_record(3, index).image for index in range(20)]
+    other = list(ScenesSource("20@4").records())
+    assert not {record.image for record in few} & {record.image for record in other}
+
+
+def test_same_bytes_in_another_process() -> None:
+    code = "import sys; from curation.sources.scenes import scene_record as s; sys.stdout.buffer.write(s(5, 17).image)"
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True, timeout=60)
+    assert ran.stdout == scene_record(5, 17).image
+
+
+def test_no_two_pictures_alike(records: list[Record]) -> None:
+    assert len({record.image for record in records}) == NUM_SCENES
+    assert max(len(record.image) for record in records if isinstance(record.image, bytes)) < 12_000
+
+
+def test_records_are_complete_and_json(records: list[Record]) -> None:
+    for index, record in enumerate(records):
+        assert record.name == f"scene-11-{index:06d}"
+        assert record.split == split_of(index)
+        assert orjson.loads(orjson.dumps(record.attributes)) == record.attributes
+
+
+def test_splits_part_the_scenes() -> None:
+    everything = [record.name for record in ScenesSource("30").records()]
+    parts = {split: list(ScenesSource("30", split).records()) for split in ("train", "dev", "test")}
+    assert {split: len(part) for split, part in parts.items()} == {"train": 24, "dev": 3, "test": 3}
+    assert sorted(record.name for part in parts.values() for record in part) == everything
+    assert {record.split for record in parts["dev"]} == {"dev"}
+    assert [record.name[-6:] for record in parts["test"]] == ["000009", "000019", "000029"]
+
+
+def test_signature_and_description() -> None:
+    source = open_source("scenes:50@2", "dev")
+    assert source.describe() == {
+        "kind": "scenes",
+        "name": "scenes",
+        "count": 50,
+        "seed": 2,
+        "licence": "CC0-1.0",
+        "split": "dev",
+    }
+    assert source.signature() == ScenesSource("50@2", "dev").signature()
+    assert ScenesSource("50").signature() == ScenesSource("50@0").signature()
+    others = [ScenesSource("50@2"), ScenesSource("51@2", "dev"), ScenesSource("50@3", "dev")]
+    assert source.signature() not in {other.signature() for other in others}
+
+
+@pytest.mark.parametrize(
+    "path", ["abc", "0", "10@x", "-5", "10@", "@3", "1.5", "1000001", "10@-1", "10 ", "٣", "1" * 30, "5@" + "9" * 19]
+)
+def test_bad_specs_are_refused(path: str) -> None:
+    with pytest.raises(InputError, match="scenes:COUNT"):
+        open_source(f"scenes:{path}")
+
+
+def test_bad_splits_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'train'"):
+        ScenesSource("10", "trian")
+    with pytest.raises(InputError, match="hold none of this split"):
+        ScenesSource("8", "dev")
+
+
+def golden_text() -> str:
+    """Return the captions and foils of eight scenes, for people to read."""
+    lines: list[str] = []
+    for record in ScenesSource("8").records():
+        lines.append(f"# {record.name} ({record.split})")
+        scene = record.attributes["scene"]
+        for number, item in enumerate(scene["objects"]):
+            words = " ".join(item[feature] for feature in ("size", "texture", "colour", "shape"))
+            lines.append(f"  object {number}: {words} {item['box']}")
+        lines.append("  relations: " + "; ".join(f"{i} {relation} {j}" for i, relation, j in scene["relations"]))
+        lines.append("  background: " + " ".join(scene["background"].values()))
+        for number, caption in enumerate(record.captions):
+            lines.append(f"  {number} {caption}")
+            foils = [foil for foil in record.attributes["foils"] if foil["caption"] == number]
+            lines += [f"      {foil['kind']}: {foil['text']}" for foil in foils]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def test_captions_and_foils_are_those_on_file() -> None:
+    assert golden_text() == GOLDEN.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(golden_text(), encoding="utf-8")

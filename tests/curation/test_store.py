@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.stage import Drop, Field
+from curation.stages.check_images import CheckImages
+from curation.store import PREFIXES, Partition, Row, Store, input_id, partitions, write_parquet
+from data_manifests.errors import InputError
+
+
+@given(st.integers(1, 3_000_000))
+def test_partitions_cover_every_uid_once(num_samples: int) -> None:
+    parts = partitions(num_samples)
+    assert parts[0].first == 0
+    assert parts[-1].last == PREFIXES - 1
+    assert all(before.last + 1 == after.first for before, after in pairwise(parts))
+
+
+@given(st.text("0123456789abcdef", min_size=32, max_size=32), st.integers(1, 20_000))
+def test_bounds_agree_with_holds(uid: str, num_samples: int) -> None:
+    for part in partitions(num_samples):
+        low, end = part.bounds()
+        assert part.holds(uid) == (low <= uid < end)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53), 2**53)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)
+def test_json_fields_come_back_equal(value: object) -> None:
+    field = Field("x")
+    assert field.decode(field.encode(value)) == value
+
+
+def test_input_id_tells_field_borders_apart() -> None:
+    stage = CheckImages()
+    assert input_id(stage, {"image": b"ab"}) != input_id(stage, {"image": b"a"})
+    assert input_id(stage, {"image": b"ab", "captions": b"1"}) == input_id(stage, {"image": b"ab", "captions": b"2"})
+
+
+def test_rows_come_back_with_drops(tmp_path: Path) -> None:
+    store, part = Store(tmp_path), Partition(0, 255)
+    rows = {bytes(16): Row({"a": b"1", "b": b"2"}), b"x" * 16: Row({}, Drop("broken", "why"))}
+    store.publish(tmp_path / "stage", part, rows, ["a", "b"])
+    assert store.rows(tmp_path / "stage", part, ["a", "b"])[bytes(16)] == rows[bytes(16)]
+    assert store.rows(tmp_path / "stage", None, ["a"])[b"x" * 16].drop == Drop("broken", "why")
+    assert store.ids(tmp_path / "stage", Partition(256, 300)) == set()
+
+
+def test_doing_a_batch_twice_leaves_one_file(tmp_path: Path) -> None:
+    store, rows = Store(tmp_path), {bytes(16): Row({"a": b"1"})}
+    first = store.publish(tmp_path, Partition(0, 1), rows, ["a"]).read_bytes()
+    assert store.publish(tmp_path, Partition(0, 1), rows, ["a"]).read_bytes() == first
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_flipped_bit_is_noticed_and_named(tmp_path: Path) -> None:
+    store, part = Store(tmp_path), Partition(0, 1)
+    path = store.publish(tmp_path, part, {bytes([n]) * 16: Row({"a": bytes([n] * 100)}) for n in range(50)}, ["a"])
+    data = bytearray(path.read_bytes())
+    data[60] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match=path.name):
+        store.rows(tmp_path, part, ["a"])
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(AttributeError):
+        write_parquet(tmp_path / "x.parquet", object())
+    assert list(tmp_path.iterdir()) == []

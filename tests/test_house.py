@@ -1,0 +1,146 @@
+"""The house rules that a machine can hold: budgets, light imports, and tables in step with the code.
+
+Run as a script it writes the generated tables into the READMEs.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from curation.stage import Stage
+from flows.recipe import load_recipe, recipe_names
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("curation", "data_manifests", "flows", "training")
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 60
+MAX_RECIPE_LINES = 60
+HEAVY = ("torch", "spacy", "prefect", "transformers", "open_clip", "polars", "pyarrow", "faiss", "pandas")
+
+
+def modules() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_budgets(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    allowed = MAX_RECIPE_LINES if path.parent.name == "recipes" else MAX_FILE_LINES
+    assert len(text.splitlines()) <= allowed
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, node.name
+
+
+def stage_classes() -> list[type[Stage]]:
+    package = importlib.import_module("curation.stages")
+    found = []
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"curation.stages.{info.name}")
+        found += [
+            item
+            for _, item in inspect.getmembers(module, inspect.isclass)
+            if issubclass(item, Stage) and item.__module__ == module.__name__ and not inspect.isabstract(item)
+        ]
+    return sorted(found, key=lambda item: item.name)
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert {path.stem for path in modules()}.isdisjoint({"utils", "helpers", "common", "base", "manager"})
+
+
+@pytest.mark.parametrize("stage", stage_classes(), ids=lambda stage: stage.name)
+def test_stage_declares_itself(stage: type[Stage]) -> None:
+    assert Path(inspect.getfile(stage)).stem == stage.name
+    assert dataclasses.is_dataclass(stage)
+    assert stage.source
+    assert "Source:" in (stage.__doc__ or "")
+    assert "Differs:" in (stage.__doc__ or "")
+
+
+def test_listing_recipes_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from flows.cli import app; from flows.recipe import load_recipe, recipe_names;"
+        "[load_recipe(name) for name in recipe_names()]; print(','.join(sorted(sys.modules)))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert set(loaded.stdout.strip().split(",")).isdisjoint(HEAVY)
+
+
+def recipe_table() -> str:
+    rows = ["| recipe | paper | stages | planner | objectives |", "| --- | --- | --- | --- | --- |"]
+    for recipe in (load_recipe(name) for name in recipe_names()):
+        stages = ", ".join(stage.name for stage in recipe.all_stages())
+        objectives = ", ".join(objective.name for objective in recipe.objectives)
+        rows.append(f"| `{recipe.name}` | {recipe.paper} | {stages} | {recipe.planner.name} | {objectives} |")
+    return "\n".join(rows)
+
+
+def stage_table() -> str:
+    rows = ["| stage | adds | may drop as | source |", "| --- | --- | --- | --- |"]
+    rows += [
+        f"| `{stage.name}` | {', '.join(item.name for item in stage.provides)} | {', '.join(stage.drops) or '-'} "
+        f"| {stage.source} |"
+        for stage in stage_classes()
+    ]
+    return "\n".join(rows)
+
+
+def command_table() -> str:
+    from flows.cli import app
+
+    rows = ["| command | what it does |", "| --- | --- |"]
+    for command in app.registered_commands:
+        callback = command.callback
+        assert callback is not None
+        first = (callback.__doc__ or "").strip().splitlines()[0]
+        rows.append(f"| `clipcurate {callback.__name__}` | {first} |")
+    return "\n".join(rows)
+
+
+GENERATED = {"recipes": recipe_table, "stages": stage_table, "commands": command_table}
+_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def pages() -> Iterator[Path]:
+    yield ROOT / "README.md"
+    yield from (ROOT / package / "README.md" for package in PACKAGES)
+
+
+def filled(text: str) -> str:
+    return _BLOCK.sub(lambda found: f"{found[1]}{GENERATED[found[2]]()}\n{found[3]}", text)
+
+
+@pytest.mark.parametrize("path", list(pages()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_generated_tables_are_in_step(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text == filled(text), "run: make docs"
+
+
+def test_every_table_is_on_some_page() -> None:
+    shown = {found[2] for path in pages() for found in _BLOCK.finditer(path.read_text(encoding="utf-8"))}
+    assert shown == set(GENERATED)
+
+
+def test_nothing_names_a_folder_of_some_machine() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".json", ".txt", ""} and path.is_file():
+            assert f"{ROOT.parent}/" not in path.read_text(encoding="utf-8"), name
+
+
+if __name__ == "__main__":
+    for page in pages():
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

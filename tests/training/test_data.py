@@ -1,0 +1,215 @@
+"""Batches: a pure function of (version, plan, step), read by byte range; and caches that change no bit."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import DatasetVersion
+from data_manifests.sample import image_uid
+from data_manifests.shards import shard_name
+from tests.training.conftest import MakeVersion, describe, draw
+from training.activations import ActivationStore, fill_texts, text_name
+from training.config import TrainConfig
+from training.data import Batch, PlannedBatches, decode_image
+from training.lora import apply_tuning, eval_mode
+from training.mining import UniformNegatives
+from training.model import ModelSpec, Towers
+from training.plan import Plan, PlanIndex, make_plan
+from training.planners import ShuffledPlan
+
+pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
+
+CONFIG = TrainConfig(steps=7, batch_size=6, seed=3)
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """Report to nobody."""
+
+
+@pytest.fixture(scope="module")
+def towers() -> Iterator[Towers]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with pytest.warns(UserWarning, match="random"):
+        towers = ModelSpec.parse("tiny").load()
+    eval_mode(towers)
+    yield towers
+    torch.set_num_threads(before)
+
+
+def plan_for(version: DatasetVersion, config: TrainConfig = CONFIG) -> Plan:
+    return make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), config.seed, config.steps, config.batch_size)
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    pairs = [(a.image, b.image), (a.text, b.text), (a.negatives, b.negatives), (a.negative_mask, b.negative_mask)]
+    same = all((x is None and y is None) or torch.equal(x, y) for x, y in pairs)  # type: ignore[arg-type]
+    return same and (a.step, a.texts) == (b.step, b.texts)
+
+
+def test_batches_are_what_the_plan_says(make_version: MakeVersion, towers: Towers) -> None:
+    version = make_version(24)
+    plan = plan_for(version)
+    numbers = {image_uid(describe(number)[0]): number for number in range(24)}
+    batches = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(3))
+    shown = []
+    for batch in batches:
+        for at, uid in enumerate(batch.texts.uids):
+            data, captions, negatives = describe(numbers[uid])
+            caption = int(plan.caption[batch.step, at])
+            assert batch.texts.captions[at] == captions[caption]
+            assert torch.equal(batch.image[at], towers.preprocess(Image.open(io.BytesIO(data)).convert("RGB")))
+            own = [record for record in negatives if record["caption"] == caption]
+            records = batch.texts.records[at]
+            assert len(records) == min(3, len(own)) and all(record in own for record in records)
+            assert batch.negative_mask is not None and batch.negatives is not None
+            assert batch.negative_mask[at].tolist() == [True] * len(records) + [False] * (3 - len(records))
+            texts = [batch.texts.captions[at], *(record["text"] for record in records)]
+            tokens = torch.cat([batch.text[at : at + 1], batch.negatives[at, : len(records)]])
+            assert torch.equal(tokens, towers.tokenize(texts)[:, : tokens.shape[1]])
+        shown.append(batch.step)
+    assert shown == list(range(7)) and towers.tokenize(["x"]).shape[1] == 32 > batch.text.shape[1]
+    batches.close()
+
+
+def test_reading_ahead_changes_nothing_and_any_step_can_come_first(make_version: MakeVersion, towers: Towers) -> None:
+    version = make_version(24)
+    plan = plan_for(version)
+    ahead = list(PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2)))
+    alone = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2))
+    assert all(equal(ahead[step], alone.batch(step)) for step in (6, 0, 3))
+    late = list(PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2), start_step=4))
+    assert [batch.step for batch in late] == [4, 5, 6] and all(equal(a, b) for a, b in zip(ahead[4:], late, strict=True))
+
+
+def test_an_iteration_can_be_left_early(make_version: MakeVersion, towers: Towers) -> None:
+    import threading
+
+    version = make_version(24)
+    batches = PlannedBatches(version, plan_for(version), towers, CONFIG)
+    first = list(itertools.islice(batches, 2))
+    assert [batch.step for batch in first] == [0, 1] and first[0].negatives is None
+    assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_negatives_vary_by_step_and_seed_and_are_drawn_evenly(make_version: MakeVersion, towers: Towers) -> None:
+    version = make_version(16)
+    config = TrainConfig(steps=300, batch_size=8)
+    batches = PlannedBatches(version, plan_for(version, config), towers, config, UniformNegatives(1))
+    other = PlannedBatches(version, plan_for(version, config), towers, TrainConfig(seed=1), UniformNegatives(1))
+    target = image_uid(describe(7)[0])  # seven negatives for each of its captions
+    counts: dict[str, int] = {}
+    differ = 0
+    for step in range(300):
+        texts = batches.texts(step)
+        differ += texts.records != other.texts(step).records
+        if target in texts.uids:
+            text = texts.records[texts.uids.index(target)][0]["text"]
+            counts[text] = counts.get(text, 0) + 1
+    assert len(counts) == 14 and min(counts.values()) >= 3 and max(counts.values()) <= 25
+    assert differ > 290
+
+
+def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
+    make_version: MakeVersion, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="random"):
+        towers = ModelSpec.parse("tiny").load()
+    apply_tuning(towers, "projection")
+    eval_mode(towers)
+    assert towers.image_trunk_frozen() and towers.text_trunk_frozen()
+    version = make_version(24)
+    plan = plan_for(version)
+    cache = tmp_path / "cache"
+    batches = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2))
+    pixels = batches.batch(0)
+    batches.cache_images(cache / "image", quiet)
+    batches.cache_texts(cache / "text", quiet)
+    cached = batches.batch(0)
+    assert cached.image_cached and cached.text_cached and not pixels.image_cached
+    with torch.no_grad():
+        alone = torch.cat([towers.image_trunk(image[None]) for image in pixels.image])
+        assert torch.equal(cached.image, alone)
+        assert torch.allclose(cached.text, towers.text_trunk(pixels.text), atol=1e-5)
+        assert pixels.negatives is not None and cached.negatives is not None and cached.negative_mask is not None
+        mask = cached.negative_mask
+        assert torch.allclose(cached.negatives[mask], towers.text_trunk(pixels.negatives[mask]), atol=1e-5)
+    parts = sorted((cache / "image").glob("*.npz"))
+    before = {path: path.stat().st_mtime_ns for path in parts}
+    calls: list[tuple[str, int, int]] = []
+    again = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2))
+    again.cache_images(cache / "image", lambda *call: calls.append(call))
+    again.cache_texts(cache / "text", lambda *call: calls.append(call))
+    assert calls == [] and equal(again.batch(0), cached)
+    assert before == {path: path.stat().st_mtime_ns for path in sorted((cache / "image").glob("*.npz"))}
+    parts[0].write_bytes(parts[0].read_bytes()[:100])
+    with pytest.raises(InputError, match="damaged activation cache"):
+        again.cache_images(cache / "image", quiet)
+
+
+def test_a_text_activation_depends_on_the_text_alone(towers: Towers) -> None:
+    texts = [f"a {'very ' * (number % 9)}large {number} dog on the grass" for number in range(70)]
+    named = {text_name(text): text for text in texts}
+    together, alone = ActivationStore(None, list(named)), ActivationStore(None, list(named))
+    fill_texts(together, towers, named, quiet)
+    for name in reversed(named):
+        fill_texts(alone, towers, {name: named[name]}, quiet)
+    assert torch.equal(together.take(list(named)), alone.take(list(named)))
+    assert len({tuple(row) for row in together.take(list(named)).tolist()}) == 70
+
+
+def test_a_store_keeps_what_was_added_before_a_kill(tmp_path: Path) -> None:
+    names = [f"{number:032x}" for number in range(5)]
+    values = np.arange(10, dtype=np.float32).reshape(5, 2)
+    ActivationStore(tmp_path, names).add(names[:3], values[:3])
+    (tmp_path / ".tmp-half").write_bytes(b"PK")
+    store = ActivationStore(tmp_path, names)
+    assert store.missing() == names[3:]
+    store.add(names[3:], values[3:])
+    assert store.take([names[4], names[0]]).tolist() == [[8, 9], [0, 1]]
+    assert ActivationStore(tmp_path, names[1:2]).missing() == []
+
+
+def test_bad_images_are_refused_by_name() -> None:
+    png = draw("red", "circle", "left", 0)
+    assert decode_image(png, "x", 64 * 64).size == (64, 64)
+    gif = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(gif, format="GIF")
+    huge = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(huge, format="PNG")
+    for data, limit, message in (
+        (png, 64 * 64 - 1, "64 x 64 pixels"),
+        (png[:200], 10**9, "cannot decode"),
+        (gif.getvalue(), 10**9, "cannot decode"),
+        (huge.getvalue(), 10**9, "cannot decode"),
+        (b"", 10**9, "cannot decode"),
+    ):
+        with pytest.raises(InputError, match=f"sample 7: .*{message}"):
+            decode_image(data, "sample 7", limit)
+
+
+def test_damage_reaches_the_iterating_thread(make_version: MakeVersion, towers: Towers) -> None:
+    version = make_version(24)
+    plan = plan_for(version)
+    shard = version.folder / shard_name(1)
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(InputError, match="wanted .* bytes"):
+        list(PlannedBatches(version, plan, towers, CONFIG))
+    shard.unlink()
+    with pytest.raises(InputError, match="shard is missing"):
+        list(PlannedBatches(version, plan, towers, CONFIG))
+
+
+def test_a_plan_of_other_data_is_refused(make_version: MakeVersion, towers: Towers) -> None:
+    version, other = make_version(24), make_version(30, name="other")
+    with pytest.raises(InputError, match="the index does not"):
+        PlannedBatches(version, plan_for(other), towers, CONFIG)

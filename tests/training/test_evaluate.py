@@ -1,0 +1,221 @@
+"""Evaluation: retrieval against a literal loop, order tests that are kept, foils that are counted."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_manifests.errors import InputError
+from data_manifests.sample import ImageRef, Sample, image_uid
+from training.evaluate import composition
+from training.evaluate.features import EvalFeatures, encode_samples, encode_texts
+from training.evaluate.retrieval import retrieval
+from training.model import ModelSpec, Towers
+
+
+@pytest.fixture(scope="module")
+def towers() -> Towers:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return ModelSpec.parse("tiny").load()
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    made = []
+    for number in range(11):
+        buffer = io.BytesIO()
+        Image.new("RGB", (40 + number, 40), (20 * number, 100, 255 - 20 * number)).save(buffer, format="PNG")
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(buffer.getvalue())
+        captions = (f"a red circle left of {number} blue squares", f"{number} squares", "the same words everywhere")
+        foil = {"kind": "order", "caption": 0, "text": f"left red of a squares {number} circle blue"}
+        same = {"kind": "attribute", "caption": 1, "text": f"{number} squares"}
+        made.append(
+            Sample(
+                image_uid(buffer.getvalue()), path.name, ImageRef(str(path)), captions, "dev", {"foils": [foil, same]}
+            )
+        )
+    return made
+
+
+def made_features(num_images: int = 37, dim: int = 6, *, ties: bool = True, seed: int = 0) -> EvalFeatures:
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(num_images), rng.integers(1, 5, num_images))
+    image = rng.standard_normal((num_images, dim)).astype(np.float32)
+    text = (image[owner] + rng.standard_normal((len(owner), dim))).astype(np.float32)
+    if ties:
+        text[7], text[40], image[5] = text[3], text[3], image[4]
+    image /= np.linalg.norm(image, axis=1, keepdims=True)
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    uids = tuple(f"{number:032x}" for number in range(num_images))
+    return EvalFeatures(image, text, owner, uids, tuple(f"caption {row}" for row in range(len(owner))))
+
+
+def literal_recall(features: EvalFeatures, k: int) -> tuple[float, float, int, int]:
+    """Count by hand: a query is found when fewer than k wrong items score at least as high as its best right one."""
+
+    def score(image: int, text: int) -> float:
+        return sum(float(a) * float(b) for a, b in zip(features.image[image], features.text[text], strict=True))
+
+    found_text = found_image = ties_text = ties_image = 0
+    texts, images = range(len(features.text)), range(len(features.image))
+    for image in images:
+        best = max(score(image, text) for text in texts if features.text_owner[text] == image)
+        wrong = [score(image, text) for text in texts if features.text_owner[text] != image]
+        found_text += sum(value >= best for value in wrong) < k
+        ties_text += best in wrong
+    for text in texts:
+        own = score(int(features.text_owner[text]), text)
+        wrong = [score(image, text) for image in images if image != features.text_owner[text]]
+        found_image += sum(value >= own for value in wrong) < k
+        ties_image += own in wrong
+    return found_text / len(images), found_image / len(texts), ties_text, ties_image
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_retrieval_equals_the_literal_loop(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.evaluate.retrieval.CHUNK_IMAGES", 8)
+    features = made_features(seed=seed)
+    result = retrieval(features)
+    for k in (1, 5, 10):
+        to_text, to_image, ties_text, ties_image = literal_recall(features, k)
+        assert result[f"image_to_text_R@{k}"] == pytest.approx(to_text)
+        assert result[f"text_to_image_R@{k}"] == pytest.approx(to_image)
+        assert (result["num_ties_image_to_text"], result["num_ties_text_to_image"]) == (ties_text, ties_image)
+    assert result["num_ties_text_to_image"] > 0
+
+
+def test_constant_embeddings_find_nothing() -> None:
+    features = made_features(ties=False)
+    flat = EvalFeatures(np.ones_like(features.image), np.ones_like(features.text), features.text_owner,
+                        features.uids, features.captions)  # fmt: skip
+    result = retrieval(flat)
+    assert [result[f"image_to_text_R@{k}"] for k in (1, 5, 10)] == [0.0, 0.0, 0.0]
+    assert result["num_ties_image_to_text"] == len(features.image)
+    perfect = EvalFeatures(
+        np.eye(6, dtype=np.float32), np.eye(6, dtype=np.float32), np.arange(6), features.uids[:6], ()
+    )
+    assert retrieval(perfect)["text_to_image_R@1"] == 1.0
+    assert retrieval(perfect)["image_to_text_medR"] == 1.0
+
+
+def test_an_image_without_captions_is_refused() -> None:
+    features = made_features()
+    few = features.text_owner < 30
+    with pytest.raises(InputError, match="no caption"):
+        retrieval(EvalFeatures(features.image, features.text[few], features.text_owner[few], features.uids, ()))
+
+
+def test_features_do_not_depend_on_company(towers: Towers, samples: list[Sample]) -> None:
+    whole = encode_samples(towers, iter(samples))
+    assert whole.image.shape == (11, towers.embed_dim)
+    assert np.allclose(np.linalg.norm(whole.text, axis=1), 1, atol=1e-6)
+    assert whole.text_owner.tolist() == [number for number in range(11) for _ in range(3)]
+    part = encode_samples(towers, samples[10:])
+    assert np.array_equal(part.image, whole.image[10:])
+    assert np.array_equal(part.text, whole.text[30:])
+    assert np.array_equal(whole.text[2], whole.text[5])
+    with pytest.raises(InputError, match="no samples"):
+        encode_samples(towers, [])
+
+
+def test_unreadable_images_are_named(towers: Towers, samples: list[Sample], tmp_path: Path) -> None:
+    Path(samples[3].image.path).write_bytes(Path(samples[3].image.path).read_bytes()[:60])
+    with pytest.raises(InputError, match=samples[3].uid):
+        encode_samples(towers, samples)
+
+
+def tag(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+    tags = {"red": "JJ", "blue": "JJ", "circle": "NN", "squares": "NNS", "words": "NNS", "same": "JJ"}
+    return [[(word, tags.get(word, "DT")) for word in text.split()] for text in texts]
+
+
+def test_order_test_is_seeded_and_kept(samples: list[Sample], tmp_path: Path) -> None:
+    test = composition.make_order_test(samples, tag, seed=3)
+    assert (
+        test == composition.make_order_test(samples, tag, seed=3) != composition.make_order_test(samples, tag, seed=4)
+    )
+    alone = composition.make_order_test(samples[4:5], tag, seed=3)
+    assert alone.cases == tuple(case for case in test.cases if case.uid == samples[4].uid)
+    composition.save_order_test(tmp_path / "kept" / "order.json", test)
+    assert composition.load_order_test(tmp_path / "kept" / "order.json") == test
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(InputError, match="not an order test"):
+        composition.load_order_test(tmp_path / "bad.json")
+
+
+def test_wrong_orders_keep_the_words_and_the_promise(samples: list[Sample]) -> None:
+    test = composition.make_order_test(samples, tag)
+    for case in test.cases:
+        words = case.text.split()
+        for text in case.wrong.values():
+            assert sorted(text.split()) == sorted(words)
+            assert text != case.text
+    long = next(case for case in test.cases if case.caption == 0)
+    words, kinds = long.text.split(), [kind for _, kind in tag([long.text])[0]]
+    swapped = long.wrong["nouns_and_adjectives"].split()
+    kept = [word for word, kind in zip(words, kinds, strict=True) if kind == "DT"]
+    assert [word for word, kind in zip(swapped, kinds, strict=True) if kind == "DT"] == kept
+    inside = long.wrong["within_trigrams"].split()
+    assert [sorted(inside[at : at + 3]) for at in (0, 3, 6)] == [sorted(words[at : at + 3]) for at in (0, 3, 6)]
+    runs = long.wrong["trigrams"]
+    assert all(" ".join(words[at : at + 3]) in runs for at in (0, 3, 6))
+
+
+def test_what_cannot_change_is_counted(samples: list[Sample]) -> None:
+    test = composition.make_order_test(samples, tag)
+    # "N squares" has one noun, one other word and one run of three; only the order inside the run can change
+    short = [case for case in test.cases if case.caption == 1]
+    assert all(set(case.wrong) == {"within_trigrams"} for case in short)
+    assert test.num_same["trigrams"] >= len(samples)
+    lonely = [Sample("0" * 32, "x", ImageRef("/none"), ("squares!", "dog dog dog."))]
+    assert composition.make_order_test(lonely, tag).num_left_out == 2
+
+
+def test_order_accuracy_counts_ties_as_wrong(towers: Towers, samples: list[Sample]) -> None:
+    features = encode_samples(towers, samples)
+    test = composition.make_order_test(samples, tag)
+    result = composition.order_accuracy(towers, features, test)
+    scores: dict[tuple[str, str], float] = {}
+    for case in test.cases:
+        for text in (case.text, *case.wrong.values()):
+            image = features.image[features.uids.index(case.uid)].astype(np.float64)
+            scores[case.uid, text] = float(image @ encode_texts(towers, [text])[0].astype(np.float64))
+    right = [
+        all(scores[case.uid, case.text] > scores[case.uid, text] for text in case.wrong.values()) for case in test.cases
+    ]
+    assert result["order_accuracy"] == pytest.approx(np.mean(right))
+    assert result["num_cases"] == len(test.cases)
+    assert result["by_perturbation"]["trigrams"]["num_cases"] == 22
+    flat = EvalFeatures(
+        np.zeros_like(features.image), features.text, features.text_owner, features.uids, features.captions
+    )
+    tied = composition.order_accuracy(towers, flat, test)
+    assert (tied["order_accuracy"], tied["num_ties"]) == (0.0, len(test.cases))
+    with pytest.raises(InputError, match="not evaluated"):
+        composition.order_accuracy(towers, encode_samples(towers, samples[:2]), test)
+
+
+def test_foils(towers: Towers, samples: list[Sample]) -> None:
+    result = composition.scenes_foils(towers, samples)
+    assert result["foils"]["attribute"] == {"accuracy": 0.0, "num_cases": 11, "num_ties": 11}
+    features = encode_samples(towers, samples)
+    wins = []
+    for number, sample in enumerate(samples):
+        foil: dict[str, Any] = sample.attributes["foils"][0]
+        image = features.image[number].astype(np.float64)
+        true, false = encode_texts(towers, [sample.captions[0], foil["text"]]).astype(np.float64)
+        wins.append(image @ true > image @ false)
+    assert result["foils"]["order"]["accuracy"] == pytest.approx(np.mean(wins))
+    assert result == composition.scenes_foils(towers, samples, features)
+    bare = Sample(samples[0].uid, "x", samples[0].image, samples[0].captions)
+    with pytest.raises(InputError, match="no sample has any"):
+        composition.scenes_foils(towers, [bare])

@@ -1,0 +1,183 @@
+"""What a run leaves on disk besides its log: what it is (`run.json`, `plan.parquet`), how far it came, how it ended."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from blake3 import blake3
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import write_atomically
+
+if TYPE_CHECKING:
+    from training.plan import Plan
+
+RUN_FILE = "run.json"
+PLAN_FILE = "plan.parquet"
+DONE_FILE = "done.json"
+LOCK_FILE = ".lock"
+CHECKPOINT_FILE = "checkpoint/state.pt"
+PACKAGES = ("numpy", "open_clip_torch", "peft", "pillow", "timm", "torch", "transformers")
+COMPARED = ("manifest", "model", "recipe", "config", "plan")
+"""Parts of run.json that a resumed run must share; package versions are recorded, not compared."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        run: Its folder.
+        steps: Optimiser steps made in all.
+        loss: Loss of the last step.
+        weights_hash: BLAKE3-128 over the trained weight files: equal for equal runs.
+    """
+
+    run: Path
+    steps: int
+    loss: float
+    weights_hash: str
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return {"python": python} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+@contextmanager
+def run_folder(run: Path, resume: bool) -> Iterator[None]:
+    """Hold a run's folder for this process alone.
+
+    Raises:
+        InputError: the folder holds something and `resume` is not asked for, or another process trains in it.
+    """
+    from filelock import FileLock, Timeout
+
+    if run.exists() and (not run.is_dir() or (not resume and any(run.iterdir()))):
+        raise InputError(
+            f"{run} exists already",
+            allowed="an empty or new folder for a new run",
+            fix="--resume to go on with it, or another --out",
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{run}: another process trains in this folder", fix="wait for it, or use another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begin_run(run: Path, identity: Mapping[str, Any], plan: Plan) -> None:
+    """Record what a run is, or check that a resumed one is still the same.
+
+    Raises:
+        InputError: the folder holds a run of something else; the message names what differs.
+    """
+    path = run / RUN_FILE
+    if not path.is_file():
+        plan.save(run / PLAN_FILE)
+        write_atomically(path, orjson.dumps(identity, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+        return
+    before = _read_json(path)
+    now = orjson.loads(orjson.dumps(identity))
+    differing = [line for part in COMPARED for line in _differences(part, before.get(part), now[part])]
+    if differing:
+        raise InputError(
+            f"{run} cannot be resumed, it is another run: " + "; ".join(differing),
+            allowed="the same data set version, model, recipe and options as when it was started",
+            fix="give them, or start a new run with another --out",
+        )
+    saved = type(plan).load(run / PLAN_FILE)
+    if saved.fingerprint != plan.fingerprint:
+        raise InputError(f"{run / PLAN_FILE}: not the plan that run.json names", fix="start a new run")
+
+
+def save_checkpoint(run: Path, state: Mapping[str, Any]) -> None:
+    """Replace the checkpoint: tensors, numbers, strings, lists and dicts only; the old or the new one is there, whole."""
+    import torch
+
+    buffer = BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(run / CHECKPOINT_FILE, buffer.getvalue())
+
+
+def load_checkpoint(run: Path) -> dict[str, Any] | None:
+    """Return the last checkpoint's state, or None when there is none yet.
+
+    Raises:
+        InputError: the file is damaged, or holds anything but plain data.
+    """
+    import pickle
+
+    import torch
+
+    path = run / CHECKPOINT_FILE
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: damaged checkpoint: {error}", fix="delete the run folder and start again") from None
+    return state
+
+
+def finish_run(run: Path, steps: int, loss: float) -> RunResult:
+    """Record that a run is done; its model files are there already."""
+    result = RunResult(run, steps, loss, weights_hash(run))
+    record = {"steps": steps, "loss": loss, "weights_hash": result.weights_hash}
+    write_atomically(run / DONE_FILE, orjson.dumps(record, option=orjson.OPT_INDENT_2))
+    return result
+
+
+def finished_run(run: Path) -> RunResult | None:
+    """Return the result of a run that is done, None for any other.
+
+    Raises:
+        InputError: its weights are not those it ended with.
+    """
+    path = run / DONE_FILE
+    if not path.is_file():
+        return None
+    record = _read_json(path)
+    result = RunResult(run, record["steps"], record["loss"], record["weights_hash"])
+    if weights_hash(run) != result.weights_hash:
+        raise InputError(f"{run}: its weight files changed after it ended", fix="train again into another --out")
+    return result
+
+
+def weights_hash(run: Path) -> str:
+    """Return BLAKE3-128 (hex) over names and bytes of a run's trained weights."""
+    digest = blake3()
+    for path in sorted(run.rglob("*.safetensors")):
+        digest.update(path.relative_to(run).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes())
+    return digest.hexdigest(length=16)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}", fix="start a new run") from None
+    return record
+
+
+def _differences(name: str, before: Any, now: Any) -> list[str]:
+    """Return one line per differing leaf: ``config.lr was 5e-05, is 0.0001``."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [line for key in keys for line in _differences(f"{name}.{key}", before.get(key), now.get(key))]
+    return [] if before == now else [f"{name} was {before!r}, is {now!r}"]

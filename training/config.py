@@ -1,0 +1,157 @@
+"""What a training run is made of: its numbers (`TrainConfig`) and its parts (`TrainParts`). Imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from data_manifests.errors import InputError
+
+if TYPE_CHECKING:
+    from training.mining import Negatives
+    from training.objectives import Objective
+    from training.plan import Planner
+
+Tune = Literal["lora", "full", "projection"]
+Schedule = Literal["cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The numbers of a training run. Two runs with equal values, data and model give equal bytes.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Samples a step.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Decoupled decay; never on norms, biases and the logit scale.
+        betas: AdamW's averaging rates.
+        eps: AdamW's denominator floor.
+        warmup_steps: Steps of linear warm-up from zero.
+        schedule: ``cosine`` to zero at the last step, or ``constant`` after the warm-up.
+        seed: Seed of every draw of the run.
+        tune: ``lora`` adapters, ``full`` weights, or the ``projection`` heads alone.
+        lora_rank: Rank of the adapters.
+        lora_alpha: Adapters are scaled by alpha / rank.
+        lora_dropout: Dropout on the adapters' inputs, 0 to below 1.
+        lora_targets: ``image`` or ``text`` for one tower alone, or a full-match regular expression of the modules to
+            adapt; empty for the model's own choice.
+        lora_layers: Numbers of the layers to adapt; empty for all.
+        split: Only samples of this split are trained on, and those that have none.
+        logit_scale_max: exp(logit_scale) is clamped to at most this.
+        grad_clip: Largest gradient norm; 0 leaves gradients as they are.
+        ignore_equal_captions: Do not push an image from a text that equals its own caption (label 0).
+        checkpoint_every: Steps between checkpoints; a kill costs at most so many.
+        num_threads: Torch threads. Sums depend on it in the last bit, so it is part of the config.
+        max_image_px: Images with more pixels are refused.
+    """
+
+    steps: int = 500
+    batch_size: int = 256
+    lr: float = 5e-5
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    warmup_steps: int = 50
+    schedule: Schedule = "cosine"
+    seed: int = 0
+    tune: Tune = "lora"
+    lora_rank: int = 4
+    lora_alpha: float = 4.0
+    lora_dropout: float = 0.0
+    lora_targets: str = ""
+    lora_layers: tuple[int, ...] = ()
+    split: str = "train"
+    logit_scale_max: float = 100.0
+    grad_clip: float = 1.0
+    ignore_equal_captions: bool = True
+    checkpoint_every: int = 50
+    num_threads: int = 2
+    max_image_px: int = 89_478_485
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            InputError: a value is out of range; the message names the field.
+        """
+        for name in ("steps", "lora_rank", "checkpoint_every", "num_threads", "max_image_px"):
+            _check(name, getattr(self, name), isinstance(getattr(self, name), int) and getattr(self, name) >= 1, "1 or more")
+        _check("batch_size", self.batch_size, self.batch_size >= 2, "2 or more: a contrast needs another sample")
+        for name in ("lr", "eps", "lora_alpha"):
+            value = getattr(self, name)
+            _check(name, value, math.isfinite(value) and value > 0, "a number above 0")
+        for name in ("weight_decay", "grad_clip"):
+            value = getattr(self, name)
+            _check(name, value, math.isfinite(value) and value >= 0, "0 or a number above it")
+        _check("betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two of 0 .. <1")
+        _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "0 or more")
+        _check("lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "0 to below 1")
+        _check("logit_scale_max", self.logit_scale_max, 1 <= self.logit_scale_max <= 1000, "1 to 1000")
+        _check("tune", self.tune, self.tune in ("lora", "full", "projection"), "lora, full, projection")
+        _check("schedule", self.schedule, self.schedule in ("cosine", "constant"), "cosine, constant")
+        _check("seed", self.seed, 0 <= self.seed < 2**63, "0 to 2^63 - 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of a step (0-based)."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+@dataclass(frozen=True)
+class TrainParts:
+    """What a recipe brings to training.
+
+    Attributes:
+        name: The recipe's name.
+        planner: Decides which samples meet in a batch.
+        objectives: Loss terms; the loss is their weighted sum.
+        negatives: Chooses each sample's negatives among those the data set holds; None trains without.
+    """
+
+    name: str
+    planner: Planner
+    objectives: tuple[Objective, ...]
+    negatives: Negatives | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is something to minimise.
+
+        Raises:
+            InputError: no objective, or two of one name.
+        """
+        names = [objective.name for objective in self.objectives]
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"recipe {self.name!r}: objectives are {names}", allowed="one or more, each of its own name")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe's training half as JSON values: each part's name and fields."""
+        return {
+            "recipe": self.name,
+            "planner": describe(self.planner),
+            "objectives": [describe(objective) for objective in self.objectives],
+            "negatives": None if self.negatives is None else describe(self.negatives),
+        }
+
+
+def describe(part: Any) -> dict[str, Any]:
+    """Return the name and fields of a planner, objective or choice of negatives, nested ones included."""
+    values = {item.name: getattr(part, item.name) for item in dataclasses.fields(part)}
+    shown = {name: describe(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+    return {"name": part.name} | {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()}
+
+
+def _check(name: str, value: object, holds: bool, allowed: str) -> None:
+    if not holds:
+        raise InputError(f"training option {name}={value!r}", allowed=allowed, fix=f"--set train.{name}=VALUE")

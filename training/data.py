@@ -1,0 +1,294 @@
+"""From a plan and shards to batches, by byte ranges: nothing is read that a step does not use.
+
+Batch number s is a pure function of (data set version, plan, s): any step can be asked for first, and reading ahead
+in a thread changes nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from data_manifests.errors import InputError
+from data_manifests.shards import ShardReader
+from training.activations import ActivationStore, Report, fill_images, fill_texts, text_name
+from training.plan import Plan, generator
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from data_manifests.manifest import DatasetVersion
+    from training.config import TrainConfig
+    from training.mining import Negatives
+    from training.model import Towers
+
+AHEAD = 2
+"""Batches that wait ready while a step runs."""
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+Record = dict[str, Any]
+"""A negative as the data set holds it: text, caption, operation, span_class, edits, rule, source."""
+
+
+@dataclass(frozen=True)
+class StepTexts:
+    """The texts of one step, before any tower.
+
+    Attributes:
+        uids: The samples.
+        captions: The caption shown of each.
+        records: The negatives drawn for each, at most as many as were asked for.
+    """
+
+    uids: tuple[str, ...]
+    captions: tuple[str, ...]
+    records: list[list[Record]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input. B samples, C candidate negatives each.
+
+    Attributes:
+        step: Its number, from 0.
+        texts: Uids, captions and negative records.
+        image: Pixels [B, 3, size, size], or trunk activations [B, width] when `image_cached`.
+        text: Token ids [B, L], or trunk activations [B, width] when `text_cached`.
+        negatives: The same for negatives, [B, C, L] or [B, C, width]; zeros where `negative_mask` is False.
+        negative_mask: True where there is a candidate, bool [B, C].
+        image_cached: See `image`.
+        text_cached: See `text`.
+    """
+
+    step: int
+    texts: StepTexts
+    image: Tensor
+    text: Tensor
+    negatives: Tensor | None
+    negative_mask: Tensor | None
+    image_cached: bool
+    text_cached: bool
+
+
+class PlannedBatches:
+    """The batches of a plan, read ahead by a thread.
+
+    Args:
+        dataset: The version whose shards are read.
+        plan: Which samples and captions each step has.
+        towers: For its preprocessing, tokeniser and, where a trunk is frozen, its activations.
+        config: Seed and limits.
+        negatives: How many negatives to draw for each sample; None for none.
+        start_step: The first batch that iteration yields.
+
+    Raises:
+        InputError: the plan was made for other data.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetVersion,
+        plan: Plan,
+        towers: Towers,
+        config: TrainConfig,
+        negatives: Negatives | None = None,
+        start_step: int = 0,
+    ) -> None:
+        self._plan, self._towers, self._config, self._negatives = plan, towers, config, negatives
+        self._start = start_step
+        self._reader = ShardReader(dataset.folder)
+        self._index = _Index(dataset)
+        self._images: ActivationStore | None = None
+        self._texts: ActivationStore | None = None
+        self._index.check(plan)
+
+    def cache_images(self, folder: Path | None, report: Report) -> None:
+        """Compute the frozen image trunk's activations of all images ahead once, and read from them from now on.
+
+        Args:
+            folder: Keeps them for other runs with the same trunk; None keeps them in memory.
+            report: Is told how far it has come.
+        """
+        ahead = self._plan.rows[self._start :].ravel().tolist()
+        rows = dict(zip(self._plan.uids[len(self._plan.uids) - len(ahead) :], ahead, strict=True))
+        store = ActivationStore(folder, list(rows))
+        missing = store.missing()
+        fill_images(store, self._towers, ((uid, self._pixels(rows[uid])) for uid in missing), len(missing), report)
+        self._images = store
+
+    def cache_texts(self, folder: Path | None, report: Report) -> None:
+        """Do the same for the frozen text trunk and all texts ahead."""
+        named = {text_name(text): text for text in self.distinct_texts()}
+        store = ActivationStore(folder, list(named))
+        fill_texts(store, self._towers, {name: named[name] for name in store.missing()}, report)
+        self._texts = store
+
+    def distinct_texts(self) -> set[str]:
+        """Return every text that any step from `start_step` on shows."""
+        found: set[str] = set()
+        for step in range(self._start, self._plan.num_steps):
+            texts = self.texts(step)
+            found.update(texts.captions)
+            found.update(record["text"] for row in texts.records for record in row)
+        return found
+
+    def texts(self, step: int) -> StepTexts:
+        """Return a step's captions and the negatives drawn for them."""
+        rows, shown = self._plan.rows[step].tolist(), self._plan.caption[step].tolist()
+        size = len(rows)
+        uids = self._plan.uids[step * size : (step + 1) * size]
+        captions, records = [], []
+        for row, uid, caption in zip(rows, uids, shown, strict=True):
+            sample = self._sample(row, uid)
+            if not 0 <= caption < len(sample["captions"]):
+                raise InputError(f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY)
+            captions.append(str(sample["captions"][caption]))
+            own = [record for record in sample.get("negatives", []) if record["caption"] == caption]
+            records.append(self._draw(own, step, uid))
+        return StepTexts(uids, tuple(captions), records)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        import torch
+
+        texts = self.texts(step)
+        if self._images is None:
+            image = torch.stack([self._pixels(row) for row in self._plan.rows[step].tolist()])
+        else:
+            image = self._images.take(texts.uids)
+        flat = [record["text"] for row in texts.records for record in row]
+        encoded = self._encode([*texts.captions, *flat])
+        size = len(texts.captions)
+        negatives = mask = None
+        if self._negatives is not None:
+            mask = torch.zeros((size, self._negatives.candidates), dtype=torch.bool)
+            for at, row in enumerate(texts.records):
+                mask[at, : len(row)] = True
+            negatives = torch.zeros((*mask.shape, encoded.shape[1]), dtype=encoded.dtype)
+            negatives[mask] = encoded[size:]
+        cached = self._images is not None, self._texts is not None
+        return Batch(step, texts, image, encoded[:size], negatives, mask, *cached)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches from `start_step` on, in order."""
+        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=AHEAD)
+        stop = threading.Event()
+        thread = threading.Thread(target=self._fill, args=(ready, stop), name="batches", daemon=True)
+        thread.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            while thread.is_alive():  # the thread may be waiting for room in the queue
+                _drain(ready)
+                thread.join(timeout=0.05)
+
+    def close(self) -> None:
+        """Close the shards."""
+        self._reader.close()
+
+    def _fill(self, ready: queue.Queue[Batch | BaseException | None], stop: threading.Event) -> None:
+        try:
+            for step in range(self._start, self._plan.num_steps):
+                if stop.is_set():
+                    return
+                ready.put(self.batch(step))
+            ready.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
+            ready.put(error)
+
+    def _draw(self, records: list[Record], step: int, uid: str) -> list[Record]:
+        if self._negatives is None or not records:
+            return []
+        order = generator(self._config.seed, "negatives", step, uid).permutation(len(records))
+        return [records[at] for at in order[: self._negatives.candidates]]
+
+    def _encode(self, texts: list[str]) -> Tensor:
+        if self._texts is None:
+            return self._towers.trim(self._towers.tokenize(texts))
+        return self._texts.take([text_name(text) for text in texts])
+
+    def _sample(self, row: int, uid: str) -> Record:
+        sample: Record = orjson.loads(self._reader.read(*self._index.json(row)))
+        if sample.get("uid") != uid:
+            raise InputError(f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY)
+        return sample
+
+    def _pixels(self, row: int) -> Tensor:
+        data = self._reader.read(*self._index.image(row))
+        image = decode_image(data, f"sample {self._index.key(row)}", self._config.max_image_px)
+        return self._towers.preprocess(image)
+
+
+_VERIFY = "run clipcurate verify"
+
+
+class _Index:
+    """Where each row's bytes lie."""
+
+    def __init__(self, dataset: DatasetVersion) -> None:
+        table = dataset.index()
+        self._uids = table.column("uid").to_pylist()
+        self._keys = table.column("key").to_pylist()
+        names = ("shard", "image_offset", "image_bytes", "json_offset", "json_bytes")
+        self._at = {name: table.column(name).to_numpy() for name in names}
+
+    def check(self, plan: Plan) -> None:
+        """Check that every planned row is the sample that the plan means."""
+        for row, uid in dict(zip(plan.rows.ravel().tolist(), plan.uids, strict=True)).items():
+            if not 0 <= row < len(self._uids) or self._uids[row] != uid:
+                raise InputError(f"the plan means sample {uid} by row {row}, the index does not", fix="make a new plan")
+
+    def key(self, row: int) -> str:
+        return str(self._keys[row])
+
+    def image(self, row: int) -> tuple[int, int, int]:
+        return self._range(row, "image")
+
+    def json(self, row: int) -> tuple[int, int, int]:
+        return self._range(row, "json")
+
+    def _range(self, row: int, member: str) -> tuple[int, int, int]:
+        at = self._at
+        return int(at["shard"][row]), int(at[f"{member}_offset"][row]), int(at[f"{member}_bytes"][row])
+
+
+def decode_image(data: bytes, name: str, max_px: int) -> Image.Image:
+    """Return an RGB image.
+
+    Raises:
+        InputError: not a JPEG, PNG or WebP, damaged, cut off, or of more than `max_px` pixels.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > max_px:
+                raise InputError(
+                    f"{name}: {image.width} x {image.height} pixels",
+                    allowed=f"at most {max_px} pixels",
+                    fix="--set train.max_image_px=VALUE, or curate without this image",
+                )
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name}: cannot decode the image: {error}", allowed=", ".join(FORMATS), fix=_VERIFY) from None
+
+
+def _drain(ready: queue.Queue[Any]) -> None:
+    try:
+        while True:
+            ready.get_nowait()
+    except queue.Empty:
+        return

@@ -1,0 +1,1 @@
+"""Benchmarks: functions of a model and samples that return plain numbers."""

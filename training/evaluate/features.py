@@ -1,0 +1,135 @@
+"""Embeddings of samples for evaluation; a text's or an image's embedding depends on nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_manifests.errors import InputError
+from training.data import decode_image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from data_manifests.sample import Sample
+    from training.model import Towers
+
+MAX_IMAGE_PX = 100_000_000
+IMAGE_ROWS = 8
+TEXT_ROWS = 64
+"""Batches always have this many rows, the last one filled up: with the shape fixed, so are the bits."""
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class EvalFeatures:
+    """What a model makes of an evaluation set: n images, m captions.
+
+    Attributes:
+        image: Unit-norm embeddings, float32 [n, embed_dim].
+        text: Unit-norm embeddings, float32 [m, embed_dim]; equal captions have equal bits.
+        text_owner: The image each caption belongs to, int64 [m], ascending.
+        uids: Identity of each image [n].
+        captions: The captions [m]; those of an image in its sample's order.
+    """
+
+    image: NDArray[np.float32]
+    text: NDArray[np.float32]
+    text_owner: NDArray[np.int64]
+    uids: tuple[str, ...]
+    captions: tuple[str, ...]
+
+
+def encode_samples(
+    towers: Towers, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
+) -> EvalFeatures:
+    """Embed every image and every caption; the model is left in eval mode.
+
+    Args:
+        towers: The model.
+        samples: May be read once; images are held one batch at a time.
+        batch_size: Images per forward pass. Numbers of two runs compare to the last bit when it is the same.
+        report: Is told (what, done, total) after each batch; total is 0 while it is not known.
+
+    Raises:
+        InputError: no samples, or an image that cannot be decoded or has over 100 million pixels.
+    """
+    uids: list[str] = []
+    captions: list[str] = []
+    owners: list[int] = []
+
+    def images() -> Iterator[Tensor]:
+        for sample in samples:
+            owners.extend([len(uids)] * len(sample.captions))
+            captions.extend(sample.captions)
+            uids.append(sample.uid)
+            name = f"sample {sample.uid} ({sample.name})"
+            yield towers.preprocess(decode_image(sample.image.read(), name, MAX_IMAGE_PX))
+
+    image = encode_images(towers, images(), batch_size, report)
+    if not uids:
+        raise InputError("evaluation: no samples", fix="check --on, --split and --limit")
+    text = encode_texts(towers, captions, report)
+    return EvalFeatures(image, text, np.array(owners, dtype=np.int64), tuple(uids), tuple(captions))
+
+
+def encode_images(
+    towers: Towers, images: Iterable[Tensor], batch_size: int = IMAGE_ROWS, report: Report | None = None
+) -> NDArray[np.float32]:
+    """Return unit-norm embeddings, float32 [n, embed_dim], of preprocessed images [3, size, size]."""
+    import torch
+
+    towers.model.eval()
+    found: list[NDArray[np.float32]] = []
+    done = 0
+    with torch.inference_mode():
+        for part in _parts(images, batch_size):
+            pixels = torch.stack(part + [torch.zeros_like(part[0])] * (batch_size - len(part)))
+            found.append(towers.encode_image(pixels)[: len(part)].numpy())
+            done += len(part)
+            if report:
+                report("embedding images", done, 0)
+    return np.concatenate(found) if found else np.zeros((0, towers.embed_dim), dtype=np.float32)
+
+
+def encode_texts(towers: Towers, texts: Sequence[str], report: Report | None = None) -> NDArray[np.float32]:
+    """Return unit-norm embeddings, float32 [n, embed_dim]; each distinct text is computed once.
+
+    A text goes into a batch of 64 rows and of the length that it alone decides, so its bits do not depend on the
+    others.
+    """
+    import torch
+
+    towers.model.eval()
+    distinct = list(dict.fromkeys(texts))
+    table = np.zeros((len(distinct), towers.embed_dim), dtype=np.float32)
+    done = 0
+    with torch.inference_mode():
+        tokens = towers.tokenize(distinct)
+        lengths = towers.padded_lengths(tokens)
+        for length in sorted(set(lengths.tolist())):
+            rows = torch.nonzero(lengths == length)[:, 0]
+            for part in torch.split(rows, TEXT_ROWS):
+                filled = torch.cat([part, part[:1].expand(TEXT_ROWS - len(part))])
+                table[part.numpy()] = towers.encode_text(tokens[filled, :length])[: len(part)].numpy()
+                done += len(part)
+                if report:
+                    report("embedding texts", done, len(distinct))
+    place = {text: row for row, text in enumerate(distinct)}
+    return table[[place[text] for text in texts]]
+
+
+def _parts(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    part: list[Any] = []
+    for item in items:
+        part.append(item)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part

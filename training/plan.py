@@ -1,0 +1,246 @@
+"""The order of training is data: planners compute it, a run saves it, and a resumed run replays it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import orjson
+from blake3 import blake3
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import write_atomically
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Feedback = Mapping[str, Array]
+"""What training reports back to a planner: one number per row of the index, by name."""
+
+
+def draw_seed(*parts: str | int) -> int:
+    """Return a 64-bit seed for one draw, from e.g. (seed, planner name, epoch, purpose).
+
+    The same rule as curation's, so that no result depends on workers, batch size or history.
+    """
+    digest = blake3(orjson.dumps([str(part) for part in parts])).digest(length=8)
+    return int.from_bytes(digest, "little")
+
+
+def generator(*parts: str | int) -> np.random.Generator:
+    """Return a generator of its own for one draw."""
+    return np.random.Generator(np.random.PCG64(draw_seed(*parts)))
+
+
+@dataclass(frozen=True)
+class PlanIndex:
+    """The columns of index.parquet that planners may look at, one entry per sample that may be trained on.
+
+    Attributes:
+        rows: Row numbers in index.parquet, ascending (shard order), int64 [n].
+        uids: Sample identities [n].
+        num_captions: Captions of each sample, at least 1, int64 [n].
+        cluster_id: int64 [n], or None when the recipe made no clusters.
+        difficulty: 0 (easiest) to 1, float64 [n], or None when the recipe ordered nothing.
+    """
+
+    rows: Array
+    uids: tuple[str, ...]
+    num_captions: Array
+    cluster_id: Array | None = None
+    difficulty: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, split: str = "train") -> PlanIndex:
+        """Read index.parquet; keep samples of `split` and those that have none.
+
+        Raises:
+            InputError: no sample may be trained on.
+        """
+        splits = table.column("split").to_pylist() if "split" in table.column_names else [None] * table.num_rows
+        keep = np.array([item is None or item == split for item in splits], dtype=bool)
+        if not keep.any():
+            found = ", ".join(sorted({str(item) for item in splits})) or "none: the data set is empty"
+            raise InputError(f"no sample to train on: splits are {found}", allowed=f"{split}, or samples without a split")
+
+        def column(name: str, dtype: str) -> Array | None:
+            if name not in table.column_names:
+                return None
+            values: Array = table.column(name).to_numpy()[keep].astype(dtype)
+            return values
+
+        uids = tuple(uid for uid, kept in zip(table.column("uid").to_pylist(), keep, strict=True) if kept)
+        captions = column("num_captions", "int64")
+        if captions is None or captions.min() < 1:
+            raise InputError("index.parquet: every sample needs num_captions of 1 or more", fix="run clipcurate verify")
+        rows = np.flatnonzero(keep).astype(np.int64)
+        return cls(rows, uids, captions, column("cluster_id", "int64"), column("difficulty", "float64"))
+
+    def take(self, chosen: Array) -> PlanIndex:
+        """Return the entries at ascending positions `chosen`."""
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            uids=tuple(self.uids[position] for position in chosen),
+            num_captions=self.num_captions[chosen],
+            cluster_id=None if self.cluster_id is None else self.cluster_id[chosen],
+            difficulty=None if self.difficulty is None else self.difficulty[chosen],
+        )
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """The batches of one epoch.
+
+    Attributes:
+        rows: Row numbers in index.parquet, int64 [num_batches, batch_size]. A batch is a set: rows ascend within
+            it, so that reading goes forward through the shards.
+        caption: Which caption of the sample is shown, int16 [num_batches, batch_size].
+    """
+
+    rows: Array
+    caption: Array
+
+
+class Planner(Protocol):
+    """Makes an epoch's batches as a pure function of its arguments. A frozen dataclass: its fields are its config."""
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+
+    def __call__(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
+    ) -> EpochPlan:
+        """Return the epoch: every sample at most once, complete batches only.
+
+        Raises:
+            InputError: fewer samples than a batch, or a column that the planner needs is missing.
+        """
+
+
+def count_batches(index: PlanIndex, batch_size: int) -> int:
+    """Return the number of complete batches.
+
+    Raises:
+        InputError: there is none.
+    """
+    if len(index) < batch_size:
+        raise InputError(
+            f"the data set has {len(index)} samples to train on, fewer than one batch of {batch_size}",
+            allowed=f"a batch_size of at most {len(index)}",
+            fix=f"--set train.batch_size={max(2, len(index))}",
+        )
+    return len(index) // batch_size
+
+
+def draw_captions(index: PlanIndex, positions: Array, seed: int, epoch: int) -> EpochPlan:
+    """Return the epoch of these positions of the index, int64 [num_batches, batch_size], with a caption drawn for each.
+
+    The draw depends on (seed, epoch, uid) alone: whatever batch a sample is in, it shows the same caption.
+    """
+    positions = np.sort(positions, axis=1)
+    # A 64-bit hash modulo a handful of captions is uniform to within 2^-50; a generator per sample would cost 10x.
+    captions = [draw_seed(seed, epoch, index.uids[at], "caption") % int(index.num_captions[at]) for at in positions.flat]
+    return EpochPlan(index.rows[positions], np.array(captions, dtype=np.int16).reshape(positions.shape))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All batches of a run, epoch after epoch, cut at the run's number of steps.
+
+    Attributes:
+        rows: int64 [num_steps, batch_size], row numbers in index.parquet.
+        caption: int16 [num_steps, batch_size].
+        epoch: int32 [num_steps].
+        uids: The samples meant by the rows, in the order of `rows`' flattening; binds the plan to its data.
+    """
+
+    rows: Array
+    caption: Array
+    epoch: Array
+    uids: tuple[str, ...]
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps."""
+        return int(self.rows.shape[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """BLAKE3 (128 bits, hex) of everything the plan says."""
+        digest = blake3(np.asarray(self.rows.shape, dtype="<i8").tobytes())
+        for array, dtype in ((self.rows, "<i8"), (self.caption, "<i2"), (self.epoch, "<i4")):
+            digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+        digest.update("".join(self.uids).encode())
+        return digest.hexdigest(length=16)
+
+    def save(self, path: Path) -> None:
+        """Write plan.parquet atomically: one row per (step, sample), readable by any parquet tool."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        steps, batch = self.rows.shape
+        table = pa.table(
+            {
+                "step": np.repeat(np.arange(steps, dtype=np.int32), batch),
+                "epoch": np.repeat(self.epoch, batch),
+                "row": self.rows.ravel(),
+                "caption": self.caption.ravel(),
+                "uid": pa.array(self.uids),
+            },
+            metadata={"fingerprint": self.fingerprint, "batch_size": str(batch)},
+        )
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        write_atomically(path, sink.getvalue().to_pybytes())
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read plan.parquet.
+
+        Raises:
+            InputError: missing, not a plan, or edited by hand.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+            metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+            batch = int(metadata["batch_size"])
+            columns = {name: table.column(name).to_numpy() for name in ("epoch", "row", "caption")}
+            uids = tuple(table.column("uid").to_pylist())
+            rows, caption = columns["row"].reshape(-1, batch), columns["caption"].reshape(-1, batch)
+        except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+            raise InputError(f"{path}: not a training plan: {error}", fix="start a new run folder") from None
+        plan = cls(rows, caption, columns["epoch"].reshape(-1, batch)[:, 0], uids)
+        if plan.fingerprint != metadata.get("fingerprint"):
+            raise InputError(f"{path}: the plan was edited by hand", fix="start a new run folder")
+        return plan
+
+
+def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, batch_size: int) -> Plan:
+    """Return the plan of a whole run: epochs one after the other, cut after `num_steps` batches.
+
+    Raises:
+        InputError: fewer samples than a batch, or a column that the planner needs is missing.
+    """
+    epochs: list[EpochPlan] = []
+    numbers: list[Array] = []
+    have = 0
+    while have < num_steps:
+        plan = planner(index, seed, len(epochs), batch_size)
+        numbers.append(np.full(len(plan.rows), len(epochs), dtype=np.int32))
+        epochs.append(plan)
+        have += len(plan.rows)
+    rows = np.concatenate([plan.rows for plan in epochs])[:num_steps]
+    caption = np.concatenate([plan.caption for plan in epochs])[:num_steps]
+    uid_of = dict(zip(index.rows.tolist(), index.uids, strict=True))
+    return Plan(rows, caption, np.concatenate(numbers)[:num_steps], tuple(uid_of[row] for row in rows.ravel().tolist()))

@@ -1,0 +1,105 @@
+"""What a run says while it runs: a line of JSON per step, TensorBoard events, and a progress bar with the time left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from data_manifests.manifest import write_atomically
+
+LOG_FILE = "log.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class RunLog:
+    """Writes `log.jsonl` and TensorBoard event files.
+
+    Args:
+        run: The run's folder.
+        start_step: Lines of this step and later ones are removed: a resumed run writes them again.
+    """
+
+    def __init__(self, run: Path, start_step: int) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        path = run / LOG_FILE
+        kept = [line for line in read_lines(path) if line["step"] < start_step]
+        write_atomically(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
+        self._file = open(path, "ab")  # noqa: SIM115 - closed by __exit__
+        purge = start_step or None
+        self._events = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=purge)
+
+    def write(self, step: int, record: Mapping[str, Any]) -> None:
+        """Add one step's record; nested numbers become TensorBoard scalars named ``group/name``."""
+        self._file.write(orjson.dumps({"step": step, **record}) + b"\n")
+        self._file.flush()
+        for name, value in _scalars("", record):
+            self._events.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        """Flush everything to disk; called before a checkpoint, so that no checkpoint is ahead of the log."""
+        os.fsync(self._file.fileno())
+        self._events.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log; a last line that a kill cut short is left out."""
+    if not path.is_file():
+        return []
+    return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _scalars(prefix: str, record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _scalars(f"{prefix}{name}/", value)
+        else:
+            yield f"{prefix}{name}", float(value)
+
+
+class Display:
+    """A progress bar on standard error for each piece of work, with the time left."""
+
+    def __init__(self) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
+        )
+        self._progress = progress.Progress(*columns, console=Console(stderr=True))
+        self._tasks: dict[str, Any] = {}
+
+    def report(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` are done; fits `training.activations.Report`."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total, note=note)
+        self._progress.update(self._tasks[what], completed=done, note=note)
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        """Show the bars while the block runs."""
+        with self._progress:
+            yield self
+
+

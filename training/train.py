@@ -1,0 +1,236 @@
+"""The trainer: one page, read from top to bottom in the order it happens.
+
+A run is a pure function of (data set version, recipe, model, config). It can be killed at any moment and resumed to
+the same bytes: batches come from a saved plan, every draw has its own seed, and whatever adapts is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from data_manifests.errors import InputError
+from training import checkpoint, lora
+from training.config import TrainConfig, TrainParts
+from training.data import Batch, PlannedBatches
+from training.features import clamp_logit_scale, make_features
+from training.plan import Plan, PlanIndex, draw_seed, make_plan
+from training.runlog import Display, RunLog
+
+if TYPE_CHECKING:
+    import torch
+
+    from data_manifests.manifest import DatasetVersion
+    from training.checkpoint import RunResult
+    from training.mining import Chooser
+    from training.model import ModelSpec, Towers
+
+
+def train(
+    dataset: DatasetVersion,
+    parts: TrainParts,
+    spec: ModelSpec,
+    config: TrainConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    cache: Path | None = None,
+) -> RunResult:
+    """Train a model on a data set version.
+
+    Args:
+        dataset: What is trained on.
+        parts: The recipe's planner, objectives and choice of negatives.
+        spec: The model to start from.
+        config: The numbers.
+        run: The run's folder, new or empty; filled with run.json, plan.parquet, log.jsonl, tensorboard/, checkpoint/,
+            the model's files, and last done.json.
+        resume: Go on with the run in the folder; a finished one is returned as it is.
+        cache: Keeps what frozen trunks compute for later runs; None forgets it.
+
+    Raises:
+        InputError: the data, model or folder cannot be used, or the loss is no longer a number.
+    """
+    with checkpoint.run_folder(run, resume), deterministic(config.num_threads):
+        index = PlanIndex.from_table(dataset.index(), config.split)
+        plan = make_plan(parts.planner, index, config.seed, config.steps, config.batch_size)
+        checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan)
+        if finished := checkpoint.finished_run(run):
+            return finished
+        with Display().shown() as display:
+            trainer = Trainer.start(parts, spec, config, run)
+            batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.negatives, trainer.step)
+            with closing(batches), RunLog(run, trainer.step) as log:
+                cache_frozen_trunks(batches, trainer.towers, config, cache, display)
+                for batch in batches:
+                    began = time.perf_counter()
+                    record = trainer.make_step(batch)
+                    took = time.perf_counter() - began
+                    log.write(batch.step, {"epoch": int(plan.epoch[batch.step]), **record, "step_s": round(took, 4)})
+                    if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
+                        log.sync()
+                        checkpoint.save_checkpoint(run, trainer.state())
+                    display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
+        lora.save_run_model(run, trainer.towers, spec, config.tune)
+        return checkpoint.finish_run(run, trainer.step, trainer.loss)
+
+
+@dataclass
+class Trainer:
+    """Everything that changes from step to step.
+
+    Attributes:
+        towers: The model, tuned in place.
+        optimizer: AdamW over its trainable parameters.
+        chooser: Chooses negatives; None trains without.
+        parts: The recipe's parts.
+        config: The numbers.
+        step: Steps done.
+        loss: Loss of the last one.
+    """
+
+    towers: Towers
+    optimizer: torch.optim.Optimizer
+    chooser: Chooser | None
+    parts: TrainParts
+    config: TrainConfig
+    step: int = 0
+    loss: float = math.nan
+
+    @classmethod
+    def start(cls, parts: TrainParts, spec: ModelSpec, config: TrainConfig, run: Path) -> Trainer:
+        """Load and tune the model, and go on from the run's last checkpoint if it has one."""
+        import torch
+
+        towers = spec.load()
+        torch.manual_seed(draw_seed(config.seed, "tuning"))
+        lora.apply_tuning(
+            towers,
+            config.tune,
+            rank=config.lora_rank,
+            alpha=config.lora_alpha,
+            dropout=config.lora_dropout,
+            targets=config.lora_targets or None,
+            layers=list(config.lora_layers) or None,
+        )
+        chooser = parts.negatives.start() if parts.negatives else None
+        trainer = cls(towers, make_optimizer(towers, config), chooser, parts, config)
+        state = checkpoint.load_checkpoint(run)
+        if state is not None:
+            lora.load_trainable_state(towers, state["towers"])
+            trainer.optimizer.load_state_dict(state["optimizer"])
+            if chooser:
+                chooser.load_state_dict(state["negatives"])
+            trainer.step, trainer.loss = state["step"], state["loss"]
+        return trainer
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs: plain tensors and numbers."""
+        return {
+            "step": self.step,
+            "loss": self.loss,
+            "towers": lora.trainable_state(self.towers),
+            "optimizer": self.optimizer.state_dict(),
+            "negatives": self.chooser.state_dict() if self.chooser else {},
+        }
+
+    def make_step(self, batch: Batch) -> dict[str, Any]:
+        """Make one optimiser step and return what the log says of it.
+
+        Raises:
+            InputError: the loss is not a finite number.
+        """
+        import torch
+
+        # a generator state need not be saved when every step starts from its own seed
+        torch.manual_seed(draw_seed(self.config.seed, "step", batch.step))
+        lr = self.config.lr_at(batch.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        lora.train_mode(self.towers)
+        progress = batch.step / self.config.steps
+        equal = self.config.ignore_equal_captions
+        features, stats = make_features(self.towers, batch, self.chooser, progress, ignore_equal_captions=equal)
+        terms = {objective.name: objective(features) for objective in self.parts.objectives}
+        loss = torch.stack([objective.weight * terms[objective.name] for objective in self.parts.objectives]).sum()
+        if not bool(torch.isfinite(loss)):
+            raise InputError(
+                f"step {batch.step}: the loss is {loss.item()}",
+                allowed="a finite number",
+                fix=f"a lower learning rate than {lr:g}: --set train.lr=VALUE",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        trained = [parameter for _, parameter in lora.trainable_parameters(self.towers)]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.config.grad_clip or math.inf)
+        self.optimizer.step()
+        clamp_logit_scale(self.towers, self.config.logit_scale_max)
+        self.step, self.loss = batch.step + 1, loss.item()
+        record = {"loss": self.loss, "objective": {name: term.item() for name, term in terms.items()}, "lr": lr}
+        record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item()}
+        return record | ({"negatives": stats} if stats else {})
+
+
+def make_optimizer(towers: Towers, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW; vectors and scalars (norms, biases, the logit scale) do not decay."""
+    import torch
+
+    trained = lora.trainable_parameters(towers)
+    groups = [
+        {"params": [p for _, p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for _, p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+
+
+def cache_frozen_trunks(
+    batches: PlannedBatches, towers: Towers, config: TrainConfig, cache: Path | None, display: Display
+) -> None:
+    """Let frozen trunks compute each image and text of the plan once."""
+    lora.eval_mode(towers)
+    for side, frozen, fill in (
+        ("image", towers.image_trunk_frozen(), batches.cache_images),
+        ("text", towers.text_trunk_frozen(), batches.cache_texts),
+    ):
+        if frozen:
+            what = [towers.trunk_hash(side), config.num_threads, sorted(checkpoint.package_versions().items())]
+            key = blake3(str(what).encode()).hexdigest(length=16)
+            fill(cache / side / key if cache else None, display.report)
+
+
+def identify(
+    dataset: DatasetVersion, parts: TrainParts, spec: ModelSpec, config: TrainConfig, plan: Plan
+) -> dict[str, Any]:
+    """Return run.json: all that is needed to make the run again."""
+    return {
+        "manifest": {"name": dataset.manifest.name, "version": dataset.manifest.version}
+        | {"fingerprint": dataset.manifest.fingerprint},
+        "model": {"spec": spec.describe(), "hash": spec.content_hash()},
+        "recipe": parts.to_json(),
+        "config": config.to_json(),
+        "plan": {"fingerprint": plan.fingerprint, "num_steps": plan.num_steps},
+        "versions": checkpoint.package_versions(),
+    }
+
+
+@contextmanager
+def deterministic(num_threads: int) -> Iterator[None]:
+    """Compute with deterministic algorithms and a fixed number of threads; put everything back at the end."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.use_deterministic_algorithms(True)
+            torch.set_num_threads(num_threads)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0])
+            torch.set_num_threads(before[1])
