@@ -206,9 +206,9 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="write the results here as well")] = None,
 ) -> None:
     """Evaluate a model or run on held-out data."""
-    from flows.evaluate import run_evaluation
+    from flows.evaluate import print_results, run_evaluation
 
-    run_evaluation(model, on, split, limit, json_file, places.workspace)
+    print_results(run_evaluation(model, on, split, limit, json_file, places.workspace))
 
 
 @app.command()

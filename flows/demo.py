@@ -13,7 +13,7 @@ from curation.sources.scenes import ScenesSource
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, write_atomically
 from flows.commands import run_curation, run_training, show_diff, show_plan, write_summary
-from flows.evaluate import Evaluated, run_evaluation
+from flows.evaluate import Evaluated, print_comparison, run_evaluation
 from flows.jobs import CurateJob, TrainJob
 from flows.screen import out
 
@@ -61,6 +61,7 @@ def run_demo(folder: Path) -> None:
     _say("6  evaluate", f"before and after LoRA on {HELD_OUT}, which neither has seen")
     before = run_evaluation(str(base), [HELD_OUT], None, None, folder / "before.json", workspace)[0]
     after = run_evaluation(str(tuned), [HELD_OUT], None, None, folder / "after.json", workspace)[0]
+    print_comparison({"before LoRA": before, "after LoRA": after})
 
     _say("7  edit", "one caption of one image, then curate again: one sample of each affected stage")
     edit_one_caption(folder / "photos" / "captions.jsonl")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class Evaluated:
 def run_evaluation(
     model: str, on: Sequence[str], split: str | None, limit: int | None, json_file: Path | None, workspace: Path
 ) -> list[Evaluated]:
-    """Evaluate a model on each of `on`, print a table and write the numbers.
+    """Evaluate a model on each of `on` and write the numbers.
 
     Raises:
         InputError: unknown kind, source or model.
@@ -55,7 +55,6 @@ def run_evaluation(
             Evaluated(text, spec.describe(), len(samples), refused, _run(kind, towers, samples, workspace, bars))
             for text, kind, samples, refused in opened
         ]
-    print_results(results)
     if json_file is not None:
         document = {
             "model": spec.describe(),
@@ -119,6 +118,21 @@ def _order_test(samples: list[Sample], workspace: Path) -> Any:
 
         save_order_test(path, make_order_test(samples, tag))
     return load_order_test(path)
+
+
+def print_comparison(columns: Mapping[str, Evaluated]) -> None:
+    """Print several models' numbers on one benchmark side by side.
+
+    Args:
+        columns: Results by heading, all of the same benchmark.
+    """
+    first = next(iter(columns.values()))
+    made = table(f"{escape(first.on)} ({first.num_samples} samples)", "metric", *(f">{heading}" for heading in columns))
+    for name, value in _flat(first.metrics):
+        if isinstance(value, float):
+            values = [dict(_flat(result.metrics))[name] for result in columns.values()]
+            made.add_row(name, *(f"{number:.4f}" for number in values))
+    out.print(made)
 
 
 def print_results(results: Sequence[Evaluated]) -> None:

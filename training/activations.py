@@ -7,8 +7,11 @@ its neighbours, so a store filled in any order, in any number of sittings, holds
 
 from __future__ import annotations
 
+import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -101,34 +104,35 @@ def _read_part(path: Path) -> tuple[list[str], np.ndarray[Any, Any]]:
         if values.ndim != 2 or len(names) != len(values):
             raise ValueError(f"{len(names)} names for an array of shape {values.shape}")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged activation cache: {error}", fix="delete this file; it is computed again") from None
+        raise InputError(
+            f"{path}: damaged activation cache: {error}", fix="delete this file; it is computed again"
+        ) from None
     return names, values
 
 
 def fill_images(
-    store: ActivationStore, towers: Towers, pixels: Iterator[tuple[str, Tensor]], total: int, report: Report
+    store: ActivationStore, towers: Towers, names: Sequence[str], pixels: Callable[[str], Tensor], report: Report
 ) -> None:
     """Compute image activations, one image at a time, and keep them.
 
     Args:
         store: Where they go.
         towers: In eval mode.
-        pixels: Name and float [3, size, size] of each missing image.
-        total: How many there are.
-        report: Is told after each image.
+        names: The missing images.
+        pixels: Gives the float [3, size, size] of an image by its name; called from several threads.
+        report: Is told after each part.
     """
     import torch
 
-    names: list[str] = []
-    values: list[Tensor] = []
-    with torch.no_grad():
-        for done, (name, image) in enumerate(pixels, start=1):
-            names.append(name)
-            values.append(towers.image_trunk(image[None])[0])
-            if len(names) == PART_ROWS or done == total:
-                store.add(names, torch.stack(values).numpy())
-                names, values = [], []
-            report("image activations", done, total)
+    def work(name: str) -> Tensor:
+        with torch.no_grad():
+            return towers.image_trunk(pixels(name)[None])[0]
+
+    with _workers() as pool:
+        for first in range(0, len(names), PART_ROWS):
+            part = names[first : first + PART_ROWS]
+            store.add(part, torch.stack(list(pool.map(work, part))).numpy())
+            report("image activations", first + len(part), len(names))
 
 
 def fill_texts(store: ActivationStore, towers: Towers, texts: dict[str, str], report: Report) -> None:
@@ -142,27 +146,48 @@ def fill_texts(store: ActivationStore, towers: Towers, texts: dict[str, str], re
         texts: Missing texts by name.
         report: Is told after each part.
     """
-    import torch
-
     names = sorted(texts)
-    with torch.no_grad():
+    with _workers() as pool:
         for first in range(0, len(names), PART_ROWS):
             part = names[first : first + PART_ROWS]
             tokens = towers.tokenize([texts[name] for name in part])
-            store.add(part, _text_activations(towers, tokens).numpy())
+            store.add(part, _text_activations(towers, tokens, pool).numpy())
             report("text activations", first + len(part), len(names))
 
 
-def _text_activations(towers: Towers, tokens: torch.Tensor) -> torch.Tensor:
+def _text_activations(towers: Towers, tokens: torch.Tensor, pool: ThreadPoolExecutor) -> torch.Tensor:
     """Return activations [n, width] of tokens [n, context_length]."""
     import torch
 
     lengths = towers.padded_lengths(tokens)
-    found: dict[int, Tensor] = {}
+    groups: list[tuple[int, Tensor]] = []
     for length in sorted(set(lengths.tolist())):
         rows = torch.nonzero(lengths == length)[:, 0]
-        for group in torch.split(rows, TEXT_ROWS):
-            padded = torch.cat([group, group[:1].expand(TEXT_ROWS - len(group))])
-            values = towers.text_trunk(tokens[padded, :length])
-            found.update(zip(group.tolist(), values, strict=False))
-    return torch.stack([found[row] for row in range(len(tokens))])
+        groups += [(length, group) for group in torch.split(rows, TEXT_ROWS)]
+
+    def work(item: tuple[int, Tensor]) -> Tensor:
+        length, group = item
+        padded = torch.cat([group, group[:1].expand(TEXT_ROWS - len(group))])
+        with torch.no_grad():
+            return towers.text_trunk(tokens[padded, :length])[: len(group)]
+
+    found = torch.cat(list(pool.map(work, groups)))
+    return found[torch.cat([group for _, group in groups]).argsort()]
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Give a thread for each core, each computing on one thread.
+
+    Small batches gain nothing from threads inside an operation, and with one the bits do not depend on how many
+    there are: every run on any machine of this kind shares the store.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)

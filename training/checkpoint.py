@@ -73,7 +73,9 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"{run}: another process trains in this folder", fix="wait for it, or use another --out") from None
+        raise InputError(
+            f"{run}: another process trains in this folder", fix="wait for it, or use another --out"
+        ) from None
     try:
         yield
     finally:

@@ -78,7 +78,12 @@ class TrainConfig:
             InputError: a value is out of range; the message names the field.
         """
         for name in ("steps", "lora_rank", "checkpoint_every", "num_threads", "max_image_px"):
-            _check(name, getattr(self, name), isinstance(getattr(self, name), int) and getattr(self, name) >= 1, "1 or more")
+            _check(
+                name,
+                getattr(self, name),
+                isinstance(getattr(self, name), int) and getattr(self, name) >= 1,
+                "1 or more",
+            )
         _check("batch_size", self.batch_size, self.batch_size >= 2, "2 or more: a contrast needs another sample")
         for name in ("lr", "eps", "lora_alpha"):
             value = getattr(self, name)
@@ -86,7 +91,9 @@ class TrainConfig:
         for name in ("weight_decay", "grad_clip"):
             value = getattr(self, name)
             _check(name, value, math.isfinite(value) and value >= 0, "0 or a number above it")
-        _check("betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two of 0 .. <1")
+        _check(
+            "betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two of 0 .. <1"
+        )
         _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "0 or more")
         _check("lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "0 to below 1")
         _check("logit_scale_max", self.logit_scale_max, 1 <= self.logit_scale_max <= 1000, "1 to 1000")
@@ -133,7 +140,9 @@ class TrainParts:
         """
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) != len(names):
-            raise InputError(f"recipe {self.name!r}: objectives are {names}", allowed="one or more, each of its own name")
+            raise InputError(
+                f"recipe {self.name!r}: objectives are {names}", allowed="one or more, each of its own name"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe's training half as JSON values: each part's name and fields."""

@@ -121,8 +121,7 @@ class PlannedBatches:
         ahead = self._plan.rows[self._start :].ravel().tolist()
         rows = dict(zip(self._plan.uids[len(self._plan.uids) - len(ahead) :], ahead, strict=True))
         store = ActivationStore(folder, list(rows))
-        missing = store.missing()
-        fill_images(store, self._towers, ((uid, self._pixels(rows[uid])) for uid in missing), len(missing), report)
+        fill_images(store, self._towers, store.missing(), lambda uid: self._pixels(rows[uid]), report)
         self._images = store
 
     def cache_texts(self, folder: Path | None, report: Report) -> None:
@@ -150,7 +149,9 @@ class PlannedBatches:
         for row, uid, caption in zip(rows, uids, shown, strict=True):
             sample = self._sample(row, uid)
             if not 0 <= caption < len(sample["captions"]):
-                raise InputError(f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY)
+                raise InputError(
+                    f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY
+                )
             captions.append(str(sample["captions"][caption]))
             own = [record for record in sample.get("negatives", []) if record["caption"] == caption]
             records.append(self._draw(own, step, uid))
@@ -223,7 +224,9 @@ class PlannedBatches:
     def _sample(self, row: int, uid: str) -> Record:
         sample: Record = orjson.loads(self._reader.read(*self._index.json(row)))
         if sample.get("uid") != uid:
-            raise InputError(f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY)
+            raise InputError(
+                f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY
+            )
         return sample
 
     def _pixels(self, row: int) -> Tensor:

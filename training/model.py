@@ -160,11 +160,8 @@ class Towers:
         """
         from training import towers
 
-        held = {
-            key: value
-            for key, value in self.model.state_dict().items()
-            if towers.group_of(self.model, key) == f"{side}_trunk"
-        }
+        state = self.model.state_dict()
+        held = {key: state[key] for key in state if towers.group_of(self.model, key) == f"{side}_trunk"}
         return blake3(weights.state_hash(held).encode() + weights.canonical(self.config)).hexdigest(length=16)
 
 
@@ -237,7 +234,10 @@ class ModelSpec:
             return f"{self.name} ({drawn}, seed {self.seed})"
         if self.kind == "checkpoint":
             return f"{self.name}:{Path(self.path).name}"
-        return f"{'run' if self.kind == 'run' else 'open_clip folder'} {self.name}"
+        if self.kind == "run":
+            about = weights.read_json(Path(self.path) / weights.RUN_FILE)
+            return f"{about['base']} + {about['tune']}"
+        return f"open_clip folder {self.content_hash()[:12]}"
 
     def load(self) -> Towers:
         """Build the model: eval mode, CPU, float32, every parameter trainable until `lora.apply_tuning` decides.

@@ -68,7 +68,9 @@ class PlanIndex:
         keep = np.array([item is None or item == split for item in splits], dtype=bool)
         if not keep.any():
             found = ", ".join(sorted({str(item) for item in splits})) or "none: the data set is empty"
-            raise InputError(f"no sample to train on: splits are {found}", allowed=f"{split}, or samples without a split")
+            raise InputError(
+                f"no sample to train on: splits are {found}", allowed=f"{split}, or samples without a split"
+            )
 
         def column(name: str, dtype: str) -> Array | None:
             if name not in table.column_names:
@@ -147,7 +149,9 @@ def draw_captions(index: PlanIndex, positions: Array, seed: int, epoch: int) -> 
     """
     positions = np.sort(positions, axis=1)
     # A 64-bit hash modulo a handful of captions is uniform to within 2^-50; a generator per sample would cost 10x.
-    captions = [draw_seed(seed, epoch, index.uids[at], "caption") % int(index.num_captions[at]) for at in positions.flat]
+    captions = [
+        draw_seed(seed, epoch, index.uids[at], "caption") % int(index.num_captions[at]) for at in positions.flat
+    ]
     return EpochPlan(index.rows[positions], np.array(captions, dtype=np.int16).reshape(positions.shape))
 
 

@@ -101,5 +101,3 @@ class Display:
         """Show the bars while the block runs."""
         with self._progress:
             yield self
-
-

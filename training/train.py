@@ -68,7 +68,7 @@ def train(
             trainer = Trainer.start(parts, spec, config, run)
             batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.negatives, trainer.step)
             with closing(batches), RunLog(run, trainer.step) as log:
-                cache_frozen_trunks(batches, trainer.towers, config, cache, display)
+                cache_frozen_trunks(batches, trainer.towers, cache, display)
                 for batch in batches:
                     began = time.perf_counter()
                     record = trainer.make_step(batch)
@@ -190,9 +190,7 @@ def make_optimizer(towers: Towers, config: TrainConfig) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
-def cache_frozen_trunks(
-    batches: PlannedBatches, towers: Towers, config: TrainConfig, cache: Path | None, display: Display
-) -> None:
+def cache_frozen_trunks(batches: PlannedBatches, towers: Towers, cache: Path | None, display: Display) -> None:
     """Let frozen trunks compute each image and text of the plan once."""
     lora.eval_mode(towers)
     for side, frozen, fill in (
@@ -200,7 +198,7 @@ def cache_frozen_trunks(
         ("text", towers.text_trunk_frozen(), batches.cache_texts),
     ):
         if frozen:
-            what = [towers.trunk_hash(side), config.num_threads, sorted(checkpoint.package_versions().items())]
+            what = [towers.trunk_hash(side), sorted(checkpoint.package_versions().items())]
             key = blake3(str(what).encode()).hexdigest(length=16)
             fill(cache / side / key if cache else None, display.report)
 

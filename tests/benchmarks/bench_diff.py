@@ -30,6 +30,7 @@ PER_SHARD = 10_000
 SHARE_EDITED = 0.01
 FIELDS = ("captions", "attributes", "negatives", "info")
 
+
 def make(folder: Path, num_samples: int, *, edited: bool) -> None:
     """Write an index and the JSON of synthetic samples: the new version has edits, moves, removals and additions."""
     folder.mkdir(parents=True)
@@ -56,10 +57,15 @@ def make(folder: Path, num_samples: int, *, edited: bool) -> None:
         # no headers and no pictures: a diff reads JSON by byte range and nothing else of a shard
         (folder / f"{number:05d}.tar").write_bytes(b"".join(payloads))
     columns: dict[str, object] = {
-        "uid": uids[order], "shard": shard,
+        "uid": uids[order],
+        "shard": shard,
         "key": [f"{number:05d}{place % PER_SHARD:04d}" for place, number in enumerate(shard)],
-        "image_offset": offsets, "image_bytes": sizes, "json_offset": offsets, "json_bytes": sizes,
-        "split": ["train"] * len(order), "cluster_id": clusters[order].astype(np.int32),
+        "image_offset": offsets,
+        "image_bytes": sizes,
+        "json_offset": offsets,
+        "json_bytes": sizes,
+        "split": ["train"] * len(order),
+        "cluster_id": clusters[order].astype(np.int32),
         "difficulty": difficulty[order],
     }
     columns |= {f"h_{name}": contents[order, place] for place, name in enumerate(FIELDS)}
@@ -79,8 +85,14 @@ def version(folder: Path) -> DatasetVersion:
     statistics: dict[str, dict[str, int]] = {name: {} for name in names}
     counts = {"records": 0, "samples": 0, "captions": 0, "negatives": 0, "dropped": {}}
     body = {
-        "format": FORMAT, "name": "synthetic", "version": folder.name, "stages": [], "recipe": {}, "source": {},
-        "counts": counts, "statistics": {**statistics, "image_bytes": 0},
+        "format": FORMAT,
+        "name": "synthetic",
+        "version": folder.name,
+        "stages": [],
+        "recipe": {},
+        "source": {},
+        "counts": counts,
+        "statistics": {**statistics, "image_bytes": 0},
     }
     return DatasetVersion(Manifest.seal(body), folder)
 

@@ -63,7 +63,8 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
     pictures = [picture(number) for number in range(30)]
     hostile = picture(7, HOSTILE, "One ball on a plain ground", extra={"note": HOSTILE})
     changed = [
-        picture(3, "A shiny orange ball, number 3 .", "One ball on a plain ground"), hostile,
+        picture(3, "A shiny orange ball, number 3 .", "One ball on a plain ground"),
+        hostile,
         dataclasses.replace(picture(9), cluster_id=1, difficulty=0.9),
     ]
     rest = [item for item in pictures if item.number not in (0, 3, 7, 9)]
@@ -135,7 +136,9 @@ def test_pictures_of_a_large_diff_are_bounded(tmp_path: Path) -> None:
 def test_summary_page(versions: Versions) -> None:
     _, new, _ = versions
     run = {
-        "finished": "2026-01-01T00:00:00", "cores": 2, "seconds": {"stages": 1.5},
+        "finished": "2026-01-01T00:00:00",
+        "cores": 2,
+        "seconds": {"stages": 1.5},
         "stages": [{"stage": "given", "computed": 29, "reused": 1, "wall_s": 0.25}],
     }
     losses = [{"step": step, "loss": 5.0 / (step + 1)} for step in range(2000)] + [{"step": 2000, "loss": float("nan")}]
@@ -148,8 +151,17 @@ def test_summary_page(versions: Versions) -> None:
     assert len(html) < 3 * 2**20
     assert len(read.of("article")) == 24
     assert len(read.of("img")) > 24
-    for expected in ("drawn@2.0.0", "given", "strength = 0.5", "29 computed, 1 reused", "image_to_text.r1", "+0.5000",
-                     "Cluster 0", "replace adjective", "1.5 s"):
+    for expected in (
+        "drawn@2.0.0",
+        "given",
+        "strength = 0.5",
+        "29 computed, 1 reused",
+        "image_to_text.r1",
+        "+0.5000",
+        "Cluster 0",
+        "replace adjective",
+        "1.5 s",
+    ):
         assert expected in read.text
     assert "<mark>striped</mark>" in html
     (line,) = read.of("polyline")

@@ -1,0 +1,117 @@
+"""The flows on real Prefect: a temporary server, a Dask cluster, and a schedule on a server of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from data_manifests.manifest import Catalog
+
+pytestmark = pytest.mark.slow
+
+CLI = (sys.executable, "-c", "from flows.cli import main; main()")
+START_S = 120
+SCHEDULE_S = 240
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("prefect")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**kept, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+
+
+def places(root: Path) -> list[str]:
+    return ["--workspace", str(root / "w"), "--manifests", str(root / "m")]
+
+
+def curate(root: Path, environment: dict[str, str], *more: str) -> str:
+    command = [*CLI, *places(root), "curate", "clip", "--source", "scenes:40", "--name", "toy", *more]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return Catalog(root / "m", root / "w").open("toy").manifest.fingerprint
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> str:
+    """Return the fingerprint that the engine alone gives."""
+    return curate(tmp_path_factory.mktemp("bare"), environment, "--no-prefect", "--workers", "1")
+
+
+def test_a_flow_makes_the_same_bytes(tmp_path: Path, environment: dict[str, str], bare: str) -> None:
+    assert curate(tmp_path, environment, "--workers", "2") == bare
+
+
+def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path, environment: dict[str, str], bare: str) -> None:
+    pytest.importorskip("prefect_dask", reason="extra 'cluster' is not installed")
+    assert curate(tmp_path, environment, "--runner", "dask", "--workers", "2") == bare
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: str, ready: Callable[[], bool], limit_s: float, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + limit_s
+    while not ready():
+        alive = process.poll() is None
+        assert alive, f"{what}: process ended\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < end, f"{what}: not within {limit_s} s\n{log.read_text()[-3000:]}"
+        time.sleep(0.5)
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as file, subprocess.Popen(command, env=environment, stdout=file, stderr=file) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_schedule_makes_a_version(tmp_path: Path, environment: dict[str, str], bare: str) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    there = {**environment, "PREFECT_API_URL": url}
+    server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    serve = [*CLI, *places(tmp_path), "schedule", "clip", "--source", "scenes:40", "--name", "toy"]
+    catalog = Catalog(tmp_path / "m", tmp_path / "w")
+    server_log, serve_log = tmp_path / "server.log", tmp_path / "serve.log"
+    with running(server, environment, server_log) as process:
+        wait_for("server", lambda: healthy(url), START_S, process, server_log)
+        with running([*serve, "--cron", "* * * * *"], there, serve_log) as served:
+            wait_for("version", lambda: bool(catalog.versions("toy")), SCHEDULE_S, served, serve_log)
+    assert catalog.open("toy").manifest.fingerprint == bare
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"), [("every day", "--cron 'every day'"), ("0 3 * * *", "no Prefect server to schedule on")]
+)
+def test_a_schedule_that_cannot_be(tmp_path: Path, environment: dict[str, str], cron: str, expected: str) -> None:
+    command = [*CLI, *places(tmp_path), "schedule", "clip", "--source", "scenes:5", "--name", "toy", "--cron", cron]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert expected in ran.stderr
