@@ -8,20 +8,48 @@ from typing import Any
 import orjson
 
 _CONTEXT = {
-    "@language": "en", "@vocab": "https://schema.org/",
-    "arrayShape": "cr:arrayShape", "citeAs": "cr:citeAs", "column": "cr:column", "conformsTo": "dct:conformsTo",
-    "containedIn": "cr:containedIn", "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"}, "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/", "description": {"@container": "@language"},
-    "equivalentProperty": "cr:equivalentProperty", "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract", "field": "cr:field", "fileObject": "cr:fileObject", "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet", "format": "cr:format", "includes": "cr:includes", "isArray": "cr:isArray",
-    "isLiveDataset": "cr:isLiveDataset", "jsonPath": "cr:jsonPath", "key": "cr:key", "md5": "cr:md5",
-    "name": {"@container": "@language"}, "parentField": "cr:parentField", "path": "cr:path",
-    "prov": "http://www.w3.org/ns/prov#", "rai": "http://mlcommons.org/croissant/RAI/", "recordSet": "cr:recordSet",
-    "references": "cr:references", "regex": "cr:regex", "repeated": "cr:repeated", "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate", "sc": "https://schema.org/", "separator": "cr:separator", "source": "cr:source",
-    "subField": "cr:subField", "transform": "cr:transform",
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "name": {"@container": "@language"},
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
 }
 
 _FORMATS = {"tar": "application/x-tar", "parquet": "application/x-parquet", "json": "application/json"}
@@ -67,14 +95,18 @@ def croissant_bytes(body: Mapping[str, Any]) -> bytes:
     """
     counts, parent = body["counts"], body["parent"]
     document = {
-        "@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.1",
-        "name": body["name"], "version": body["version"],
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": body["name"],
+        "version": body["version"],
         "description": (
             f"{counts['samples']} images with {counts['captions']} captions and {counts['negatives']} hard negatives, "
             f"curated from the {body['source'].get('kind')} source {body['source'].get('name')} by the recipe "
             f"{body['recipe'].get('name')}."
         ),
-        "isLiveDataset": False, "keywords": ["image-text pairs", "CLIP", "hard negatives", "WebDataset"],
+        "isLiveDataset": False,
+        "keywords": ["image-text pairs", "CLIP", "hard negatives", "WebDataset"],
         "distribution": [*map(_file_object, body["files"]), *_file_sets(body)],
         "recordSet": [_samples(body), _index(body), _images()],
         "prov:wasGeneratedBy": [_activity(stage) for stage in body["stages"]],
@@ -89,7 +121,8 @@ def croissant_bytes(body: Mapping[str, Any]) -> bytes:
 
 def _activity(stage: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "@id": f"urn:clipcurate:stage:{stage['name']}:{stage['fingerprint']}", "@type": "prov:Activity",
+        "@id": f"urn:clipcurate:stage:{stage['name']}:{stage['fingerprint']}",
+        "@type": "prov:Activity",
         "prov:label": f"{stage['name']}, version {stage['version']}: {stage['source']}",
     }
 
@@ -97,8 +130,13 @@ def _activity(stage: Mapping[str, Any]) -> dict[str, Any]:
 def _file_object(record: Mapping[str, Any]) -> dict[str, Any]:
     name = record["name"]
     return {
-        "@type": "cr:FileObject", "@id": name, "name": name, "contentUrl": name, "contentSize": f"{record['bytes']} B",
-        "encodingFormat": _FORMATS[name.rpartition(".")[2]], "sha256": record["sha256"],
+        "@type": "cr:FileObject",
+        "@id": name,
+        "name": name,
+        "contentUrl": name,
+        "contentSize": f"{record['bytes']} B",
+        "encodingFormat": _FORMATS[name.rpartition(".")[2]],
+        "sha256": record["sha256"],
     }
 
 
@@ -106,18 +144,29 @@ def _file_sets(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     tars = [{"@id": shard["name"]} for shard in body["shards"]]
     return [
         {
-            "@type": "cr:FileSet", "@id": "sidecars", "name": "sidecars", "encodingFormat": _FORMATS["parquet"],
+            "@type": "cr:FileSet",
+            "@id": "sidecars",
+            "name": "sidecars",
+            "encodingFormat": _FORMATS["parquet"],
             "description": "One parquet file beside each tar, one row for each sample.",
             "includes": ["[0-9][0-9][0-9][0-9][0-9].parquet"],
         },
         {
-            "@type": "cr:FileSet", "@id": "image-files", "name": "image-files", "containedIn": tars,
-            "description": "The original image files.", "encodingFormat": ["image/jpeg", "image/png", "image/webp"],
+            "@type": "cr:FileSet",
+            "@id": "image-files",
+            "name": "image-files",
+            "containedIn": tars,
+            "description": "The original image files.",
+            "encodingFormat": ["image/jpeg", "image/png", "image/webp"],
             "includes": ["*.jpg", "*.png", "*.webp"],
         },
         {
-            "@type": "cr:FileSet", "@id": "sample-json", "name": "sample-json", "containedIn": tars,
-            "description": "All that is known of a sample, beside its image.", "encodingFormat": _FORMATS["json"],
+            "@type": "cr:FileSet",
+            "@id": "sample-json",
+            "name": "sample-json",
+            "containedIn": tars,
+            "description": "All that is known of a sample, beside its image.",
+            "encodingFormat": _FORMATS["json"],
             "includes": ["*.json"],
         },
     ]
@@ -131,8 +180,12 @@ def _samples(body: Mapping[str, Any]) -> dict[str, Any]:
     added = (item for item in body["fields"] if item["name"] not in ("negatives", "image_info"))
     fields += [_published(item, source) for item in added]
     return {
-        "@type": "cr:RecordSet", "@id": "samples", "name": "samples", "key": {"@id": "samples/uid"},
-        "description": "One record for each image: captions, negatives and what the stages added.", "field": fields,
+        "@type": "cr:RecordSet",
+        "@id": "samples",
+        "name": "samples",
+        "key": {"@id": "samples/uid"},
+        "description": "One record for each image: captions, negatives and what the stages added.",
+        "field": fields,
     }
 
 
@@ -150,13 +203,19 @@ def _published(published: Mapping[str, str], source: Mapping[str, Any]) -> dict[
 
 def _negatives(source: Mapping[str, Any]) -> dict[str, Any]:
     parts = (
-        ("text", _TEXT, "The hard negative."), ("caption", _INTEGER, "Position of its caption among the captions."),
-        ("operation", _TEXT, "What was done to the caption."), ("span_class", _TEXT, "What it was done to."),
-        ("type", _TEXT, "object, attribute, relation, action or order."), ("rule", _TEXT, "Why this edit was made."),
+        ("text", _TEXT, "The hard negative."),
+        ("caption", _INTEGER, "Position of its caption among the captions."),
+        ("operation", _TEXT, "What was done to the caption."),
+        ("span_class", _TEXT, "What it was done to."),
+        ("type", _TEXT, "object, attribute, relation, action or order."),
+        ("rule", _TEXT, "Why this edit was made."),
         ("source", _TEXT, "The stage that made it."),
     )
     return {
-        "@type": "cr:Field", "@id": "samples/negatives", "name": "negatives", **_array("-1"),
+        "@type": "cr:Field",
+        "@id": "samples/negatives",
+        "name": "negatives",
+        **_array("-1"),
         "description": "Texts that are close to a caption and false of the image.",
         "subField": [_part(*part, source) for part in parts],
     }
@@ -177,7 +236,11 @@ def _index(body: Mapping[str, Any]) -> dict[str, Any]:
             kind = _INTEGER if published["name"] in _INTEGERS else _FLOAT
             fields.append(_field("index", published["name"], kind, f"Added by the stage {published['stage']}.", source))
     return {
-        "@type": "cr:RecordSet", "@id": "index", "name": "index", "key": {"@id": "index/uid"}, "field": fields,
+        "@type": "cr:RecordSet",
+        "@id": "index",
+        "name": "index",
+        "key": {"@id": "index/uid"},
+        "field": fields,
         "description": "One record for each image, in the order of the shards: where its bytes lie.",
     }
 
@@ -189,15 +252,23 @@ def _images() -> dict[str, Any]:
     content["source"] = {**source, "extract": {"fileProperty": "content"}}
     key["source"] = {**source, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"(.*)\.[a-z]+$"}}
     return {
-        "@type": "cr:RecordSet", "@id": "images", "name": "images", "key": {"@id": "images/key"},
-        "description": "The pictures by key.", "field": [key, content],
+        "@type": "cr:RecordSet",
+        "@id": "images",
+        "name": "images",
+        "key": {"@id": "images/key"},
+        "description": "The pictures by key.",
+        "field": [key, content],
     }
 
 
 def _field(parent: str, name: str, kind: str, description: str, source: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "@type": "cr:Field", "@id": f"{parent}/{name}", "name": name, "description": description,
-        "dataType": [_TEXT, kind] if kind == "cr:Split" else kind, "source": {**source, "extract": {"column": name}},
+        "@type": "cr:Field",
+        "@id": f"{parent}/{name}",
+        "name": name,
+        "description": description,
+        "dataType": [_TEXT, kind] if kind == "cr:Split" else kind,
+        "source": {**source, "extract": {"column": name}},
     }
 
 

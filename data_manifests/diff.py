@@ -145,15 +145,27 @@ def diff_versions(old: DatasetVersion, new: DatasetVersion, max_details: int = M
     index = compare_indexes(old, new, max_details)
     bodies = old.manifest.body, new.manifest.body
     return VersionDiff(
-        old=old.ref, new=new.ref, num_old=index.num_old, num_new=index.num_new,
-        num_added=index.added.height, num_removed=index.removed.height, num_edited=index.edited.height,
-        num_moved=index.num_moved, edited_fields=index.edited_fields,
-        added_fields=index.added_fields, removed_fields=index.removed_fields,
-        added=_refs(new, index.added, max_details), removed=_refs(old, index.removed, max_details),
-        edited=_edited(old, new, index, max_details), negatives=_negatives(old, new, index),
-        clusters=index.clusters, shifts=index.shifts,
-        numbers=changed_numbers(*bodies), distributions=changed_distributions(*bodies),
-        stages=changed_stages(bodies[0]["stages"], bodies[1]["stages"]), settings=changed_settings(*bodies),
+        old=old.ref,
+        new=new.ref,
+        num_old=index.num_old,
+        num_new=index.num_new,
+        num_added=index.added.height,
+        num_removed=index.removed.height,
+        num_edited=index.edited.height,
+        num_moved=index.num_moved,
+        edited_fields=index.edited_fields,
+        added_fields=index.added_fields,
+        removed_fields=index.removed_fields,
+        added=_refs(new, index.added, max_details),
+        removed=_refs(old, index.removed, max_details),
+        edited=_edited(old, new, index, max_details),
+        negatives=_negatives(old, new, index),
+        clusters=index.clusters,
+        shifts=index.shifts,
+        numbers=changed_numbers(*bodies),
+        distributions=changed_distributions(*bodies),
+        stages=changed_stages(bodies[0]["stages"], bodies[1]["stages"]),
+        settings=changed_settings(*bodies),
     )
 
 

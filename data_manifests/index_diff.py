@@ -12,8 +12,22 @@ if TYPE_CHECKING:
     import polars as pl
 
 _LAYOUT = {
-    "uid", "shard", "key", "image_offset", "image_bytes", "json_offset", "json_bytes", "text_offset", "text_bytes",
-    "image_ext", "width", "height", "split", "num_captions", "num_negatives", "cluster_id",
+    "uid",
+    "shard",
+    "key",
+    "image_offset",
+    "image_bytes",
+    "json_offset",
+    "json_bytes",
+    "text_offset",
+    "text_bytes",
+    "image_ext",
+    "width",
+    "height",
+    "split",
+    "num_captions",
+    "num_negatives",
+    "cluster_id",
 }
 """Index columns that are not scores."""
 
@@ -116,8 +130,10 @@ def compare_indexes(old: DatasetVersion, new: DatasetVersion, max_details: int) 
     import polars as pl
 
     before, after = _read(old), _read(new)
-    rows = before.select("uid").with_row_index("old").join(
-        after.select("uid").with_row_index("new"), on="uid", how="full", coalesce=True
+    rows = (
+        before.select("uid")
+        .with_row_index("old")
+        .join(after.select("uid").with_row_index("new"), on="uid", how="full", coalesce=True)
     )
     both = _Both(before, after, rows.drop_nulls())
     contents = [name for name in both.common if name.startswith("h_") or name == "split"]
@@ -126,18 +142,23 @@ def compare_indexes(old: DatasetVersion, new: DatasetVersion, max_details: int) 
     places = both.rows.hstack(differs).filter(differs.select(edited).to_series())
     before_fields, after_fields = _fields(before), _fields(after)
     return IndexDiff(
-        num_old=before.height, num_new=after.height,
+        num_old=before.height,
+        num_new=after.height,
         added=_places(after, rows.filter(pl.col("old").is_null())["new"]),
         removed=_places(before, rows.filter(pl.col("new").is_null())["old"]),
         edited=_pairs(before, after, places).with_columns(rank=_rank(differs.columns)),
         num_moved=int(both.differs("key").sum()),
-        edited_fields={name.removeprefix("differs:"): int(differs[name].sum()) for name in differs.columns
-                       if differs[name].any()},
+        edited_fields={
+            name.removeprefix("differs:"): int(differs[name].sum()) for name in differs.columns if differs[name].any()
+        },
         added_fields=tuple(name for name in after_fields if name not in before_fields),
         removed_fields=tuple(name for name in before_fields if name not in after_fields),
         clusters=_clusters(both.column("cluster_id"), max_details) if "cluster_id" in both.common else None,
         shifts=tuple(
-            shift for name in both.common if _is_score(name) and before[name].dtype.is_numeric()
+            shift
+            for name in both.common
+            if _is_score(name)
+            and before[name].dtype.is_numeric()
             and (shift := _shift(both.column(name), name)).num_changed
         ),
     )
@@ -238,7 +259,10 @@ def _clusters(column: pl.DataFrame, max_details: int) -> ClusterDiff:
     moved = pairs.join(match, on="old", how="left").filter(pl.col("new").ne_missing(pl.col("expected")))
     listed = moved.sort("uid").head(max_details).select("uid", "old", "new")
     return ClusterDiff(
-        pairs["old"].n_unique(), pairs["new"].n_unique(), tuple(matched), moved.height,
+        pairs["old"].n_unique(),
+        pairs["new"].n_unique(),
+        tuple(matched),
+        moved.height,
         tuple(ClusterMove(*row) for row in listed.iter_rows()),
     )
 
@@ -251,6 +275,8 @@ def _shift(column: pl.DataFrame, name: str) -> NumberShift:
     largest = moved.filter(pl.col("by") > 0).sort("by", "uid", descending=[True, False]).head(_NUM_LARGEST)
     mean = moved["by"].mean()
     return NumberShift(
-        name, moved.filter(pl.col("by") > 0).height, float(mean) if isinstance(mean, float) else 0.0,
+        name,
+        moved.filter(pl.col("by") > 0).height,
+        float(mean) if isinstance(mean, float) else 0.0,
         tuple(largest.select("uid", "old", "new").iter_rows()),
     )

@@ -115,9 +115,7 @@ def diff_captions(old: Sequence[str], new: Sequence[str]) -> tuple[tuple[Caption
     alike = _most_alike(old, new, lone_old, lone_new)
     changes = [CaptionChange("changed", at, to, diff_words(old[at], new[to])) for at, to in alike.items()]
     if not lone_old and not lone_new:
-        changes += [
-            CaptionChange("moved", at, to, (Piece("same", new[to]),)) for at, to in where.items() if at != to
-        ]
+        changes += [CaptionChange("moved", at, to, (Piece("same", new[to]),)) for at, to in where.items() if at != to]
     found = set(alike.values())
     changes += [CaptionChange("added", None, to, (Piece("added", new[to]),)) for to in lone_new if to not in found]
     changes += [CaptionChange("removed", at, None, (Piece("removed", old[at]),)) for at in lone_old if at not in alike]

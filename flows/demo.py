@@ -20,11 +20,12 @@ from flows.screen import out
 NUM_SCENES = 2000
 BASE_SETTINGS = ("train.tune=full", "train.steps=300", "train.batch_size=128", "train.lr=1e-3", "train.warmup_steps=50")
 LORA_SETTINGS = (
-    "train.steps=200",
+    "train.steps=120",
     "train.batch_size=128",
-    "train.lr=5e-4",
-    "train.warmup_steps=20",
-    "train.lora_rank=8",
+    "train.lr=4e-3",
+    "train.warmup_steps=10",
+    "train.lora_rank=16",
+    "train.lora_alpha=16",
 )
 HELD_OUT = "scenes:500@1"
 

@@ -90,6 +90,10 @@ class Display:
         self._progress = progress.Progress(*columns, console=Console(stderr=True))
         self._tasks: dict[str, Any] = {}
 
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(line, soft_wrap=True)
+
     def report(self, what: str, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` are done; fits `training.activations.Report`."""
         if what not in self._tasks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ def train(
         if finished := checkpoint.finished_run(run):
             return finished
         with Display().shown() as display:
-            trainer = Trainer.start(parts, spec, config, run)
+            trainer = Trainer.start(parts, spec, config, run, display.say)
             batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.negatives, trainer.step)
             with closing(batches), RunLog(run, trainer.step) as log:
                 cache_frozen_trunks(batches, trainer.towers, cache, display)
@@ -105,13 +105,15 @@ class Trainer:
     loss: float = math.nan
 
     @classmethod
-    def start(cls, parts: TrainParts, spec: ModelSpec, config: TrainConfig, run: Path) -> Trainer:
+    def start(
+        cls, parts: TrainParts, spec: ModelSpec, config: TrainConfig, run: Path, say: Callable[[str], None]
+    ) -> Trainer:
         """Load and tune the model, and go on from the run's last checkpoint if it has one."""
         import torch
 
         towers = spec.load()
         torch.manual_seed(draw_seed(config.seed, "tuning"))
-        lora.apply_tuning(
+        report = lora.apply_tuning(
             towers,
             config.tune,
             rank=config.lora_rank,
@@ -120,6 +122,8 @@ class Trainer:
             targets=config.lora_targets or None,
             layers=list(config.lora_layers) or None,
         )
+        for line in report.lines():
+            say(line)
         chooser = parts.negatives.start() if parts.negatives else None
         trainer = cls(towers, make_optimizer(towers, config), chooser, parts, config)
         state = checkpoint.load_checkpoint(run)

@@ -30,8 +30,10 @@ class Given(MapStage):
     version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ("attributes",)
     provides: ClassVar[tuple[Field, ...]] = (
-        Field("given_negatives", publish="sample", role="negatives"), Field("cluster_id", publish="index"),
-        Field("difficulty", publish="index"), Field("rewrites", publish="sample"),
+        Field("given_negatives", publish="sample", role="negatives"),
+        Field("cluster_id", publish="index"),
+        Field("difficulty", publish="index"),
+        Field("rewrites", publish="sample"),
     )
     source: ClassVar[str] = "the test"
     strength: float = 1.0
@@ -43,8 +45,14 @@ class Given(MapStage):
 def negative(caption: int, text: str, start: int, end: int, word: str, **more: Any) -> dict[str, Any]:
     """Return a record that replaces characters [start, end) of a caption by `word`."""
     return {
-        "text": text[:start] + word + text[end:], "caption": caption, "operation": "replace", "span_class": "adjective",
-        "type": "attribute", "edits": [[start, end, start, start + len(word)]], "rule": "test", **more,
+        "text": text[:start] + word + text[end:],
+        "caption": caption,
+        "operation": "replace",
+        "span_class": "adjective",
+        "type": "attribute",
+        "edits": [[start, end, start, start + len(word)]],
+        "rule": "test",
+        **more,
     }
 
 
@@ -78,8 +86,12 @@ def picture(number: int, *captions: str, **fields: Any) -> Picture:
 
 
 def build(
-    root: Path, name: str, pictures: Sequence[Picture], stages: Sequence[Stage] | None = None,
-    shard_bytes: int = 16_384, source: Mapping[str, Any] | None = None,
+    root: Path,
+    name: str,
+    pictures: Sequence[Picture],
+    stages: Sequence[Stage] | None = None,
+    shard_bytes: int = 16_384,
+    source: Mapping[str, Any] | None = None,
 ) -> DatasetVersion:
     """Publish the next version of `name` under `root`; stages are an image check and `Given` unless told."""
     photos = root / f"photos-{len(list(root.glob('photos-*')))}"
@@ -88,7 +100,9 @@ def build(
     for item in pictures:
         item.draw(photos / f"{item.number}.png")
         given = {
-            "given_negatives": item.negatives, "cluster_id": item.cluster_id, "difficulty": item.difficulty,
+            "given_negatives": item.negatives,
+            "cluster_id": item.cluster_id,
+            "difficulty": item.difficulty,
             "rewrites": [text.lower() for text in item.captions],
         }
         row = {"file_name": f"{item.number}.png", "captions": item.captions, "split": item.split, "given": given}

@@ -151,7 +151,8 @@ def test_counts_over_all_samples_are_the_sum_of_what_each_tells(tmp_path: Path) 
     diff = diff_versions(*pair(tmp_path, old, [ball(1, "cone", "ring", "rod"), ball(2, "cube")]))
     told = Counter(
         ((change.new or change.old or {})["operation"], change.kind)
-        for sample in diff.edited for change in sample.negatives
+        for sample in diff.edited
+        for change in sample.negatives
     )
     kinds = ("added", "removed", "changed")
     counted = {(row.operation, kind): getattr(row, kind) for row in diff.negatives for kind in kinds}
@@ -166,7 +167,9 @@ def test_damage_is_told_not_hidden(tmp_path: Path) -> None:
     index = pq.read_table(broken.folder / "index.parquet")
     rows = index.to_pylist()
     for changes in ({"json_offset": rows[0]["json_offset"] + 7}, {key: rows[1][key] for key in PLACE[1:]}):
-        pq.write_table(pa.Table.from_pylist([{**rows[0], **changes}, rows[1]], index.schema), broken.folder / "index.parquet")
+        pq.write_table(
+            pa.Table.from_pylist([{**rows[0], **changes}, rows[1]], index.schema), broken.folder / "index.parquet"
+        )
         with pytest.raises(InputError, match="no such JSON where"):
             diff_versions(version, broken)
     pq.write_table(index.drop_columns(["key"]), broken.folder / "index.parquet")
@@ -216,11 +219,14 @@ def test_captions_pair_by_their_words() -> None:
     changes, moved_to = diff_captions(old, new)
     assert moved_to == {1: 0, 2: 1}
     assert [(change.kind, change.old_position, change.new_position) for change in changes] == [
-        ("removed", 0, None), ("changed", 1, 0), ("added", None, 2),
+        ("removed", 0, None),
+        ("changed", 1, 0),
+        ("added", None, 2),
     ]
     swapped, _ = diff_captions(["a", "b", "c"], ["b", "a", "c"])
     assert [(change.kind, change.old_position, change.new_position) for change in swapped] == [
-        ("moved", 1, 0), ("moved", 0, 1),
+        ("moved", 1, 0),
+        ("moved", 0, 1),
     ]
 
 

@@ -41,12 +41,15 @@ def test_saved_manifest_comes_back(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["1.0.0.json"]
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda text: text.replace(b'"samples": 3', b'"samples": 4'), "edited by hand"),
-    (lambda text: text.replace(b"{", b"{,", 1), "not JSON"),
-    (lambda text: text.replace(FORMAT.encode(), b"clipcurate/9"), "manifest format is 'clipcurate/9'"),
-    (lambda _: b"[]", "manifest format is 'list'"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace(b'"samples": 3', b'"samples": 4'), "edited by hand"),
+        (lambda text: text.replace(b"{", b"{,", 1), "not JSON"),
+        (lambda text: text.replace(FORMAT.encode(), b"clipcurate/9"), "manifest format is 'clipcurate/9'"),
+        (lambda _: b"[]", "manifest format is 'list'"),
+    ],
+)
 def test_hand_edited_manifest_is_refused(tmp_path: Path, change: Any, said: str) -> None:
     path = tmp_path / "1.0.0.json"
     Manifest.seal(body()).save(path)
@@ -65,9 +68,16 @@ def test_white_space_is_no_edit(tmp_path: Path) -> None:
     assert Manifest.load(path) == sealed
 
 
-@pytest.mark.parametrize(("reference", "found"), [
-    ("birds", "2.10.0"), ("birds@2", "2.10.0"), ("birds@2.9", "2.9.1"), ("birds@1.0.0", "1.0.0"), ("birds@1", "1.0.0"),
-])
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("birds", "2.10.0"),
+        ("birds@2", "2.10.0"),
+        ("birds@2.9", "2.9.1"),
+        ("birds@1.0.0", "1.0.0"),
+        ("birds@1", "1.0.0"),
+    ],
+)
 def test_reference_means_the_newest_that_fits(tmp_path: Path, reference: str, found: str) -> None:
     made = catalog(tmp_path, "2.9.1", "2.10.0", "1.0.0", "2.9.0")
     assert made.resolve(reference) == ("birds", found)
@@ -76,11 +86,19 @@ def test_reference_means_the_newest_that_fits(tmp_path: Path, reference: str, fo
     assert latest.version == "2.10.0"
 
 
-@pytest.mark.parametrize(("reference", "said"), [
-    ("birds@3", "no such version"), ("birds@2.1", "no such version"), ("birds@1.0.0.0", "not a dataset version"),
-    ("birds@v1", "not a dataset version"), ("birds@", "not a dataset version"), ("../birds", "not a dataset version"),
-    ("brids", "did you mean 'birds'"), ("", "not a dataset version"),
-])
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("birds@3", "no such version"),
+        ("birds@2.1", "no such version"),
+        ("birds@1.0.0.0", "not a dataset version"),
+        ("birds@v1", "not a dataset version"),
+        ("birds@", "not a dataset version"),
+        ("../birds", "not a dataset version"),
+        ("brids", "did you mean 'birds'"),
+        ("", "not a dataset version"),
+    ],
+)
 def test_references_that_mean_nothing(tmp_path: Path, reference: str, said: str) -> None:
     made = catalog(tmp_path, "1.0.0", "2.10.0")
     with pytest.raises(InputError) as caught:

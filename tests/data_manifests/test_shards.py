@@ -86,16 +86,19 @@ def flip(data: bytes) -> bytes:
     return data[:100] + bytes([data[100] ^ 1]) + data[101:]
 
 
-@pytest.mark.parametrize(("damage", "said"), [
-    (flip, "damaged or foreign tar header at byte 0"),
-    (lambda data: data[:124] + b"9" + data[125:], "damaged or foreign tar header at byte 0"),
-    (lambda data: data[:1536] + flip(data[1536:]), "damaged or foreign tar header at byte 1536"),
-    (lambda data: data[:900], "'000000000.jpg' at byte 512 is cut off"),
-    (lambda data: data[:1536], "ends at byte 1536 without a tar end marker"),
-    (lambda data: data[:1700], "ends at byte 1536 without a tar end marker"),
-    (lambda _: b"", "ends at byte 0 without a tar end marker"),
-    (lambda data: data[:156] + b"2" + data[157:], "damaged or foreign tar header at byte 0"),
-])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (flip, "damaged or foreign tar header at byte 0"),
+        (lambda data: data[:124] + b"9" + data[125:], "damaged or foreign tar header at byte 0"),
+        (lambda data: data[:1536] + flip(data[1536:]), "damaged or foreign tar header at byte 1536"),
+        (lambda data: data[:900], "'000000000.jpg' at byte 512 is cut off"),
+        (lambda data: data[:1536], "ends at byte 1536 without a tar end marker"),
+        (lambda data: data[:1700], "ends at byte 1536 without a tar end marker"),
+        (lambda _: b"", "ends at byte 0 without a tar end marker"),
+        (lambda data: data[:156] + b"2" + data[157:], "damaged or foreign tar header at byte 0"),
+    ],
+)
 def test_damage_is_found(tmp_path: Path, damage: Callable[[bytes], bytes], said: str) -> None:
     path = tmp_path / "00000.tar"
     write(path, FILES)

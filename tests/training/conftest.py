@@ -54,7 +54,9 @@ def describe(number: int) -> tuple[bytes, list[str], list[dict[str, Any]]]:
 def make_version(tmp_path: Path) -> MakeVersion:
     """Return a function (num_samples, columns) -> DatasetVersion with two shards; `columns` adds to the index."""
 
-    def make(num_samples: int = 24, columns: dict[str, list[Any]] | None = None, name: str = "shapes") -> DatasetVersion:
+    def make(
+        num_samples: int = 24, columns: dict[str, list[Any]] | None = None, name: str = "shapes"
+    ) -> DatasetVersion:
         folder = tmp_path / "datasets" / name
         folder.mkdir(parents=True)
         rows: list[dict[str, Any]] = []
@@ -75,9 +77,13 @@ def make_version(tmp_path: Path) -> MakeVersion:
                 writer.finish()
         table = pa.Table.from_pylist(rows)
         for column, values in (columns or {}).items():
-            table = table.drop_columns([column] if column in table.column_names else []).append_column(column, pa.array(values))
+            table = table.drop_columns([column] if column in table.column_names else []).append_column(
+                column, pa.array(values)
+            )
         pq.write_table(table, folder / "index.parquet")
-        manifest = Manifest.seal({"format": "clipcurate/1", "name": name, "version": "1.0.0", "counts": {"samples": num_samples}})
+        manifest = Manifest.seal(
+            {"format": "clipcurate/1", "name": name, "version": "1.0.0", "counts": {"samples": num_samples}}
+        )
         return DatasetVersion(manifest, folder)
 
     return make

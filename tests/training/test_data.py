@@ -47,7 +47,9 @@ def towers() -> Iterator[Towers]:
 
 
 def plan_for(version: DatasetVersion, config: TrainConfig = CONFIG) -> Plan:
-    return make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), config.seed, config.steps, config.batch_size)
+    return make_plan(
+        ShuffledPlan(), PlanIndex.from_table(version.index()), config.seed, config.steps, config.batch_size
+    )
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -88,7 +90,9 @@ def test_reading_ahead_changes_nothing_and_any_step_can_come_first(make_version:
     alone = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2))
     assert all(equal(ahead[step], alone.batch(step)) for step in (6, 0, 3))
     late = list(PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2), start_step=4))
-    assert [batch.step for batch in late] == [4, 5, 6] and all(equal(a, b) for a, b in zip(ahead[4:], late, strict=True))
+    assert [batch.step for batch in late] == [4, 5, 6] and all(
+        equal(a, b) for a, b in zip(ahead[4:], late, strict=True)
+    )
 
 
 def test_an_iteration_can_be_left_early(make_version: MakeVersion, towers: Towers) -> None:

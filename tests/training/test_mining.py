@@ -33,7 +33,9 @@ def test_the_band_moves_from_easy_to_hard() -> None:
     mask = torch.ones(1, 5, dtype=torch.bool)
     config = no_gate(band_start=(0.0, 0.25), band_end=(0.75, 1.0))
     assert chosen(select(config, similarity, mask, 0.0)) == {0, 4}
-    assert chosen(select(config, similarity, mask, 0.5)) <= {2, 3, 4} and 2 in chosen(select(config, similarity, mask, 0.5))
+    assert chosen(select(config, similarity, mask, 0.5)) <= {2, 3, 4} and 2 in chosen(
+        select(config, similarity, mask, 0.5)
+    )
     assert chosen(select(config, similarity, mask, 1.0)) == {1, 3}
     swapped = no_gate(band_start=(0.75, 1.0), band_end=(0.0, 0.25))
     assert chosen(select(swapped, similarity, mask, 0.0)) == {1, 3}
@@ -105,7 +107,13 @@ def test_operations_are_counted() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"choose": 7}, {"band_end": (0.5, 0.4)}, {"gate_quantile": 1.1}, {"moderate_quantile": 0.99}, {"hopeless_weight": 0.0}],
+    [
+        {"choose": 7},
+        {"band_end": (0.5, 0.4)},
+        {"gate_quantile": 1.1},
+        {"moderate_quantile": 0.99},
+        {"hopeless_weight": 0.0},
+    ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(InputError, match="adaptive negatives"):

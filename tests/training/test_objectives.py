@@ -76,7 +76,9 @@ def negative_contrast_by_loops(features: Features, gamma: float, smoothing: floa
         for k in range(features.negatives.shape[1]):
             if features.negative_mask[i, k]:
                 weight = 1.0 if features.negative_weight is None else float(features.negative_weight[i, k])
-                logits.append(float(features.logit_scale * features.image[i] @ features.negatives[i, k]) + math.log(weight))
+                logits.append(
+                    float(features.logit_scale * features.image[i] @ features.negatives[i, k]) + math.log(weight)
+                )
         bottom = sum(math.exp(z) for z in logits)
         p = [math.exp(z) / bottom for z in logits]
         y = [smoothing / len(p) + (1 - smoothing if at == 0 else 0) for at in range(len(p))]

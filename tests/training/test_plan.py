@@ -130,7 +130,9 @@ def test_missing_columns_and_values_out_of_range_are_refused() -> None:
 
 
 def test_only_the_split_is_trained_on() -> None:
-    table = pa.table({"uid": ["a", "b", "c", "d"], "num_captions": [1, 2, 3, 4], "split": ["dev", "train", None, "test"]})
+    table = pa.table(
+        {"uid": ["a", "b", "c", "d"], "num_captions": [1, 2, 3, 4], "split": ["dev", "train", None, "test"]}
+    )
     index = PlanIndex.from_table(table)
     assert index.uids == ("b", "c") and index.rows.tolist() == [1, 2] and index.num_captions.tolist() == [2, 3]
     assert index.cluster_id is None and index.difficulty is None

@@ -188,7 +188,10 @@ def test_frozen_trunks_are_computed_once_and_shared_between_runs(make_version: M
     forgotten = train(version, parts, TINY, config, tmp_path / "c")
     assert kept.weights_hash == again.weights_hash == forgotten.weights_hash
     line = read_lines(tmp_path / "a" / "log.jsonl")[-1]
-    assert line["negatives"]["operation"] == {"replace/colour": line["negatives"]["count"]} and line["negatives"]["count"] > 0
+    assert (
+        line["negatives"]["operation"] == {"replace/colour": line["negatives"]["count"]}
+        and line["negatives"]["count"] > 0
+    )
 
 
 def test_what_a_run_leaves(make_version: MakeVersion, tmp_path: Path) -> None:
@@ -203,7 +206,9 @@ def test_what_a_run_leaves(make_version: MakeVersion, tmp_path: Path) -> None:
     assert record["config"] == config.to_json() and record["recipe"]["planner"]["clusters_per_batch"] == 2
     assert record["recipe"]["negatives"]["name"] == "adaptive" and record["model"]["hash"] == TINY.content_hash()
     lines = read_lines(result.run / "log.jsonl")
-    assert [line["step"] for line in lines] == [0, 1, 2, 3] and [line["lr"] for line in lines[:3]] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3])
+    assert [line["step"] for line in lines] == [0, 1, 2, 3] and [line["lr"] for line in lines[:3]] == pytest.approx(
+        [1e-3 / 3, 2e-3 / 3, 1e-3]
+    )
     objective = lines[2]["objective"]
     assert lines[2]["loss"] == pytest.approx(objective["info_nce"] + 0.5 * objective["negative_contrast"], rel=1e-6)
     assert lines[0]["negatives"]["band_low"] == 0.0 and lines[3]["negatives"]["band_low"] == pytest.approx(0.375)
@@ -242,7 +247,14 @@ def test_bad_checkpoints_and_losses_are_refused(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", 0), ("batch_size", 1), ("lr", float("nan")), ("betas", (0.9, 1.0)), ("tune", "lorra"), ("schedule", "step")],
+    [
+        ("steps", 0),
+        ("batch_size", 1),
+        ("lr", float("nan")),
+        ("betas", (0.9, 1.0)),
+        ("tune", "lorra"),
+        ("schedule", "step"),
+    ],
 )
 def test_config_values_out_of_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"{name}=(.|\n)*--set train\.{name}"):
