@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +20,7 @@ from blake3 import blake3
 
 from curation.stage import Drop, Stage
 from data_manifests.errors import InputError
-from data_manifests.manifest import sync_folder
+from data_manifests.manifest import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,31 +158,17 @@ def _encode_drop(drop: Drop | None) -> bytes | None:
 
 
 def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None) -> Path:
-    """Write a parquet file with checksummed pages by write-temp, fsync, rename; equal tables give equal bytes.
+    """Write a parquet file with checksummed pages atomically; equal tables give equal bytes.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            pq.write_table(
-                table,
-                file,
-                compression="zstd",
-                compression_level=3,
-                write_page_checksum=True,
-                row_group_size=row_group_size,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table, sink, compression="zstd", compression_level=3, write_page_checksum=True, row_group_size=row_group_size
+    )
+    write_atomically(path, sink.getvalue())
     return path

@@ -18,6 +18,7 @@ from data_manifests.shards import sha256_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from typing_extensions import Buffer
 
 FORMAT = "clipcurate/1"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -30,7 +31,7 @@ def body_fingerprint(body: Mapping[str, Any]) -> str:
     return blake3(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)).hexdigest(length=16)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: Buffer) -> None:
     """Write a file so that it is there whole or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
