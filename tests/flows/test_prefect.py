@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -54,6 +55,19 @@ def test_a_flow_makes_the_same_bytes(tmp_path: Path, environment: dict[str, str]
 def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path, environment: dict[str, str], bare: str) -> None:
     pytest.importorskip("prefect_dask", reason="extra 'cluster' is not installed")
     assert curate(tmp_path, environment, "--runner", "dask", "--workers", "2") == bare
+
+
+def test_training_as_a_flow_gives_the_same_weights(tmp_path: Path, environment: dict[str, str]) -> None:
+    curate(tmp_path, environment, "--no-prefect", "--workers", "1")
+    made = []
+    for number, more in enumerate(((), ("--prefect",))):
+        words = ["train", "toy@1", "--recipe", "clip", "--model", "tiny", "--out", str(tmp_path / f"run{number}")]
+        settings = ["--steps", "2", "--set", "train.batch_size=8", "--set", "train.num_threads=1", "--json", *more]
+        command = [*CLI, *places(tmp_path), *words, *settings]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        made.append(json.loads(ran.stdout)["weights_hash"])
+    assert made[0] == made[1]
 
 
 def free_port() -> int:
