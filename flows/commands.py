@@ -176,24 +176,19 @@ def list_versions(catalog: Catalog, name: str, *, as_json: bool) -> None:
             ]
         )
         return
-    made = table(
-        name, "version", "recipe", ">samples", ">captions", ">negatives", ">dropped", "parent", "shards", "fingerprint"
-    )
+    made = table(name, "version", "recipe", ">samples", ">negatives", ">dropped", "shards", "fingerprint")
     for item in manifests:
         counts = item.body["counts"]
         dropped = sum(number for reasons in counts["dropped"].values() for number in reasons.values())
-        parent = item.body["parent"]
         here = "here" if catalog.folder(name, item.version).is_dir() else "elsewhere"
         made.add_row(
             item.version,
             item.body["recipe"]["name"],
             str(counts["samples"]),
-            str(counts["captions"]),
             str(counts["negatives"]),
             str(dropped),
-            parent["version"] if parent else "",
             here,
-            item.fingerprint,
+            item.fingerprint[:12],
         )
     out.print(made)
 

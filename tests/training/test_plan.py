@@ -74,6 +74,8 @@ def test_epochs_and_seeds_differ_and_captions_are_drawn_evenly() -> None:
     for epoch in range(20):
         plan = ShuffledPlan()(index, 0, epoch, 50)
         np.add.at(shown, (plan.rows.ravel() // 2, plan.caption.ravel()), 1)
+    distinct = (shown[index.num_captions == 5] > 0).sum(axis=1)
+    assert distinct.mean() > 4.5, "a sample shows the same caption in every epoch"
     five = shown[index.num_captions == 5].sum(axis=0)
     assert five.min() > 0.85 * five.mean(), "some caption is hardly ever shown"
 

@@ -1,0 +1,76 @@
+"""From a batch to features: every text lands in its slot, with its weight, and equals of a caption are no negatives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.training.conftest import MakeVersion
+from training.config import TrainConfig
+from training.data import Batch, PlannedBatches
+from training.features import make_features
+from training.lora import eval_mode
+from training.mining import AdaptiveNegatives, Negatives, UniformNegatives
+from training.model import ModelSpec, Towers
+from training.plan import PlanIndex, make_plan
+from training.planners import ShuffledPlan
+
+
+def make_batch(make_version: MakeVersion, negatives: Negatives | None) -> tuple[Towers, Batch]:
+    with pytest.warns(UserWarning, match="random"):
+        towers = ModelSpec.parse("tiny").load()
+    eval_mode(towers)
+    version = make_version(24)
+    config = TrainConfig(steps=1, batch_size=20)
+    plan = make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), 0, 1, 20)
+    return towers, PlannedBatches(version, plan, towers, config, negatives).batch(0)
+
+
+@pytest.mark.parametrize("negatives", [UniformNegatives(3), AdaptiveNegatives(candidates=5, choose=3)])
+def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negatives) -> None:
+    towers, batch = make_batch(make_version, negatives)
+    chooser = negatives.start()
+    with torch.no_grad():
+        features, stats = make_features(towers, batch, chooser, 0.5)
+        assert batch.negatives is not None and batch.negative_mask is not None
+        image, text = towers.encode_image(batch.image), towers.encode_text(batch.text)
+        candidates = torch.zeros(*batch.negative_mask.shape, towers.embed_dim)
+        candidates[batch.negative_mask] = towers.encode_text(batch.negatives[batch.negative_mask])
+    similarity = torch.einsum("bd,bcd->bc", image, candidates)
+    scale = features.logit_scale.item()
+    positive = (image * text).sum(dim=1)
+    expected = negatives.start().select(positive, similarity, batch.negative_mask, scale, 0.5)
+    assert (
+        features.negatives is not None and features.negative_mask is not None and features.negative_weight is not None
+    )
+    assert torch.equal(features.negative_mask, expected.mask) and torch.equal(features.negative_weight, expected.weight)
+    slots = candidates[torch.arange(20)[:, None], expected.index]
+    assert torch.allclose(features.negatives[expected.mask], slots[expected.mask], atol=1e-5)
+    assert stats["count"] == int(expected.mask.sum()) == sum(stats["operation"].values()) > 20
+    assert features.labels is not None and features.labels.shape == (20, 80)
+    ignored = 0
+    for row, caption in enumerate(batch.texts.captions):
+        for column in range(80):
+            label = int(features.labels[row, column])
+            if column < 20:
+                same = batch.texts.captions[column] == caption
+            else:
+                at, slot = divmod(column - 20, 3)
+                filled = bool(expected.mask[at, slot])
+                same = filled and batch.texts.records[at][int(expected.index[at, slot])]["text"] == caption
+            assert label == (1 if row == column else 0 if same else -1)
+            ignored += label == 0
+    assert ignored > 0, "the batch has no negative that is another image's caption: nothing was tested"
+
+
+def test_adaptive_weights_are_not_all_one(make_version: MakeVersion) -> None:
+    negatives = AdaptiveNegatives(candidates=5, choose=3)
+    towers, batch = make_batch(make_version, negatives)
+    features, _ = make_features(towers, batch, negatives.start(), 0.0)
+    assert features.negative_weight is not None and len(features.negative_weight.unique()) > 1
+
+
+def test_without_negatives_and_without_labels(make_version: MakeVersion) -> None:
+    towers, batch = make_batch(make_version, None)
+    features, stats = make_features(towers, batch, None, 0.0, ignore_equal_captions=False)
+    assert features.negatives is None and features.labels is None and stats == {}
