@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,10 +15,10 @@ from curation.intake import Snapshot
 from curation.replay import Done, Held, Unit, replay
 from curation.stage import Field, Stage, canonical
 from curation.store import partitions
-from curation.tables import write_drops, write_index, write_json, write_sidecar
+from curation.tables import RejectsWriter, write_drops, write_index, write_json, write_sidecar
 from curation.tally import Tally
 from data_manifests.errors import InputError
-from data_manifests.sample import ImageRef, image_uid
+from data_manifests.sample import ImageRef, Sample, image_uid
 from data_manifests.shards import (
     ShardWriter,
     WrittenFile,
@@ -28,6 +28,9 @@ from data_manifests.shards import (
 )
 
 DEFAULT_SHARD_BYTES = 64 * 2**20
+
+_LISTED = ("negatives", "views")
+"""Roles whose records several stages add to one published list."""
 
 _TEXT_OVERHEAD_BYTES = 4 * 512
 """Tar headers and padding of a sample's three members, roughly; only shard boundaries depend on it."""
@@ -98,9 +101,12 @@ def write_contents(
     specs = [(done_stage.stage, spec) for done_stage in done for spec in done_stage.stage.provides]
     published = [(stage, spec) for stage, spec in specs if spec.publish != "store"]
     tally = Tally()
+    refusing = any(spec.role == "rejects" for _, spec in specs)
+    rejects = RejectsWriter(folder / "rejected.parquet") if refusing else None
     with open(folder / ".spool", "w+b") as file:
         spool = _Spool(file)
-        _spool_all(spool, done, snapshot, store, published, tally)
+        counted = [(stage, spec) for stage, spec in specs if spec.role in ("rejects", "usage")]
+        _spool_all(spool, done, snapshot, store, published, counted, tally, rejects)
         order = sorted(range(len(spool.entries)), key=lambda position: spool.entries[position].order)
         entries = [spool.entries[position] for position in order]
         files, shards, rows = _write_shards(folder, spool, entries, published, shard_bytes, progress)
@@ -108,6 +114,8 @@ def write_contents(
     files.append(write_index(folder, rows))
     files.append(write_json(folder / "sizes.json", {shard["name"]: shard["samples"] for shard in shards}))
     files.append(write_drops(folder, snapshot, tally.drops))
+    if rejects is not None:
+        files.append(rejects.finish())
     counts = tally.counts(snapshot)
     return Contents(
         files,
@@ -115,7 +123,11 @@ def write_contents(
         counts,
         tally.statistics(),
         [
-            {"name": "negatives" if spec.role == "negatives" else spec.name, "stage": stage.name, "where": spec.publish}
+            {
+                "name": spec.role if spec.role in _LISTED else spec.name,
+                "stage": stage.name,
+                "where": spec.publish,
+            }
             for stage, spec in published
         ],
     )
@@ -127,59 +139,61 @@ def _spool_all(
     snapshot: Snapshot,
     store: Path,
     published: Sequence[tuple[Stage, Field]],
+    counted: Sequence[tuple[Stage, Field]],
     tally: Tally,
+    rejects: RejectsWriter | None,
 ) -> None:
-    need = [spec.name for _, spec in published]
+    need = [spec.name for _, spec in (*published, *counted)]
     for part in partitions(snapshot.num_samples):
         unit = Unit(done[-1].stage, tuple(done), snapshot.folder, store, part)
         for item in replay(unit, need, tally.drop):
-            entry, negatives = _spool_one(spool, item, published)
+            entry, listed = _spool_one(spool, item, published)
             spool.entries.append(entry)
-            tally.sample(item.sample, entry.index, negatives)
+            tally.sample(item.sample, entry.index, listed["negatives"], listed["views"])
+            for stage, spec in counted:
+                value = item.sample[spec.name]
+                if spec.role == "usage":
+                    tally.usage(stage, value)
+                    continue
+                tally.rejects(stage, value)
+                if rejects is not None:
+                    rejects.add(item.sample.uid, stage.name, value)
 
 
 def _spool_one(
     spool: _Spool, item: Held, published: Sequence[tuple[Stage, Field]]
-) -> tuple[_Entry, list[dict[str, Any]]]:
+) -> tuple[_Entry, dict[str, list[dict[str, Any]]]]:
     sample = item.sample
-    negatives = [
-        {**record, "source": stage.name}
-        for stage, spec in published
-        if spec.role == "negatives"
-        for record in sample[spec.name]
-    ]
-    info = sample["image_info"]
-    payload: dict[str, Any] = {
-        "uid": sample.uid,
-        "name": sample.name,
-        "split": sample.split,
-        "url": sample.attributes.get("url"),
-        "captions": list(sample.captions),
-        "negatives": negatives,
-        # as text: readers that put JSON into typed tables cannot hold values of changing shape
-        "attributes": canonical(dict(sample.attributes)).decode(),
-        "width": info["width"],
-        "height": info["height"],
-        "original_width": info["width"],
-        "original_height": info["height"],
-        "status": "success",
-        "error_message": None,
+    listed = {
+        role: [
+            {**record, "source": stage.name} | ({"kind": spec.name} if role == "views" else {})
+            for stage, spec in published
+            if spec.role == role
+            for record in sample[spec.name]
+        ]
+        for role in _LISTED
     }
+    payload = _payload(sample, listed)
     index: dict[str, Any] = {
-        "image_ext": info["extension"],
-        "width": info["width"],
-        "height": info["height"],
+        "image_ext": sample["image_info"]["extension"],
+        "width": payload["width"],
+        "height": payload["height"],
         "split": sample.split,
         "num_captions": len(sample.captions),
-        "num_negatives": len(negatives),
+        "num_negatives": len(listed["negatives"]),
+        "num_views": len(listed["views"]),
         "h_split": _hash64(item.encoded["split"]),
         "h_captions": _hash64(item.encoded["captions"]),
         "h_attributes": _hash64(item.encoded["attributes"]),
-        "h_negatives": _hash64(canonical(negatives)),
+        "h_negatives": _hash64(canonical(listed["negatives"])),
+        "h_views": _hash64(canonical(listed["views"])),
     }
     arrays = {}
     for _, spec in published:
-        if spec.role == "negatives" or spec.name == "image_info":
+        if spec.role == "views":
+            # trainers that read one key of the JSON take the next of their list when this one is empty
+            payload[spec.name] = next((record["text"] for record in sample[spec.name]), "")
+        if spec.role in _LISTED or spec.name == "image_info":
             continue
         if spec.kind == "array":
             arrays[spec.name] = spool.put(item.encoded[spec.name])
@@ -191,7 +205,31 @@ def _spool_one(
             index[f"h_{spec.name}"] = _hash64(item.encoded[spec.name])
     order = (sample.fields.get("cluster_id", 0), sample.fields.get("difficulty", 0.0), sample.uid)
     offset, length = spool.put(orjson.dumps(payload))
-    return _Entry(sample.uid, sample.image, info["extension"], order, offset, length, arrays, index), negatives
+    return _Entry(
+        sample.uid, sample.image, sample["image_info"]["extension"], order, offset, length, arrays, index
+    ), listed
+
+
+def _payload(sample: Sample, listed: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return what a sample's JSON holds whatever the recipe; keys and spellings as img2dataset's where it has them."""
+    info = sample["image_info"]
+    return {
+        "uid": sample.uid,
+        "name": sample.name,
+        "split": sample.split,
+        "url": sample.attributes.get("url"),
+        "captions": list(sample.captions),
+        "negatives": listed["negatives"],
+        "views": listed["views"],
+        # as text: readers that put JSON into typed tables cannot hold values of changing shape
+        "attributes": canonical(dict(sample.attributes)).decode(),
+        "width": info["width"],
+        "height": info["height"],
+        "original_width": info["width"],
+        "original_height": info["height"],
+        "status": "success",
+        "error_message": None,
+    }
 
 
 def _hash64(data: bytes) -> int:

@@ -125,7 +125,7 @@ def _closure(stages: Sequence[Stage], need: Iterable[str]) -> set[str]:
     wanted = set(need)
     for stage in reversed(stages):
         if stage.drops or wanted & {item.name for item in stage.provides}:
-            wanted |= set() if isinstance(stage, CorpusStage) else set(stage.requires)
+            wanted |= set() if isinstance(stage, CorpusStage) else set(stage.needs())
     return wanted - set(REQUIRABLE)
 
 

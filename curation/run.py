@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from curation.intake import Snapshot
 from curation.replay import WHOLE, Done, Held, Unit, corpus_inputs, replay
-from curation.stage import CorpusStage, Drop, MapStage, Stage, check_order
+from curation.stage import CorpusStage, Drop, MapStage, Stage, WaitingError, check_order
 from curation.store import Row, Store, input_id, partitions
 from data_manifests.sample import Sample
 
@@ -33,6 +33,7 @@ class UnitReport:
     seconds: float
     peak_memory_bytes: int
     inputs: str = ""
+    waiting: WaitingError | None = None
 
 
 Runner = Callable[[Callable[[Unit], UnitReport], Sequence[Unit]], Iterable[UnitReport]]
@@ -53,31 +54,39 @@ def run_unit(unit: Unit) -> UnitReport:
 
     started = time.perf_counter()
     with threadpool_limits(1):
-        counts = _run_map(unit, unit.stage) if isinstance(unit.stage, MapStage) else _run_corpus(unit, unit.stage)
+        report = _run_map(unit, unit.stage) if isinstance(unit.stage, MapStage) else _run_corpus(unit, unit.stage)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    computed, reused, inputs = counts
-    return UnitReport(
-        unit.stage.name, unit.partition.label, computed, reused, time.perf_counter() - started, peak, inputs
-    )
+    return replace(report, seconds=time.perf_counter() - started, peak_memory_bytes=peak)
 
 
-def _run_map(unit: Unit, stage: MapStage) -> tuple[int, int, str]:
+def _report(
+    unit: Unit, computed: int, reused: int, inputs: str = "", waiting: WaitingError | None = None
+) -> UnitReport:
+    return UnitReport(unit.stage.name, unit.partition.label, computed, reused, 0.0, 0, inputs, waiting)
+
+
+def _run_map(unit: Unit, stage: MapStage) -> UnitReport:
     store = Store(unit.store)
     folder = store.folder(stage)
     have = store.ids(folder, unit.partition)
     missing: dict[bytes, Held] = {}
-    held = replay(unit, stage.requires)
+    held = replay(unit, stage.needs())
     for item in held:
         key = input_id(stage, item.encoded)
         if key not in have:
             missing.setdefault(key, item)
     keys = list(missing)
+    waiting: WaitingError | None = None
     for start in range(0, len(keys), stage.batch_size):
         batch = keys[start : start + stage.batch_size]
-        results = stage.process([missing[key].sample for key in batch])
+        try:
+            results = stage.process([missing[key].sample for key in batch])
+        except WaitingError as wait:
+            waiting = wait
+            continue
         rows = {key: _row(stage, missing[key].sample, result) for key, result in zip(batch, results, strict=True)}
         store.publish(folder, unit.partition, rows, [item.name for item in stage.provides])
-    return len(keys), len(held) - len(keys), ""
+    return _report(unit, len(keys), len(held) - len(keys), waiting=waiting)
 
 
 def _row(stage: Stage, sample: Sample, result: Mapping[str, Any] | Drop) -> Row:
@@ -111,22 +120,22 @@ class _Corpus:
         return np.stack(self.column(name))
 
 
-def _run_corpus(unit: Unit, stage: Stage) -> tuple[int, int, str]:
+def _run_corpus(unit: Unit, stage: Stage) -> UnitReport:
     if not isinstance(stage, CorpusStage):
         raise TypeError(f"stage '{stage.name}' is neither a MapStage nor a CorpusStage")
-    held = replay(unit, stage.requires)
+    held = replay(unit, stage.needs())
     inputs = corpus_inputs(stage, held)
     store = Store(unit.store)
     folder = store.folder(stage, inputs)
     if store.files(folder):
-        return 0, len(held), inputs
+        return _report(unit, 0, len(held), inputs)
     results = stage.fit(_Corpus(held))
     rows = {
         bytes.fromhex(item.sample.uid): _row(stage, item.sample, result)
         for item, result in zip(held, results, strict=True)
     }
     store.publish(folder, WHOLE, rows, [item.name for item in stage.provides])
-    return len(held), 0, inputs
+    return _report(unit, len(held), 0, inputs)
 
 
 @dataclass
@@ -163,6 +172,7 @@ def run_stages(
 
     Raises:
         ValueError: the stages do not fit together, or one breaks its declaration.
+        WaitingError: a stage waits for something from outside; told after all of its units have run.
     """
     check_order(stages)
     listen = events or Events()
@@ -173,11 +183,15 @@ def run_stages(
         where = parts if isinstance(stage, MapStage) else [WHOLE]
         units = [Unit(stage, tuple(done), snapshot.folder, store, part) for part in where]
         total, inputs, started = StageReport(stage), "", time.perf_counter()
+        waiting: WaitingError | None = None
         listen.stage_started(stage, len(units))
-        for report in runner(run_unit, units):
+        carry = run_here if stage.in_one_process() else runner
+        for report in carry(run_unit, units):
             total.add(report)
-            inputs = report.inputs
+            inputs, waiting = report.inputs, report.waiting or waiting
             listen.unit_done(stage, report)
+        if waiting is not None:
+            raise waiting
         total.wall_s = time.perf_counter() - started
         done.append(Done(stage, inputs))
         reports.append(total)

@@ -12,11 +12,12 @@ import numpy as np
 import orjson
 from blake3 import blake3
 
+from data_manifests.errors import InputError
 from data_manifests.sample import REQUIRABLE, Sample
 
 Kind = Literal["json", "array"]
 Publish = Literal["sample", "sidecar", "index", "store"]
-Role = Literal["value", "negatives"]
+Role = Literal["value", "negatives", "views", "rejects", "usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,10 @@ class Field:
         kind: ``json`` (any JSON value) or ``array`` (float16, one or two dimensions).
         publish: How far it travels: ``store`` (not published), ``sidecar`` (the parquet beside a shard),
             ``sample`` (sidecar and the JSON inside the tar), ``index`` (a number: index.parquet, sidecar and JSON).
-        role: ``negatives`` are lists of records that several stages add and that are published as one list.
+        role: ``negatives`` and ``views`` (other texts that are true of the image) are lists of records that several
+            stages add and that are published as one list each; ``rejects`` are lists of texts that a gate refused,
+            published beside the shards with their reasons; ``usage`` are numbers that the manifest sums up, such as
+            tokens. A field of views gives its name to their kind and to a key of its own in the JSON.
     """
 
     name: str
@@ -66,6 +70,13 @@ class Drop:
 
     reason: str
     detail: str = ""
+
+
+class WaitingError(InputError):
+    """A stage has said what it needs from outside and cannot go on before that is there.
+
+    The engine lets the other batches say the same before it passes this on; finished batches are kept.
+    """
 
 
 @runtime_checkable
@@ -113,10 +124,18 @@ class Stage(ABC):
     drops: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str]
 
+    def needs(self) -> tuple[str, ...]:
+        """Return the fields that this configuration reads: `requires`, unless a setting asks for more."""
+        return self.requires
+
     def resources(self) -> Mapping[str, Resource]:
         """Return the models and files it uses, by config field name; they enter the fingerprint by content."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Resource)}
+
+    def in_one_process(self) -> bool:
+        """Whether its units must run in this process, one after another: it holds something that exists once."""
+        return False
 
     def config(self) -> dict[str, Any]:
         """Return the configuration as JSON values, resources left out."""
@@ -183,7 +202,7 @@ def check_order(stages: Sequence[Stage]) -> None:
     """
     have: dict[str, str] = dict.fromkeys(REQUIRABLE, "the source")
     for stage in stages:
-        for name in stage.requires:
+        for name in stage.needs():
             if name not in have:
                 raise ValueError(f"stage '{stage.name}' requires '{name}', which no earlier stage provides")
         for item in stage.provides:

@@ -70,7 +70,7 @@ class Row:
 def input_id(stage: Stage, encoded: Mapping[str, bytes]) -> bytes:
     """Return the identity (16 bytes) of one sample's input to a stage: BLAKE3 over the fields it requires."""
     hasher = blake3()
-    for name in stage.requires:
+    for name in stage.needs():
         data = encoded[name]
         hasher.update(b"%d:%s=%d:" % (len(name), name.encode(), len(data)))
         hasher.update(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ def write_sidecar(path: Path, rows: list[dict[str, Any]], arrays: Sequence[Field
     """Write the parquet beside a shard: one row a sample, texts and negatives typed, embeddings as float16 lists."""
     import pyarrow as pa
 
-    names = [name for name in sorted(rows[0]) if name not in {"negatives", *(spec.name for spec in arrays)}]
+    listed = {"negatives": _negatives_type(), "views": _views_type()}
+    names = [name for name in sorted(rows[0]) if name not in {*listed, *(spec.name for spec in arrays)}]
     columns: dict[str, pa.Array] = {name: _column([row[name] for row in rows]) for name in names}
-    columns["negatives"] = pa.array([row["negatives"] for row in rows], _negatives_type())
+    columns |= {name: pa.array([row[name] for row in rows], kind) for name, kind in listed.items()}
     for spec in arrays:
         columns[spec.name] = _array_column([row[spec.name] for row in rows])
     return written(write_parquet(path, pa.table(columns)))
@@ -71,12 +72,63 @@ def _negatives_type() -> pa.DataType:
     )
 
 
+def _views_type() -> pa.DataType:
+    import pyarrow as pa
+
+    texts = [(name, pa.string()) for name in ("text", "kind", "family", "rule", "source")]
+    return pa.list_(pa.struct([*texts, ("caption", pa.int32())]))
+
+
+class RejectsWriter:
+    """Writes rejected.parquet: the texts that a stage's gate refused, by uid, each with its reason.
+
+    Args:
+        path: The file; in a folder that no reader looks at.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        texts = ("uid", "stage", "reason", "text", "rule", "detail")
+        self._path = path
+        self._schema = pa.schema([(name, pa.string()) for name in texts] + [("caption", pa.int32())])
+        self._rows: list[dict[str, Any]] = []
+        self._writer: Any = None
+
+    def add(self, uid: str, stage: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add what a stage refused of one sample."""
+        self._rows += [{"uid": uid, "stage": stage, **record} for record in records]
+        if len(self._rows) >= _REJECTS_AT_ONCE:
+            self._flush()
+
+    def finish(self) -> WrittenFile:
+        """Close the file and return its record."""
+        self._flush()
+        self._writer.close()
+        return written(self._path)
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path, self._schema, compression="zstd", compression_level=3, write_page_checksum=True
+            )
+        self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+
+_REJECTS_AT_ONCE = 50_000
+"""Refused texts held in memory."""
+
 _INDEX_TYPES = {
     "shard": "int32",
     "width": "int32",
     "height": "int32",
     "num_captions": "int32",
     "num_negatives": "int32",
+    "num_views": "int32",
     "cluster_id": "int32",
     "difficulty": "float64",
     "split": "string",

@@ -20,6 +20,9 @@ class Tally:
     words: Counter[int] = field(default_factory=Counter)
     captions: Counter[int] = field(default_factory=Counter)
     negatives: Counter[str] = field(default_factory=Counter)
+    views: Counter[str] = field(default_factory=Counter)
+    rejected: dict[str, Counter[str]] = field(default_factory=dict)
+    used: dict[str, Counter[str]] = field(default_factory=dict)
     splits: Counter[str] = field(default_factory=Counter)
     clusters: Counter[int] = field(default_factory=Counter)
     image_bytes: int = 0
@@ -29,7 +32,21 @@ class Tally:
         """Count a sample that a stage dropped."""
         self.drops.append((sample.uid, sample.name, stage.name, drop.reason, drop.detail))
 
-    def sample(self, sample: Sample, index: Mapping[str, Any], negatives: Sequence[Mapping[str, Any]]) -> None:
+    def rejects(self, stage: Stage, records: Sequence[Mapping[str, Any]]) -> None:
+        """Count texts that a stage's gate refused; a stage that refused none is told as such."""
+        self.rejected.setdefault(stage.name, Counter()).update(record["reason"] for record in records)
+
+    def usage(self, stage: Stage, numbers: Mapping[str, int]) -> None:
+        """Add up what a stage used for a sample."""
+        self.used.setdefault(stage.name, Counter()).update(numbers)
+
+    def sample(
+        self,
+        sample: Sample,
+        index: Mapping[str, Any],
+        negatives: Sequence[Mapping[str, Any]],
+        views: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Count a sample that is published."""
         self.num_samples += 1
         self.image_bytes += sample.image.size_bytes
@@ -38,6 +55,7 @@ class Tally:
         self.splits[sample.split or "none"] += 1
         for record in negatives:
             self.negatives[f"{record['operation']} {record['span_class']}"] += 1
+        self.views.update(f"{record['kind']} {record['family']}" for record in views)
         if "cluster_id" in index:
             self.clusters[index["cluster_id"]] += 1
 
@@ -53,7 +71,9 @@ class Tally:
             "samples": self.num_samples,
             "captions": sum(number * times for number, times in self.captions.items()),
             "negatives": sum(self.negatives.values()),
+            "views": sum(self.views.values()),
             "dropped": by_stage,
+            "rejected": {stage: dict(sorted(reasons.items())) for stage, reasons in sorted(self.rejected.items())},
         }
 
     def statistics(self) -> dict[str, Any]:
@@ -62,6 +82,8 @@ class Tally:
             "caption_words": _text_keys(self.words),
             "captions_per_sample": _text_keys(self.captions),
             "negatives": dict(sorted(self.negatives.items())),
+            "views": dict(sorted(self.views.items())),
+            "usage": {stage: dict(sorted(numbers.items())) for stage, numbers in sorted(self.used.items())},
             "splits": dict(sorted(self.splits.items())),
             "cluster_sizes": _text_keys(self.clusters),
             "image_bytes": self.image_bytes,

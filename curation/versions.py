@@ -22,7 +22,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import FORMAT, Catalog, Manifest, sync_folder, version_key, write_atomically
 from data_manifests.shards import WrittenFile, sha256_file
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Raised when the same stage results are published as other bytes."""
 
 
@@ -180,7 +180,7 @@ def stage_record(stage: Stage) -> dict[str, Any]:
         "version": stage.version,
         "fingerprint": stage.fingerprint(),
         "source": stage.source,
-        "requires": list(stage.requires),
+        "requires": list(stage.needs()),
         "provides": [spec.name for spec in stage.provides],
         "config": stage.config(),
         "resources": {

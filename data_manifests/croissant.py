@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -78,6 +78,7 @@ _INDEX_FIELDS = (
     ("json_bytes", _INTEGER, "Size of the sample's JSON."),
     ("num_captions", _INTEGER, "Number of captions."),
     ("num_negatives", _INTEGER, "Number of negatives."),
+    ("num_views", _INTEGER, "Number of rewrites and knowledge captions."),
 )
 _INTEGERS = ("cluster_id",)
 _ARRAY_SHAPES = {"_embedding": "-1", "_embeddings": "-1,-1"}
@@ -101,7 +102,8 @@ def croissant_bytes(body: Mapping[str, Any]) -> bytes:
         "name": body["name"],
         "version": body["version"],
         "description": (
-            f"{counts['samples']} images with {counts['captions']} captions and {counts['negatives']} hard negatives, "
+            f"{counts['samples']} images with {counts['captions']} captions, {counts['views']} rewrites and knowledge "
+            f"captions and {counts['negatives']} hard negatives, "
             f"curated from the {body['source'].get('kind')} source {body['source'].get('name')} by the recipe "
             f"{body['recipe'].get('name')}."
         ),
@@ -176,8 +178,8 @@ def _samples(body: Mapping[str, Any]) -> dict[str, Any]:
     source = {"fileSet": {"@id": "sidecars"}}
     fields = [_field("samples", *spec, source) for spec in _SIDECAR_FIELDS]
     fields.append(_field("samples", "captions", _TEXT, "All captions, in the source's order.", source) | _array("-1"))
-    fields.append(_negatives(source))
-    added = (item for item in body["fields"] if item["name"] not in ("negatives", "image_info"))
+    fields += [_negatives(source), _views(source)]
+    added = (item for item in body["fields"] if item["name"] not in ("negatives", "views", "image_info"))
     fields += [_published(item, source) for item in added]
     return {
         "@type": "cr:RecordSet",
@@ -211,21 +213,37 @@ def _negatives(source: Mapping[str, Any]) -> dict[str, Any]:
         ("rule", _TEXT, "Why this edit was made."),
         ("source", _TEXT, "The stage that made it."),
     )
+    return _records("negatives", "Texts that are close to a caption and false of the image.", parts, source)
+
+
+def _views(source: Mapping[str, Any]) -> dict[str, Any]:
+    parts = (
+        ("text", _TEXT, "Another text that is true of the image."),
+        ("caption", _INTEGER, "Position of its caption among the captions."),
+        ("kind", _TEXT, "rewrite or knowledge."),
+        ("family", _TEXT, "The prompt, rule family or relation behind it."),
+        ("rule", _TEXT, "The prompt and draw, the rule, or the edge of the knowledge graph."),
+        ("source", _TEXT, "The stage that made it."),
+    )
+    return _records("views", "Other texts that are true of the image.", parts, source)
+
+
+def _records(
+    name: str, description: str, parts: Sequence[tuple[str, str, str]], source: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a column of lists of records."""
+    sub_fields = []
+    for part, kind, told in parts:
+        where = {**source, "extract": {"column": name}, "transform": {"jsonPath": part}}
+        sub_fields.append(_field(f"samples/{name}", part, kind, told, source) | {"source": where})
     return {
         "@type": "cr:Field",
-        "@id": "samples/negatives",
-        "name": "negatives",
+        "@id": f"samples/{name}",
+        "name": name,
         **_array("-1"),
-        "description": "Texts that are close to a caption and false of the image.",
-        "subField": [_part(*part, source) for part in parts],
+        "description": description,
+        "subField": sub_fields,
     }
-
-
-def _part(name: str, kind: str, description: str, source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one value of each negative."""
-    where = {**source, "extract": {"column": "negatives"}, "transform": {"jsonPath": name}}
-    made = _field("samples/negatives", name, kind, description, source)
-    return made | {"source": where}
 
 
 def _index(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,16 +64,23 @@ def changed_numbers(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Dif
 
 def _numbers(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     counts, statistics = body["counts"], body["statistics"]
-    for name in ("records", "samples", "captions", "negatives"):
-        yield name, counts[name]
-    for stage, reasons in sorted(counts["dropped"].items()):
-        for reason, number in sorted(reasons.items()):
-            yield f"dropped by {stage}: {reason}", number
-    for kind, number in sorted(statistics["negatives"].items()):
-        yield f"negatives: {kind}", number
+    for name in ("records", "samples", "captions", "negatives", "views"):
+        yield name, counts.get(name, 0)
+    yield from _nested("dropped by ", counts["dropped"])
+    yield from _nested("texts refused by ", counts.get("rejected", {}))
+    yield from _nested("", statistics.get("usage", {}))
+    for role in ("negatives", "views"):
+        for kind, number in sorted(statistics.get(role, {}).items()):
+            yield f"{role}: {kind}", number
     for split, number in sorted(statistics["splits"].items()):
         yield f"split {split}", number
     yield "image bytes", statistics["image_bytes"]
+
+
+def _nested(label: str, by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, int]]:
+    for stage, numbers in sorted(by_stage.items()):
+        for what, number in sorted(numbers.items()):
+            yield f"{label}{stage}: {what}", number
 
 
 def changed_distributions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[DistributionShift, ...]:

@@ -27,6 +27,7 @@ _LAYOUT = {
     "split",
     "num_captions",
     "num_negatives",
+    "num_views",
     "cluster_id",
 }
 """Index columns that are not scores."""
@@ -35,7 +36,7 @@ PLACE = ["uid", "shard", "json_offset", "json_bytes"]
 """Index columns that say where a sample's JSON lies."""
 
 _NUM_LARGEST = 20
-_RANKS = ("captions", "negatives")
+_RANKS = ("captions", "negatives", "views")
 """Fields whose changes are shown first."""
 
 
@@ -229,7 +230,7 @@ def _is_score(name: str) -> bool:
 
 
 def _rank(columns: list[str]) -> pl.Expr:
-    """Return 0 for samples whose captions differ, 1 for other negatives, 2 for the rest."""
+    """Return 0 for samples whose captions differ, 1 for other negatives, 2 for other views, 3 for the rest."""
     import polars as pl
 
     rank = pl.lit(len(_RANKS))

@@ -67,7 +67,7 @@ def read_payloads(version: DatasetVersion, frame: pl.DataFrame) -> dict[str, Pay
 
 
 def count_negatives(old: DatasetVersion, new: DatasetVersion, edited: pl.DataFrame) -> tuple[NegativeCount, ...]:
-    """Count over many samples what `diff_negatives` would tell of each.
+    """Count over many samples what `diff_records` would tell of each.
 
     Texts are compared by 64 bits of hash, shard by shard, so that millions of negatives fit in memory.
 

@@ -1,4 +1,4 @@
-"""How a sample's texts changed: captions word by word, negatives by what made them."""
+"""How a sample's texts changed: captions word by word, negatives and views by what made them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _MAX_CELLS = 1_000_000
 
 NEGATIVE_KIND = ("source", "operation", "span_class")
 """What tells the makers of negatives apart; a negative can only have changed into one of its own kind."""
+VIEW_KIND = ("source", "kind", "family")
+"""The same of views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,11 @@ class CaptionChange:
 
 
 @dataclass(frozen=True, slots=True)
-class NegativeChange:
-    """One negative that differs between two versions of a sample.
+class TextChange:
+    """One negative or view that differs between two versions of a sample.
 
     Attributes:
-        kind: ``changed`` means: another text of the same kind (source, operation, span class).
+        kind: ``changed`` means: another text of the same kind (`NEGATIVE_KIND`, `VIEW_KIND`).
         old: The old record; None if added.
         new: The new record; None if removed.
         pieces: The words, in reading order.
@@ -162,31 +164,35 @@ def _likeness(old: str, new: str) -> float:
     return 2 * (before & after).total() / max(1, before.total() + after.total())
 
 
-def diff_negatives(
-    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], moved_to: Mapping[int, int]
-) -> tuple[NegativeChange, ...]:
-    """Return the negatives that differ.
+def diff_records(
+    old: Sequence[Mapping[str, Any]],
+    new: Sequence[Mapping[str, Any]],
+    moved_to: Mapping[int, int],
+    kind: Sequence[str] = NEGATIVE_KIND,
+) -> tuple[TextChange, ...]:
+    """Return the negatives (or views) that differ.
 
     Args:
         old: Records of the old version.
         new: Records of the new version.
         moved_to: Where each old caption went, from `diff_captions`.
+        kind: Keys that tell makers apart.
     """
     groups: defaultdict[tuple[str, ...], tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
     for side, records in enumerate((old, new)):
         for record in records:
-            groups[tuple(str(record[name]) for name in NEGATIVE_KIND)][side].append(record)
-    changes: list[NegativeChange] = []
-    for kind in sorted(groups):
-        lost, won = _without_equal(*groups[kind])
+            groups[tuple(str(record[name]) for name in kind)][side].append(record)
+    changes: list[TextChange] = []
+    for maker in sorted(groups):
+        lost, won = _without_equal(*groups[maker])
         for before in lost:
             after = _successor(before, won, moved_to)
             if after is not None:
                 won.remove(after)
-                changes.append(NegativeChange("changed", before, after, diff_words(before["text"], after["text"])))
+                changes.append(TextChange("changed", before, after, diff_words(before["text"], after["text"])))
             else:
-                changes.append(NegativeChange("removed", before, None, (Piece("removed", before["text"]),)))
-        changes += [NegativeChange("added", None, after, (Piece("added", after["text"]),)) for after in won]
+                changes.append(TextChange("removed", before, None, (Piece("removed", before["text"]),)))
+        changes += [TextChange("added", None, after, (Piece("added", after["text"]),)) for after in won]
     return tuple(changes)
 
 

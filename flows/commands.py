@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from flows.outcome_screen import print_answers, print_outcome
 from flows.screen import counter, err, out, print_json, progress_bars, stage_bars, table
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def run_curation(job: CurateJob, runner: str, *, no_prefect: bool, as_json: bool
         )
     with progress_bars() as bars:
         prepared = prepare(job, counter(bars, "reading source"))
+        if prepared.answers is not None:
+            print_answers(prepared.answers)
         outcome = existing(prepared)
         if outcome is None:
             size = sum(sample.image.size_bytes for sample in prepared.snapshot.samples())
@@ -114,47 +117,6 @@ def _carry(prepared: Any, runner: str, bars: Progress, *, no_prefect: bool) -> O
     from flows.curate import run_with_prefect
 
     return run_with_prefect(prepared.job, runner, listen, written)
-
-
-def print_outcome(outcome: Outcome, seconds: float) -> None:
-    """Print the version, what each stage did, and what was dropped."""
-    body = outcome.manifest.body
-    if outcome.reports:
-        made = table("stages", "stage", ">computed", ">reused", ">seconds", ">samples/s", ">peak MiB")
-        for report in outcome.reports:
-            rate = f"{report.num_computed / report.wall_s:.0f}" if report.num_computed and report.wall_s else ""
-            memory = f"{report.peak_memory_bytes / 2**20:.0f}"
-            made.add_row(
-                report.stage.name,
-                str(report.num_computed),
-                str(report.num_reused),
-                f"{report.wall_s:.1f}",
-                rate,
-                memory,
-            )
-        out.print(made)
-    print_drops(outcome.manifest)
-    counts = body["counts"]
-    out.print(
-        f"[bold]{outcome.ref}[/bold] {'made' if outcome.created else 'unchanged'} ({escape(outcome.why)}): "
-        f"{counts['samples']} samples, {counts['captions']} captions, {counts['negatives']} negatives, "
-        f"{sum(shard['bytes'] for shard in body['shards']) / 2**20:.1f} MiB in {len(body['shards'])} shard(s)"
-    )
-    parts = ", ".join(f"{name} {value:.1f} s" for name, value in outcome.seconds.items())
-    out.print(f"fingerprint {outcome.manifest.fingerprint} · {seconds:.1f} s" + (f" ({parts})" if parts else ""))
-
-
-def print_drops(manifest: Manifest) -> None:
-    """Print how many were refused or dropped, by whom and why."""
-    dropped = manifest.body["counts"]["dropped"]
-    if not dropped:
-        out.print("dropped: none")
-        return
-    made = table("dropped (listed in dropped.parquet)", "by", "reason", ">number")
-    for stage, reasons in dropped.items():
-        for reason, number in reasons.items():
-            made.add_row(stage, reason, str(number))
-    out.print(made)
 
 
 def list_versions(catalog: Catalog, name: str, *, as_json: bool) -> None:

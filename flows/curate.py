@@ -111,7 +111,7 @@ def run_with_prefect(job: CurateJob, runner: str, events: Events, progress: Call
 def _leave_artifacts(job: CurateJob, outcome: Outcome) -> None:
     """Leave counts, drops and the change to the parent version in Prefect, and tell listeners of a new version."""
     counts = outcome.manifest.body["counts"]
-    rows = [{"what": name, "number": counts[name]} for name in ("records", "samples", "captions", "negatives")]
+    rows = [{"what": name, "number": counts[name]} for name in ("records", "samples", "captions", "views", "negatives")]
     rows += [
         {"what": f"dropped by {stage}: {reason}", "number": number}
         for stage, reasons in counts["dropped"].items()

@@ -11,7 +11,7 @@ from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
 from data_manifests.drift import Difference
 from data_manifests.index_diff import NumberShift
 from data_manifests.manifest import DatasetVersion
-from data_manifests.text_diff import CaptionChange, NegativeChange, diff_captions, diff_words
+from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
 from flows.pages import Html, join, page, table, tag, tiles, words
 from flows.thumbnails import Thumbnails
 
@@ -95,6 +95,9 @@ def _card(sample: SampleDiff, picture: Picture) -> Html:
     if sample.negatives:
         summary = tag("summary", f"{len(sample.negatives)} negative(s) differ")
         content.append(tag("details", summary, tag("ul", *map(_negative, sample.negatives))))
+    if sample.views:
+        summary = tag("summary", f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ")
+        content.append(tag("details", summary, tag("ul", *map(_view, sample.views))))
     if sample.values:
         summary = tag("summary", f"{len(sample.values)} other value(s) differ")
         content.append(tag("details", summary, tag("ul", *map(_value, sample.values))))
@@ -108,9 +111,15 @@ def _caption(change: CaptionChange) -> Html:
     return tag("li", tag("span", label, class_="soft"), words(change.pieces))
 
 
-def _negative(change: NegativeChange) -> Html:
+def _negative(change: TextChange) -> Html:
     record = change.new or change.old or {}
     label = f"{record.get('operation')} {record.get('span_class')}, {_KINDS[change.kind]}: "
+    return tag("li", tag("span", label, class_="soft"), words(change.pieces))
+
+
+def _view(change: TextChange) -> Html:
+    record = change.new or change.old or {}
+    label = f"{record.get('kind')} {record.get('family')}, {_KINDS[change.kind]}: "
     return tag("li", tag("span", label, class_="soft"), words(change.pieces))
 
 

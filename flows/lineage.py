@@ -10,7 +10,7 @@ from rich.markup import escape
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
-from flows.commands import print_drops
+from flows.outcome_screen import print_drops
 from flows.screen import out, print_json, table
 
 
@@ -34,7 +34,8 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
     out.print(made)
     counts = body["counts"]
     out.print(
-        f"{counts['records']} records → {counts['samples']} samples, {counts['captions']} captions, {counts['negatives']} negatives"
+        f"{counts['records']} records → {counts['samples']} samples, {counts['captions']} captions, "
+        f"{counts['views']} views, {counts['negatives']} negatives"
     )
     print_drops(version.manifest)
     made = table("shards", "shard", ">samples", ">MiB", "sha256")
@@ -68,10 +69,11 @@ def sample_lineage(version: DatasetVersion, uid: str) -> dict[str, Any]:
         "source": {**version.manifest.body["source"], "name": payload["name"]},
         "captions": [{"text": text, "from": "source"} for text in payload["captions"]],
         "negatives": [{**record, "made_by": _maker(stages[record["source"]])} for record in payload["negatives"]],
+        "views": [{**record, "made_by": _maker(stages[record["source"]])} for record in payload["views"]],
         "fields": {
             name: {"value": payload[name], "made_by": _maker(stages[stage])}
             for name, stage in made_by.items()
-            if name in payload and name != "negatives"
+            if name in payload and name not in ("negatives", "views")
         },
     }
 
@@ -115,6 +117,14 @@ def print_sample(version: DatasetVersion, uid: str, *, as_json: bool) -> None:
             str(number), escape(caption["text"]), str(sum(item["caption"] == number for item in lineage["negatives"]))
         )
     out.print(made)
+    made = table("views (made from captions)", ">caption", "text", "kind", "rule", "stage", "fingerprint")
+    for item in lineage["views"]:
+        maker = item["made_by"]
+        stage = f"{maker['name']}/{maker['version']}"
+        told = (item["text"], item["kind"], item["rule"])
+        made.add_row(str(item["caption"]), *map(escape, told), stage, maker["fingerprint"][:12])
+    if lineage["views"]:
+        out.print(made)
     made = table("negatives", ">caption", "text", "type", "rule", "stage", "fingerprint")
     for item in lineage["negatives"]:
         maker = item["made_by"]

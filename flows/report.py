@@ -11,7 +11,7 @@ from rich.text import Text
 
 from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
 from data_manifests.drift import Difference
-from data_manifests.text_diff import CaptionChange, NegativeChange, Piece
+from data_manifests.text_diff import CaptionChange, Piece, TextChange
 from flows.diff_page import diff_html, short
 from flows.summary_page import summary_html
 
@@ -66,6 +66,7 @@ def _print_sample(sample: SampleDiff, console: Console) -> None:
     console.print(Text.assemble("\n", (_clean(sample.name), "bold"), " ", (sample.uid, "dim")))
     texts: list[tuple[str, Iterable[Piece]]] = [(_caption_label(item), item.pieces) for item in sample.captions]
     texts += [(_negative_label(item), item.pieces) for item in sample.negatives]
+    texts += [(_view_label(item), item.pieces) for item in sample.views]
     for label, pieces in texts[:MAX_TEXTS]:
         console.print(Text.assemble("  ", (f"{label}: ", "dim"), _words(pieces, console)), soft_wrap=True)
     _more(len(texts) - MAX_TEXTS, "texts", console)
@@ -79,9 +80,14 @@ def _caption_label(change: CaptionChange) -> str:
     return f"caption {position}, {change.kind}"
 
 
-def _negative_label(change: NegativeChange) -> str:
+def _negative_label(change: TextChange) -> str:
     record = change.new or change.old or {}
     return _clean(f"negative {record.get('operation')} {record.get('span_class')}, {change.kind}")
+
+
+def _view_label(change: TextChange) -> str:
+    record = change.new or change.old or {}
+    return _clean(f"{record.get('kind')} {record.get('family')}, {change.kind}")
 
 
 def _words(pieces: Iterable[Piece], console: Console) -> Text:

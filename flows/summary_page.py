@@ -10,19 +10,15 @@ import orjson
 
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
-from flows.pages import Html, bars, curve, figure, histogram, join, marked, page, table, tag, tiles
+from flows.pages import Html, bars, curve, figure, histogram, join, page, table, tag, tiles
+from flows.sample_card import sample_card
 from flows.thumbnails import Thumbnails
 
 NUM_EXAMPLES = 24
 NUM_CLUSTERS, CLUSTER_PICTURES = 6, 10
 
-_MAX_OPEN = 2
-"""Captions of an example that are shown without unfolding."""
-
-_MAX_NEGATIVES = 6
 _MAX_BARS = 60
 _MAX_POINTS = 600
-_MAX_TEXT = 600
 
 _COLUMNS = ("uid", "shard", "json_offset", "json_bytes", "cluster_id", "difficulty")
 
@@ -56,7 +52,7 @@ def summary_html(
         sections = [
             ("results", "Results", _results(evaluations)),
             ("training", "Training", _training(curve)),
-            ("statistics", "Statistics", _statistics(body["statistics"], rows)),
+            ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
             ("examples", "Examples", _examples(version, rows, examples, pictures)),
             ("clusters", "Clusters", _clusters(rows, clusters, pictures)),
             ("stages", "Stages", _stages(body["stages"], run_json)),
@@ -90,7 +86,7 @@ def _tiles(body: Mapping[str, Any]) -> Html:
     counts = body["counts"]
     dropped = sum(number for reasons in counts["dropped"].values() for number in reasons.values())
     size = sum(record["bytes"] for record in body["files"])
-    values = [(f"{counts[name]:,}", name) for name in ("samples", "captions", "negatives")]
+    values = [(f"{counts[name]:,}", name) for name in ("samples", "captions", "views", "negatives")]
     return tiles(
         [
             *values,
@@ -111,7 +107,7 @@ def _examples(version: DatasetVersion, rows: Rows, places: Iterable[int], pictur
     with ShardReader(version.folder) as reader:
         for place in places:
             data = reader.read(rows["shard"][place], rows["json_offset"][place], rows["json_bytes"][place])
-            cards.append(_card(orjson.loads(data), pictures))
+            cards.append(sample_card(orjson.loads(data), pictures))
     note = tag(
         "p",
         "Evenly over the shards, which hold cluster after cluster. ",
@@ -120,46 +116,6 @@ def _examples(version: DatasetVersion, rows: Rows, places: Iterable[int], pictur
         class_="soft",
     )
     return join([note, tag("div", *cards, class_="cards")])
-
-
-def _card(sample: Mapping[str, Any], pictures: Thumbnails) -> Html:
-    facts = [
-        f"{sample['width']} x {sample['height']} px",
-        sample["split"],
-        *(
-            f"{label} {sample[name]}"
-            for name, label in (("cluster_id", "cluster"), ("difficulty", "difficulty"))
-            if name in sample
-        ),
-    ]
-    items = []
-    for number, caption in enumerate(sample["captions"]):
-        made = [record for record in sample["negatives"] if record["caption"] == number]
-        listed = [_negative(record) for record in made[:_MAX_NEGATIVES]]
-        if len(made) > _MAX_NEGATIVES:
-            listed.append(tag("li", f"and {len(made) - _MAX_NEGATIVES} more", class_="soft"))
-        wrong = tag("ul", *listed) if listed else ""
-        items.append(tag("li", tag("span", _cut(caption), class_="text", dir="auto"), wrong))
-    rest = items[_MAX_OPEN:]
-    more = tag("details", tag("summary", f"{len(rest)} more caption(s)"), tag("ol", *rest, start=_MAX_OPEN))
-    content = [
-        tag("h3", sample["name"]),
-        tag("div", *(tag("span", fact, class_="tag") for fact in facts if fact)),
-        tag("ol", *items[:_MAX_OPEN], start=0),
-        more if rest else "",
-        tag("code", sample["uid"]),
-    ]
-    return tag("article", pictures.picture(sample["uid"], sample["caption"]), tag("div", *content), class_="card")
-
-
-def _negative(record: Mapping[str, Any]) -> Html:
-    spans = [(edit[2], edit[3]) for edit in record["edits"]]
-    kind = tag("span", f" {record['operation']} {record['span_class']}", class_="tag")
-    return tag("li", marked(_cut(record["text"]), spans), kind, class_="wrong")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
 
 
 def _cluster_members(rows: Rows) -> list[tuple[int, list[int]]]:
@@ -187,18 +143,26 @@ def _clusters(rows: Rows, clusters: Iterable[tuple[int, list[int]]], pictures: T
     return join(parts)
 
 
-def _statistics(statistics: Mapping[str, Any], rows: Rows) -> Html:
+def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: Rows) -> Html:
     sizes = sorted(statistics["cluster_sizes"].values(), reverse=True)
     scores = [value for value in rows.get("difficulty", []) if value is not None]
     charts = [
         figure("Words in a caption", histogram(_binned(statistics["caption_words"]), "captions by number of words")),
         figure("Captions of a sample", bars(list(statistics["captions_per_sample"].items())[:_MAX_BARS])),
         figure("Negatives by kind", bars(_longest(statistics["negatives"]))),
+        figure("Rewrites and knowledge captions by kind", bars(_longest(statistics["views"]))),
+        figure("Texts that a gate refused, by reason", bars(_longest(_refused(counts)))),
         figure("Splits", bars(list(statistics["splits"].items()))),
         figure("Clusters by size, largest first", histogram(_sampled(sizes), "cluster sizes, largest first")),
         figure("Difficulty", histogram(_shares(scores), "samples by difficulty")),
     ]
     return tag("div", *charts, class_="charts")
+
+
+def _refused(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many texts were refused by ``stage: reason``."""
+    stages = counts["rejected"].items()
+    return {f"{stage}: {reason}": number for stage, reasons in stages for reason, number in reasons.items()}
 
 
 def _binned(counts: Mapping[str, int]) -> list[tuple[object, float]]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from training.mining import Negatives
     from training.objectives import Objective
     from training.plan import Planner
+    from training.views import CaptionViews
 
 Tune = Literal["lora", "full", "projection"]
 Schedule = Literal["cosine", "constant"]
@@ -125,12 +126,14 @@ class TrainParts:
         planner: Decides which samples meet in a batch.
         objectives: Loss terms; the loss is their weighted sum.
         negatives: Chooses each sample's negatives among those the data set holds; None trains without.
+        views: Draws among a caption and its rewrites and knowledge captions; None shows captions only.
     """
 
     name: str
     planner: Planner
     objectives: tuple[Objective, ...]
     negatives: Negatives | None = None
+    views: CaptionViews | None = None
 
     def __post_init__(self) -> None:
         """Check that there is something to minimise.
@@ -151,6 +154,7 @@ class TrainParts:
             "planner": describe(self.planner),
             "objectives": [describe(objective) for objective in self.objectives],
             "negatives": None if self.negatives is None else describe(self.negatives),
+            "views": None if self.views is None else describe(self.views),
         }
 
 

@@ -1,7 +1,6 @@
 """From a plan and shards to batches, by byte ranges: nothing is read that a step does not use.
 
-Batch number s is a pure function of (data set version, plan, s): any step can be asked for first, and reading ahead
-in a thread changes nothing.
+Batch s is a pure function of (version, plan, s): any step can be asked for first; reading ahead changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +17,20 @@ import orjson
 from data_manifests.errors import InputError
 from data_manifests.shards import ShardReader
 from training.activations import ActivationStore, Report, fill_images, fill_texts, text_name
+from training.images import decode_image
 from training.plan import Plan, generator
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
 
     from data_manifests.manifest import DatasetVersion
     from training.config import TrainConfig
     from training.mining import Negatives
     from training.model import Towers
+    from training.views import CaptionViews
 
 AHEAD = 2
 """Batches that wait ready while a step runs."""
-
-FORMATS = ("JPEG", "PNG", "WEBP")
 
 Record = dict[str, Any]
 """A negative as the data set holds it: text, caption, operation, span_class, edits, rule, source."""
@@ -45,7 +42,7 @@ class StepTexts:
 
     Attributes:
         uids: The samples.
-        captions: The caption shown of each.
+        captions: The text shown of each: a caption, or a view of it.
         records: The negatives drawn for each, at most as many as were asked for.
     """
 
@@ -89,6 +86,7 @@ class PlannedBatches:
         config: Seed and limits.
         negatives: How many negatives to draw for each sample; None for none.
         start_step: The first batch that iteration yields.
+        views: Draws among a caption and what was made from it; None shows the caption.
 
     Raises:
         InputError: the plan was made for other data.
@@ -102,9 +100,10 @@ class PlannedBatches:
         config: TrainConfig,
         negatives: Negatives | None = None,
         start_step: int = 0,
+        views: CaptionViews | None = None,
     ) -> None:
-        self._plan, self._towers, self._config, self._negatives = plan, towers, config, negatives
-        self._start = start_step
+        self._plan, self._towers, self._config, self._start = plan, towers, config, start_step
+        self._negatives, self._views = negatives, views
         self._reader = ShardReader(dataset.folder)
         self._index = _Index(dataset)
         self._images: ActivationStore | None = None
@@ -152,9 +151,10 @@ class PlannedBatches:
                 raise InputError(
                     f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY
                 )
-            captions.append(str(sample["captions"][caption]))
-            own = [record for record in sample.get("negatives", []) if record["caption"] == caption]
-            records.append(self._draw(own, step, uid))
+            text = str(sample["captions"][caption])
+            made = _of_caption(sample, "views", caption) if self._views else []
+            captions.append(self._views.draw(text, made, self._config.seed, step, uid) if self._views else text)
+            records.append(self._draw(_of_caption(sample, "negatives", caption), step, uid))
         return StepTexts(uids, tuple(captions), records)
 
     def batch(self, step: int) -> Batch:
@@ -238,6 +238,10 @@ class PlannedBatches:
 _VERIFY = "run clipcurate verify"
 
 
+def _of_caption(sample: Record, what: str, caption: int) -> list[Record]:
+    return [record for record in sample.get(what, []) if record["caption"] == caption]
+
+
 class _Index:
     """Where each row's bytes lie."""
 
@@ -266,27 +270,6 @@ class _Index:
     def _range(self, row: int, member: str) -> tuple[int, int, int]:
         at = self._at
         return int(at["shard"][row]), int(at[f"{member}_offset"][row]), int(at[f"{member}_bytes"][row])
-
-
-def decode_image(data: bytes, name: str, max_px: int) -> Image.Image:
-    """Return an RGB image.
-
-    Raises:
-        InputError: not a JPEG, PNG or WebP, damaged, cut off, or of more than `max_px` pixels.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > max_px:
-                raise InputError(
-                    f"{name}: {image.width} x {image.height} pixels",
-                    allowed=f"at most {max_px} pixels",
-                    fix="--set train.max_image_px=VALUE, or curate without this image",
-                )
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name}: cannot decode the image: {error}", allowed=", ".join(FORMATS), fix=_VERIFY) from None
 
 
 def _drain(ready: queue.Queue[Any]) -> None:

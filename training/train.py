@@ -66,7 +66,7 @@ def train(
             return finished
         with Display().shown() as display:
             trainer = Trainer.start(parts, spec, config, run, display.say)
-            batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.negatives, trainer.step)
+            batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.negatives, trainer.step, parts.views)
             with closing(batches), RunLog(run, trainer.step) as log:
                 cache_frozen_trunks(batches, trainer.towers, cache, display)
                 for batch in batches:

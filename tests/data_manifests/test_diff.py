@@ -23,7 +23,7 @@ from data_manifests.drift import Difference, distribution_shift
 from data_manifests.errors import InputError
 from data_manifests.index_diff import PLACE
 from data_manifests.manifest import DatasetVersion
-from data_manifests.text_diff import Piece, diff_captions, diff_negatives, diff_words
+from data_manifests.text_diff import Piece, diff_captions, diff_records, diff_words
 from tests.data_manifests.built_versions import Given, Picture, build, negative, picture
 
 TEXTS = st.text(alphabet="ab .,'-\u00e9\n", max_size=30) | st.sampled_from(["a dog .", "two dogs", "a red dog .", ""])
@@ -236,9 +236,9 @@ def test_negatives_follow_their_caption() -> None:
 
     old = [record(0, "cat chases dog"), record(1, "car on man")]
     new = [record(0, "car on woman"), record(1, "cat chases dog")]
-    (change,) = diff_negatives(old, new, {0: 1, 1: 0})
+    (change,) = diff_records(old, new, {0: 1, 1: 0})
     assert (change.kind, change.pieces[1:]) == ("changed", (Piece("removed", "man"), Piece("added", "woman")))
-    kinds = diff_negatives(old, [{**record(0, "x"), "operation": "replace"}], {0: 0, 1: 1})
+    kinds = diff_records(old, [{**record(0, "x"), "operation": "replace"}], {0: 0, 1: 1})
     assert sorted(item.kind for item in kinds) == ["added", "removed", "removed"]
 
 

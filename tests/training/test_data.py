@@ -19,7 +19,8 @@ from data_manifests.shards import shard_name
 from tests.training.conftest import MakeVersion, describe, draw
 from training.activations import ActivationStore, fill_texts, text_name
 from training.config import TrainConfig
-from training.data import Batch, PlannedBatches, decode_image
+from training.data import Batch, PlannedBatches
+from training.images import decode_image
 from training.lora import apply_tuning, eval_mode
 from training.mining import UniformNegatives
 from training.model import ModelSpec, Towers

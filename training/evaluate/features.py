@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.data import decode_image
+from training.images import decode_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
