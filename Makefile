@@ -18,7 +18,7 @@ setup: $(STAMP)  ## virtual environment with everything that tests and demo need
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "clipcurate needs Python 3.11 or newer: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[towers,cluster,dev]'
+	$(BIN)/pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[towers,cluster,local-llm,dev]'
 	# open_clip's pipeline wants webdataset 0.2; our shards are tested with 1.x as well, from a folder of its own
 	$(BIN)/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps --upgrade --target $(VENV)/webdataset-1 'webdataset==1.0.2'
 	touch $(STAMP)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import errno
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog
-
-if TYPE_CHECKING:
-    from flows.jobs import CurateJob
+from flows import cli_curate, cli_kg, cli_llm
+from flows.options import JsonOpt, LimitOpt, SetOpt, SplitOpt, places
 
 app = typer.Typer(
     name="clipcurate",
@@ -24,39 +21,12 @@ app = typer.Typer(
     help="Curate small image-text data sets offline, fine-tune CLIP on them, and prove what it bought.",
 )
 
+app.add_typer(cli_curate.app)
+app.add_typer(cli_kg.app, name="kg")
+app.add_typer(cli_llm.app, name="llm")
+
 EXIT_DID_NOT_HOLD = 1
 EXIT_BAD_INPUT = 2
-
-
-@dataclass
-class Places:
-    """The global options: where things lie."""
-
-    workspace: Path = Path("workspace")
-    manifests: Path = Path("data_manifests")
-
-    @property
-    def catalog(self) -> Catalog:
-        """The versions there are."""
-        return Catalog(self.manifests, self.workspace)
-
-
-places = Places()
-
-RecipeArg = Annotated[str, typer.Argument(help="a recipe; see clipcurate recipes")]
-SourceOpt = Annotated[
-    str, typer.Option("--source", help="KIND:PATH, KIND one of flickr coco folder parquet webdataset scenes")
-]
-NameOpt = Annotated[str, typer.Option("--name", help="data set's name")]
-ModelOpt = Annotated[
-    str | None, typer.Option("--model", help="model spec: ARCH:PRETRAINED, config name, file or run folder")
-]
-SplitOpt = Annotated[str | None, typer.Option("--split", help="only this split: train, dev or test")]
-LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many samples")]
-SetOpt = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as stages.swap_words.seed=1")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
-WorkersOpt = Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")]
-ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="wished size of a shard in MiB")]
 
 
 @app.callback()
@@ -83,50 +53,6 @@ def doctor(as_json: JsonOpt = False) -> None:
     from flows.doctor import examine
 
     raise typer.Exit(0 if examine(places.workspace, as_json=as_json) else EXIT_DID_NOT_HOLD)
-
-
-@app.command()
-def plan(
-    recipe: RecipeArg,
-    source: SourceOpt,
-    name: NameOpt,
-    model: ModelOpt = None,
-    split: SplitOpt = None,
-    limit: LimitOpt = None,
-    workers: WorkersOpt = 0,
-    settings: SetOpt = None,
-    shard_mb: ShardOpt = 64,
-    why: Annotated[bool, typer.Option("--why", help="say why each stage runs")] = False,
-    as_json: JsonOpt = False,
-) -> None:
-    """Say what curate would run, reuse, take and need, before anything runs."""
-    from flows.commands import show_plan
-
-    job = _job(recipe, source, name, model, split, limit, workers, settings, shard_mb)
-    show_plan(job, why=why, as_json=as_json)
-
-
-@app.command()
-def curate(
-    recipe: RecipeArg,
-    source: SourceOpt,
-    name: NameOpt,
-    model: ModelOpt = None,
-    split: SplitOpt = None,
-    limit: LimitOpt = None,
-    workers: WorkersOpt = 0,
-    runner: Annotated[str, typer.Option("--runner", help="local, dask or dask:ADDRESS")] = "local",
-    settings: SetOpt = None,
-    shard_mb: ShardOpt = 64,
-    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="run the bare engine; same bytes")] = False,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait for another run on this name")] = 0.0,
-    as_json: JsonOpt = False,
-) -> None:
-    """Run a recipe's curation and publish a data set version (or find that nothing has changed)."""
-    from flows.commands import run_curation
-
-    job = _job(recipe, source, name, model, split, limit, workers, settings, shard_mb, wait)
-    run_curation(job, runner, no_prefect=no_prefect, as_json=as_json)
 
 
 @app.command()
@@ -212,25 +138,6 @@ def evaluate(
 
 
 @app.command()
-def schedule(
-    recipe: RecipeArg,
-    source: SourceOpt,
-    name: NameOpt,
-    cron: Annotated[str, typer.Option("--cron", help='five fields, such as "0 3 * * *"')],
-    model: ModelOpt = None,
-    split: SplitOpt = None,
-    limit: LimitOpt = None,
-    workers: WorkersOpt = 0,
-    settings: SetOpt = None,
-    shard_mb: ShardOpt = 64,
-) -> None:
-    """Serve a deployment that curates on a schedule; needs a running Prefect server (see README)."""
-    from flows.schedule import serve
-
-    serve(_job(recipe, source, name, model, split, limit, workers, settings, shard_mb, 3600.0), cron)
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for everything the demo makes")] = Path("demo"),
 ) -> None:
@@ -238,36 +145,6 @@ def demo(
     from flows.demo import run_demo
 
     run_demo(out)
-
-
-def _job(
-    recipe: str,
-    source: str,
-    name: str,
-    model: str | None,
-    split: str | None,
-    limit: int | None,
-    workers: int,
-    settings: list[str] | None,
-    shard_mb: int,
-    wait: float = 0.0,
-) -> CurateJob:
-    from flows.jobs import CurateJob
-
-    return CurateJob(
-        recipe,
-        source,
-        name,
-        str(places.workspace),
-        str(places.manifests),
-        model,
-        split,
-        limit,
-        workers,
-        tuple(settings or ()),
-        shard_mb * 2**20,
-        wait,
-    )
 
 
 def main() -> None:

@@ -52,7 +52,9 @@ def run_demo(folder: Path) -> None:
     base = _train(plain.ref, "clip", "tiny", folder / "runs" / "base", BASE_SETTINGS, job)
 
     _say("3  plan", "what the recipe ahnm will do, before it does it")
-    job = CurateJob("ahnm", f"folder:{folder / 'photos'}", "scenes", str(workspace), str(manifests), str(base), "train")
+    job = CurateJob(
+        "ahnm", f"folder:{folder / 'photos'}", "scenes", str(workspace), str(manifests), str(base), split="train"
+    )
     show_plan(job, why=True, as_json=False)
     _say("4  curate", "as a Prefect flow")
     first = run_curation(job, "local", no_prefect=False, as_json=False)

@@ -12,10 +12,12 @@ import orjson
 
 from curation.replay import WHOLE, Done, Unit, corpus_inputs, replay, row_id
 from curation.stage import CorpusStage, MapStage, Stage
+from curation.stages.rewrite_captions import RewriteCaptions
 from curation.store import Store
 from curation.versions import stage_record
 from data_manifests.manifest import Catalog, Manifest, version_key
 from flows.jobs import Outcome, Prepared, existing
+from flows.token_forecast import forecast_tokens
 
 _TEXT_BYTES_PER_SAMPLE = 4096
 """Tar headers, JSON, text and sidecar of a sample when no version tells better; photographs dwarf it."""
@@ -31,6 +33,7 @@ class StageForecast:
         num_reuse: Samples whose results are in the store.
         seconds: Estimate from earlier runs in this workspace, or None if there was none.
         why: Why it must compute anything.
+        llm_tokens: Tokens that a language model is expected to read and write for it.
     """
 
     stage: Stage
@@ -38,6 +41,7 @@ class StageForecast:
     num_reuse: int
     seconds: float | None
     why: str
+    llm_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,11 @@ class Forecast:
     stages: list[StageForecast] = field(default_factory=list)
     disk_bytes: int = 0
     free_bytes: int = 0
-    llm_tokens: int = 0
+
+    @property
+    def llm_tokens(self) -> int:
+        """Sum over the stages."""
+        return sum(item.llm_tokens for item in self.stages)
 
     @property
     def seconds(self) -> float | None:
@@ -74,6 +82,7 @@ class Forecast:
                     "compute": item.num_compute,
                     "reuse": item.num_reuse,
                     "seconds": item.seconds,
+                    "llm_tokens": item.llm_tokens,
                     "why": item.why,
                 }
                 for item in self.stages
@@ -94,7 +103,8 @@ def forecast(prepared: Prepared) -> Forecast:
         missing, present, inputs = _missing(prepared, stage, done, blocked=blocked)
         seconds = 0.0 if not missing else rates[stage.name] * missing if stage.name in rates else None
         why = "" if not missing else _why(stage, latest, missing, blocked=blocked, known=bool(present))
-        stages.append(StageForecast(stage, missing, present, seconds, why))
+        tokens = forecast_tokens(stage, prepared, missing) if missing and isinstance(stage, RewriteCaptions) else 0
+        stages.append(StageForecast(stage, missing, present, seconds, why, tokens))
         done.append(Done(stage, inputs))
         blocked = blocked or missing > 0
     size = sum(sample.image.size_bytes for sample in snapshot.samples()) + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
@@ -111,7 +121,7 @@ def _missing(prepared: Prepared, stage: Stage, done: Sequence[Done], *, blocked:
     store = Store(prepared.job.store)
     unit = Unit(stage, tuple(done), prepared.snapshot.folder, prepared.job.store, WHOLE)
     dropped: list[str] = []
-    held = replay(unit, stage.requires, lambda _stage, sample, _drop: dropped.append(sample.uid), partial=blocked)
+    held = replay(unit, stage.needs(), lambda _stage, sample, _drop: dropped.append(sample.uid), partial=blocked)
     remaining = prepared.snapshot.num_samples - len(dropped)
     if isinstance(stage, MapStage):
         have = store.ids(store.folder(stage))

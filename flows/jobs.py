@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,7 +21,10 @@ from curation.sources import open_source
 from curation.versions import Published, Request, dataset_lock, publish_version, up_to_date
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest, check_name, write_atomically
-from flows.recipe import Recipe, load_recipe
+from flows.recipe import Recipe, RecipeInputs, load_recipe
+
+if TYPE_CHECKING:
+    from curation.models.llm_files import ImportReport
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class CurateJob:
         workspace: Folder of store, snapshots and shards.
         manifests: Folder of manifests.
         model: Model spec for embedding stages; None for the default.
+        graph: Knowledge graph's file; None for the seed graph.
+        llm: Who rewrites; None for rules.
+        llm_slots: Requests under way at once, in each worker.
+        llm_batch: Write unanswered requests to this file instead of asking.
+        llm_answers: Take answers from this file first.
         split: Only this split of the source.
         limit: At most so many samples.
         workers: Processes (or Dask workers).
@@ -49,6 +57,11 @@ class CurateJob:
     workspace: str
     manifests: str
     model: str | None = None
+    graph: str | None = None
+    llm: str | None = None
+    llm_slots: int = 16
+    llm_batch: str | None = None
+    llm_answers: str | None = None
     split: str | None = None
     limit: int | None = None
     workers: int = 0
@@ -74,6 +87,17 @@ class CurateJob:
     def store(self) -> Path:
         """The memo store's folder."""
         return Path(self.workspace) / "store"
+
+    @property
+    def journal(self) -> Path:
+        """Where a language model's answers are recorded: inputs, not results, so not under `store`."""
+        return Path(self.workspace) / "answers.sqlite"
+
+    @property
+    def inputs(self) -> RecipeInputs:
+        """What the recipe is filled in with."""
+        journal = str(self.journal.absolute())
+        return RecipeInputs(self.model, self.graph, self.llm, journal, self.llm_slots, self.llm_batch)
 
     @property
     def num_workers(self) -> int:
@@ -115,6 +139,7 @@ class Prepared:
     snapshot: Snapshot
     request: Request
     intake_s: float
+    answers: ImportReport | None = None
 
 
 @dataclass
@@ -163,7 +188,8 @@ def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Pr
     """
     started = time.perf_counter()
     check_name(job.name)
-    recipe = load_recipe(job.recipe, job.model, job.settings)
+    answers = take_answers(job) if job.llm_answers else None
+    recipe = load_recipe(job.recipe, job.inputs, job.settings)
     source = open_source(job.source, job.split)
     snapshot = take_in(
         source,
@@ -174,7 +200,24 @@ def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Pr
     )
     about = {"name": recipe.name, "paper": recipe.paper}
     request = Request(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes)
-    return Prepared(job, recipe, snapshot, request, time.perf_counter() - started)
+    return Prepared(job, recipe, snapshot, request, time.perf_counter() - started, answers)
+
+
+def take_answers(job: CurateJob) -> ImportReport:
+    """Take a file of answers into the workspace's journal.
+
+    Raises:
+        InputError: a file cannot be used, or it is not said which questions it answers.
+    """
+    from curation.models.llm_files import import_answers
+
+    if not job.llm_batch:
+        raise InputError(
+            f"--llm-answers {job.llm_answers}: which questions does it answer?",
+            fix="give --llm-batch with the file of questions; what is still unanswered is written there",
+        )
+    job.journal.parent.mkdir(parents=True, exist_ok=True)
+    return import_answers(Path(job.llm_answers or ""), Path(job.llm_batch), job.journal)
 
 
 def existing(prepared: Prepared) -> Outcome | None:

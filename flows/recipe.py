@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from typing import Any
 
 import orjson
 
+from curation.language.rule_rewrites import RuleWriter
+from curation.models.graph_store import open_graph
+from curation.models.language_model import LanguageModel
+from curation.models.llm_spec import open_language_model
 from curation.stage import Stage
 from curation.stages.check_images import CheckImages
 from data_manifests.errors import InputError, nearest
@@ -19,6 +24,7 @@ from training.mining import Negatives
 from training.model import ModelSpec
 from training.objectives import Objective
 from training.plan import Planner
+from training.views import CaptionViews
 
 DEFAULT_MODEL = "lite0_minilm"
 """Embeds when no --model is given: real towers that need no hub (extra `towers`)."""
@@ -36,6 +42,7 @@ class Recipe:
         planner: Which samples meet in a batch.
         objectives: Terms of the loss.
         negatives: How a sample's negatives are chosen at each step; None trains without.
+        views: How a caption and its rewrites and knowledge captions take turns; None shows captions only.
         train: Numbers of the training run.
     """
 
@@ -47,6 +54,7 @@ class Recipe:
     train: TrainConfig
     stages: tuple[Stage, ...] = ()
     negatives: Negatives | None = None
+    views: CaptionViews | None = None
 
     def all_stages(self) -> tuple[Stage, ...]:
         """Return the stages that run, the image check included."""
@@ -58,7 +66,33 @@ class Recipe:
 
     def train_parts(self) -> TrainParts:
         """Return what the trainer needs."""
-        return TrainParts(self.name, self.planner, self.objectives, self.negatives)
+        return TrainParts(self.name, self.planner, self.objectives, self.negatives, self.views)
+
+
+def open_writer(llm: str | None, journal: str, slots: int, batch: str | None) -> LanguageModel | RuleWriter:
+    """Return who rewrites.
+
+    Args:
+        llm: ``rules`` or None, or the spec of a language model.
+        journal: File that answers are recorded in.
+        slots: Requests under way at once.
+        batch: Write unanswered requests to this file instead of asking.
+
+    Raises:
+        InputError: no such model, or a file of requests without one.
+    """
+    from curation.models.llm_files import BatchModel
+
+    model = open_language_model(llm or "rules", journal, slots)
+    if batch and model is None:
+        raise InputError(
+            "--llm-batch without a language model",
+            allowed="the name of the model that will answer",
+            fix="add --llm URL#MODEL",
+        )
+    if model is None:
+        return RuleWriter()
+    return BatchModel(model.model, batch, journal) if batch else model
 
 
 def recipe_names() -> list[str]:
@@ -67,12 +101,43 @@ def recipe_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def load_recipe(name: str, model: str | None = None, settings: Sequence[str] = ()) -> Recipe:
-    """Return a recipe, with its embedding model filled in and `--set` applied.
+@dataclass(frozen=True)
+class RecipeInputs:
+    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`.
+
+    Attributes:
+        model: Model spec for stages that embed; `DEFAULT_MODEL` if None.
+        graph: Knowledge graph's file; None for the seed graph.
+        llm: Who rewrites: ``rules``, an address with a model's name, ``vllm:MODEL``; None for rules.
+        journal: File that a language model's answers are recorded in.
+        llm_slots: Requests under way at once.
+        llm_batch: Write unanswered requests to this file instead of asking.
+    """
+
+    model: str | None = None
+    graph: str | None = None
+    llm: str | None = None
+    journal: str = "workspace/answers.sqlite"
+    llm_slots: int = 16
+    llm_batch: str | None = None
+
+    def make(self, name: str) -> Any:
+        """Return the argument of this name."""
+        if name == "model":
+            return ModelSpec.parse(self.model or DEFAULT_MODEL)
+        if name == "graph":
+            return open_graph(self.graph)
+        if name == "writer":
+            return open_writer(self.llm, self.journal, self.llm_slots, self.llm_batch)
+        raise ValueError(f"a recipe may take model, graph and writer, not '{name}'")
+
+
+def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:
+    """Return a recipe, with what it asks for filled in and `--set` applied.
 
     Args:
         name: Recipe's name.
-        model: Model spec for stages that embed; `DEFAULT_MODEL` if None.
+        inputs: Model, graph and language model.
         settings: ``path=value`` texts.
 
     Raises:
@@ -85,8 +150,8 @@ def load_recipe(name: str, model: str | None = None, settings: Sequence[str] = (
             allowed=", ".join(names),
             fix="clipcurate recipes lists them with their papers",
         )
-    make: Callable[[ModelSpec], Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
-    recipe = make(ModelSpec.parse(model or DEFAULT_MODEL))
+    make: Callable[..., Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
+    recipe = make(**{argument: inputs.make(argument) for argument in inspect.signature(make).parameters})
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals:

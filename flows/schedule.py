@@ -20,7 +20,7 @@ def serve(job: CurateJob, cron: str) -> None:
     from flows.recipe import load_recipe
 
     _check_cron(cron)
-    load_recipe(job.recipe, job.model, job.settings)
+    load_recipe(job.recipe, job.inputs, job.settings)
     if not os.environ.get("PREFECT_API_URL") and not _profile_url():
         raise InputError(
             "no Prefect server to schedule on: PREFECT_API_URL is not set",

@@ -101,11 +101,17 @@ def command_table() -> str:
     from flows.cli import app
 
     rows = ["| command | what it does |", "| --- | --- |"]
-    for command in app.registered_commands:
-        callback = command.callback
-        assert callback is not None
-        first = (callback.__doc__ or "").strip().splitlines()[0]
-        rows.append(f"| `clipcurate {callback.__name__}` | {first} |")
+    groups = [
+        ("", app),
+        *((f"{group.name} " if group.name else "", group.typer_instance) for group in app.registered_groups),
+    ]
+    for prefix, group in groups:
+        assert group is not None
+        for command in group.registered_commands:
+            callback = command.callback
+            assert callback is not None
+            first = (callback.__doc__ or "").strip().splitlines()[0]
+            rows.append(f"| `clipcurate {prefix}{callback.__name__}` | {first} |")
     return "\n".join(rows)
 
 

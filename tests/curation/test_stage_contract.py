@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 
 from curation.intake import Snapshot, take_in
+from curation.models.graph_store import SeedGraph
 from curation.replay import WHOLE, Done, Held, Unit, replay
 from curation.run import run_stages
 from curation.sources.scenes import ScenesSource
@@ -18,8 +19,11 @@ from curation.stage import CorpusStage, Drop, MapStage, Stage, canonical
 from curation.stages.check_images import CheckImages
 from curation.stages.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embed_samples import EmbedSamples
+from curation.stages.expand_knowledge import ExpandKnowledge
+from curation.stages.link_concepts import LinkConcepts
 from curation.stages.order_difficulty import OrderDifficulty
 from curation.stages.parse_captions import ParseCaptions
+from curation.stages.rewrite_captions import RewriteCaptions
 from curation.stages.swap_words import SwapWords
 from tests.test_house import stage_classes
 from training.model import ModelSpec
@@ -30,6 +34,9 @@ MODEL = ModelSpec.parse("tiny")
 CHAIN: tuple[Stage, ...] = (
     CheckImages(),
     ParseCaptions(),
+    LinkConcepts(SeedGraph()),
+    ExpandKnowledge(SeedGraph()),
+    RewriteCaptions(),
     SwapWords(),
     EmbedSamples(MODEL),
     ClusterEmbeddings(samples_per_cluster=6),
@@ -53,7 +60,7 @@ def before(built: tuple[list[Done], Snapshot, Path], stage: Stage) -> list[Held]
     """Return the samples as a stage meets them."""
     done, snapshot, store = built
     upstream = tuple(done[: [item.name for item in CHAIN].index(stage.name)])
-    return replay(Unit(stage, upstream, snapshot.folder, store, WHOLE), stage.requires)
+    return replay(Unit(stage, upstream, snapshot.folder, store, WHOLE), stage.needs())
 
 
 def test_the_chain_holds_every_stage() -> None:

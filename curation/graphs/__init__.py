@@ -1,0 +1,1 @@
+"""Where knowledge graphs come from: one file per format."""

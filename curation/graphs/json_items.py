@@ -1,0 +1,103 @@
+"""The items of a JSON array, one at a time, however large the file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from data_manifests.errors import InputError
+
+MAX_ITEM_CHARS = 1 << 25
+_CHUNK_CHARS = 1 << 20
+_ENDS = frozenset(",] \t\r\n")
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def read_items(path: Path) -> Iterator[Any]:
+    """Yield the items of the array that a file holds.
+
+    Raises:
+        InputError: no JSON array, an item over `MAX_ITEM_CHARS`, or a file that is cut short or not UTF-8.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        window = _Window(path, file)
+        try:
+            yield from window.items()
+        except UnicodeDecodeError as error:
+            raise window.error("not UTF-8") from error
+
+
+class _Window:
+    """The part of a file that is in memory: what is read and not yet used."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path, self._file = path, file
+        self._text, self._at, self._ended = "", 0, False
+        self._number = 0
+
+    def error(self, what: str) -> InputError:
+        """Return the error for this place."""
+        return InputError(
+            f"{self._path}: {what}, at item {self._number + 1}",
+            allowed="one JSON array, as Visual Genome publishes it",
+            fix="fetch or unpack the file again; nothing was written",
+        )
+
+    def items(self) -> Iterator[Any]:
+        """Yield the array's items."""
+        if self._peek() != "[":
+            raise self.error("no JSON array")
+        self._at += 1
+        if self._peek() == "]":
+            return
+        while True:
+            self._peek()
+            yield self._item()
+            self._number += 1
+            following = self._peek()
+            if following not in {",", "]"}:
+                raise self.error("neither a comma nor the array's end" if following else "the file is cut short")
+            self._at += 1
+            if following == "]":
+                return
+
+    def _item(self) -> Any:
+        while True:
+            try:
+                value, end = json.JSONDecoder().raw_decode(self._text, self._at)
+            except RecursionError as error:
+                raise self.error("nested too deeply") from error
+            except ValueError as error:
+                # Broken and not yet complete look alike: more text decides, up to the largest item allowed.
+                if self._ended:
+                    raise self.error("not JSON, or the file is cut short") from error
+            else:
+                # A number may go on behind the window's end: "1" of "12", but also "1." of "1.5".
+                whole = self._text[end : end + 1] in _ENDS if isinstance(value, int | float) else end < len(self._text)
+                if whole or self._ended:
+                    self._at = end
+                    return value
+            if len(self._text) - self._at > MAX_ITEM_CHARS:
+                raise self.error(f"not JSON, or an item of over {MAX_ITEM_CHARS} characters")
+            self._more()
+
+    def _peek(self) -> str:
+        """Return the next character that is no space, or an empty string at the file's end."""
+        while True:
+            found = _SPACE.match(self._text, self._at)
+            self._at = found.end() if found else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if self._ended:
+                return ""
+            self._more()
+
+    def _more(self) -> None:
+        """Read on, each time as much again as is waiting, so that a large item is not parsed too often."""
+        waiting = self._text[self._at :]
+        chunk = self._file.read(max(_CHUNK_CHARS, len(waiting)))
+        self._ended = not chunk
+        self._text, self._at = waiting + chunk, 0

@@ -1,0 +1,54 @@
+"""Lines of a text file, plain or gzip, at bounded memory whatever the file holds."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from data_manifests.errors import InputError
+
+MAX_LINE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_GZIP = b"\x1f\x8b"
+
+
+def read_lines(path: Path) -> Iterator[bytes | None]:
+    """Yield a file's lines without their ends; None for one longer than `MAX_LINE_BYTES`.
+
+    A long line is passed over chunk by chunk, so that a small gzip file that unpacks to one endless line costs time but
+    no memory.
+
+    Raises:
+        InputError: a gzip file that is damaged or cut short.
+    """
+    with path.open("rb") as plain:
+        packed = plain.read(2) == _GZIP
+        plain.seek(0)
+        # The cast is for the type checker: a GzipFile reads as a binary file does.
+        file = cast("BinaryIO", gzip.GzipFile(fileobj=plain)) if packed else plain
+        try:
+            yield from _split(file)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(
+                f"{path}: damaged or cut-short gzip file ({error})", fix="fetch the file again; nothing was written"
+            ) from error
+
+
+def _split(file: BinaryIO) -> Iterator[bytes | None]:
+    rest, too_long = b"", False
+    while chunk := file.read(_CHUNK_BYTES):
+        first, *others = chunk.split(b"\n")
+        if not others:
+            rest, too_long = (
+                (b"", True) if too_long or len(rest) + len(first) > MAX_LINE_BYTES else (rest + first, False)
+            )
+            continue
+        whole = rest + first
+        yield None if too_long or len(whole) > MAX_LINE_BYTES else whole
+        rest, too_long = others.pop(), False
+        yield from others
+    if rest or too_long:
+        yield None if too_long else rest

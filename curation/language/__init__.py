@@ -1,0 +1,1 @@
+"""Words and sentences: what stages that read or write text share."""

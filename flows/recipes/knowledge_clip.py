@@ -1,0 +1,28 @@
+"""Knowledge-CLIP with its knowledge kept as data: captions that say what a graph knows, where the image agrees."""
+
+from __future__ import annotations
+
+from curation.models.knowledge_graph import KnowledgeGraph
+from curation.stages.expand_knowledge import ExpandKnowledge
+from curation.stages.link_concepts import LinkConcepts
+from curation.stages.parse_captions import ParseCaptions
+from flows.recipe import Recipe
+from training.config import TrainConfig
+from training.model import ModelSpec
+from training.objectives import InfoNCE
+from training.planners import ShuffledPlan
+from training.views import CaptionViews
+
+
+def knowledge_clip(model: ModelSpec, graph: KnowledgeGraph) -> Recipe:
+    """Return the recipe; `model` judges whether an image agrees with what `graph` says."""
+    return Recipe(
+        name="knowledge_clip",
+        paper="Pan 2022, Contrastive language-image pre-training with knowledge graphs, NeurIPS, arXiv 2210.08901",
+        differs="no fusion encoder and no triplet objectives yet: the graph reaches the model as grounded captions",
+        stages=(ParseCaptions(), LinkConcepts(graph), ExpandKnowledge(graph, model=model)),
+        planner=ShuffledPlan(),
+        objectives=(InfoNCE(negatives=False),),
+        views=CaptionViews(knowledge=0.5),
+        train=TrainConfig(),
+    )

@@ -1,0 +1,28 @@
+"""LaCLIP: rewrites of each caption take turns with it as the text of its image."""
+
+from __future__ import annotations
+
+from curation.language.rule_rewrites import RuleWriter
+from curation.models.language_model import LanguageModel
+from curation.stages.parse_captions import ParseCaptions
+from curation.stages.rewrite_captions import RewriteCaptions
+from flows.recipe import Recipe
+from training.config import TrainConfig
+from training.objectives import InfoNCE
+from training.planners import ShuffledPlan
+from training.views import CaptionViews
+
+
+def laclip(writer: LanguageModel | RuleWriter) -> Recipe:
+    """Return the recipe; `writer` is a language model, or the rules that stand in without one."""
+    return Recipe(
+        name="laclip",
+        paper="Fan 2023, Improving CLIP training with language rewrites, NeurIPS, arXiv 2305.20088",
+        differs="every rewrite passes a gate; LoRA on a pretrained model instead of training from scratch; "
+        "without --llm the rewrites are made by rules",
+        stages=(ParseCaptions(), RewriteCaptions(writer)),
+        planner=ShuffledPlan(),
+        objectives=(InfoNCE(negatives=False),),
+        views=CaptionViews(),
+        train=TrainConfig(),
+    )

@@ -1,0 +1,81 @@
+"""Replies of every shape, read with suspicion."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from curation.models.language_model import Answer, Failure
+from curation.models.llm_replies import Fault, complains_about_model, error_message, read_reply
+from curation.models.llm_server import ServedModel
+from tests.curation.llm_servers import MODEL, Server, ask, question, reply_to
+
+GOOD = {"choices": [{"text": "hi", "finish_reason": "length"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+
+
+def without(**changes: Any) -> bytes:
+    return orjson.dumps({**GOOD, **changes})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (without(), Answer("hi", "length", 3, 1)),
+        (without(usage=None), Answer("hi", "length", 0, 0)),
+        (without(usage={"prompt_tokens": -5, "completion_tokens": "many"}), Answer("hi", "length", 0, 0)),
+        (without(choices=[{"text": "", "finish_reason": None}]), Answer("", "unknown", 3, 1)),
+        (without(choices=[{"text": "x", "finish_reason": "y" * 1000}]), Answer("x", "unknown", 3, 1)),
+        (b"", Fault("empty_body")),
+        (b" \n", Fault("empty_body")),
+        (b'{"choices": [{"text": "\xff"}]}', Fault("invalid_json", "28 bytes that are not JSON")),
+        (b'{"choices": [{"text": "\\ud800"}]}', Fault("invalid_json", "33 bytes that are not JSON")),
+        (b"[" * 100_000, Fault("invalid_json", "100000 bytes that are not JSON")),
+        (b"null", Fault("wrong_shape", "no 'choices' with a choice in it")),
+        (without(choices={}), Fault("wrong_shape", "no 'choices' with a choice in it")),
+        (without(choices=["hi"]), Fault("wrong_shape", "no 'choices' with a choice in it")),
+        (without(choices=[{"text": 7}]), Fault("wrong_shape", "the choice holds no text")),
+    ],
+)
+def test_completions(data: bytes, expected: Any) -> None:
+    assert read_reply("completions", data) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"content": "hi"}, Answer("hi", "unknown", 3, 1)),
+        ({"content": None, "refusal": "no"}, Failure("refused", "the model declined")),
+        ({"content": None, "reasoning_content": "hm"}, Fault("wrong_shape", "the choice holds no text")),
+        ("hi", Fault("wrong_shape", "the choice holds no text")),
+    ],
+)
+def test_chat(message: Any, expected: Any) -> None:
+    assert read_reply("chat/completions", without(choices=[{"message": message}])) == expected
+
+
+def test_error_messages() -> None:
+    assert error_message(b'{"error": {"message": "too long", "code": 400}}') == "too long"
+    assert error_message(b'{"error": "too long"}') == error_message(b'{"detail": "too long"}') == "too long"
+    assert error_message(b'{"detail": [{"loc": 1}]}') == '[{"loc":1}]'
+    assert error_message(b"<html>\xff") == "<html>�"
+    assert complains_about_model("The model `a/B` does not exist.", "a/B")
+    assert not complains_about_model("the picture was not found by the model", "a/B")
+
+
+@pytest.mark.parametrize(("how", "reason"), [("announced", "answer_too_large"), ("packed", "invalid_json")])
+def test_large_and_packed_bodies_are_not_opened(how: str, reason: str, tmp_path: Path) -> None:
+    async def behave(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
+        if how == "announced":
+            return web.Response(body=b" " * 5_000_000)
+        data = gzip.compress(orjson.dumps({**reply_to(body), "padding": "0" * 2_000_000}))
+        return web.Response(body=data, headers={"Content-Encoding": "gzip"})
+
+    with Server(behave) as server:
+        model = ServedModel(MODEL, server.url, str(tmp_path / "j"), attempts=2, backoff_s=0.01)
+        got = ask(model, [question(0)])[0]
+    assert isinstance(got, Failure) and got.reason == reason

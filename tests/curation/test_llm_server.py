@@ -1,0 +1,300 @@
+"""Asking servers that work, fail, lie and vanish; what was answered is never asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from curation.models.language_model import Answer, Failure, LanguageModel
+from curation.models.llm_journal import Journal
+from curation.models.llm_server import ServedModel, proxy_for
+from curation.stage import Resource
+from data_manifests.errors import InputError
+from tests.curation.llm_servers import FAULTS, MODEL, Behaviour, Server, ask, faulty, prompt_of, question, says, well
+
+ROOT = Path(__file__).parents[2]
+QUICK: dict[str, Any] = {"slots": 8, "timeout_s": 2.0, "backoff_s": 0.01, "max_pause_s": 0.5}
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "answers.sqlite"
+
+
+def model(server: Server, journal: Path, **changes: Any) -> ServedModel:
+    return ServedModel(MODEL, server.url, str(journal), **{**QUICK, **changes})
+
+
+def dead_model(journal: Path, **changes: Any) -> ServedModel:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    return ServedModel(MODEL, address, str(journal), **{**QUICK, **changes})
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat/completions"])
+def test_an_answer_comes_back_whole(endpoint: Any, journal: Path) -> None:
+    with Server() as server:
+        got = ask(model(server, journal), [question(7, endpoint)])
+    assert got == {7: Answer("snur god a :7 noitpac", "stop", 10, 5)}
+
+
+def test_two_thousand_requests_at_thirty_percent_faults(journal: Path) -> None:
+    requests = [question(n) for n in range(2000)]
+    broken = [prompt_of(dict(requests[n].body)) for n in (17, 1234)]
+    with Server(faulty(0.3, seed=1, broken=broken)) as server:
+        got = ask(model(server, journal, slots=64, attempts=12), requests)
+        asked = server.asked.total()
+        again = ask(model(server, journal, slots=64), requests)
+        assert server.asked.total() == asked  # the second run asked nothing
+    assert again == got
+    assert sorted(got) == list(range(2000))
+    failed = {tag: outcome for tag, outcome in got.items() if isinstance(outcome, Failure)}
+    assert failed == dict.fromkeys((17, 1234), Failure("wrong_shape", "no 'choices' with a choice in it"))
+    assert all(outcome.text == prompt_of(dict(requests[n].body))[::-1] for n, outcome in got.items() if n not in failed)
+    assert set(server.answered.values()) == {1}  # nothing that was answered was asked again
+    assert asked > 2500
+    held = Journal(journal)
+    assert held.usage(MODEL)[:2] == (1998, 2)
+    assert held.failures(MODEL) == {"wrong_shape": 2}
+    held.close()
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_every_fault_alone_ends_as_a_named_failure_or_stops(name: str, journal: Path) -> None:
+    with Server(FAULTS[name]) as server:
+        if name == "rate_limited":
+            with pytest.raises(InputError, match="too many requests"):
+                ask(model(server, journal, attempts=2), [question(0)])
+        else:
+            limit = 0.2 if name == "timeout" else 5.0
+            got = ask(model(server, journal, attempts=2, timeout_s=limit), [question(0)])[0]
+            assert isinstance(got, Failure)
+            assert got.reason == name
+        assert server.asked.total() == 2
+
+
+@pytest.mark.parametrize(("status", "num_asked"), [(400, 1), (413, 1), (422, 1), (408, 3), (500, 3), (503, 3)])
+def test_which_statuses_are_tried_again(status: int, num_asked: int, journal: Path) -> None:
+    with Server(says(status, '{"error": {"message": "no"}}')) as server:
+        got = ask(model(server, journal, attempts=3), [question(0)])[0]
+    reason = "refused" if num_asked == 1 else "server_error"
+    assert got == Failure(reason, f"HTTP {status}: no" if num_asked == 1 else f"HTTP {status}")
+    assert server.asked.total() == num_asked
+
+
+@pytest.mark.parametrize(
+    ("behave", "words"),
+    [
+        (says(401, "bad key sk-secret"), "CLIPCURATE_LLM_KEY"),
+        (says(403, "no"), "CLIPCURATE_LLM_KEY"),
+        (says(404, '{"error": {"message": "model x does not exist"}}'), "without #MODEL"),
+        (says(400, f'{{"detail": "The model {MODEL} does not exist"}}'), "without #MODEL"),
+        (says(400, '{"error": {"message": "response_format is not supported"}}'), "prompting=few_shot"),
+        (says(302, "", Location="http://127.0.0.1:1/v1"), "HTTP 302"),
+        (says(402, "pay"), "HTTP 402"),
+    ],
+)
+def test_what_stops_the_run(
+    behave: Behaviour, words: str, journal: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLIPCURATE_LLM_KEY", "sk-secret")
+    with Server(behave) as server, pytest.raises(InputError, match=words) as stopped:
+        ask(model(server, journal, slots=1), [question(n, response_format={"type": "json_schema"}) for n in range(20)])
+    assert server.asked.total() == 1
+    assert server.headers[0]["Authorization"] == "Bearer sk-secret"
+    assert "sk-secret" not in str(stopped.value) + "".join(capfd.readouterr())
+    assert b"sk-secret" not in journal.read_bytes() + pickle.dumps(model(server, journal))
+
+
+def test_a_caption_that_mentions_the_format_is_refused_alone(journal: Path) -> None:
+    async def behave(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
+        bad = prompt_of(body) == "caption 5: a dog runs"
+        reply = says(400, "cannot read 'response_format'") if bad else well
+        return await reply(request, body, nth)
+
+    with Server(behave) as server:
+        got = ask(model(server, journal, slots=1), [question(n, response_format={}) for n in range(8)])
+    assert [n for n, outcome in got.items() if isinstance(outcome, Failure)] == [5]
+    assert len(got) == 8
+
+
+def test_a_server_that_is_not_there_gives_up_no_caption(journal: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be reached(?s:.)*answers so far are kept"):
+        ask(dead_model(journal, slots=2), [question(n) for n in range(5)])
+    held = Journal(journal)
+    assert held.models() == []
+    held.close()
+
+
+def test_a_broken_server_stops_the_run_and_quarantines_nothing(journal: Path) -> None:
+    with Server(says(200, "<html>a login page</html>")) as server:
+        with pytest.raises(InputError, match=r"none of 1\d requests in a row(?s:.)*invalid_json"):
+            ask(model(server, journal, slots=4, attempts=2), [question(n) for n in range(500)])
+        assert server.asked.total() < 40
+        server.behave = well
+        got = ask(model(server, journal), [question(n) for n in range(500)])
+    assert all(isinstance(outcome, Answer) for outcome in got.values())
+
+
+def test_a_storm_of_429_slows_everybody_down(journal: Path) -> None:
+    times: list[float] = []
+
+    async def behave(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
+        times.append(time.monotonic())
+        storm = times[-1] - times[0] < 0.6
+        reply = says(429, "", **{"Retry-After": "0.3"}) if storm else well
+        return await reply(request, body, nth)
+
+    with Server(behave) as server:
+        got = ask(model(server, journal, slots=16, backoff_s=0.05), [question(n) for n in range(200)])
+    assert all(isinstance(outcome, Answer) for outcome in got.values())
+    during = sum(moment - times[0] < 0.6 for moment in times)
+    assert during <= 3 * 16  # each slot asks once per pause, however fast the refusals come
+
+
+def test_no_more_than_the_slots_and_equal_questions_once(journal: Path) -> None:
+    with Server() as server:
+        requests = [question(n % 50) for n in range(500)]
+        with model(server, journal, slots=3).open() as line:
+            for request in requests:
+                line.submit(request)
+            assert len(list(line.outcomes())) == 500
+    assert server.most_at_once <= 3
+    assert set(server.asked.values()) == {1} and len(server.asked) == 50
+
+
+def test_more_may_be_submitted_while_iterating(journal: Path) -> None:
+    with Server() as server, model(server, journal).open() as line:
+        line.submit(question(0))
+        seen = []
+        for request, _ in line.outcomes():
+            seen.append(request.tag)
+            if request.tag < 30:
+                line.submit(question(request.tag + 1))
+        assert seen == list(range(31))
+        line.submit(question(99))
+        assert [request.tag for request, _ in line.outcomes()] == [99]
+
+
+RUN = """
+import sys
+from curation.models.llm_server import ServedModel
+from tests.curation.llm_servers import MODEL, question
+url, journal, first, stop = sys.argv[1:]
+with ServedModel(MODEL, url, journal, slots=8).open() as line:
+    for number in range(int(first), int(stop)):
+        line.submit(question(number))
+    for request, outcome in line.outcomes():
+        print(request.tag, outcome.text, flush=True)
+"""
+
+
+def run(server: Server, journal: Path, first: int, stop: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN, server.url, str(journal), str(first), str(stop)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+async def slowly(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
+    await asyncio.sleep(0.01)
+    return await well(request, body, nth)
+
+
+def test_after_kill_9_only_the_unanswered_is_asked(journal: Path) -> None:
+    with Server(slowly) as server:
+        process = run(server, journal, 0, 3000)
+        assert process.stdout is not None
+        yielded = [process.stdout.readline() for _ in range(300)]
+        os.kill(process.pid, signal.SIGKILL)
+        yielded += process.stdout.readlines()
+        process.stdout.close()
+        assert process.wait() == -signal.SIGKILL
+        held = Journal(journal)
+        known = held.usage(MODEL).answers
+        held.close()
+        assert len(yielded) <= known < 3000
+        time.sleep(0.1)
+        before = server.asked.copy()
+        got = ask(model(server, journal, timeout_s=10), [question(n) for n in range(3000)])
+        second = server.asked - before
+    assert len(got) == 3000
+    assert second.total() == 3000 - known  # the server's own log
+    assert before.total() - known <= 8  # under way at the kill: one for each slot
+    for line in filter(lambda text: text.endswith("\n"), yielded):
+        number, _, text = line.rstrip("\n").partition(" ")
+        assert got[int(number)] == Answer(text, "stop", got[int(number)].prompt_tokens, 5)
+        assert prompt_of(dict(question(int(number)).body)) not in second
+
+
+def test_a_rebuild_needs_no_server_no_key_and_no_package(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [question(n) for n in range(200)]
+    with Server(faulty(0.2, 3, ["caption 9: a dog runs"])) as server:
+        first = ask(model(server, journal, attempts=8), requests)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "curation.models.llm_wire")
+    monkeypatch.delitem(sys.modules, "curation.models.llm_desk")
+    assert ask(dead_model(journal), requests) == first
+    assert isinstance(first[9], Failure)
+    with pytest.raises(InputError, match=r"clipcurate\[llm\]"):
+        ask(dead_model(journal), [question(200)])
+
+
+def test_several_processes_share_a_journal(journal: Path) -> None:
+    with Server(slowly) as server:
+        processes = [run(server, journal, first, first + 300) for first in (0, 100, 200)]
+        outputs = [process.communicate(timeout=60)[0].splitlines() for process in processes]
+        assert [process.returncode for process in processes] == [0, 0, 0]
+    assert [len(lines) for lines in outputs] == [300, 300, 300]
+    assert len({line for lines in outputs for line in lines}) == 500
+    held = Journal(journal)
+    assert held.usage(MODEL).answers == 500
+    held.close()
+
+
+def test_identity_is_the_model_alone(journal: Path) -> None:
+    one = ServedModel("a", "http://h:1/v1", str(journal))
+    assert one.content_hash() == ServedModel("a", "https://other/v1", "elsewhere", slots=2).content_hash()
+    assert one.content_hash() != ServedModel("b", "http://h:1/v1", str(journal)).content_hash()
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert isinstance(one, LanguageModel) and isinstance(one, Resource)
+    assert "h:1" not in one.describe()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("localhost:8080/v1", "is not one"), ("ftp://h/v1", "is not one"), ("http://me:pw@h/v1", "CLIPCURATE_LLM_KEY")],
+)
+def test_addresses_that_will_not_do(address: str, words: str, journal: Path) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        ServedModel("a", address, str(journal))
+    assert "pw" not in str(caught.value)
+
+
+def test_a_proxy_is_for_other_machines(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert proxy_for("http://h.example/v1") == "http://127.0.0.1:1"
+    assert proxy_for("http://inside.example:80/v1") is None
+    with Server() as server:
+        assert isinstance(ask(model(server, journal), [question(1)])[1], Answer)
+
+
+def test_an_unread_line_closes_at_once(journal: Path) -> None:
+    started = time.monotonic()
+    with Server(FAULTS["timeout"]) as server:
+        with model(server, journal, timeout_s=30).open() as line:
+            for n in range(100):
+                line.submit(question(n))
+            time.sleep(0.05)
+        assert time.monotonic() - started < 1.0
