@@ -29,7 +29,9 @@ from data_manifests.shards import (
 
 DEFAULT_SHARD_BYTES = 64 * 2**20
 
-_LISTED = ("negatives", "views")
+_BLANK: Mapping[str, dict[str, Any]] = {"negatives": {"tokens": [], "difficulty": None, "scores": "{}"}, "views": {}}
+"""Keys that every published record has: readers that put JSON into typed tables want them uniform."""
+_LISTED = tuple(_BLANK)
 """Roles whose records several stages add to one published list."""
 
 _TEXT_OVERHEAD_BYTES = 4 * 512
@@ -99,7 +101,8 @@ def write_contents(
         progress: Called with the number of samples written so far.
     """
     specs = [(done_stage.stage, spec) for done_stage in done for spec in done_stage.stage.provides]
-    published = [(stage, spec) for stage, spec in specs if spec.publish != "store"]
+    passed_on = {name for item in done for name in item.stage.consumes()}
+    published = [(stage, spec) for stage, spec in specs if spec.publish != "store" and spec.name not in passed_on]
     tally = Tally()
     refusing = any(spec.role == "rejects" for _, spec in specs)
     rejects = RejectsWriter(folder / "rejected.parquet") if refusing else None
@@ -166,7 +169,7 @@ def _spool_one(
     sample = item.sample
     listed = {
         role: [
-            {**record, "source": stage.name} | ({"kind": spec.name} if role == "views" else {})
+            {"source": stage.name} | _BLANK[role] | record | ({"kind": spec.name} if role == "views" else {})
             for stage, spec in published
             if spec.role == role
             for record in sample[spec.name]

@@ -90,6 +90,14 @@ class Resource(Protocol):
         """Return a name for people, without paths of this machine."""
 
 
+@runtime_checkable
+class Licensed(Protocol):
+    """A resource whose content reaches the texts of a data set, so that its licences come along."""
+
+    def licences(self) -> tuple[str, ...]:
+        """Return the licences as their sources state them, sorted."""
+
+
 def canonical(value: Any) -> bytes:
     """Return canonical JSON: sorted keys, shortest floats, UTF-8, no spaces."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
@@ -132,6 +140,10 @@ class Stage(ABC):
         """Return the models and files it uses, by config field name; they enter the fingerprint by content."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Resource)}
+
+    def consumes(self) -> tuple[str, ...]:
+        """Return fields of negatives whose records it passes on in a field of its own, judged; they are not published."""
+        return ()
 
     def in_one_process(self) -> bool:
         """Whether its units must run in this process, one after another: it holds something that exists once."""

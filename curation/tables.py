@@ -65,6 +65,9 @@ def _negatives_type() -> pa.DataType:
                 ("span_class", pa.string()),
                 ("type", pa.string()),
                 ("edits", pa.list_(pa.list_(pa.int32()))),
+                ("tokens", pa.list_(pa.list_(pa.int32()))),
+                ("difficulty", pa.float64()),
+                ("scores", pa.string()),
                 ("rule", pa.string()),
                 ("source", pa.string()),
             ]

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from curation.intake import Snapshot
 from curation.publish import Contents, write_contents
 from curation.replay import Done
-from curation.stage import Stage, canonical
+from curation.stage import Licensed, Resource, Stage, canonical
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
 from data_manifests.manifest import FORMAT, Catalog, Manifest, sync_folder, version_key, write_atomically
@@ -183,11 +183,13 @@ def stage_record(stage: Stage) -> dict[str, Any]:
         "requires": list(stage.needs()),
         "provides": [spec.name for spec in stage.provides],
         "config": stage.config(),
-        "resources": {
-            name: {"name": resource.describe(), "hash": resource.content_hash()}
-            for name, resource in sorted(stage.resources().items())
-        },
+        "resources": {name: _resource(resource) for name, resource in sorted(stage.resources().items())},
     }
+
+
+def _resource(resource: Resource) -> dict[str, Any]:
+    told = {"name": resource.describe(), "hash": resource.content_hash()}
+    return told | ({"licences": list(resource.licences())} if isinstance(resource, Licensed) else {})
 
 
 def _number(

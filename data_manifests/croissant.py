@@ -7,50 +7,7 @@ from typing import Any
 
 import orjson
 
-_CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "arrayShape": "cr:arrayShape",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "containedIn": "cr:containedIn",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "description": {"@container": "@language"},
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isArray": "cr:isArray",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "name": {"@container": "@language"},
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "prov": "http://www.w3.org/ns/prov#",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
+from data_manifests.croissant_context import CONTEXT
 
 _FORMATS = {"tar": "application/x-tar", "parquet": "application/x-parquet", "json": "application/json"}
 _TEXT, _INTEGER, _FLOAT = "sc:Text", "sc:Integer", "cr:Float64"
@@ -96,7 +53,7 @@ def croissant_bytes(body: Mapping[str, Any]) -> bytes:
     """
     counts, parent = body["counts"], body["parent"]
     document = {
-        "@context": _CONTEXT,
+        "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": body["name"],
@@ -113,12 +70,21 @@ def croissant_bytes(body: Mapping[str, Any]) -> bytes:
         "recordSet": [_samples(body), _index(body), _images()],
         "prov:wasGeneratedBy": [_activity(stage) for stage in body["stages"]],
     }
-    if body["source"].get("licence"):
-        document["license"] = body["source"]["licence"]
+    if licences := _licences(body):
+        document["license"] = licences
     if parent:
         reference = f"urn:clipcurate:{body['name']}:{parent['version']}:{parent['fingerprint']}"
         document["prov:wasDerivedFrom"] = {"@id": reference}
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _licences(body: Mapping[str, Any]) -> list[str]:
+    """Return the source's licence and those of what wrote into its texts, such as a knowledge graph."""
+    own = body["source"].get("licence")
+    used = (
+        terms for stage in body["stages"] for item in stage["resources"].values() for terms in item.get("licences", ())
+    )
+    return list(dict.fromkeys([*([own] if own else []), *used]))
 
 
 def _activity(stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,6 +161,10 @@ class ConceptNetLiteGraph:
         stat = path.stat()
         return _sampled_hash(str(path.absolute()), self.language, stat.st_size, stat.st_mtime_ns)
 
+    def licences(self) -> tuple[str, ...]:
+        """Return ConceptNet's licence, the strictest of its parts: what an edge states is in the edge."""
+        return ("cc:by-sa/4.0",)
+
     def describe(self) -> str:
         """Return the file's name."""
         return f"{Path(self.path).name} (conceptnet-lite, {self.language})"

@@ -33,6 +33,10 @@ class _Stored:
         """Return the store's account of itself."""
         return self.reader().info()
 
+    def licences(self) -> tuple[str, ...]:
+        """Return the licences that its edges stand under."""
+        return tuple(sorted({terms for _, terms, count in self.info().sources if count}))
+
     def edges_from(self, concepts: Sequence[str], relations: Sequence[str] = ()) -> dict[str, list[Edge]]:
         """Return edges by head (see `KnowledgeGraph`); a concept without any is left out."""
         return self.reader().edges("head", concepts, relations)

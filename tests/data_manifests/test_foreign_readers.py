@@ -14,10 +14,14 @@ import pytest
 from PIL import Image
 
 from curation.intake import take_in
+from curation.models.graph_store import SeedGraph
 from curation.run import run_stages
 from curation.sources.scenes import ScenesSource
 from curation.stages.check_images import CheckImages
+from curation.stages.expand_knowledge import ExpandKnowledge
+from curation.stages.link_concepts import LinkConcepts
 from curation.stages.parse_captions import ParseCaptions
+from curation.stages.rewrite_captions import RewriteCaptions
 from curation.stages.swap_words import SwapWords
 from curation.versions import Request, publish_version
 from data_manifests.manifest import Catalog, DatasetVersion
@@ -31,7 +35,9 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
     root = tmp_path_factory.mktemp("readers")
     source = ScenesSource(str(NUM_SCENES))
     snapshot = take_in(source, root / "intake", location="here")
-    done, _ = run_stages((CheckImages(), ParseCaptions(), SwapWords()), snapshot, root / "store")
+    graph = SeedGraph()
+    views = (LinkConcepts(graph), ExpandKnowledge(graph), RewriteCaptions())
+    done, _ = run_stages((CheckImages(), ParseCaptions(), *views, SwapWords()), snapshot, root / "store")
     request = Request("scenes", {"name": "swaps", "paper": ""}, source.describe(), SHARD_BYTES)
     publish_version(Catalog(root / "m", root), request, done, snapshot, root / "store")
     made = Catalog(root / "m", root).open("scenes")
@@ -89,6 +95,34 @@ def test_hugging_face_datasets(version: DatasetVersion, tmp_path: Path) -> None:
     assert first["jpg"].size == (96, 96)
     assert first["json"]["caption_1"] == first["json"]["captions"][1]
     assert {"text", "rule", "edits", "source"} <= set(first["json"]["negatives"][0])
+    assert {"text", "caption", "kind", "family", "rule", "source"} == set(first["json"]["views"][0])
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("keys", ["rewrite;knowledge;caption", "knowledge;rewrite;caption", "caption"])
+def test_caption_keys_of_the_json(version: DatasetVersion, keys: str) -> None:
+    """What open_clip's --json-text-key reads: the first of the named keys whose value is a text that is not blank.
+
+    The option is in open_clip's main branch; the released 3.3.0 has none, so its rule stands here in one line.
+    """
+    import webdataset
+
+    seen = dict.fromkeys(keys.split(";"), 0)
+    for sample in webdataset.WebDataset(urls(version), shardshuffle=False).decode():
+        told = sample["json"]
+        key = next(name for name in keys.split(";") if isinstance(told.get(name), str) and told[name].strip())
+        seen[key] += 1
+        made = [view["text"] for view in told["views"] if view["kind"] == key]
+        assert told[key] == (made[0] if key != "caption" else told["captions"][0])
+        for kind in ("rewrite", "knowledge"):
+            assert bool(told[kind]) == any(view["kind"] == kind for view in told["views"])
+    assert sum(seen.values()) == NUM_SCENES
+    assert seen[keys.split(";", maxsplit=1)[0]] > 0
+
+
+def test_licences_of_a_graph_are_told(version: DatasetVersion) -> None:
+    told = json.loads((version.folder / "croissant.json").read_bytes())["license"]
+    assert told == ["CC0-1.0", *SeedGraph().licences()]
 
 
 @pytest.mark.filterwarnings(
