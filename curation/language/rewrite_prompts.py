@@ -210,7 +210,7 @@ def read_answer(text: str, family: str, prompting: Prompting) -> tuple[str, str,
     if prompting == "few_shot":
         return _unquoted(text.strip().split("\n", 1)[0]), "", ""
     try:
-        value = json.loads(text)
+        value = json.loads(text, strict=False)  # small models put line breaks into strings; one_line removes them
     except (ValueError, RecursionError):
         return text, "invalid_json", "not JSON"
     if not isinstance(value, dict) or not isinstance(value.get("caption"), str):

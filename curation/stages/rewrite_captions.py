@@ -20,6 +20,7 @@ from curation.language.rewrite_work import Plan, RewriteWork
 from curation.language.rule_rewrites import RULES, RuleWriter
 from curation.models.knowledge_graph import KnowledgeGraph
 from curation.models.language_model import LanguageModel, Request
+from curation.models.llm_vllm import VllmModel
 from curation.models.parser import Parser, SpacyParser
 from curation.stage import Drop, Field, MapStage
 from data_manifests.errors import InputError
@@ -123,6 +124,10 @@ class RewriteCaptions(MapStage):
         """Return the families that are asked for, in the table's order."""
         default = tuple(RULES) if isinstance(self.writer, RuleWriter) else GROUPS["laclip"]
         return families_of(self.families or default, self._table)
+
+    def in_one_process(self) -> bool:
+        """Whether the writer is an engine in this process, which a machine has memory for once."""
+        return isinstance(self.writer, VllmModel)
 
     def identity(self) -> dict[str, Any]:
         """Return what the fingerprint is made of: the examples count, and so do the inflections the gate reads."""
