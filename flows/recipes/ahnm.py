@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from curation.language.rule_rewrites import RuleWriter
+from curation.models.knowledge_graph import KnowledgeGraph
+from curation.models.language_model import LanguageModel
 from curation.stages.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embed_samples import EmbedSamples
+from curation.stages.expand_knowledge import ExpandKnowledge
+from curation.stages.link_concepts import LinkConcepts
 from curation.stages.order_difficulty import OrderDifficulty
 from curation.stages.parse_captions import ParseCaptions
+from curation.stages.rewrite_captions import RewriteCaptions
 from curation.stages.swap_words import SwapWords
 from flows.recipe import Recipe
 from training.config import TrainConfig
@@ -13,17 +19,27 @@ from training.mining import AdaptiveNegatives
 from training.model import ModelSpec
 from training.objectives import InfoNCE, NegativeContrast
 from training.planners import ClusterPlan, CurriculumPlan
+from training.views import CaptionViews
 
 
-def ahnm(model: ModelSpec) -> Recipe:
-    """Return the recipe; `model` embeds what clusters and difficulty are made from."""
+def ahnm(model: ModelSpec, graph: KnowledgeGraph, writer: LanguageModel | RuleWriter) -> Recipe:
+    """Return the recipe.
+
+    Args:
+        model: Embeds what clusters and difficulty are made from.
+        graph: Knows what captions may add.
+        writer: Rewrites captions.
+    """
+    views = (LinkConcepts(graph), ExpandKnowledge(graph), RewriteCaptions(writer, max_captions=2))
+    ordered = (EmbedSamples(model), ClusterEmbeddings(), OrderDifficulty())
     return Recipe(
         name="ahnm",
         paper="this project; near CE-CLIP (arXiv 2306.08832), SimCLIP (FITML 2024), FSC-CLIP (arXiv 2410.05210)",
         differs="candidates are swaps only so far; nothing flows back into the next version yet",
-        stages=(ParseCaptions(), SwapWords(), EmbedSamples(model), ClusterEmbeddings(), OrderDifficulty()),
+        stages=(ParseCaptions(), *views, SwapWords(), *ordered),
         planner=CurriculumPlan(ClusterPlan()),
         objectives=(InfoNCE(negatives=False), NegativeContrast(weight=0.5)),
         negatives=AdaptiveNegatives(),
+        views=CaptionViews(knowledge=0.5),
         train=TrainConfig(),
     )
