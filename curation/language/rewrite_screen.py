@@ -8,13 +8,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from curation.language.caption_facts import plain_words
+from curation.language.caption_tree import articles
 from curation.language.lexicon import SMALL_WORDS, is_english
 
 REASONS = (
     "empty", "truncated", "invalid_json", "wrong_field", "lost_noun", "lost_number", "lost_colour", "lost_negation",
     "added_negation", "new_object", "changed_number", "changed_colour", "changed_gender", "new_action", "contradiction", "swapped_roles",
     "too_short", "too_long", "not_english", "copy", "template_echo", "prompt_leak", "repeated", "several_sentences",
-    "unsafe_caption", "long_caption",
+    "wrong_article", "unsafe_caption", "long_caption",
 )  # fmt: skip
 """Every reason a text may be refused for, beside ``no_answer_...``."""
 
@@ -68,11 +69,18 @@ def screen(
         return found
     if words in {source, *map(tuple, others)}:
         return Verdict("copy")
-    if repeated := _repeated(words, source):
-        return Verdict("repeated", repeated)
+    if found := _form(text, caption, words, source):
+        return found
     if growth < _DENSE and _num_sentences(text) > max(1, _num_sentences(caption)):
         return Verdict("several_sentences")
     return _language(text, words, own)
+
+
+def _form(text: str, caption: str, words: Sequence[str], source: Sequence[str]) -> Verdict | None:
+    if repeated := _repeated(words, source):
+        return Verdict("repeated", repeated)
+    wrong = articles(text) != text and articles(caption) == caption
+    return Verdict("wrong_article") if wrong else None
 
 
 def _length(words: Sequence[str], source: Sequence[str], growth: float) -> Verdict | None:

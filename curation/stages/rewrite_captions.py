@@ -71,7 +71,7 @@ class RewriteCaptions(MapStage):
     """
 
     name: ClassVar[str] = "rewrite_captions"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("rewrite", publish="sample", role="views"),

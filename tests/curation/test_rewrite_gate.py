@@ -117,6 +117,7 @@ CASES: list[tuple[str, tuple[str, ...], str, str]] = [
     (BIKE, (), "A man in a red jacket rides a bicycle on a wet road on a wet road.", "repeated"),
     (BIKE, (), "A man man in a red jacket rides a bicycle on a wet road.", "repeated"),
     (BIKE, (), "A man in a red jacket rides. A bicycle is on a wet road.", "several_sentences"),
+    (BIKE, (), "A man in an red jacket rides a bicycle on a wet road.", "wrong_article"),
     (BIKE, (), "Rewrite: a man in a red jacket riding a bicycle on a wet road.", "prompt_leak"),
     (BIKE, (), "Sure, here is a man in a red jacket riding a bicycle on a wet road.", "prompt_leak"),
     (BIKE, (), "A man rides a bicycle => A man in a red jacket rides.", "template_echo"),
