@@ -103,15 +103,20 @@ def test_hugging_face_datasets(version: DatasetVersion, tmp_path: Path) -> None:
 def test_caption_keys_of_the_json(version: DatasetVersion, keys: str) -> None:
     """What open_clip's --json-text-key reads: the first of the named keys whose value is a text that is not blank.
 
-    The option is in open_clip's main branch; the released 3.3.0 has none, so its rule stands here in one line.
+    The option is in open_clip's main branch (JsonCaptionExtractor) and is used from there as soon as a release has
+    it; 3.3.0 has none, so its rule stands here in one line.
     """
+    import open_clip_train.data
     import webdataset
 
+    stock = getattr(open_clip_train.data, "JsonCaptionExtractor", None)
     seen = dict.fromkeys(keys.split(";"), 0)
     for sample in webdataset.WebDataset(urls(version), shardshuffle=False).decode():
         told = sample["json"]
         key = next(name for name in keys.split(";") if isinstance(told.get(name), str) and told[name].strip())
         seen[key] += 1
+        if stock is not None:
+            assert stock(keys)({"json": told})["text"] == told[key].strip()
         made = [view["text"] for view in told["views"] if view["kind"] == key]
         assert told[key] == (made[0] if key != "caption" else told["captions"][0])
         for kind in ("rewrite", "knowledge"):
