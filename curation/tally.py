@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curation.intake import Snapshot
+from curation.language.blind_judges import PairSample
 from curation.stage import Drop, Stage
 from data_manifests.sample import Sample
+
+_FEWEST_PAIRS = 200
+"""Fewer pairs of caption and negative say nothing about how well one is told from the other."""
 
 
 @dataclass
@@ -23,6 +27,8 @@ class Tally:
     views: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
     used: dict[str, Counter[str]] = field(default_factory=dict)
+    blind: PairSample = field(default_factory=PairSample)
+    num_pairs: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     clusters: Counter[int] = field(default_factory=Counter)
     image_bytes: int = 0
@@ -53,6 +59,8 @@ class Tally:
         self.words.update(len(text.split()) for text in sample.captions)
         self.captions[len(sample.captions)] += 1
         self.splits[sample.split or "none"] += 1
+        self.blind.add(sample.uid, sample.captions, negatives)
+        self.num_pairs += len(negatives)
         for record in negatives:
             self.negatives[f"{record['operation']} {record['span_class']}"] += 1
         self.views.update(f"{record['kind']} {record['family']}" for record in views)
@@ -87,6 +95,8 @@ class Tally:
             "splits": dict(sorted(self.splits.items())),
             "cluster_sizes": _text_keys(self.clusters),
             "image_bytes": self.image_bytes,
+            # how well judges that see no image tell captions from negatives; half is chance
+            "quality": {"blind_accuracy": self.blind.accuracy()} if self.num_pairs >= _FEWEST_PAIRS else {},
         }
 
 

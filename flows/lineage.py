@@ -10,7 +10,7 @@ from rich.markup import escape
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
-from flows.outcome_screen import print_drops
+from flows.outcome_screen import print_blind_accuracy, print_drops
 from flows.screen import out, print_json, table
 
 
@@ -38,6 +38,7 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
         f"{counts['views']} views, {counts['negatives']} negatives"
     )
     print_drops(version.manifest)
+    print_blind_accuracy(version.manifest)
     made = table("shards", "shard", ">samples", ">MiB", "sha256")
     for shard in body["shards"]:
         made.add_row(shard["name"], str(shard["samples"]), f"{shard['bytes'] / 2**20:.1f}", shard["sha256"])

@@ -67,6 +67,17 @@ def print_drops(manifest: Manifest) -> None:
         out.print(f"{stage}: " + ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in usage.items()))
 
 
+def print_blind_accuracy(manifest: Manifest) -> None:
+    """Print how well text alone tells captions from negatives."""
+    judges = manifest.body["statistics"].get("quality", {}).get("blind_accuracy", {})
+    kinds = sorted({kind for found in judges.values() for kind in found} - {"num", "overall"})
+    made = table("told from its caption by text alone (chance 50 %)", "negatives", *(f">{name}" for name in judges))
+    for kind in ("overall", *kinds):
+        made.add_row(kind, *(f"{100 * found[kind]:.1f} %" if kind in found else "" for found in judges.values()))
+    if judges:
+        out.print(made)
+
+
 def _print_reasons(title: str, by_stage: Mapping[str, Mapping[str, int]]) -> None:
     made = table(title, "by", "reason", ">number")
     for stage, reasons in by_stage.items():

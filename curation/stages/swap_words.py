@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
+from curation.language.edits import Span, exchange, plain, put, span_of, stands_alone
 from curation.models.parser import CaptionParse
 from curation.stage import Drop, Field, MapStage, draw_seed
 from data_manifests.sample import Sample
@@ -25,29 +25,6 @@ TYPE_OF_CLASS: Mapping[str, str] = {
 """Span class -> type of the negative, in the order in which the classes are tried."""
 
 _MIN_CHUNK_TOKENS = 3
-_SENTENCE_ENDS = (".", "!", "?")
-
-_AN_BEFORE = ("hour", "honest", "honor", "honour", "heir", "x-ray")
-_A_BEFORE = ("uni", "use", "usu", "util", "uk", "eu", "ewe", "one", "once", "ufo")
-_AN_AFTER_ALL = ("unin", "unim", "unid")
-_SPELLED_WITH_AN = ("suv", "rv", "mp3", "nba", "nfl", "lcd", "mri")
-
-
-class _Span(NamedTuple):
-    """Tokens [first, last] and their characters [start, end)."""
-
-    first: int
-    last: int
-    start: int
-    end: int
-
-
-class _Piece(NamedTuple):
-    """Characters [start, end) of the caption and what stands there in the negative."""
-
-    start: int
-    end: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +78,7 @@ class SwapWords(MapStage):
     def _one(self, sample: Sample) -> dict[str, Any]:
         negatives: list[dict[str, Any]] = []
         valid: list[dict[str, bool]] = []
-        captions = {_plain(caption) for caption in sample.captions}
+        captions = {plain(caption) for caption in sample.captions}
         for index, (caption, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
             of_caption = {
                 record["span_class"]: record for record in self._swap_all(sample.uid, index, caption, parse, captions)
@@ -118,9 +95,9 @@ class SwapWords(MapStage):
         for span_class, negative_type in TYPE_OF_CLASS.items():
             for one, other in self._drawn_pairs(uid, index, caption, parse, span_class):
                 text, edits = swap(caption, parse, one, other)
-                if _plain(text) in taken:
+                if plain(text) in taken:
                     continue
-                taken.add(_plain(text))
+                taken.add(plain(text))
                 words = [caption[span.start : span.end] for span in (one, other)]
                 yield {
                     "text": text,
@@ -135,18 +112,18 @@ class SwapWords(MapStage):
 
     def _drawn_pairs(
         self, uid: str, index: int, caption: str, parse: CaptionParse, span_class: str
-    ) -> list[tuple[_Span, _Span]]:
+    ) -> list[tuple[Span, Span]]:
         """Return all pairs of spans whose words differ, in an order drawn for this caption and class."""
         spans = _spans(caption, parse, span_class)
-        plain = [_plain(caption[span.start : span.end]) for span in spans]
-        pairs = [(spans[i], spans[j]) for i, j in combinations(range(len(spans)), 2) if plain[i] != plain[j]]
+        said = [plain(caption[span.start : span.end]) for span in spans]
+        pairs = [(spans[i], spans[j]) for i, j in combinations(range(len(spans)), 2) if said[i] != said[j]]
         if len(pairs) < 2:
             return pairs
         generator = np.random.Generator(np.random.PCG64(draw_seed(self.seed, self.name, uid, index, span_class)))
         return [pairs[k] for k in generator.permutation(len(pairs))]
 
 
-def _spans(caption: str, parse: CaptionParse, span_class: str) -> list[_Span]:
+def _spans(caption: str, parse: CaptionParse, span_class: str) -> list[Span]:
     """Return the spans of a class in reading order; they do not overlap."""
     match span_class:
         case "noun_chunk":
@@ -159,104 +136,14 @@ def _spans(caption: str, parse: CaptionParse, span_class: str) -> list[_Span]:
         case _:
             pos = "ADV" if span_class == "adverb" else "ADJ"
             found = [(token, token + 1) for token, have in enumerate(parse["pos"]) if have == pos]
-    spans = [
-        _Span(first, stop - 1, parse["starts"][first], parse["starts"][stop - 1] + len(parse["words"][stop - 1]))
-        for first, stop in found
-    ]
-    return [span for span in spans if _stands_alone(caption, span)]
+    spans = [span_of(parse, first, stop) for first, stop in found]
+    return [span for span in spans if stands_alone(caption, span)]
 
 
-def _stands_alone(caption: str, span: _Span) -> bool:
-    """Say whether a span is made of whole words: letters in it, and none, nor a hyphen, touching it."""
-    before, after = caption[: span.start][-1:], caption[span.end : span.end + 1]
-    touching = any(char.isalnum() or char in "-_" for char in before + after)
-    return not touching and any(char.isalnum() for char in caption[span.start : span.end])
-
-
-def swap(caption: str, parse: CaptionParse, one: _Span, other: _Span) -> tuple[str, list[list[int]]]:
+def swap(caption: str, parse: CaptionParse, one: Span, other: Span) -> tuple[str, list[list[int]]]:
     """Exchange two spans that do not overlap, `one` first; repair case and articles.
 
     Returns:
         The negative, and its edits [start, end, new_start, new_end] in reading order.
     """
-    initial = _sentence_starts(parse["words"])
-    capital = [span.first in initial and caption[span.start].isupper() for span in (one, other)]
-    pieces: list[_Piece] = []
-    for place, leaves, joins in ((one, capital[1], capital[0]), (other, capital[0], capital[1])):
-        source = other if place is one else one
-        text = _in_case(caption[source.start : source.end], parse, source.first, leaves, joins)
-        pieces += _article(caption, parse, place, text, outside=(one, other))
-        pieces.append(_Piece(place.start, place.end, text))
-    return _apply(caption, pieces)
-
-
-def _in_case(text: str, parse: CaptionParse, first: int, leaves: bool, joins: bool) -> str:
-    """Return a span's text with the case of its new place.
-
-    Args:
-        text: The span as written.
-        parse: Its caption's parse.
-        first: The span's first token.
-        leaves: It leaves a capitalised beginning of a sentence.
-        joins: It comes to one.
-    """
-    word = parse["words"][first]
-    if leaves == joins or any(char.isupper() for char in word[1:]):
-        return text
-    if joins:
-        return text[0].upper() + text[1:]
-    return text if parse["tags"][first] in ("NNP", "NNPS") else text[0].lower() + text[1:]
-
-
-def _sentence_starts(words: Sequence[str]) -> set[int]:
-    """Return the first real word of the caption and of each sentence in it."""
-    starts, waiting = set(), True
-    for token, word in enumerate(words):
-        if waiting and any(char.isalnum() for char in word):
-            starts.add(token)
-            waiting = False
-        waiting = waiting or word in _SENTENCE_ENDS
-    return starts
-
-
-def _article(caption: str, parse: CaptionParse, place: _Span, text: str, outside: tuple[_Span, _Span]) -> list[_Piece]:
-    """Return the corrected article before a place that `text` now fills, or nothing when it is right already."""
-    token = place.first - 1
-    if token < 0 or parse["tags"][token] != "DT" or any(span.first <= token <= span.last for span in outside):
-        return []
-    word, start = parse["words"][token], parse["starts"][token]
-    needed = article_for(text)
-    if (
-        word.lower() not in ("a", "an")
-        or word.lower() == needed
-        or not caption[start + len(word) : place.start].isspace()
-    ):
-        return []
-    needed = needed.upper() if len(word) > 1 and word.isupper() else needed
-    return [_Piece(start, start + len(word), needed[0].upper() + needed[1:] if word[0].isupper() else needed)]
-
-
-def article_for(text: str) -> str:
-    """Return ``a`` or ``an`` for what follows, by its first letter and a short list of exceptions."""
-    word = text.split(maxsplit=1)[0].lower()
-    digits = re.match(r"\d+", word)
-    if digits:
-        return "an" if digits[0][0] == "8" or digits[0] in ("11", "18") else "a"
-    if word.startswith((*_AN_BEFORE, *_AN_AFTER_ALL)) or word in _SPELLED_WITH_AN:
-        return "an"
-    return "an" if word[0] in "aeiou" and not word.startswith(_A_BEFORE) else "a"
-
-
-def _apply(caption: str, pieces: Sequence[_Piece]) -> tuple[str, list[list[int]]]:
-    """Put the pieces into the caption; return the text and the edits that made it."""
-    text, done, edits = "", 0, []
-    for start, end, new in sorted(pieces):
-        text += caption[done:start]
-        edits.append([start, end, len(text), len(text) + len(new)])
-        text, done = text + new, end
-    return text + caption[done:], edits
-
-
-def _plain(text: str) -> str:
-    """Return a text without the differences that do not count: case and runs of space."""
-    return " ".join(text.casefold().split())
+    return put(caption, exchange(caption, parse, one, other))

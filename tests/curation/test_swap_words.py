@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.language.edits import article_for
 from curation.models.parser import CaptionParse
 from curation.stages.parse_captions import ParseCaptions, verb_phrases
-from curation.stages.swap_words import TYPE_OF_CLASS, SwapWords, article_for
+from curation.stages.swap_words import TYPE_OF_CLASS, SwapWords
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 ROOT = Path(__file__).parents[2]

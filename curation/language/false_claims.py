@@ -1,0 +1,156 @@
+"""Why a negative of one image is no negative: its claims beside those of the image's captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curation.language.claim_words import plain, tags_of, with_new_words
+from curation.language.claims import Claims
+from curation.language.entailment import World, follows, may_hold, world_of
+from curation.language.equivalence import read_claims
+from curation.language.replaced_words import Pair, replaced_words, same_or_kind
+from curation.language.word_meanings import Kinds
+from curation.models.parser import Parse
+
+_EXCHANGES = ("swap", "bind", "role")
+_GROWN = (frozenset({"girl", "woman"}), frozenset({"boy", "man"}))
+_POSTURES = frozenset({"sit", "stand", "lie", "lean"})
+_STILL = frozenset(
+    {
+        "sleep", "nap", "rest", "relax", "read", "eat", "drink", "talk", "pose", "wait", "watch", "look", "smile", "laugh",
+        "work", "cook", "write", "sing", "listen", "smoke", "speak", "wave", "point", "stare", "gaze", "chew", "type", "draw",
+    }
+)  # fmt: skip
+"""What one does in some posture that captions leave out."""
+_CHILDREN = frozenset({"child", "kid", "toddler", "baby", "infant", "youngster"})
+_ADULTS = frozenset({"lady", "adult", "gentleman", "mother", "father", "wife", "husband"})
+
+
+@dataclass(slots=True)
+class ReadSample:
+    """An image's captions and negatives, read.
+
+    Attributes:
+        texts: The captions in plain form.
+        captions: What each claims.
+        records: The negatives.
+        claims: What each negative claims.
+        pairs: Which words each negative puts in place of which.
+    """
+
+    texts: frozenset[str]
+    captions: list[Claims]
+    records: list[dict[str, Any]]
+    claims: list[Claims]
+    pairs: list[list[Pair]]
+
+
+def read_sample(
+    captions: Sequence[str], parses: Sequence[Parse], records: list[dict[str, Any]], *, copies: bool
+) -> ReadSample:
+    """Read captions and negatives; see `equivalence.read_claims` for `copies`."""
+    shared = tags_of(parses)
+    tags = [shared | tags_of([parse]) for parse in parses]
+    told = [read_claims(text, tags[at], copies=copies) for at, text in enumerate(captions)]
+    claims, pairs = [], []
+    for record in records:
+        caption, own = captions[record["caption"]], tags[record["caption"]]
+        known = with_new_words(caption, record["text"], record["edits"], own)
+        claims.append(read_claims(record["text"], known, copies=copies))
+        pairs.append(replaced_words(caption, record, own))
+    return ReadSample(frozenset(plain(caption) for caption in captions), told, records, claims, pairs)
+
+
+def words_of(read: ReadSample) -> Iterator[str]:
+    """Yield all words whose meaning may be asked for, some more than once."""
+    for claims in (*read.captions, *read.claims):
+        for thing in claims.things:
+            yield thing.noun
+            yield from (word.removeprefix("do:") for word in thing.said)
+    for pairs in read.pairs:
+        for old, new, _ in pairs:
+            yield from (old, new)
+
+
+class ImageClaims:
+    """What the captions of one image claim, one by one and together; worked out when first asked."""
+
+    def __init__(self, read: ReadSample, kinds: Kinds) -> None:
+        self.read, self.kinds = read, kinds
+        self._told: dict[int, World] = {}
+
+    def world(self, caption: int) -> World:
+        """Return what one caption says, or with -1 what all say together."""
+        if caption not in self._told:
+            claims = self.read.captions if caption < 0 else [self.read.captions[caption]]
+            self._told[caption] = world_of(claims, self.kinds)
+        return self._told[caption]
+
+
+def reason_against(
+    record: Mapping[str, Any], claims: Claims, pairs: Sequence[Pair], image: ImageClaims
+) -> tuple[str, str]:
+    """Return why a record is no negative, and what shows it; two empty strings when nothing does.
+
+    A text whose words have lost their order (type ``order``) is wrong by its form: only a text that still says what its
+    caption says is refused.
+    """
+    own, kinds, shuffled = record["caption"], image.kinds, record["type"] == "order"
+    known = "" if shuffled else same_or_kind(pairs, kinds)
+    if known == "hypernym" and record["operation"] in _EXCHANGES:
+        known = ""  # both words are still there: who does what is what counts
+    reason = detail = ""
+    if plain(record["text"]) in image.read.texts:
+        reason, detail = "same_text", "equal to a caption but for case, spaces and articles"
+    elif known:
+        reason = "same_role" if known == "synonym" and record["operation"] in _EXCHANGES else known
+        detail = "; ".join(f"{old} -> {new}" for old, new, _ in pairs)
+    elif record["operation"] == "replace" and (open_words := _open_words(pairs, image)):
+        reason, detail = open_words
+    elif follows(claims, image.world(own), kinds):
+        weaker = _size(claims) < _size(image.read.captions[own])
+        reason = "possible" if weaker else "same_meaning"
+        detail = "says less than its caption" if weaker else "its caption says so"
+    elif not shuffled:
+        reason, detail = _told_or_open(own, claims, image)
+    return reason, detail
+
+
+def _open_words(pairs: Sequence[Pair], image: ImageClaims) -> tuple[str, str] | None:
+    """Return why words that replace each other need not exclude each other, if that is all that changes."""
+    if not pairs:
+        return None
+    old, new, _ = pairs[0]
+    if all(frozenset(pair[:2]) in _GROWN for pair in pairs) and not _age_is_told(image):
+        return "synonym", f"{old} or {new}: no caption tells the age"
+    if all(kind == "V" and one in _STILL and other in _POSTURES for one, other, kind in pairs):
+        return "possible", f"who may {old} may {new} all the while"
+    return None
+
+
+def _age_is_told(image: ImageClaims) -> bool:
+    """Say whether some caption tells a child from an adult: many call a young woman a girl."""
+    return any(
+        thing.noun in _CHILDREN or thing.noun in _ADULTS or not thing.said.isdisjoint(("small", "old"))
+        for claims in image.read.captions
+        for thing in claims.things
+        if image.kinds.living([thing.noun])
+    )
+
+
+def _told_or_open(own: int, claims: Claims, image: ImageClaims) -> tuple[str, str]:
+    """Return what the other captions have for a claim: they say so, or do not speak against it."""
+    for other in range(len(image.read.captions)):
+        if other != own and follows(claims, image.world(other), image.kinds):
+            return "said_by_other_caption", f"caption {other} says so"
+    if follows(claims, image.world(-1), image.kinds):
+        return "said_by_other_caption", "the captions together say so"
+    if may_hold(claims, image.world(-1), image.kinds):
+        return "possible", "no caption speaks against it"
+    return "", ""
+
+
+def _size(claims: Claims) -> int:
+    return len(claims.things) + len(claims.links) + sum(len(thing.said) for thing in claims.things)

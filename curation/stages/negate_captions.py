@@ -1,0 +1,147 @@
+"""Deny a thing or an action that a caption tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from curation.language.edits import Piece, like
+from curation.language.homonyms import word_set
+from curation.language.negative_records import Change, Maker, Slot, check_per_caption
+from curation.language.phrases import Caption, verb_form
+from curation.stage import Drop, Field, MapStage
+from data_manifests.sample import Sample
+
+_HOLDING = word_set("wear hold carry have use")
+_HAVING = word_set("with")
+_SUBJECTS = ("nsubj", "nsubjpass", "attr")
+_MODALS = word_set("is are was were has have can will could would does do did")
+_DO = {"VBZ": "does", "VBP": "do", "VBD": "did"}
+_VAGUE = word_set(
+    "back front side group lot bunch number top other background foreground couple view variety while pair arm leg hand head mouth eye"
+)
+
+
+@dataclass(frozen=True)
+class NegateCaptions(MapStage):
+    """Make up to `per_caption` negatives per caption by denying what it tells.
+
+    Provides ``negate_negatives``, a list of negative records. ``span_class`` is ``thing`` ("wearing a hat" to
+    "wearing no hat", "with a hat" to "without a hat", "A dog runs" to "No dog runs") or ``action`` ("is running" to
+    "is not running", "runs" to "does not run", "a dog running" to "a dog not running"). A caption that denies
+    something already is left alone.
+
+    Known weakness: a text with a denial is always a negative here, so a model may learn the word "not" in place of
+    its meaning. Captions that deny truly belong beside them in training, as in the paper.
+
+    Attributes:
+        seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
+        per_caption: Most negatives per caption, 1 or more.
+
+    Raises:
+        InputError: `per_caption` is below 1.
+
+    Source: Singh et al. 2024 (CoN-CLIP), section 3, arXiv 2403.20312.
+    Differs: a language model writes the paper's negated captions; here rules over the parse do, so that one thing
+        changes and nothing else.
+    """
+
+    name: ClassVar[str] = "negate_captions"
+    version: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
+    provides: ClassVar[tuple[Field, ...]] = (
+        Field("negate_negatives", kind="json", publish="sample", role="negatives"),
+    )
+    source: ClassVar[str] = "Singh et al. 2024, section 3, arXiv 2403.20312"
+
+    seed: int = 0
+    per_caption: int = 2
+
+    def __post_init__(self) -> None:
+        check_per_caption(self.name, self.per_caption)
+
+    def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
+        """Deny something in every caption of every sample."""
+        maker = Maker(self.name, "negate", self.seed, self.per_caption)
+        return [{"negate_negatives": maker.records(sample, _slots)} for sample in samples]
+
+
+def _slots(caption: Caption) -> list[Slot]:
+    slots = []
+    for token, pos in enumerate(caption.pos):
+        if pos in ("NOUN", "PROPN") and caption.is_noun(token):
+            option = _thing(caption, token)
+            if option:
+                slots.append(Slot("thing", "negation", (option,), partial(_deny, caption, token)))
+        elif pos == "VERB" and caption.whole(token):
+            option = _action(caption, token)
+            if option:
+                slots.append(Slot("action", "negation", (option,), partial(_deny, caption, token)))
+    return slots
+
+
+def _deny(caption: Caption, token: int, pieces: Sequence[Piece]) -> Change:
+    span = caption.span(token, token + 1)
+    said = caption.text[span.start : span.end]
+    return Change(pieces, f"deny '{said}': " + ", ".join(f"'{piece.text.strip()}'" for piece in pieces))
+
+
+def _thing(caption: Caption, noun: int) -> list[Piece]:
+    """Return the pieces that deny a thing: "no", or "without" for "with"; nothing where it would sound wrong."""
+    phrase = caption.phrase(noun) or (noun, 0)
+    if not phrase[1] or caption.lemma(noun) in _VAGUE or caption.with_dep(noun, "conj", "cc", "relcl", "appos"):
+        return []
+    first, dep, head = phrase[0], caption.deps[noun], caption.heads[noun]
+    article = caption.words[first] in ("a", "an") and not caption.many(noun)
+    bare = caption.many(noun) and not caption.with_dep(noun, "det", "nummod", "poss")
+    sayable = (article or bare) and caption.whole(first)
+    if (
+        sayable
+        and dep == "pobj"
+        and caption.words[head] in _HAVING
+        and caption.deps[head] == "prep"
+        and head == first - 1
+    ):
+        span = caption.span(head, head + 1)
+        covered = caption.tags[caption.heads[head]] == "VBN"  # "covered with snow"
+        return [] if covered else [Piece(span.start, span.end, like(caption.raw[head], "without"))]
+    finite = dep in _SUBJECTS and caption.deps[head] == "ROOT" and _has_finite(caption, head)
+    if not sayable or not (finite or (dep == "dobj" and caption.verb(head) in _HOLDING)):
+        return []
+    span, word = caption.span(first, first + 1), caption.raw[first]
+    loud = caption.raw[noun].isupper() and len(caption.raw[noun]) > 1
+    if article:
+        return [Piece(span.start, span.end, "NO" if loud else like(word[0], "no"))]
+    named = caption.tags[first] in ("NNP", "NNPS") or any(char.isupper() for char in word[1:])
+    low = word if named else word.lower()
+    return [Piece(span.start, span.end, f"{like(word[0], 'no')} {low}", 2)]
+
+
+def _has_finite(caption: Caption, verb: int) -> bool:
+    return caption.tags[verb] in ("VBZ", "VBP", "VBD") or any(
+        caption.tags[child] in ("VBZ", "VBP", "VBD") for child in caption.with_dep(verb, "aux", "auxpass")
+    )
+
+
+def _action(caption: Caption, verb: int) -> list[Piece]:
+    """Return the pieces that deny a verb, or nothing where its form leaves a doubt."""
+    span, tag = caption.span(verb, verb + 1), caption.tags[verb]
+    if tag in _DO and verb_form(caption.verb(verb), tag) != caption.words[verb]:
+        return []  # the tag is not this word's
+    helpers = [child for child in caption.with_dep(verb, "aux", "auxpass") if child < verb]
+    if helpers:
+        first = caption.span(helpers[0], helpers[0] + 1)
+        if caption.words[helpers[0]] not in _MODALS or not caption.text[first.end : first.end + 1].isspace():
+            return []
+        return [Piece(first.end, first.end, " not", 1)]
+    dep = caption.deps[verb]
+    if tag == "VBG" and dep in ("acl", "ROOT") and verb > 0:
+        behind = [child for child in caption.with_dep(verb, "advmod") if child == verb - 1]
+        start = caption.starts[behind[0]] if behind else span.start
+        return [Piece(start, start, "not ", 1)]
+    if tag in _DO and caption.with_dep(verb, "nsubj") and verb > 0 and dep in ("ROOT", "conj"):
+        text = f"{_DO[tag]} not {caption.verb(verb)}"
+        return [Piece(span.start, span.end, text.upper() if caption.raw[verb].isupper() else text, 3)]
+    return []

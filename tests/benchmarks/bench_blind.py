@@ -1,0 +1,185 @@
+"""How often judges without the image tell negatives from captions: raw, refined, and SugarCrepe beside them.
+
+Run: python -m tests.benchmarks.bench_blind FLICKR_DIR [--limit N] [--sugarcrepe DIR] [--model FOLDER]
+FLICKR_DIR holds Flickr8k.token.txt. Every generator of negatives that needs no model takes part (found among the
+stages). Judges learn from half of the photographs and judge the other half; the last table of negatives is of
+the neural judge, which refinement does not know, after learning from the many more negatives before refinement. On
+SugarCrepe (DIR with its seven files) judges learn from half of each file's pictures; the judge of words reads Flickr's
+captions too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import resource
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from curation.language.blind_judges import JUDGES, Pair, blind_accuracy
+from curation.models.text_classifier import TextClassifier
+from curation.stage import MapStage
+from curation.stages.parse_captions import ParseCaptions
+from curation.stages.refine_negatives import RefineNegatives
+from data_manifests.sample import ImageRef, Sample, image_uid
+from tests.test_house import stage_classes
+
+BATCH = 256
+Columns = dict[str, list[Any]]
+
+
+class Corpus:
+    """Columns as a corpus stage reads them."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self.uids: list[str] = columns["uid"]
+
+    def column(self, name: str) -> list[Any]:
+        return self._columns[name]
+
+    def array(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+def read_flickr(folder: Path, limit: int) -> list[Sample]:
+    """Return photographs with their captions, sorted by uid; names stand for image bytes, which nothing here reads."""
+    captions: dict[str, list[str]] = {}
+    for line in (folder / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines():
+        name, _, caption = line.partition("\t")
+        captions.setdefault(name.partition("#")[0], []).append(caption)
+    chosen = list(captions.items())[:limit]
+    samples = [Sample(image_uid(name.encode()), name, ImageRef(name), tuple(texts)) for name, texts in chosen]
+    return sorted(samples, key=lambda sample: sample.uid)
+
+
+def generators() -> list[MapStage]:
+    """Return every stage that makes negatives from captions and parses alone."""
+    found = []
+    for kind in stage_classes():
+        wanted = [item.name for item in dataclasses.fields(kind) if item.default is dataclasses.MISSING]
+        made_here = any(field.role == "negatives" for field in kind.provides)
+        if issubclass(kind, MapStage) and made_here and not wanted:
+            stage = kind()
+            if not stage.consumes() and set(stage.needs()) <= {"uid", "captions", "parses"}:
+                found.append(stage)
+    return found
+
+
+def make(samples: Sequence[Sample], stages: Sequence[MapStage]) -> Columns:
+    """Parse and run the generators; keep what refinement reads."""
+    columns: Columns = {"uid": [], "captions": [], "parses": []}
+    for start in range(0, len(samples), BATCH):
+        batch = list(samples[start : start + BATCH])
+        for stage in (ParseCaptions(), *stages):
+            results = stage.process(batch)
+            batch = [one.adding(row) for one, row in zip(batch, results, strict=True) if isinstance(row, Mapping)]
+        for one in batch:
+            columns["uid"].append(one.uid)
+            columns["captions"].append(list(one.captions))
+            columns["parses"].append([{"words": parse["words"], "tags": parse["tags"]} for parse in one["parses"]])
+            for name in fields_of(stages):
+                columns.setdefault(name, []).append(one[name])
+    return columns
+
+
+def fields_of(stages: Sequence[MapStage]) -> list[str]:
+    return [field.name for stage in stages for field in stage.provides if field.role == "negatives"]
+
+
+def pairs_of(columns: Columns, records: Sequence[Sequence[Mapping[str, Any]]]) -> list[Pair]:
+    rows = zip(columns["uid"], columns["captions"], records, strict=True)
+    return [
+        Pair(uid, captions[one["caption"]], one["text"], f"{one['operation']} {one['span_class']}")
+        for uid, captions, of_image in rows
+        for one in of_image
+    ]
+
+
+def show(
+    title: str, rows: Mapping[str, Mapping[str, float]], counts: Mapping[str, int], given: Mapping[str, int]
+) -> None:
+    """Print one table: operations down, judges across."""
+    print(f"\n{title}")
+    print(f"{'':34}{'pairs':>8}{'yield':>8}" + "".join(f"{name:>13}" for name in rows))
+    for name in [*sorted(counts), "overall"]:
+        num, had = (sum(counts.values()), sum(given.values())) if name == "overall" else (counts[name], given[name])
+        cells = "".join(f"{100 * found.get(name, float('nan')):>13.1f}" for found in rows.values())
+        print(f"{name:34}{num:>8}{100 * num / max(had, 1):>7.1f}%{cells}", flush=True)
+
+
+def judged(pairs: Sequence[Pair], captions: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return each judge's accuracies, saying how long it took."""
+    found: dict[str, Any] = {}
+    for name in JUDGES:
+        busy = time.process_time()
+        found[name] = blind_accuracy(pairs, name, captions=captions)
+        print(
+            f"  {name}: {found[name]['overall']} overall, {time.process_time() - busy:.0f} s of processor time",
+            flush=True,
+        )
+    return found
+
+
+def sugarcrepe(folder: Path, captions: Sequence[tuple[str, str]]) -> None:
+    """Print the same judges on SugarCrepe's files."""
+    pairs = []
+    for path in sorted(folder.glob("*.json")):
+        for item in json.loads(path.read_text(encoding="utf-8")).values():
+            uid = blake3(item["filename"].encode()).hexdigest(length=16)
+            pairs.append(Pair(uid, item["caption"], item["negative_caption"], path.stem))
+    counts = Counter(pair.operation for pair in pairs)
+    rows: dict[str, Any] = {name: {} for name in JUDGES}
+    for operation in counts:
+        own = [pair for pair in pairs if pair.operation == operation]
+        for name in JUDGES:
+            rows[name][operation] = blind_accuracy(own, name, captions=captions)["overall"]
+    show("SugarCrepe, each judge taught on half of the same file", rows, counts, counts)
+
+
+def main() -> None:
+    """Make negatives, refine them, ask the judges."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("flickr", type=Path)
+    parser.add_argument("--limit", type=int, default=1500, help="photographs")
+    parser.add_argument("--sugarcrepe", type=Path)
+    parser.add_argument("--rounds", type=int, default=RefineNegatives.num_rounds)
+    parser.add_argument("--bins", type=int, nargs="+", default=list(RefineNegatives.bins))
+    parser.add_argument("--model", help="folder or hub name of a text classifier that is balanced too")
+    asked = parser.parse_args()
+    stages = generators()
+    columns = make(read_flickr(asked.flickr, asked.limit), stages)
+    every = [(uid, text) for uid, texts in zip(columns["uid"], columns["captions"], strict=True) for text in texts]
+    print(f"{len(columns['uid'])} photographs, {len(every)} captions; " + ", ".join(stage.name for stage in stages))
+    refine = RefineNegatives(
+        fields=tuple(fields_of(stages)), num_rounds=asked.rounds, bins=tuple(asked.bins),
+        model=TextClassifier(asked.model) if asked.model else None,
+    )  # fmt: skip
+    started, busy = time.perf_counter(), time.process_time()
+    results: list[Any] = refine.fit(Corpus(columns))
+    print(
+        f"refined in {time.process_time() - busy:.0f} s of processor time ({time.perf_counter() - started:.0f} s wall); "
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
+    )
+    raw = [pair for name in fields_of(stages) for pair in pairs_of(columns, columns[name])]
+    refined = pairs_of(columns, [result["refined_negatives"] for result in results])
+    given, kept = (Counter(pair.operation for pair in pairs) for pairs in (raw, refined))
+    some = len({(pair.uid, pair.caption) for pair in refined})
+    print(f"captions with a refined negative: {some} ({100 * some / len(every):.1f} %)")
+    shown = Counter({name: kept[name] for name in given})
+    show("refined", judged(refined, every), shown, given)
+    show("raw", judged(raw, every), given, given)
+    taught = {"network, raw": blind_accuracy(refined, "network", captions=every, lessons=raw)}
+    show("refined, judged by who has learned from raw ones", taught, shown, given)
+    if asked.sugarcrepe:
+        sugarcrepe(asked.sugarcrepe, every)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Replaced words: grammar kept, opposites and kin only, context minded."""
+
+from __future__ import annotations
+
+import pytest
+
+from curation.language.lexicon import noun_class
+from curation.language.word_families import actions, attributes, objects
+from curation.models.graph_store import SeedGraph
+from curation.stages.replace_words import ReplaceWords
+from data_manifests.errors import InputError
+from tests.curation.negative_checks import every_text, made, parsed, sample, texts
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("A dog runs on the beach .", "A cat runs on the beach ."),
+        ("Two dogs are sleeping .", "Two rabbits are sleeping ."),
+        ("An old man smiles .", "A young man smiles ."),
+        ("A young woman smiles .", "An old woman smiles ."),
+        ("Two men sit on a bench .", "Two women sit on a bench ."),
+        ("The children sing .", "The men sing ."),
+        ("A man eats an apple .", "A man eats a pear ."),
+        ("A man eats a pear .", "A man eats an apple ."),
+        ("A DOG SLEEPS", "A CAT SLEEPS"),
+        ("A man is walking his dog .", "A woman is walking her dog ."),
+        ("A boy is throwing a ball .", "A boy is kicking a ball ."),
+        ("A boy threw a ball .", "A boy caught a ball ."),
+        ("The girl wears a red hat .", "The girl wears a blue hat ."),
+        ("The girl wears a red hat .", "The girl holds a red hat ."),
+        ("A man playing a guitar", "A man repairing a guitar"),
+        ("A cat sits on a bench .", "A cat sits under a bench ."),
+        ("A soccer player waves .", "A tennis player waves ."),
+        ("a red star", "a red circle"),
+    ],
+)
+def test_replaces(caption: str, expected: str) -> None:
+    assert expected in every_text(ReplaceWords, caption)
+
+
+@pytest.mark.parametrize(
+    ("caption", "word"),
+    [
+        ("A hot dog on a plate", "hot cat"),
+        ("A man in a T-shirt", "T-"),
+        ("A brown dog", "purple"),
+        ("A green lawn", "purple"),
+        ("A man rides a dirt bike .", "dirt motorcycle"),
+        ("A man sitting down", "lying down"),
+        ("A boy looks at him .", "girl"),
+        ("A woman waves to him with her hand .", "man waves to him with his hand"),
+        ("A dog swims in the water .", "snow"),
+        ("A pregnant woman", "man"),
+        ("A bowl of apples", "bottle of apple "),
+    ],
+)
+def test_leaves_alone(caption: str, word: str) -> None:
+    changed = {text for text in every_text(ReplaceWords, caption) if word in text}
+    if word == "T-":
+        assert all("T-shirt" in text for text in every_text(ReplaceWords, caption))
+    elif word == "man":
+        assert not any(" man" in text for text in changed)
+    else:
+        assert not changed
+
+
+def test_types_come_in_turn() -> None:
+    (one,) = parsed([sample("A young man in a red hat holds a camera on a bench .")])
+    assert {record["type"] for record in made(ReplaceWords(), one)} == {"object", "attribute", "action", "relation"}
+
+
+def test_no_family_offers_what_means_the_same() -> None:
+    for family in (*objects(), *attributes(), *actions()):
+        for word, rivals in family.rivals.items():
+            assert word not in rivals
+            assert rivals, (family.name, word)
+            if family in objects():
+                assert noun_class(word) not in {noun_class(rival) for rival in rivals}, (family.name, word)
+
+
+def test_a_graph_gives_what_no_family_knows() -> None:
+    captions = [
+        "A parrot on a roof .",
+        "A violet on a lawn .",
+        "A cricket player eats a cherry .",
+        "A moth and a bee .",
+    ]
+    samples = parsed([sample(caption) for caption in captions])
+    plain = [record for one in samples for record in made(ReplaceWords(), one)]
+    told = [record for one in samples for record in made(ReplaceWords(graph=SeedGraph()), one)]
+    edges = [record["rule"] for record in told if not record["rule"].startswith("replace ")]
+    assert len(told) > len(plain)
+    assert edges
+    assert all("IsA" in edge for edge in edges)
+    assert ReplaceWords(graph=SeedGraph()).fingerprint() != ReplaceWords().fingerprint()
+
+
+def test_captions_of_the_image_are_no_negatives() -> None:
+    stage = ReplaceWords(per_caption=1)
+    assert "A girl ." not in {text for seed in range(20) for text in texts(ReplaceWords(seed), "A boy .", "a  girl .")}
+    assert len(texts(stage, "A young man in a red hat holds a camera .")) == 1
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InputError, match="per_caption is 0"):
+        ReplaceWords(per_caption=0)
