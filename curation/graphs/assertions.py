@@ -10,9 +10,8 @@ from pathlib import Path
 
 import orjson
 
-from curation.graphs.lines import MAX_LINE_BYTES, read_lines
+from curation.graphs.lines import MAX_LINE_BYTES, read_rows
 from curation.graphs.rows import (
-    PROGRESS_EVERY,
     Keep,
     MalformedError,
     Progress,
@@ -37,30 +36,21 @@ def read_assertions(path: Path, keep: Keep, tally: Tally, progress: Progress) ->
     """
     language = f"/c/{keep.language}/".encode()
     relations = {f"/r/{name}".encode() for name in keep.relations}
-    for number, line in enumerate(read_lines(path), start=1):
-        if number % PROGRESS_EVERY == 0:
-            progress(f"reading {tally.name}", number)
-        tally.num_read = number
-        try:
-            columns = _columns(line)
-            if columns is None:
-                continue
-            _, relation, head, tail, details = columns
-            if not (head.startswith(language) and tail.startswith(language)):
-                tally.num_skipped += 1
-                continue
-            if relations and relation.rstrip(b"/") not in relations:
-                tally.skipped(relation[3:].decode(errors="replace").strip("/"))
-                continue
-            row = _row(relation, head, tail, details)
-        except MalformedError as error:
-            tally.malformed(number, str(error))
-            continue
-        if keep.wants(row[1], row[3]):
-            tally.num_kept += 1
-            yield row
-        else:
-            tally.skipped(row[1])
+
+    def read(_number: int, line: bytes | None) -> Row | None:
+        columns = _columns(line)
+        if columns is None:
+            return None
+        _, relation, head, tail, details = columns
+        if not (head.startswith(language) and tail.startswith(language)):
+            tally.num_skipped += 1
+            return None
+        if relations and relation.rstrip(b"/") not in relations:
+            tally.skipped(relation[3:].decode(errors="replace").strip("/"))
+            return None
+        return _row(relation, head, tail, details)
+
+    yield from read_rows(path, keep, tally, progress, read)
 
 
 def _columns(line: bytes | None) -> list[bytes] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from curation.graphs.rows import PROGRESS_EVERY, Keep, MalformedError, Progress, Row, Tally
 from data_manifests.errors import InputError
 
 MAX_LINE_BYTES = 1 << 20
@@ -35,6 +36,39 @@ def read_lines(path: Path) -> Iterator[bytes | None]:
             raise InputError(
                 f"{path}: damaged or cut-short gzip file ({error})", fix="fetch the file again; nothing was written"
             ) from error
+
+
+def read_rows(
+    path: Path, keep: Keep, tally: Tally, progress: Progress, read: Callable[[int, bytes | None], Row | None]
+) -> Iterator[Row]:
+    """Yield the edges that are kept of a file that has one on each line; what is not kept is counted.
+
+    Args:
+        path: The file.
+        keep: Which edges are wanted.
+        tally: Counts lines, edges and what was passed over.
+        progress: Is told how far it has come.
+        read: Makes an edge of (line number, line); None for a line that holds none or was counted already.
+
+    Raises:
+        InputError: a gzip file that is damaged or cut short.
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        if number % PROGRESS_EVERY == 0:
+            progress(f"reading {tally.name}", number)
+        tally.num_read = number
+        try:
+            row = read(number, line)
+        except MalformedError as error:
+            tally.malformed(number, str(error))
+            continue
+        if row is None:
+            continue
+        if keep.wants(row[1], row[3]):
+            tally.num_kept += 1
+            yield row
+        else:
+            tally.skipped(row[1])
 
 
 def _split(file: BinaryIO) -> Iterator[bytes | None]:

@@ -10,9 +10,8 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from curation.graphs.lines import MAX_LINE_BYTES, read_lines
+from curation.graphs.lines import MAX_LINE_BYTES, read_rows
 from curation.graphs.rows import (
-    PROGRESS_EVERY,
     Keep,
     MalformedError,
     Progress,
@@ -36,26 +35,18 @@ def read_triples(path: Path, keep: Keep, tally: Tally, progress: Progress) -> It
     """
     names: Sequence[str] = _NEEDED
     dataset = f"/d/triples/{path.name.split('.')[0]}"
-    for number, line in enumerate(read_lines(path), start=1):
-        if number % PROGRESS_EVERY == 0:
-            progress(f"reading {tally.name}", number)
-        tally.num_read = number
-        try:
-            cells = _cells(line)
-            if cells is None:
-                continue
-            if number == 1 and set(_NEEDED) <= {cell.lower() for cell in cells} <= set(_COLUMNS):
-                names = [cell.lower() for cell in cells]
-                continue
-            row = _row(names, cells, dataset, keep.license)
-        except MalformedError as error:
-            tally.malformed(number, str(error))
-            continue
-        if keep.wants(row[1], row[3]):
-            tally.num_kept += 1
-            yield row
-        else:
-            tally.skipped(row[1])
+
+    def read(number: int, line: bytes | None) -> Row | None:
+        nonlocal names
+        cells = _cells(line)
+        if cells is None:
+            return None
+        if number == 1 and set(_NEEDED) <= {cell.lower() for cell in cells} <= set(_COLUMNS):
+            names = [cell.lower() for cell in cells]
+            return None
+        return _row(names, cells, dataset, keep.license)
+
+    yield from read_rows(path, keep, tally, progress, read)
 
 
 def _cells(line: bytes | None) -> list[str] | None:

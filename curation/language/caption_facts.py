@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from curation.language.dependencies import Dependencies
 from curation.language.lexicon import (
     ALWAYS_PAIRED,
     COLOURS,
@@ -96,16 +97,8 @@ def facts_of(text: str, parse: Parse) -> Facts:
     )
 
 
-class _Reader:
+class _Reader(Dependencies):
     """One parse and the questions asked of it."""
-
-    def __init__(self, parse: Parse) -> None:
-        self.words = [word.lower() for word in parse["words"]]
-        self.tags, self.pos, self.deps, self.heads = parse["tags"], parse["pos"], parse["deps"], parse["heads"]
-        self.children: list[list[int]] = [[] for _ in self.heads]
-        for token, head in enumerate(self.heads):
-            if head != token:
-                self.children[head].append(token)
 
     def lemma(self, token: int) -> str:
         word = self.words[token]

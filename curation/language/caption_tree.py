@@ -6,15 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from curation.language.articles import articles
+from curation.language.dependencies import Dependencies
 from curation.models.parser import Parse
 
-_AN_BEFORE = ("hour", "honest", "heir")
-_A_BEFORE = ("uni", "use", "one", "eu", "ewe", "ukulele", "utensil")
 _BEFORE_MARK = re.compile(r"\s+([,.!?;:])")
-_ARTICLE = re.compile(r"\b([Aa])n?(\s+)(?=([A-Za-z]+))")
 
 
-class Tree:
+class Tree(Dependencies):
     """One parsed caption.
 
     Args:
@@ -23,26 +22,12 @@ class Tree:
     """
 
     def __init__(self, text: str, parse: Parse) -> None:
+        super().__init__(parse)
         self.text, self.parse = text, parse
-        self.words = [word.lower() for word in parse["words"]]
-        self.tags, self.pos, self.deps, self.heads = parse["tags"], parse["pos"], parse["deps"], parse["heads"]
-        self.children: list[list[int]] = [[] for _ in self.heads]
-        for token, head in enumerate(self.heads):
-            if head != token:
-                self.children[head].append(token)
         self.roots = [token for token, head in enumerate(self.heads) if head == token and self.pos[token] != "PUNCT"]
         last = len(self.words) - 1
         self.end = last if last >= 0 and self.words[last] in (".", "!") else last + 1
         """One past the last token that is not the closing mark."""
-
-    def below(self, token: int) -> list[int]:
-        """Return a token with all that hangs on it, in reading order."""
-        found, waiting = [], [token]
-        while waiting:
-            one = waiting.pop()
-            found.append(one)
-            waiting += self.children[one]
-        return sorted(found)
 
     def unbroken(self, tokens: Sequence[int]) -> bool:
         """Say whether tokens stand side by side."""
@@ -63,10 +48,6 @@ class Tree:
         """Return tokens that stand side by side as written."""
         return self.cut(tokens[0], tokens[-1] + 1) if tokens else ""
 
-    def with_dep(self, token: int, *labels: str) -> list[int]:
-        """Return what hangs on a token with one of the labels."""
-        return [child for child in self.children[token] if self.deps[child] in labels]
-
     def is_plural(self, noun: int, before: int | None = None) -> bool:
         """Say whether a noun phrase takes "are"; nouns joined to it count only if they stand before a token."""
         many = self.tags[noun] in ("NNS", "NNPS") or self.words[noun] in ("people", "they")
@@ -85,19 +66,6 @@ class Tree:
         """Say whether the caption is one tree without a second sentence, quotes or brackets."""
         odd = any(word in "\"'`()[]:;-/*#&" or word == "--" for word in self.words)
         return len(self.roots) == 1 and not odd and "." not in self.words[: self.end]
-
-
-def articles(text: str) -> str:
-    """Return a text with "a" and "an" as the next word wants them."""
-
-    def right(found: re.Match[str]) -> str:
-        word = found[3].lower()
-        if not word or (len(word) == 1 and word not in "aeiou"):
-            return found[0]
-        vowel = word.startswith(_AN_BEFORE) or (word[0] in "aeiou" and not word.startswith(_A_BEFORE))
-        return f"{found[1]}{'n' if vowel else ''}{found[2]}"
-
-    return _ARTICLE.sub(right, text)
 
 
 @lru_cache(maxsize=4096)

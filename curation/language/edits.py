@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from curation.language.articles import article_for
 from curation.models.parser import CaptionParse
 
 _SENTENCE_ENDS = (".", "!", "?")
-
-_AN_BEFORE = ("hour", "honest", "honor", "honour", "heir", "x-ray")
-_A_BEFORE = ("uni", "use", "usu", "util", "uk", "eu", "ewe", "one", "once", "ufo")
-_AN_AFTER_ALL = ("unin", "unim", "unid")
-_SPELLED_WITH_AN = ("suv", "rv", "mp3", "nba", "nfl", "lcd", "mri")
 
 
 class Span(NamedTuple):
@@ -110,17 +105,6 @@ def article(caption: str, parse: CaptionParse, place: Span, text: str, outside: 
         return []
     needed = needed.upper() if len(word) > 1 and word.isupper() else needed
     return [Piece(start, start + len(word), needed[0].upper() + needed[1:] if word[0].isupper() else needed)]
-
-
-def article_for(text: str) -> str:
-    """Return ``a`` or ``an`` for what follows, by its first letter and a short list of exceptions."""
-    word = text.split(maxsplit=1)[0].lower()
-    digits = re.match(r"\d+", word)
-    if digits:
-        return "an" if digits[0][0] == "8" or digits[0] in ("11", "18") else "a"
-    if word.startswith((*_AN_BEFORE, *_AN_AFTER_ALL)) or word in _SPELLED_WITH_AN:
-        return "an"
-    return "an" if word[0] in "aeiou" and not word.startswith(_A_BEFORE) else "a"
 
 
 def put(caption: str, pieces: Sequence[Piece]) -> tuple[str, list[list[int]]]:

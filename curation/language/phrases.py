@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from curation.language.caption_tree import inflected
+from curation.language.dependencies import Dependencies
 from curation.language.edits import Piece, Span, article, like, span_of, stands_alone
 from curation.language.lexicon import noun_lemma, verb_lemma
 from curation.models.parser import CaptionParse
@@ -49,35 +50,16 @@ class Place(NamedTuple):
     """-1 where none is found."""
 
 
-class Caption:
+class Caption(Dependencies):
     """A caption and its parse with what is asked of them for negatives; token indices throughout.
 
     Leaner than `curation.language.caption_tree.Tree`, which reads whole sentences: one is made per caption and stage.
     """
 
     def __init__(self, text: str, parse: CaptionParse) -> None:
+        super().__init__(parse)
         self.text, self.parse = text, parse
         self.raw, self.starts = parse["words"], parse["starts"]
-        self.words = list(map(str.lower, self.raw))
-        self.tags, self.pos, self.deps, self.heads = parse["tags"], parse["pos"], parse["deps"], parse["heads"]
-        self.children: list[list[int]] = [[] for _ in self.heads]
-        for token, head in enumerate(self.heads):
-            if head != token:
-                self.children[head].append(token)
-
-    def with_dep(self, token: int, *labels: str) -> list[int]:
-        """Return what hangs on a token with one of the labels."""
-        below, deps = self.children[token], self.deps
-        return [child for child in below if deps[child] in labels] if below else []
-
-    def below(self, token: int) -> list[int]:
-        """Return a token with all that hangs on it, in reading order."""
-        found, waiting = [], [token]
-        while waiting:
-            one = waiting.pop()
-            found.append(one)
-            waiting += self.children[one]
-        return sorted(found)
 
     def lemma(self, token: int) -> str:
         """Return a noun's dictionary form."""

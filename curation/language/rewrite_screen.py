@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from curation.language.articles import articles
 from curation.language.caption_facts import plain_words
-from curation.language.caption_tree import articles
 from curation.language.lexicon import SMALL_WORDS, is_english
 
 REASONS = (

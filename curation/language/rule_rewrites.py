@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from curation.language.caption_tree import Tree, articles, inflected
+from curation.language.articles import articles
+from curation.language.caption_tree import Tree, inflected
 from curation.language.lexicon import PEOPLE, is_english, noun_lemma
 from curation.language.passive import turn_voice
 from curation.language.reordering import move_place, split_modifier, turn_participle

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from curation.language.dependencies import Dependencies
 from curation.models.parser import CaptionParse, Parse, Parser, SpacyParser, Triplet
 from curation.stage import Drop, Field, MapStage
 from data_manifests.errors import InputError
@@ -129,16 +130,8 @@ def triplets(parse: Parse) -> list[Triplet]:
     return [found[key] for key in sorted(found)]
 
 
-class _Tree:
-    """A dependency tree read from its heads and labels; every walk up is bounded by the number of tokens."""
-
-    def __init__(self, parse: Parse) -> None:
-        self.words = [word.lower() for word in parse["words"]]
-        self.pos, self.deps, self.heads = parse["pos"], parse["deps"], parse["heads"]
-        self.children: list[list[int]] = [[] for _ in self.heads]
-        for token, head in enumerate(self.heads):
-            if head != token:
-                self.children[head].append(token)
+class _Tree(Dependencies):
+    """Finds triplets in a dependency tree; every walk up is bounded by the number of tokens."""
 
     def by_verb(self, verb: int, target: int) -> Iterator[tuple[int, list[int], int]]:
         """Yield (subject, relation tokens, object) for an object of a verb."""

@@ -61,7 +61,7 @@ class SwapWords(MapStage):
     """
 
     name: ClassVar[str] = "swap_words"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("swap_negatives", kind="json", publish="sample", role="negatives"),

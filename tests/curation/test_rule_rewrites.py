@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from curation.language.caption_tree import articles
+from curation.language.articles import articles
 from curation.language.rule_rewrites import RULES, RuleWriter
 from curation.models.parser import CaptionParse
 from curation.sources.scene_grammar import truth

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.language.edits import article_for
+from curation.language.articles import article_for
 from curation.models.parser import CaptionParse
 from curation.stages.parse_captions import ParseCaptions, verb_phrases
 from curation.stages.swap_words import TYPE_OF_CLASS, SwapWords
@@ -196,7 +196,7 @@ def test_articles_follow_the_word_that_comes_after_them() -> None:
         ("apple", "an"), ("dog", "a"), ("Orange cat", "an"), ("hour", "an"), ("horse", "a"), ("honest man", "an"),
         ("unicorn", "a"), ("uninteresting book", "an"), ("umbrella", "an"), ("used car", "a"), ("usher", "an"),
         ("one-eyed cat", "a"), ("only child", "an"), ("8-year-old", "an"), ("80", "an"), ("11", "an"), ("110", "a"),
-        ("18", "an"), ("3", "a"), ("SUV", "an"), ("UFO", "a"), ("x-ray", "an"), ("European", "a"), ("empty", "an"),
+        ("18", "an"), ("3", "a"), ("SUV", "an"), ("UFO", "a"), ("x-ray", "an"), ("European", "a"), ("empty", "an"), ("utensil", "a"),
     ],
 )  # fmt: skip
 def test_article_for(text: str, article: str) -> None:

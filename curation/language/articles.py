@@ -1,0 +1,34 @@
+"""``a`` or ``an``: by the first letter of what follows, and short lists of exceptions."""
+
+from __future__ import annotations
+
+import re
+
+_AN_BEFORE = ("hour", "honest", "honor", "honour", "heir", "x-ray")
+_A_BEFORE = ("uni", "use", "usu", "ute", "util", "uk", "eu", "ewe", "one", "once", "ufo")
+_AN_AFTER_ALL = ("unin", "unim", "unid")
+_SPELLED_WITH_AN = ("suv", "rv", "mp3", "nba", "nfl", "lcd", "mri")
+_ARTICLE = re.compile(r"\b([Aa])n?(\s+)(?=([A-Za-z]+))")
+
+
+def article_for(text: str) -> str:
+    """Return ``a`` or ``an`` for what follows."""
+    word = text.split(maxsplit=1)[0].lower()
+    digits = re.match(r"\d+", word)
+    if digits:
+        return "an" if digits[0][0] == "8" or digits[0] in ("11", "18") else "a"
+    if word.startswith((*_AN_BEFORE, *_AN_AFTER_ALL)) or word in _SPELLED_WITH_AN:
+        return "an"
+    return "an" if word[0] in "aeiou" and not word.startswith(_A_BEFORE) else "a"
+
+
+def articles(text: str) -> str:
+    """Return a text with "a" and "an" as the next word wants them."""
+
+    def right(found: re.Match[str]) -> str:
+        word = found[3].lower()
+        if len(word) == 1 and word not in "aeiou":  # "a T shirt": how a letter is read is not told by its shape
+            return found[0]
+        return f"{found[1]}{'n' if article_for(word) == 'an' else ''}{found[2]}"
+
+    return _ARTICLE.sub(right, text)
