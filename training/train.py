@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from training import checkpoint, lora
 from training.config import TrainConfig, TrainParts
 from training.data import Batch, PlannedBatches
 from training.features import clamp_logit_scale, make_features
+from training.objectives import start_term
 from training.plan import Plan, PlanIndex, draw_seed, make_plan
 from training.runlog import Display, RunLog
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from training.checkpoint import RunResult
     from training.mining import Chooser
     from training.model import ModelSpec, Towers
+    from training.objectives import Term
 
 
 def train(
@@ -90,6 +92,7 @@ class Trainer:
         towers: The model, tuned in place.
         optimizer: AdamW over its trainable parameters.
         chooser: Chooses negatives; None trains without.
+        terms: The objectives at work, by name.
         parts: The recipe's parts.
         config: The numbers.
         step: Steps done.
@@ -99,6 +102,7 @@ class Trainer:
     towers: Towers
     optimizer: torch.optim.Optimizer
     chooser: Chooser | None
+    terms: Mapping[str, Term]
     parts: TrainParts
     config: TrainConfig
     step: int = 0
@@ -125,13 +129,17 @@ class Trainer:
         for line in report.lines():
             say(line)
         chooser = parts.negatives.start() if parts.negatives else None
-        trainer = cls(towers, make_optimizer(towers, config), chooser, parts, config)
+        terms = {objective.name: start_term(objective) for objective in parts.objectives}
+        learned = [parameter for term in terms.values() for parameter in term.parameters()]
+        trainer = cls(towers, make_optimizer(towers, config, learned), chooser, terms, parts, config)
         state = checkpoint.load_checkpoint(run)
         if state is not None:
             lora.load_trainable_state(towers, state["towers"])
             trainer.optimizer.load_state_dict(state["optimizer"])
             if chooser:
                 chooser.load_state_dict(state["negatives"])
+            for name, term in terms.items():
+                term.load_state_dict(state["objectives"][name])
             trainer.step, trainer.loss = state["step"], state["loss"]
         return trainer
 
@@ -143,6 +151,7 @@ class Trainer:
             "towers": lora.trainable_state(self.towers),
             "optimizer": self.optimizer.state_dict(),
             "negatives": self.chooser.state_dict() if self.chooser else {},
+            "objectives": {name: term.state_dict() for name, term in self.terms.items()},
         }
 
     def make_step(self, batch: Batch) -> dict[str, Any]:
@@ -162,7 +171,7 @@ class Trainer:
         progress = batch.step / self.config.steps
         equal = self.config.ignore_equal_captions
         features, stats = make_features(self.towers, batch, self.chooser, progress, ignore_equal_captions=equal)
-        terms = {objective.name: objective(features) for objective in self.parts.objectives}
+        terms = {name: term(features) for name, term in self.terms.items()}
         loss = torch.stack([objective.weight * terms[objective.name] for objective in self.parts.objectives]).sum()
         if not bool(torch.isfinite(loss)):
             raise InputError(
@@ -182,14 +191,22 @@ class Trainer:
         return record | ({"negatives": stats} if stats else {})
 
 
-def make_optimizer(towers: Towers, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW; vectors and scalars (norms, biases, the logit scale) do not decay."""
+def make_optimizer(
+    towers: Towers, config: TrainConfig, learned: Sequence[torch.nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """Return AdamW; vectors and scalars (norms, biases, the logit scale) do not decay.
+
+    Args:
+        towers: Whose trainable weights it moves.
+        config: The numbers.
+        learned: What objectives learn besides.
+    """
     import torch
 
-    trained = lora.trainable_parameters(towers)
+    trained = [*(parameter for _, parameter in lora.trainable_parameters(towers)), *learned]
     groups = [
-        {"params": [p for _, p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for _, p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
