@@ -46,6 +46,11 @@ class PlanIndex:
         num_captions: Captions of each sample, at least 1, int64 [n].
         cluster_id: int64 [n], or None when the recipe made no clusters.
         difficulty: 0 (easiest) to 1, float64 [n], or None when the recipe ordered nothing.
+        weight: How often each sample should be seen, relative to the others, float64 [n], or None when the recipe
+            balanced nothing.
+        neighbours: Positions in this index of each sample's neighbours, nearest first, -1 where there is none,
+            int64 [n, K]; only read when a planner needs them.
+        embeddings: Unit-norm embeddings, float32 [n, d]; only read when a planner needs them.
     """
 
     rows: Array
@@ -53,6 +58,9 @@ class PlanIndex:
     num_captions: Array
     cluster_id: Array | None = None
     difficulty: Array | None = None
+    weight: Array | None = None
+    neighbours: Array | None = None
+    embeddings: Array | None = None
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -83,17 +91,31 @@ class PlanIndex:
         if captions is None or captions.min() < 1:
             raise InputError("index.parquet: every sample needs num_captions of 1 or more", fix="run clipcurate verify")
         rows = np.flatnonzero(keep).astype(np.int64)
-        return cls(rows, uids, captions, column("cluster_id", "int64"), column("difficulty", "float64"))
+        numbers = column("cluster_id", "int64"), column("difficulty", "float64"), column("keep_weight", "float64")
+        return cls(rows, uids, captions, *numbers)
 
     def take(self, chosen: Array) -> PlanIndex:
         """Return the entries at ascending positions `chosen`."""
+
+        def part(column: Array | None) -> Array | None:
+            return None if column is None else column[chosen]
+
+        neighbours = part(self.neighbours)
+        if neighbours is not None:
+            # one place more than there are samples, so that -1 (no neighbour) finds -1 there
+            place = np.full(len(self) + 1, -1, dtype=np.int64)
+            place[chosen] = np.arange(len(chosen))
+            neighbours = place[neighbours]
         return replace(
             self,
             rows=self.rows[chosen],
             uids=tuple(self.uids[position] for position in chosen),
             num_captions=self.num_captions[chosen],
-            cluster_id=None if self.cluster_id is None else self.cluster_id[chosen],
-            difficulty=None if self.difficulty is None else self.difficulty[chosen],
+            cluster_id=part(self.cluster_id),
+            difficulty=part(self.difficulty),
+            weight=part(self.weight),
+            neighbours=neighbours,
+            embeddings=part(self.embeddings),
         )
 
 
@@ -112,7 +134,11 @@ class EpochPlan:
 
 
 class Planner(Protocol):
-    """Makes an epoch's batches as a pure function of its arguments. A frozen dataclass: its fields are its config."""
+    """Makes an epoch's batches as a pure function of its arguments. A frozen dataclass: its fields are its config.
+
+    One that looks at neighbours or embeddings has a property `needs`, too: the sidecar columns they are read from,
+    see `training.plan_columns`.
+    """
 
     name: ClassVar[str]
     source: ClassVar[str]

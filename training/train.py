@@ -22,7 +22,8 @@ from training.config import TrainConfig, TrainParts
 from training.data import Batch, PlannedBatches
 from training.features import clamp_logit_scale, make_features
 from training.objectives import start_term
-from training.plan import Plan, PlanIndex, draw_seed, make_plan
+from training.plan import Plan, draw_seed, make_plan
+from training.plan_columns import load_index
 from training.runlog import Display, RunLog
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def train(
         InputError: the data, model or folder cannot be used, or the loss is no longer a number.
     """
     with checkpoint.run_folder(run, resume), deterministic(config.num_threads):
-        index = PlanIndex.from_table(dataset.index(), config.split)
+        index = load_index(dataset, config.split, parts.planner)
         plan = make_plan(parts.planner, index, config.seed, config.steps, config.batch_size)
         checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan)
         if finished := checkpoint.finished_run(run):

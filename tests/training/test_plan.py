@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_manifests.errors import InputError
+from training.neighbour_planners import NeighbourPlan, SimclipPlan
 from training.plan import Plan, PlanIndex, Planner, draw_seed, make_plan
 from training.planners import ClusterPlan, CurriculumPlan, ShuffledPlan
 
@@ -22,18 +23,31 @@ PLANNERS: list[Planner] = [
     ClusterPlan(fraction=0.6, clusters_per_batch=3),
     CurriculumPlan(ShuffledPlan()),
     CurriculumPlan(ClusterPlan(fraction=0.5, clusters_per_batch=1), direction="hard_to_easy"),
+    NeighbourPlan(),
+    CurriculumPlan(NeighbourPlan(num_neighbours=2)),
+    SimclipPlan(cluster_size=2, spread=2),
+    SimclipPlan(cluster_size=2, fraction=1.0, max_similarity=0.9, doubling_epochs=(2, 4)),
+    SimclipPlan(cluster_size=2, table=True),
 ]
 
 
 def make_index(size: int, seed: int = 0, num_clusters: int = 4) -> PlanIndex:
     """Return an index of `size` samples at every second row."""
     draws = np.random.default_rng(seed)
+    points = draws.normal(size=(size, 6)).astype(np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    similarity = points @ points.T - 3 * np.eye(size)
+    neighbours = np.full((size, 4), -1)
+    neighbours[:, : min(4, size - 1)] = np.argsort(-similarity, axis=1)[:, : min(4, size - 1)]
     return PlanIndex(
         rows=2 * np.arange(size, dtype=np.int64),
         uids=tuple(f"{number:032x}" for number in range(size)),
         num_captions=draws.integers(1, 6, size),
         cluster_id=np.sort(draws.integers(0, num_clusters, size)),
         difficulty=draws.random(size),
+        weight=draws.random(size),
+        neighbours=neighbours,
+        embeddings=points,
     )
 
 
