@@ -24,7 +24,7 @@ from training.mining import Negatives
 from training.model import ModelSpec
 from training.objectives import Objective
 from training.plan import Planner
-from training.views import CaptionViews
+from training.views import CaptionViews, FurtherTexts
 
 DEFAULT_MODEL = "lite0_minilm"
 """Embeds when no --model is given: real towers that need no hub (extra `towers`)."""
@@ -43,6 +43,7 @@ class Recipe:
         objectives: Terms of the loss.
         negatives: How a sample's negatives are chosen at each step; None trains without.
         views: How a caption and its rewrites and knowledge captions take turns; None shows captions only.
+        positives: Further texts of each image, for objectives that want them.
         train: Numbers of the training run.
     """
 
@@ -55,6 +56,7 @@ class Recipe:
     stages: tuple[Stage, ...] = ()
     negatives: Negatives | None = None
     views: CaptionViews | None = None
+    positives: FurtherTexts | None = None
 
     def all_stages(self) -> tuple[Stage, ...]:
         """Return the stages that run, the image check included."""
@@ -66,7 +68,7 @@ class Recipe:
 
     def train_parts(self) -> TrainParts:
         """Return what the trainer needs."""
-        return TrainParts(self.name, self.planner, self.objectives, self.negatives, self.views)
+        return TrainParts(self.name, self.planner, self.objectives, self.negatives, self.views, self.positives)
 
 
 def open_writer(llm: str | None, journal: str, slots: int, batch: str | None) -> LanguageModel | RuleWriter:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from data_manifests.errors import InputError
+from training.batch import Drawn
 
 if TYPE_CHECKING:
     from training.mining import Negatives
     from training.objectives import Objective
     from training.plan import Planner
-    from training.views import CaptionViews
+    from training.views import CaptionViews, FurtherTexts
 
 Tune = Literal["lora", "full", "projection"]
 Schedule = Literal["cosine", "constant"]
@@ -127,6 +128,7 @@ class TrainParts:
         objectives: Loss terms; the loss is their weighted sum.
         negatives: Chooses each sample's negatives among those the data set holds; None trains without.
         views: Draws among a caption and its rewrites and knowledge captions; None shows captions only.
+        positives: Draws further texts of each image for the objectives that want them.
     """
 
     name: str
@@ -134,17 +136,33 @@ class TrainParts:
     objectives: tuple[Objective, ...]
     negatives: Negatives | None = None
     views: CaptionViews | None = None
+    positives: FurtherTexts | None = None
+
+    @property
+    def drawn(self) -> Drawn:
+        """What is drawn for each sample of a batch."""
+        return Drawn(self.negatives, self.views, self.positives)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the objectives need besides image, text and negatives; see `objectives.contract.OPTIONAL`."""
+        return frozenset(name for objective in self.objectives for name in objective.needs)
 
     def __post_init__(self) -> None:
-        """Check that there is something to minimise.
+        """Check that there is something to minimise, from what there is.
 
         Raises:
-            InputError: no objective, or two of one name.
+            InputError: no objective, two of one name, or one that needs further texts where none are drawn.
         """
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) != len(names):
             raise InputError(
                 f"recipe {self.name!r}: objectives are {names}", allowed="one or more, each of its own name"
+            )
+        if "positives" in self.needs and self.positives is None:
+            raise InputError(
+                f"recipe {self.name!r}: an objective needs further texts of each image, the recipe draws none",
+                fix="give the recipe positives=FurtherTexts(...)",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +173,7 @@ class TrainParts:
             "objectives": [describe(objective) for objective in self.objectives],
             "negatives": None if self.negatives is None else describe(self.negatives),
             "views": None if self.views is None else describe(self.views),
+            "positives": None if self.positives is None else describe(self.positives),
         }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import orjson
 from data_manifests.errors import InputError
 from data_manifests.shards import ShardReader
 from training.activations import ActivationStore, Report, fill_images, fill_texts, text_name
+from training.batch import Batch, Drawn, Record, Slots, StepTexts, in_slots
 from training.images import decode_image
 from training.plan import Plan, generator
 
@@ -25,55 +25,10 @@ if TYPE_CHECKING:
 
     from data_manifests.manifest import DatasetVersion
     from training.config import TrainConfig
-    from training.mining import Negatives
     from training.model import Towers
-    from training.views import CaptionViews
 
 AHEAD = 2
 """Batches that wait ready while a step runs."""
-
-Record = dict[str, Any]
-"""A negative as the data set holds it: text, caption, operation, span_class, edits, rule, source."""
-
-
-@dataclass(frozen=True)
-class StepTexts:
-    """The texts of one step, before any tower.
-
-    Attributes:
-        uids: The samples.
-        captions: The text shown of each: a caption, or a view of it.
-        records: The negatives drawn for each, at most as many as were asked for.
-    """
-
-    uids: tuple[str, ...]
-    captions: tuple[str, ...]
-    records: list[list[Record]]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's input. B samples, C candidate negatives each.
-
-    Attributes:
-        step: Its number, from 0.
-        texts: Uids, captions and negative records.
-        image: Pixels [B, 3, size, size], or trunk activations [B, width] when `image_cached`.
-        text: Token ids [B, L], or trunk activations [B, width] when `text_cached`.
-        negatives: The same for negatives, [B, C, L] or [B, C, width]; zeros where `negative_mask` is False.
-        negative_mask: True where there is a candidate, bool [B, C].
-        image_cached: See `image`.
-        text_cached: See `text`.
-    """
-
-    step: int
-    texts: StepTexts
-    image: Tensor
-    text: Tensor
-    negatives: Tensor | None
-    negative_mask: Tensor | None
-    image_cached: bool
-    text_cached: bool
 
 
 class PlannedBatches:
@@ -84,9 +39,8 @@ class PlannedBatches:
         plan: Which samples and captions each step has.
         towers: For its preprocessing, tokeniser and, where a trunk is frozen, its activations.
         config: Seed and limits.
-        negatives: How many negatives to draw for each sample; None for none.
+        drawn: How many negatives and further texts to draw for each sample, and among which texts the shown one.
         start_step: The first batch that iteration yields.
-        views: Draws among a caption and what was made from it; None shows the caption.
 
     Raises:
         InputError: the plan was made for other data.
@@ -98,12 +52,12 @@ class PlannedBatches:
         plan: Plan,
         towers: Towers,
         config: TrainConfig,
-        negatives: Negatives | None = None,
+        drawn: Drawn | None = None,
         start_step: int = 0,
-        views: CaptionViews | None = None,
     ) -> None:
         self._plan, self._towers, self._config, self._start = plan, towers, config, start_step
-        self._negatives, self._views = negatives, views
+        drawn = drawn or Drawn()
+        self._negatives, self._views, self._positives = drawn.negatives, drawn.views, drawn.positives
         self._reader = ShardReader(dataset.folder)
         self._index = _Index(dataset)
         self._images: ActivationStore | None = None
@@ -137,6 +91,7 @@ class PlannedBatches:
             texts = self.texts(step)
             found.update(texts.captions)
             found.update(record["text"] for row in texts.records for record in row)
+            found.update(text for row in texts.positives for text in row)
         return found
 
     def texts(self, step: int) -> StepTexts:
@@ -144,7 +99,8 @@ class PlannedBatches:
         rows, shown = self._plan.rows[step].tolist(), self._plan.caption[step].tolist()
         size = len(rows)
         uids = self._plan.uids[step * size : (step + 1) * size]
-        captions, records = [], []
+        captions: list[str] = []
+        records, positives = [], []
         for row, uid, caption in zip(rows, uids, shown, strict=True):
             sample = self._sample(row, uid)
             if not 0 <= caption < len(sample["captions"]):
@@ -155,7 +111,9 @@ class PlannedBatches:
             made = _of_caption(sample, "views", caption) if self._views else []
             captions.append(self._views.draw(text, made, self._config.seed, step, uid) if self._views else text)
             records.append(self._draw(_of_caption(sample, "negatives", caption), step, uid))
-        return StepTexts(uids, tuple(captions), records)
+            further = self._positives
+            positives.append(further.draw(sample, captions[-1], self._config.seed, step, uid) if further else [])
+        return StepTexts(uids, tuple(captions), records, positives)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
@@ -166,18 +124,18 @@ class PlannedBatches:
             image = torch.stack([self._pixels(row) for row in self._plan.rows[step].tolist()])
         else:
             image = self._images.take(texts.uids)
-        flat = [record["text"] for row in texts.records for record in row]
-        encoded = self._encode([*texts.captions, *flat])
-        size = len(texts.captions)
-        negatives = mask = None
+        false = [[str(record["text"]) for record in row] for row in texts.records]
+        rows = [*false, *texts.positives]
+        encoded = self._encode([*texts.captions, *(text for row in rows for text in row)])
+        size, end = len(texts.captions), len(encoded) - sum(map(len, texts.positives))
+        negatives: Slots = (None, None)
+        positives: Slots = (None, None)
         if self._negatives is not None:
-            mask = torch.zeros((size, self._negatives.candidates), dtype=torch.bool)
-            for at, row in enumerate(texts.records):
-                mask[at, : len(row)] = True
-            negatives = torch.zeros((*mask.shape, encoded.shape[1]), dtype=encoded.dtype)
-            negatives[mask] = encoded[size:]
+            negatives = in_slots(encoded[size:end], false, self._negatives.candidates)
+        if self._positives is not None:
+            positives = in_slots(encoded[end:], texts.positives, self._positives.count)
         cached = self._images is not None, self._texts is not None
-        return Batch(step, texts, image, encoded[:size], negatives, mask, *cached)
+        return Batch(step, texts, image, encoded[:size], *negatives, *cached, *positives)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches from `start_step` on, in order."""

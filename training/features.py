@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from training import lora
 from training.mining import Choice, Chooser, count_operations
-from training.objectives import Features
+from training.objectives import Features, TextSlots, TokenFeatures
+from training.objectives.contract import NEGATIVE_TYPES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.data import Batch
+    from training.batch import Batch
+    from training.config import TrainParts
     from training.model import Towers
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What objectives want to see besides images, captions and negatives.
+
+    Attributes:
+        names: Names in `objectives.contract.OPTIONAL`.
+        teacher: The model before tuning, in eval mode; its frozen trunks are the tuned model's.
+        cut_ratio: From the share of the run's steps that are done to the share of tokens that is cut off.
+    """
+
+    names: frozenset[str] = frozenset()
+    teacher: Towers | None = None
+    cut_ratio: Callable[[float], float] | None = None
+
+    @classmethod
+    def of(cls, parts: TrainParts, teacher: Callable[[], Towers]) -> Needs:
+        """Return what a recipe's objectives need; `teacher` is called if they need one."""
+        ratios = [objective.cut_ratio for objective in parts.objectives if hasattr(objective, "cut_ratio")]
+        taught = parts.needs & {"teacher_image", "teacher_text"}
+        return cls(parts.needs, teacher() if taught else None, ratios[0] if ratios else None)
+
+    def cacheable(self, side: str) -> bool:
+        """Say whether a frozen trunk's pooled activations are enough."""
+        return "tokens" not in self.names and not (side == "text" and "cut_text" in self.names)
+
+
 def make_features(
-    towers: Towers, batch: Batch, chooser: Chooser | None, progress: float, *, ignore_equal_captions: bool = True
+    towers: Towers,
+    batch: Batch,
+    chooser: Chooser | None,
+    progress: float,
+    *,
+    ignore_equal_captions: bool = True,
+    needs: Needs | None = None,
 ) -> tuple[Features, dict[str, Any]]:
     """Encode a batch with the negatives chosen for it.
 
@@ -27,31 +63,154 @@ def make_features(
         chooser: Chooses among the batch's candidates; None trains without negatives.
         progress: Share of the run's steps that are done, 0 to below 1.
         ignore_equal_captions: See `TrainConfig`.
+        needs: What objectives want to see besides.
 
     Returns:
         The features, and what the log says of the negatives (empty without).
     """
+    needs = needs or Needs()
+    made = _Encoded.of(towers, batch, places="tokens" in needs.names)
+    choice: Choice | None = None
+    stats: dict[str, Any] = {}
+    if chooser is not None and batch.negative_mask is not None:
+        choice = _choose(towers, batch, chooser, made.image, progress)
+        stats = {
+            "count": int(choice.mask.sum()),
+            **choice.stats,
+            "operation": count_operations(batch.texts.records, choice),
+        }
+    text = made.encode_texts(choice, cut=needs.cut_ratio(progress) if needs.cut_ratio else None)
+    labels = label_texts(batch, choice) if ignore_equal_captions else None
+    more: dict[str, Any] = {}
+    if choice is not None:
+        more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}
+        if "negative_type" in needs.names:
+            more["negative_type"] = negative_types(batch, choice)
+    if needs.teacher is not None:
+        more |= _teach(needs.teacher, batch)
+    features = Features(
+        made.image,
+        text.captions,
+        logit_scale(towers),
+        labels=labels,
+        positives=text.positives,
+        cut_text=text.cut,
+        tokens=text.tokens,
+        **more,
+    )
+    return features, stats
+
+
+def _choose(towers: Towers, batch: Batch, chooser: Chooser, image: Tensor, progress: float) -> Choice:
     import torch
 
-    image = encode(towers, "image", batch.image, batch.image_cached)
-    scale = logit_scale(towers)
-    if chooser is None or batch.negatives is None or batch.negative_mask is None:
-        text = encode(towers, "text", batch.text, batch.text_cached)
-        labels = label_texts(batch, None) if ignore_equal_captions else None
-        return Features(image, text, scale, labels=labels), {}
+    assert batch.negative_mask is not None
     positive, similarity = torch.zeros(len(image)), torch.zeros(batch.negative_mask.shape)
     if chooser.adaptive:
         positive, similarity = look_ahead(towers, batch, image.detach())
-    choice = chooser.select(positive, similarity, batch.negative_mask, scale.item(), progress)
-    size, slots = choice.mask.shape
-    inputs = batch.negatives[torch.arange(size)[:, None], choice.index][choice.mask]
-    encoded = encode(towers, "text", torch.cat([batch.text, inputs]), batch.text_cached)
-    filled = choice.mask.flatten().nonzero()[:, 0]
-    flat = encoded.new_zeros(size * slots, encoded.shape[1]).index_copy(0, filled, encoded[size:])
-    labels = label_texts(batch, choice) if ignore_equal_captions else None
-    negatives = flat.reshape(size, slots, -1)
-    features = Features(image, encoded[:size], scale, negatives, choice.mask, choice.weight, labels)
-    return features, {"count": len(filled), **choice.stats, "operation": count_operations(batch.texts.records, choice)}
+    return chooser.select(positive, similarity, batch.negative_mask, logit_scale(towers).item(), progress)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The features of a batch's texts."""
+
+    captions: Tensor
+    negatives: Tensor | None
+    positives: TextSlots | None
+    cut: Tensor | None
+    tokens: TokenFeatures | None
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A batch on its way: images are encoded, texts wait for the choice of negatives."""
+
+    towers: Towers
+    batch: Batch
+    image: Tensor
+    patches: Tensor | None
+
+    @classmethod
+    def of(cls, towers: Towers, batch: Batch, *, places: bool) -> _Encoded:
+        """Encode the images; with `places` also their patches."""
+        if not places:
+            return cls(towers, batch, encode(towers, "image", batch.image, batch.image_cached), None)
+        from training.places import encode_image_places
+
+        return cls(towers, batch, *encode_image_places(towers, batch.image))
+
+    def encode_texts(self, choice: Choice | None, cut: float | None) -> _Texts:
+        """Encode captions, chosen negatives, further texts and cut captions in one pass."""
+        import torch
+
+        batch, size = self.batch, len(self.image)
+        rows, masks = [batch.text], []
+        if choice is not None and batch.negatives is not None:
+            rows.append(batch.negatives[torch.arange(size)[:, None], choice.index][choice.mask])
+            masks.append(choice.mask)
+        if batch.positives is not None and batch.positive_mask is not None:
+            rows.append(batch.positives[batch.positive_mask])
+            masks.append(batch.positive_mask)
+        if cut is not None:
+            from training.places import cut_tokens
+
+            rows.append(cut_tokens(self.towers, batch.text, cut))
+        tokens: list[Tensor] = []
+        if self.patches is None:
+            encoded = encode(self.towers, "text", torch.cat(rows), batch.text_cached)
+        else:
+            from training.places import encode_text_places
+
+            encoded, *tokens = encode_text_places(self.towers, torch.cat(rows))
+        parts = torch.split(encoded, [len(part) for part in rows])
+        slots = [in_slots(part, mask) for part, mask in zip(parts[1:], masks, strict=False)]
+        negatives = slots.pop(0) if choice is not None and batch.negatives is not None else None
+        positives = TextSlots(slots[0], batch.positive_mask) if slots and batch.positive_mask is not None else None
+        places = None
+        if self.patches is not None:
+            mask = None if choice is None else choice.mask
+            places = _token_features(self.patches, tokens[0], tokens[1], size, mask)
+        return _Texts(parts[0], negatives, positives, parts[-1] if cut is not None else None, places)
+
+
+def _token_features(patches: Tensor, tokens: Tensor, inside: Tensor, size: int, mask: Tensor | None) -> TokenFeatures:
+    if mask is None:
+        return TokenFeatures(patches, tokens[:size], inside[:size])
+    end = size + int(mask.sum())
+    negatives, stand = in_slots(tokens[size:end], mask), in_slots(inside[size:end], mask)
+    return TokenFeatures(patches, tokens[:size], inside[:size], negatives, stand)
+
+
+def in_slots(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values [n, ...] in the filled slots of `mask` [B, K] as [B, K, ...], zeros elsewhere; keeps gradients."""
+    filled = mask.flatten().nonzero()[:, 0]
+    flat = values.new_zeros(mask.numel(), *values.shape[1:]).index_copy(0, filled, values)
+    return flat.reshape(*mask.shape, *values.shape[1:])
+
+
+def negative_types(batch: Batch, choice: Choice) -> Tensor:
+    """Return the number in `NEGATIVE_TYPES` of each chosen negative [B, K]; -1 where unknown or empty."""
+    import torch
+
+    number = {name: at for at, name in enumerate(NEGATIVE_TYPES)}
+    slots = zip(batch.texts.records, choice.index.tolist(), choice.mask.tolist(), strict=True)
+    found = [
+        [number.get(row[slot].get("type"), -1) if used else -1 for slot, used in zip(index, mask, strict=True)]
+        for row, index, mask in slots
+    ]
+    return torch.tensor(found, dtype=torch.int64).reshape(choice.mask.shape)
+
+
+def _teach(teacher: Towers, batch: Batch) -> dict[str, Tensor]:
+    """Return what the model before tuning makes of the batch; cached activations are its own, for they are frozen."""
+    import torch
+
+    with torch.no_grad():
+        return {
+            "teacher_image": encode(teacher, "image", batch.image, batch.image_cached),
+            "teacher_text": encode(teacher, "text", batch.text, batch.text_cached),
+        }
 
 
 def look_ahead(towers: Towers, batch: Batch, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -189,7 +189,8 @@ class SimclipPlan:
 
         def nearest(pivot: int, unused: Array) -> Array:
             listed = neighbours[pivot][neighbours[pivot] >= 0]
-            return listed[unused[listed]]
+            free: Array = listed[unused[listed]]
+            return free
 
         return nearest
 

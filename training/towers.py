@@ -76,7 +76,10 @@ class TextTower(nn.Module):
     def trunk(self, tokens: Tensor) -> Tensor:
         """Return pooled activations [n, width]; padding takes no part in them."""
         mask = tokens != self.pad_id
-        hidden: Tensor = self.transformer(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        return self.pool(self.transformer(input_ids=tokens, attention_mask=mask.long()).last_hidden_state, mask)
+
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Return activations [n, width] of what each place holds [n, length, width] where the mask is True."""
         if self.pooling == "first":
             return hidden[:, 0]
         kept = mask.unsqueeze(-1).to(hidden.dtype)
@@ -131,17 +134,31 @@ def text_trunk(model: nn.Module, tokens: Tensor) -> Tensor:
     if isinstance(text, HFTextEncoder):
         mask = (tokens != text.config.pad_token_id).long()
         return cast("Tensor", text.pooler(text.transformer(input_ids=tokens, attention_mask=mask), mask))
+    if (hidden := native_text_hidden(model, tokens)) is not None:
+        pool_type = text.text_pool_type if isinstance(text, CLIP) else text.pool_type
+        return cast("Tensor", text_global_pool(hidden, tokens, pool_type, eos_token_id=native_eos_id(model)))
+    return cast("Tensor", text(tokens))
+
+
+def native_text_hidden(model: nn.Module, tokens: Tensor) -> Tensor | None:
+    """Return what open_clip's own text transformer holds at each place [n, length, width]; None for other towers."""
+    text = cast("Any", model if isinstance(model, CLIP) else model.text)
     length = tokens.shape[1]
     if isinstance(text, CLIP):
         hidden = text.token_embedding(tokens) + text.positional_embedding[:length]
-        mask = None if text.attn_mask is None else text.attn_mask[:length, :length]
-        hidden = text.ln_final(text.transformer(hidden, attn_mask=mask))
-        return cast("Tensor", text_global_pool(hidden, tokens, text.text_pool_type, eos_token_id=text.text_eos_id))
-    if isinstance(text, TextTransformer) and text.cls_emb is None and not text.use_pad_mask:
-        hidden, mask = text._embeds(tokens)  # noqa: SLF001 - as above
-        hidden = text.ln_final(text.transformer(hidden, attn_mask=None if mask is None else mask[:length, :length]))
-        return cast("Tensor", text_global_pool(hidden, tokens, text.pool_type, eos_token_id=text.eos_id))
-    return cast("Tensor", text(tokens))
+        mask = text.attn_mask
+    elif isinstance(text, TextTransformer) and text.cls_emb is None and not text.use_pad_mask:
+        hidden, mask = text._embeds(tokens)  # noqa: SLF001 - open_clip offers no public way
+    else:
+        return None
+    seen = None if mask is None else mask[:length, :length]
+    return cast("Tensor", text.ln_final(text.transformer(hidden, attn_mask=seen)))
+
+
+def native_eos_id(model: nn.Module) -> int | None:
+    """Return the token that ends a text in open_clip's own text transformer, where its pooling asks for one."""
+    text = cast("Any", model if isinstance(model, CLIP) else model.text)
+    return cast("int | None", text.text_eos_id if isinstance(text, CLIP) else text.eos_id)
 
 
 def text_head(model: nn.Module, activations: Tensor) -> Tensor:
@@ -184,22 +201,27 @@ def trunk_parameters(model: nn.Module, side: str) -> Iterator[nn.Parameter]:
             yield parameter
 
 
+def causal_end(model: nn.Module, tokens: Tensor) -> Tensor | None:
+    """Return the place that a causal tower pools at [n], after which it reads nothing; None for other towers."""
+    text = cast("Any", model if isinstance(model, CLIP) else model.text)
+    native = isinstance(text, (CLIP, TextTransformer))
+    if not native or text.attn_mask is None or getattr(text, "cls_emb", None) is not None:
+        return None
+    kind = text.text_pool_type if isinstance(text, CLIP) else text.pool_type
+    if kind == "argmax":
+        return tokens.argmax(dim=1)
+    ends = torch.eq(tokens, native_eos_id(model) or 0)
+    return ends.int().argmax(dim=1) if kind == "eos" else None
+
+
 def padded_lengths(model: nn.Module, tokens: Tensor, *, pad_id: int, bucket: int) -> Tensor:
     """Return int64 [n]: the smallest multiple of `bucket`, at most the context, that holds all that counts."""
     context = tokens.shape[1]
     text = cast("Any", model if isinstance(model, CLIP) else model.text)
     if isinstance(text, (TextTower, HFTextEncoder)):
         used = (tokens != pad_id).sum(dim=1)
-    elif (
-        isinstance(text, (CLIP, TextTransformer))
-        and text.attn_mask is not None
-        and getattr(text, "cls_emb", None) is None
-    ):
-        # a causal tower reads nothing after the place it pools at
-        kind = text.text_pool_type if isinstance(text, CLIP) else text.pool_type
-        eos = text.text_eos_id if isinstance(text, CLIP) else text.eos_id
-        places = {"argmax": tokens.argmax(dim=1), "eos": (tokens == eos).int().argmax(dim=1)}
-        used = places[kind] + 1 if kind in places else torch.full_like(tokens[:, 0], context)
+    elif (end := causal_end(model, tokens)) is not None:
+        used = end + 1
     else:
         used = torch.full_like(tokens[:, 0], context)
     return ((used + bucket - 1) // bucket * bucket).clamp(min=bucket, max=context)

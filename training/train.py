@@ -18,9 +18,10 @@ from blake3 import blake3
 
 from data_manifests.errors import InputError
 from training import checkpoint, lora
+from training.batch import Batch
 from training.config import TrainConfig, TrainParts
-from training.data import Batch, PlannedBatches
-from training.features import clamp_logit_scale, make_features
+from training.data import PlannedBatches
+from training.features import Needs, clamp_logit_scale, make_features
 from training.objectives import start_term
 from training.plan import Plan, draw_seed, make_plan
 from training.plan_columns import load_index
@@ -69,9 +70,9 @@ def train(
             return finished
         with Display().shown() as display:
             trainer = Trainer.start(parts, spec, config, run, display.say)
-            batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.negatives, trainer.step, parts.views)
+            batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.drawn, trainer.step)
             with closing(batches), RunLog(run, trainer.step) as log:
-                cache_frozen_trunks(batches, trainer.towers, cache, display)
+                cache_frozen_trunks(batches, trainer, cache, display)
                 for batch in batches:
                     began = time.perf_counter()
                     record = trainer.make_step(batch)
@@ -94,6 +95,7 @@ class Trainer:
         optimizer: AdamW over its trainable parameters.
         chooser: Chooses negatives; None trains without.
         terms: The objectives at work, by name.
+        needs: What they need besides images, captions and negatives.
         parts: The recipe's parts.
         config: The numbers.
         step: Steps done.
@@ -104,6 +106,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     chooser: Chooser | None
     terms: Mapping[str, Term]
+    needs: Needs
     parts: TrainParts
     config: TrainConfig
     step: int = 0
@@ -131,8 +134,9 @@ class Trainer:
             say(line)
         chooser = parts.negatives.start() if parts.negatives else None
         terms = {objective.name: start_term(objective) for objective in parts.objectives}
+        needs = Needs.of(parts, spec.load)
         learned = [parameter for term in terms.values() for parameter in term.parameters()]
-        trainer = cls(towers, make_optimizer(towers, config, learned), chooser, terms, parts, config)
+        trainer = cls(towers, make_optimizer(towers, config, learned), chooser, terms, needs, parts, config)
         state = checkpoint.load_checkpoint(run)
         if state is not None:
             lora.load_trainable_state(towers, state["towers"])
@@ -171,7 +175,9 @@ class Trainer:
         lora.train_mode(self.towers)
         progress = batch.step / self.config.steps
         equal = self.config.ignore_equal_captions
-        features, stats = make_features(self.towers, batch, self.chooser, progress, ignore_equal_captions=equal)
+        features, stats = make_features(
+            self.towers, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs
+        )
         terms = {name: term(features) for name, term in self.terms.items()}
         loss = torch.stack([objective.weight * terms[objective.name] for objective in self.parts.objectives]).sum()
         if not bool(torch.isfinite(loss)):
@@ -212,14 +218,15 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
-def cache_frozen_trunks(batches: PlannedBatches, towers: Towers, cache: Path | None, display: Display) -> None:
+def cache_frozen_trunks(batches: PlannedBatches, trainer: Trainer, cache: Path | None, display: Display) -> None:
     """Let frozen trunks compute each image and text of the plan once."""
+    towers = trainer.towers
     lora.eval_mode(towers)
     for side, frozen, fill in (
         ("image", towers.image_trunk_frozen(), batches.cache_images),
         ("text", towers.text_trunk_frozen(), batches.cache_texts),
     ):
-        if frozen:
+        if frozen and trainer.needs.cacheable(side):
             what = [towers.trunk_hash(side), sorted(checkpoint.package_versions().items())]
             key = blake3(str(what).encode()).hexdigest(length=16)
             fill(cache / side / key if cache else None, display.report)

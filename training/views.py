@@ -1,4 +1,4 @@
-"""Which of an image's texts is shown: its caption, or a rewrite or knowledge caption made from it."""
+"""Which of an image's texts is shown: its caption, or a rewrite or knowledge caption made from it; and which besides."""
 
 from __future__ import annotations
 
@@ -67,3 +67,55 @@ class CaptionViews:
             if place < 0:
                 return text if len(text.split()) >= _MIN_WORDS else caption
         return caption
+
+
+@dataclass(frozen=True)
+class FurtherTexts:
+    """Draw, for each image of a batch, further texts that are true of it, beside the one shown.
+
+    Attributes:
+        count: Texts drawn, without replacement; fewer where the image has fewer.
+        captions: Whether its other captions are among them.
+        rewrites: Whether rewrites are.
+        knowledge: Whether knowledge captions are.
+
+    Raises:
+        InputError: nothing to draw from, or nothing drawn.
+
+    Source: Bulat et al. 2024 (FFF, arXiv 2405.10286), batch text augmentation: all of an image's texts in one batch;
+        Doveh et al. 2023 (TSVLC, arXiv 2211.11733): one paraphrase beside the caption.
+    Differs: one way to choose for all of them; a draw is a function of seed, step and uid.
+    """
+
+    name: ClassVar[str] = "further_texts"
+
+    count: int = 1
+    captions: bool = True
+    rewrites: bool = True
+    knowledge: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.count < 1 or not (self.captions or self.rewrites or self.knowledge):
+            raise InputError(
+                f"positives: count={self.count}, captions={self.captions}, rewrites={self.rewrites}, "
+                f"knowledge={self.knowledge}",
+                allowed="1 or more, of at least one kind",
+            )
+
+    def draw(self, sample: Mapping[str, Any], shown: str, seed: int, step: int, uid: str) -> list[str]:
+        """Return the texts.
+
+        Args:
+            sample: As the data set holds it.
+            shown: The text that is shown already.
+            seed: The run's seed.
+            step: Number of the step, from 0.
+            uid: The sample.
+        """
+        kinds = {"rewrite": self.rewrites, "knowledge": self.knowledge}
+        texts = [str(text) for text in sample["captions"]] if self.captions else []
+        texts += [str(view["text"]) for view in sample.get("views", []) if kinds.get(view["kind"])]
+        others = [text for text in dict.fromkeys(texts) if text != shown and len(text.split()) >= _MIN_WORDS]
+        order = generator(seed, "positives", step, uid).permutation(len(others))
+        return [others[at] for at in order[: self.count]]

@@ -18,8 +18,9 @@ from data_manifests.sample import image_uid
 from data_manifests.shards import shard_name
 from tests.training.conftest import MakeVersion, describe, draw
 from training.activations import ActivationStore, fill_texts, text_name
+from training.batch import Batch, Drawn
 from training.config import TrainConfig
-from training.data import Batch, PlannedBatches
+from training.data import PlannedBatches
 from training.images import decode_image
 from training.lora import apply_tuning, eval_mode
 from training.mining import UniformNegatives
@@ -63,7 +64,7 @@ def test_batches_are_what_the_plan_says(make_version: MakeVersion, towers: Tower
     version = make_version(24)
     plan = plan_for(version)
     numbers = {image_uid(describe(number)[0]): number for number in range(24)}
-    batches = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(3))
+    batches = PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(3)))
     shown = []
     for batch in batches:
         for at, uid in enumerate(batch.texts.uids):
@@ -87,10 +88,10 @@ def test_batches_are_what_the_plan_says(make_version: MakeVersion, towers: Tower
 def test_reading_ahead_changes_nothing_and_any_step_can_come_first(make_version: MakeVersion, towers: Towers) -> None:
     version = make_version(24)
     plan = plan_for(version)
-    ahead = list(PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2)))
-    alone = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2))
+    ahead = list(PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2))))
+    alone = PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
     assert all(equal(ahead[step], alone.batch(step)) for step in (6, 0, 3))
-    late = list(PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2), start_step=4))
+    late = list(PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2)), start_step=4))
     assert [batch.step for batch in late] == [4, 5, 6] and all(
         equal(a, b) for a, b in zip(ahead[4:], late, strict=True)
     )
@@ -109,8 +110,8 @@ def test_an_iteration_can_be_left_early(make_version: MakeVersion, towers: Tower
 def test_negatives_vary_by_step_and_seed_and_are_drawn_evenly(make_version: MakeVersion, towers: Towers) -> None:
     version = make_version(16)
     config = TrainConfig(steps=300, batch_size=8)
-    batches = PlannedBatches(version, plan_for(version, config), towers, config, UniformNegatives(1))
-    other = PlannedBatches(version, plan_for(version, config), towers, TrainConfig(seed=1), UniformNegatives(1))
+    batches = PlannedBatches(version, plan_for(version, config), towers, config, Drawn(UniformNegatives(1)))
+    other = PlannedBatches(version, plan_for(version, config), towers, TrainConfig(seed=1), Drawn(UniformNegatives(1)))
     target = image_uid(describe(7)[0])  # seven negatives for each of its captions
     counts: dict[str, int] = {}
     differ = 0
@@ -135,7 +136,7 @@ def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
     version = make_version(24)
     plan = plan_for(version)
     cache = tmp_path / "cache"
-    batches = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2))
+    batches = PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
     pixels = batches.batch(0)
     batches.cache_images(cache / "image", quiet)
     batches.cache_texts(cache / "text", quiet)
@@ -151,7 +152,7 @@ def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
     parts = sorted((cache / "image").glob("*.npz"))
     before = {path: path.stat().st_mtime_ns for path in parts}
     calls: list[tuple[str, int, int]] = []
-    again = PlannedBatches(version, plan, towers, CONFIG, UniformNegatives(2))
+    again = PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
     again.cache_images(cache / "image", lambda *call: calls.append(call))
     again.cache_texts(cache / "text", lambda *call: calls.append(call))
     assert calls == [] and equal(again.batch(0), cached)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests.training.conftest import MakeVersion
+from training.batch import Batch, Drawn
 from training.config import TrainConfig
-from training.data import Batch, PlannedBatches
+from training.data import PlannedBatches
 from training.features import make_features
 from training.lora import eval_mode
 from training.mining import AdaptiveNegatives, Negatives, UniformNegatives
@@ -23,7 +24,7 @@ def make_batch(make_version: MakeVersion, negatives: Negatives | None) -> tuple[
     version = make_version(24)
     config = TrainConfig(steps=1, batch_size=20)
     plan = make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), 0, 1, 20)
-    return towers, PlannedBatches(version, plan, towers, config, negatives).batch(0)
+    return towers, PlannedBatches(version, plan, towers, config, Drawn(negatives)).batch(0)
 
 
 @pytest.mark.parametrize("negatives", [UniformNegatives(3), AdaptiveNegatives(candidates=5, choose=3)])
