@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 NEGATIVE_TYPES = ("object", "attribute", "relation", "action", "number", "negation", "order")
 """What a negative got wrong, by the number that `Features.negative_type` holds."""
 
-OPTIONAL = ("positives", "tokens", "teacher_image", "teacher_text", "cut_text", "groups", "triplets", "negative_type")
+OPTIONAL = (
+    "positives", "tokens", "teacher_image", "teacher_text", "cut_text", "groups", "prompts", "triplets", "negative_type",
+)  # fmt: skip
 """Fields of `Features` that cost something to make: they are there only if an objective `needs` them."""
 
 
@@ -90,6 +92,7 @@ class Features:
         teacher_text: The same for the captions [B, d].
         cut_text: Unit-norm features of the captions with a run of their tokens cut off [B, d].
         groups: Which group each sample belongs to, by attribute, int64 [B, A]; -1 where unknown.
+        prompts: Unit-norm features of an objective's prompts [C, d].
         triplets: Facts.
     """
 
@@ -107,6 +110,7 @@ class Features:
     teacher_text: Tensor | None = None
     cut_text: Tensor | None = None
     groups: Tensor | None = None
+    prompts: Tensor | None = None
     triplets: Triplets | None = None
 
     def __post_init__(self) -> None:
@@ -143,13 +147,14 @@ class Objective(Protocol):
 
     One that adapts has a method `start`, too, that returns the `Term` at work in one run; see `start_term`.
 
-    Attributes:
-        needs: Names in `OPTIONAL` that it cannot do without.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names in `OPTIONAL` that it cannot do without."""
 
     @property
     def weight(self) -> float:
@@ -200,6 +205,32 @@ def start_term(objective: Objective) -> Term:
     """Return the objective at work: its own `start()` if it adapts, else itself without state."""
     start = getattr(objective, "start", None)
     return _Plain(objective) if start is None else start()
+
+
+def pair_labels(features: Features) -> Tensor:
+    """Return the labels of all images and texts, int8 [B, B + B*K]: the default where `labels` says nothing."""
+    import torch
+
+    size = len(features.image)
+    slots = 0 if features.negatives is None else features.negatives.shape[1]
+    labels = features.labels
+    if labels is None:
+        labels = 2 * torch.eye(size, dtype=torch.int8, device=features.image.device) - 1
+    if labels.shape[1] < size + size * slots:
+        labels = torch.cat([labels, labels.new_full((size, size * slots), -1)], dim=1)
+    return labels
+
+
+def own_negatives(features: Features) -> Tensor | None:
+    """Return which of each sample's own slots hold a negative that labels do not leave out, bool [B, K]; None without."""
+    import torch
+
+    if features.negatives is None or features.negative_mask is None:
+        return None
+    size, slots = features.negative_mask.shape
+    at = torch.arange(size, device=features.image.device)
+    own = pair_labels(features)[:, size:].reshape(size, size, slots)[at, at]
+    return features.negative_mask & (own == -1)
 
 
 def check_weight(name: str, weight: float) -> None:

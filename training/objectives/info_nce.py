@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from training.objectives.contract import check_weight
+from training.objectives.contract import check_weight, pair_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,9 +47,7 @@ class InfoNCE:
         import torch
 
         batch = features.image.shape[0]
-        labels = features.labels
-        if labels is None:
-            labels = 2 * torch.eye(batch, dtype=torch.int8, device=features.image.device) - 1
+        labels = pair_labels(features)
         logits = features.logit_scale * features.image @ features.text.T
         square = labels[:, :batch]
         from_text = _contrast(logits.T, square.T)
@@ -57,8 +55,7 @@ class InfoNCE:
             columns = features.logit_scale * features.image @ features.negatives.flatten(0, 1).T
             if features.negative_weight is not None:
                 columns = columns + features.negative_weight.flatten().log()
-            seen = labels[:, batch:] if labels.shape[1] > batch else torch.full_like(columns, -1, dtype=labels.dtype)
-            seen = seen.masked_fill(~features.negative_mask.flatten(), 0)
+            seen = labels[:, batch:].masked_fill(~features.negative_mask.flatten(), 0)
             logits, square = torch.cat([logits, columns], dim=1), torch.cat([square, seen], dim=1)
         return (_contrast(logits, square) + from_text) / 2
 

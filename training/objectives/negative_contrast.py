@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.contract import check_weight
+from training.objectives.contract import check_weight, own_negatives
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,25 +57,31 @@ class NegativeContrast:
         """Return the mean over samples with a valid negative; 0, with a gradient of 0, when there is none."""
         import torch
 
-        if features.negatives is None or features.negative_mask is None:
+        valid = own_negatives(features)
+        if valid is None or features.negatives is None or not bool(valid.any()):
             return 0.0 * features.image.sum()
-        valid = features.negative_mask
-        if features.labels is not None and features.labels.shape[1] > features.image.shape[0]:
-            batch, slots = valid.shape
-            own = features.labels[:, batch:].reshape(batch, batch, slots)
-            at = torch.arange(batch, device=valid.device)
-            valid = valid & (own[at, at] == -1)
         rows = valid.any(dim=1)
-        if not bool(rows.any()):
-            return 0.0 * features.image.sum()
-        image, text, valid = features.image[rows], features.text[rows], valid[rows]
-        logits = torch.einsum("bd,bkd->bk", image, torch.cat([text[:, None], features.negatives[rows]], dim=1))
-        logits = features.logit_scale * logits
+        texts = torch.cat([features.text[rows, None], features.negatives[rows]], dim=1)
+        logits = features.logit_scale * torch.einsum("bd,bkd->bk", features.image[rows], texts)
         if features.negative_weight is not None:
             logits = torch.cat([logits[:, :1], logits[:, 1:] + features.negative_weight[rows].log()], dim=1)
-        inside = torch.cat([torch.ones_like(valid[:, :1]), valid], dim=1)
-        log_p = torch.log_softmax(logits.masked_fill(~inside, float("-inf")), dim=1).masked_fill(~inside, 0.0)
-        target = (self.smoothing / inside.sum(dim=1, keepdim=True, dtype=log_p.dtype)) * inside
-        target = torch.cat([target[:, :1] + 1.0 - self.smoothing, target[:, 1:]], dim=1)
-        focus = (1.0 - log_p.exp()).clamp_min(0.0) ** self.gamma
-        return -(target * focus * log_p).sum(dim=1).mean()
+        return focal_contrast(logits, valid[rows], self.gamma, self.smoothing)
+
+
+def focal_contrast(logits: Tensor, valid: Tensor, gamma: float, smoothing: float) -> Tensor:
+    """Return the mean over rows of -sum_k y_k (1 - p_k)^gamma log p_k; see `NegativeContrast`.
+
+    Args:
+        logits: The caption's first, then the negatives' [n, 1 + K].
+        valid: Which negatives take part, bool [n, K].
+        gamma: Focus.
+        smoothing: Share of the target spread evenly.
+    """
+    import torch
+
+    inside = torch.cat([torch.ones_like(valid[:, :1]), valid], dim=1)
+    log_p = torch.log_softmax(logits.masked_fill(~inside, float("-inf")), dim=1).masked_fill(~inside, 0.0)
+    target = (smoothing / inside.sum(dim=1, keepdim=True, dtype=log_p.dtype)) * inside
+    target = torch.cat([target[:, :1] + 1.0 - smoothing, target[:, 1:]], dim=1)
+    focus = (1.0 - log_p.exp()).clamp_min(0.0) ** gamma
+    return -(target * focus * log_p).sum(dim=1).mean()

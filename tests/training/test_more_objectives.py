@@ -1,0 +1,415 @@
+"""The papers' terms against slow loop transcriptions in float64; what they adapt; their edges and gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import training.objectives
+from data_manifests.errors import InputError
+from tests.training.test_objectives import make_features, some_labels
+from training.config import TrainParts
+from training.objectives import (
+    CrossModalRank,
+    CutoffContrast,
+    Distillation,
+    Features,
+    GroupAlignment,
+    GroupParity,
+    IntraModalContrast,
+    KnowledgeContrast,
+    LocalContrast,
+    MultipleInstance,
+    Objective,
+    Sigmoid,
+    TextAnalogy,
+    TextSlots,
+    TokenFeatures,
+    TripletContrast,
+    Triplets,
+    start_term,
+)
+from training.objectives.contract import NEGATIVE_TYPES
+from training.planners import ShuffledPlan
+
+B, K, P, L, N, D = 5, 3, 2, 6, 4, 4
+
+
+def unit(*shape: int, seed: int) -> Tensor:
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.normalize(values, dim=-1)
+
+
+def everything(seed: int = 0, **changes: Any) -> Features:
+    """Return features that hold all there is, some slots and tokens empty."""
+    draws = torch.Generator().manual_seed(seed + 100)
+    mask = make_features(seed).negative_mask
+    assert mask is not None
+    stand = torch.rand(B, K, L, generator=draws) > 0.4
+    tokens = TokenFeatures(
+        unit(B, N, D, seed=seed + 1),
+        unit(B, L, D, seed=seed + 2),
+        torch.rand(B, L, generator=draws) > 0.3,
+        unit(B, K, L, D, seed=seed + 3),
+        stand & mask[..., None],
+    )
+    more = {
+        "positives": TextSlots(unit(B, P, D, seed=seed + 4), torch.rand(B, P, generator=draws) > 0.3),
+        "tokens": tokens,
+        "teacher_image": unit(B, 3, seed=seed + 5),
+        "teacher_text": unit(B, 3, seed=seed + 6),
+        "cut_text": unit(B, D, seed=seed + 7),
+        "groups": torch.tensor([[0, 1], [1, 1], [0, -1], [1, 0], [0, 0]]),
+        "prompts": unit(3, D, seed=seed + 8),
+        "triplets": Triplets(unit(4, D, seed=seed + 9), unit(4, D, seed=seed + 10), torch.tensor([0, 1, 0, 0])),
+        "negative_type": torch.randint(-1, len(NEGATIVE_TYPES), (B, K), generator=draws),
+    }
+    return make_features(seed, **(more | changes))
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+
+
+def lse(values: list[float]) -> float:
+    return math.log(sum(math.exp(value) for value in values))
+
+
+def sigmoid_by_loops(f: Features, bias: float) -> float:
+    assert f.negatives is not None and f.negative_mask is not None and f.positives is not None
+    total = 0.0
+    for i in range(B):
+        terms = []
+        for j in range(B):
+            label = (1 if i == j else -1) if f.labels is None else int(f.labels[i, j])
+            terms.append((label, dot(f.image[i], f.text[j]), 1.0))
+            for k in range(K):
+                label = -1 if f.labels is None or f.labels.shape[1] == B else int(f.labels[i, B + j * K + k])
+                weight = 1.0 if f.negative_weight is None else float(f.negative_weight[j, k])
+                if f.negative_mask[j, k]:
+                    terms.append((label, dot(f.image[i], f.negatives[j, k]), weight))
+            sign = 1 if i == j else -1
+            terms += [
+                (sign, dot(f.image[i], f.positives.features[j, p]), 1.0) for p in range(P) if f.positives.mask[j, p]
+            ]
+        scale = float(f.logit_scale)
+        total += sum(w * math.log(1 + math.exp(-z * (scale * s + bias))) for z, s, w in terms if z)
+    return total / B
+
+
+@pytest.mark.parametrize("labels", [None, some_labels(B, B), some_labels(B, B + B * K)])
+def test_sigmoid_is_its_equation(labels: Tensor | None) -> None:
+    weight = torch.rand(B, K, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.5
+    features = everything(labels=labels, negative_weight=weight)
+    got = float(Sigmoid(further=True, bias=-3.0)(features))
+    assert got == pytest.approx(sigmoid_by_loops(features, -3.0), rel=1e-12)
+
+
+def test_the_bias_starts_where_untrue_pairs_are_as_likely_as_one_in_all_texts() -> None:
+    features = make_features(negatives=None, negative_mask=None)
+    term = Sigmoid().start()
+    term(features)
+    similarity = float(features.logit_scale) * features.image @ features.text.T
+    mean = float(similarity[~torch.eye(B, dtype=torch.bool)].mean())
+    (bias,) = term.parameters()
+    assert bias.item() == pytest.approx(-mean - math.log(B - 1), rel=1e-6)
+    other = Sigmoid().start()
+    other.load_state_dict(term.state_dict())
+    assert other(features).item() == term(features).item()
+    (again,) = other.parameters()
+    assert again.item() == bias.item(), "a resumed bias is not placed again"
+
+
+def ce_gaps(f: Features) -> dict[int, list[float]]:
+    assert f.negatives is not None and f.negative_mask is not None and f.negative_type is not None
+    scale = float(f.logit_scale)
+    gaps: dict[int, list[float]] = {}
+    for i in range(B):
+        for k in range(K):
+            if f.negative_mask[i, k]:
+                gap = scale * (dot(f.image[i], f.text[i]) - dot(f.image[i], f.negatives[i, k]))
+                gaps.setdefault(int(f.negative_type[i, k]), []).append(gap)
+    return gaps
+
+
+def test_rank_margins_follow_the_mean_gap_of_their_type() -> None:
+    first, second = everything(0), everything(1)
+    term = CrossModalRank(most=4.0).start()
+    expected = [max(0.0, -gap) for gaps in ce_gaps(first).values() for gap in gaps]
+    assert float(term(first)) == pytest.approx(np.mean(expected), rel=1e-12)
+    margins = {kind: min(max(float(np.mean(gaps)), 0.0), 4.0) for kind, gaps in ce_gaps(first).items()}
+    assert any(0 < margin < 4 for margin in margins.values())
+    resumed = CrossModalRank(most=4.0).start()
+    resumed.load_state_dict(term.state_dict())
+    expected = [max(0.0, margins.get(kind, 0.0) - gap) for kind, gaps in ce_gaps(second).items() for gap in gaps]
+    assert float(resumed(second)) == pytest.approx(np.mean(expected), rel=1e-12)
+    fixed = CrossModalRank(fixed=2.0).start()
+    expected = [max(0.0, 2.0 - gap) for gaps in ce_gaps(second).values() for gap in gaps]
+    assert float(fixed(second)) == pytest.approx(np.mean(expected), rel=1e-12)
+    assert float(fixed(second)) == pytest.approx(np.mean(expected), rel=1e-12), "a fixed margin stays"
+
+
+def intra_by_loops(f: Features) -> float:
+    assert f.negatives is not None and f.negative_mask is not None
+    scale, losses = float(f.logit_scale), []
+    for i in range(B):
+        positive = math.exp(scale * dot(f.image[i], f.text[i]))
+        false = [math.exp(scale * dot(f.text[i], f.negatives[i, k])) for k in range(K) if f.negative_mask[i, k]]
+        if false:
+            losses.append(-math.log(positive / (positive + sum(false))))
+    return float(np.mean(losses))
+
+
+def analogy_by_loops(f: Features) -> float:
+    assert f.positives is not None
+    rows, scale = [i for i in range(B) if f.positives.mask[i, 0]], float(f.logit_scale)
+    losses = []
+    for source in (f.image, f.text):
+        for i in rows:
+            logits = [scale * dot(source[i], f.positives.features[j, 0]) for j in rows]
+            losses.append(lse(logits) - logits[rows.index(i)])
+    return float(np.mean(losses))
+
+
+def bag(f: Features, image: int, of: int) -> list[float]:
+    assert f.positives is not None
+    texts = [f.text[of], *(f.positives.features[of, p] for p in range(P) if f.positives.mask[of, p])]
+    return [float(f.logit_scale) * dot(f.image[image], text) for text in texts]
+
+
+def instances_by_loops(f: Features) -> float:
+    assert f.negatives is not None and f.negative_mask is not None
+    total = 0.0
+    for i in range(B):
+        own = lse(bag(f, i, i))
+        false = [float(f.logit_scale) * dot(f.image[i], f.negatives[i, k]) for k in range(K) if f.negative_mask[i, k]]
+        row = [value for j in range(B) for value in bag(f, i, j)]
+        column = [value for j in range(B) if j != i for value in bag(f, j, i)]
+        total += lse([*bag(f, i, i), *false]) - own + lse([*row, *column]) - own
+    return total / B
+
+
+def knowledge_by_loops(f: Features) -> float:
+    assert f.positives is not None
+    losses = []
+    for i in range(B):
+        row = [
+            (j, float(f.logit_scale) * dot(f.image[i], f.positives.features[j, p]))
+            for j in range(B)
+            for p in range(P)
+            if f.positives.mask[j, p]
+        ]
+        own = [value for j, value in row if j == i]
+        if own:
+            losses.append(lse([value for _, value in row]) - lse(own))
+    return float(np.mean(losses))
+
+
+def triplets_by_loops(f: Features) -> float:
+    assert f.triplets is not None
+    size, scale = len(f.triplets.query), float(f.logit_scale)
+    losses = []
+    for i in range(size):
+        row = [scale * dot(f.triplets.query[i], f.triplets.tail[j]) for j in range(size)]
+        column = [scale * dot(f.triplets.query[j], f.triplets.tail[i]) for j in range(size)]
+        losses += [lse(row) - row[i], lse(column) - column[i]]
+    return float(np.mean(losses))
+
+
+def distillation_by_loops(f: Features) -> float:
+    assert f.teacher_image is not None and f.teacher_text is not None
+    scale, total = float(f.logit_scale), 0.0
+    for flipped in (False, True):
+        for i in range(B):
+
+            def logits(image: Tensor, text: Tensor, i: int = i, flipped: bool = flipped) -> list[float]:
+                return [scale * (dot(image[j], text[i]) if flipped else dot(image[i], text[j])) for j in range(B)]
+
+            student, teacher = logits(f.image, f.text), logits(f.teacher_image, f.teacher_text)
+            total += sum(
+                math.exp(t - lse(teacher)) * ((t - lse(teacher)) - (s - lse(student)))
+                for s, t in zip(student, teacher, strict=True)
+            )
+    return total / (2 * B)
+
+
+def score_by_loops(tokens: Tensor, inside: Tensor, patches: Tensor, scale: float) -> float:
+    scores = []
+    for token, stands in zip(tokens, inside, strict=True):
+        if not stands:
+            continue
+        similarity = [dot(token, patch) for patch in patches]
+        low, high = min(similarity), max(similarity)
+        share = [(value - low) / (high - low) for value in similarity]
+        seen = sum(w / sum(share) * patch for w, patch in zip(share, patches, strict=True))
+        scores.append(scale * dot(token, seen) / math.sqrt(dot(seen, seen)))
+    return lse(scores) - math.log(len(scores)) if scores else 0.0
+
+
+def local_by_loops(f: Features, gamma: float = 2.0, smoothing: float = 0.02) -> float:
+    t, losses = f.tokens, []
+    assert t is not None and t.negatives is not None and t.negatives_mask is not None
+    for i in range(B):
+        slots = [k for k in range(K) if t.negatives_mask[i, k].any()]
+        if not slots or not t.text_mask[i].any():
+            continue
+        scale = float(f.logit_scale)
+        logits = [score_by_loops(t.text[i], t.text_mask[i], t.image[i], scale)]
+        logits += [score_by_loops(t.negatives[i, k], t.negatives_mask[i, k], t.image[i], scale) for k in slots]
+        p = [math.exp(value - lse(logits)) for value in logits]
+        target = [smoothing / len(p) + (1 - smoothing) * (k == 0) for k in range(len(p))]
+        losses.append(-sum(y * (1 - q) ** gamma * math.log(q) for y, q in zip(target, p, strict=True)))
+    return float(np.mean(losses))
+
+
+def cutoff_by_loops(f: Features) -> float:
+    assert f.cut_text is not None
+    texts = [*f.text, *f.cut_text]
+    losses = []
+    for i, text in enumerate(texts):
+        logits = {j: dot(text, other) / 0.05 for j, other in enumerate(texts) if j != i}
+        losses.append(lse(list(logits.values())) - logits[(i + B) % (2 * B)])
+    return float(np.mean(losses))
+
+
+def parity_by_loops(f: Features) -> float:
+    assert f.groups is not None and f.prompts is not None
+    total = 0.0
+    for attribute in range(2):
+        means = []
+        for number in (0, 1):
+            rows = [i for i in range(B) if f.groups[i, attribute] == number]
+            answers = []
+            for i in rows:
+                logits = [float(f.logit_scale) * dot(f.image[i], prompt) for prompt in f.prompts]
+                answers.append([math.exp(value - lse(logits)) for value in logits])
+            means.append(np.mean(answers, axis=0))
+        total += sum(float(np.abs(mean - np.mean(means, axis=0)).sum()) for mean in means)
+    return total
+
+
+CASES: list[tuple[Objective, Callable[[Features], float]]] = [
+    (IntraModalContrast(), intra_by_loops),
+    (TextAnalogy(), analogy_by_loops),
+    (MultipleInstance(), instances_by_loops),
+    (KnowledgeContrast(), knowledge_by_loops),
+    (TripletContrast(), triplets_by_loops),
+    (Distillation(), distillation_by_loops),
+    (LocalContrast(), local_by_loops),
+    (CutoffContrast(), cutoff_by_loops),
+    (GroupParity(smallest=2), parity_by_loops),
+]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("objective", "by_loops"), CASES, ids=lambda item: getattr(item, "name", ""))
+def test_each_is_its_equation(objective: Objective, by_loops: Callable[[Features], float], seed: int) -> None:
+    features = everything(seed)
+    assert float(objective(features)) == pytest.approx(by_loops(features), rel=1e-9)
+
+
+def all_objectives() -> list[Objective]:
+    found = [
+        item for _, item in inspect.getmembers(training.objectives, inspect.isclass) if dataclasses.is_dataclass(item)
+    ]
+    made: list[Any] = [kind() for kind in found if hasattr(kind, "source")]
+    return [dataclasses.replace(item, smallest=2) if hasattr(item, "smallest") else item for item in made]
+
+
+@pytest.mark.parametrize("objective", [*all_objectives(), Sigmoid(further=True, bias=0.0)], ids=lambda item: item.name)
+def test_gradients_are_right_and_reach_both_towers(objective: Objective) -> None:
+    base = everything(3)
+    assert base.negatives is not None and base.tokens is not None and base.positives is not None
+    if isinstance(objective, Sigmoid) and objective.bias is None:
+        objective = Sigmoid(bias=-1.0)
+
+    def loss(image: Tensor, text: Tensor, negatives: Tensor, further: Tensor, tokens: Tensor) -> Tensor:
+        assert base.positives is not None and base.tokens is not None
+        return objective(
+            dataclasses.replace(
+                base,
+                image=image,
+                text=text,
+                negatives=negatives,
+                positives=TextSlots(further, base.positives.mask),
+                tokens=dataclasses.replace(base.tokens, text=tokens),
+            )
+        )
+
+    parts = (base.image, base.text, base.negatives, base.positives.features, base.tokens.text)
+    inputs = tuple(value.clone().requires_grad_() for value in parts)
+    if not isinstance(objective, LocalContrast):
+        assert torch.autograd.gradcheck(loss, inputs)
+    if not isinstance(objective, TripletContrast):  # its features are none of these
+        gradients = torch.autograd.grad(loss(*inputs), inputs, allow_unused=True)
+        assert any(gradient is not None and float(gradient.abs().max()) > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("objective", all_objectives(), ids=lambda item: item.name)
+def test_without_what_it_is_about_a_term_is_zero_or_says_so(objective: Objective) -> None:
+    bare = make_features(negatives=None, negative_mask=None)
+    if objective.name in ("distillation", "cutoff_contrast"):
+        with pytest.raises(ValueError, match="needs"):
+            objective(bare)
+    elif objective.name not in ("info_nce", "sigmoid", "multiple_instance"):
+        assert float(objective(bare)) == 0.0
+    assert math.isfinite(float(start_term(objective)(everything())))
+
+
+@pytest.mark.parametrize("objective", all_objectives(), ids=lambda item: item.name)
+def test_each_names_its_source_and_refuses_a_weight_of_zero(objective: Objective) -> None:
+    assert objective.source and "Source:" in (objective.__doc__ or "") and "Differs:" in (objective.__doc__ or "")
+    with pytest.raises(InputError, match="weight"):
+        dataclasses.replace(objective, weight=0.0)  # type: ignore[type-var]
+
+
+def test_equal_tails_of_one_relation_are_no_negatives() -> None:
+    tail = unit(3, D, seed=1)
+    facts = Triplets(unit(4, D, seed=2), tail[[0, 1, 0, 2]], torch.tensor([0, 0, 0, 0]))
+    apart = dataclasses.replace(facts, relation=torch.tensor([0, 0, 1, 0]))
+    loss, more = (float(TripletContrast()(everything(triplets=item))) for item in (facts, apart))
+    assert loss < more
+
+
+def test_parity_remembers_groups_that_a_batch_lacks() -> None:
+    term = GroupParity(smallest=1, decay=0.5).start()
+    both = everything(groups=torch.tensor([[0], [0], [1], [1], [1]]))
+    term(both)
+    one = everything(1, groups=torch.zeros(B, 1, dtype=torch.int64))
+    assert float(term(one)) > 0
+    fresh = GroupParity(smallest=1, decay=0.5).start()
+    assert float(fresh(one)) == 0.0
+    fresh.load_state_dict(term.state_dict())
+    assert float(fresh(both)) == pytest.approx(float(term(both)), rel=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (3, 7)])
+def test_alignment_is_the_wasserstein_distance(sizes: tuple[int, int]) -> None:
+    from training.objectives.fairness import wasserstein
+
+    left, right = (
+        torch.randn(size, generator=torch.Generator().manual_seed(size), dtype=torch.float64) for size in sizes
+    )
+    # many copies of each value make the two samples equally long
+    pairs = zip(
+        left.repeat_interleave(sizes[1]).sort().values, right.repeat_interleave(sizes[0]).sort().values, strict=True
+    )
+    expected = float(np.mean([float(a - b) ** 2 for a, b in pairs]))
+    assert float(wasserstein(left, right)) == pytest.approx(expected, rel=1e-12)
+    features = everything(groups=torch.tensor([[0]] * 2 + [[1]] * 3))
+    own = (features.image * features.text).sum(dim=1)
+    expected = float(np.mean([float(wasserstein(own[:2], own)), float(wasserstein(own[2:], own))]))
+    assert float(GroupAlignment(smallest=2)(features)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_recipe_that_draws_no_further_texts_cannot_have_a_term_that_needs_them() -> None:
+    with pytest.raises(InputError, match="FurtherTexts"):
+        TrainParts("x", ShuffledPlan(), (TextAnalogy(),))

@@ -1,0 +1,135 @@
+"""Pairwise sigmoid losses: every image and text is judged by itself, so that an image may have any number of positives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from data_manifests.errors import InputError
+from training.objectives.contract import check_weight, pair_labels
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from training.objectives.contract import Features
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """Softplus of -z (t s + b) over all images and texts, z the label, summed over texts and averaged over images.
+
+    Texts are the captions, with `negatives` the negatives of all samples, and with `needs` of further texts those, each
+    true of its own image. Pairs of label 0 and empty slots count nothing. A negative of weight w counts w times.
+
+    The bias b is learned. It starts where the first batch asks for it: so that the mean probability of the pairs that
+    are not true is 1 / (number of texts an image sees), as b = -10 does for SigLIP's scale of 10 from scratch. A fixed
+    start would, for a tuned CLIP's scale of 100, make the first steps destroy the weights.
+
+    Attributes:
+        weight: Factor of this term in the loss.
+        negatives: Whether negatives are among the texts.
+        further: Whether further texts of each image are positives (batch text augmentation).
+        bias: Where the bias starts; None finds it as above.
+
+    Source: Zhai et al. 2023 (SigLIP, arXiv 2303.15343), section 3; several positives: Bulat et al. 2024 (FFF,
+        arXiv 2405.10286), equation 4.
+    Differs: the start of the bias; labels of 0; normalised by images, as SigLIP does, not by pairs.
+    """
+
+    name: ClassVar[str] = "sigmoid"
+    source: ClassVar[str] = "Zhai et al. 2023 (SigLIP, arXiv 2303.15343); Bulat et al. 2024 (FFF, arXiv 2405.10286)"
+
+    weight: float = 1.0
+    negatives: bool = True
+    further: bool = False
+    bias: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        check_weight(self.name, self.weight)
+        if self.bias is not None and not math.isfinite(self.bias):
+            raise InputError(f"objective {self.name}: bias={self.bias!r}", allowed="a finite number, or null")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Further texts, if they are wished for."""
+        return ("positives",) if self.further else ()
+
+    def start(self) -> SigmoidTerm:
+        """Return the term at work, its bias not yet placed."""
+        return SigmoidTerm(self)
+
+    def __call__(self, features: Features) -> Tensor:
+        """Return the loss with the bias this batch asks for."""
+        return self.start()(features)
+
+    def pairs(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scaled similarities, labels and weights of all images and texts, each [B, number of texts]."""
+        import torch
+
+        size = len(features.image)
+        labels = pair_labels(features)
+        texts, signs, weights = [features.text], [labels[:, :size]], [torch.ones_like(labels[:, :size])]
+        if self.negatives and features.negatives is not None and features.negative_mask is not None:
+            mask = features.negative_mask.flatten()
+            texts.append(features.negatives.flatten(0, 1))
+            signs.append(labels[:, size:].masked_fill(~mask, 0))
+            weight = features.negative_weight
+            weights.append((torch.ones_like(mask) if weight is None else weight.flatten()).expand(size, -1))
+        if self.further and features.positives is not None:
+            slots = features.positives.mask.shape[1]
+            own = torch.eye(size, dtype=labels.dtype, device=labels.device).repeat_interleave(slots, dim=1)
+            texts.append(features.positives.features.flatten(0, 1))
+            signs.append((2 * own - 1).masked_fill(~features.positives.mask.flatten(), 0))
+            weights.append(torch.ones_like(signs[-1]))
+        similarity = features.logit_scale * features.image @ torch.cat(texts).T
+        return similarity, torch.cat(signs, 1), torch.cat([item.to(similarity.dtype) for item in weights], 1)
+
+
+class SigmoidTerm:
+    """`Sigmoid` at work: holds the bias."""
+
+    def __init__(self, config: Sigmoid) -> None:
+        import torch
+
+        self._config = config
+        self._placed = config.bias is not None
+        self._bias = torch.nn.Parameter(torch.tensor(config.bias or 0.0))
+
+    def __call__(self, features: Features) -> Tensor:
+        """Return the loss; the first call places the bias."""
+        import torch
+
+        similarity, labels, weights = self._config.pairs(features)
+        if not self._placed:
+            # mean of what is not true, shifted to log-odds of one in the texts an image sees
+            texts = (labels != 0).sum(dim=1).to(similarity.dtype).mean()
+            with torch.no_grad():
+                self._bias.copy_(-similarity[labels == -1].mean() - (texts - 1).clamp_min(1).log())
+            self._placed = True
+        signed = labels * (similarity + self._bias.to(similarity.dtype))
+        loss = torch.nn.functional.softplus(-signed) * weights * (labels != 0)
+        return loss.sum(dim=1).mean()
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the bias."""
+        return [self._bias]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the bias and whether it is placed."""
+        return {"bias": self._bias.detach().clone(), "placed": self._placed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with a saved bias."""
+        import torch
+
+        with torch.no_grad():
+            self._bias.copy_(state["bias"])
+        self._placed = bool(state["placed"])
