@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from training import lora
-from training.mining import Choice, Chooser, count_operations
+from training.mining import Choice, Chooser
 from training.objectives import Features, TextSlots, TokenFeatures
 from training.objectives.contract import NEGATIVE_TYPES
+from training.runlog import count_operations
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +55,7 @@ def make_features(
     *,
     ignore_equal_captions: bool = True,
     needs: Needs | None = None,
-) -> tuple[Features, dict[str, Any]]:
+) -> tuple[Features, dict[str, Any], Choice | None]:
     """Encode a batch with the negatives chosen for it.
 
     Args:
@@ -66,7 +67,7 @@ def make_features(
         needs: What objectives want to see besides.
 
     Returns:
-        The features, and what the log says of the negatives (empty without).
+        The features, what the log says of the negatives (empty without), and which were chosen.
     """
     needs = needs or Needs()
     made = _Encoded.of(towers, batch, places="tokens" in needs.names)
@@ -98,7 +99,7 @@ def make_features(
         tokens=text.tokens,
         **more,
     )
-    return features, stats
+    return features, stats, choice
 
 
 def _choose(towers: Towers, batch: Batch, chooser: Chooser, image: Tensor, progress: float) -> Choice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from data_manifests.errors import InputError
 
@@ -22,12 +22,14 @@ class Choice:
         mask: True where a slot is filled, bool [B, K].
         weight: How many times each negative counts, above 0 [B, K].
         stats: Numbers for the log.
+        gated: True where a candidate was taken for likely true of the image and left out, bool [B, C]; None for none.
     """
 
     index: Tensor
     mask: Tensor
     weight: Tensor
     stats: dict[str, float] = field(default_factory=dict)
+    gated: Tensor | None = None
 
 
 class Chooser(Protocol):
@@ -259,7 +261,7 @@ class _Adaptive:
             "hopeless": float((filled & (loss > hopeless)).sum()),
             "mean_weight": float(weight[filled].sum()) / count,
         }
-        return Choice(index, filled, weight, stats)
+        return Choice(index, filled, weight, stats, mask & ~open_)
 
     def state_dict(self) -> dict[str, float]:
         """Return the moving averages."""
@@ -285,15 +287,3 @@ def _ranks(similarity: Tensor, mask: Tensor) -> Tensor:
     place = order.argsort(dim=1, stable=True).to(similarity.dtype)
     last = (mask.sum(dim=1, keepdim=True) - 1).to(similarity.dtype)
     return (place / last.clamp_min(1)).masked_fill((last == 0).expand_as(mask), 0.5)
-
-
-def count_operations(records: list[list[dict[str, Any]]], choice: Choice) -> dict[str, int]:
-    """Return how many negatives of each operation were chosen, such as ``{"swap/noun": 31}``."""
-    counts: dict[str, int] = {}
-    for row, slots, filled in zip(records, choice.index.tolist(), choice.mask.tolist(), strict=True):
-        for slot, used in zip(slots, filled, strict=True):
-            if used:
-                record = row[slot]
-                name = "/".join(str(record[key]) for key in ("operation", "span_class") if record.get(key))
-                counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items()))

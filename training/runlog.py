@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from data_manifests.manifest import write_atomically
+
+if TYPE_CHECKING:
+    from training.mining import Choice
 
 LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -105,3 +108,15 @@ class Display:
         """Show the bars while the block runs."""
         with self._progress:
             yield self
+
+
+def count_operations(records: list[list[dict[str, Any]]], choice: Choice) -> dict[str, int]:
+    """Return how many negatives of each operation were chosen, such as ``{"swap/noun": 31}``."""
+    counts: dict[str, int] = {}
+    for row, slots, filled in zip(records, choice.index.tolist(), choice.mask.tolist(), strict=True):
+        for slot, used in zip(slots, filled, strict=True):
+            if used:
+                record = row[slot]
+                name = "/".join(str(record[key]) for key in ("operation", "span_class") if record.get(key))
+                counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items()))

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from training.batch import Batch
 from training.config import TrainConfig, TrainParts
 from training.data import PlannedBatches
 from training.features import Needs, clamp_logit_scale, make_features
+from training.feedback import FeedbackLog
 from training.objectives import start_term
 from training.plan import Plan, draw_seed, make_plan
 from training.plan_columns import load_index
@@ -83,6 +84,7 @@ def train(
                         checkpoint.save_checkpoint(run, trainer.state())
                     display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
         lora.save_run_model(run, trainer.towers, spec, config.tune)
+        trainer.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
         return checkpoint.finish_run(run, trainer.step, trainer.loss)
 
 
@@ -98,6 +100,7 @@ class Trainer:
         needs: What they need besides images, captions and negatives.
         parts: The recipe's parts.
         config: The numbers.
+        feedback: What was learned about each negative and sample.
         step: Steps done.
         loss: Loss of the last one.
     """
@@ -109,6 +112,7 @@ class Trainer:
     needs: Needs
     parts: TrainParts
     config: TrainConfig
+    feedback: FeedbackLog = field(default_factory=FeedbackLog)
     step: int = 0
     loss: float = math.nan
 
@@ -143,6 +147,7 @@ class Trainer:
             trainer.optimizer.load_state_dict(state["optimizer"])
             if chooser:
                 chooser.load_state_dict(state["negatives"])
+            trainer.feedback.load_state_dict(state["feedback"])
             for name, term in terms.items():
                 term.load_state_dict(state["objectives"][name])
             trainer.step, trainer.loss = state["step"], state["loss"]
@@ -156,6 +161,7 @@ class Trainer:
             "towers": lora.trainable_state(self.towers),
             "optimizer": self.optimizer.state_dict(),
             "negatives": self.chooser.state_dict() if self.chooser else {},
+            "feedback": self.feedback.state_dict(),
             "objectives": {name: term.state_dict() for name, term in self.terms.items()},
         }
 
@@ -175,7 +181,7 @@ class Trainer:
         lora.train_mode(self.towers)
         progress = batch.step / self.config.steps
         equal = self.config.ignore_equal_captions
-        features, stats = make_features(
+        features, stats, choice = make_features(
             self.towers, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs
         )
         terms = {name: term(features) for name, term in self.terms.items()}
@@ -192,6 +198,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.grad_clip or math.inf)
         self.optimizer.step()
         clamp_logit_scale(self.towers, self.config.logit_scale_max)
+        self.feedback.record(batch, features, choice)
         self.step, self.loss = batch.step + 1, loss.item()
         record = {"loss": self.loss, "objective": {name: term.item() for name, term in terms.items()}, "lr": lr}
         record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item()}

@@ -32,7 +32,7 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
     towers, batch = make_batch(make_version, negatives)
     chooser = negatives.start()
     with torch.no_grad():
-        features, stats = make_features(towers, batch, chooser, 0.5)
+        features, stats, _ = make_features(towers, batch, chooser, 0.5)
         assert batch.negatives is not None and batch.negative_mask is not None
         image, text = towers.encode_image(batch.image), towers.encode_text(batch.text)
         candidates = torch.zeros(*batch.negative_mask.shape, towers.embed_dim)
@@ -67,11 +67,11 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
 def test_adaptive_weights_are_not_all_one(make_version: MakeVersion) -> None:
     negatives = AdaptiveNegatives(candidates=5, choose=3)
     towers, batch = make_batch(make_version, negatives)
-    features, _ = make_features(towers, batch, negatives.start(), 0.0)
+    features, *_ = make_features(towers, batch, negatives.start(), 0.0)
     assert features.negative_weight is not None and len(features.negative_weight.unique()) > 1
 
 
 def test_without_negatives_and_without_labels(make_version: MakeVersion) -> None:
     towers, batch = make_batch(make_version, None)
-    features, stats = make_features(towers, batch, None, 0.0, ignore_equal_captions=False)
+    features, stats, _ = make_features(towers, batch, None, 0.0, ignore_equal_captions=False)
     assert features.negatives is None and features.labels is None and stats == {}

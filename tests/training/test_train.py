@@ -21,17 +21,23 @@ from training import checkpoint, lora
 from training.config import TrainConfig, TrainParts
 from training.mining import AdaptiveNegatives, UniformNegatives
 from training.model import ModelSpec
-from training.objectives import InfoNCE, NegativeContrast
+from training.objectives import CrossModalRank, CutoffContrast, Distillation, InfoNCE, NegativeContrast, Sigmoid
 from training.planners import ClusterPlan, ShuffledPlan
 from training.runlog import read_lines
 from training.train import Trainer, train
+from training.views import FurtherTexts
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
 TINY = ModelSpec.parse("tiny")
 PLAIN = TrainParts("clip", ShuffledPlan(), (InfoNCE(),))
+STATEFUL = (Sigmoid(weight=0.1, further=True), CrossModalRank())
 HARD = TrainParts(
-    "ahnm", ShuffledPlan(), (InfoNCE(negatives=False), NegativeContrast()), AdaptiveNegatives(candidates=4, choose=2)
+    "ahnm",
+    ShuffledPlan(),
+    (InfoNCE(negatives=False), NegativeContrast(), Distillation(), CutoffContrast(), *STATEFUL),
+    AdaptiveNegatives(candidates=4, choose=2),
+    positives=FurtherTexts(),
 )
 CONFIG = TrainConfig(
     steps=13, batch_size=6, lr=1e-3, warmup_steps=3, tune="lora", lora_dropout=0.2, checkpoint_every=5, seed=11
@@ -58,7 +64,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 
 
 def files_of(run: Path) -> dict[str, bytes]:
-    names = ("model.json", "plan.parquet", "done.json", "run.json")
+    names = ("model.json", "plan.parquet", "done.json", "run.json", "feedback.parquet")
     weights = {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*.safetensors")}
     return weights | {name: (run / name).read_bytes() for name in names}
 

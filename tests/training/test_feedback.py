@@ -1,0 +1,65 @@
+"""What a run writes down about negatives: counts, margins and losses as they were, resumed or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.training.conftest import MakeVersion
+from tests.training.test_features import make_batch
+from training.features import make_features
+from training.feedback import FEEDBACK_FILE, FeedbackLog
+from training.mining import AdaptiveNegatives, UniformNegatives
+
+
+def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion, tmp_path: Path) -> None:
+    negatives = UniformNegatives(3)
+    towers, batch = make_batch(make_version, negatives)
+    log = FeedbackLog()
+    with torch.no_grad():
+        features, _, choice = make_features(towers, batch, negatives.start(), 0.0)
+    assert choice is not None and features.negatives is not None
+    log.record(batch, features, choice)
+    resumed = FeedbackLog()
+    resumed.load_state_dict(log.state_dict())
+    resumed.record(batch, features, choice)
+    resumed.save(tmp_path, {"version": "shapes@1.0.0"})
+    table = pq.read_table(tmp_path / FEEDBACK_FILE)
+    assert table.schema.metadata[b"version"] == b"shapes@1.0.0"
+    rows = {(row["uid"], row["caption"], row["text"]): row for row in table.to_pylist()}
+    keys = list(zip(*(table.column(name).to_pylist() for name in ("uid", "caption", "text")), strict=True))
+    assert keys == sorted(keys) and len(rows) == len(keys)
+    seen = 0
+    for at, uid in enumerate(batch.texts.uids):
+        for slot in range(3):
+            if not choice.mask[at, slot]:
+                continue
+            record = batch.texts.records[at][int(choice.index[at, slot])]
+            row = rows[uid, record["caption"], record["text"]]
+            margin = float(features.image[at] @ features.text[at] - features.image[at] @ features.negatives[at, slot])
+            loss = float(torch.nn.functional.softplus(-features.logit_scale * margin))
+            assert row["drawn"] == 2 and row["gated"] == 0
+            assert row["first_margin"] == row["last_margin"] == pytest.approx(margin, abs=2e-6)
+            assert row["mean_loss"] == row["last_loss"] == pytest.approx(loss, abs=2e-5)
+            seen += 1
+        others = [float(features.image[at] @ features.text[j]) for j in range(20) if j != at]
+        margin = float(features.image[at] @ features.text[at]) - max(others)
+        assert rows[uid, -1, ""]["mean_margin"] == pytest.approx(margin, abs=2e-6)
+    assert seen == int(choice.mask.sum()) > 20 and len(rows) == seen + 20
+
+
+def test_gated_candidates_are_counted_though_never_trained_on(make_version: MakeVersion, tmp_path: Path) -> None:
+    negatives = AdaptiveNegatives(candidates=5, choose=2, gate_quantile=0.5)
+    towers, batch = make_batch(make_version, negatives)
+    with torch.no_grad():
+        features, stats, choice = make_features(towers, batch, negatives.start(), 0.0)
+    assert choice is not None and choice.gated is not None and stats["gated"] == int(choice.gated.sum()) > 0
+    log = FeedbackLog()
+    log.record(batch, features, choice)
+    log.save(tmp_path, {})
+    rows = [row for row in pq.read_table(tmp_path / FEEDBACK_FILE).to_pylist() if row["gated"]]
+    assert len(rows) == stats["gated"]
+    assert all(row["drawn"] == 0 and row["mean_loss"] is None for row in rows)

@@ -1,0 +1,123 @@
+"""What a run learned about each negative and sample, for the next version of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_manifests.manifest import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.batch import Batch
+    from training.mining import Choice
+    from training.objectives import Features
+
+FEEDBACK_FILE = "feedback.parquet"
+NUMBERS = ("drawn", "gated", "first_margin", "last_margin", "sum_margin", "last_loss", "sum_loss", "sum_weight")
+_DECIMALS = 6
+Key = tuple[str, int, str]
+"""uid, number of the caption, text of the negative; -1 and no text for the sample itself."""
+
+
+class FeedbackLog:
+    """Counts and margins of everything that was trained on.
+
+    A margin is the similarity of image and caption less that of image and negative (cosine); for a sample as a whole,
+    less that of the image and the most similar caption of another sample of its batch. A loss is
+    log(1 + exp(-scale * margin)). Lives in checkpoints, so that a resumed run ends with the same file.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[Key, list[float]] = {}
+
+    def record(self, batch: Batch, features: Features, choice: Choice | None) -> None:
+        """Add one step."""
+        import torch
+
+        with torch.no_grad():
+            scale = features.logit_scale
+            logits = features.image @ features.text.T
+            own = logits.diagonal()
+            rival = logits.masked_fill(torch.eye(len(own), dtype=torch.bool), -2.0).amax(dim=1)
+            margins = (own - rival).tolist()
+            losses = torch.nn.functional.softplus(scale * (rival - own)).tolist()
+            for uid, margin, loss in zip(batch.texts.uids, margins, losses, strict=True):
+                self._add((uid, -1, ""), margin, loss, 1.0)
+            if choice is None or features.negatives is None:
+                return
+            gap = own[:, None] - torch.einsum("bd,bkd->bk", features.image, features.negatives)
+            loss = torch.nn.functional.softplus(-scale * gap)
+            self._add_chosen(batch, choice, gap, loss)
+            if choice.gated is not None:
+                for at, slot in choice.gated.nonzero().tolist():
+                    self._row(batch, at, slot)[NUMBERS.index("gated")] += 1
+
+    def _add_chosen(self, batch: Batch, choice: Choice, gap: Tensor, loss: Tensor) -> None:
+        at = choice.mask.nonzero()
+        numbers = [values[choice.mask].tolist() for values in (choice.index, gap, loss, choice.weight)]
+        for (place, _), slot, margin, cost, weight in zip(at.tolist(), *numbers, strict=True):
+            self._add(self._key(batch, place, slot), margin, cost, weight)
+
+    def _key(self, batch: Batch, place: int, slot: int) -> Key:
+        record = batch.texts.records[place][slot]
+        return batch.texts.uids[place], int(record["caption"]), str(record["text"])
+
+    def _row(self, batch: Batch, place: int, slot: int) -> list[float]:
+        return self._rows.setdefault(self._key(batch, place, slot), [0.0] * len(NUMBERS))
+
+    def _add(self, key: Key, margin: float, loss: float, weight: float) -> None:
+        row = self._rows.setdefault(key, [0.0] * len(NUMBERS))
+        drawn, gated, first, _, sum_margin, _, sum_loss, sum_weight = row
+        first = margin if drawn == 0 else first
+        row[:] = [drawn + 1, gated, first, margin, sum_margin + margin, loss, sum_loss + loss, sum_weight + weight]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain lists and one tensor."""
+        import torch
+
+        keys = list(self._rows)
+        numbers = torch.tensor([self._rows[key] for key in keys], dtype=torch.float64).reshape(-1, len(NUMBERS))
+        return {
+            "uid": [key[0] for key in keys],
+            "caption": [key[1] for key in keys],
+            "text": [key[2] for key in keys],
+            "numbers": numbers,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        keys = zip(state["uid"], state["caption"], state["text"], strict=True)
+        self._rows = dict(zip(keys, state["numbers"].tolist(), strict=True))
+
+    def save(self, run: Path, origin: Mapping[str, str]) -> None:
+        """Write feedback.parquet, sorted by uid, caption and text.
+
+        Args:
+            run: The run's folder.
+            origin: What the numbers were made from, such as the manifest's fingerprint; kept in the file's metadata.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        keys = sorted(self._rows)
+        columns: dict[str, Any] = {
+            "uid": pa.array([key[0] for key in keys], pa.string()),
+            "caption": pa.array([key[1] for key in keys], pa.int32()),
+            "text": pa.array([key[2] for key in keys], pa.string()),
+        }
+        rows = [dict(zip(NUMBERS, self._rows[key], strict=True)) for key in keys]
+        for name in ("drawn", "gated"):
+            columns[name] = pa.array([int(row[name]) for row in rows], pa.int32())
+        for name in ("first_margin", "last_margin", "last_loss"):
+            columns[name] = pa.array(
+                [round(row[name], _DECIMALS) if row["drawn"] else None for row in rows], pa.float64()
+            )
+        for name in ("margin", "loss", "weight"):
+            means = [round(row[f"sum_{name}"] / row["drawn"], _DECIMALS) if row["drawn"] else None for row in rows]
+            columns[f"mean_{name}"] = pa.array(means, pa.float64())
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns, metadata=dict(origin)), sink, compression="zstd")
+        write_atomically(run / FEEDBACK_FILE, sink.getvalue().to_pybytes())
