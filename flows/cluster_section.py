@@ -177,6 +177,9 @@ def cluster_section(found: Sheets, pictures: Thumbnails) -> Html:
 
 def _note(found: Sheets) -> Html:
     told = f"{len(found.sheets):,} of {found.num_clusters:,} clusters: the largest, the smallest, and others at random."
+    if len(found.sheets) == found.num_clusters:
+        told = f"All {found.num_clusters:,} clusters, the largest first."
+    told += " Pictures go from the easiest to the hardest of each."
     if found.within is not None and found.between is not None:
         told += (
             f" Two pictures of one cluster have a mean similarity of {found.within:.3f}, any two of the version "
