@@ -109,7 +109,7 @@ def draw_negatives(
         wanted: Which ones may be drawn.
         limit: Most to draw, of each kind or of all.
         seed: Picks the keys.
-        of_each_kind: Draw `limit` of each operation and type, so that rare ones are among them.
+        of_each_kind: Draw `limit` of each operation and type, so that rare ones are among them, each of another sample.
 
     Raises:
         InputError: the version has no negatives, or none of a wanted operation or type.
@@ -125,7 +125,11 @@ def draw_negatives(
             found = members[fits[members]]
             counts[kind] += len(members)
             matching[kind] += len(found)
-            kept = found[np.argsort(keys[found], kind="stable")[:limit]]
+            kept = found[np.argsort(keys[found], kind="stable")]
+            if of_each_kind:
+                whose = np.searchsorted(listed.offsets, kept, side="right")
+                kept = kept[np.sort(np.unique(whose, return_index=True)[1])]
+            kept = kept[:limit]
             rows = np.searchsorted(listed.offsets, kept, side="right") - 1
             at = kept - listed.offsets[rows]
             places = zip([shard] * len(kept), rows.tolist(), at.tolist(), strict=True)
@@ -149,7 +153,9 @@ def _listed(version: DatasetVersion, shard: int) -> _Listed:
     column = version.sidecar(shard, _COLUMNS)["negatives"].combine_chunks()
     offsets = column.offsets.to_numpy().astype(np.int64)
     flat = column.flatten()
-    difficulty = flat.field("difficulty").to_numpy(zero_copy_only=False).astype(np.float64)
+    difficulty = np.full(len(flat), np.nan)
+    if flat.type.get_field_index("difficulty") >= 0:  # versions made before there were grades have no such field
+        difficulty = flat.field("difficulty").to_numpy(zero_copy_only=False).astype(np.float64)
     return _Listed(offsets - offsets[0], flat.field("operation"), flat.field("type"), difficulty)
 
 

@@ -80,7 +80,7 @@ def _print_shown(shown: list[Shown], matching: int, seed: int, console: Console)
 
 def _facts(record: Mapping[str, Any]) -> Text:
     what = clean(f"{record['operation']} {record['span_class']}, {record['type']}")
-    hard = "not graded" if record["difficulty"] is None else f"difficulty {record['difficulty']:.3f}"
+    hard = "not graded" if record.get("difficulty") is None else f"difficulty {record['difficulty']:.3f}"
     gaps = clean(", ".join(f"{name} {gap:+.2f}" for name, gap in blind_gaps(record).items()))
     lines = [(what, "bold"), (hard, ""), (gaps and f"blind gaps {gaps}", ""), (clean(record["rule"]), "dim")]
     return Text("\n").join(Text(line, style) for line, style in lines if line)

@@ -129,7 +129,7 @@ def _card(sample: Mapping[str, Any], pictures: Thumbnails) -> Html:
 
 
 def _negative(caption: str, record: Mapping[str, Any]) -> Html:
-    hard = record["difficulty"]
+    hard = record.get("difficulty")
     gaps = ", ".join(f"{name} {gap:+.2f}" for name, gap in blind_gaps(record).items())
     told = f"{record['rule']} · blind gaps {gaps}" if gaps else str(record["rule"])
     facts = [f"{record['operation']} {record['span_class']}", record["type"], "" if hard is None else f"{hard:.2f}"]
