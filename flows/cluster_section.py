@@ -144,12 +144,12 @@ def _similarities(version: DatasetVersion, rows: Rows, clusters: Sequence[int]) 
     counts = np.bincount(labels, minlength=len(numbers) + 1)
     pairs = counts * (counts - 1.0)
     products = (sums**2).sum(axis=1) - squares
-    found = {cluster: products[number] / pairs[number] for cluster, number in numbers.items() if pairs[number]}
+    found = {cluster: float(products[number] / pairs[number]) for cluster, number in numbers.items() if pairs[number]}
     listed = slice(0, len(numbers))
     inside, everything = pairs[listed].sum(), len(labels) * (len(labels) - 1.0)
     whole = (sums.sum(axis=0) ** 2).sum() - squares.sum()
-    within = products[listed].sum() / inside if inside else None
-    return _Alike(found, within, whole / everything if everything else None)
+    within = float(products[listed].sum() / inside) if inside else None
+    return _Alike(found, within, float(whole / everything) if everything else None)
 
 
 def _embeddings(version: DatasetVersion, shard: int, expected: int) -> NDArray[np.float64]:

@@ -150,9 +150,9 @@ def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ):  # fmt: skip
         assert getattr(module, name) > less
         monkeypatch.setattr(module, name, less)
-    text = "word " * 900 + "ball"
+    text = "word " * 300 + "ball"
     many = [negative(0, text, len(text) - 4, len(text), f"cat{place}") for place in range(MAX_NEGATIVES + 30)]
-    version = build(tmp_path, "drawn", [picture(number, text, negatives=tuple(many)) for number in range(9)])
+    version = build(tmp_path, "drawn", [picture(number, text, negatives=tuple(many)) for number in range(7)])
     cards = draw_cards(version, 0)
     assert len(cards.samples) == 5
     assert draw_cards(version, 0) == cards
