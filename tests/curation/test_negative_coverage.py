@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 import pytest
 
-import curation.run
 from curation.intake import Snapshot, take_in
 from curation.replay import WHOLE, Unit, replay
 from curation.run import run_stages
@@ -151,6 +150,7 @@ def outputs(snapshot: Snapshot, store: Path, workers: int) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_workers_batches_and_partitions_change_nothing(
     snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +160,7 @@ def test_workers_batches_and_partitions_change_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(MapStage, "batch_size", 4)
         assert outputs(snapshot, tmp_path / "small", workers=1) == one, "batches of 4"
-    monkeypatch.setattr(curation.run, "partitions", lambda number: partitions(number, 3))
-    assert len(curation.run.partitions(snapshot.num_samples)) == 4
+    parts = partitions(snapshot.num_samples, 3)
+    assert len(parts) == 4
+    monkeypatch.setattr("curation.run.partitions", lambda _: parts)
     assert outputs(snapshot, tmp_path / "two", workers=2) == one, "two workers, four partitions"
