@@ -270,3 +270,15 @@ def test_bad_input_ends_in_one_message(
 ) -> None:
     assert run(version, monkeypatch, *words) == 2
     assert told in capsys.readouterr().err.replace("│", "")
+
+
+def test_a_samples_lineage_does_not_steer_the_terminal(
+    version: DatasetVersion, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (hostile,) = (
+        item for item in read_negatives(version, draw_negatives(version, Wanted(), 1000, 0)) if item.name == "90.png"
+    )
+    assert run(version, monkeypatch, hostile.uid) == 0
+    told = capsys.readouterr().out
+    assert "<script>alert" in told and "[red]" in told
+    assert not {"\x1b", "\x07", "\u202e"} & set(told)
