@@ -68,11 +68,27 @@ def show(
     ref: Annotated[str, typer.Argument(metavar="NAME@VER")],
     uid: Annotated[str | None, typer.Argument(help="a sample's uid, or enough of its beginning")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write a page with pictures")] = None,
+    negatives: Annotated[bool, typer.Option("--negatives", help="some negatives, their edits marked")] = False,
+    types: Annotated[list[str] | None, typer.Option("--type", help="only negatives of this type")] = None,
+    operations: Annotated[list[str] | None, typer.Option("--operation", help="only of this operation")] = None,
+    low: Annotated[float | None, typer.Option("--min-difficulty", help="0 easiest, 1 hardest")] = None,
+    high: Annotated[float | None, typer.Option("--max-difficulty")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, max=10_000, help="negatives; default 20")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="which negatives are drawn; default 0")] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Show a version, or one sample with the lineage of each of its texts."""
-    from flows.commands import show_version
+    """Show a version, its negatives, or one sample with the lineage of each of its texts."""
+    from flows.commands import show_negatives, show_version
 
+    filters = (types, operations, low, high, limit, seed)
+    if negatives:
+        show_negatives(places.catalog, ref, uid, html, filters, as_json=as_json)
+        return
+    if any(value is not None for value in filters):
+        raise InputError(
+            "--type, --operation, --min-difficulty, --max-difficulty, --limit and --seed choose negatives",
+            fix="add --negatives",
+        )
     show_version(places.catalog, ref, uid, html, as_json=as_json)
 
 

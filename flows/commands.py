@@ -189,6 +189,29 @@ def show_version(catalog: Catalog, ref: str, uid: str | None, html: Path | None,
         print_version(version, as_json=as_json)
 
 
+Filters = tuple[list[str] | None, list[str] | None, float | None, float | None, int | None, int | None]
+"""Types, operations, least and largest difficulty, limit, seed, as they were given."""
+
+
+def show_negatives(
+    catalog: Catalog, ref: str, uid: str | None, html: Path | None, filters: Filters, *, as_json: bool
+) -> None:
+    """Print a version's negatives, and write its page if wished."""
+    from flows.negatives import Wanted
+    from flows.negatives_screen import print_negatives
+
+    types, operations, low, high, limit, seed = filters
+    wanted = Wanted(tuple(types or ()), tuple(operations or ()), low, high)
+    if uid is not None:
+        told = "one sample with all its negatives is shown without --negatives"
+        raise InputError(f"--negatives with the sample {uid!r}", allowed=told, fix=f"clipcurate show {ref} {uid}")
+    version = catalog.open(ref)
+    if html is not None:
+        write_summary(version, html, catalog, seed=seed or 0)
+        err.print(f"wrote {html}")
+    print_negatives(version, wanted, 20 if limit is None else limit, seed or 0, as_json=as_json)
+
+
 def write_summary(version: DatasetVersion, html: Path, catalog: Catalog, **more: Any) -> None:
     """Write the version's page with pictures."""
     from flows.report import summary_html

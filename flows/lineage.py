@@ -11,7 +11,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
 from flows.outcome_screen import print_blind_accuracy, print_drops
-from flows.screen import out, print_json, table
+from flows.screen import clean, out, print_json, table
 
 
 def print_version(version: DatasetVersion, *, as_json: bool) -> None:
@@ -108,14 +108,14 @@ def print_sample(version: DatasetVersion, uid: str, *, as_json: bool) -> None:
     place = lineage["place"]
     out.print(f"[bold]{place['uid']}[/bold] in {version.ref}")
     out.print(
-        escape(
+        _shown(
             f"source: {lineage['source']['kind']} {lineage['source']['name']} · key {place['key']} in shard {place['shard']:05d}"
         )
     )
     made = table("captions (from the source)", ">#", "text", ">negatives")
     for number, caption in enumerate(lineage["captions"]):
         made.add_row(
-            str(number), escape(caption["text"]), str(sum(item["caption"] == number for item in lineage["negatives"]))
+            str(number), _shown(caption["text"]), str(sum(item["caption"] == number for item in lineage["negatives"]))
         )
     out.print(made)
     made = table("views (made from captions)", ">caption", "text", "kind", "rule", "stage", "fingerprint")
@@ -123,7 +123,7 @@ def print_sample(version: DatasetVersion, uid: str, *, as_json: bool) -> None:
         maker = item["made_by"]
         stage = f"{maker['name']}/{maker['version']}"
         told = (item["text"], item["kind"], item["rule"])
-        made.add_row(str(item["caption"]), *map(escape, told), stage, maker["fingerprint"][:12])
+        made.add_row(str(item["caption"]), *map(_shown, told), stage, maker["fingerprint"][:12])
     if lineage["views"]:
         out.print(made)
     made = table("negatives", ">caption", "text", "type", "rule", "stage", "fingerprint")
@@ -131,9 +131,9 @@ def print_sample(version: DatasetVersion, uid: str, *, as_json: bool) -> None:
         maker = item["made_by"]
         made.add_row(
             str(item["caption"]),
-            escape(item["text"]),
+            _shown(item["text"]),
             item["type"],
-            escape(item["rule"]),
+            _shown(item["rule"]),
             f"{maker['name']}/{maker['version']}",
             maker["fingerprint"][:12],
         )
@@ -142,5 +142,10 @@ def print_sample(version: DatasetVersion, uid: str, *, as_json: bool) -> None:
     for name, item in lineage["fields"].items():
         maker = item["made_by"]
         models = ", ".join(f"{value['name']} ({value['hash'][:8]})" for value in maker["resources"].values())
-        made.add_row(name, escape(str(item["value"])), f"{maker['name']}/{maker['version']}", models)
+        made.add_row(name, _shown(str(item["value"])), f"{maker['name']}/{maker['version']}", models)
     out.print(made)
+
+
+def _shown(text: str) -> str:
+    """Return a stranger's text so that it neither marks up nor steers the terminal."""
+    return escape(clean(text))

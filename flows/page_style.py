@@ -58,8 +58,20 @@ img { display: block; max-width: 100%; height: auto; border-radius: .3rem; backg
   border: 1px dashed var(--line); border-radius: .3rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .8rem; }
 .grid figcaption { font-weight: 400; font-size: .85rem; margin: .3rem 0 0; }
-.strip { display: flex; gap: .4rem; overflow-x: auto; padding-bottom: .3rem; } .strip img { height: 6rem; width: auto;
-  max-width: none; flex: none; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.4rem, 1fr)); gap: .4rem; align-items: start; }
+.sheet img, .sheet .lost { width: 100%; aspect-ratio: 1; object-fit: cover; } .sheet figcaption { font-weight: 400;
+  font-size: .82rem; text-align: center; margin: .15rem 0 0; }
+h3 .soft { font-weight: 400; }
+[hidden] { display: none !important; }
+.filters { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: center; margin: .8rem 0; padding: .7rem .8rem;
+  background: var(--card); border: 1px solid var(--line); border-radius: .5rem; font-size: .92rem; }
+.filters label { color: var(--soft); white-space: nowrap; }
+.filters select, .filters input, .filters button { font: inherit; color: var(--ink); background: var(--back);
+  border: 1px solid var(--line); border-radius: .35rem; padding: .3rem .5rem; min-height: 2.2rem; max-width: 100%; }
+.filters input[type=number] { width: 5rem; } .filters button { cursor: pointer; }
+.filters output { color: var(--soft); margin-left: auto; }
+.said:not([hidden]) ~ .said { border-top: 1px solid var(--line); margin-top: .5rem; padding-top: .3rem; }
+.why { display: block; font-size: .8rem; color: var(--soft); }
 .text, h3, td, th, li, code, figcaption, summary { unicode-bidi: isolate; }
 ins { background: var(--in-back); color: var(--in-ink); text-decoration: underline; text-underline-offset: 3px; }
 del { background: var(--out-back); color: var(--out-ink); text-decoration: line-through; }
@@ -69,6 +81,7 @@ ins, del, mark { padding: 0 .15em; border-radius: 3px; } mark { background: var(
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--accent); font-size: .9rem; }
 @media (min-width: 48rem) { nav { flex-wrap: wrap; } }
 @media (max-width: 30rem) { .card { grid-template-columns: 5.5rem minmax(0, 1fr); gap: .6rem; padding: .6rem; }
-  .grid { grid-template-columns: repeat(auto-fill, minmax(6.3rem, 1fr)); } .strip img { height: 4.6rem; } }
-@media print { nav, .skip { display: none; } .card { break-inside: avoid; } }
+  .grid { grid-template-columns: repeat(auto-fill, minmax(6.3rem, 1fr)); }
+  .filters output { margin-left: 0; flex-basis: 100%; } }
+@media print { nav, .skip, .filters { display: none; } .card { break-inside: avoid; } }
 """

@@ -1,11 +1,13 @@
 """Self-contained HTML pages: markup that escapes by construction, style, tables, charts and highlighted words.
 
-Captions come from strangers. Whatever is not `Html` is text, and text is escaped; the page's policy forbids
-scripts and any network besides.
+Captions come from strangers. Whatever is not `Html` is text, and text is escaped; the page's policy forbids any
+network besides, and every script but the one that is named by its hash.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +15,7 @@ from data_manifests.text_diff import Piece
 from flows.page_style import STYLE
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_VOID = ("img", "meta", "rect", "polyline", "line")
+_VOID = ("img", "input", "meta", "rect", "polyline", "line")
 
 
 class Html(str):
@@ -41,7 +43,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
         if value is not None
     )
     if name in _VOID:
-        return Html(f"<{name}{told}>" if name in ("img", "meta") else f"<{name}{told}/>")
+        return Html(f"<{name}{told}>" if name in ("img", "input", "meta") else f"<{name}{told}/>")
     return Html(f"<{name}{told}>{join(children)}</{name}>")
 
 
@@ -50,13 +52,14 @@ def join(parts: Iterable[object]) -> Html:
     return Html("".join(markup(part) for part in parts))
 
 
-def page(title: str, lead: object, sections: Sequence[tuple[str, str, Html]]) -> str:
+def page(title: str, lead: object, sections: Sequence[tuple[str, str, Html]], script: str = "") -> str:
     """Return a whole page.
 
     Args:
         title: Heading and window title.
         lead: What stands under the heading.
         sections: (anchor, heading, content) in reading order; those without content are left out.
+        script: Code that runs when all is there; ours, never made of a stranger's text.
     """
     shown = [section for section in sections if section[2]]
     links = [tag("a", heading, href=f"#{anchor}") for anchor, heading, _ in shown]
@@ -64,7 +67,7 @@ def page(title: str, lead: object, sections: Sequence[tuple[str, str, Html]]) ->
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
@@ -74,7 +77,15 @@ def page(title: str, lead: object, sections: Sequence[tuple[str, str, Html]]) ->
     main = tag("main", *body, id="content", tabindex="-1")
     header = tag("header", tag("h1", title), lead)
     menu = tag("nav", *links, aria_label="Sections") if len(links) > 1 else ""
-    return f"<!doctype html>\n{tag('html', head, tag('body', skip, header, menu, main), lang='en')}\n"
+    last = tag("script", Html(script)) if script else ""
+    return f"<!doctype html>\n{tag('html', head, tag('body', skip, header, menu, main, last), lang='en')}\n"
+
+
+def _policy(script: str) -> str:
+    if not script:
+        return _POLICY
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"{_POLICY}; script-src 'sha256-{digest}'"
 
 
 def tiles(values: Iterable[tuple[object, str]]) -> Html:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
 from data_manifests.drift import Difference
 from data_manifests.text_diff import CaptionChange, Piece, TextChange
 from flows.diff_page import diff_html, short
+from flows.screen import clean, table, words
 from flows.summary_page import summary_html
 
 __all__ = ["diff_html", "print_diff", "summary_html"]
 
 MAX_EDITED, MAX_REFS, MAX_TEXTS = 20, 10, 8
 """Most samples of each sort, and most texts of a sample, in the terminal."""
-
-_STYLES = {"same": "", "removed": "red strike", "added": "green underline"}
-_MARKS = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def print_diff(diff: VersionDiff, console: Console) -> None:
@@ -49,11 +44,6 @@ def print_diff(diff: VersionDiff, console: Console) -> None:
     _print_stages(diff, console)
 
 
-def _clean(text: str) -> str:
-    """Return a stranger's text without characters that steer the terminal or turn the reading direction."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
 def _print_fields(diff: VersionDiff, console: Console) -> None:
     lines = [("fields that differ", ", ".join(f"{name} in {number:,}" for name, number in diff.edited_fields.items()))]
     lines += [("new fields", ", ".join(diff.added_fields)), ("fields gone", ", ".join(diff.removed_fields))]
@@ -63,12 +53,12 @@ def _print_fields(diff: VersionDiff, console: Console) -> None:
 
 
 def _print_sample(sample: SampleDiff, console: Console) -> None:
-    console.print(Text.assemble("\n", (_clean(sample.name), "bold"), " ", (sample.uid, "dim")))
+    console.print(Text.assemble("\n", (clean(sample.name), "bold"), " ", (sample.uid, "dim")))
     texts: list[tuple[str, Iterable[Piece]]] = [(_caption_label(item), item.pieces) for item in sample.captions]
     texts += [(_negative_label(item), item.pieces) for item in sample.negatives]
     texts += [(_view_label(item), item.pieces) for item in sample.views]
     for label, pieces in texts[:MAX_TEXTS]:
-        console.print(Text.assemble("  ", (f"{label}: ", "dim"), _words(pieces, console)), soft_wrap=True)
+        console.print(Text.assemble("  ", (f"{label}: ", "dim"), words(pieces, console)), soft_wrap=True)
     _more(len(texts) - MAX_TEXTS, "texts", console)
     for value in sample.values[:MAX_TEXTS]:
         console.print(_value(value), soft_wrap=True)
@@ -82,27 +72,16 @@ def _caption_label(change: CaptionChange) -> str:
 
 def _negative_label(change: TextChange) -> str:
     record = change.new or change.old or {}
-    return _clean(f"negative {record.get('operation')} {record.get('span_class')}, {change.kind}")
+    return clean(f"negative {record.get('operation')} {record.get('span_class')}, {change.kind}")
 
 
 def _view_label(change: TextChange) -> str:
     record = change.new or change.old or {}
-    return _clean(f"{record.get('kind')} {record.get('family')}, {change.kind}")
-
-
-def _words(pieces: Iterable[Piece], console: Console) -> Text:
-    line = Text()
-    plain = console.color_system is None
-    for piece in pieces:
-        text = _clean(piece.text.rstrip())
-        before, after = _MARKS[piece.kind] if plain else ("", "")
-        line.append(f"{before}{text}{after}", _STYLES[piece.kind])
-        line.append(piece.text[len(piece.text.rstrip()) :] and " ")
-    return line
+    return clean(f"{record.get('kind')} {record.get('family')}, {change.kind}")
 
 
 def _value(value: Difference) -> Text:
-    return Text.assemble("  ", (f"{value.name}: ", "dim"), _clean(short(value.old)), " → ", _clean(short(value.new)))
+    return Text.assemble("  ", (f"{value.name}: ", "dim"), clean(short(value.old)), " → ", clean(short(value.new)))
 
 
 def _more(number: int, what: str, console: Console) -> None:
@@ -114,27 +93,20 @@ def _print_refs(word: str, sign: str, samples: Sequence[SampleRef], total: int, 
     if samples:
         console.print(f"\n{total:,} {word}", style="bold", highlight=False)
     for sample in samples[:MAX_REFS]:
-        text = Text.assemble(f"  {sign} {_clean(sample.name)} ", (sample.uid, "dim"), f"  {_clean(sample.caption)}")
+        text = Text.assemble(f"  {sign} {clean(sample.name)} ", (sample.uid, "dim"), f"  {clean(sample.caption)}")
         console.print(text, soft_wrap=True)
     _more(total - MAX_REFS, word, console)
 
 
-def _table(title: str, *columns: str) -> Table:
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for name in columns:
-        made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
-    return made
-
-
 def _print_numbers(diff: VersionDiff, console: Console) -> None:
-    numbers = _table("counts", "what", ">before", ">after", ">change")
+    numbers = table("counts", "what", ">before", ">after", ">change")
     for value in diff.numbers:
-        numbers.add_row(Text(_clean(value.name)), f"{value.old:,}", f"{value.new:,}", f"{value.new - value.old:+,}")
-    negatives = _table("negatives in samples of both", "operation", "span class", ">added", ">removed", ">changed")
+        numbers.add_row(Text(clean(value.name)), f"{value.old:,}", f"{value.new:,}", f"{value.new - value.old:+,}")
+    negatives = table("negatives in samples of both", "operation", "span class", ">added", ">removed", ">changed")
     for row in diff.negatives:
         counts = (f"{number:,}" for number in (row.added, row.removed, row.changed))
-        negatives.add_row(Text(_clean(row.operation)), Text(_clean(row.span_class)), *counts)
-    shifts = _table("distributions", "what", ">mean before", ">mean after", ">total variation", ">KS")
+        negatives.add_row(Text(clean(row.operation)), Text(clean(row.span_class)), *counts)
+    shifts = table("distributions", "what", ">mean before", ">mean after", ">total variation", ">KS")
     for item in diff.distributions:
         means = ("none" if mean is None else f"{mean:.3f}" for mean in (item.old_mean, item.new_mean))
         shifts.add_row(item.name, *means, f"{item.total_variation:.4f}", f"{item.ks:.4f}")
@@ -152,7 +124,7 @@ def _print_numbers(diff: VersionDiff, console: Console) -> None:
 
 
 def _print_stages(diff: VersionDiff, console: Console) -> None:
-    made = _table("stages and settings", "stage or setting", "", "what", "before", "after")
+    made = table("stages and settings", "stage or setting", "", "what", "before", "after")
     for stage in diff.stages:
         for item in stage.details or (Difference("", "", ""),):
             made.add_row(stage.name, stage.kind, item.name, *_sides(item))
@@ -164,4 +136,4 @@ def _print_stages(diff: VersionDiff, console: Console) -> None:
 
 
 def _sides(value: Difference) -> tuple[Text, Text]:
-    return Text(_clean(short(value.old))), Text(_clean(short(value.new)))
+    return Text(clean(short(value.old))), Text(clean(short(value.new)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,39 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+from data_manifests.text_diff import Piece
 
 if TYPE_CHECKING:
     from curation.run import Events
 
 out = Console()
 err = Console(stderr=True)
+
+_STYLES = {"same": "", "removed": "red strike", "added": "green underline"}
+_MARKS = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """Return a stranger's text without characters that steer the terminal or turn the reading direction."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def words(pieces: Iterable[Piece], console: Console) -> Text:
+    """Return a text with its removed words red and struck out, its added ones green and underlined.
+
+    Without colours they are marked as ``[-removed-]`` and ``{+added+}``.
+    """
+    line = Text()
+    plain = console.color_system is None
+    for piece in pieces:
+        text = clean(piece.text.rstrip())
+        before, after = _MARKS[piece.kind] if plain else ("", "")
+        line.append(f"{before}{text}{after}", _STYLES[piece.kind])
+        line.append(piece.text[len(piece.text.rstrip()) :] and " ")
+    return line
 
 
 def print_json(value: Any) -> None:

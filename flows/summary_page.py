@@ -10,12 +10,20 @@ import orjson
 
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
+from flows.cluster_section import cluster_section, draw_sheets, spread
+from flows.negatives_section import SCRIPT, draw_cards, negatives_section
+from flows.neighbour_section import (
+    draw_duplicates,
+    draw_neighbours,
+    duplicate_section,
+    neighbour_section,
+    neighbour_uids,
+)
 from flows.pages import Html, bars, curve, figure, histogram, join, page, table, tag, tiles
 from flows.sample_card import sample_card
 from flows.thumbnails import Thumbnails
 
 NUM_EXAMPLES = 24
-NUM_CLUSTERS, CLUSTER_PICTURES = 6, 10
 
 _MAX_BARS = 60
 _MAX_POINTS = 600
@@ -30,14 +38,16 @@ def summary_html(
     run_json: Mapping[str, Any] | None,
     evaluations: list[Mapping[str, Any]],
     curve: Sequence[Mapping[str, Any]] = (),
+    seed: int = 0,
 ) -> str:
-    """Return one self-contained page: pictures inside, no scripts, no network; everything is escaped.
+    """Return one self-contained page: pictures inside, no network, no script but the negatives' filter; all escaped.
 
     Args:
         version: The version.
         run_json: The run record beside its manifest (when, where, how long), if there is one.
         evaluations: Columns of the results' table, in order: ``{"label", "on", "model", "metrics"}``.
         curve: A training log: ``{"step", "loss"}`` of each step.
+        seed: Picks what is shown as drawn.
 
     Raises:
         InputError: a file of the version is missing or damaged.
@@ -45,20 +55,25 @@ def summary_html(
     body = version.manifest.body
     index = version.index()
     rows = {name: index[name].to_pylist() for name in _COLUMNS if name in index.column_names}
-    clusters = _cluster_members(rows)
-    examples = _spread(len(rows["uid"]), NUM_EXAMPLES)
-    uids = [rows["uid"][place] for place in [*examples, *(place for _, members in clusters for place in members)]]
-    with Thumbnails(version, uids) as pictures:
+    examples = spread(len(rows["uid"]), NUM_EXAMPLES)
+    cards, sheets = draw_cards(version, seed), draw_sheets(version, rows, seed)
+    near, twins = draw_neighbours(version, rows, seed), draw_duplicates(version, seed)
+    uids = [rows["uid"][place] for place in examples]
+    with Thumbnails(version, [*uids, *cards.uids, *sheets.uids, *neighbour_uids(near), *twins.uids]) as pictures:
         sections = [
             ("results", "Results", _results(evaluations)),
             ("training", "Training", _training(curve)),
             ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
             ("examples", "Examples", _examples(version, rows, examples, pictures)),
-            ("clusters", "Clusters", _clusters(rows, clusters, pictures)),
+            ("negatives", "Negatives", negatives_section(cards, pictures)),
+            ("clusters", "Clusters", cluster_section(sheets, pictures)),
+            ("neighbours", "Neighbours", neighbour_section(near, pictures)),
+            ("duplicates", "Duplicates", duplicate_section(twins, pictures)),
             ("stages", "Stages", _stages(body["stages"], run_json)),
             ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
         ]
-    return page(version.ref, join([_lead(version, run_json), _tiles(body)]), sections)
+    script = SCRIPT if cards.samples else ""
+    return page(version.ref, join([_lead(version, run_json), _tiles(body)]), sections, script)
 
 
 def _lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
@@ -97,11 +112,6 @@ def _tiles(body: Mapping[str, Any]) -> Html:
     )
 
 
-def _spread(total: int, wanted: int) -> list[int]:
-    """Return up to `wanted` places, evenly over 0 .. total - 1."""
-    return np.unique(np.linspace(0, total - 1, min(total, wanted)).round().astype(int)).tolist() if total else []
-
-
 def _examples(version: DatasetVersion, rows: Rows, places: Iterable[int], pictures: Thumbnails) -> Html:
     cards = []
     with ShardReader(version.folder) as reader:
@@ -116,31 +126,6 @@ def _examples(version: DatasetVersion, rows: Rows, places: Iterable[int], pictur
         class_="soft",
     )
     return join([note, tag("div", *cards, class_="cards")])
-
-
-def _cluster_members(rows: Rows) -> list[tuple[int, list[int]]]:
-    """Return clusters spread over the sizes, largest first, each with places spread over its members."""
-    if "cluster_id" not in rows:
-        return []
-    members: dict[int, list[int]] = {}
-    for place, cluster in enumerate(rows["cluster_id"]):
-        if cluster is not None:
-            members.setdefault(cluster, []).append(place)
-    ordered = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
-    chosen = [ordered[place] for place in _spread(len(ordered), NUM_CLUSTERS)]
-    return [(cluster, [places[at] for at in _spread(len(places), CLUSTER_PICTURES)]) for cluster, places in chosen]
-
-
-def _clusters(rows: Rows, clusters: Iterable[tuple[int, list[int]]], pictures: Thumbnails) -> Html:
-    parts = []
-    for cluster, places in clusters:
-        size = rows["cluster_id"].count(cluster)
-        uids = [rows["uid"][place] for place in places]
-        strip = [pictures.picture(uid, f"sample {uid}") for uid in uids]
-        label = f"Cluster {cluster}"
-        parts.append(tag("h3", f"{label}, {size:,} sample(s)"))
-        parts.append(tag("div", *strip, class_="strip", tabindex="0", role="region", aria_label=label))
-    return join(parts)
 
 
 def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: Rows) -> Html:
@@ -181,7 +166,7 @@ def _longest(counts: Mapping[str, int]) -> Sequence[tuple[str, float]]:
 
 
 def _sampled(sizes: Sequence[int]) -> list[tuple[object, float]]:
-    return [(place + 1, sizes[place]) for place in _spread(len(sizes), _MAX_BARS)]
+    return [(place + 1, sizes[place]) for place in spread(len(sizes), _MAX_BARS)]
 
 
 def _shares(scores: Sequence[float]) -> list[tuple[object, float]]:
@@ -221,7 +206,7 @@ def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> Html:
 
 def _training(log: Sequence[Mapping[str, Any]]) -> Html:
     points = [(float(line["step"]), float(line["loss"])) for line in log if np.isfinite(line.get("loss", np.nan))]
-    return figure("Loss", curve([points[place] for place in _spread(len(points), _MAX_POINTS)], "loss by step"))
+    return figure("Loss", curve([points[place] for place in spread(len(points), _MAX_POINTS)], "loss by step"))
 
 
 def _results(evaluations: Sequence[Mapping[str, Any]]) -> Html:

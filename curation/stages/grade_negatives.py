@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import orjson
+
 from curation.language.claim_words import split_words, tags_of
 from curation.language.replaced_words import replaced_words
 from curation.models.encoder import EncoderSpec, open_encoder
@@ -31,7 +33,8 @@ class GradeNegatives(MapStage):
     """Give each negative record a ``difficulty`` and the ``scores`` it comes from.
 
     Provides ``graded_negatives``: the records of `fields`, in their order, each with ``difficulty``, the weighted mean
-    of the scores that there are for it, and ``scores``, canonical JSON text of them. Each lies in [0, 1], 1 for hardest:
+    of this stage's scores that there are for it, and ``scores``, canonical JSON text of them beside those that it had.
+    Each lies in [0, 1], 1 for hardest:
 
     * ``edit``: 1 - the share of words that the edits touch, the larger of the two texts' shares.
     * ``type``: how hard models find the type (`TYPE_PRIOR`), 0.5 for one not listed.
@@ -64,7 +67,7 @@ class GradeNegatives(MapStage):
     """
 
     name: ClassVar[str] = "grade_negatives"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("graded_negatives", kind="json", publish="sample", role="negatives"),
@@ -145,7 +148,9 @@ class GradeNegatives(MapStage):
             scores = {name: round(score, _DIGITS) for name, score in scores.items()}
             total = sum(weights[name] for name in scores)
             difficulty = sum(weights[name] * score for name, score in scores.items()) / total
-            told = {"difficulty": round(difficulty, _DIGITS), "scores": canonical(scores).decode()}
+            # what earlier stages scored, such as the blind gaps of refinement, stays beside it
+            every = {**orjson.loads(record.get("scores") or "{}"), **scores}
+            told = {"difficulty": round(difficulty, _DIGITS), "scores": canonical(every).decode()}
             graded.append({**record, **told})
         return graded
 

@@ -59,6 +59,13 @@ def test_records_are_passed_on_with_what_they_scored() -> None:
     assert graded(GradeNegatives(), sample()) == []
 
 
+def test_what_others_scored_stays_and_does_not_count() -> None:
+    told = {**RECORDS[0], "scores": '{"blind_words":-0.25,"edit":0.0}'}
+    (item,) = graded(GradeNegatives(), sample(told))
+    assert orjson.loads(item["scores"]) == {"blind_words": -0.25, "edit": 0.8571, "type": 0.3}
+    assert item["difficulty"] == 0.5786
+
+
 def test_weights_are_used() -> None:
     (item,) = graded(GradeNegatives(edit_weight=0, type_weight=3), sample(RECORDS[0]))
     assert item["difficulty"] == TYPE_PRIOR["object"]

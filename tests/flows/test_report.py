@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import io
 import re
 from html.parser import HTMLParser
@@ -18,13 +19,14 @@ from curation.stages.check_images import CheckImages
 from data_manifests.diff import VersionDiff, diff_versions
 from data_manifests.manifest import DatasetVersion
 from data_manifests.text_diff import diff_words
+from flows.negatives_section import SCRIPT
 from flows.pages import Html, bars, curve, histogram, marked, markup, page, table, tag, words
 from flows.report import diff_html, print_diff, summary_html
 from flows.thumbnails import EDGE_PX, Thumbnails
 from tests.data_manifests.built_versions import Given, build, picture
 
 HOSTILE = '<script>alert("x")</script> & \x1b]0;owned\x07 \u202egnirts <img src=http://evil.example/p.png onerror=x>'
-VOID = {"img", "meta", "rect", "polyline"}
+VOID = {"img", "input", "meta", "rect", "polyline"}
 Versions = tuple[DatasetVersion, DatasetVersion, VersionDiff]
 
 
@@ -50,7 +52,7 @@ class Reader(HTMLParser):
             assert self.open.pop() == name
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if "style" not in self.open and "script" not in self.open:
             self.text += data
 
     def of(self, name: str) -> list[dict[str, str | None]]:
@@ -73,10 +75,13 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
     return old, new, diff_versions(old, new)
 
 
-def assert_self_contained(html: str) -> Reader:
+def assert_self_contained(html: str, script: str = "") -> Reader:
+    """Check a page; `script` is the code that it may run, and without any it has no controls either."""
     read = Reader(html)
     names = {name for name, _ in read.tags}
-    assert not names & {"script", "link", "iframe", "object", "base", "form", "input", "button"}
+    assert not names & {"link", "iframe", "object", "base", "form"}
+    assert html.count("<script") == bool(script)
+    assert f"<script>{script}</script>" in html or not names & {"script", "input", "button", "select"}
     for name, attributes in read.tags:
         assert not [key for key in attributes if key.startswith("on")], name
         for key in ("src", "href", "action", "srcset"):
@@ -86,6 +91,8 @@ def assert_self_contained(html: str) -> Reader:
     policy = next(item["content"] for item in read.of("meta") if item.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert "default-src 'none'" in policy
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert re.findall("script-src [^;]*", policy) == ([f"script-src 'sha256-{digest}'"] if script else [])
     assert all(item["alt"] for item in read.of("img"))
     ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -147,9 +154,9 @@ def test_summary_page(versions: Versions) -> None:
         for label, r1 in (("before", 0.25), ("after", 0.75))
     ]
     html = summary_html(new, run, columns, curve=losses)
-    read = assert_self_contained(html)
+    read = assert_self_contained(html, SCRIPT)
     assert len(html) < 3 * 2**20
-    assert len(read.of("article")) == 24
+    assert len(read.of("article")) == 24 + 30
     assert len(read.of("img")) > 24
     for expected in (
         "drawn@2.0.0",
@@ -182,7 +189,7 @@ def test_picture_that_cannot_be_decoded_is_said_to_be_so(tmp_path: Path) -> None
     data = bytearray((version.folder / "00000.tar").read_bytes())
     data[row["image_offset"] : row["image_offset"] + 40] = bytes(40)
     (version.folder / "00000.tar").write_bytes(data)
-    read = assert_self_contained(summary_html(version, None, []))
+    read = assert_self_contained(summary_html(version, None, []), SCRIPT)
     assert "picture cannot be decoded" in read.text
     with Thumbnails(version, ["0" * 32]) as pictures:
         assert "no picture" in pictures.picture("0" * 32, "x")
