@@ -52,8 +52,8 @@ def parsed(*captions: str, **attributes: object) -> Sample:
     return one.adding(result)
 
 
-def tags(sample: Sample, stage: TagAttributes = TagAttributes()) -> str:
-    (result,) = stage.process([sample])
+def tags(sample: Sample, stage: TagAttributes | None = None) -> str:
+    (result,) = (stage or TagAttributes()).process([sample])
     assert isinstance(result, dict)
     found: str = result["attribute_tags"]
     return found
