@@ -135,7 +135,10 @@ def _tags(parse: CaptionParse, context: AbstractSet[str]) -> Iterator[str]:
 def _of_person(tree: Dependencies, lemmas: Sequence[str], token: int) -> Iterator[str]:
     """Yield what is said of one person: by its noun and by what hangs on it or joins it to a name of a trade."""
     lemma = lemmas[token]
-    describing = [tree.words[one] for one in tree.with_dep(token, "amod", "compound", "nmod")]
+    near = tree.with_dep(token, "amod", "compound", "nmod")
+    describing = [tree.words[one] for one in near]
+    # "african-american woman" hangs "african" on "american"; the white of "white-haired" stays with the hair
+    describing += [tree.words[below] for one in near if tree.words[one] == "american" for below in tree.children[one]]
     for words, value in ((_MALE, "male"), (_FEMALE, "female")):
         if lemma in words or not words.isdisjoint(describing) or f"{value}s" == lemma:
             yield f"gender:{value}"

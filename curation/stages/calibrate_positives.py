@@ -73,7 +73,7 @@ class CalibratePositives(CorpusStage):
     i2i: float = 0.9995
     t2t: float = 0.9999
     doubt: float = 4.0
-    num_pairs: int = 1_000_000
+    num_pairs: int = 500_000
     max_listed: int = 16
     seed: int = 0
 

@@ -12,7 +12,8 @@ from curation.stage import Corpus, CorpusStage, Drop, Field, draw_seed
 from data_manifests.errors import InputError, nearest
 
 CAPTIONS = ("mean", "best")
-_DECIMALS = 5
+_DECIMALS = 6
+"""Float32 products err in the seventh."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class ScoreAlignment(CorpusStage):
 
     Provides ``clip_score``, the cosine similarity of image and caption, and ``s_clip_loss``, from which a measure of
     how well the image fits all captions of its batch, and the caption all images, is taken off: a caption that fits
-    everything scores low. Higher is better for both; five decimals.
+    everything scores low. Higher is better for both; six decimals. Where a pool is small and
+    the temperature low, many pairs beat all rivals and come out as 0: raise the temperature to tell them apart.
 
     An image with several captions is scored once for each: in round r every image shows its caption r (modulo their
     number), so each batch holds one caption an image.
@@ -93,7 +95,8 @@ class ScoreAlignment(CorpusStage):
             plain[number, own] = np.einsum("ij,ij->i", images, texts, dtype=np.float64)[own]
             contrasted[number, own] = scores[own]
         over = np.nanmean if self.captions == "mean" else np.nanmax
-        rounded = [np.round(over(of_round, axis=0), _DECIMALS).tolist() for of_round in (plain, contrasted)]
+        # adding 0 makes -0.0, which is another text, the 0.0 that it equals
+        rounded = [(np.round(over(of_round, axis=0), _DECIMALS) + 0.0).tolist() for of_round in (plain, contrasted)]
         return [{"clip_score": one, "s_clip_loss": other} for one, other in zip(*rounded, strict=True)]
 
 

@@ -77,7 +77,7 @@ CHAIN: tuple[Stage, ...] = (
 )
 FLOATS = {
     "refine_negatives", "embed_samples", "cluster_embeddings", "order_difficulty", "score_alignment", "score_target",
-    "calibrate_positives", "keep_top",
+    "calibrate_positives", "keep_top", "balance_attributes",
 }  # fmt: skip
 """Stages behind a neural network or a fitted model: their last bits belong to a processor and library version, so no golden hash."""
 
@@ -111,15 +111,22 @@ def test_pickles_and_keeps_its_fingerprint(stage: Stage) -> None:
     canonical(stage.identity())  # JSON, or this raises
 
 
+def other_value(stage: Stage, name: str, value: float) -> Stage:
+    """Return the stage with another value of a number; the next one may not be allowed, as for shares."""
+    for other in (value + 1, value - 1):
+        try:
+            return dataclasses.replace(stage, **{name: other})
+        except InputError:
+            continue
+    return dataclasses.replace(stage, **{name: (value + 1) / 2})
+
+
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
 def test_every_setting_is_in_the_fingerprint(stage: Stage) -> None:
     for item in dataclasses.fields(stage):
         value = getattr(stage, item.name)
         if isinstance(value, int | float):
-            try:
-                changed = dataclasses.replace(stage, **{item.name: value + 1})
-            except InputError:  # the default is the largest that is allowed
-                changed = dataclasses.replace(stage, **{item.name: value - 1})
+            changed = other_value(stage, item.name, value)
         elif isinstance(value, ModelSpec):
             changed = dataclasses.replace(stage, **{item.name: ModelSpec.parse("tiny@1")})
         else:

@@ -41,6 +41,8 @@ CAPTIONS = {
     "A boxer punches the other boxer in the ring": "occupation:sport person:yes",
     "A brown boxer with a leash and a collar": "",
     "Football fan waves a flag in the stadium": "person:yes",
+    "An african-american woman reads .": "activity:read age:adult ethnicity:black gender:female person:yes",
+    "A white-haired man smiles .": "age:adult gender:male person:yes",
     "A red car .": "",
 }
 
