@@ -12,7 +12,7 @@ import numpy as np
 @dataclass(frozen=True)
 class FewSamples:
     uids: Sequence[str]
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Any]
 
     def column(self, name: str) -> list[Any]:
         return list(self.uids) if name == "uid" else list(self.columns[name])

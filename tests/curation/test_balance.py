@@ -42,10 +42,10 @@ def literal_m4(
             mu += tau * (q - eta)
             history.append((v, mu))
     v = [sum(past[k] for past, _ in history) / len(history) for k in range(len(v))]
-    mu = sum(past for _, past in history) / len(history)
+    mean_mu = sum(past for _, past in history) / len(history)
     found = []
-    for a, own in zip(rows, u, strict=True):
-        q = (own * eta - sum(one * b for one, b in zip(a, v, strict=True)) - mu) / own**2
+    for a, useful in zip(rows, u, strict=True):
+        q = (useful * eta - sum(one * b for one, b in zip(a, v, strict=True)) - mean_mu) / useful**2
         found.append(min(max(q, 0.0), 1.0))
     return found
 

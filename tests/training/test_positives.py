@@ -30,9 +30,10 @@ def literal(
     ]
 
 
-def similarities(seed: int, size: int) -> list[torch.Tensor]:
+def similarities(seed: int, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     draws = torch.Generator().manual_seed(seed)
-    return [torch.rand((size, size), generator=draws, dtype=torch.float64) for _ in range(3)]
+    one, other, last = (torch.rand((size, size), generator=draws, dtype=torch.float64) for _ in range(3))
+    return one, other, last
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 12), band=st.booleans())
@@ -42,7 +43,8 @@ def test_labels_are_the_assignment_and_doubt_only_takes_from_the_negatives(seed:
     sure, doubtful = PositiveThresholds(0.8, 0.5, 0.6, 0.9), PositiveThresholds(0.7, 0.4, 0.5, 0.8)
     got = positive_labels(*given_, sure, doubtful if band else None)
     assert got.dtype == torch.int8
-    plain, loose = (literal(*(one.tolist() for one in given_), thresholds) for thresholds in (sure, doubtful))
+    s_it, s_ii, s_tt = (one.tolist() for one in given_)
+    plain, loose = (literal(s_it, s_ii, s_tt, thresholds) for thresholds in (sure, doubtful))
     wanted = [
         [own if own == 1 or not band else 0 if other == 1 else -1 for own, other in zip(*rows, strict=True)]
         for rows in zip(plain, loose, strict=True)
