@@ -108,7 +108,7 @@ def write_contents(
     rejects = RejectsWriter(folder / "rejected.parquet") if refusing else None
     with open(folder / ".spool", "w+b") as file:
         spool = _Spool(file)
-        counted = [(stage, spec) for stage, spec in specs if spec.role in ("rejects", "usage")]
+        counted = [(stage, spec) for stage, spec in specs if spec.role in ("rejects", "usage", "finding")]
         _spool_all(spool, done, snapshot, store, published, counted, tally, rejects)
         order = sorted(range(len(spool.entries)), key=lambda position: spool.entries[position].order)
         entries = [spool.entries[position] for position in order]
@@ -155,8 +155,8 @@ def _spool_all(
             tally.sample(item.sample, entry.index, listed["negatives"], listed["views"])
             for stage, spec in counted:
                 value = item.sample[spec.name]
-                if spec.role == "usage":
-                    tally.usage(stage, value)
+                if spec.role != "rejects":
+                    (tally.usage if spec.role == "usage" else tally.finding)(stage, value)
                     continue
                 tally.rejects(stage, value)
                 if rejects is not None:

@@ -17,7 +17,7 @@ from data_manifests.sample import REQUIRABLE, Sample
 
 Kind = Literal["json", "array"]
 Publish = Literal["sample", "sidecar", "index", "store"]
-Role = Literal["value", "negatives", "views", "rejects", "usage"]
+Role = Literal["value", "negatives", "views", "rejects", "usage", "finding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Field:
         role: ``negatives`` and ``views`` (other texts that are true of the image) are lists of records that several
             stages add and that are published as one list each; ``rejects`` are lists of texts that a gate refused,
             published beside the shards with their reasons; ``usage`` are numbers that the manifest sums up, such as
-            tokens. A field of views gives its name to their kind and to a key of its own in the JSON.
+            tokens; a ``finding`` is what a corpus stage found out of the whole, the same in every sample, and the manifest
+            holds it once under ``statistics.quality``. A field of views gives its name to their kind and to a key of its own in the JSON.
     """
 
     name: str

@@ -27,6 +27,7 @@ class Tally:
     views: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
     used: dict[str, Counter[str]] = field(default_factory=dict)
+    findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     blind: PairSample = field(default_factory=PairSample)
     num_pairs: int = 0
     splits: Counter[str] = field(default_factory=Counter)
@@ -45,6 +46,10 @@ class Tally:
     def usage(self, stage: Stage, numbers: Mapping[str, int]) -> None:
         """Add up what a stage used for a sample."""
         self.used.setdefault(stage.name, Counter()).update(numbers)
+
+    def finding(self, stage: Stage, value: Mapping[str, Any]) -> None:
+        """Keep what a corpus stage found out of the whole; every sample says the same."""
+        self.findings.setdefault(stage.name, value)
 
     def sample(
         self,
@@ -96,7 +101,8 @@ class Tally:
             "cluster_sizes": _text_keys(self.clusters),
             "image_bytes": self.image_bytes,
             # how well judges that see no image tell captions from negatives; half is chance
-            "quality": {"blind_accuracy": self.blind.accuracy()} if self.num_pairs >= _FEWEST_PAIRS else {},
+            "quality": ({"blind_accuracy": self.blind.accuracy()} if self.num_pairs >= _FEWEST_PAIRS else {})
+            | dict(sorted(self.findings.items())),
         }
 
 

@@ -16,7 +16,9 @@ from curation.replay import WHOLE, Done, Held, Unit, replay
 from curation.run import run_stages
 from curation.sources.scenes import ScenesSource
 from curation.stage import CorpusStage, Drop, MapStage, Stage, canonical
+from curation.stages.balance_attributes import BalanceAttributes
 from curation.stages.bind_attributes import BindAttributes
+from curation.stages.calibrate_positives import CalibratePositives
 from curation.stages.change_numbers import ChangeNumbers
 from curation.stages.check_images import CheckImages
 from curation.stages.cluster_embeddings import ClusterEmbeddings
@@ -25,6 +27,7 @@ from curation.stages.expand_knowledge import ExpandKnowledge
 from curation.stages.find_false_negatives import FindFalseNegatives
 from curation.stages.grade_negatives import GradeNegatives
 from curation.stages.invert_relations import InvertRelations
+from curation.stages.keep_top import KeepTop
 from curation.stages.link_concepts import LinkConcepts
 from curation.stages.negate_captions import NegateCaptions
 from curation.stages.order_difficulty import OrderDifficulty
@@ -32,9 +35,12 @@ from curation.stages.parse_captions import ParseCaptions
 from curation.stages.refine_negatives import RefineNegatives
 from curation.stages.replace_words import ReplaceWords
 from curation.stages.rewrite_captions import RewriteCaptions
+from curation.stages.score_alignment import ScoreAlignment
+from curation.stages.score_target import ScoreTarget
 from curation.stages.shuffle_order import ShuffleOrder
 from curation.stages.swap_roles import SwapRoles
 from curation.stages.swap_words import SwapWords
+from curation.stages.tag_attributes import TagAttributes
 from data_manifests.errors import InputError
 from tests.test_house import stage_classes
 from training.model import ModelSpec
@@ -62,8 +68,17 @@ CHAIN: tuple[Stage, ...] = (
     EmbedSamples(MODEL),
     ClusterEmbeddings(samples_per_cluster=6),
     OrderDifficulty(),
+    TagAttributes(columns=("scene.background.scenery", "scene.background.colour")),
+    BalanceAttributes(("scene_background_scenery:meadow",), labels=("scene_background_colour:*",), min_label_count=2),
+    ScoreAlignment(),
+    ScoreTarget(start_field="s_clip_loss"),
+    CalibratePositives(num_pairs=5000),
+    KeepTop(("s_clip_loss 50%",)),
 )
-FLOATS = {"refine_negatives", "embed_samples", "cluster_embeddings", "order_difficulty"}
+FLOATS = {
+    "refine_negatives", "embed_samples", "cluster_embeddings", "order_difficulty", "score_alignment", "score_target",
+    "calibrate_positives", "keep_top", "balance_attributes",
+}  # fmt: skip
 """Stages behind a neural network or a fitted model: their last bits belong to a processor and library version, so no golden hash."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
@@ -96,15 +111,22 @@ def test_pickles_and_keeps_its_fingerprint(stage: Stage) -> None:
     canonical(stage.identity())  # JSON, or this raises
 
 
+def other_value(stage: Stage, name: str, value: float) -> Stage:
+    """Return the stage with another value of a number; the next one may not be allowed, as for shares."""
+    for other in (value + 1, value - 1):
+        try:
+            return dataclasses.replace(stage, **{name: other})
+        except InputError:
+            continue
+    return dataclasses.replace(stage, **{name: (value + 1) / 2})
+
+
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
 def test_every_setting_is_in_the_fingerprint(stage: Stage) -> None:
     for item in dataclasses.fields(stage):
         value = getattr(stage, item.name)
         if isinstance(value, int | float):
-            try:
-                changed = dataclasses.replace(stage, **{item.name: value + 1})
-            except InputError:  # the default is the largest that is allowed
-                changed = dataclasses.replace(stage, **{item.name: value - 1})
+            changed = other_value(stage, item.name, value)
         elif isinstance(value, ModelSpec):
             changed = dataclasses.replace(stage, **{item.name: ModelSpec.parse("tiny@1")})
         else:

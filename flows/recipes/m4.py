@@ -1,0 +1,30 @@
+"""M4: drop samples so that gender is balanced and tells nothing of occupation, activity and age."""
+
+from __future__ import annotations
+
+from curation.stages.balance_attributes import BalanceAttributes
+from curation.stages.parse_captions import ParseCaptions
+from curation.stages.tag_attributes import TagAttributes
+from flows.recipe import Recipe
+from training.config import TrainConfig
+from training.objectives import InfoNCE
+from training.planners import ShuffledPlan
+
+
+def m4() -> Recipe:
+    """Return the recipe.
+
+    The control of the same size: `--set stages.balance_attributes.choose=random`. Weights without dropping:
+    `--set stages.balance_attributes.choose=weights`.
+    """
+    return Recipe(
+        name="m4",
+        paper="Alabdulmohsin 2024, CLIP the bias: how useful is balancing data in multimodal learning?, ICLR, "
+        "arXiv 2403.04547",
+        differs="attributes are those that captions tell, by our own lists; the algorithm is reconstructed from the paper; "
+        "the random control of the same size is measured beside it",
+        stages=(ParseCaptions(), TagAttributes(), BalanceAttributes(choose="drop")),
+        planner=ShuffledPlan(),
+        objectives=(InfoNCE(negatives=False),),
+        train=TrainConfig(),
+    )
