@@ -109,7 +109,9 @@ def full_uids(catalog: Catalog, name: str, wanted: Sequence[str]) -> list[str]:
             raise InputError(
                 f"{name}: {many} in the versions that are here",
                 allowed=", ".join(fitting[:5]) or f"a uid of {UID_HEX_CHARS} hex digits, or its unique beginning",
-                fix="clipcurate show NAME@VER lists none: look into index.parquet" if not fitting else "give more digits",
+                fix="clipcurate show NAME@VER lists none: look into index.parquet"
+                if not fitting
+                else "give more digits",
             )
         found += fitting
     return sorted(set(found))
@@ -250,9 +252,7 @@ def _renew(catalog: Catalog, todo: Forgetting, name: str, old: str, new: str | N
     return purged
 
 
-def _parent(
-    catalog: Catalog, todo: Forgetting, name: str, parent: Mapping[str, Any] | None
-) -> dict[str, Any] | None:
+def _parent(catalog: Catalog, todo: Forgetting, name: str, parent: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the lineage of a renewed version: its parent's successor, if there is one."""
     if parent is None:
         return None

@@ -108,7 +108,7 @@ def purged(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], n
         for other, values in payload.items():
             beside = name in stages and stages.get(other) == stages[name]
             if other == name or (beside and isinstance(values, list) and len(values) == len(value)):
-                left = [item for place, item in enumerate(payload[other]) if place not in places]
+                left = [item for place, item in enumerate(values) if place not in places]
                 clean[other] = [item for item in left if not _holds(item, needles)]
     return clean
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from blake3 import blake3
 
-from curation.publish import Contents
+from curation.publish import Contents, hash64
+from curation.sidecars import spool_sidecars, take_sidecar
 from curation.stage import canonical
 from curation.store import write_parquet
 from curation.tables import write_json, written
 from curation.tally import Tally
-from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import ImageRef, Sample
 from data_manifests.shards import sample_key, split_into_shards
@@ -49,9 +48,7 @@ class Cut:
 
 
 def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[int], None] | None = None) -> Contents:
-    """Write shards, sidecars, index and the small files into an empty folder.
-
-    Memory: one shard's tables of the old and of the new version at a time, and the index.
+    """Write a version's files into an empty folder; in memory are the index and one old or new shard's tables.
 
     Args:
         folder: An empty folder that no reader looks at.
@@ -68,7 +65,7 @@ def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[i
     replaced = {place: cut.replaced[row] for place, row in enumerate(cut.rows.tolist()) if row in cut.replaced}
     table = _Index(index.take(cut.rows))
     contents = Contents([], [], {}, {}, list(old.manifest.body["fields"]))
-    spool = _spool_sidecars(folder, old, index, cut.rows, bounds)
+    spool = spool_sidecars(folder, old, index, cut.rows, bounds)
     tally = Tally()
     recount = len(cut.rows) < index.num_rows or bool(replaced)
     for number, (first, end) in enumerate(bounds):
@@ -77,7 +74,7 @@ def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[i
         shard, starts, sizes = copy_shard(old.folder, folder, number, part, here)
         table.place(first, number, part, starts, sizes)
         contents.shards.append({**shard.to_json(), "samples": end - first})
-        sidecar = _sidecar(spool / f"{number}.arrow", number, here)
+        sidecar = take_sidecar(spool / f"{number}.arrow", number, here)
         stats = {"count": end - first, "successes": end - first, "status_dict": {"success": end - first}}
         contents.files.append(shard)
         contents.files.append(written(write_parquet(folder / f"{number:05d}.parquet", sidecar)))
@@ -97,13 +94,8 @@ def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[i
     return contents
 
 
-def hash64(data: bytes) -> int:
-    """Return 64 bits that change when a field changes, as `publish` writes them into the index."""
-    return int.from_bytes(blake3(data).digest(length=8), "little")
-
-
 class _Index:
-    """The new index.parquet, column by column."""
+    """The new index.parquet."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -115,7 +107,7 @@ class _Index:
         self._values: dict[str, list[Any]] = {}
 
     def place(self, first: int, shard: int, part: SampleRanges, starts: Ints, sizes: Ints) -> None:
-        """Say where samples from `first` on came to lie."""
+        """Say where samples came to lie."""
         here = slice(first, first + len(starts))
         self._keys[here] = [sample_key(shard, position) for position in range(len(starts))]
         self._shards[here] = shard
@@ -153,69 +145,6 @@ class _Index:
             for spec in self._table.schema
         }
         return pa.table(columns)
-
-
-def _spool_sidecars(
-    folder: Path, old: DatasetVersion, index: pa.Table, rows: Ints, bounds: Sequence[tuple[int, int]]
-) -> Path:
-    """Deal the rows of the old sidecars out to a file for each new shard, so that each is read once."""
-    import pyarrow as pa
-
-    spool = folder / ".sidecars"
-    spool.mkdir()
-    shard = index["shard"].to_numpy()
-    firsts = np.searchsorted(shard, np.arange(len(old.manifest.body["shards"]) + 1))
-    target = np.repeat(np.arange(len(bounds)), [end - first for first, end in bounds])
-    source = shard[rows]
-    for number in np.unique(source).tolist():
-        table = old.sidecar(number)
-        if table.num_rows != firsts[number + 1] - firsts[number]:
-            raise InputError(
-                f"{old.ref}: {number:05d}.parquet has {table.num_rows} rows, index.parquet says "
-                f"{firsts[number + 1] - firsts[number]}",
-                fix="run clipcurate verify; make the version again if it does not hold",
-            )
-        mine = np.flatnonzero(source == number)
-        for into in np.unique(target[mine]).tolist():
-            places = mine[target[mine] == into]
-            taken = table.take(rows[places] - firsts[number])
-            taken = taken.append_column("__place", pa.array(places - bounds[into][0], pa.int64()))
-            with open(spool / f"{into}.arrow", "ab") as file, pa.ipc.new_stream(file, taken.schema) as stream:
-                stream.write_table(taken)
-    return spool
-
-
-def _sidecar(path: Path, shard: int, replaced: Mapping[int, Mapping[str, Any]]) -> pa.Table:
-    """Return a new shard's table in its order, with its new keys."""
-    import pyarrow as pa
-
-    parts, size = [], path.stat().st_size
-    with pa.memory_map(str(path)) as file:
-        while file.tell() < size:
-            parts.append(pa.ipc.open_stream(file).read_all())
-        table = pa.concat_tables(parts, promote_options="permissive").sort_by("__place").drop_columns(["__place"])
-    keys = pa.array([sample_key(shard, position) for position in range(table.num_rows)])
-    table = table.set_column(table.column_names.index("key"), "key", keys)
-    if replaced:
-        pieces = []
-        for place in range(table.num_rows):
-            row = table.slice(place, 1)
-            pieces.append(_edited(row, replaced[place]) if place in replaced else row)
-        table = pa.concat_tables(pieces)
-    return table.combine_chunks()
-
-
-def _edited(row: pa.Table, payload: Mapping[str, Any]) -> pa.Table:
-    """Return a one-row table with the values of a sample's JSON in it."""
-    import pyarrow as pa
-
-    for place, spec in enumerate(row.schema):
-        if spec.name in payload and spec.name != "key":
-            value = payload[spec.name]
-            if pa.types.is_string(spec.type) and not isinstance(value, str | None):
-                value = canonical(value).decode()
-            row = row.set_column(place, spec, pa.array([value], spec.type))
-    return row
 
 
 def _count(tally: Tally, sidecar: pa.Table, indexed: Sequence[str], image_bytes: Ints) -> None:
@@ -271,8 +200,8 @@ def _unselected(old: DatasetVersion, index: pa.Table, rows: Ints) -> list[dict[s
 def _tell(folder: Path, old: DatasetVersion, cut: Cut, contents: Contents, tally: Tally | None) -> None:
     """Fill in counts and statistics: the old version's, or counted again where samples left."""
     body = old.manifest.body
-    contents.counts.update({"views": 0, "rejected": {}} | dict(body["counts"]))
-    contents.statistics.update({"views": {}, "usage": {}} | dict(body["statistics"]))
+    contents.counts.update({"views": 0, "rejected": {}} | body["counts"])
+    contents.statistics.update({"views": {}, "usage": {}} | body["statistics"])
     if tally is None:
         return
     dropped = _reasons(folder / "dropped.parquet")

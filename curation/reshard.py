@@ -157,5 +157,3 @@ def _number(catalog: Catalog, old: DatasetVersion, name: str, kept: int, total: 
         return f"{major}.{minor}.{patch}", "repacked: same samples and texts, other order or shards"
     share = f"{kept} of {total} samples of {old.ref}"
     return f"{max((key[0] for key in versions), default=0) + 1}.0.0", f"edited: {share}" if versions else share
-
-

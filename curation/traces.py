@@ -149,19 +149,16 @@ def _in_store(catalog: Catalog, found: Traces, samples: Sequence[Sample]) -> Non
     store = catalog.workspace / "store"
     tables: dict[Path, _Results] = {}
     for folder in sorted(path for path in store.glob("*/*") if path.is_dir()):
+        found.folders += _fitted_with(folder, store, found.uids)
         about = _about(catalog, folder)
-        for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-            # a corpus stage: whatever it says of any sample was computed with all of them
-            if _Results(inner, ()).ids & {bytes.fromhex(uid) for uid in found.uids}:
-                found.folders.append(str(inner.relative_to(store)))
-        if not any(folder.glob("*.parquet")):
-            continue
-        if about is None:
+        if about is not None:
+            tables[folder] = _Results(folder, tuple(about))
+        elif any(folder.glob("*.parquet")):
             found.folders.append(str(folder.relative_to(store)))
-            continue
-        tables[folder] = _Results(folder, tuple(about))
     corpus = {store / name for name in found.folders}
     for uid in found.uids:
+        for results in tables.values():
+            results.forget_seen()
         _reach(uid, [sample for sample in samples if sample.uid == uid], tables, corpus)
     needles = found.needles()
     for folder, results in tables.items():
@@ -171,6 +168,13 @@ def _in_store(catalog: Catalog, found: Traces, samples: Sequence[Sample]) -> Non
             found.folders.append(name)
         elif results.marked:
             found.rows[name] = sorted(key.hex() for key in results.marked)
+
+
+def _fitted_with(folder: Path, store: Path, uids: Sequence[str]) -> list[str]:
+    """Return a corpus stage's folders that knew one of the samples: what they say of any was computed with all."""
+    raw = {bytes.fromhex(uid) for uid in uids}
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [str(path.relative_to(store)) for path in inner if _Results(path, ()).ids & raw]
 
 
 def _about(catalog: Catalog, folder: Path) -> list[str] | None:
@@ -198,12 +202,17 @@ class _Results:
     def __init__(self, folder: Path, requires: tuple[str, ...]) -> None:
         self.folder, self.requires = folder, requires
         self.marked: set[bytes] = set()
+        self._seen: set[bytes] = set()
         self.all_of_it = False
         self._place = {
             key: (path, row)
             for path in sorted(folder.glob("*.parquet"))
             for row, key in enumerate(_read(path, ["input_id"])["input_id"].to_pylist())
         }
+
+    def forget_seen(self) -> None:
+        """Begin with another sample: a row that two share adds to what is known of both."""
+        self._seen.clear()
 
     @property
     def ids(self) -> set[bytes]:
@@ -217,6 +226,21 @@ class _Results:
         path, row = self._place[key]
         values = _read(path, None).slice(row, 1).to_pylist()[0]
         return {name: value for name, value in values.items() if name not in ("input_id", "drop") and value is not None}
+
+    def mark_made_from(self, values: dict[str, set[bytes]]) -> None:
+        """Mark rows whose inputs are among some values of a sample's fields, and add what they hold to those."""
+        pools = [sorted(values.get(name, ())) for name in self.requires]
+        if np.prod([len(pool) for pool in pools], dtype=float) > _MAX_COMBINATIONS:
+            self.all_of_it = True
+            return
+        for parts in itertools.product(*pools):
+            key = input_id_of(self.requires, dict(zip(self.requires, parts, strict=True)))
+            if key in self._seen or (row := self.values(key)) is None:
+                continue
+            self._seen.add(key)
+            self.marked.add(key)
+            for name, data in row.items():
+                values.setdefault(name, set()).add(data)
 
     def mark_holding(self, needles: Needles) -> None:
         """Mark rows of other samples that hold a sample's uid or words, such as lists of neighbours."""
@@ -254,22 +278,10 @@ def _reach(uid: str, samples: Sequence[Sample], tables: Mapping[Path, _Results],
     for folder in sorted(corpus):
         for name, data in (_Results(folder, ()).values(bytes.fromhex(uid)) or {}).items():
             values.setdefault(name, set()).add(data)
-    tried: set[tuple[Path, bytes]] = set()
     before = -1
     while before != (before := sum(map(len, values.values()))):
-        for folder, results in tables.items():
-            pools = [sorted(values.get(name, ())) for name in results.requires]
-            if np.prod([len(pool) for pool in pools], dtype=float) > _MAX_COMBINATIONS:
-                results.all_of_it = True
-                continue
-            for parts in itertools.product(*pools):
-                key = input_id_of(results.requires, dict(zip(results.requires, parts, strict=True)))
-                if (folder, key) in tried or (row := results.values(key)) is None:
-                    continue
-                tried.add((folder, key))
-                results.marked.add(key)
-                for name, data in row.items():
-                    values.setdefault(name, set()).add(data)
+        for results in tables.values():
+            results.mark_made_from(values)
 
 
 def _questions(catalog: Catalog, samples: Sequence[Sample]) -> list[str]:

@@ -75,7 +75,7 @@ def uid_labels(uid: str) -> dict[bytes, str]:
 def text_labels(text: str, label: str) -> dict[bytes, str]:
     """Return a text as it may be written: plain, and inside JSON once or twice."""
     once = orjson.dumps(text)[1:-1]
-    return {written: label for written in (text.encode(), once, orjson.dumps(once.decode())[1:-1])}
+    return dict.fromkeys((text.encode(), once, orjson.dumps(once.decode())[1:-1]), label)
 
 
 def image_labels(data: bytes, uid: str) -> dict[bytes, str]:
@@ -117,7 +117,9 @@ def search(roots: Sequence[Path], originals: Mapping[str, Original | None], othe
     known = {uid: original for uid, original in originals.items() if original is not None}
     texts = {text for original in known.values() for text in original.captions}
     mine = set(unshared(texts, others))
-    found = Absence(shared=sorted(texts - mine), too_short=sorted(text for text in mine if len(text.encode()) < MIN_BYTES))
+    found = Absence(
+        shared=sorted(texts - mine), too_short=sorted(text for text in mine if len(text.encode()) < MIN_BYTES)
+    )
     labels: dict[bytes, str] = {}
     for text in sorted(mine):
         labels |= text_labels(text, f"caption {text!r}")
@@ -182,7 +184,9 @@ def _decoded(path: Path) -> Iterator[tuple[str, Any]]:
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
                     yield from ((name, memoryview(buffer)) for buffer in _buffers(column))
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be decoded, so nothing is proved: {error}", fix="mend or delete it") from error
+        raise InputError(
+            f"{path}: cannot be decoded, so nothing is proved: {error}", fix="mend or delete it"
+        ) from error
 
 
 def _buffers(column: pa.Array) -> Iterator[Any]:

@@ -86,9 +86,7 @@ def _follow(path: Path, size: int, blocks: np.ndarray[Any, Any]) -> TarIndex:
         raise InputError(f"{path}: a member's name is not UTF-8", fix=_FIX) from None
 
 
-def _headers(
-    blocks: np.ndarray[Any, Any], found: Ints
-) -> tuple[np.ndarray[Any, Any], Ints, np.ndarray[Any, Any]]:
+def _headers(blocks: np.ndarray[Any, Any], found: Ints) -> tuple[np.ndarray[Any, Any], Ints, np.ndarray[Any, Any]]:
     """Return names (uint8 [n, 100]), sizes and whether each block is an ordinary file's header."""
     names = np.empty((len(found), 100), np.uint8)
     lengths, good = np.zeros(len(found), np.int64), np.zeros(len(found), bool)
@@ -127,9 +125,7 @@ def _octal(digits: np.ndarray[Any, Any]) -> Ints:
     return value
 
 
-def _chain(
-    path: Path, blocks: np.ndarray[Any, Any], found: Ints, ends: Ints, good: np.ndarray[Any, Any]
-) -> Ints:
+def _chain(path: Path, blocks: np.ndarray[Any, Any], found: Ints, ends: Ints, good: np.ndarray[Any, Any]) -> Ints:
     """Follow the members one by one: blocks that look like headers lie within their data."""
     place = dict(zip(found.tolist(), range(len(found)), strict=True))
     chain: list[int] = []

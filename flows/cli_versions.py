@@ -25,9 +25,7 @@ def reshard(
     where: Annotated[
         list[str] | None, typer.Option("--where", help="condition on index.parquet, such as difficulty>=0.3; all hold")
     ] = None,
-    keep: Annotated[
-        Path | None, typer.Option("--keep", help="uids to keep: text, .parquet or DataComp's .npy")
-    ] = None,
+    keep: Annotated[Path | None, typer.Option("--keep", help="uids to keep: text, .parquet or DataComp's .npy")] = None,
     out_name: Annotated[str | None, typer.Option("--out-name", help="publish under another name")] = None,
     as_json: JsonOpt = False,
 ) -> None:

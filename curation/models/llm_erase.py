@@ -37,7 +37,9 @@ def erase_answers(path: Path, keys: Iterable[str], holding: Callable[[str], bool
         run("VACUUM")
         busy = run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]  # the log still held the deleted pages
     except sqlite3.Error as error:
-        raise InputError(f"{path}: answers cannot be erased: {error}", fix="end other runs, then the same command") from error
+        raise InputError(
+            f"{path}: answers cannot be erased: {error}", fix="end other runs, then the same command"
+        ) from error
     finally:
         connection.close()
     if busy:

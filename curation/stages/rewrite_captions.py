@@ -139,7 +139,7 @@ class RewriteCaptions(MapStage):
         if isinstance(self.writer, RuleWriter):
             work.by_rules(self.writer)
         else:
-            asking = self._asking(self.writer.model)
+            asking = self.asking(self.writer.model)
             with self.writer.open() as line:
                 work.by_model(line, asking)
         return work.results()
@@ -152,7 +152,7 @@ class RewriteCaptions(MapStage):
         """
         if isinstance(self.writer, RuleWriter):
             return
-        asking, plan = self._asking(self.writer.model), self._plan()
+        asking, plan = self.asking(self.writer.model), self._plan()
         for sample in samples:
             for index, caption in enumerate(plan.rewritten(sample)):
                 if refusal(caption, self.prompting):
@@ -188,7 +188,7 @@ class RewriteCaptions(MapStage):
             self.graph,
         )  # fmt: skip
 
-    def _asking(self, model: str) -> Asking:
+    def asking(self, model: str) -> Asking:
         """Return how requests are made.
 
         Raises:
@@ -222,7 +222,7 @@ def keys_asked(config: Mapping[str, Any], model: str, samples: Sequence[Sample])
     if not set(names) <= {*FAMILIES, *GROUPS}:
         return  # settings of the rule writer, which asks nobody
     stage = RewriteCaptions(**{**config, "families": ()})
-    asking = stage._asking(model)
+    asking = stage.asking(model)
     for sample in samples:
         for index, caption in enumerate(sample.captions):
             for family in families_of(names):
