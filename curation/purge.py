@@ -96,7 +96,8 @@ def purged(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], n
     A list loses the elements that do; lists of equal length by the same stage lose the same places, because they run
     side by side (neighbours and their similarities). A text becomes empty, anything else null.
     """
-    stages = {item["name"]: item["stage"] for item in published}
+    # negatives and views are gathered from several stages and run beside nothing
+    stages = {item["name"]: item["stage"] for item in published if item["name"] not in ("negatives", "views")}
     clean = dict(payload)
     for name, value in payload.items():
         if not _holds(value, needles):

@@ -91,8 +91,8 @@ class SampleRanges:
 
     def take(self, rows: Ints) -> SampleRanges:
         """Return the entries of some rows, in that order."""
-        parts = (self.shard, self.start, self.length, self.offsets, self.json_bytes, self.keys)
-        return SampleRanges(*(part[rows] for part in parts))
+        places = (self.shard[rows], self.start[rows], self.length[rows])
+        return SampleRanges(*places, self.offsets[rows], self.json_bytes[rows], self.keys[rows])
 
 
 def key_digits(shard: int, count: int) -> Bytes:

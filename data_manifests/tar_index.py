@@ -115,7 +115,9 @@ def _sums(head: np.ndarray[Any, Any]) -> Ints:
     """Return the sum of each row's bytes: eight at a time, in lanes of 16 bits that 64 words cannot overflow."""
     words, lanes = head.view("<u8"), np.uint64(0x00FF00FF00FF00FF)
     total = ((words & lanes) + ((words >> np.uint64(8)) & lanes)).sum(axis=1, dtype=np.uint64)
-    return sum(((total >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64) for shift in (0, 16, 32, 48))  # type: ignore[return-value]
+    parts = [(total >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32, 48)]
+    added: Ints = np.sum(parts, axis=0).astype(np.int64)
+    return added
 
 
 def _octal(digits: np.ndarray[Any, Any]) -> Ints:
