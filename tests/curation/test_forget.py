@@ -158,7 +158,7 @@ def test_nothing_is_left_and_the_rest_is_as_it_was(world: World) -> None:
     space = world.catalog.workspace
     cache = ActivationStore(space / "activations" / "image" / "trunk", ())
     cache.add([world.uids[3], world.uids[4]], np.ones((2, 4), np.float32))
-    texts = [text_name(world.texts[3][0]), text_name(world.texts[4][0])]
+    texts = [text_name(world.texts[3][0]), text_name("words of nobody")]
     ActivationStore(space / "activations" / "text" / "trunk", ()).add(texts, np.ones((2, 4), np.float32))
     (space / "benchmarks").mkdir()
     (space / "benchmarks" / "order-1.json").write_bytes(orjson.dumps([world.texts[3][0]]))
