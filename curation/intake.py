@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import orjson
 from blake3 import blake3
 
+from curation.forgotten import Forgotten
 from curation.sources import Record, Rejected, Source
 from curation.stage import canonical
 from curation.store import Partition, write_parquet
@@ -81,6 +82,7 @@ class _Intake:
 
     pack: BinaryIO
     pack_path: Path
+    forgotten: Forgotten
     seen: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
@@ -105,6 +107,9 @@ class _Intake:
             self.refuse(record.name, reason, error.strerror or "" if isinstance(error, OSError) else str(error))
             return False
         uid = image_uid(data)
+        if self.forgotten.holds(uid):
+            self.refuse("", "forgotten")  # not even by name
+            return False
         if uid in self.seen:
             self.refuse(record.name, "duplicate_image", f"same bytes as {self.seen[uid]}")
             return False
@@ -139,7 +144,13 @@ def _read_bounded(image: ImageRef) -> bytes:
 
 
 def take_in(
-    source: Source, root: Path, *, location: str, limit: int | None = None, progress: Progress | None = None
+    source: Source,
+    root: Path,
+    *,
+    location: str,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    forgotten: Forgotten | None = None,
 ) -> Snapshot:
     """Read a source into ``<root>/<signature>``, or open it if the unchanged source was read before.
 
@@ -149,19 +160,20 @@ def take_in(
         location: Where the source lies on this machine; snapshots hold absolute paths.
         limit: At most so many samples, in the source's order.
         progress: Called with the number of records read so far.
+        forgotten: What must not be taken in; a snapshot that holds any of it is made anew.
 
     Raises:
         InputError: the source has no usable sample at all.
     """
     signature = blake3(canonical([INTAKE_VERSION, location, source.signature(), limit])).hexdigest(length=16)
-    folder = root / signature
-    if (folder / "about.json").is_file():
+    folder, refused = root / signature, forgotten or Forgotten()
+    if (folder / "about.json").is_file() and not _holds_any(folder, refused):
         return Snapshot.load(folder)
     root.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=".tmp-", dir=root))
     try:
         with open(working / "images.pack", "wb") as pack:
-            intake = _Intake(pack, folder / "images.pack")
+            intake = _Intake(pack, folder / "images.pack", refused)
             num_records = _read_all(source.records(), intake, limit, progress)
         if not intake.rows:
             raise InputError(
@@ -177,6 +189,16 @@ def take_in(
         raise
     sync_folder(root)
     return Snapshot.load(folder)
+
+
+def _holds_any(folder: Path, forgotten: Forgotten) -> bool:
+    """Whether a snapshot from before a forget holds what was forgotten."""
+    import pyarrow.parquet as pq
+
+    if not forgotten.marks:
+        return False
+    uids = pq.read_table(folder / "samples.parquet", columns=["uid"])["uid"].to_pylist()
+    return any(forgotten.holds(uid) for uid in uids)
 
 
 def _read_all(

@@ -185,11 +185,11 @@ def _spool_one(
         "num_captions": len(sample.captions),
         "num_negatives": len(listed["negatives"]),
         "num_views": len(listed["views"]),
-        "h_split": _hash64(item.encoded["split"]),
-        "h_captions": _hash64(item.encoded["captions"]),
-        "h_attributes": _hash64(item.encoded["attributes"]),
-        "h_negatives": _hash64(canonical(listed["negatives"])),
-        "h_views": _hash64(canonical(listed["views"])),
+        "h_split": hash64(item.encoded["split"]),
+        "h_captions": hash64(item.encoded["captions"]),
+        "h_attributes": hash64(item.encoded["attributes"]),
+        "h_negatives": hash64(canonical(listed["negatives"])),
+        "h_views": hash64(canonical(listed["views"])),
     }
     arrays = {}
     for _, spec in published:
@@ -205,7 +205,7 @@ def _spool_one(
         if spec.publish == "index":
             index[spec.name] = sample[spec.name]
         else:
-            index[f"h_{spec.name}"] = _hash64(item.encoded[spec.name])
+            index[f"h_{spec.name}"] = hash64(item.encoded[spec.name])
     order = (sample.fields.get("cluster_id", 0), sample.fields.get("difficulty", 0.0), sample.uid)
     offset, length = spool.put(orjson.dumps(payload))
     return _Entry(
@@ -235,7 +235,7 @@ def _payload(sample: Sample, listed: Mapping[str, list[dict[str, Any]]]) -> dict
     }
 
 
-def _hash64(data: bytes) -> int:
+def hash64(data: bytes) -> int:
     """Return 64 bits that change when the field changes; what `diff` compares first."""
     return int.from_bytes(blake3(data).digest(length=8), "little")
 

@@ -67,6 +67,7 @@ def _report(
 
 def _run_map(unit: Unit, stage: MapStage) -> UnitReport:
     store = Store(unit.store)
+    store.declare(stage)
     folder = store.folder(stage)
     have = store.ids(folder, unit.partition)
     missing: dict[bytes, Held] = {}

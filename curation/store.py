@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import orjson
 from blake3 import blake3
 
-from curation.stage import Drop, Stage
+from curation.stage import Drop, Stage, canonical
 from data_manifests.errors import InputError
 from data_manifests.manifest import write_atomically
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 PREFIXES = 4096
 """Number of uid prefixes (three hex digits): the finest a data set can be partitioned."""
+
+STAGE_FILE = "stage.json"
+"""Beside a stage's results: what they were computed from, so that a sample's can be found when it is forgotten."""
 
 _PREFIX_CHARS = 3
 
@@ -69,8 +72,13 @@ class Row:
 
 def input_id(stage: Stage, encoded: Mapping[str, bytes]) -> bytes:
     """Return the identity (16 bytes) of one sample's input to a stage: BLAKE3 over the fields it requires."""
+    return input_id_of(stage.needs(), encoded)
+
+
+def input_id_of(names: Sequence[str], encoded: Mapping[str, bytes]) -> bytes:
+    """Return the identity (16 bytes) of some fields."""
     hasher = blake3()
-    for name in stage.needs():
+    for name in names:
         data = encoded[name]
         hasher.update(b"%d:%s=%d:" % (len(name), name.encode(), len(data)))
         hasher.update(data)
@@ -91,6 +99,18 @@ class Store:
         """Return where a stage's results lie; a corpus stage's also depend on the hash of its inputs."""
         folder = self.root / stage.name / stage.fingerprint()
         return folder / inputs if inputs else folder
+
+    def declare(self, stage: Stage) -> None:
+        """Say beside a stage's results what they are computed from, before the first is."""
+        path = self.folder(stage) / STAGE_FILE
+        if not path.is_file():
+            about = {
+                "name": stage.name,
+                "fingerprint": stage.fingerprint(),
+                "requires": list(stage.needs()),
+                "config": stage.config(),
+            }
+            write_atomically(path, canonical(about))
 
     def files(self, folder: Path, partition: Partition | None = None) -> list[Path]:
         """Return the result files that may hold rows of a partition (all files without one)."""

@@ -73,7 +73,7 @@ def croissant_bytes(body: Mapping[str, Any]) -> bytes:
     if licences := _licences(body):
         document["license"] = licences
     if parent:
-        reference = f"urn:clipcurate:{body['name']}:{parent['version']}:{parent['fingerprint']}"
+        reference = f"urn:clipcurate:{parent.get('name', body['name'])}:{parent['version']}:{parent['fingerprint']}"
         document["prov:wasDerivedFrom"] = {"@id": reference}
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 

@@ -147,6 +147,10 @@ class DatasetVersion:
         """Return the parquet beside a shard: one row per sample, in the shard's order."""
         return self._read(f"{shard:05d}.parquet", columns)
 
+    def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Return a table of this version by its file's name, such as ``dropped.parquet``."""
+        return self._read(name, columns)
+
     def _read(self, name: str, columns: list[str] | None) -> pa.Table:
         import pyarrow.parquet as pq
 

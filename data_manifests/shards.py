@@ -95,6 +95,15 @@ class ShardWriter:
         self._put(data + bytes(padding))
         return member
 
+    @property
+    def position(self) -> int:
+        """Bytes written so far."""
+        return self._position
+
+    def append(self, blocks: bytes | bytearray) -> None:
+        """Append whole members as they lie in another tar, headers and padding included."""
+        self._put(blocks)
+
     def __enter__(self) -> Self:
         return self
 
@@ -110,7 +119,7 @@ class ShardWriter:
         os.fsync(self._file.fileno())
         return WrittenFile(self.path.name, self._position, self._hash.hexdigest())
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | bytearray) -> None:
         self._file.write(data)
         self._hash.update(data)
         self._position += len(data)
@@ -122,36 +131,10 @@ def walk_members(path: Path) -> Iterator[Member]:
     Raises:
         InputError: a header is damaged, or the file ends within a member.
     """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        position = 0
-        while True:
-            header = file.read(BLOCK_BYTES)
-            if len(header) < BLOCK_BYTES:
-                raise InputError(
-                    f"{path}: ends at byte {position} without a tar end marker", fix="rebuild this version"
-                )
-            if header == bytes(BLOCK_BYTES):
-                return
-            name, length = _parse_header(header, path, position)
-            start = position + BLOCK_BYTES
-            position = start + length + (-length % BLOCK_BYTES)
-            if position > size:
-                raise InputError(f"{path}: member {name!r} at byte {start} is cut off", fix="rebuild this version")
-            yield Member(name, start, length)
-            file.seek(position)
+    from data_manifests.tar_index import index_tar
 
-
-def _parse_header(header: bytes, path: Path, position: int) -> tuple[str, int]:
-    try:
-        stored = int(header[148:156].strip(b" \0"), 8)
-        length = int(header[124:136].strip(b" \0"), 8)
-        name = header[:100].rstrip(b"\0").decode("utf-8")
-    except ValueError:
-        stored, length, name = -1, 0, ""
-    if stored != sum(header) - sum(header[148:156]) + 8 * 0x20 or header[156:157] not in (b"0", b"\0"):
-        raise InputError(f"{path}: damaged or foreign tar header at byte {position}", fix="rebuild this version")
-    return name, length
+    found = index_tar(path)
+    return map(Member, found.names, found.offsets.tolist(), found.sizes.tolist())
 
 
 class ShardReader:

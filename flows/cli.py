@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data_manifests.errors import InputError
-from flows import cli_curate, cli_kg, cli_llm, cli_uids
+from flows import cli_curate, cli_kg, cli_llm, cli_uids, cli_versions
 from flows.options import JsonOpt, LimitOpt, SetOpt, SplitOpt, places
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_curate.app)
+app.add_typer(cli_versions.app)
 app.add_typer(cli_kg.app, name="kg")
 app.add_typer(cli_llm.app, name="llm")
 app.add_typer(cli_uids.app, name="export")
@@ -94,11 +95,26 @@ def show(
 
 
 @app.command()
-def verify(ref: Annotated[str, typer.Argument(metavar="NAME@VER")], as_json: JsonOpt = False) -> None:
-    """Hash every file of a version again and compare with its manifest."""
+def verify(
+    ref: Annotated[str, typer.Argument(metavar="NAME@VER")],
+    absent: Annotated[
+        list[str] | None, typer.Option("--absent", help="uid that must be nowhere in workspace and manifests")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="with --absent: KIND:PATH that still has the pictures and words")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Hash every file of a version again and compare with its manifest; or prove that samples are absent."""
     from flows.commands import verify_version
+    from flows.renewing import prove_absent
 
-    raise typer.Exit(0 if verify_version(places.catalog, ref, as_json=as_json) else EXIT_DID_NOT_HOLD)
+    if absent:
+        places.catalog.resolve(ref)
+        holds = prove_absent(places.catalog, absent, source, as_json=as_json)
+    else:
+        holds = verify_version(places.catalog, ref, as_json=as_json)
+    raise typer.Exit(0 if holds else EXIT_DID_NOT_HOLD)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from blake3 import blake3
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
+from curation.forgotten import Forgotten
 from curation.intake import take_in
 from curation.models.parser import SpacyParser
 from curation.sources import open_source
@@ -19,6 +20,7 @@ from curation.stages.check_images import CheckImages
 from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import write_atomically
 from data_manifests.sample import Sample
+from flows.options import places
 from flows.screen import out, progress_bars, table
 from training.model import ModelSpec
 
@@ -76,7 +78,13 @@ def _open(text: str, split: str | None, limit: int | None, workspace: Path) -> t
             fix="for example --on retrieval:flickr:/data/flickr8k or --on scenes:500@7",
         )
     spec = text if kind == "scenes" else source
-    snapshot = take_in(open_source(spec, split), workspace / "intake", location=f"{Path.cwd()}|{spec}", limit=limit)
+    snapshot = take_in(
+        open_source(spec, split),
+        workspace / "intake",
+        location=f"{Path.cwd()}|{spec}",
+        limit=limit,
+        forgotten=Forgotten.load(places.manifests),
+    )
     samples = snapshot.samples()
     verdicts = CheckImages().process(samples)
     usable = [sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict)]

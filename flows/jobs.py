@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from curation.forgotten import Forgotten, check_not_forgetting
 from curation.intake import Snapshot, take_in
 from curation.publish import DEFAULT_SHARD_BYTES
 from curation.run import Events, Runner, StageReport, run_stages
@@ -188,6 +189,7 @@ def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Pr
     """
     started = time.perf_counter()
     check_name(job.name)
+    check_not_forgetting(Path(job.workspace))
     answers = take_answers(job) if job.llm_answers else None
     recipe = load_recipe(job.recipe, job.inputs, job.settings)
     source = open_source(job.source, job.split)
@@ -197,6 +199,7 @@ def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Pr
         location=f"{Path.cwd()}|{job.source}",
         limit=job.limit,
         progress=progress,
+        forgotten=Forgotten.load(Path(job.manifests)),
     )
     about = {"name": recipe.name, "paper": recipe.paper}
     request = Request(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes)

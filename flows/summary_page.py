@@ -79,7 +79,11 @@ def summary_html(
 def _lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
     body = version.manifest.body
     source = ", ".join(f"{key} {value}" for key, value in body["source"].items() if value is not None)
-    parent = f"from {body['name']}@{body['parent']['version']}" if body["parent"] else "the first version"
+    parent = (
+        f"from {body['parent'].get('name', body['name'])}@{body['parent']['version']}"
+        if body["parent"]
+        else "the first version"
+    )
     lines: list[object] = [
         tag("p", f"Recipe {body['recipe'].get('name')} ({body['recipe'].get('paper', 'no paper')}); {parent}."),
         tag("p", f"Source: {source}.", class_="soft"),

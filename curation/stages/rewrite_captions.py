@@ -139,7 +139,7 @@ class RewriteCaptions(MapStage):
         if isinstance(self.writer, RuleWriter):
             work.by_rules(self.writer)
         else:
-            asking = self._asking(self.writer.model)
+            asking = self.asking(self.writer.model)
             with self.writer.open() as line:
                 work.by_model(line, asking)
         return work.results()
@@ -152,7 +152,7 @@ class RewriteCaptions(MapStage):
         """
         if isinstance(self.writer, RuleWriter):
             return
-        asking, plan = self._asking(self.writer.model), self._plan()
+        asking, plan = self.asking(self.writer.model), self._plan()
         for sample in samples:
             for index, caption in enumerate(plan.rewritten(sample)):
                 if refusal(caption, self.prompting):
@@ -188,7 +188,7 @@ class RewriteCaptions(MapStage):
             self.graph,
         )  # fmt: skip
 
-    def _asking(self, model: str) -> Asking:
+    def asking(self, model: str) -> Asking:
         """Return how requests are made.
 
         Raises:
@@ -208,3 +208,23 @@ def _last_caption(body: Mapping[str, Any]) -> int:
     if "prompt" in body:
         return len(body["prompt"].rsplit("\n", 1)[-1])
     return len(body["messages"][-1]["content"])
+
+
+def keys_asked(config: Mapping[str, Any], model: str, samples: Sequence[Sample]) -> Iterator[str]:
+    """Yield the key of every question that a stage with these settings could ask a model about some samples.
+
+    Args:
+        config: The stage's settings, as a manifest tells them.
+        model: The model's name in the requests.
+        samples: As they are before any stage.
+    """
+    names = tuple(config["families"]) or GROUPS["laclip"]
+    if not set(names) <= {*FAMILIES, *GROUPS}:
+        return  # settings of the rule writer, which asks nobody
+    stage = RewriteCaptions(**{**config, "families": ()})
+    asking = stage.asking(model)
+    for sample in samples:
+        for index, caption in enumerate(sample.captions):
+            for family in families_of(names):
+                for draw in range(stage.rewrites_per_family * stage.max_draws):
+                    yield asking.request(sample.uid, index, caption, family, draw).key

@@ -1,0 +1,193 @@
+"""Proof of absence: search every byte that is left for what a forgotten sample was made of.
+
+Every file is searched raw; parquet files also as they decode, column by column, since their pages are compressed.
+Names of files and folders are searched too. Nothing is taken on trust from an index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from data_manifests.byte_search import MIN_BYTES, Needles
+from data_manifests.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK_BYTES = 32
+"""Any 64 bytes of a picture hold one aligned block of 32, so copies of such a piece are found at any offset."""
+_PIECE_BYTES = 16 * 2**20
+_DISTINCT = 16
+_SCAN = b"\xff\xda"
+_ROWS = 65_536
+_MAX_PLACES = 1000
+
+
+@dataclass(frozen=True)
+class Original:
+    """What a sample was: only someone who still has it can look for its picture and its words.
+
+    Attributes:
+        image: The encoded bytes.
+        captions: Its captions as taken in.
+    """
+
+    image: bytes
+    captions: tuple[str, ...]
+
+
+@dataclass
+class Absence:
+    """What a search saw.
+
+    Attributes:
+        places: ``path: what`` of everything found; empty is the proof.
+        num_files: Files searched.
+        num_bytes: Bytes searched raw.
+        num_decoded_bytes: Bytes of parquet searched as decoded.
+        num_sought: Byte strings sought.
+        shared: Captions that are not counted, because another sample that stays has or holds the same words.
+        too_short: Captions that are too short to be searched.
+    """
+
+    places: list[str] = field(default_factory=list)
+    num_files: int = 0
+    num_bytes: int = 0
+    num_decoded_bytes: int = 0
+    num_sought: int = 0
+    shared: list[str] = field(default_factory=list)
+    too_short: list[str] = field(default_factory=list)
+
+
+def uid_labels(uid: str) -> dict[bytes, str]:
+    """Return a uid as it may be written: hex, raw, and as numpy writes text."""
+    wide = uid.encode("utf-32-le")
+    return {uid.encode(): f"uid {uid}", bytes.fromhex(uid): f"raw uid {uid}", wide: f"uid {uid} in an array"}
+
+
+def text_labels(text: str, label: str) -> dict[bytes, str]:
+    """Return a text as it may be written: plain, and inside JSON once or twice."""
+    once = orjson.dumps(text)[1:-1]
+    return dict.fromkeys((text.encode(), once, orjson.dumps(once.decode())[1:-1]), label)
+
+
+def image_labels(data: bytes, uid: str) -> dict[bytes, str]:
+    """Return a picture's aligned blocks, without the tables at the head of a JPEG and without flat areas."""
+    first = data.find(_SCAN) if data.startswith(b"\xff\xd8") else 64
+    low = -(-max(first, 0) // BLOCK_BYTES) * BLOCK_BYTES
+    blocks = (data[at : at + BLOCK_BYTES] for at in range(low, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES))
+    return {block: f"picture bytes of {uid}" for block in blocks if len(set(block)) >= _DISTINCT}
+
+
+def hash_labels(data: bytes, uid: str) -> dict[bytes, str]:
+    """Return the SHA-256 of a picture, as hex and raw."""
+    digest = hashlib.sha256(data)
+    return {digest.hexdigest().encode(): f"sha256 of {uid}", digest.digest(): f"raw sha256 of {uid}"}
+
+
+def unshared(texts: Iterable[str], others: Iterable[Sequence[str]]) -> list[str]:
+    """Return the texts that no other caption holds, sorted.
+
+    Args:
+        texts: Captions of forgotten samples.
+        others: Captions of samples that stay, in handfuls.
+    """
+    left = set(texts)
+    for captions in others:
+        joined = "\n".join(captions)
+        left = {text for text in left if text not in joined}
+    return sorted(left)
+
+
+def search(roots: Sequence[Path], originals: Mapping[str, Original | None], others: Iterable[Sequence[str]]) -> Absence:
+    """Search all files below some folders for traces of samples.
+
+    Args:
+        roots: Workspace and manifests.
+        originals: Full uids; with what the sample was, where it is known.
+        others: Captions of the samples that are still there, in handfuls.
+    """
+    known = {uid: original for uid, original in originals.items() if original is not None}
+    texts = {text for original in known.values() for text in original.captions}
+    mine = set(unshared(texts, others))
+    found = Absence(
+        shared=sorted(texts - mine), too_short=sorted(text for text in mine if len(text.encode()) < MIN_BYTES)
+    )
+    labels: dict[bytes, str] = {}
+    for text in sorted(mine):
+        labels |= text_labels(text, f"caption {text!r}")
+    for uid, original in known.items():
+        labels |= image_labels(original.image, uid) | hash_labels(original.image, uid)
+    for uid in originals:
+        labels |= uid_labels(uid)
+    needles = Needles(labels)
+    found.num_sought = len(needles)
+    for path in _files(roots):
+        _search_file(path, needles, found)
+    return found
+
+
+def _files(roots: Sequence[Path]) -> Iterator[Path]:
+    """Yield every ordinary file once, in a fixed order; links are not followed."""
+    seen: set[Path] = set()
+    for root in roots:
+        for folder, inner, names in os.walk(root):
+            inner.sort()
+            for name in sorted(names):
+                path = Path(folder) / name
+                real = path.resolve()
+                if path.is_file() and not path.is_symlink() and real not in seen:
+                    seen.add(real)
+                    yield path
+
+
+def _search_file(path: Path, needles: Needles, found: Absence) -> None:
+    places: dict[str, None] = {}
+    named = str(path).encode("utf-8", "surrogateescape")
+    places |= {f"{path}: its name holds the {needles.labels[needle]}": None for _, needle in needles.find(named)}
+    keep, tail, at = needles.overlap_bytes, b"", 0
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            data = tail + piece
+            for place, needle in needles.find(data):
+                places[f"{path}: {needles.labels[needle]}, byte {at - len(tail) + place}"] = None
+            tail = data[-keep:] if keep else b""
+            at += len(piece)
+    found.num_files += 1
+    found.num_bytes += at
+    if path.suffix == ".parquet":
+        for column, data in _decoded(path):
+            found.num_decoded_bytes += len(data)
+            places |= {f"{path}: {needles.labels[needle]}, column {column}": None for _, needle in needles.find(data)}
+    found.places += list(places)[: max(_MAX_PLACES - len(found.places), 0)]
+
+
+def _decoded(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield every column's decoded bytes, some rows at a time.
+
+    Raises:
+        InputError: the file is damaged, so that nobody can say what it holds.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_ROWS):
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    yield from ((name, memoryview(buffer)) for buffer in _buffers(column))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path}: cannot be decoded, so nothing is proved: {error}", fix="mend or delete it"
+        ) from error
+
+
+def _buffers(column: pa.Array) -> Iterator[Any]:
+    return (buffer for buffer in column.buffers() if buffer is not None and buffer.size >= MIN_BYTES)

@@ -1,0 +1,73 @@
+"""Search for thousands of byte strings at once, in one pass over the data.
+
+A table of 2^20 bits, by a hash of four bytes, leaves about one position in a hundred; of those, the first eight bytes
+are looked up; what is left is compared in full. So the time hardly depends on how many strings are sought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+MIN_BYTES = 8
+"""Shorter strings occur by chance; they are not searched."""
+
+_CHUNK_BYTES = 2 * 2**20
+_BITS = 20
+_FACTOR = np.uint32(2654435761)
+
+
+class Needles:
+    """Byte strings, each with a label.
+
+    Args:
+        labels: What each string is, by string; strings under eight bytes are left out.
+    """
+
+    def __init__(self, labels: Mapping[bytes, str]) -> None:
+        self.labels = {data: label for data, label in labels.items() if len(data) >= MIN_BYTES}
+        self._by_start: dict[int, list[bytes]] = {}
+        for data in sorted(self.labels):
+            self._by_start.setdefault(int.from_bytes(data[:8], "little"), []).append(data)
+        self._starts = np.array(sorted(self._by_start), dtype=np.uint64)
+        self._table = np.zeros(1 << _BITS, dtype=bool)
+        self._table[_hash(self._starts.astype(np.uint32))] = True
+        self._overlap = max((len(data) for data in self.labels), default=1) - 1
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def find(self, data: Any) -> Iterator[tuple[int, bytes]]:
+        """Yield (position, string) of every occurrence in a buffer, in order of position."""
+        view = memoryview(data).cast("B")
+        if not self.labels:
+            return
+        for first in range(0, max(len(view) - MIN_BYTES + 1, 0), _CHUNK_BYTES):
+            for at in self._candidates(view[first : first + _CHUNK_BYTES + MIN_BYTES - 1]):
+                start = int.from_bytes(view[first + at : first + at + 8], "little")
+                for needle in self._by_start[start]:
+                    if view[first + at : first + at + len(needle)] == needle:
+                        yield first + at, needle
+
+    def _candidates(self, view: memoryview) -> list[int]:
+        """Return positions whose first eight bytes begin a string."""
+        count = len(view) - MIN_BYTES + 1
+        if count <= 0:
+            return []
+        fours = np.ndarray((count,), "<u4", buffer=view, strides=(1,))
+        found = np.flatnonzero(self._table[_hash(fours)])
+        eights = np.ndarray((count,), "<u8", buffer=view, strides=(1,))[found]
+        place = np.minimum(np.searchsorted(self._starts, eights), len(self._starts) - 1)
+        kept: list[int] = found[self._starts[place] == eights].tolist()
+        return kept
+
+    @property
+    def overlap_bytes(self) -> int:
+        """Return how much of a file's last piece must be seen again with the next, so that nothing is cut in two."""
+        return self._overlap
+
+
+def _hash(fours: Any) -> Any:
+    return (fours * _FACTOR) >> np.uint32(32 - _BITS)

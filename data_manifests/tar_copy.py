@@ -1,0 +1,261 @@
+"""Samples move between shards as byte ranges: nothing is decoded, only their keys change.
+
+A sample's members lie adjacent (image, JSON, text), so a sample is one range, and neighbours that stay neighbours
+are read together. A key has nine digits wherever it stands, so that a copy has the size of its original: three
+header names with their checksums and one value in the JSON are overwritten in the buffer, then hashed and written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import orjson
+
+from data_manifests.errors import InputError
+from data_manifests.shards import BLOCK_BYTES, KEYS_PER_SHARD, ShardWriter, WrittenFile, shard_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+KEY_CHARS = 9
+CHUNK_BYTES = 4 * 2**20
+"""Copied at once; memory is this, or one sample if that is larger."""
+
+_CHECKSUM, _CHECKSUM_DIGITS = 148, 6
+_FROM_VERIFY = "run clipcurate verify; make the version again if it does not hold"
+MEMBERS = ("image", "json", "text")
+
+
+def padded(size_bytes: Any) -> Any:
+    """Return the room that so many bytes take in a tar."""
+    return (size_bytes + BLOCK_BYTES - 1) // BLOCK_BYTES * BLOCK_BYTES
+
+
+@dataclass(frozen=True)
+class SampleRanges:
+    """Where samples lie as whole: one entry a sample.
+
+    Attributes:
+        shard: Number of the tar, int64 [n].
+        start: First byte (the image's header), int64 [n].
+        length: Bytes up to the next sample, a multiple of 512, int64 [n].
+        offsets: Where each member's data begin, from `start`, int64 [n, 3].
+        json_bytes: Size of the JSON, int64 [n].
+        keys: ASCII digits, uint8 [n, 9].
+    """
+
+    shard: Ints
+    start: Ints
+    length: Ints
+    offsets: Ints
+    json_bytes: Ints
+    keys: Bytes
+
+    @classmethod
+    def of(cls, index: pa.Table, told: str) -> SampleRanges:
+        """Read them from index.parquet.
+
+        Args:
+            index: The table.
+            told: The version, for errors.
+
+        Raises:
+            InputError: members do not lie side by side as we write them, so the index is not this version's.
+        """
+        places = np.stack([index[f"{name}_offset"].to_numpy() for name in MEMBERS], axis=1).astype(np.int64)
+        sizes = np.stack([index[f"{name}_bytes"].to_numpy() for name in MEMBERS], axis=1).astype(np.int64)
+        ends = places + padded(sizes)
+        keys = index["key"].to_pylist()
+        ok = (ends[:, :-1] + BLOCK_BYTES == places[:, 1:]).all(axis=1) & (places[:, 0] >= BLOCK_BYTES)
+        ok &= (sizes >= 0).all(axis=1)
+        ok &= np.array([len(key) == KEY_CHARS and key.isascii() and key.isdigit() for key in keys], dtype=bool)
+        if not ok.all():
+            row = int(np.flatnonzero(~ok)[0])
+            raise InputError(
+                f"{told}: index.parquet row {row} (key {keys[row]!r}): its members do not lie side by side",
+                allowed="image, JSON and text of a sample, adjacent, under a key of nine digits",
+                fix=_FROM_VERIFY,
+            )
+        start = places[:, 0] - BLOCK_BYTES
+        digits = np.frombuffer("".join(keys).encode(), dtype=np.uint8).reshape(-1, KEY_CHARS)
+        shard = index["shard"].to_numpy().astype(np.int64)
+        return cls(shard, start, ends[:, -1] - start, places - start[:, None], sizes[:, 1], digits)
+
+    def take(self, rows: Ints) -> SampleRanges:
+        """Return the entries of some rows, in that order."""
+        places = (self.shard[rows], self.start[rows], self.length[rows])
+        return SampleRanges(*places, self.offsets[rows], self.json_bytes[rows], self.keys[rows])
+
+
+def key_digits(shard: int, count: int) -> Bytes:
+    """Return the keys of a shard's first samples as ASCII digits, uint8 [count, 9]."""
+    powers = 10 ** np.arange(KEY_CHARS - 1, -1, -1, dtype=np.int64)
+    numbers = shard * KEYS_PER_SHARD + np.arange(count, dtype=np.int64)
+    return (numbers[:, None] // powers % 10 + ord("0")).astype(np.uint8)
+
+
+def copy_shard(
+    source: Path, target: Path, number: int, ranges: SampleRanges, replaced: Mapping[int, dict[str, Any]]
+) -> tuple[WrittenFile, Ints, Ints]:
+    """Write shard `number` from ranges of other shards.
+
+    Args:
+        source: Folder of the shards that are read.
+        target: Folder of the new one.
+        number: Its number; decides the keys.
+        ranges: The samples in their new order.
+        replaced: New contents of a sample's JSON by position in `ranges`; the others keep theirs.
+
+    Returns:
+        The file, int64 [n] where each sample starts, and int64 [n, 3] the new sizes (-1: as before).
+
+    Raises:
+        InputError: a shard is missing or cut off, or is not what its index says.
+    """
+    keys = key_digits(number, len(ranges.start))
+    starts, sizes = np.zeros(len(ranges.start), np.int64), np.full((len(ranges.start), 3), -1, np.int64)
+    with _Reader(source) as reader, ShardWriter(target / shard_name(number)) as writer:
+        for first, end in _chunks(ranges.length, replaced):
+            starts[first:end] = writer.position + np.concatenate([[0], np.cumsum(ranges.length[first : end - 1])])
+            part = ranges.take(np.arange(first, end))
+            data = reader.gather(part)
+            if first in replaced:
+                sizes[first] = _write_anew(writer, data, part, keys[first].tobytes().decode(), replaced[first])
+                continue
+            rename(data, part, keys[first:end], lambda row, part=part: reader.told(part, row))
+            writer.append(data)
+        return writer.finish(), starts, sizes
+
+
+def _chunks(length: Ints, alone: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
+    """Yield (first, end) of samples that are copied at once; those in `alone` come by themselves."""
+    first = total = 0
+    for position, size in enumerate(length.tolist()):
+        if position > first and (total + size > CHUNK_BYTES or position in alone or position - 1 in alone):
+            yield first, position
+            first, total = position, 0
+        total += size
+    if len(length):
+        yield first, len(length)
+
+
+def rename(data: bytearray, part: SampleRanges, keys: Bytes, told: Any) -> None:
+    """Give samples that lie behind one another in a buffer new keys.
+
+    Args:
+        data: The samples; changed in place.
+        part: Their places and old keys.
+        keys: New keys, uint8 [n, 9].
+        told: Names a row's sample, for errors.
+
+    Raises:
+        InputError: what lies there has other keys.
+    """
+    base = np.concatenate([[0], np.cumsum(part.length[:-1])]).astype(np.int64)
+    headers = base[:, None] + part.offsets - BLOCK_BYTES
+    view = np.frombuffer(data, dtype=np.uint8)
+    names = headers[:, :, None] + np.arange(KEY_CHARS)
+    wrong = (view[names] != part.keys[:, None, :]).any(axis=(1, 2))
+    if wrong.any():
+        raise InputError(f"{told(int(np.flatnonzero(wrong)[0]))}: another key lies there", fix=_FROM_VERIFY)
+    view[names] = keys[:, None, :]
+    places = headers[:, :, None] + _CHECKSUM + np.arange(_CHECKSUM_DIGITS)
+    powers = 8 ** np.arange(_CHECKSUM_DIGITS - 1, -1, -1, dtype=np.int64)
+    sums = ((view[places].astype(np.int64) - ord("0")) * powers).sum(axis=2)
+    sums += (keys.astype(np.int64).sum(axis=1) - part.keys.astype(np.int64).sum(axis=1))[:, None]
+    view[places] = (sums[:, :, None] // powers % 8 + ord("0")).astype(np.uint8)
+    lows = base + part.offsets[:, 1]
+    before, after = part.keys.tobytes(), keys.tobytes()
+    for row, (low, high) in enumerate(zip(lows.tolist(), (lows + part.json_bytes).tolist(), strict=True)):
+        place = slice(row * KEY_CHARS, (row + 1) * KEY_CHARS)
+        _rename_json(data, low, high, (before[place], after[place]), told, row)
+
+
+def _rename_json(data: bytearray, low: int, high: int, keys: tuple[bytes, bytes], told: Any, row: int) -> None:
+    """Overwrite the value of ``key``. Quotes inside JSON strings are escaped, so the bytes searched are a name."""
+    name = b'"key":"%s"' % keys[0]
+    at = data.find(name, low, high)
+    if at < 0:
+        raise InputError(f"{told(row)}: its JSON has another key", fix=_FROM_VERIFY)
+    if data.find(name, at + len(name), high) < 0:
+        data[at + 7 : at + 7 + KEY_CHARS] = keys[1]
+        return
+    # a record deeper down has such a name and value too: the one at the top is told by reading it
+    payload = orjson.loads(memoryview(data)[low:high])
+    text = orjson.dumps({**payload, "key": keys[1].decode()}, option=orjson.OPT_SORT_KEYS)
+    if payload.get("key") != keys[0].decode() or len(text) != high - low:
+        raise InputError(f"{told(row)}: its JSON is not as we write it", fix=_FROM_VERIFY)
+    data[low:high] = text
+
+
+def _write_anew(
+    writer: ShardWriter, data: bytearray, part: SampleRanges, key: str, payload: Mapping[str, Any]
+) -> list[int]:
+    """Write a sample whose JSON is another one; image and text stay as they are. Returns the members' sizes."""
+    sizes = []
+    text = orjson.dumps({**payload, "key": key}, option=orjson.OPT_SORT_KEYS)
+    for place, offset in enumerate(part.offsets[0].tolist()):
+        header = bytes(data[offset - BLOCK_BYTES : offset])
+        size = int(header[124:135], 8)
+        name = header[:100].rstrip(b"\0").decode("ascii")
+        content = text if place == 1 else bytes(data[offset : offset + size])
+        writer.add(key + name[KEY_CHARS:], content)
+        sizes.append(len(content))
+    return sizes
+
+
+class _Reader:
+    """Reads ranges of shards, those that follow one another in one call."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+    def gather(self, part: SampleRanges) -> bytearray:
+        """Return the samples' bytes behind one another."""
+        data = bytearray(int(part.length.sum()))
+        view = memoryview(data)
+        ends = part.start + part.length
+        joined = (part.shard[1:] == part.shard[:-1]) & (part.start[1:] == ends[:-1])
+        firsts = np.concatenate([[0], np.flatnonzero(~joined) + 1])
+        lasts = np.concatenate([firsts[1:] - 1, [len(ends) - 1]])
+        at = 0
+        for shard, start, end in zip(
+            part.shard[firsts].tolist(), part.start[firsts].tolist(), ends[lasts].tolist(), strict=True
+        ):
+            self._fill(shard, start, view[at : at + end - start])
+            at += end - start
+        return data
+
+    def told(self, part: SampleRanges, row: int) -> str:
+        """Name a sample's place."""
+        return f"{self._folder / shard_name(int(part.shard[row]))}: byte {int(part.start[row])}"
+
+    def _fill(self, shard: int, start: int, view: memoryview) -> None:
+        path = self._folder / shard_name(shard)
+        if shard not in self._open:
+            try:
+                self._open[shard] = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                raise InputError(f"{path}: shard is missing", fix=_FROM_VERIFY) from None
+        done = 0
+        while done < len(view):
+            got = os.preadv(self._open[shard], [view[done:]], start + done)
+            if got == 0:
+                raise InputError(f"{path}: wanted {len(view)} bytes at {start}, got {done}", fix=_FROM_VERIFY)
+            done += got
