@@ -46,6 +46,9 @@ class PlanIndex:
         num_captions: Captions of each sample, at least 1, int64 [n].
         cluster_id: int64 [n], or None when the recipe made no clusters.
         difficulty: 0 (easiest) to 1, float64 [n], or None when the recipe ordered nothing.
+        duplicate_group: Which samples show the same picture: a number for each group, -1 for none, int64 [n]; None
+            when the recipe looked for no duplicates.
+        caption_group: The same for samples that share a caption.
     """
 
     rows: Array
@@ -53,6 +56,8 @@ class PlanIndex:
     num_captions: Array
     cluster_id: Array | None = None
     difficulty: Array | None = None
+    duplicate_group: Array | None = None
+    caption_group: Array | None = None
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -83,18 +88,29 @@ class PlanIndex:
         if captions is None or captions.min() < 1:
             raise InputError("index.parquet: every sample needs num_captions of 1 or more", fix="run clipcurate verify")
         rows = np.flatnonzero(keep).astype(np.int64)
-        return cls(rows, uids, captions, column("cluster_id", "int64"), column("difficulty", "float64"))
+        groups = (_numbered(column(name, "str")) for name in ("duplicate_group", "caption_group"))
+        return cls(rows, uids, captions, column("cluster_id", "int64"), column("difficulty", "float64"), *groups)
 
     def take(self, chosen: Array) -> PlanIndex:
         """Return the entries at ascending positions `chosen`."""
+        names = ("cluster_id", "difficulty", "duplicate_group", "caption_group")
+        columns = {name: getattr(self, name) for name in names}
         return replace(
             self,
             rows=self.rows[chosen],
             uids=tuple(self.uids[position] for position in chosen),
             num_captions=self.num_captions[chosen],
-            cluster_id=None if self.cluster_id is None else self.cluster_id[chosen],
-            difficulty=None if self.difficulty is None else self.difficulty[chosen],
+            **{name: None if values is None else values[chosen] for name, values in columns.items()},
         )
+
+
+def _numbered(names: Array | None) -> Array | None:
+    """Return a number for each group's name, in order of the names; -1 for the empty one."""
+    if names is None:
+        return None
+    known, numbers = np.unique(names, return_inverse=True)
+    numbers = numbers.astype(np.int64)
+    return np.where(known[numbers] == "", -1, numbers)
 
 
 @dataclass(frozen=True)
@@ -233,14 +249,24 @@ class Plan:
 def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, batch_size: int) -> Plan:
     """Return the plan of a whole run: epochs one after the other, cut after `num_steps` batches.
 
+    Duplicates are kept out of each other's batches, whatever the planner.
+
     Raises:
-        InputError: fewer samples than a batch, or a column that the planner needs is missing.
+        InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
+            no batch can be filled.
     """
+    from training.apart import keep_apart
+
     epochs: list[EpochPlan] = []
     numbers: list[Array] = []
     have = 0
     while have < num_steps:
-        plan = planner(index, seed, len(epochs), batch_size)
+        plan = keep_apart(planner(index, seed, len(epochs), batch_size), index, seed, len(epochs))
+        if not len(plan.rows):
+            raise InputError(
+                f"no batch of {batch_size} samples without two that are duplicates or share a caption",
+                fix="a smaller --set train.batch_size=N, or curate with --set stages.find_duplicates.keep=one",
+            )
         numbers.append(np.full(len(plan.rows), len(epochs), dtype=np.int32))
         epochs.append(plan)
         have += len(plan.rows)
