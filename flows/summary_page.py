@@ -10,6 +10,7 @@ import orjson
 
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
+from flows.duplicates_page import duplicates
 from flows.pages import Html, bars, curve, figure, histogram, join, page, table, tag, tiles
 from flows.sample_card import sample_card
 from flows.thumbnails import Thumbnails
@@ -55,6 +56,7 @@ def summary_html(
             ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
             ("examples", "Examples", _examples(version, rows, examples, pictures)),
             ("clusters", "Clusters", _clusters(rows, clusters, pictures)),
+            ("duplicates", "Duplicates and leaks", duplicates(version)),
             ("stages", "Stages", _stages(body["stages"], run_json)),
             ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
         ]

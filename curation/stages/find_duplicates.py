@@ -55,7 +55,7 @@ class FindDuplicates(CorpusStage):
     radius: int = 9
     neighbours: int = 5
     closest: float = 1.0
-    least_agreement: float = 0.6
+    least_agreement: float = 0.7
     similarity_alone: float | None = None
     caption_share: float = 0.5
     largest_group: int = 1000

@@ -47,7 +47,7 @@ class RemoveLeaks(CorpusStage):
     radius: int = 9
     neighbours: int = 5
     closest: float = 1.0
-    least_agreement: float = 0.6
+    least_agreement: float = 0.7
     similarity_alone: float | None = None
 
     def needs(self) -> tuple[str, ...]:
