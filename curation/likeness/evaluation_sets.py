@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blake3 import blake3
 
 from curation.likeness.matching import Pictures
 from curation.stage import Stage, canonical
 from data_manifests.errors import InputError
-
-if TYPE_CHECKING:
-    from curation.intake import Snapshot
 
 SPLITS = ("train", "dev", "test")
 
@@ -26,14 +23,12 @@ class EvaluationSet:
     Attributes:
         name: What it is called, without folders.
         snapshot: Folder of the snapshot on this machine.
-        content: Hash over its pictures.
-        uids: Its pictures, sorted.
+        items: (uid, name) of its pictures, sorted.
     """
 
     name: str
     snapshot: str
-    content: str
-    uids: tuple[str, ...]
+    items: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -51,8 +46,8 @@ class EvaluationSets:
     makers: tuple[Stage, ...] = ()
 
     def content_hash(self) -> str:
-        """Return a hash of the pictures and of what makes their hashes and embeddings."""
-        parts = [sorted(item.content for item in self.sets), [stage.fingerprint() for stage in self.makers]]
+        """Return a hash of names and pictures, which drops tell of, and of what makes their hashes and embeddings."""
+        parts = [sorted([each.name, each.items] for each in self.sets), [stage.fingerprint() for stage in self.makers]]
         return blake3(canonical(parts)).hexdigest(length=16)
 
     def describe(self) -> str:
@@ -63,8 +58,8 @@ class EvaluationSets:
         """Return the same sets, seen through these stages."""
         return replace(self, makers=makers)
 
-    def see(self, number: int, *, embedded: bool) -> tuple[Pictures, list[str]]:
-        """Return one set's pictures as detectors see them, and their names; what the store lacks is computed.
+    def see(self, number: int, *, embedded: bool) -> Pictures:
+        """Return one set's pictures as detectors see them; what the store lacks is computed.
 
         Raises:
             InputError: the set was changed or removed while the data set was being made.
@@ -80,8 +75,7 @@ class EvaluationSets:
         done, _ = run_stages(self.makers, snapshot, Path(self.store))
         need = ("hash_windows", "thumbnail", *(("image_embedding",) if embedded else ()))
         unit = Unit(self.makers[-1], tuple(done), snapshot.folder, Path(self.store), WHOLE)
-        samples = [item.sample for item in replay(unit, need)]
-        return pictures_of(samples, embedded=embedded), [sample.name for sample in samples]
+        return pictures_of([item.sample for item in replay(unit, need)], embedded=embedded)
 
 
 def pictures_of(samples: Sequence[Any], *, embedded: bool) -> Pictures:
@@ -117,10 +111,5 @@ def read_set(spec: str, snapshots: Path) -> EvaluationSet:
         raise InputError(f"--against {spec}: {error.got}", allowed=error.allowed, fix=fix) from None
     told = source.describe()
     name = ":".join(str(told[key]) for key in ("kind", "name") if told.get(key))
-    uids = _uids(snapshot)
-    content = blake3("".join(uids).encode()).hexdigest(length=16)
-    return EvaluationSet(f"{name}#{chosen}" if chosen else name, str(snapshot.folder), content, uids)
-
-
-def _uids(snapshot: Snapshot) -> tuple[str, ...]:
-    return tuple(sample.uid for sample in snapshot.samples())
+    items = tuple((sample.uid, sample.name) for sample in snapshot.samples())
+    return EvaluationSet(f"{name}#{chosen}" if chosen else name, str(snapshot.folder), items)

@@ -107,31 +107,44 @@ def find_matches(
 
 
 def _by_hash(left: Pictures, right: Pictures | None, radius: int) -> dict[tuple[int, int], int]:
-    """Return the distances of pairs of which one picture's hash is near that of a window of the other, or mirrored."""
-    there, first = _held(left)
-    others, second = (there, first) if right is None else _held(right)
+    """Return the distances of pairs of which one picture's hash is near that of a window of the other, or mirrored.
+
+    Of pictures with one and the same hashes, such as a site's placeholder, only the first is searched for; the others
+    go with it.
+    """
+    there, first, twins = _held(left)
+    others, second, _ = (there, first, twins) if right is None else _held(right)
     best: dict[tuple[int, int], int] = {}
     ways = [(there, first, others, second, False)]
     if right is not None:
         ways.append((others, second, there, first, True))
     for asking, places, asked, known, turned in ways:
         windows = np.concatenate([asking.ravel(), asking.ravel() ^ np.uint64(MIRROR)])
-        query, hit, distance = near_pairs(windows, asked[:, 0].copy(), radius) if len(asked) else ([], [], [])
+        query, hit, distance = near_pairs(windows, asked[:, 0].copy(), radius)
         for place, at, bits in zip(query, hit, distance, strict=True):
             one, two = int(places[(place // NUM_WINDOWS) % len(places)]), int(known[at])
-            pair = (two, one) if turned or (right is None and two < one) else (one, two)
             if right is None and one == two:
                 continue
+            pair = (two, one) if turned or (right is None and two < one) else (one, two)
             best[pair] = min(int(bits), best.get(pair, 64))
-    return best
+    if right is None:
+        return best | {(one, other): 0 for one, same in twins.items() for other in same}
+    return best | {(other, two): bits for (one, two), bits in best.items() for other in twins[one]}
 
 
-def _held(pictures: Pictures) -> tuple[Array, Array]:
-    """Return the window hashes [m, windows] of pictures that are not flat, and their positions [m]."""
-    places = [at for at, text in enumerate(pictures.windows) if text]
-    packed = b"".join(bytes.fromhex(pictures.windows[at]) for at in places)
-    hashes = np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(len(places), NUM_WINDOWS)
-    return hashes, np.array(places, dtype=np.int64)
+def _held(pictures: Pictures) -> tuple[Array, Array, dict[int, list[int]]]:
+    """Return different window hashes [m, windows] of pictures that are not flat, who has them first [m], and who too."""
+    twins: dict[int, list[int]] = {}
+    first: dict[str, int] = {}
+    for at, text in enumerate(pictures.windows):
+        if text and text in first:
+            twins[first[text]].append(at)
+        elif text:
+            first[text] = at
+            twins[at] = []
+    packed = b"".join(bytes.fromhex(text) for text in first)
+    hashes = np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(len(first), NUM_WINDOWS)
+    return hashes, np.array(list(first.values()), dtype=np.int64), twins
 
 
 def _by_embedding(left: Pictures, right: Pictures | None, how: Detectors) -> dict[tuple[int, int], float]:

@@ -55,10 +55,14 @@ class RemoveLeaks(CorpusStage):
         return (*self.requires, "image_embedding") if self.embeddings else self.requires
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return ``leak_checked`` (how many evaluation pictures it was held against) or a drop, for each sample."""
+        """Return ``leak_checked`` (how many evaluation pictures it was held against) or a drop, for each sample.
+
+        Raises:
+            InputError: nothing would be left, or the sets were embedded by another model.
+        """
         splits = corpus.column("split")
         checked = [at for at, split in enumerate(splits) if split in _TRAINED]
-        total = sum(len(item.uids) for item in self.against.sets)
+        total = sum(len(each.items) for each in self.against.sets)
         results: list[dict[str, Any] | Drop] = [{"leak_checked": total if split in _TRAINED else 0} for split in splits]
         if not self.against.sets or not checked:
             return results
@@ -74,24 +78,31 @@ class RemoveLeaks(CorpusStage):
             for at, detail in self._leaks(pictures, number).items():
                 if not isinstance(results[checked[at]], Drop):
                     results[checked[at]] = Drop("leak", f"{each.name} {detail}")
+        if all(isinstance(result, Drop) for result in results):
+            raise InputError(
+                f"--against {self.against.describe()}: every sample of the data set is in it",
+                allowed="evaluation sets that hold a part of the data set at most",
+                fix="name one split of the source, such as --split train and --against KIND:PATH#test",
+            )
         return results
 
     def _leaks(self, pictures: Pictures, number: int) -> dict[int, str]:
         """Return what leaks of one evaluation set, by position, with its item and what told."""
-        seen, names = self.against.see(number, embedded=self.embeddings)
+        seen = self.against.see(number, embedded=self.embeddings)
+        names = dict(self.against.sets[number].items)
         if pictures.embeddings is not None and seen.embeddings is not None:
             _check_widths(pictures.embeddings, seen.embeddings)
         neighbours = self.neighbours if self.embeddings else 0
         how = Detectors(self.radius, neighbours, self.closest, self.least_agreement, self.similarity_alone)
-        same = {uid: at for at, uid in enumerate(seen.uids)}
-        exact = {at: same[uid] for at, uid in enumerate(pictures.uids) if uid in same}
         best: dict[int, Match] = {}
         for match in find_matches(pictures, seen, how):
             if match.left not in best or match.agreement > best[match.left].agreement:
                 best[match.left] = match
-        found = {at: f"{names[item.right]} {seen.uids[item.right]}: {_sentence(item)}" for at, item in best.items()}
-        found |= {at: f"{names[item]} {seen.uids[item]}: by uid, the same bytes" for at, item in exact.items()}
-        return found
+        items = {at: seen.uids[item.right] for at, item in best.items()}
+        found = {at: f"{names[uid]} {uid}: {_sentence(best[at])}" for at, uid in items.items()}
+        # also those that could not be decoded
+        same = {at: uid for at, uid in enumerate(pictures.uids) if uid in names}
+        return found | {at: f"{names[uid]} {uid}: by uid, the same bytes" for at, uid in same.items()}
 
 
 def _check_widths(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> None:

@@ -116,6 +116,11 @@ def test_matches_are_found_within_and_across() -> None:
     few = Pictures(pictures.uids[7:], pictures.windows[7:], pictures.thumbnails[7:])
     found = {(item.left, item.right + 7) for item in find_matches(pictures, few, Detectors())}
     assert found == {(2, 7), (4, 9)} | {(at, at) for at in range(7, 12)}
+    again = Pictures(
+        [*pictures.uids, "f" * 32], [*pictures.windows, pictures.windows[2]], pictures.thumbnails[[*range(12), 2]]
+    )
+    assert [(item.left, item.right) for item in find_matches(again, None, Detectors())] == [(2, 7), (2, 12), (4, 9)]
+    assert (12, 0) in {(item.left, item.right) for item in find_matches(again, few, Detectors())}
     vectors = np.eye(12, 16, dtype=np.float32)
     vectors[11] = vectors[3] * 0.98 + vectors[11] * 0.199
     embedded = Pictures(pictures.uids, pictures.windows, pictures.thumbnails, vectors)

@@ -136,7 +136,7 @@ def test_evaluation_sets_are_known_by_content_and_bad_ones_refused(
     def content(*against: str) -> str:
         return open_against(against, str(tmp_path / "w")).content_hash()
 
-    moved = tmp_path / "moved"
+    moved = tmp_path / "elsewhere" / evaluation.name
     shutil.copytree(evaluation, moved)
     here = f"folder:{evaluation}"
     assert content(here) == content(f"folder:{moved}") == content(here, here) != content()
@@ -144,5 +144,7 @@ def test_evaluation_sets_are_known_by_content_and_bad_ones_refused(
     for bad, told in (("nothing", "no source kind"), (f"folder:{tmp_path / 'gone'}", "--against folder:")):
         with pytest.raises(InputError, match=told):
             content(bad)
+    with pytest.raises(InputError, match="every sample of the data set is in it"):
+        curated(tmp_path, evaluation, "one", here)
     with pytest.raises(InputError, match="recipe 'clip' does not look for leaks"):
         load_recipe("clip", RecipeInputs(against=("scenes:5",)))
