@@ -36,7 +36,8 @@ def agreement(left: Array, right: Array) -> float:
     scores = [_best_window(windowed, whole, _COARSE) for windowed, whole in ways]
     best = max(scores)
     if best >= _WORTH_REFINING:
-        best = max(best, _best_window(*ways[scores.index(best)], _FINE))
+        windowed, whole = ways[scores.index(best)]
+        best = max(best, _best_window(windowed, whole, _FINE))
     return round(best, 3)
 
 
