@@ -28,7 +28,7 @@ class Field:
         name: Its name on the sample.
         kind: ``json`` (any JSON value) or ``array`` (float16, one or two dimensions).
         publish: How far it travels: ``store`` (not published), ``sidecar`` (the parquet beside a shard),
-            ``sample`` (sidecar and the JSON inside the tar), ``index`` (a number: index.parquet, sidecar and JSON).
+            ``sample`` (sidecar and the JSON inside the tar), ``index`` (a number or a short text: index.parquet, sidecar and JSON).
         role: ``negatives`` and ``views`` (other texts that are true of the image) are lists of records that several
             stages add and that are published as one list each; ``rejects`` are lists of texts that a gate refused,
             published beside the shards with their reasons; ``usage`` are numbers that the manifest sums up, such as

@@ -135,6 +135,8 @@ _INDEX_TYPES = {
     "cluster_id": "int32",
     "difficulty": "float64",
     "split": "string",
+    "duplicate_group": "string",
+    "caption_group": "string",
 }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.options import (
+    AgainstOpt,
     GraphOpt,
     JsonOpt,
     LimitOpt,
@@ -39,6 +40,7 @@ def plan(
     graph: GraphOpt = None,
     llm: LlmOpt = None,
     llm_slots: SlotsOpt = 16,
+    against: AgainstOpt = None,
     split: SplitOpt = None,
     limit: LimitOpt = None,
     workers: WorkersOpt = 0,
@@ -51,6 +53,7 @@ def plan(
     from flows.commands import show_plan
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
+    asked |= {"against": tuple(against or ())}
     show_plan(_job(recipe, source, name, settings, shard_mb, workers=workers, **asked), why=why, as_json=as_json)
 
 
@@ -70,6 +73,7 @@ def curate(
     llm_answers: Annotated[
         Path | None, typer.Option("--llm-answers", help="take answers back from a file that vllm run-batch wrote")
     ] = None,
+    against: AgainstOpt = None,
     split: SplitOpt = None,
     limit: LimitOpt = None,
     workers: WorkersOpt = 0,
@@ -84,6 +88,7 @@ def curate(
     from flows.commands import run_curation
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
+    asked |= {"against": tuple(against or ())}
     files = {"llm_batch": _text(llm_batch), "llm_answers": _text(llm_answers)}
     job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=wait, **asked, **files)
     run_curation(job, runner, no_prefect=no_prefect, as_json=as_json)
@@ -99,6 +104,7 @@ def schedule(
     graph: GraphOpt = None,
     llm: LlmOpt = None,
     llm_slots: SlotsOpt = 16,
+    against: AgainstOpt = None,
     split: SplitOpt = None,
     limit: LimitOpt = None,
     workers: WorkersOpt = 0,
@@ -109,6 +115,7 @@ def schedule(
     from flows.schedule import serve
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
+    asked |= {"against": tuple(against or ())}
     serve(_job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=3600.0, **asked), cron)
 
 

@@ -44,6 +44,7 @@ class CurateJob:
         llm_slots: Requests under way at once, in each worker.
         llm_batch: Write unanswered requests to this file instead of asking.
         llm_answers: Take answers from this file first.
+        against: Evaluation sets whose pictures must not be in the data set, ``KIND:PATH`` each.
         split: Only this split of the source.
         limit: At most so many samples.
         workers: Processes (or Dask workers).
@@ -63,6 +64,7 @@ class CurateJob:
     llm_slots: int = 16
     llm_batch: str | None = None
     llm_answers: str | None = None
+    against: tuple[str, ...] = ()
     split: str | None = None
     limit: int | None = None
     workers: int = 0
@@ -72,12 +74,13 @@ class CurateJob:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; `from_json` reads them back."""
-        return dataclasses.asdict(self) | {"settings": list(self.settings)}
+        return dataclasses.asdict(self) | {"settings": list(self.settings), "against": list(self.against)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CurateJob:
         """Read what `to_json` wrote."""
-        return cls(**{**values, "settings": tuple(values.get("settings", ()))})
+        lists = {name: tuple(values.get(name, ())) for name in ("settings", "against")}
+        return cls(**{**values, **lists})
 
     @property
     def catalog(self) -> Catalog:
@@ -98,7 +101,8 @@ class CurateJob:
     def inputs(self) -> RecipeInputs:
         """What the recipe is filled in with."""
         journal = str(self.journal.absolute())
-        return RecipeInputs(self.model, self.graph, self.llm, journal, self.llm_slots, self.llm_batch)
+        llm = (self.llm, journal, self.llm_slots, self.llm_batch)
+        return RecipeInputs(self.model, self.graph, *llm, self.against, self.workspace)
 
     @property
     def num_workers(self) -> int:

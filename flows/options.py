@@ -49,3 +49,7 @@ LlmOpt = Annotated[
     typer.Option("--llm", help="who rewrites: rules, http://HOST:PORT/v1#MODEL or vllm:MODEL; default rules"),
 ]
 SlotsOpt = Annotated[int, typer.Option("--llm-slots", min=1, help="requests under way at once, in each worker")]
+AgainstOpt = Annotated[
+    list[str] | None,
+    typer.Option("--against", help="an evaluation set whose pictures must not be in: KIND:PATH, KIND:PATH#test"),
+]

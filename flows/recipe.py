@@ -8,11 +8,13 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from curation.language.rule_rewrites import RuleWriter
+from curation.likeness.evaluation_sets import EvaluationSets, read_set
 from curation.models.graph_store import open_graph
 from curation.models.language_model import LanguageModel
 from curation.models.llm_spec import open_language_model
@@ -97,6 +99,16 @@ def open_writer(llm: str | None, journal: str, slots: int, batch: str | None) ->
     return BatchModel(model.model, batch, journal) if batch else model
 
 
+def open_against(specs: Sequence[str], workspace: str) -> EvaluationSets:
+    """Return the evaluation sets that ``--against`` names.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    root = Path(workspace).absolute()
+    return EvaluationSets(tuple(read_set(spec, root / "intake") for spec in dict.fromkeys(specs)), str(root / "store"))
+
+
 def recipe_names() -> list[str]:
     """Return the names of all recipes: the modules of `flows.recipes`."""
     package = importlib.import_module("flows.recipes")
@@ -105,7 +117,7 @@ def recipe_names() -> list[str]:
 
 @dataclass(frozen=True)
 class RecipeInputs:
-    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`.
+    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`, `against`.
 
     Attributes:
         model: Model spec for stages that embed; `DEFAULT_MODEL` if None.
@@ -114,6 +126,8 @@ class RecipeInputs:
         journal: File that a language model's answers are recorded in.
         llm_slots: Requests under way at once.
         llm_batch: Write unanswered requests to this file instead of asking.
+        against: Evaluation sets, ``KIND:PATH`` each.
+        workspace: Where evaluation sets are read into, and their hashes kept.
     """
 
     model: str | None = None
@@ -122,6 +136,8 @@ class RecipeInputs:
     journal: str = "workspace/answers.sqlite"
     llm_slots: int = 16
     llm_batch: str | None = None
+    against: tuple[str, ...] = ()
+    workspace: str = "workspace"
 
     def make(self, name: str) -> Any:
         """Return the argument of this name."""
@@ -131,7 +147,9 @@ class RecipeInputs:
             return open_graph(self.graph)
         if name == "writer":
             return open_writer(self.llm, self.journal, self.llm_slots, self.llm_batch)
-        raise ValueError(f"a recipe may take model, graph and writer, not '{name}'")
+        if name == "against":
+            return open_against(self.against, self.workspace)
+        raise ValueError(f"a recipe may take model, graph, writer and against, not '{name}'")
 
 
 def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:
@@ -153,6 +171,11 @@ def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequ
             fix="clipcurate recipes lists them with their papers",
         )
     make: Callable[..., Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
+    if inputs.against and "against" not in inspect.signature(make).parameters:
+        raise InputError(
+            f"--against {inputs.against[0]}: recipe '{name}' does not look for leaks",
+            allowed="--against with a recipe that has the stage remove_leaks, such as dedup",
+        )
     recipe = make(**{argument: inputs.make(argument) for argument in inspect.signature(make).parameters})
     for setting in settings:
         path, equals, value = setting.partition("=")

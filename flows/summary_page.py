@@ -11,11 +11,10 @@ import orjson
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
 from flows.cluster_section import cluster_section, draw_sheets, spread
+from flows.duplicates_page import duplicates
 from flows.negatives_section import SCRIPT, draw_cards, negatives_section
 from flows.neighbour_section import (
-    draw_duplicates,
     draw_neighbours,
-    duplicate_section,
     neighbour_section,
     neighbour_uids,
 )
@@ -57,9 +56,9 @@ def summary_html(
     rows = {name: index[name].to_pylist() for name in _COLUMNS if name in index.column_names}
     examples = spread(len(rows["uid"]), NUM_EXAMPLES)
     cards, sheets = draw_cards(version, seed), draw_sheets(version, rows, seed)
-    near, twins = draw_neighbours(version, rows, seed), draw_duplicates(version, seed)
+    near = draw_neighbours(version, rows, seed)
     uids = [rows["uid"][place] for place in examples]
-    with Thumbnails(version, [*uids, *cards.uids, *sheets.uids, *neighbour_uids(near), *twins.uids]) as pictures:
+    with Thumbnails(version, [*uids, *cards.uids, *sheets.uids, *neighbour_uids(near)]) as pictures:
         sections = [
             ("results", "Results", _results(evaluations)),
             ("training", "Training", _training(curve)),
@@ -68,7 +67,7 @@ def summary_html(
             ("negatives", "Negatives", negatives_section(cards, pictures)),
             ("clusters", "Clusters", cluster_section(sheets, pictures)),
             ("neighbours", "Neighbours", neighbour_section(near, pictures)),
-            ("duplicates", "Duplicates", duplicate_section(twins, pictures)),
+            ("duplicates", "Duplicates and leaks", duplicates(version)),
             ("stages", "Stages", _stages(body["stages"], run_json)),
             ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
         ]

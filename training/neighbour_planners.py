@@ -9,18 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.plan import (
-    Array,
-    EpochPlan,
-    Feedback,
-    PlanIndex,
-    Planner,
-    count_batches,
-    draw_captions,
-    draw_seed,
-    generator,
-)
+from training.plan import EpochPlan, Feedback, Planner, count_batches, draw_captions, draw_seed, generator
 from training.plan_columns import EMBEDDINGS, NEIGHBOURS
+from training.plan_index import Array, PlanIndex
 
 Nearest = Callable[[int, Array], Array]
 """From a pivot and a mask of who is unused to the unused ones, nearest first."""

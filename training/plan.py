@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import orjson
@@ -13,11 +13,8 @@ from blake3 import blake3
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import write_atomically
+from training.plan_index import Array, PlanIndex
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-Array = np.ndarray[Any, np.dtype[Any]]
 Feedback = Mapping[str, Array]
 """What training reports back to a planner: one number per row of the index, by name."""
 
@@ -34,89 +31,6 @@ def draw_seed(*parts: str | int) -> int:
 def generator(*parts: str | int) -> np.random.Generator:
     """Return a generator of its own for one draw."""
     return np.random.Generator(np.random.PCG64(draw_seed(*parts)))
-
-
-@dataclass(frozen=True)
-class PlanIndex:
-    """The columns of index.parquet that planners may look at, one entry per sample that may be trained on.
-
-    Attributes:
-        rows: Row numbers in index.parquet, ascending (shard order), int64 [n].
-        uids: Sample identities [n].
-        num_captions: Captions of each sample, at least 1, int64 [n].
-        cluster_id: int64 [n], or None when the recipe made no clusters.
-        difficulty: 0 (easiest) to 1, float64 [n], or None when the recipe ordered nothing.
-        weight: How often each sample should be seen, relative to the others, float64 [n], or None when the recipe
-            balanced nothing.
-        neighbours: Positions in this index of each sample's neighbours, nearest first, -1 where there is none,
-            int64 [n, K]; only read when a planner needs them.
-        embeddings: Unit-norm embeddings, float32 [n, d]; only read when a planner needs them.
-    """
-
-    rows: Array
-    uids: tuple[str, ...]
-    num_captions: Array
-    cluster_id: Array | None = None
-    difficulty: Array | None = None
-    weight: Array | None = None
-    neighbours: Array | None = None
-    embeddings: Array | None = None
-
-    def __len__(self) -> int:
-        return len(self.uids)
-
-    @classmethod
-    def from_table(cls, table: pa.Table, split: str = "train") -> PlanIndex:
-        """Read index.parquet; keep samples of `split` and those that have none.
-
-        Raises:
-            InputError: no sample may be trained on.
-        """
-        splits = table.column("split").to_pylist() if "split" in table.column_names else [None] * table.num_rows
-        keep = np.array([item is None or item == split for item in splits], dtype=bool)
-        if not keep.any():
-            found = ", ".join(sorted({str(item) for item in splits})) or "none: the data set is empty"
-            raise InputError(
-                f"no sample to train on: splits are {found}", allowed=f"{split}, or samples without a split"
-            )
-
-        def column(name: str, dtype: str) -> Array | None:
-            if name not in table.column_names:
-                return None
-            values: Array = table.column(name).to_numpy()[keep].astype(dtype)
-            return values
-
-        uids = tuple(uid for uid, kept in zip(table.column("uid").to_pylist(), keep, strict=True) if kept)
-        captions = column("num_captions", "int64")
-        if captions is None or captions.min() < 1:
-            raise InputError("index.parquet: every sample needs num_captions of 1 or more", fix="run clipcurate verify")
-        rows = np.flatnonzero(keep).astype(np.int64)
-        numbers = column("cluster_id", "int64"), column("difficulty", "float64"), column("keep_weight", "float64")
-        return cls(rows, uids, captions, *numbers)
-
-    def take(self, chosen: Array) -> PlanIndex:
-        """Return the entries at ascending positions `chosen`."""
-
-        def part(column: Array | None) -> Array | None:
-            return None if column is None else column[chosen]
-
-        neighbours = part(self.neighbours)
-        if neighbours is not None:
-            # one place more than there are samples, so that -1 (no neighbour) finds -1 there
-            place = np.full(len(self) + 1, -1, dtype=np.int64)
-            place[chosen] = np.arange(len(chosen))
-            neighbours = place[neighbours]
-        return replace(
-            self,
-            rows=self.rows[chosen],
-            uids=tuple(self.uids[position] for position in chosen),
-            num_captions=self.num_captions[chosen],
-            cluster_id=part(self.cluster_id),
-            difficulty=part(self.difficulty),
-            weight=part(self.weight),
-            neighbours=neighbours,
-            embeddings=part(self.embeddings),
-        )
 
 
 @dataclass(frozen=True)
@@ -259,14 +173,24 @@ class Plan:
 def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, batch_size: int) -> Plan:
     """Return the plan of a whole run: epochs one after the other, cut after `num_steps` batches.
 
+    Duplicates are kept out of each other's batches, whatever the planner.
+
     Raises:
-        InputError: fewer samples than a batch, or a column that the planner needs is missing.
+        InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
+            no batch can be filled.
     """
+    from training.apart import keep_apart
+
     epochs: list[EpochPlan] = []
     numbers: list[Array] = []
     have = 0
     while have < num_steps:
-        plan = planner(index, seed, len(epochs), batch_size)
+        plan = keep_apart(planner(index, seed, len(epochs), batch_size), index, seed, len(epochs))
+        if not len(plan.rows):
+            raise InputError(
+                f"no batch of {batch_size} samples without two that are duplicates or share a caption",
+                fix="a smaller --set train.batch_size=N, or curate with --set stages.find_duplicates.keep=one",
+            )
         numbers.append(np.full(len(plan.rows), len(epochs), dtype=np.int32))
         epochs.append(plan)
         have += len(plan.rows)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.plan import Array, PlanIndex, Planner
+from training.plan import Planner
+from training.plan_index import Array, PlanIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.plan import EpochPlan, Feedback, PlanIndex, Planner, count_batches, draw_captions, generator
+from training.plan import EpochPlan, Feedback, Planner, count_batches, draw_captions, generator
+from training.plan_index import PlanIndex
 
 
 @dataclass(frozen=True)

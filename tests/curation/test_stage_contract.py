@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 
 from curation.intake import Snapshot, take_in
+from curation.likeness.evaluation_sets import EvaluationSets
 from curation.models.graph_store import SeedGraph
 from curation.replay import WHOLE, Done, Held, Unit, replay
 from curation.run import run_stages
@@ -24,8 +25,10 @@ from curation.stages.check_images import CheckImages
 from curation.stages.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embed_samples import EmbedSamples
 from curation.stages.expand_knowledge import ExpandKnowledge
+from curation.stages.find_duplicates import FindDuplicates
 from curation.stages.find_false_negatives import FindFalseNegatives
 from curation.stages.grade_negatives import GradeNegatives
+from curation.stages.hash_images import HashImages
 from curation.stages.invert_relations import InvertRelations
 from curation.stages.keep_top import KeepTop
 from curation.stages.link_concepts import LinkConcepts
@@ -33,6 +36,7 @@ from curation.stages.negate_captions import NegateCaptions
 from curation.stages.order_difficulty import OrderDifficulty
 from curation.stages.parse_captions import ParseCaptions
 from curation.stages.refine_negatives import RefineNegatives
+from curation.stages.remove_leaks import RemoveLeaks
 from curation.stages.replace_words import ReplaceWords
 from curation.stages.rewrite_captions import RewriteCaptions
 from curation.stages.score_alignment import ScoreAlignment
@@ -73,10 +77,13 @@ CHAIN: tuple[Stage, ...] = (
     ScoreAlignment(),
     ScoreTarget(start_field="s_clip_loss"),
     CalibratePositives(num_pairs=5000),
+    HashImages(),
+    RemoveLeaks(EvaluationSets()),
+    FindDuplicates(),
     KeepTop(("s_clip_loss 50%",)),
 )
 FLOATS = {
-    "refine_negatives", "embed_samples", "cluster_embeddings", "order_difficulty", "score_alignment", "score_target",
+    "refine_negatives", "find_duplicates", "embed_samples", "cluster_embeddings", "order_difficulty", "score_alignment", "score_target",
     "calibrate_positives", "keep_top", "balance_attributes",
 }  # fmt: skip
 """Stages behind a neural network or a fitted model: their last bits belong to a processor and library version, so no golden hash."""

@@ -1,4 +1,4 @@
-"""The summary page's sections: negatives to be filtered, contact sheets, neighbours, duplicates; and a real browser."""
+"""The summary page's sections: negatives to be filtered, contact sheets, neighbours; and a real browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from data_manifests.sample import Sample
 from flows import cluster_section, negatives_section, neighbour_section
 from flows.cluster_section import draw_sheets
 from flows.negatives_section import MAX_NEGATIVES, NUM_PICTURES, SCRIPT, draw_cards
-from flows.neighbour_section import draw_duplicates, draw_neighbours, neighbour_uids
+from flows.neighbour_section import draw_neighbours, neighbour_uids
 from flows.report import summary_html
 from tests.data_manifests.built_versions import Given, Picture, build, negative, picture
 from tests.flows.test_report import assert_self_contained
@@ -125,22 +125,16 @@ def test_clusters_without_embeddings_have_no_similarity(tmp_path: Path) -> None:
     assert found.within is found.between is found.sheets[0].similarity is None
     page = summary_html(version, None, [])
     assert "All 3 clusters" in page and "mean similarity" not in page
-    assert 'id="neighbours"' not in page and 'id="duplicates"' not in page
+    assert 'id="neighbours"' not in page
 
 
-def test_neighbours_and_duplicates_are_shown(placed: DatasetVersion) -> None:
+def test_neighbours_are_shown(placed: DatasetVersion) -> None:
     read = assert_self_contained(summary_html(placed, None, []), SCRIPT)
-    assert {"negatives", "clusters", "neighbours", "duplicates"} <= {item["id"] for item in read.of("section")}
+    assert {"negatives", "clusters", "neighbours"} <= {item["id"] for item in read.of("section")}
     samples = draw_neighbours(placed, index_rows(placed), 0)
     assert len(samples) == 10
     assert len(neighbour_uids(samples)) == 40
     assert "sample0.9000.8000.700" in re.sub(r"\s", "", read.text), "nearest first"
-    twins = draw_duplicates(placed, 0)
-    assert (twins.num_groups, [size for size, _ in twins.groups]) == (1, [3])
-    assert (twins.num_dropped, len(twins.dropped)) == (1, 1)
-    assert twins.dropped[0][1:3] == ("placed", "near_duplicate")
-    assert len(twins.uids) == 4
-    assert "3 alike" in read.text and f"{NUM_CLUSTERED}.png" in read.text
     assert "no picture" not in read.text
 
 

@@ -25,7 +25,8 @@ from training.images import decode_image
 from training.lora import apply_tuning, eval_mode
 from training.mining import UniformNegatives
 from training.model import ModelSpec, Towers
-from training.plan import Plan, PlanIndex, make_plan
+from training.plan import Plan, make_plan
+from training.plan_index import PlanIndex
 from training.planners import ShuffledPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")

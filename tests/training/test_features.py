@@ -13,7 +13,8 @@ from training.features import make_features
 from training.lora import eval_mode
 from training.mining import AdaptiveNegatives, Negatives, UniformNegatives
 from training.model import ModelSpec, Towers
-from training.plan import PlanIndex, make_plan
+from training.plan import make_plan
+from training.plan_index import PlanIndex
 from training.planners import ShuffledPlan
 
 

@@ -11,8 +11,8 @@ from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
 from tests.training.test_plan import make_index
 from training.neighbour_planners import NeighbourPlan, SimclipPlan, WeightedPlan
-from training.plan import PlanIndex
 from training.plan_columns import column_needs, load_index
+from training.plan_index import PlanIndex
 from training.planners import CurriculumPlan, ShuffledPlan
 
 

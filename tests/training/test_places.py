@@ -21,7 +21,8 @@ from training.model import Towers
 from training.objectives import Features
 from training.objectives.contract import NEGATIVE_TYPES
 from training.places import cut_tokens, encode_image_places, encode_text_places
-from training.plan import PlanIndex, make_plan
+from training.plan import make_plan
+from training.plan_index import PlanIndex
 from training.planners import ShuffledPlan
 from training.views import FurtherTexts
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from data_manifests.errors import InputError
 from training.neighbour_planners import NeighbourPlan, SimclipPlan
-from training.plan import Plan, PlanIndex, Planner, draw_seed, make_plan
+from training.plan import Plan, Planner, draw_seed, make_plan
+from training.plan_index import PlanIndex
 from training.planners import ClusterPlan, CurriculumPlan, ShuffledPlan
 
 PLANNERS: list[Planner] = [

@@ -1,0 +1,1 @@
+"""When two pictures or two captions are too alike to be told apart."""

@@ -1,0 +1,115 @@
+"""What planners may know of the samples: columns of a version's index, one entry per sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_manifests.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class PlanIndex:
+    """The columns of index.parquet that planners may look at, one entry per sample that may be trained on.
+
+    Attributes:
+        rows: Row numbers in index.parquet, ascending (shard order), int64 [n].
+        uids: Sample identities [n].
+        num_captions: Captions of each sample, at least 1, int64 [n].
+        cluster_id: int64 [n], or None when the recipe made no clusters.
+        difficulty: 0 (easiest) to 1, float64 [n], or None when the recipe ordered nothing.
+        weight: How often each sample should be seen, relative to the others, float64 [n], or None when the recipe
+            balanced nothing.
+        neighbours: Positions in this index of each sample's neighbours, nearest first, -1 where there is none,
+            int64 [n, K]; only read when a planner needs them.
+        embeddings: Unit-norm embeddings, float32 [n, d]; only read when a planner needs them.
+        duplicate_group: Which samples show the same picture: a number for each group, -1 for none, int64 [n]; None
+            when the recipe looked for no duplicates.
+        caption_group: The same for samples that share a caption.
+    """
+
+    rows: Array
+    uids: tuple[str, ...]
+    num_captions: Array
+    cluster_id: Array | None = None
+    difficulty: Array | None = None
+    weight: Array | None = None
+    neighbours: Array | None = None
+    embeddings: Array | None = None
+    duplicate_group: Array | None = None
+    caption_group: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, split: str = "train") -> PlanIndex:
+        """Read index.parquet; keep samples of `split` and those that have none.
+
+        Raises:
+            InputError: no sample may be trained on.
+        """
+        splits = table.column("split").to_pylist() if "split" in table.column_names else [None] * table.num_rows
+        keep = np.array([item is None or item == split for item in splits], dtype=bool)
+        if not keep.any():
+            found = ", ".join(sorted({str(item) for item in splits})) or "none: the data set is empty"
+            raise InputError(
+                f"no sample to train on: splits are {found}", allowed=f"{split}, or samples without a split"
+            )
+
+        def column(name: str, dtype: str) -> Array | None:
+            if name not in table.column_names:
+                return None
+            values: Array = table.column(name).to_numpy()[keep].astype(dtype)
+            return values
+
+        uids = tuple(uid for uid, kept in zip(table.column("uid").to_pylist(), keep, strict=True) if kept)
+        captions = column("num_captions", "int64")
+        if captions is None or captions.min() < 1:
+            raise InputError("index.parquet: every sample needs num_captions of 1 or more", fix="run clipcurate verify")
+        rows = np.flatnonzero(keep).astype(np.int64)
+        numbers = column("cluster_id", "int64"), column("difficulty", "float64"), column("keep_weight", "float64")
+        groups = {name: _numbered(column(name, "str")) for name in ("duplicate_group", "caption_group")}
+        return cls(rows, uids, captions, *numbers, **groups)
+
+    def take(self, chosen: Array) -> PlanIndex:
+        """Return the entries at ascending positions `chosen`."""
+
+        def part(column: Array | None) -> Array | None:
+            return None if column is None else column[chosen]
+
+        neighbours = part(self.neighbours)
+        if neighbours is not None:
+            # one place more than there are samples, so that -1 (no neighbour) finds -1 there
+            place = np.full(len(self) + 1, -1, dtype=np.int64)
+            place[chosen] = np.arange(len(chosen))
+            neighbours = place[neighbours]
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            uids=tuple(self.uids[position] for position in chosen),
+            num_captions=self.num_captions[chosen],
+            cluster_id=part(self.cluster_id),
+            difficulty=part(self.difficulty),
+            weight=part(self.weight),
+            neighbours=neighbours,
+            embeddings=part(self.embeddings),
+            duplicate_group=part(self.duplicate_group),
+            caption_group=part(self.caption_group),
+        )
+
+
+def _numbered(names: Array | None) -> Array | None:
+    """Return a number for each group's name, in order of the names; -1 for the empty one."""
+    if names is None:
+        return None
+    known, numbers = np.unique(names, return_inverse=True)
+    numbers = numbers.astype(np.int64)
+    return np.where(known[numbers] == "", -1, numbers)
