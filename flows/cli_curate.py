@@ -12,6 +12,7 @@ from flows.options import (
     JsonOpt,
     LimitOpt,
     LlmOpt,
+    MaskedOpt,
     ModelOpt,
     NameOpt,
     RecipeArg,
@@ -38,6 +39,7 @@ def plan(
     model: ModelOpt = None,
     graph: GraphOpt = None,
     llm: LlmOpt = None,
+    masked_model: MaskedOpt = None,
     llm_slots: SlotsOpt = 16,
     split: SplitOpt = None,
     limit: LimitOpt = None,
@@ -51,6 +53,7 @@ def plan(
     from flows.commands import show_plan
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
+    asked |= {"masked_model": masked_model}
     show_plan(_job(recipe, source, name, settings, shard_mb, workers=workers, **asked), why=why, as_json=as_json)
 
 
@@ -62,6 +65,7 @@ def curate(
     model: ModelOpt = None,
     graph: GraphOpt = None,
     llm: LlmOpt = None,
+    masked_model: MaskedOpt = None,
     llm_slots: SlotsOpt = 16,
     llm_batch: Annotated[
         Path | None,
@@ -84,6 +88,7 @@ def curate(
     from flows.commands import run_curation
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
+    asked |= {"masked_model": masked_model}
     files = {"llm_batch": _text(llm_batch), "llm_answers": _text(llm_answers)}
     job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=wait, **asked, **files)
     run_curation(job, runner, no_prefect=no_prefect, as_json=as_json)
@@ -98,6 +103,7 @@ def schedule(
     model: ModelOpt = None,
     graph: GraphOpt = None,
     llm: LlmOpt = None,
+    masked_model: MaskedOpt = None,
     llm_slots: SlotsOpt = 16,
     split: SplitOpt = None,
     limit: LimitOpt = None,
@@ -109,6 +115,7 @@ def schedule(
     from flows.schedule import serve
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
+    asked |= {"masked_model": masked_model}
     serve(_job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=3600.0, **asked), cron)
 
 

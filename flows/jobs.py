@@ -40,6 +40,7 @@ class CurateJob:
         model: Model spec for embedding stages; None for the default.
         graph: Knowledge graph's file; None for the seed graph.
         llm: Who rewrites; None for rules.
+        masked_model: Fills blanks: hub name or folder; None for no such model.
         llm_slots: Requests under way at once, in each worker.
         llm_batch: Write unanswered requests to this file instead of asking.
         llm_answers: Take answers from this file first.
@@ -62,6 +63,7 @@ class CurateJob:
     llm_slots: int = 16
     llm_batch: str | None = None
     llm_answers: str | None = None
+    masked_model: str | None = None
     split: str | None = None
     limit: int | None = None
     workers: int = 0
@@ -97,7 +99,9 @@ class CurateJob:
     def inputs(self) -> RecipeInputs:
         """What the recipe is filled in with."""
         journal = str(self.journal.absolute())
-        return RecipeInputs(self.model, self.graph, self.llm, journal, self.llm_slots, self.llm_batch)
+        return RecipeInputs(
+            self.model, self.graph, self.llm, journal, self.llm_slots, self.llm_batch, self.masked_model
+        )
 
     @property
     def num_workers(self) -> int:

@@ -16,6 +16,7 @@ from curation.language.rule_rewrites import RuleWriter
 from curation.models.graph_store import open_graph
 from curation.models.language_model import LanguageModel
 from curation.models.llm_spec import open_language_model
+from curation.models.masked_model import TransformersMaskedModel
 from curation.stage import Stage
 from curation.stages.check_images import CheckImages
 from data_manifests.errors import InputError, nearest
@@ -103,7 +104,7 @@ def recipe_names() -> list[str]:
 
 @dataclass(frozen=True)
 class RecipeInputs:
-    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`.
+    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`, `masked`.
 
     Attributes:
         model: Model spec for stages that embed; `DEFAULT_MODEL` if None.
@@ -112,6 +113,7 @@ class RecipeInputs:
         journal: File that a language model's answers are recorded in.
         llm_slots: Requests under way at once.
         llm_batch: Write unanswered requests to this file instead of asking.
+        masked_model: Masked language model that fills blanks, by hub name or folder; None for none.
     """
 
     model: str | None = None
@@ -120,6 +122,7 @@ class RecipeInputs:
     journal: str = "workspace/answers.sqlite"
     llm_slots: int = 16
     llm_batch: str | None = None
+    masked_model: str | None = None
 
     def make(self, name: str) -> Any:
         """Return the argument of this name."""
@@ -129,7 +132,9 @@ class RecipeInputs:
             return open_graph(self.graph)
         if name == "writer":
             return open_writer(self.llm, self.journal, self.llm_slots, self.llm_batch)
-        raise ValueError(f"a recipe may take model, graph and writer, not '{name}'")
+        if name == "masked":
+            return None if self.masked_model is None else TransformersMaskedModel(self.masked_model)
+        raise ValueError(f"a recipe may take model, graph, writer and masked, not '{name}'")
 
 
 def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:
