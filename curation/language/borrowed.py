@@ -11,12 +11,17 @@ from curation.language.claim_words import plain, tags_of
 from curation.language.claims import Claims
 from curation.language.entailment import World, follows, may_hold, world_of
 from curation.language.equivalence import read_claims
+from curation.language.homonyms import word_set
 from curation.language.lexicon import NEGATIONS, noun_class, same_deed
+from curation.language.word_families import object_families
 from curation.language.word_meanings import Kinds
 from curation.models.parser import CaptionParse
 
 REASONS = ("too_similar", "same_text", "said", "possible", "nothing_new", "denies", "repeated")
 """Why a caption is not borrowed."""
+
+_ABSTRACT = word_set("breed species brand style others rest view day time weather outfit gear")
+"""Nouns that may be said of about anything: none of them makes a caption false."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,9 @@ class Borrower:
     def _named(self, noun: str) -> bool:
         """Say whether some caption names a thing, in other words or by another name of its kind."""
         return (
-            noun_class(noun) in self.nouns
+            noun in _ABSTRACT
+            or any(_alike(noun, one) for one in self.nouns)
+            or noun_class(noun) in self.nouns
             or noun in self.lemmas
             or any(self.kinds.covers(one, noun) or self.kinds.covers(noun, one) for one in self.nouns)
         )
@@ -114,6 +121,11 @@ class Borrower:
         words = set(plain_words(text))
         shared = [_overlap(words, set(facts.words)) for facts in self.own.facts]
         return shared.index(max(shared))
+
+
+def _alike(one: str, other: str) -> bool:
+    """Say whether our own lists take two nouns for about the same: cliff and rock, dog and hound."""
+    return any(family.members[one] == family.members.get(other) for family in object_families(one))
 
 
 def _overlap(one: set[str], other: set[str]) -> float:

@@ -158,7 +158,12 @@ def _same_form(caption: Caption, token: int, kind: str, word: str, form: str) ->
     if not is_english(word) or number_value(word) is not None:
         return False
     if kind == "object":
-        if form in LIGHT_NOUNS or "NOUN" not in _parts(word) or ("ADJ" in _parts(word) and value_of(word)[0]):
+        if (
+            (word.endswith("ing") and verb_lemma(word) != word)
+            or form in LIGHT_NOUNS
+            or "NOUN" not in _parts(word)
+            or ("ADJ" in _parts(word) and value_of(word)[0])
+        ):
             return False
         return noun_form(form, caption.many(token)) == word
     if kind == "action":

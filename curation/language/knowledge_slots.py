@@ -24,6 +24,7 @@ RELATIONS = ("CapableOf", "HasProperty", "UsedFor", "ReceivesAction")
 """Relations that give other actions and attributes."""
 _STILL_IN = word_set("in on at near by with beside under behind outside inside")
 _WATER = word_set("water ocean sea lake river pool pond stream creek surf wave")
+_NO_PLACE = word_set("air midair race row circle line")
 _POSTURES = word_set("sit stand lie kneel sleep lean rest crouch squat")
 _WAYS = word_set(
     "through across along toward towards past around down up over into onto out in on near by with from outside"
@@ -114,6 +115,7 @@ def _is_plain(caption: Caption, verb: int) -> bool:
     return (
         caption.whole(verb)
         and lemma not in LIGHT_VERBS
+        and tag in ("VBG", "VBZ", "VBP", "VBD")
         and verb_form(lemma, tag) == caption.words[verb]
         and not (tag == "VBD" and lemma == caption.words[verb])  # "two dogs run" is no past
         and not caption.with_dep(
@@ -127,6 +129,10 @@ def _alone(caption: Caption, verb: int, edges: Sequence[Edge], told: AbstractSet
     if caption.with_dep(verb, "dobj", "npadvmod") or not _is_plain(caption, verb):
         return []
     following = {caption.words[child] for child in caption.with_dep(verb, "prep")}
+    if not _NO_PLACE.isdisjoint(
+        caption.lemma(one) for child in caption.with_dep(verb, "prep") for one in caption.children[child]
+    ):
+        return []
     wet = not _WATER.isdisjoint(caption.words)
     fitting = {
         deed
@@ -207,10 +213,16 @@ def _reversals(caption: Caption, named: Mapping[int, str], facts: Facts) -> list
         if one not in named or other not in named:
             continue
         edge = facts.reversible.get((named[one], named[other])) or facts.reversible.get((named[other], named[one]))
-        alike = root_class(named[one]) == root_class(named[other]) and caption.many(one) == caption.many(other)
-        if edge is not None and alike and caption.phrase(one) and caption.phrase(other):
+        alive = all(root_class(named[token]) in ("person", "animal") for token in (one, other))
+        alike = alive and caption.many(one) == caption.many(other)
+        apart = not {"with", "and", "other", "another"} & {*triplet["relation"].split(), *_around(caption, one, other)}
+        if edge is not None and alike and apart and caption.phrase(one) and caption.phrase(other):
             slots.append(Slot("reversed", "relation", (edge,), partial(_reverse, caption, one, other)))
     return slots
+
+
+def _around(caption: Caption, *nouns: int) -> list[str]:
+    return [caption.words[child] for noun in nouns for child in caption.with_dep(noun, "det", "amod")]
 
 
 def _reverse(caption: Caption, one: int, other: int, edge: Edge) -> Change | None:

@@ -32,6 +32,7 @@ _PLACE_WORDS = frozenset(
         "near",
     ]
 )
+_MODIFIERS = ("amod", "compound", "nmod")
 _SILENT = frozenset({"a", "an", "the"})
 
 
@@ -75,7 +76,7 @@ def _replaced(caption: Caption, old: Sequence[int], text: str, parse: Parse, new
     last, then = old[-1], new[-1]
     if max(len(old), len(new)) > _MOST_WORDS or last - old[0] + 1 > len(old) or then - new[0] + 1 > len(new):
         return Verdict("several_changes", f"{len(old)} words for {len(new)}")
-    kinds = _type(caption.words, caption.pos, old), _type([word.lower() for word in parse["words"]], parse["pos"], new)
+    kinds = _type(caption.words, caption.parse, old), _type([word.lower() for word in parse["words"]], parse, new)
     if kinds[0] != kinds[1] or not kinds[0]:
         return Verdict("other_kind", f"{kinds[0] or 'mixed'} for {kinds[1] or 'mixed'}")
     if kinds[0] in ("object", "action") and (verdict := _forms(caption, last, parse, then)):
@@ -94,11 +95,19 @@ def _counted(words: Sequence[str]) -> list[int]:
     ]
 
 
-def _type(words: Sequence[str], pos: Sequence[str], tokens: Sequence[int]) -> str:
+def _type(words: Sequence[str], parse: Parse, tokens: Sequence[int]) -> str:
     """Return the type of negative that words stand for; an empty string where they are of several."""
+    pos, deps = parse["pos"], parse["deps"]
     if all(pos[token] in ("ADP", "ADV", "SCONJ", "PART") or words[token] in _PLACE_WORDS for token in tokens):
         return "relation"
-    found = {"number" if number_value(words[token]) is not None else _TYPES.get(pos[token], "") for token in tokens}
+    found = set()
+    for token in tokens:
+        if number_value(words[token]) is not None:
+            found.add("number")
+        elif pos[token] in ("NOUN", "PROPN", "VERB") and deps[token] in _MODIFIERS and len(tokens) == 1:
+            found.add("attribute")  # "a brick building"
+        else:
+            found.add(_TYPES.get(pos[token], ""))
     return found.pop() if len(found) == 1 else ""
 
 

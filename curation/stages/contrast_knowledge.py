@@ -32,8 +32,8 @@ class ContrastKnowledge(MapStage):
     * ``action``: what the object, or another thing of its kind, is capable of, or is used for, in place of the caption's
       verb ("A dog swims" for "A dog runs": dog CapableOf swim);
     * ``attribute``: another property of it that excludes the caption's ("a red apple" for "a green apple");
-    * ``reversed``: two things that the graph relates in one direction only, and the caption too, change places; only
-      things of one class, since anything else sounds odd.
+    * ``reversed``: two people or animals that the graph relates in one direction only, and the caption too, change
+      places; turned round, what is said of things ("a park in a dog") sounds odd.
 
     What any caption of the image says already is never used. Only deeds and properties that one can see are.
 
@@ -48,8 +48,8 @@ class ContrastKnowledge(MapStage):
 
     Source: Pan et al. 2022 (Knowledge-CLIP), NeurIPS; negatives from facts as in KE-NegCLIP: same object, other action or
         attribute; facts of Speer et al. 2017 (ConceptNet 5.5), arXiv 1612.03975.
-    Differs: the fact must be visible, fit the verb's frame and exclude what is said; reversals keep to things of one
-        class.
+    Differs: the fact must be visible, fit the verb's frame and exclude what is said; only people and animals change
+        places.
     """
 
     name: ClassVar[str] = "contrast_knowledge"
