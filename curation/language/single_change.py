@@ -11,7 +11,16 @@ from curation.language.phrases import Caption
 from curation.language.rewrite_screen import Verdict
 from curation.models.parser import Parse
 
-REASONS = ("nothing_changed", "several_changes", "only_added", "only_removed", "other_kind", "same_word", "other_form")
+REASONS = (
+    "nothing_changed",
+    "several_changes",
+    "only_added",
+    "only_removed",
+    "other_kind",
+    "same_word",
+    "other_form",
+    "repeated_word",
+)
 _MOST_WORDS = 3
 _TYPES = {"NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action", "NUM": "number", "ADP": "relation"}
 _PLACE_WORDS = frozenset(
@@ -83,6 +92,10 @@ def _replaced(caption: Caption, old: Sequence[int], text: str, parse: Parse, new
         return verdict
     if not all(caption.whole(token) for token in (old[0], last)):
         return Verdict("other_kind", "a part of a word")
+    if kinds[0] != "relation" and {parse["words"][token].lower() for token in new} & {*caption.words} - {
+        caption.words[token] for token in old
+    }:
+        return Verdict("repeated_word", text[parse["starts"][new[0]] :].split(" ", 1)[0])
     said = text[parse["starts"][new[0]] : parse["starts"][then] + len(parse["words"][then])]
     return OneChange(old[0], last + 1, said, kinds[0])
 

@@ -26,13 +26,13 @@ class BorrowCaptions(CorpusStage):
     ``rule`` names the image that it comes from. Each neighbour lends one caption at most.
 
     A text is refused when one own caption, or all together, say it already, and when nothing in them speaks against it.
-    A neighbour more similar than the `most_similar` quantile of all neighbours is likely the same scene, and lends
+    A neighbour more similar than the `most_similar` percentile of all neighbours is likely the same scene, and lends
     nothing.
 
     Attributes:
         per_sample: Most negatives of a sample, 1 or more.
         neighbours: Most neighbours that are looked at, nearest first, 1 or more.
-        most_similar: Quantile of the similarities of all neighbours looked at, 0 to 1; 1 refuses none.
+        most_similar: Percentile of the similarities of all neighbours looked at, 0 to 100; 100 refuses none.
         graph: Knows synonyms and kinds beyond our own lists; none leaves those alone.
 
     Raises:
@@ -55,18 +55,18 @@ class BorrowCaptions(CorpusStage):
 
     per_sample: int = 3
     neighbours: int = 8
-    most_similar: float = 0.98
+    most_similar: float = 98.0
     graph: KnowledgeGraph | None = None
 
     def __post_init__(self) -> None:
         for name in ("per_sample", "neighbours"):
             if getattr(self, name) < 1:
                 raise InputError(f"{self.name}: {name} is {getattr(self, name)}", allowed="1 or more", fix="raise it")
-        if not 0 <= self.most_similar <= 1:
+        if not 0 <= self.most_similar <= 100:
             raise InputError(
                 f"{self.name}: most_similar is {self.most_similar}",
-                allowed="a quantile, 0 to 1",
-                fix="the default is 0.98",
+                allowed="a percentile, 0 to 100",
+                fix="the default is 98",
             )
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
@@ -78,7 +78,7 @@ class BorrowCaptions(CorpusStage):
             for uid, found in zip(uids, corpus.column("image_neighbours"), strict=True)
         ]
         values = [similarity for of_sample in near for _, similarity in of_sample]
-        limit = float(np.quantile(values, self.most_similar)) if values else 1.0
+        limit = float(np.percentile(values, self.most_similar)) if values else 1.0
         texts = [
             read(tuple(captions), parses)
             for captions, parses in zip(corpus.column("captions"), corpus.column("parses"), strict=True)
@@ -115,7 +115,7 @@ class BorrowCaptions(CorpusStage):
             if len(negatives) == self.per_sample:
                 break
             rule = f"borrow from {uids[other]}"
-            if self.most_similar < 1 and similarity > limit:
+            if self.most_similar < 100 and similarity > limit:
                 shown = texts[other].captions[0]
                 rejected.append(_reject(shown, borrower, "too_similar", rule, f"similarity {similarity:.4f}"))
                 continue

@@ -80,6 +80,7 @@ def test_a_place_is_a_relation() -> None:
         ("A brown canine chases a red ball in the park .", "synonym"),
         ("A brown animal chases a red ball in the park .", "hypernym"),
         ("Sure! A brown cat chases a red ball in the park .", "prompt_leak"),
+        ("A brown dog chases a red park in the park .", "repeated_word"),
         ("", "empty"),
         ("A brown dog chases a red ball in the park . Then it sleeps and eats and runs and jumps and barks .", "too_long"),
         ("Ein brauner Hund jagt einen roten Ball durch den Park .", "not_english"),

@@ -16,12 +16,16 @@ from curation.replay import WHOLE, Done, Held, Unit, replay
 from curation.run import run_stages
 from curation.sources.scenes import ScenesSource
 from curation.stage import CorpusStage, Drop, MapStage, Stage, canonical
+from curation.stages.ask_negatives import AskNegatives
 from curation.stages.bind_attributes import BindAttributes
+from curation.stages.borrow_captions import BorrowCaptions
 from curation.stages.change_numbers import ChangeNumbers
 from curation.stages.check_images import CheckImages
 from curation.stages.cluster_embeddings import ClusterEmbeddings
+from curation.stages.contrast_knowledge import ContrastKnowledge
 from curation.stages.embed_samples import EmbedSamples
 from curation.stages.expand_knowledge import ExpandKnowledge
+from curation.stages.fill_masks import FillMasks
 from curation.stages.find_false_negatives import FindFalseNegatives
 from curation.stages.grade_negatives import GradeNegatives
 from curation.stages.invert_relations import InvertRelations
@@ -36,6 +40,7 @@ from curation.stages.shuffle_order import ShuffleOrder
 from curation.stages.swap_roles import SwapRoles
 from curation.stages.swap_words import SwapWords
 from data_manifests.errors import InputError
+from tests.curation.blank_models import LendNeighbours, ListedFills, Replacing, other_colour
 from tests.test_house import stage_classes
 from training.model import ModelSpec
 
@@ -62,6 +67,11 @@ CHAIN: tuple[Stage, ...] = (
     EmbedSamples(MODEL),
     ClusterEmbeddings(samples_per_cluster=6),
     OrderDifficulty(),
+    FillMasks(ListedFills(("large", "small", "cat", "ring", "sits", "purple", "house", "star")), ranks=(1, 2)),
+    AskNegatives(Replacing(other_colour), max_draws=1),
+    ContrastKnowledge(SeedGraph()),
+    LendNeighbours(),
+    BorrowCaptions(),
 )
 FLOATS = {"refine_negatives", "embed_samples", "cluster_embeddings", "order_difficulty"}
 """Stages behind a neural network or a fitted model: their last bits belong to a processor and library version, so no golden hash."""
@@ -85,7 +95,7 @@ def before(built: tuple[list[Done], Snapshot, Path], stage: Stage) -> list[Held]
 
 
 def test_the_chain_holds_every_stage() -> None:
-    assert {stage.name for stage in CHAIN} == {stage.name for stage in stage_classes()}
+    assert {stage.name for stage in CHAIN} - {LendNeighbours.name} == {stage.name for stage in stage_classes()}
 
 
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
