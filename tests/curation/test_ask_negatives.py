@@ -53,7 +53,6 @@ def reason(text: str, caption: str = IMAGE[0], *others: str) -> str:
         ("A brown dog chases a blue ball in the park .", "A brown dog chases a blue ball in the park .", "attribute"),
         ("a brown cat chases a red ball in the park", "A brown cat chases a red ball in the park .", "object"),
         ("A brown dog catches a red ball in the park .", "A brown dog catches a red ball in the park .", "action"),
-        ("A brown dog chases an orange ball in the park", "A brown dog chases an orange ball in the park .", "attribute"),
     ],
 )  # fmt: skip
 def test_one_change_is_taken_over_and_nothing_else(text: str, made: str, kind: str) -> None:
