@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+import training  # noqa: F401 - makes torchvision importable beside a CPU torch, in worker processes too
+
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")

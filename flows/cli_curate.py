@@ -13,6 +13,7 @@ from flows.options import (
     JsonOpt,
     LimitOpt,
     LlmOpt,
+    MaskedOpt,
     ModelOpt,
     NameOpt,
     RecipeArg,
@@ -39,6 +40,7 @@ def plan(
     model: ModelOpt = None,
     graph: GraphOpt = None,
     llm: LlmOpt = None,
+    masked_model: MaskedOpt = None,
     llm_slots: SlotsOpt = 16,
     against: AgainstOpt = None,
     split: SplitOpt = None,
@@ -53,7 +55,7 @@ def plan(
     from flows.commands import show_plan
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    asked |= {"against": tuple(against or ())}
+    asked |= {"masked_model": masked_model, "against": tuple(against or ())}
     show_plan(_job(recipe, source, name, settings, shard_mb, workers=workers, **asked), why=why, as_json=as_json)
 
 
@@ -65,6 +67,7 @@ def curate(
     model: ModelOpt = None,
     graph: GraphOpt = None,
     llm: LlmOpt = None,
+    masked_model: MaskedOpt = None,
     llm_slots: SlotsOpt = 16,
     llm_batch: Annotated[
         Path | None,
@@ -88,7 +91,7 @@ def curate(
     from flows.commands import run_curation
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    asked |= {"against": tuple(against or ())}
+    asked |= {"masked_model": masked_model, "against": tuple(against or ())}
     files = {"llm_batch": _text(llm_batch), "llm_answers": _text(llm_answers)}
     job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=wait, **asked, **files)
     run_curation(job, runner, no_prefect=no_prefect, as_json=as_json)
@@ -103,6 +106,7 @@ def schedule(
     model: ModelOpt = None,
     graph: GraphOpt = None,
     llm: LlmOpt = None,
+    masked_model: MaskedOpt = None,
     llm_slots: SlotsOpt = 16,
     against: AgainstOpt = None,
     split: SplitOpt = None,
@@ -115,7 +119,7 @@ def schedule(
     from flows.schedule import serve
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    asked |= {"against": tuple(against or ())}
+    asked |= {"masked_model": masked_model, "against": tuple(against or ())}
     serve(_job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=3600.0, **asked), cron)
 
 

@@ -12,6 +12,7 @@ import orjson
 
 from curation.replay import WHOLE, Done, Unit, corpus_inputs, replay, row_id
 from curation.stage import CorpusStage, MapStage, Stage
+from curation.stages.ask_negatives import AskNegatives
 from curation.stages.rewrite_captions import RewriteCaptions
 from curation.store import Store
 from curation.versions import stage_record
@@ -103,7 +104,11 @@ def forecast(prepared: Prepared) -> Forecast:
         missing, present, inputs = _missing(prepared, stage, done, blocked=blocked)
         seconds = 0.0 if not missing else rates[stage.name] * missing if stage.name in rates else None
         why = "" if not missing else _why(stage, latest, missing, blocked=blocked, known=bool(present))
-        tokens = forecast_tokens(stage, prepared, missing) if missing and isinstance(stage, RewriteCaptions) else 0
+        tokens = (
+            forecast_tokens(stage, prepared, missing)
+            if missing and isinstance(stage, RewriteCaptions | AskNegatives)
+            else 0
+        )
         stages.append(StageForecast(stage, missing, present, seconds, why, tokens))
         done.append(Done(stage, inputs))
         blocked = blocked or missing > 0

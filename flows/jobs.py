@@ -41,6 +41,7 @@ class CurateJob:
         model: Model spec for embedding stages; None for the default.
         graph: Knowledge graph's file; None for the seed graph.
         llm: Who rewrites; None for rules.
+        masked_model: Fills blanks: hub name or folder; None for no such model.
         llm_slots: Requests under way at once, in each worker.
         llm_batch: Write unanswered requests to this file instead of asking.
         llm_answers: Take answers from this file first.
@@ -65,6 +66,7 @@ class CurateJob:
     llm_batch: str | None = None
     llm_answers: str | None = None
     against: tuple[str, ...] = ()
+    masked_model: str | None = None
     split: str | None = None
     limit: int | None = None
     workers: int = 0
@@ -102,7 +104,7 @@ class CurateJob:
         """What the recipe is filled in with."""
         journal = str(self.journal.absolute())
         llm = (self.llm, journal, self.llm_slots, self.llm_batch)
-        return RecipeInputs(self.model, self.graph, *llm, self.against, self.workspace)
+        return RecipeInputs(self.model, self.graph, *llm, self.masked_model, self.against, self.workspace)
 
     @property
     def num_workers(self) -> int:

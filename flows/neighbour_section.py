@@ -16,6 +16,7 @@ from flows.thumbnails import Thumbnails
 NUM_SAMPLES, MAX_NEIGHBOURS = 10, 8
 
 _NEIGHBOURS = "image_neighbours"
+_MAX_TEXT = 160
 
 
 Rows = Mapping[str, list[Any]]
@@ -79,3 +80,7 @@ def _pictured(uid: str, what: str, below: object, pictures: Thumbnails) -> Html:
 
 def _has(version: DatasetVersion, name: str) -> bool:
     return any(field["name"] == name for field in version.manifest.body["fields"])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"

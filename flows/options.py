@@ -48,6 +48,10 @@ LlmOpt = Annotated[
     str | None,
     typer.Option("--llm", help="who rewrites: rules, http://HOST:PORT/v1#MODEL or vllm:MODEL; default rules"),
 ]
+MaskedOpt = Annotated[
+    str | None,
+    typer.Option("--masked-model", help="masked language model for fills: hub name or folder; default none"),
+]
 SlotsOpt = Annotated[int, typer.Option("--llm-slots", min=1, help="requests under way at once, in each worker")]
 AgainstOpt = Annotated[
     list[str] | None,

@@ -18,6 +18,7 @@ from curation.likeness.evaluation_sets import EvaluationSets, read_set
 from curation.models.graph_store import open_graph
 from curation.models.language_model import LanguageModel
 from curation.models.llm_spec import open_language_model
+from curation.models.masked_model import TransformersMaskedModel
 from curation.stage import Stage
 from curation.stages.check_images import CheckImages
 from data_manifests.errors import InputError, nearest
@@ -117,7 +118,7 @@ def recipe_names() -> list[str]:
 
 @dataclass(frozen=True)
 class RecipeInputs:
-    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`, `against`.
+    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`, `masked`, `against`.
 
     Attributes:
         model: Model spec for stages that embed; `DEFAULT_MODEL` if None.
@@ -126,6 +127,7 @@ class RecipeInputs:
         journal: File that a language model's answers are recorded in.
         llm_slots: Requests under way at once.
         llm_batch: Write unanswered requests to this file instead of asking.
+        masked_model: Masked language model that fills blanks, by hub name or folder; None for none.
         against: Evaluation sets, ``KIND:PATH`` each.
         workspace: Where evaluation sets are read into, and their hashes kept.
     """
@@ -136,6 +138,7 @@ class RecipeInputs:
     journal: str = "workspace/answers.sqlite"
     llm_slots: int = 16
     llm_batch: str | None = None
+    masked_model: str | None = None
     against: tuple[str, ...] = ()
     workspace: str = "workspace"
 
@@ -147,9 +150,11 @@ class RecipeInputs:
             return open_graph(self.graph)
         if name == "writer":
             return open_writer(self.llm, self.journal, self.llm_slots, self.llm_batch)
+        if name == "masked":
+            return None if self.masked_model is None else TransformersMaskedModel(self.masked_model)
         if name == "against":
             return open_against(self.against, self.workspace)
-        raise ValueError(f"a recipe may take model, graph, writer and against, not '{name}'")
+        raise ValueError(f"a recipe may take model, graph, writer, masked and against, not '{name}'")
 
 
 def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:

@@ -7,6 +7,7 @@ from itertools import islice
 
 from curation.language.rule_rewrites import RuleWriter
 from curation.models.llm_journal import Journal
+from curation.stages.ask_negatives import AskNegatives
 from curation.stages.rewrite_captions import RewriteCaptions
 from data_manifests.manifest import Catalog, Manifest, version_key
 from data_manifests.sample import Sample
@@ -23,7 +24,7 @@ DRAWS_PER_REWRITE = 2.2
 Gemma 3 270M; a larger model needs fewer."""
 
 
-def forecast_tokens(stage: RewriteCaptions, prepared: Prepared, num_samples: int) -> int:
+def forecast_tokens(stage: RewriteCaptions | AskNegatives, prepared: Prepared, num_samples: int) -> int:
     """Estimate the tokens of rewriting: read and written.
 
     Requests are made for a share of the samples; tokens a character come from the model's answers so far, and the
@@ -53,7 +54,7 @@ def forecast_tokens(stage: RewriteCaptions, prepared: Prepared, num_samples: int
     return round((read + written) * num_samples / max(1, len(chosen)))
 
 
-def _draws(stage: RewriteCaptions, catalog: Catalog) -> float | None:
+def _draws(stage: RewriteCaptions | AskNegatives, catalog: Catalog) -> float | None:
     """Return how often a rewrite was asked for in the newest version that this model rewrote with these draws."""
     for manifest in _newest_first(catalog):
         usage = manifest.body["statistics"].get("usage", {}).get(stage.name, {})

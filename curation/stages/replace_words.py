@@ -13,14 +13,40 @@ from curation.language.phrases import Caption
 from curation.language.replacing import Known, attribute_slots, object_slots
 from curation.language.replacing_verbs import action_slots, relation_slots
 from curation.language.sense import root_class
-from curation.language.word_families import attribute_families, is_human, object_families
+from curation.language.word_families import Family, attribute_families, is_human, object_families
 from curation.models.knowledge_graph import KnowledgeGraph
 from curation.stage import Drop, Field, MapStage
+from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
 _FROM_GRAPH = 6
 """Most words that a graph offers for one."""
 _EMPTY: Known = {}
+_LISTS = {
+    "colour": ("colour", "fur", "hair_colour"),
+    "material": ("material",),
+    "size": ("size", "height", "length", "width", "depth"),
+    "state": (
+        "grown",
+        "used",
+        "wet",
+        "clean",
+        "shut",
+        "full",
+        "weather",
+        "waves",
+        "mood",
+        "light",
+        "ground",
+        "heat",
+        "awake",
+    ),
+    "form": ("pattern", "form"),
+    "kind": ("sex_of", "where"),
+}
+"""List -> families of describing words in it."""
+LISTS = (*_LISTS, "object", "action", "relation")
+"""The lists that words may be replaced from: TSVLC's five are colour, material, size, state, and action with relation."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +63,10 @@ class ReplaceWords(MapStage):
         seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
         per_caption: Most negatives per caption, 1 or more.
         graph: Where siblings and antonyms come from; none leaves our own families alone.
+        lists: Only these of `LISTS`; empty for all, the graph's words included.
 
     Raises:
-        InputError: `per_caption` is below 1.
+        InputError: `per_caption` is below 1, or a list unknown.
 
     Source: Zhang et al. 2023 (CE-CLIP), section 3, arXiv 2306.08832: four types; Doveh et al. 2023 (TSVLC), section 3,
         arXiv 2211.11733: lists of words; Oh et al. 2024 (FSC-CLIP), arXiv 2410.05210: siblings and antonyms of a graph.
@@ -58,9 +85,12 @@ class ReplaceWords(MapStage):
     seed: int = 0
     per_caption: int = 4
     graph: KnowledgeGraph | None = None
+    lists: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_per_caption(self.name, self.per_caption)
+        if not set(self.lists) <= set(LISTS):
+            raise InputError(f"{self.name}: lists {self.lists!r}", allowed=", ".join(LISTS), fix="empty for all")
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Replace words in every caption; a graph is asked once for all of them."""
@@ -68,14 +98,24 @@ class ReplaceWords(MapStage):
         things, qualities = self._known(samples) if self.graph is not None else (_EMPTY, _EMPTY)
 
         def slots(caption: Caption) -> list[Slot]:
-            return [
+            found = [
                 *object_slots(caption, things),
                 *attribute_slots(caption, qualities),
                 *action_slots(caption),
                 *relation_slots(caption),
             ]
+            return found if not self.lists else [kept for slot in found if (kept := self._listed(slot)).options]
 
         return [{"replace_negatives": maker.records(sample, slots)} for sample in samples]
+
+    def _listed(self, slot: Slot) -> Slot:
+        """Return a place with the options of the wanted lists only."""
+        if slot.type != "attribute":
+            return slot if slot.type in self.lists else slot._replace(options=())
+        families = {name for one in self.lists for name in _LISTS.get(one, ())}
+        return slot._replace(
+            options=[one for one in slot.options if isinstance(one[0], Family) and one[0].name in families]
+        )
 
     def _known(self, samples: Sequence[Sample]) -> tuple[Known, Known]:
         """Return what the graph offers for the nouns and adjectives that no family knows."""

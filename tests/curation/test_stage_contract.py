@@ -17,14 +17,18 @@ from curation.replay import WHOLE, Done, Held, Unit, replay
 from curation.run import run_stages
 from curation.sources.scenes import ScenesSource
 from curation.stage import CorpusStage, Drop, MapStage, Stage, canonical
+from curation.stages.ask_negatives import AskNegatives
 from curation.stages.balance_attributes import BalanceAttributes
 from curation.stages.bind_attributes import BindAttributes
+from curation.stages.borrow_captions import BorrowCaptions
 from curation.stages.calibrate_positives import CalibratePositives
 from curation.stages.change_numbers import ChangeNumbers
 from curation.stages.check_images import CheckImages
 from curation.stages.cluster_embeddings import ClusterEmbeddings
+from curation.stages.contrast_knowledge import ContrastKnowledge
 from curation.stages.embed_samples import EmbedSamples
 from curation.stages.expand_knowledge import ExpandKnowledge
+from curation.stages.fill_masks import FillMasks
 from curation.stages.find_duplicates import FindDuplicates
 from curation.stages.find_false_negatives import FindFalseNegatives
 from curation.stages.grade_negatives import GradeNegatives
@@ -46,6 +50,7 @@ from curation.stages.swap_roles import SwapRoles
 from curation.stages.swap_words import SwapWords
 from curation.stages.tag_attributes import TagAttributes
 from data_manifests.errors import InputError
+from tests.curation.blank_models import LendNeighbours, ListedFills, Replacing, other_colour
 from tests.test_house import stage_classes
 from training.model import ModelSpec
 
@@ -80,6 +85,11 @@ CHAIN: tuple[Stage, ...] = (
     HashImages(),
     RemoveLeaks(EvaluationSets()),
     FindDuplicates(),
+    FillMasks(ListedFills(("large", "small", "cat", "ring", "sits", "purple", "house", "star")), ranks=(1, 2)),
+    AskNegatives(Replacing(other_colour), max_draws=1),
+    ContrastKnowledge(SeedGraph()),
+    LendNeighbours(),
+    BorrowCaptions(),
     KeepTop(("s_clip_loss 50%",)),
 )
 FLOATS = {
@@ -107,7 +117,7 @@ def before(built: tuple[list[Done], Snapshot, Path], stage: Stage) -> list[Held]
 
 
 def test_the_chain_holds_every_stage() -> None:
-    assert {stage.name for stage in CHAIN} == {stage.name for stage in stage_classes()}
+    assert {stage.name for stage in CHAIN} - {LendNeighbours.name} == {stage.name for stage in stage_classes()}
 
 
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)

@@ -1,0 +1,39 @@
+"""SVLC (TSVLC): negatives from lists of words and from a masked model, positives in other words."""
+
+from __future__ import annotations
+
+from curation.language.rule_rewrites import RuleWriter
+from curation.models.language_model import LanguageModel
+from curation.models.masked_model import MaskedModel
+from curation.stages.fill_masks import FillMasks
+from curation.stages.parse_captions import ParseCaptions
+from curation.stages.replace_words import ReplaceWords
+from curation.stages.rewrite_captions import RewriteCaptions
+from flows.recipe import Recipe
+from training.config import TrainConfig
+from training.mining import UniformNegatives
+from training.objectives import InfoNCE, NegativeContrast
+from training.planners import ShuffledPlan
+from training.views import CaptionViews
+
+LISTS = ("colour", "material", "size", "state", "action", "relation")
+KINDS = ("object", "relation", "attribute", "action")
+
+
+def svlc(masked: MaskedModel | None, writer: LanguageModel | RuleWriter) -> Recipe:
+    """Return the recipe; `masked` fills blanks where there is one, `writer` says captions in other words."""
+    filled = () if masked is None else (FillMasks(masked, kinds=KINDS, ranks=(1, 2, 3, 4, 5)),)
+    families = () if isinstance(writer, RuleWriter) else ("svlc",)
+    return Recipe(
+        name="svlc",
+        paper="Doveh 2023, Teaching structured vision and language concepts to vision and language models, CVPR, "
+        "arXiv 2211.11733",
+        differs="lists are our own and bound to a context; both kinds of negatives are kept, where a coin decides there; without "
+        "--masked-model lists alone; positives take turns with the caption as views, without a loss of their own",
+        stages=(ParseCaptions(), ReplaceWords(lists=LISTS), *filled, RewriteCaptions(writer, families=families)),
+        planner=ShuffledPlan(),
+        objectives=(InfoNCE(negatives=True), NegativeContrast()),
+        negatives=UniformNegatives(choose=1),
+        views=CaptionViews(),
+        train=TrainConfig(),
+    )
