@@ -84,7 +84,7 @@ def action_slots(caption: Caption) -> list[Slot]:
         frames = _frames(caption, token, lemma)
         options = [(family, word) for family in families if family.name in frames for word in family.rivals[lemma]]
         if options:
-            slots.append(Slot("action", "action", options, partial(_action, caption, token)))
+            slots.append(Slot("action", "action", options, partial(_action, caption, token), token))
     return slots
 
 
@@ -145,6 +145,8 @@ def _frames_of_object(caption: Caption, verb: int, noun: int) -> set[str]:
         frames = (frames - {"beings", "things", "ridden"}) | ({"ridden_path"} if "ridden" in frames else set())
     if any(caption.words[child] == "to" for child in caption.with_dep(verb, "prep")):
         frames -= {"food", "drunk", "things", "read"}
+    if any(caption.words[child] in ("over", "by") for child in caption.with_dep(verb, "prep")):
+        frames -= {"raise", "beings"}  # arms are raised over the head, a goat is held by the leash
     if "game" in frames and caption.with_dep(noun, "det", "amod"):
         frames.discard("game")
     return frames & _FRAMES_WITH_OBJECT
