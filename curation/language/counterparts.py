@@ -104,8 +104,9 @@ def denied_instead(caption: Caption, token: int, denial: Sequence[Piece], other:
             # "does not run", "No dogs": the denial holds the word itself
             *before, _ = piece.text.split(" ")
             word = verb_lemma(new.lower()) if caption.pos[token] == "VERB" else new.lower()
-            piece = piece._replace(text=" ".join([*before, word.upper() if piece.text.isupper() else word]))
-        pieces.append(piece)
+            pieces.append(piece._replace(text=" ".join([*before, word.upper() if piece.text.isupper() else word])))
+        else:
+            pieces.append(piece)
     taken = [(piece.start, piece.end) for piece in pieces if piece.end > piece.start]
     pieces += [piece for piece in other if not any(piece.start < end and piece.end > start for start, end in taken)]
     return put(caption.text, pieces)[0]

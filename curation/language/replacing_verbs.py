@@ -145,11 +145,15 @@ def _frames_of_object(caption: Caption, verb: int, noun: int) -> set[str]:
         frames = (frames - {"beings", "things", "ridden"}) | ({"ridden_path"} if "ridden" in frames else set())
     if any(caption.words[child] == "to" for child in caption.with_dep(verb, "prep")):
         frames -= {"food", "drunk", "things", "read"}
-    if any(caption.words[child] in ("over", "by") for child in caption.with_dep(verb, "prep")):
-        frames -= {"raise", "beings"}  # arms are raised over the head, a goat is held by the leash
     if "game" in frames and caption.with_dep(noun, "det", "amod"):
         frames.discard("game")
-    return frames & _FRAMES_WITH_OBJECT
+    return frames & _FRAMES_WITH_OBJECT - _unfit(caption, verb)
+
+
+def _unfit(caption: Caption, verb: int) -> set[str]:
+    """Return the frames that a phrase behind a verb rules out: arms are raised over the head, a goat held by the leash."""
+    behind = {caption.words[child] for child in caption.with_dep(verb, "prep")}
+    return set() if behind.isdisjoint(("over", "by")) else {"raise", "beings"}
 
 
 def _action(caption: Caption, token: int, option: tuple[Family, str]) -> Change | None:

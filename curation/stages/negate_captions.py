@@ -160,10 +160,9 @@ def _has_finite(caption: Caption, verb: int) -> bool:
 def _action(caption: Caption, verb: int) -> list[Piece]:
     """Return the pieces that deny a verb, or nothing where its form leaves a doubt."""
     span, tag = caption.span(verb, verb + 1), caption.tags[verb]
-    if tag in _DO and verb_form(caption.verb(verb), tag) != caption.words[verb]:
-        return []  # the tag is not this word's
-    if tag == "VBZ" and any(caption.many(child) for child in caption.with_dep(verb, "nsubj")):
-        return []  # "two dogs looks"
+    mistagged = tag in _DO and verb_form(caption.verb(verb), tag) != caption.words[verb]
+    if mistagged or (tag == "VBZ" and any(map(caption.many, caption.with_dep(verb, "nsubj")))):
+        return []  # the tag is not this word's; "two dogs looks"
     helpers = [child for child in caption.with_dep(verb, "aux", "auxpass") if child < verb]
     if helpers:
         first = caption.span(helpers[0], helpers[0] + 1)
