@@ -18,6 +18,9 @@ from curation.language.word_families import (
 )
 
 _WORN = ("top", "bottom", "hat", "eyewear", "neck")
+_COLLECTIVE = word_set("team group crowd couple family pair")
+_STILL_FRAMES = frozenset({"place", "place_moving", "path", "bare"})
+"""Families of verbs that need no object."""
 _CLOTHES = word_set("dress skirt gown suit uniform costume hoodie tank blouse jersey trunk tie robe outfit tunic")
 _LIST = re.compile(r"\w+(?:(?: , and | and | , |, | or )\w+)+")
 _JOINT = re.compile(r" , and | and | , |, | or ")
@@ -31,7 +34,8 @@ def sorted_lists(text: str) -> str:
 def is_likely_swap(caption: str, record: Mapping[str, Any]) -> bool:
     """Say whether what a swap exchanged is of one sort: two people, two things to wear, two colours, two ways to go.
 
-    Words of different sorts in each other's place make sentences that nobody says: "a bench holds the man".
+    Words of different sorts in each other's place make sentences that nobody says: "a bench holds the man". Words of
+    one meaning change nothing: a ball, a basketball.
     """
     spans = [split_words(caption[start:end]) for start, end, _, _ in record["edits"]]
     exchanged = [words for words in spans if words and words not in (["a"], ["an"])]
@@ -40,15 +44,15 @@ def is_likely_swap(caption: str, record: Mapping[str, Any]) -> bool:
     one, other = exchanged
     match record["span_class"]:
         case "noun" | "plural_noun" | "noun_chunk":
-            return not _sorts(one[-1]).isdisjoint(_sorts(other[-1]))
+            alike = not _sorts(one[-1]).isdisjoint(_sorts(other[-1]))
+            return alike and (record["span_class"] == "noun_chunk" or not _same_meaning(one[-1], other[-1]))
         case "adjective":
             return not _names(attribute_families(one[-1])).isdisjoint(_names(attribute_families(other[-1])))
         case "verb_phrase":
             if len(one) != 1 or len(other) != 1:
                 return False
-            return not _names(action_families(verb_lemma(one[0]))).isdisjoint(
-                _names(action_families(verb_lemma(other[0])))
-            )
+            frames = [_names(action_families(verb_lemma(words[0]))) & _STILL_FRAMES for words in (one, other)]
+            return one[0][-3:] == other[0][-3:] and not frames[0].isdisjoint(frames[1])
     return False
 
 
@@ -56,9 +60,22 @@ def _names(families: Sequence[Any]) -> set[str]:
     return {family.name for family in families}
 
 
+def _same_meaning(one: str, other: str) -> bool:
+    """Say whether our own lists hold two nouns for one thing: a ball, a basketball."""
+    first, second = noun_lemma(one), noun_lemma(other)
+    return any(
+        first in family.members and family.members[first] == family.members.get(second)
+        for family in object_families(first)
+    )
+
+
 def _sorts(noun: str) -> set[str]:
     lemma = noun_lemma(noun)
     found = _names(object_families(noun)) | _names(object_families(lemma))
     if lemma in _CLOTHES or not found.isdisjoint(_WORN):
         found |= {"worn"}
-    return found | ({"human"} if is_human(lemma) else set()) | ({"beast"} if is_beast(lemma) else set())
+    return (
+        found
+        | ({"human"} if is_human(lemma) and lemma not in _COLLECTIVE else set())
+        | ({"beast"} if is_beast(lemma) else set())
+    )

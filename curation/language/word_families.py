@@ -110,7 +110,7 @@ climb: climb -scale -ascend | descend
 ball: throw -toss | catch -grab | kick | carry -hold -retrieve -fetch | hit
 ball_animal: catch -bite -fetch -retrieve -grab | carry -hold | chase -follow | drop
 clothes: wear -don | hold -carry | wash | fold
-things: hold -carry -use | drop | throw -swing | clean | paint
+things: hold -carry -use | drop | throw | clean | paint
 beings: hold -carry -hug -kiss -embrace | chase -follow -pursue | feed | wash -bathe | push
 ridden: ride -drive | push -pull | repair | wash -clean | paint
 ridden_path: ride -drive | push -pull

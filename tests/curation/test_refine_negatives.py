@@ -127,7 +127,7 @@ def test_denials_stay_where_each_is_told_from_a_true_one() -> None:
             for one in records:
                 true = one["text"].replace("a ", "no ", 1)
                 one["text"] = captions[one["caption"]].replace("a ", "no ", 1)
-                one |= {"against": true} if named else {}
+                one.update({"against": true} if named else {})
         results: list[Any] = RefineNegatives(num_rounds=1).fit(corpus)
         kept.append(sum(len(result["refined_negatives"]) for result in results))
         assert all(("against" in one) is named for result in results for one in result["refined_negatives"])
