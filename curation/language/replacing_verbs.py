@@ -147,12 +147,12 @@ def _frames_of_object(caption: Caption, verb: int, noun: int) -> set[str]:
         frames -= {"food", "drunk", "things", "read"}
     if "game" in frames and caption.with_dep(noun, "det", "amod"):
         frames.discard("game")
-    return frames & _FRAMES_WITH_OBJECT - _unfit(caption, verb)
+    return frames & _FRAMES_WITH_OBJECT - _unfit(caption, verb, noun)
 
 
-def _unfit(caption: Caption, verb: int) -> set[str]:
-    """Return the frames that a phrase behind a verb rules out: arms are raised over the head, a goat held by the leash."""
-    behind = {caption.words[child] for child in caption.with_dep(verb, "prep")}
+def _unfit(caption: Caption, verb: int, noun: int) -> set[str]:
+    """Return the frames that a phrase behind rules out: arms are raised over the head, a goat is held by the leash."""
+    behind = {caption.words[child] for one in (verb, noun) for child in caption.with_dep(one, "prep")}
     return set() if behind.isdisjoint(("over", "by")) else {"raise", "beings"}
 
 
