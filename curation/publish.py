@@ -29,7 +29,10 @@ from data_manifests.shards import (
 
 DEFAULT_SHARD_BYTES = 64 * 2**20
 
-_BLANK: Mapping[str, dict[str, Any]] = {"negatives": {"tokens": [], "difficulty": None, "scores": "{}"}, "views": {}}
+_BLANK: Mapping[str, dict[str, Any]] = {
+    "negatives": {"tokens": [], "difficulty": None, "scores": "{}", "against": ""},
+    "views": {},
+}
 """Keys that every published record has: readers that put JSON into typed tables want them uniform."""
 _LISTED = tuple(_BLANK)
 """Roles whose records several stages add to one published list."""

@@ -70,6 +70,7 @@ def _negatives_type() -> pa.DataType:
                 ("scores", pa.string()),
                 ("rule", pa.string()),
                 ("source", pa.string()),
+                ("against", pa.string()),
             ]
         )
     )

@@ -178,6 +178,7 @@ def _negatives(source: Mapping[str, Any]) -> dict[str, Any]:
         ("type", _TEXT, "object, attribute, relation, action or order."),
         ("rule", _TEXT, "Why this edit was made."),
         ("source", _TEXT, "The stage that made it."),
+        ("against", _TEXT, "The true text that it is an edit of, where that is not the caption; else empty."),
     )
     return _records("negatives", "Texts that are close to a caption and false of the image.", parts, source)
 
@@ -186,7 +187,7 @@ def _views(source: Mapping[str, Any]) -> dict[str, Any]:
     parts = (
         ("text", _TEXT, "Another text that is true of the image."),
         ("caption", _INTEGER, "Position of its caption among the captions."),
-        ("kind", _TEXT, "rewrite or knowledge."),
+        ("kind", _TEXT, "rewrite, knowledge, denial or count."),
         ("family", _TEXT, "The prompt, rule family or relation behind it."),
         ("rule", _TEXT, "The prompt and draw, the rule, or the edge of the knowledge graph."),
         ("source", _TEXT, "The stage that made it."),

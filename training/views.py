@@ -1,4 +1,4 @@
-"""Which of an image's texts is shown: its caption, or a rewrite or knowledge caption made from it; and which besides."""
+"""Which of an image's texts is shown: its caption, a rewrite, knowledge caption or true denial; and which besides."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from data_manifests.errors import InputError
 from training.plan import generator
 
 _MIN_WORDS = 2
+_KINDS = ("rewrite", "knowledge", "denial", "count")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class CaptionViews:
         caption: Weight of the caption itself.
         rewrite: Weight of each rewrite.
         knowledge: Weight of each knowledge caption.
+        denial: Weight of each true denial, the positive of false ones.
+        count: Weight of each text that says "one", the positive of larger numbers.
 
     Raises:
         InputError: a weight is negative, or the caption's is not positive.
@@ -36,10 +39,12 @@ class CaptionViews:
     caption: float = 1.0
     rewrite: float = 1.0
     knowledge: float = 1.0
+    denial: float = 1.0
+    count: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the weights."""
-        for name in ("caption", "rewrite", "knowledge"):
+        for name in ("caption", *_KINDS):
             if getattr(self, name) < 0 or (name == "caption" and self.caption == 0):
                 raise InputError(
                     f"views.{name}={getattr(self, name)}",
@@ -57,7 +62,7 @@ class CaptionViews:
             step: Number of the step, from 0.
             uid: The sample.
         """
-        weights = {"rewrite": self.rewrite, "knowledge": self.knowledge}
+        weights = {kind: getattr(self, kind) for kind in _KINDS}
         texts = [(caption, self.caption)]
         texts += [(str(view["text"]), weights.get(view["kind"], 0.0)) for view in made]
         total = sum(weight for _, weight in texts)

@@ -9,6 +9,7 @@ import numpy as np
 
 from curation.language.ngram_model import Encoded, Floats, Ints, NgramModel, Vocabulary, WordClasses
 from curation.language.pair_features import Sparse, View, fit_logistic, judge, pair_features
+from curation.language.word_vectors import WordVectors
 
 _MAX_LEARNED = 60_000
 _NUM_STEPS = 25
@@ -56,7 +57,9 @@ class BlindGaps:
         self.tags = self._ngram_gaps(tags, len(vocabulary))
         """The same for trigrams of word classes."""
         lengths = (words[1].lengths - words[2].lengths).astype(np.float64)
-        dense = np.stack([_scaled(self.words), _scaled(self.tags), lengths], axis=1)
+        vectors = WordVectors(vocabulary, words[0])
+        meanings = vectors.features(words[1]) - vectors.features(words[2])
+        dense = np.column_stack([_scaled(self.words), _scaled(self.tags), lengths, meanings])
         views = [View(words[1], words[2], 3), View(tags[1], tags[2], 4)]
         self._features: Sparse = pair_features(views, dense)
 

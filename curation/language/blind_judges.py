@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
     Attributes:
         uid: The image's.
-        caption: What is true of it.
+        caption: What is true of it: the caption, or the text that the negative is an edit of.
         negative: What is not.
         operation: Under which name it is reported.
     """
@@ -36,6 +36,11 @@ class Pair(NamedTuple):
     caption: str
     negative: str
     operation: str
+
+
+def positive_of(record: Mapping[str, Any], captions: Sequence[str]) -> str:
+    """Return the true text that a negative is told from: the one it names, or else its caption."""
+    return str(record.get("against") or captions[record["caption"]])
 
 
 class Judge(Protocol):
@@ -177,7 +182,7 @@ class PairSample:
         """See one image; it takes the place of one with a larger hash if there are too many."""
         records = sorted(negatives, key=lambda record: draw_seed("blind_pair", uid, record["text"]))
         pairs = [
-            Pair(uid, captions[one["caption"]], one["text"], f"{one['operation']} {one['span_class']}")
+            Pair(uid, positive_of(one, captions), one["text"], f"{one['operation']} {one['span_class']}")
             for one in records[:_MAX_PER_IMAGE]
         ]
         if pairs:

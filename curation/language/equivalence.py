@@ -166,6 +166,8 @@ class _Reader:
                 thing.count = value if self.copies and value <= _MOST_COPIES else 1
                 thing.said |= set() if thing.count > 1 else {f"#{value}"}
                 thing.plural = False
+            elif word == "one" and not self.copies:
+                thing.said.add("#1")
             elif word == "no":
                 thing.denied = True
             elif kind == "V" and not value_of(word)[0]:

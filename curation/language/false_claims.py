@@ -10,11 +10,14 @@ from curation.language.claim_words import plain, tags_of, with_new_words
 from curation.language.claims import Claims
 from curation.language.entailment import World, follows, may_hold, world_of
 from curation.language.equivalence import read_claims
+from curation.language.plain_sense import sorted_lists
 from curation.language.replaced_words import Pair, replaced_words, same_or_kind
 from curation.language.word_meanings import Kinds
 from curation.models.parser import Parse
 
 _EXCHANGES = ("swap", "bind", "role")
+_WELL_FORMED = "naming"
+"""The shuffle that leaves a sentence a sentence."""
 _GROWN = (frozenset({"girl", "woman"}), frozenset({"boy", "man"}))
 _POSTURES = frozenset({"sit", "stand", "lie", "lean"})
 _STILL = frozenset(
@@ -34,6 +37,7 @@ class ReadSample:
 
     Attributes:
         texts: The captions in plain form.
+        lists: The captions with lists in alphabetical order.
         captions: What each claims.
         records: The negatives.
         claims: What each negative claims.
@@ -41,6 +45,7 @@ class ReadSample:
     """
 
     texts: frozenset[str]
+    lists: frozenset[str]
     captions: list[Claims]
     records: list[dict[str, Any]]
     claims: list[Claims]
@@ -60,7 +65,8 @@ def read_sample(
         known = with_new_words(caption, record["text"], record["edits"], own)
         claims.append(read_claims(record["text"], known, copies=copies))
         pairs.append(replaced_words(caption, record, own))
-    return ReadSample(frozenset(plain(caption) for caption in captions), told, records, claims, pairs)
+    lists = frozenset(map(sorted_lists, captions))
+    return ReadSample(frozenset(plain(caption) for caption in captions), lists, told, records, claims, pairs)
 
 
 def words_of(read: ReadSample) -> Iterator[str]:
@@ -95,15 +101,18 @@ def reason_against(
     """Return why a record is no negative, and what shows it; two empty strings when nothing does.
 
     A text whose words have lost their order (type ``order``) is wrong by its form: only a text that still says what its
-    caption says is refused.
+    caption says is refused, or, where only naming words changed places, what the captions say together.
     """
     own, kinds, shuffled = record["caption"], image.kinds, record["type"] == "order"
     known = "" if shuffled else same_or_kind(pairs, kinds)
     if known == "hypernym" and record["operation"] in _EXCHANGES:
         known = ""  # both words are still there: who does what is what counts
     reason = detail = ""
+    lists = "" if shuffled else sorted_lists(record["text"])
     if plain(record["text"]) in image.read.texts:
         reason, detail = "same_text", "equal to a caption but for case, spaces and articles"
+    elif not shuffled and lists in image.read.lists:
+        reason, detail = "same_meaning", "the same with a list in another order"
     elif known:
         reason = "same_role" if known == "synonym" and record["operation"] in _EXCHANGES else known
         detail = "; ".join(f"{old} -> {new}" for old, new, _ in pairs)
@@ -115,6 +124,8 @@ def reason_against(
         detail = "says less than its caption" if weaker else "its caption says so"
     elif not shuffled:
         reason, detail = _told_or_open(own, claims, image)
+    elif record.get("span_class") == _WELL_FORMED and follows(claims, image.world(-1), kinds):
+        reason, detail = "said_by_other_caption", "the captions together say so"
     return reason, detail
 
 

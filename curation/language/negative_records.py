@@ -21,10 +21,17 @@ _MASK = (1 << 64) - 1
 
 
 class Change(NamedTuple):
-    """What makes one negative: pieces of text, and the rule that says the words and why."""
+    """What makes one negative.
+
+    Attributes:
+        pieces: What stands where in place of the caption's words.
+        rule: The words and why.
+        against: The true text that the negative is a minimal edit of; empty for the caption itself.
+    """
 
     pieces: Sequence[Piece]
     rule: str
+    against: str = ""
 
 
 class Slot(NamedTuple):
@@ -35,12 +42,14 @@ class Slot(NamedTuple):
         type: ``object``, ``attribute``, ``relation``, ``action``, ``number``, ``negation`` or ``order``.
         options: What the draw chooses from.
         make: Returns an option's change, or None when it does not fit after all.
+        token: The word that changes, for a slot of one word.
     """
 
     span_class: str
     type: str
     options: Sequence[Any]
     make: Callable[[Any], Change | None]
+    token: int = -1
 
 
 class Draw:
@@ -145,6 +154,7 @@ class Maker:
                         "tokens": token_edits(caption.parse, change.pieces),
                         "rule": change.rule,
                         "source": self.stage,
+                        **({"against": change.against} if change.against else {}),
                     }
                 )
                 break

@@ -90,7 +90,7 @@ def object_slots(caption: Caption, known: Known) -> list[Slot]:
             for word in family.rivals[lemma]
         ]
         if options:
-            slots.append(Slot("object", "object", options, partial(_object, caption, token, lemma)))
+            slots.append(Slot("object", "object", options, partial(_object, caption, token, lemma), token))
         elif (
             lemma in known and caption.deps[token] != "compound" and not object_families(lemma) and not is_human(lemma)
         ):

@@ -84,7 +84,7 @@ def action_slots(caption: Caption) -> list[Slot]:
         frames = _frames(caption, token, lemma)
         options = [(family, word) for family in families if family.name in frames for word in family.rivals[lemma]]
         if options:
-            slots.append(Slot("action", "action", options, partial(_action, caption, token)))
+            slots.append(Slot("action", "action", options, partial(_action, caption, token), token))
     return slots
 
 
@@ -147,7 +147,13 @@ def _frames_of_object(caption: Caption, verb: int, noun: int) -> set[str]:
         frames -= {"food", "drunk", "things", "read"}
     if "game" in frames and caption.with_dep(noun, "det", "amod"):
         frames.discard("game")
-    return frames & _FRAMES_WITH_OBJECT
+    return frames & _FRAMES_WITH_OBJECT - _unfit(caption, verb, noun)
+
+
+def _unfit(caption: Caption, verb: int, noun: int) -> set[str]:
+    """Return the frames that a phrase behind rules out: arms are raised over the head, a goat is held by the leash."""
+    behind = {caption.words[child] for one in (verb, noun) for child in caption.with_dep(one, "prep")}
+    return set() if behind.isdisjoint(("over", "by")) else {"raise", "beings"}
 
 
 def _action(caption: Caption, token: int, option: tuple[Family, str]) -> Change | None:

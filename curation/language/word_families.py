@@ -42,11 +42,11 @@ instrument: guitar | violin | drum | piano -keyboard | trumpet | accordion | sax
 seat: bench | chair | couch -sofa | table -desk | bed | stool
 playground: slide | swing | trampoline | hammock | seesaw
 surface: grass -lawn | sand -beach | snow | mud -dirt | gravel | water -river -ocean
-terrain: forest -wood | field -meadow | desert | park
+terrain: forest -wood | field -meadow | desert
 way: street -road -path -trail -sidewalk | beach -shore | bridge | dock -pier
 indoor: kitchen | bedroom | bathroom | office | classroom | gym
 venue: restaurant | church | museum | store -shop | library | school
-body_of_water: ocean -sea -beach -wave | lake -pond | river -stream -creek | pool | fountain
+body_of_water: ocean -sea -beach | lake -pond | river -stream -creek | pool | fountain
 rock: rock -boulder -stone -cliff | log | fence -gate
 barrier: wall | fence -gate | hedge
 climb: mountain -cliff -rock -hill | ladder | tower | tree
@@ -79,7 +79,7 @@ wet: wet | dry
 clean: clean | dirty -muddy
 shut: open | closed
 full: crowded busy | empty deserted
-weather: sunny | cloudy | rainy | foggy
+weather: sunny | cloudy -foggy | rainy
 depth: shallow | deep
 waves: rough | calm
 mood: happy smiling -laughing | sad crying | angry
@@ -110,7 +110,7 @@ climb: climb -scale -ascend | descend
 ball: throw -toss | catch -grab | kick | carry -hold -retrieve -fetch | hit
 ball_animal: catch -bite -fetch -retrieve -grab | carry -hold | chase -follow | drop
 clothes: wear -don | hold -carry | wash | fold
-things: hold -carry -use | drop | throw -swing | clean | paint
+things: hold -carry -use | drop | throw | clean | paint
 beings: hold -carry -hug -kiss -embrace | chase -follow -pursue | feed | wash -bathe | push
 ridden: ride -drive | push -pull | repair | wash -clean | paint
 ridden_path: ride -drive | push -pull

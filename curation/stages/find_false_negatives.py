@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from curation.language.false_claims import ImageClaims, ReadSample, read_sample, reason_against, words_of
+from curation.language.plain_sense import is_likely_swap
 from curation.language.word_meanings import Kinds, kinds_of
 from curation.models.encoder import EncoderSpec, open_encoder
 from curation.models.knowledge_graph import KnowledgeGraph
@@ -20,7 +21,7 @@ from data_manifests.sample import Sample
 NUMBERS = ("at_least", "exactly")
 REASONS = (
     "same_text", "repeated", "same_role", "synonym", "hypernym", "same_meaning", "said_by_other_caption", "possible",
-    "close_text", "fits_image",
+    "close_text", "fits_image", "unlike",
 )  # fmt: skip
 _MAKER_OF_FIELD = {"swap_negatives": "swap_words"}
 Record = dict[str, Any]
@@ -46,6 +47,9 @@ class FindFalseNegatives(MapStage):
       or fits the picture better than its caption by more than `most_image_gain`, in cosine similarity. Quantiles need
       many samples, so the thresholds are numbers here and `calibrated` finds them on some.
 
+    * ``unlike`` (with `like_swaps`): a swap exchanged words of different sorts, which makes sentences that nobody
+      says ("a man in a white bag is looking through the jacket"): false, and told as such without the picture.
+
     Nothing is parsed: a negative's words have the tags that the captions' parses gave them, and a new word takes that of
     the word whose place it takes where it can have it.
 
@@ -53,6 +57,7 @@ class FindFalseNegatives(MapStage):
         fields: Generators' fields; this stage's own field is published in their place.
         graph: Knows synonyms and kinds beyond our own lists.
         numbers: "two dogs" is true of three (``at_least``), or is not (``exactly``).
+        like_swaps: Whether swaps of words of different sorts are refused (``unlike``).
         model: Looks at the texts and the picture; none leaves the rules alone.
         most_text_similarity: See ``close_text``; 1 refuses none.
         most_image_gain: See ``fits_image``; 2 refuses none.
@@ -70,7 +75,7 @@ class FindFalseNegatives(MapStage):
     """
 
     name: ClassVar[str] = "find_false_negatives"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("true_negatives", kind="json", publish="sample", role="negatives"),
@@ -81,6 +86,7 @@ class FindFalseNegatives(MapStage):
     fields: tuple[str, ...] = ("swap_negatives",)
     graph: KnowledgeGraph | None = None
     numbers: str = "at_least"
+    like_swaps: bool = False
     model: EncoderSpec | None = None
     most_text_similarity: float = 1.0
     most_image_gain: float = 2.0
@@ -132,6 +138,9 @@ class FindFalseNegatives(MapStage):
         rejected: list[Record] = []
         for record, claims, pairs in zip(read.records, read.claims, read.pairs, strict=True):
             reason, detail = reason_against(record, claims, pairs, judge)
+            if not reason and self.like_swaps and record["operation"] == "swap":
+                likely = is_likely_swap(sample.captions[record["caption"]], record)
+                reason, detail = ("", "") if likely else ("unlike", "words of different sorts changed places")
             key = record["caption"], " ".join(record["text"].casefold().split())
             if not reason and key in taken:
                 reason, detail = "repeated", "another operation made it for the same caption"

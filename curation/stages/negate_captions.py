@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from curation.language.counterparts import Counterparts, denied_instead, views_of
 from curation.language.edits import Piece, like
 from curation.language.homonyms import word_set
 from curation.language.negative_records import Change, Maker, Slot, check_per_caption
 from curation.language.phrases import Caption, verb_form
+from curation.language.replacing import object_slots
+from curation.language.replacing_verbs import action_slots
 from curation.stage import Drop, Field, MapStage
 from data_manifests.sample import Sample
 
@@ -26,38 +29,45 @@ _VAGUE = word_set(
 
 @dataclass(frozen=True)
 class NegateCaptions(MapStage):
-    """Make up to `per_caption` negatives per caption by denying what it tells.
+    """Make up to `per_caption` negatives per caption by denying what it tells, each beside a true denial.
 
     Provides ``negate_negatives``, a list of negative records. ``span_class`` is ``thing`` ("wearing a hat" to
     "wearing no hat", "with a hat" to "without a hat", "A dog runs" to "No dog runs") or ``action`` ("is running" to
     "is not running", "runs" to "does not run", "a dog running" to "a dog not running"). A caption that denies
     something already is left alone.
 
-    Known weakness: a text with a denial is always a negative here, so a model may learn the word "not" in place of
-    its meaning. Captions that deny truly belong beside them in training, as in the paper.
+    A text with a denial would always be a negative, and a model would learn the word "no" in place of its meaning. So
+    each record names under ``against`` the same denial of something that is not there ("wearing no helmet" beside
+    "wearing no hat"): the negative is to be told from that. What is not there is a rival of the word that the gate of
+    false negatives holds for false of the image. Provides these true texts as ``denial``, a list of views, too, for
+    training needs them as positives.
 
     Attributes:
         seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
         per_caption: Most negatives per caption, 1 or more.
+        paired: Whether denials without a true one beside them are left out.
 
     Raises:
         InputError: `per_caption` is below 1.
 
     Source: Singh et al. 2024 (CoN-CLIP), section 3, arXiv 2403.20312.
     Differs: a language model writes the paper's negated captions; here rules over the parse do, so that one thing
-        changes and nothing else.
+        changes and nothing else. The paper's true captions deny an object drawn from all that a detector does not
+        find; ours deny a rival of what is there, so that true and false denials are made alike.
     """
 
     name: ClassVar[str] = "negate_captions"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("negate_negatives", kind="json", publish="sample", role="negatives"),
+        Field("denial", publish="sample", role="views"),
     )
     source: ClassVar[str] = "Singh et al. 2024, section 3, arXiv 2403.20312"
 
     seed: int = 0
     per_caption: int = 2
+    paired: bool = True
 
     def __post_init__(self) -> None:
         check_per_caption(self.name, self.per_caption)
@@ -65,20 +75,31 @@ class NegateCaptions(MapStage):
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Deny something in every caption of every sample."""
         maker = Maker(self.name, "negate", self.seed, self.per_caption)
-        return [{"negate_negatives": maker.records(sample, _slots)} for sample in samples]
+        results: list[dict[str, Any] | Drop] = []
+        for sample in samples:
+            beside = Counterparts(sample)
+            records = beside.true_of(maker.records(sample, partial(_slots, beside, self.paired)))
+            results.append({"negate_negatives": records, "denial": views_of(records, "negation")})
+        return results
 
 
-def _slots(caption: Caption) -> list[Slot]:
+def _slots(beside: Counterparts, paired: bool, caption: Caption) -> list[Slot]:
     slots = []
+    rivals = {slot.token: slot for slot in (*object_slots(caption, {}), *action_slots(caption))}
     for token, pos in enumerate(caption.pos):
+        name, pieces = "", list[Piece]()
         if pos in ("NOUN", "PROPN") and caption.is_noun(token):
-            option = _thing(caption, token)
-            if option:
-                slots.append(Slot("thing", "negation", (option,), partial(_deny, caption, token)))
+            name, pieces = "thing", _thing(caption, token)
         elif pos == "VERB" and caption.whole(token):
-            option = _action(caption, token)
-            if option:
-                slots.append(Slot("action", "negation", (option,), partial(_deny, caption, token)))
+            name, pieces = "action", _action(caption, token)
+        others = {rival for _, rival in rivals[token].options} if name == "action" and token in rivals else set()
+        if pieces and beside.tells_elsewhere(caption, others):
+            continue  # whoever one caption sees run and another walk may well not run
+        if pieces and token in rivals:
+            make = partial(_deny_beside, caption, token, pieces, rivals[token], beside)
+            slots.append(Slot(name, "negation", rivals[token].options, make, token))
+        elif pieces and not paired:
+            slots.append(Slot(name, "negation", (pieces,), partial(_deny, caption, token), token))
     return slots
 
 
@@ -86,6 +107,17 @@ def _deny(caption: Caption, token: int, pieces: Sequence[Piece]) -> Change:
     span = caption.span(token, token + 1)
     said = caption.text[span.start : span.end]
     return Change(pieces, f"deny '{said}': " + ", ".join(f"'{piece.text.strip()}'" for piece in pieces))
+
+
+def _deny_beside(
+    caption: Caption, token: int, pieces: Sequence[Piece], rivals: Slot, beside: Counterparts, rival: Any
+) -> Change | None:
+    """Return the denial and, to set against it, the same denial of a rival."""
+    other = rivals.make(rival)
+    if other is None:
+        return None
+    text = denied_instead(caption, token, pieces, other.pieces)
+    return _deny(caption, token, pieces)._replace(against=beside.rest_on(text, caption, other.pieces, rivals.type))
 
 
 def _thing(caption: Caption, noun: int) -> list[Piece]:
@@ -128,8 +160,9 @@ def _has_finite(caption: Caption, verb: int) -> bool:
 def _action(caption: Caption, verb: int) -> list[Piece]:
     """Return the pieces that deny a verb, or nothing where its form leaves a doubt."""
     span, tag = caption.span(verb, verb + 1), caption.tags[verb]
-    if tag in _DO and verb_form(caption.verb(verb), tag) != caption.words[verb]:
-        return []  # the tag is not this word's
+    mistagged = tag in _DO and verb_form(caption.verb(verb), tag) != caption.words[verb]
+    if mistagged or (tag == "VBZ" and any(map(caption.many, caption.with_dep(verb, "nsubj")))):
+        return []  # the tag is not this word's; "two dogs looks"
     helpers = [child for child in caption.with_dep(verb, "aux", "auxpass") if child < verb]
     if helpers:
         first = caption.span(helpers[0], helpers[0] + 1)

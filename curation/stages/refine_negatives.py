@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from curation.language.blind_gaps import BlindGaps, Texts
+from curation.language.blind_judges import positive_of
 from curation.language.mirror_cells import mirror_balance
 from curation.language.ngram_model import Floats, Ints
 from curation.stage import Corpus, CorpusStage, Drop, Field, Resource, canonical, draw_seed
@@ -31,11 +32,11 @@ class TextScorer(Resource, Protocol):
 
 
 class _Found(NamedTuple):
-    """A negative and where it was found."""
+    """A negative, where it was found and the true text that it is told from."""
 
     place: int
     uid: str
-    caption: str
+    positive: str
     record: Mapping[str, Any]
 
 
@@ -77,7 +78,7 @@ class RefineNegatives(CorpusStage):
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),
@@ -147,7 +148,7 @@ class RefineNegatives(CorpusStage):
         scorers = self._scorers(corpus, found, folds)
         fixed: dict[str, Floats] = {"blind_words": scorers.words, "blind_tags": scorers.tags, **self._asked(found)}
         draws = np.array(
-            [draw_seed(self.seed, self.name, one.uid, one.caption, one.record["text"]) for one in found], np.uint64
+            [draw_seed(self.seed, self.name, one.uid, one.positive, one.record["text"]) for one in found], np.uint64
         )
         groups = _groups(found)
         chosen = np.arange(len(found))
@@ -168,7 +169,7 @@ class RefineNegatives(CorpusStage):
         texts = Texts(
             captions=[caption for captions in of_image for caption in captions],
             caption_folds=np.repeat(np.array(folds), [len(captions) for captions in of_image]),
-            rights=[one.caption for one in found],
+            rights=[one.positive for one in found],
             wrongs=[one.record["text"] for one in found],
             pair_folds=np.array([folds[one.place] for one in found]),
             num_folds=self.num_folds,
@@ -179,14 +180,14 @@ class RefineNegatives(CorpusStage):
         """Return the gaps of the model from outside, if there is one; equal texts are asked about once."""
         if self.model is None:
             return {}
-        texts = sorted({text for one in found for text in (one.caption, one.record["text"])})
+        texts = sorted({text for one in found for text in (one.positive, one.record["text"])})
         score = dict(zip(texts, self.model.score(texts), strict=True))
-        gaps = [score[one.caption] - score[one.record["text"]] for one in found]
+        gaps = [score[one.positive] - score[one.record["text"]] for one in found]
         return {"blind_model": np.array([round(gap, _DECIMALS) for gap in gaps], np.float64)}
 
 
 def _caption_of(record: Mapping[str, Any], captions: Sequence[str], uid: str, name: str) -> str:
-    """Return the caption a record was made from.
+    """Return the true text that a record is told from: the one it names, or the caption it was made from.
 
     Raises:
         InputError: the record lacks what every negative has, or names a caption that is not there.
@@ -199,8 +200,7 @@ def _caption_of(record: Mapping[str, Any], captions: Sequence[str], uid: str, na
             allowed="records with text, operation, span_class and the number of one of the image's captions",
             fix=f"correct the stage that provides '{name}'",
         )
-    caption: str = captions[record["caption"]]
-    return caption
+    return positive_of(record, captions)
 
 
 def _signed(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:

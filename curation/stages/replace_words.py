@@ -75,7 +75,7 @@ class ReplaceWords(MapStage):
     """
 
     name: ClassVar[str] = "replace_words"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("replace_negatives", kind="json", publish="sample", role="negatives"),

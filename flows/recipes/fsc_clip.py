@@ -32,7 +32,7 @@ FIELDS = (
 def fsc_clip(graph: KnowledgeGraph) -> Recipe:
     """Return the recipe; `graph` knows siblings and synonyms."""
     made = (SwapWords(), ReplaceWords(graph=graph), BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers())
-    judged = (FindFalseNegatives(FIELDS, graph=graph), RefineNegatives(("true_negatives",)))
+    judged = (FindFalseNegatives(FIELDS, graph, "exactly", like_swaps=True), RefineNegatives(("true_negatives",)))
     return Recipe(
         name="fsc_clip",
         paper="Oh 2024, Preserving multi-modal capabilities of pre-trained VLMs for improving compositionality, EMNLP, "

@@ -1,8 +1,8 @@
 """How often judges without the image tell negatives from captions: raw, refined, and SugarCrepe beside them.
 
-Run: python -m tests.benchmarks.bench_blind FLICKR_DIR [--limit N] [--sugarcrepe DIR] [--model FOLDER]
+Run: python -m tests.benchmarks.bench_blind FLICKR_DIR [--limit N] [--offset M] [--sugarcrepe DIR] [--model FOLDER]
 FLICKR_DIR holds Flickr8k.token.txt. Every generator of negatives that needs no model takes part (found among the
-stages). Judges learn from half of the photographs and judge the other half; the last table of negatives is of
+stages), then the gate of false negatives. Judges learn from half of the photographs and judge the other half; the last table of negatives is of
 the neural judge, which refinement does not know, after learning from the many more negatives before refinement. On
 SugarCrepe (DIR with its seven files) judges learn from half of each file's pictures; the judge of words reads Flickr's
 captions too.
@@ -22,15 +22,20 @@ from typing import Any
 
 from blake3 import blake3
 
-from curation.language.blind_judges import JUDGES, Pair, blind_accuracy
+from curation.language.blind_judges import JUDGES, Pair, blind_accuracy, positive_of
+from curation.models.graph_store import SeedGraph
 from curation.models.text_classifier import TextClassifier
 from curation.stage import MapStage
+from curation.stages.find_false_negatives import FindFalseNegatives
 from curation.stages.parse_captions import ParseCaptions
 from curation.stages.refine_negatives import RefineNegatives
+from curation.stages.shuffle_order import ShuffleOrder
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.test_house import stage_classes
 
 BATCH = 256
+GATED = "true_negatives"
+_FEW = 100
 Columns = dict[str, list[Any]]
 
 
@@ -48,24 +53,24 @@ class Corpus:
         raise KeyError(name)
 
 
-def read_flickr(folder: Path, limit: int) -> list[Sample]:
+def read_flickr(folder: Path, limit: int, offset: int = 0) -> list[Sample]:
     """Return photographs with their captions, sorted by uid; names stand for image bytes, which nothing here reads."""
     captions: dict[str, list[str]] = {}
     for line in (folder / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines():
         name, _, caption = line.partition("\t")
         captions.setdefault(name.partition("#")[0], []).append(caption)
-    chosen = list(captions.items())[:limit]
+    chosen = list(captions.items())[offset : offset + limit]
     samples = [Sample(image_uid(name.encode()), name, ImageRef(name), tuple(texts)) for name, texts in chosen]
     return sorted(samples, key=lambda sample: sample.uid)
 
 
 def generators() -> list[MapStage]:
-    """Return every stage that makes negatives from captions and parses alone."""
+    """Return every stage that makes negatives from captions and parses alone, but shuffles, which only tests use."""
     found = []
     for kind in stage_classes():
         wanted = [item.name for item in dataclasses.fields(kind) if item.default is dataclasses.MISSING]
         made_here = any(field.role == "negatives" for field in kind.provides)
-        if issubclass(kind, MapStage) and made_here and not wanted:
+        if issubclass(kind, MapStage) and made_here and not wanted and kind is not ShuffleOrder:
             stage = kind()
             if not stage.consumes() and set(stage.needs()) <= {"uid", "captions", "parses"}:
                 found.append(stage)
@@ -73,19 +78,19 @@ def generators() -> list[MapStage]:
 
 
 def make(samples: Sequence[Sample], stages: Sequence[MapStage]) -> Columns:
-    """Parse and run the generators; keep what refinement reads."""
+    """Parse, run the generators and the gate of false negatives; keep what refinement reads."""
     columns: Columns = {"uid": [], "captions": [], "parses": []}
+    gate = FindFalseNegatives(fields_of(stages), SeedGraph(), "exactly", like_swaps=True)
     for start in range(0, len(samples), BATCH):
         batch = list(samples[start : start + BATCH])
-        for stage in (ParseCaptions(), *stages):
+        for stage in (ParseCaptions(), *stages, gate):
             results = stage.process(batch)
             batch = [one.adding(row) for one, row in zip(batch, results, strict=True) if isinstance(row, Mapping)]
         for one in batch:
             columns["uid"].append(one.uid)
             columns["captions"].append(list(one.captions))
             columns["parses"].append([{"words": parse["words"], "tags": parse["tags"]} for parse in one["parses"]])
-            for name in fields_of(stages):
-                columns.setdefault(name, []).append(one[name])
+            columns.setdefault(GATED, []).append(one[GATED])
     return columns
 
 
@@ -96,7 +101,7 @@ def fields_of(stages: Sequence[MapStage]) -> list[str]:
 def pairs_of(columns: Columns, records: Sequence[Sequence[Mapping[str, Any]]]) -> list[Pair]:
     rows = zip(columns["uid"], columns["captions"], records, strict=True)
     return [
-        Pair(uid, captions[one["caption"]], one["text"], f"{one['operation']} {one['span_class']}")
+        Pair(uid, positive_of(one, captions), one["text"], f"{one['operation']} {one['span_class']}")
         for uid, captions, of_image in rows
         for one in of_image
     ]
@@ -105,13 +110,22 @@ def pairs_of(columns: Columns, records: Sequence[Sequence[Mapping[str, Any]]]) -
 def show(
     title: str, rows: Mapping[str, Mapping[str, float]], counts: Mapping[str, int], given: Mapping[str, int]
 ) -> None:
-    """Print one table: operations down, judges across."""
+    """Print one table: operations down, judges across, each with the half width of its 95 % interval."""
     print(f"\n{title}")
-    print(f"{'':34}{'pairs':>8}{'yield':>8}" + "".join(f"{name:>13}" for name in rows))
+    print(f"{'':34}{'pairs':>8}{'yield':>8}" + "".join(f"{name:>16}" for name in rows))
     for name in [*sorted(counts), "overall"]:
         num, had = (sum(counts.values()), sum(given.values())) if name == "overall" else (counts[name], given[name])
-        cells = "".join(f"{100 * found.get(name, float('nan')):>13.1f}" for found in rows.values())
-        print(f"{name:34}{num:>8}{100 * num / max(had, 1):>7.1f}%{cells}", flush=True)
+        cells = "".join(_with_interval(found.get(name), num) for found in rows.values())
+        few = f"  fewer than {_FEW}: tells nothing" if num < _FEW else ""
+        print(f"{name:34}{num:>8}{100 * num / max(had, 1):>7.1f}%{cells}{few}", flush=True)
+
+
+def _with_interval(share: float | None, num: int) -> str:
+    """Return a share in per cent with half its 95 % interval (normal approximation, pairs taken for independent)."""
+    if share is None or not num:
+        return f"{'-':>16}"
+    half = 1.96 * max(share * (1 - share), 1 / num) ** 0.5 / num**0.5
+    return f"{100 * share:>9.1f} ±{100 * half:>5.1f}"
 
 
 def judged(pairs: Sequence[Pair], captions: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -148,17 +162,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("flickr", type=Path)
     parser.add_argument("--limit", type=int, default=1500, help="photographs")
+    parser.add_argument("--offset", type=int, default=0, help="photographs of the list that are passed over first")
     parser.add_argument("--sugarcrepe", type=Path)
     parser.add_argument("--rounds", type=int, default=RefineNegatives.num_rounds)
     parser.add_argument("--bins", type=int, nargs="+", default=list(RefineNegatives.bins))
     parser.add_argument("--model", help="folder or hub name of a text classifier that is balanced too")
     asked = parser.parse_args()
     stages = generators()
-    columns = make(read_flickr(asked.flickr, asked.limit), stages)
+    columns = make(read_flickr(asked.flickr, asked.limit, asked.offset), stages)
     every = [(uid, text) for uid, texts in zip(columns["uid"], columns["captions"], strict=True) for text in texts]
     print(f"{len(columns['uid'])} photographs, {len(every)} captions; " + ", ".join(stage.name for stage in stages))
     refine = RefineNegatives(
-        fields=tuple(fields_of(stages)), num_rounds=asked.rounds, bins=tuple(asked.bins),
+        fields=(GATED,), num_rounds=asked.rounds, bins=tuple(asked.bins),
         model=TextClassifier(asked.model) if asked.model else None,
     )  # fmt: skip
     started, busy = time.perf_counter(), time.process_time()
@@ -167,7 +182,7 @@ def main() -> None:
         f"refined in {time.process_time() - busy:.0f} s of processor time ({time.perf_counter() - started:.0f} s wall); "
         f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
     )
-    raw = [pair for name in fields_of(stages) for pair in pairs_of(columns, columns[name])]
+    raw = pairs_of(columns, columns[GATED])
     refined = pairs_of(columns, [result["refined_negatives"] for result in results])
     given, kept = (Counter(pair.operation for pair in pairs) for pairs in (raw, refined))
     some = len({(pair.uid, pair.caption) for pair in refined})

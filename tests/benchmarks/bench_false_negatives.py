@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curation.models.graph_store import SeedGraph
-from curation.sources.scene_grammar import truth
 from curation.sources.scenes import ScenesSource
 from curation.stage import MapStage
 from curation.stages.find_false_negatives import FindFalseNegatives
 from curation.stages.parse_captions import ParseCaptions
 from data_manifests.sample import ImageRef, Sample, image_uid
+from tests.benchmarks.scene_truth import denial_holds, exactly_true, truth_of
 from tests.test_house import stage_classes
 
 READABLE = {"uid", "captions", "parses"}
@@ -73,14 +73,17 @@ Counts = dict[str, Counter[tuple[bool | None, bool]]]
 """Operation -> (truth, whether the gate let it pass) -> negatives."""
 
 
-def judged(samples: Sequence[Sample], results: Sequence[Any]) -> tuple[Counts, Counter[tuple[str, bool | None]]]:
+def judged(
+    samples: Sequence[Sample], results: Sequence[Any], numbers: str = "at_least"
+) -> tuple[Counts, Counter[tuple[str, bool | None]]]:
     """Count truth and verdict per operation, and reasons by truth."""
     counts: Counts = {}
+    exactly = numbers == "exactly"
     reasons: Counter[tuple[str, bool | None]] = Counter()
     for sample, result in zip(samples, results, strict=True):
         scene = sample.attributes["scene"]
         made = {
-            (record["caption"], record["text"], record.get("rule", "")): operation_of(record)
+            (record["caption"], record["text"], record.get("rule", "")): record
             for name in sample.fields
             if name.endswith("_negatives") and name != "true_negatives"
             for record in sample[name]
@@ -89,8 +92,9 @@ def judged(samples: Sequence[Sample], results: Sequence[Any]) -> tuple[Counts, C
             for record in records:
                 if record.get("reason") == "repeated":
                     continue
-                operation = made[record["caption"], record["text"], record.get("rule", "")]
-                true = truth(scene, record["text"])
+                full = made[record["caption"], record["text"], record.get("rule", "")]
+                operation = operation_of(full)
+                true = truth_of(scene, full, sample.captions[full["caption"]], exactly=exactly)
                 counts.setdefault(operation, Counter())[true, kept] += 1
                 if not kept:
                     reasons[record["reason"], true] += 1
@@ -125,31 +129,47 @@ def table(counts: Counts) -> str:
     return "\n".join(lines)
 
 
+def views_false(samples: Sequence[Sample]) -> dict[str, Counter[bool | None]]:
+    """Count the true texts beside negatives that the oracle finds true, and those it finds false."""
+    found: dict[str, Counter[bool | None]] = {"denial": Counter(), "count": Counter()}
+    for sample in samples:
+        scene = sample.attributes["scene"]
+        for view in sample.fields.get("denial", ()):
+            found["denial"][denial_holds(scene, view["text"], sample.captions[view["caption"]])] += 1
+        for view in sample.fields.get("count", ()):
+            found["count"][exactly_true(scene, view["text"])] += 1
+    return found
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--scenes", type=int, default=1000)
-    options.add_argument("--seed", type=int, default=77)
-    options.add_argument("--numbers", default="at_least")
+    options.add_argument("--seed", type=int, nargs="+", default=[77], help="seeds of scenes, judged together")
+    options.add_argument("--numbers", default="at_least", help="at_least, or exactly: for the gate and for the truth")
     options.add_argument("--show", type=int, default=0, help="so many false negatives that passed")
     given = options.parse_args()
     makers, left = generators()
     print("generators:", ", ".join(stage.name for stage in makers), "| left out:", ", ".join(left) or "none")
-    samples = scene_samples(given.scenes, given.seed)
+    samples = [one for seed in given.seed for one in scene_samples(given.scenes, seed)]
     for stage in makers:
         samples = with_fields(stage, samples)
     gate = FindFalseNegatives(fields_of(makers), SeedGraph(), given.numbers)
     started = time.perf_counter()
     results = gate.process(samples)
     seconds = time.perf_counter() - started
-    counts, reasons = judged(samples, results)
+    counts, reasons = judged(samples, results, given.numbers)
     print(table(counts))
+    for kind, count in views_false(samples).items():
+        print(f"views {kind}: {count[True]} true, {count[False]} false, {count[None]} not judged")
     print(f"{sum(count.total() for count in counts.values()) / seconds:.0f} negatives/s")
     for (reason, true), number in sorted(reasons.items(), key=str):
         print(f"  {reason:24} {'true' if true else 'false' if true is False else 'not judged':11} {number}")
     shown = 0
     for sample, result in zip(samples, results, strict=True):
         for record in result["true_negatives"] if isinstance(result, dict) else ():
-            if shown < given.show and truth(sample.attributes["scene"], record["text"]):
+            own = sample.captions[record["caption"]]
+            exactly = given.numbers == "exactly"
+            if shown < given.show and truth_of(sample.attributes["scene"], record, own, exactly=exactly):
                 shown += 1
                 print(f"{operation_of(record)} | {sample.captions[record['caption']]} => {record['text']}")
                 print("".join(f"      - {caption}\n" for caption in sample.captions), end="")

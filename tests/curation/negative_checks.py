@@ -29,7 +29,8 @@ def operations() -> list[MapStage]:
             if item.__module__ == module.__name__
             and issubclass(item, MapStage)
             and item.requires == ("uid", "captions", "parses")
-            and [spec.role for spec in item.provides] == ["negatives"]
+            and item.provides[0].role == "negatives"
+            and {spec.role for spec in item.provides[1:]} <= {"views"}
         ]
     return sorted(found, key=lambda stage: stage.name)
 
@@ -47,7 +48,7 @@ def made(stage: MapStage, one: Sample) -> list[dict[str, Any]]:
     """Return the records of one parsed sample."""
     (result,) = stage.process([one])
     assert isinstance(result, dict)
-    assert set(result) == {stage.provides[0].name}
+    assert set(result) == {spec.name for spec in stage.provides}
     assert orjson.loads(orjson.dumps(result)) == result
     records: list[dict[str, Any]] = result[stage.provides[0].name]
     return records
@@ -70,7 +71,8 @@ def check(stage: MapStage, one: Sample, records: Sequence[dict[str, Any]]) -> No
     plain_captions = {" ".join(caption.casefold().split()) for caption in one.captions}
     seen = set()
     for record in records:
-        assert set(record) == KEYS
+        assert set(record) - {"against"} == KEYS
+        assert record.get("against", "?") not in ("", record["text"])
         assert record["source"] == stage.name
         assert record["type"] in TYPES
         assert record["rule"]

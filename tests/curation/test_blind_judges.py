@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from curation.language.blind_judges import JUDGES, EmbeddingJudge, Pair, PairSample, blind_accuracy
+from curation.language.blind_judges import JUDGES, EmbeddingJudge, Pair, PairSample, blind_accuracy, positive_of
 from curation.language.blind_network import NetworkJudge
 from curation.language.ngram_model import Encoded, Floats
 from curation.language.pair_features import NUM_HASHED, Sparse, View, fit_logistic, judge, pair_features
@@ -156,3 +156,14 @@ def test_logistic_regression_reaches_the_minimum() -> None:
     assert judge(pairs, weights).tolist() == pytest.approx(margin.tolist())
     beyond = Sparse(np.zeros(1, np.int32), np.array([NUM_HASHED + 99], np.int32), np.ones(1, np.float32), 1)
     assert judge(beyond, weights).tolist() == [0.0]
+
+
+def test_a_negative_is_told_from_the_text_that_it_names() -> None:
+    record = {"caption": 1, "text": "no dog", "operation": "negate", "span_class": "thing"}
+    assert positive_of({**record, "against": "no cat"}, ["x", "a dog"]) == "no cat"
+    assert positive_of({**record, "against": ""}, ["x", "a dog"]) == positive_of(record, ["x", "a dog"]) == "a dog"
+    held = PairSample()
+    for number in range(40):
+        texts = ("no dog", "no cat") if number % 2 else ("no cat", "no dog")
+        held.add(uid(number), ["x", "a dog"], [{**record, "text": texts[0], "against": texts[1]}])
+    assert abs(held.accuracy(("features",))["features"]["overall"] - 0.5) < 0.25

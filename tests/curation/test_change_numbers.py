@@ -11,8 +11,11 @@ from tests.curation.negative_checks import every_text, made, parsed, sample, tex
 @pytest.mark.parametrize(
     ("caption", "expected"),
     [
-        ("Two dogs run .", {"Three dogs run .", "Four dogs run ."}),
-        ("Three dogs run .", {"Two dogs run .", "Four dogs run .", "Five dogs run ."}),
+        ("Two dogs run .", {"One dog runs .", "Three dogs run .", "Four dogs run ."}),
+        ("Three dogs run .", {"One dog runs .", "Two dogs run .", "Four dogs run .", "Five dogs run ."}),
+        ("Two dogs fight .", {"Three dogs fight .", "Four dogs fight ."}),
+        ("Two dogs chase sheep .", {"Three dogs chase sheep .", "Four dogs chase sheep ."}),
+        ("2 dogs are running", {"1 dog is running", "3 dogs are running", "4 dogs are running"}),
         ("A dog runs by .", {"Two dogs run by .", "Three dogs run by ."}),
         ("A dog is running and jumps .", {"Two dogs are running and jump .", "Three dogs are running and jump ."}),
         ("a child was asleep", {"two children were asleep", "three children were asleep"}),
@@ -44,11 +47,27 @@ def test_leaves_alone(caption: str) -> None:
     assert texts(ChangeNumbers(), caption) == set()
 
 
-def test_the_class_says_which_way() -> None:
-    (one,) = parsed([sample("Four dogs run .")])
-    values = {"Two": "fewer", "Three": "fewer", "Five": "more", "Six": "more"}
-    records = [record for seed in range(20) for record in made(ChangeNumbers(seed), one)]
-    assert {record["text"].split()[0] for record in records} == set(values)
-    assert all(values[record["text"].split()[0]] == record["span_class"] for record in records)
+def test_both_directions_are_one_class() -> None:
+    (one,) = parsed([sample("Four dogs run .", "Two cats sit .")])
+    records = [record for seed in range(40) for record in made(ChangeNumbers(seed), one)]
+    classes = {
+        (one.captions[record["caption"]].split()[0], record["text"].split()[0]): record["span_class"]
+        for record in records
+    }
+    assert classes == {
+        ("Four", "Two"): "numeral", ("Four", "Three"): "numeral", ("Four", "Five"): "numeral", ("Four", "Six"): "numeral",
+        ("Two", "One"): "plural", ("Two", "Three"): "numeral", ("Two", "Four"): "numeral",
+    }  # fmt: skip
     only = [record for seed in range(20) for record in made(ChangeNumbers(seed, fewer=False), one)]
-    assert {record["span_class"] for record in only} == {"more"}
+    assert {record["text"].split()[0] for record in only if record["caption"] == 0} == {"Five", "Six"}
+
+
+def test_several_are_told_from_one_where_nobody_speaks_of_several() -> None:
+    (one, other) = parsed([sample("A dog runs by ."), sample("A dog runs by .", "Dogs .")])
+    (result, none) = ChangeNumbers().process([one, other])
+    assert isinstance(result, dict)
+    assert isinstance(none, dict)
+    (record,), (view,) = result["number_negatives"], result["count"]
+    assert record["against"] == view["text"] == "One dog runs by ."
+    assert (view["caption"], view["family"], view["source"]) == (0, "number", "change_numbers")
+    assert none == {"number_negatives": [], "count": []}

@@ -117,6 +117,24 @@ def test_records_are_passed_on_whole_and_every_one_is_accounted_for() -> None:
     assert usage["kept replace object"] == kept["object"] > 50
 
 
+def test_denials_stay_where_each_is_told_from_a_true_one() -> None:
+    """Against captions that deny nothing every "no" is told; against a true denial of another thing none is."""
+    kept = []
+    for named in (False, True):
+        corpus = made(150)
+        for captions, records in zip(corpus.columns["captions"], corpus.columns["swap_negatives"], strict=True):
+            records[:] = [one for one in records if one["span_class"] == "object"]
+            for one in records:
+                true = one["text"].replace("a ", "no ", 1)
+                one["text"] = captions[one["caption"]].replace("a ", "no ", 1)
+                one.update({"against": true} if named else {})
+        results: list[Any] = RefineNegatives(num_rounds=1).fit(corpus)
+        kept.append(sum(len(result["refined_negatives"]) for result in results))
+        assert all(("against" in one) is named for result in results for one in result["refined_negatives"])
+    assert kept[0] < 15
+    assert kept[1] > 100
+
+
 def test_the_same_twice_and_another_with_another_seed() -> None:
     corpus, stage = made(60), RefineNegatives()
     first = stage.fit(corpus)

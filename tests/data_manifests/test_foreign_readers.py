@@ -94,7 +94,7 @@ def test_hugging_face_datasets(version: DatasetVersion, tmp_path: Path) -> None:
     first = loaded[0]
     assert first["jpg"].size == (96, 96)
     assert first["json"]["caption_1"] == first["json"]["captions"][1]
-    assert {"text", "rule", "edits", "source"} <= set(first["json"]["negatives"][0])
+    assert {"text", "rule", "edits", "source", "against"} <= set(first["json"]["negatives"][0])
     assert {"text", "caption", "kind", "family", "rule", "source"} == set(first["json"]["views"][0])
 
 

@@ -33,6 +33,12 @@ def test_weights_are_per_text() -> None:
     assert abs(found["a dog runs"] - 0.5) < 0.03
 
 
+def test_true_denials_and_counts_have_weights_of_their_own() -> None:
+    made = [{"text": "no cat runs", "kind": "denial"}, {"text": "one dog runs", "kind": "count"}]
+    assert set(shares(CaptionViews(denial=0.0), made)) == {"a dog runs", "one dog runs"}
+    assert set(shares(CaptionViews(count=0.0), made)) == {"a dog runs", "no cat runs"}
+
+
 def test_a_draw_depends_on_seed_step_and_uid_alone() -> None:
     views = CaptionViews()
     drawn = [views.draw("a dog runs", MADE, 0, step, "ab" * 16) for step in range(50)]
