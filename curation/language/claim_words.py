@@ -26,6 +26,10 @@ _RUNS: Mapping[tuple[str, ...], str] = {
     }.items()
     for run in runs
 }  # fmt: skip
+_RUN_LENGTHS: Mapping[str, list[int]] = {
+    first: sorted({len(run) for run in _RUNS if run[0] == first}, reverse=True) for first in {run[0] for run in _RUNS}
+}
+"""First word of a run -> how many words such runs have, most first."""
 PREPOSITIONS = word_set(
     "about above across after against along alongside amid among amongst around at atop before behind below "
     "beneath beside between beyond by down during for from in inside into near of off on onto out outside over "
@@ -48,7 +52,12 @@ _TAGS: Mapping[str, str] = {
 
 def split_words(text: str) -> list[str]:
     """Return a text's words and marks in lower case."""
-    return _WORD.findall(text.lower())
+    return list(_split(text))
+
+
+@lru_cache(maxsize=1 << 13)
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(text.lower()))
 
 
 def plain(text: str) -> str:
@@ -107,10 +116,15 @@ _FIXED: Mapping[str, str] = (
 
 def kind_of(word: str, tags: Mapping[str, str]) -> str:
     """Return what a word is: D (article), N, A, V, U (number), P, X (form of be), C, R, O or Q (mark)."""
+    return _kind(word, tags.get(word, ""))
+
+
+@lru_cache(maxsize=1 << 16)
+def _kind(word: str, tag: str) -> str:
     fixed = "U" if word.isdigit() else _FIXED.get(word)
     if fixed is not None:
         return fixed
-    tag = tags.get(word, "N" if word[0].isalnum() else "Q")
+    tag = tag or ("N" if word[0].isalnum() else "Q")
     return "A" if is_describing(word) and (tag != "N" or value_of(word)[0] != "colour") else tag
 
 
@@ -119,7 +133,7 @@ def joined_runs(words: Sequence[str]) -> list[str]:
     joined: list[str] = []
     at = 0
     while at < len(words):
-        for length in (5, 4, 3, 2, 1):
+        for length in _RUN_LENGTHS.get(words[at], ()):
             name = _RUNS.get(tuple(words[at : at + length]))
             if name is not None:
                 joined.append(name)

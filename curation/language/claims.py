@@ -30,6 +30,10 @@ class Thing:
     denied: bool = False
 
 
+Mark = tuple[str, frozenset[str], bool]
+"""Noun, all that is said, and whether one of several."""
+
+
 @dataclass(slots=True)
 class Claims:
     """What a text claims.
@@ -38,15 +42,26 @@ class Claims:
         things: What it names, in reading order.
         links: (thing, relation, thing) in canonical direction; `SCENE` for a thing that is everywhere.
         rest: Words that found no owner, and those that deny a deed.
+        marks: See `marked`.
     """
 
     things: list[Thing] = field(default_factory=list)
     links: set[tuple[int, str, int]] = field(default_factory=set)
     rest: set[str] = field(default_factory=set)
+    marks: list[Mark] | None = field(default=None, repr=False, compare=False)
+
+    def marked(self) -> list[Mark]:
+        """Return what tells each thing that is there from others, worked out once: call it when nothing changes more."""
+        if self.marks is None:
+            self.marks = [(one.noun, frozenset(one.said), one.plural) for one in self.things if not one.denied]
+        return self.marks
 
 
 def with_copies(found: Claims) -> Claims:
     """Return claims in which a thing with a number has become so many things."""
+    if all(thing.count == 1 for thing in found.things):
+        found.links = {in_order(*link) if link[1] in ("near", "with") else link for link in found.links}
+        return found
     things: list[Thing] = []
     places: dict[int, list[int]] = {SCENE: [SCENE]}
     for number, thing in enumerate(found.things):

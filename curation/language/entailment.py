@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from curation.language.claims import SCENE, Claims, Thing
+from curation.language.claims import SCENE, Claims, Mark, Thing
 from curation.language.lexicon import BEINGS
 from curation.language.word_meanings import (
     OPEN_RELATIONS,
@@ -48,12 +48,19 @@ class World:
         links: (entity, relation, entity), with what follows for transitive ones.
         denied: Nouns of what is said not to be there.
         rest: Words without an owner.
+        fitting: (mark of a thing, strict, alive) -> entities that it may be. This and the next two are filled by
+            `_Match`, for one `Kinds`: texts about one picture name the same things again and again.
+        named: (noun, strict) -> entities that may go by it.
+        silent: (word, entity, strict, alive) -> see `_Match._silent`.
     """
 
     entities: list[Entity] = field(default_factory=list)
     links: set[tuple[int, str, int]] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
     rest: set[str] = field(default_factory=set)
+    fitting: dict[tuple[Mark, bool, bool], list[int]] = field(default_factory=dict, repr=False, compare=False)
+    named: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False, compare=False)
+    silent: dict[tuple[str, int, bool, bool], bool] = field(default_factory=dict, repr=False, compare=False)
 
 
 def world_of(claims: Iterable[Claims], kinds: Kinds) -> World:
@@ -155,24 +162,28 @@ class _Match:
     """A search for entities that the things of a text may be, all different."""
 
     def __init__(self, claims: Claims, world: World, kinds: Kinds, *, strict: bool) -> None:
-        self.things = claims.things
-        self.world, self.kinds, self.strict = world, kinds, strict
-        self.names = {name for entity in world.entities for name in entity.names}
+        self.claims, self.world, self.kinds, self.strict = claims, world, kinds, strict
         self.steps = 0
-        self.alive = any(kinds.living([thing.noun]) for thing in claims.things)
-        self.order = [number for number, thing in enumerate(claims.things) if not thing.denied]
-        rank = {number: at for at, number in enumerate(self.order)} | {SCENE: -1}
-        self.links: list[list[tuple[int, str, int]]] = [[] for _ in self.order]
-        for link in sorted(claims.links):
-            if link[0] in rank and link[2] in rank:
-                self.links[max(rank[link[0]], rank[link[2]])].append(link)
-        self.fitting = [
-            [place for place, entity in enumerate(world.entities) if self._fits(claims.things[number], entity)]
-            for number in self.order
-        ]
 
     def found(self) -> bool:
-        return all(self.fitting) and self._place(0, {SCENE: SCENE})
+        things = self.claims.things
+        self.alive = any(self.kinds.living([thing.noun]) for thing in things)
+        self.fitting = []
+        for mark in self.claims.marked():
+            key = mark, self.strict, self.alive
+            places = self.world.fitting.get(key)
+            if places is None:
+                places = self.world.fitting[key] = self._places(mark)
+            if not places:
+                return False
+            self.fitting.append(places)
+        self.order = [number for number, thing in enumerate(things) if not thing.denied]
+        rank = {number: at for at, number in enumerate(self.order)} | {SCENE: -1}
+        self.links: list[list[tuple[int, str, int]]] = [[] for _ in self.order]
+        for link in sorted(self.claims.links):
+            if link[0] in rank and link[2] in rank:
+                self.links[max(rank[link[0]], rank[link[2]])].append(link)
+        return self._place(0, {SCENE: SCENE})
 
     def _place(self, at: int, chosen: dict[int, int]) -> bool:
         if at == len(self.order):
@@ -190,22 +201,42 @@ class _Match:
             del chosen[number]
         return False
 
-    def _fits(self, thing: Thing, entity: Entity) -> bool:
-        if thing.noun not in entity.names:
-            if self.strict and not any(self.kinds.covers(thing.noun, name) for name in entity.names):
-                return False
-            # A name that the captions have for one thing is not another name of a second.
-            if not self.strict and (thing.noun in self.names or not self.kinds.may_be_called(thing.noun, entity.names)):
-                return False
-        return self._enough(thing, entity) and all(
-            word in entity.said or self._silent(word, entity) for word in thing.said
-        )
+    def _places(self, mark: Mark) -> list[int]:
+        noun, said, plural = mark
+        named = self.world.named.get((noun, self.strict))
+        if named is None:
+            named = self.world.named[noun, self.strict] = self._named(noun)
+        return [place for place in named if self._fits(said, place, plural)]
 
-    def _enough(self, thing: Thing, entity: Entity) -> bool:
-        """Say whether a plural has several things behind it."""
-        if not thing.plural or entity.plural:
-            return True
-        return sum(not entity.names.isdisjoint(other.names) for other in self.world.entities) > 1
+    def _named(self, noun: str) -> list[int]:
+        """Return the entities that may go by a noun."""
+        entities, kinds = self.world.entities, self.kinds
+        own = [place for place, entity in enumerate(entities) if noun in entity.names]
+        if self.strict:
+            return [
+                place
+                for place, entity in enumerate(entities)
+                if noun in entity.names or any(kinds.covers(noun, name) for name in entity.names)
+            ]
+        # A name that the captions have for one thing is not another name of a second.
+        return own or [place for place, entity in enumerate(entities) if kinds.may_be_called(noun, entity.names)]
+
+    def _fits(self, said: frozenset[str], place: int, plural: bool) -> bool:
+        entity, known = self.world.entities[place], self.world.silent
+        if plural and not self._several(entity):
+            return False
+        for word in said - entity.said:
+            key = word, place, self.strict, self.alive
+            silent = known.get(key)
+            if silent is None:
+                silent = known[key] = self._silent(word, entity)
+            if not silent:
+                return False
+        return True
+
+    def _several(self, entity: Entity) -> bool:
+        """Say whether there are several things of an entity's name."""
+        return entity.plural or sum(not entity.names.isdisjoint(other.names) for other in self.world.entities) > 1
 
     def _silent(self, word: str, entity: Entity) -> bool:
         """Say whether a word may be true although nobody says it."""

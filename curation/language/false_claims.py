@@ -41,7 +41,7 @@ class ReadSample:
         captions: What each claims.
         records: The negatives.
         claims: What each negative claims.
-        pairs: Which words each negative puts in place of which.
+        pairs: Which words each negative puts in place of which; none for those that only lost their order.
     """
 
     texts: frozenset[str]
@@ -64,7 +64,7 @@ def read_sample(
         caption, own = captions[record["caption"]], tags[record["caption"]]
         known = with_new_words(caption, record["text"], record["edits"], own)
         claims.append(read_claims(record["text"], known, copies=copies))
-        pairs.append(replaced_words(caption, record, own))
+        pairs.append([] if record["type"] == "order" else replaced_words(caption, record, own))
     lists = frozenset(map(sorted_lists, captions))
     return ReadSample(frozenset(plain(caption) for caption in captions), lists, told, records, claims, pairs)
 

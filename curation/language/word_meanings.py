@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from curation.language.lexicon import (
     COLOURS,
@@ -119,6 +120,11 @@ def _alike(one: str, other: str) -> bool:
     return any(one in group and other in group for group in _ALIKE)
 
 
+@lru_cache(maxsize=1 << 14)
+def _opposites(word: str) -> frozenset[str]:
+    return frozenset(opposed([word]))
+
+
 def clashes(word: str, known: AbstractSet[str]) -> bool:
     """Say whether a normal describing word cannot be true of what the known ones describe."""
     if word in known or f"not:{word}" in known:
@@ -129,7 +135,7 @@ def clashes(word: str, known: AbstractSet[str]) -> bool:
         return True
     if word.startswith("#"):
         return any(other.startswith("#") for other in known)
-    against = opposed([bare])
+    against = _opposites(bare)
     return any(other.removeprefix("do:") in against for other in known)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from curation.language.edits import Piece, plain, put, token_edits
+from curation.language.edits import plain
 from curation.language.negative_records import Draw
 from curation.models.parser import CaptionParse
 from curation.stage import Drop, Field, MapStage, draw_seed
@@ -71,10 +71,10 @@ class ShuffleOrder(MapStage):
             for kind in self.kinds:
                 draw = Draw(draw_seed(self.seed, self.name, sample.uid, index, kind))
                 for _ in range(_TRIES):
-                    pieces = _pieces(parse, _ORDERS[kind](tags, spoken, draw))
-                    text, edits = put(caption, pieces)
-                    if pieces and plain(text) not in taken:
-                        taken.add(plain(text))
+                    text, edits, tokens = _moved_words(caption, parse, _ORDERS[kind](tags, spoken, draw))
+                    key = plain(text)
+                    if edits and key not in taken:
+                        taken.add(key)
                         found.append(
                             {
                                 "text": text,
@@ -83,7 +83,7 @@ class ShuffleOrder(MapStage):
                                 "span_class": kind,
                                 "type": "order",
                                 "edits": edits,
-                                "tokens": token_edits(parse, pieces),
+                                "tokens": tokens,
                                 "rule": f"shuffle {kind.replace('_', ' ')}",
                                 "source": self.name,
                             }
@@ -92,14 +92,26 @@ class ShuffleOrder(MapStage):
         return found
 
 
-def _pieces(parse: CaptionParse, order: Sequence[int]) -> list[Piece]:
-    """Return one piece for each token whose place another word takes."""
+def _moved_words(
+    caption: str, parse: CaptionParse, order: Sequence[int]
+) -> tuple[str, list[list[int]], list[list[int]]]:
+    """Return the text in another order, and its edits in characters and in tokens: one for each place that changes."""
     words, starts = parse["words"], parse["starts"]
-    return [
-        Piece(starts[place], starts[place] + len(words[place]), words[source], 1)
-        for place, source in enumerate(order)
-        if words[place] != words[source]
-    ]
+    text, done, length = [], 0, 0
+    edits, tokens = [], []
+    for place, source in enumerate(order):
+        old, new = words[place], words[source]
+        if old != new:
+            start = starts[place]
+            end = start + len(old)
+            text += (caption[done:start], new)
+            length += start - done
+            edits.append([start, end, length, length + len(new)])
+            tokens.append([place, place + 1, place, place + 1])
+            length += len(new)
+            done = end
+    text.append(caption[done:])
+    return "".join(text), edits, tokens
 
 
 def _moved(order: list[int], places: Sequence[int], draw: Draw) -> None:

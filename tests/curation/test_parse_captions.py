@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.models.parser import CaptionParse, Parse, SpacyParser
+from curation.models.parser import DEFAULT_MODEL, CaptionParse, Parse, SpacyParser
+from curation.models.parser_speed import in_blocks
 from curation.stage import Resource
 from curation.stages.parse_captions import ParseCaptions, verb_phrases
 from data_manifests.errors import InputError
@@ -31,6 +33,12 @@ TEXTS = [
     ".",
     "A boy quickly ran, jumped and was caught by his older brother while I watched the very big waves.",
 ]
+
+ODD = [
+    "There's a cat gonna run, y'all got ta let's c'm on", "There are  two\n\n dogs ", "", " ", "I ain't it",
+    "\u00e9t\u00e9 \U0001f436 <b>x</b>\t", "A DOG'S RUN",
+]  # fmt: skip
+"""Texts on which rules of two tokens work, and texts that are hardly any."""
 
 
 def sample(*captions: str) -> Sample:
@@ -68,6 +76,35 @@ def test_a_parse_does_not_depend_on_the_other_texts() -> None:
     assert parser.parse(TEXTS) == alone
     assert parser.parse(TEXTS[::-1])[::-1] == alone
     assert parser.parse(TEXTS[3:] * 40 + TEXTS)[-len(TEXTS) :] == alone
+
+
+def test_the_quick_way_gives_what_spacy_gives() -> None:
+    import spacy
+
+    texts = [*TEXTS, *ODD, *(f"{text} {ODD[0]}" for text in TEXTS)]
+    nlp = spacy.load(DEFAULT_MODEL, exclude=["ner", "senter"])
+    for parse, doc in zip(SpacyParser().parse(texts), nlp.pipe(texts), strict=True):
+        assert parse == {
+            "words": [token.text for token in doc],
+            "starts": [token.idx for token in doc],
+            "lemmas": [token.lemma_ for token in doc],
+            "tags": [token.tag_ for token in doc],
+            "pos": [token.pos_ for token in doc],
+            "deps": [token.dep_ for token in doc],
+            "heads": [token.head.i for token in doc],
+            "noun_phrases": [[chunk.start, chunk.end] for chunk in doc.noun_chunks],
+        }
+
+
+@pytest.mark.parametrize(("width", "num_out"), [(288, 288), (576, 288), (96, 1024), (96, 50)])
+def test_a_product_row_depends_on_that_row_alone(width: int, num_out: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((200, width)).astype("f")
+    weights = rng.standard_normal((num_out, width)).astype("f")
+    together = in_blocks(rows, weights)
+    assert np.allclose(together, rows @ weights.T, atol=1e-3)
+    assert together.tobytes() == np.concatenate([in_blocks(row[None], weights) for row in rows]).tobytes()
+    assert in_blocks(rows[:0], weights).shape == (0, num_out)
 
 
 def test_two_threads_may_parse_at_once() -> None:
