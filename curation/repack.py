@@ -121,14 +121,11 @@ class _Index:
         """Hash and count again what of some samples' JSON has changed."""
         names = [item["name"] for item in published if item["where"] != "index"]
         for name in dict.fromkeys(["negatives", "views", *names]):
-            for column, value in (
-                (f"h_{name}", lambda payload, name=name: hash64(canonical(payload[name]))),
-                (f"num_{name}", lambda payload, name=name: len(payload[name])),
-            ):
+            for column, value in ((f"h_{name}", _hash), (f"num_{name}", len)):
                 if column in self._table.column_names and replaced:
                     values = self._table[column].to_pylist()
                     for row, payload in replaced.items():
-                        values[row] = value(payload) if name in payload else values[row]
+                        values[row] = value(payload[name]) if name in payload else values[row]
                     self._values[column] = values
 
     def finish(self) -> pa.Table:
@@ -234,3 +231,7 @@ def _reasons(path: Path) -> dict[str, dict[str, int]]:
     for (stage, reason), number in sorted(counted.items()):
         found.setdefault(stage, {})[reason] = number
     return found
+
+
+def _hash(value: Any) -> int:
+    return hash64(canonical(value))

@@ -55,8 +55,10 @@ def plan(
     from flows.commands import show_plan
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    asked |= {"masked_model": masked_model, "against": tuple(against or ())}
-    show_plan(_job(recipe, source, name, settings, shard_mb, workers=workers, **asked), why=why, as_json=as_json)
+    more = {"masked_model": masked_model, "against": tuple(against or ())}
+    show_plan(
+        _job(recipe, source, name, settings, shard_mb, workers=workers, **asked, **more), why=why, as_json=as_json
+    )
 
 
 @app.command()
@@ -91,9 +93,9 @@ def curate(
     from flows.commands import run_curation
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    asked |= {"masked_model": masked_model, "against": tuple(against or ())}
+    more = {"masked_model": masked_model, "against": tuple(against or ())}
     files = {"llm_batch": _text(llm_batch), "llm_answers": _text(llm_answers)}
-    job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=wait, **asked, **files)
+    job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=wait, **asked, **more, **files)
     run_curation(job, runner, no_prefect=no_prefect, as_json=as_json)
 
 
@@ -119,8 +121,8 @@ def schedule(
     from flows.schedule import serve
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    asked |= {"masked_model": masked_model, "against": tuple(against or ())}
-    serve(_job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=3600.0, **asked), cron)
+    more = {"masked_model": masked_model, "against": tuple(against or ())}
+    serve(_job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=3600.0, **asked, **more), cron)
 
 
 def _job(recipe: str, source: str, name: str, settings: list[str] | None, shard_mb: int, **options: Any) -> CurateJob:

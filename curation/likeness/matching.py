@@ -171,7 +171,7 @@ def nearest(queries: Array, known: Array, count: int) -> tuple[Array, Array]:
     faiss.omp_set_num_threads(1)
     vectors = np.ascontiguousarray(known, dtype=np.float32)
     flat = faiss.IndexFlatIP(vectors.shape[1])
-    index = flat
+    index: Any = flat
     if len(vectors) > _EXACT_UP_TO:
         lists = round(len(vectors) ** 0.5)
         index = faiss.IndexIVFFlat(flat, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)

@@ -82,7 +82,7 @@ class TransformersMaskedModel:
         import torch
 
         loaded = _load(str(_folder(self.model, self.revision)))
-        found = []
+        found: list[list[str]] = []
         torch.set_num_threads(1)
         with torch.inference_mode():
             for blank in blanks:

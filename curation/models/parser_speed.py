@@ -15,7 +15,7 @@ understood here: it is slower and no different.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -197,6 +197,6 @@ def _remembering(embedding: Any) -> Any:
         extract, flatten, _, _, unflatten = model.layers[0].layers
         ragged = flatten.predict(extract.predict(docs))
         found = vectors(ragged.dataXd) if len(ragged.dataXd) else table[:0]
-        return unflatten.predict(Ragged(found, ragged.lengths)), lambda gradient: gradient
+        return unflatten.predict(Ragged(cast("Any", found), ragged.lengths)), lambda gradient: gradient
 
     return Model("remembering", forward, layers=[embedding], dims={"nO": table.shape[1]}, ops=embedding.ops)

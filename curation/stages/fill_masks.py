@@ -24,7 +24,7 @@ class _Hidden(NamedTuple):
     """One word that is hidden: of which sample of the call and caption."""
 
     place: int
-    index: int
+    caption: int
     kind: str
     token: int
     attempt: int
@@ -150,7 +150,7 @@ class _Work:
             one
             for of_sample in self.waiting
             for one in of_sample
-            if one.attempt == attempt and (one.place, one.index, one.kind) not in self.filled
+            if one.attempt == attempt and (one.place, one.caption, one.kind) not in self.filled
         ]
         blanks = [self._blank(one) for one in asked]
         unique = list(dict.fromkeys(blanks))
@@ -160,20 +160,20 @@ class _Work:
             self._choose(one, fills[blank], kinds)
 
     def _blank(self, one: _Hidden) -> Blank:
-        caption = self.captions[one.place][one.index]
+        caption = self.captions[one.place][one.caption]
         span = caption.span(one.token, one.token + 1)
         return Blank(caption.text[: span.start], caption.text[span.end :])
 
     def _words(self, asked: Sequence[_Hidden], fills: Sequence[Sequence[str]]) -> set[str]:
         if self.stage.graph is None:
             return set()
-        old = {self.captions[one.place][one.index].words[one.token] for one in asked}
+        old = {self.captions[one.place][one.caption].words[one.token] for one in asked}
         words = old.union(*fills) if fills else old
         return {form for word in words for form in (word, noun_lemma(word), verb_lemma(word))}
 
     def _choose(self, one: _Hidden, fills: Sequence[str], kinds: Kinds) -> None:
         """Take the fill of the rank drawn; put those passed over on the record."""
-        caption, stage = self.captions[one.place][one.index], self.stage
+        caption, stage = self.captions[one.place][one.caption], self.stage
         seed = draw_seed(stage.seed, stage.name, self.samples[one.place].uid, caption.text, one.kind, "rank")
         rank = stage.ranks[Draw(seed).below(len(stage.ranks))]
         passed: list[str] = []
@@ -190,17 +190,17 @@ class _Work:
         if not passed:
             self._reject(one, "no_fill", [])
             return
-        self.filled.add((one.place, one.index, one.kind))
+        self.filled.add((one.place, one.caption, one.kind))
         make = partial(_change, caption, one.token, one.kind, len(passed))
         slot = Slot(one.kind, one.kind, (passed[-1],), make)
         self.slots[one.place].setdefault(caption.text, []).append(slot)
 
     def _reject(self, one: _Hidden, reason: str, words: Sequence[str]) -> None:
-        caption = self.captions[one.place][one.index]
+        caption = self.captions[one.place][one.caption]
         blank = self._blank(one)
         self.refused[one.place].append(
             {
-                "text": f"{blank.before}{words[0] if words else '...'}{blank.after}", "caption": one.index,
+                "text": f"{blank.before}{words[0] if words else '...'}{blank.after}", "caption": one.caption,
                 "reason": reason, "rule": f"hide {one.kind} '{caption.raw[one.token]}'",
                 "detail": f"{len(words)}: {', '.join(words)}" if words else "nothing is left",
             }

@@ -97,8 +97,10 @@ def _moved_words(
 ) -> tuple[str, list[list[int]], list[list[int]]]:
     """Return the text in another order, and its edits in characters and in tokens: one for each place that changes."""
     words, starts = parse["words"], parse["starts"]
-    text, done, length = [], 0, 0
-    edits, tokens = [], []
+    text: list[str] = []
+    done = length = 0
+    edits: list[list[int]] = []
+    tokens: list[list[int]] = []
     for place, source in enumerate(order):
         old, new = words[place], words[source]
         if old != new:

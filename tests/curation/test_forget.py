@@ -117,7 +117,7 @@ class World:
 
     def originals(self, *numbers: int) -> dict[str, Original | None]:
         """Return what was forgotten, read from outside of the workspace."""
-        found = {}
+        found: dict[str, Original | None] = {}
         for number in numbers:
             item = picture(number)
             uid = item.draw(self.photos.parent / "again.png")

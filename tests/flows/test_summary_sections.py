@@ -19,7 +19,7 @@ from curation.stage import Drop, Field, MapStage
 from curation.stages.check_images import CheckImages
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import Sample
-from flows import cluster_section, negatives_section, neighbour_section
+from flows import cluster_section, duplicates_page, negatives_section, neighbour_section
 from flows.cluster_section import draw_sheets
 from flows.negatives_section import MAX_NEGATIVES, NUM_PICTURES, SCRIPT, draw_cards
 from flows.neighbour_section import draw_neighbours, neighbour_uids
@@ -159,8 +159,8 @@ def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_page_of_noise_stays_below_ten_megabytes(placed: DatasetVersion, monkeypatch: pytest.MonkeyPatch) -> None:
     """All sections together ask for at most so many pictures; noise is what compresses worst."""
     asked = 24 + NUM_PICTURES + cluster_section.NUM_CLUSTERS * cluster_section.CLUSTER_PICTURES
-    asked += neighbour_section.NUM_SAMPLES * (1 + neighbour_section.MAX_NEIGHBOURS) + neighbour_section.NUM_DROPPED
-    asked += neighbour_section.NUM_GROUPS * neighbour_section.GROUP_PICTURES
+    asked += neighbour_section.NUM_SAMPLES * (1 + neighbour_section.MAX_NEIGHBOURS) + duplicates_page.MAX_DROPPED
+    asked += duplicates_page.MAX_GROUPS * duplicates_page.MAX_MEMBERS
     from flows.thumbnails import _shrink
 
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (640, 640, 3), np.uint8))
