@@ -9,6 +9,7 @@ import typer
 
 from flows.options import (
     AgainstOpt,
+    FeedbackOpt,
     GraphOpt,
     JsonOpt,
     LimitOpt,
@@ -43,6 +44,7 @@ def plan(
     masked_model: MaskedOpt = None,
     llm_slots: SlotsOpt = 16,
     against: AgainstOpt = None,
+    feedback: FeedbackOpt = None,
     split: SplitOpt = None,
     limit: LimitOpt = None,
     workers: WorkersOpt = 0,
@@ -55,7 +57,7 @@ def plan(
     from flows.commands import show_plan
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ())}
+    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback}
     show_plan(
         _job(recipe, source, name, settings, shard_mb, workers=workers, **asked, **more), why=why, as_json=as_json
     )
@@ -79,6 +81,7 @@ def curate(
         Path | None, typer.Option("--llm-answers", help="take answers back from a file that vllm run-batch wrote")
     ] = None,
     against: AgainstOpt = None,
+    feedback: FeedbackOpt = None,
     split: SplitOpt = None,
     limit: LimitOpt = None,
     workers: WorkersOpt = 0,
@@ -93,7 +96,7 @@ def curate(
     from flows.commands import run_curation
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ())}
+    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback}
     files = {"llm_batch": _text(llm_batch), "llm_answers": _text(llm_answers)}
     job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=wait, **asked, **more, **files)
     run_curation(job, runner, no_prefect=no_prefect, as_json=as_json)
@@ -111,6 +114,7 @@ def schedule(
     masked_model: MaskedOpt = None,
     llm_slots: SlotsOpt = 16,
     against: AgainstOpt = None,
+    feedback: FeedbackOpt = None,
     split: SplitOpt = None,
     limit: LimitOpt = None,
     workers: WorkersOpt = 0,
@@ -121,7 +125,7 @@ def schedule(
     from flows.schedule import serve
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ())}
+    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback}
     serve(_job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=3600.0, **asked, **more), cron)
 
 

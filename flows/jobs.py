@@ -67,6 +67,7 @@ class CurateJob:
     llm_answers: str | None = None
     against: tuple[str, ...] = ()
     masked_model: str | None = None
+    feedback: str | None = None
     split: str | None = None
     limit: int | None = None
     workers: int = 0
@@ -104,7 +105,9 @@ class CurateJob:
         """What the recipe is filled in with."""
         journal = str(self.journal.absolute())
         llm = (self.llm, journal, self.llm_slots, self.llm_batch)
-        return RecipeInputs(self.model, self.graph, *llm, self.masked_model, self.against, self.workspace)
+        return RecipeInputs(
+            self.model, self.graph, *llm, self.masked_model, self.against, self.workspace, self.feedback
+        )
 
     @property
     def num_workers(self) -> int:

@@ -37,6 +37,9 @@ ModelOpt = Annotated[
 SplitOpt = Annotated[str | None, typer.Option("--split", help="only this split: train, dev or test")]
 LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many samples")]
 SetOpt = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as stages.swap_words.seed=1")]
+FeedbackOpt = Annotated[
+    str | None, typer.Option("--feedback", help="run folder whose feedback on negatives the recipe heeds")
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
 WorkersOpt = Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")]
 ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="wished size of a shard in MiB")]

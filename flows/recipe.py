@@ -15,6 +15,7 @@ import orjson
 
 from curation.language.rule_rewrites import RuleWriter
 from curation.likeness.evaluation_sets import EvaluationSets, read_set
+from curation.models.feedback_file import FeedbackFile
 from curation.models.graph_store import open_graph
 from curation.models.language_model import LanguageModel
 from curation.models.llm_spec import open_language_model
@@ -118,7 +119,7 @@ def recipe_names() -> list[str]:
 
 @dataclass(frozen=True)
 class RecipeInputs:
-    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`, `masked`, `against`.
+    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`, `masked`, `against`, `feedback`.
 
     Attributes:
         model: Model spec for stages that embed; `DEFAULT_MODEL` if None.
@@ -130,6 +131,7 @@ class RecipeInputs:
         masked_model: Masked language model that fills blanks, by hub name or folder; None for none.
         against: Evaluation sets, ``KIND:PATH`` each.
         workspace: Where evaluation sets are read into, and their hashes kept.
+        feedback: Run folder whose feedback on negatives is heeded; None for none.
     """
 
     model: str | None = None
@@ -141,6 +143,7 @@ class RecipeInputs:
     masked_model: str | None = None
     against: tuple[str, ...] = ()
     workspace: str = "workspace"
+    feedback: str | None = None
 
     def make(self, name: str) -> Any:
         """Return the argument of this name."""
@@ -154,7 +157,9 @@ class RecipeInputs:
             return None if self.masked_model is None else TransformersMaskedModel(self.masked_model)
         if name == "against":
             return open_against(self.against, self.workspace)
-        raise ValueError(f"a recipe may take model, graph, writer, masked and against, not '{name}'")
+        if name == "feedback":
+            return None if self.feedback is None else FeedbackFile.open(self.feedback)
+        raise ValueError(f"a recipe may take model, graph, writer, masked, against and feedback, not '{name}'")
 
 
 def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:

@@ -33,6 +33,7 @@ from curation.stages.find_duplicates import FindDuplicates
 from curation.stages.find_false_negatives import FindFalseNegatives
 from curation.stages.grade_negatives import GradeNegatives
 from curation.stages.hash_images import HashImages
+from curation.stages.heed_feedback import HeedFeedback
 from curation.stages.invert_relations import InvertRelations
 from curation.stages.keep_top import KeepTop
 from curation.stages.link_concepts import LinkConcepts
@@ -74,6 +75,7 @@ CHAIN: tuple[Stage, ...] = (
     FindFalseNegatives(fields=("swap_negatives", "replace_negatives")),
     RefineNegatives(fields=("true_negatives",)),
     GradeNegatives(),
+    HeedFeedback(),
     EmbedSamples(MODEL),
     ClusterEmbeddings(samples_per_cluster=6),
     OrderDifficulty(),
