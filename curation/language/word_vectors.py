@@ -9,6 +9,7 @@ from curation.language.ngram_model import Encoded, Floats, Ints, Vocabulary
 _NUM_WORDS = 1500
 _NUM_CONTEXTS = 600
 _WIDTH = 32
+_FEWEST = 20
 _MAX_TEXTS = 50_000
 _TEXTS_PER_CHUNK = 2_000
 
@@ -17,7 +18,8 @@ class WordVectors:
     """Vectors of frequent words: the singular vectors of how much oftener than by chance two share a text.
 
     Args:
-        vocabulary: The words; the 1,500 most frequent get a vector, the others have none.
+        vocabulary: The words; the 1,500 most frequent get a vector if the texts have them 20
+            times, the others have none.
         texts: The texts that are counted, evenly chosen where there are more than 50,000.
 
     Source: Levy and Goldberg 2014, Neural word embedding as implicit matrix factorization, section 5.
@@ -25,7 +27,12 @@ class WordVectors:
     """
 
     def __init__(self, vocabulary: Vocabulary, texts: Encoded) -> None:
-        frequent = vocabulary.most_frequent(_NUM_WORDS)
+        # a rarer word's vector would tell which texts were counted
+        times = np.bincount(texts.ids, minlength=len(vocabulary))
+        most = vocabulary.most_frequent(_NUM_WORDS)
+        frequent = [
+            word for word, number in zip(most, vocabulary.encode(most).ids, strict=True) if times[number] >= _FEWEST
+        ]
         self._column = np.full(len(vocabulary), -1, np.int64)
         self._column[vocabulary.encode(frequent).ids] = np.arange(len(frequent))
         shared = self._counted(texts, len(frequent))
@@ -35,7 +42,7 @@ class WordVectors:
         left, sizes, _ = np.linalg.svd(oftener, full_matrices=False)
         vectors = left[:, :_WIDTH] * np.sqrt(sizes[:_WIDTH])
         self.vectors: Floats = np.zeros((len(frequent) + 1, _WIDTH))
-        self.vectors[:-1, : vectors.shape[1]] = vectors / max(float(np.sqrt((vectors**2).mean())), 1e-9)
+        self.vectors[:-1, : vectors.shape[1]] = vectors / max(float(np.sqrt((vectors**2).sum() / max(vectors.size, 1))), 1e-9)
 
     def _counted(self, texts: Encoded, num: int) -> Floats:
         """Return how many texts hold each word and each context [words, contexts]."""
