@@ -12,8 +12,8 @@ from curation.vectors.exchange import exchange
 from curation.vectors.pricing import fill_up, priced_clusters
 from curation.vectors.rows import Labels, as_half, cluster_means, members_by_cluster, one_thread
 
-PRICED_ROUNDS = 10
-_EXCHANGE_ROUNDS = 12
+PRICED_ROUNDS = 6
+_EXCHANGE_ROUNDS = 6
 _ENOUGH_MOVED = 0.002
 
 

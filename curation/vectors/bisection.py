@@ -9,8 +9,8 @@ from curation.vectors.rows import BLOCK_ROWS, Floats, Half, Labels, Positions
 
 _IN_MEMORY_ROWS = 8_192
 """Nodes of at most so many members are held as float32 while they are split further."""
-_SAMPLE_ROWS = 4_096
-_SPLIT_ROUNDS = 8
+_SAMPLE_ROWS = 2_048
+_SPLIT_ROUNDS = 3
 
 
 class Bisection:

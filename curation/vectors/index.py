@@ -22,6 +22,8 @@ _CELL_ROWS = 256
 _FIRST_PROBES = 4
 _MARGIN = 16
 """Candidates beyond the wished number that are compared exactly: float32 sums may order near ties otherwise."""
+_WIDEST_MARGIN = 1_024
+_FLOAT32_ERROR = 1e-5
 _QUERIES_AT_ONCE = 8_192
 _CANDIDATES_AT_ONCE = 65_536
 
@@ -62,8 +64,8 @@ class VectorIndex:
     def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.float32], Positions]:
         """Return similarities [q, k] (rounded) and positions [q, k] of the nearest, equal ones by position.
 
-        Among more than `_MARGIN` vectors that are equal in their last bits, those found first are taken. Where an
-        inverted file finds fewer than k, the rest is -inf and -1.
+        Where more than a thousand are equal in their last bits, those found first are taken. Where an inverted file
+        finds fewer than k, the rest is -inf and -1.
 
         Raises:
             ValueError: k is not in 1 .. n.
@@ -162,15 +164,35 @@ def _scan_cells(
     starts = np.searchsorted(cell[order], np.arange(len(cells.means) + 1))
     for number in np.flatnonzero(np.diff(starts)):
         asking = order[starts[number] : starts[number + 1]]
-        members = np.concatenate([cells.order[cells.starts[c] : cells.starts[c + 1]] for c in cells.near[number, :probes]])
+        members = np.concatenate(
+            [cells.order[cells.starts[c] : cells.starts[c + 1]] for c in cells.near[number, :probes]]
+        )
         members.sort()
         width = min(k, len(members))
         similarity[asking, :width], positions[asking, :width] = _nearest(vectors, queries[asking], members, width)
     return similarity, positions
 
 
-def _nearest(vectors: Half, queries: Half, among: Positions | None, k: int) -> tuple[NDArray[np.float32], Positions]:
+def _nearest(
+    vectors: Half, queries: Half, among: Positions | None, k: int, margin: int = _MARGIN
+) -> tuple[NDArray[np.float32], Positions]:
     """Return the k nearest of the vectors at the positions `among` (None: of all), compared exactly at the end."""
+    total = len(vectors) if among is None else len(among)
+    candidates = _candidates(vectors, queries, among, k + margin)
+    exact = exact_dots(queries, vectors, candidates)
+    order = np.lexsort((candidates, -exact), axis=1)
+    exact, candidates = np.take_along_axis(exact, order, axis=1), np.take_along_axis(candidates, order, axis=1)
+    similarity, positions = exact[:, :k].astype(np.float32), candidates[:, :k]
+    if candidates.shape[1] < total and margin < _WIDEST_MARGIN:
+        # one that was left out may be as near as the last that was taken: look further, for these alone
+        unsure = np.flatnonzero(exact[:, -1] >= exact[:, k - 1] - _FLOAT32_ERROR)
+        if len(unsure):
+            similarity[unsure], positions[unsure] = _nearest(vectors, queries[unsure], among, k, margin * 8)
+    return similarity, positions
+
+
+def _candidates(vectors: Half, queries: Half, among: Positions | None, width: int) -> Positions:
+    """Return at least the `width` nearest by float32 sums."""
     import faiss
 
     wide = queries.astype(np.float32)
@@ -179,14 +201,11 @@ def _nearest(vectors: Half, queries: Half, among: Positions | None, k: int) -> t
     values: list[Floats] = []
     for first in range(0, total, _CANDIDATES_AT_ONCE):
         last = min(total, first + _CANDIDATES_AT_ONCE)
-        rows = vectors[first:last] if among is None else vectors[among[first:last]]
-        found = faiss.knn(wide, rows.astype(np.float32), min(k + _MARGIN, last - first), metric=faiss.METRIC_INNER_PRODUCT)
-        values.append(found[0])
-        near.append(found[1] + first if among is None else among[found[1] + first])
-    candidates, value = np.concatenate(near, axis=1), np.concatenate(values, axis=1)
-    if len(near) > 1:
-        best = np.argsort(-value, axis=1, kind="stable")[:, : k + _MARGIN]
-        candidates = np.take_along_axis(candidates, best, axis=1)
-    exact = exact_dots(queries, vectors, candidates)
-    order = np.lexsort((candidates, -exact), axis=1)[:, :k]
-    return np.take_along_axis(exact, order, axis=1).astype(np.float32), np.take_along_axis(candidates, order, axis=1)
+        rows = (vectors[first:last] if among is None else vectors[among[first:last]]).astype(np.float32)
+        value, place = faiss.knn(wide, rows, min(width, last - first), metric=faiss.METRIC_INNER_PRODUCT)
+        values.append(value)
+        near.append(place + first if among is None else among[place + first])
+    if len(near) == 1:
+        return near[0]
+    best = np.argsort(-np.concatenate(values, axis=1), axis=1, kind="stable")[:, :width]
+    return np.take_along_axis(np.concatenate(near, axis=1), best, axis=1)

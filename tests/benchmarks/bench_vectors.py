@@ -71,7 +71,9 @@ def peak_gib() -> float:
 
 
 def tell(what: str, cpu_s: float, wall_s: float, **figures: object) -> None:
-    told = ", ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items())
+    told = ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
+    )
     print(f"{what}: {cpu_s:.1f} CPU s, {wall_s:.1f} s, peak {peak_gib():.2f} GiB, {told}", flush=True)
 
 

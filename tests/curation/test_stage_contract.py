@@ -23,6 +23,7 @@ from curation.stages.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embed_samples import EmbedSamples
 from curation.stages.expand_knowledge import ExpandKnowledge
 from curation.stages.find_false_negatives import FindFalseNegatives
+from curation.stages.find_neighbours import FindNeighbours
 from curation.stages.grade_negatives import GradeNegatives
 from curation.stages.invert_relations import InvertRelations
 from curation.stages.link_concepts import LinkConcepts
@@ -60,10 +61,11 @@ CHAIN: tuple[Stage, ...] = (
     RefineNegatives(fields=("true_negatives",)),
     GradeNegatives(),
     EmbedSamples(MODEL),
+    FindNeighbours(),
     ClusterEmbeddings(samples_per_cluster=6),
     OrderDifficulty(),
 )
-FLOATS = {"refine_negatives", "embed_samples", "cluster_embeddings", "order_difficulty"}
+FLOATS = {"refine_negatives", "embed_samples", "find_neighbours", "cluster_embeddings", "order_difficulty"}
 """Stages behind a neural network or a fitted model: their last bits belong to a processor and library version, so no golden hash."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
