@@ -91,5 +91,5 @@ class ClusterEmbeddings(CorpusStage):
             kmeans.train(wide)
             nearest = kmeans.index.search(wide, 1)[1][:, 0]
         used, compact = np.unique(nearest, return_inverse=True)
-        places = side_by_side(kmeans.centroids[used], seed=self.seed)
+        places = side_by_side(np.asarray(kmeans.centroids)[used], seed=self.seed)
         return places[compact]

@@ -80,7 +80,7 @@ class _Cut:
 def _cut(rows: Floats, share_low: float, rng: np.random.Generator, left: Floats | None, right: Floats | None) -> _Cut:
     """Return where to cut so that `share_low` of the rows are low, and low is the side of the left neighbour."""
     mean = rows.mean(axis=0)
-    direction = rng.standard_normal(rows.shape[1]).astype(np.float32)
+    direction: Floats = rng.standard_normal((rows.shape[1],), dtype=np.float32)
     for _ in range(4):  # towards the axis along which they differ most
         direction = (rows - mean).T @ ((rows - mean) @ direction)
         direction /= max(float(np.linalg.norm(direction)), 1e-12)
