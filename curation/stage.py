@@ -207,6 +207,14 @@ class CorpusStage(Stage):
         """Return, for each uid in order, the provided fields or a `Drop`; ties broken by uid."""
 
 
+@runtime_checkable
+class Chooser(Protocol):
+    """A stage that does its work one way or another by the number of samples, and can say which beforehand."""
+
+    def choose(self, num_samples: int) -> str:
+        """Say for people how so many samples will be done, and why so."""
+
+
 def check_order(stages: Sequence[Stage]) -> None:
     """Check that every stage finds what it requires and that nothing is provided twice.
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data_manifests.errors import InputError
-from flows import cli_curate, cli_kg, cli_llm, cli_uids, cli_versions
+from flows import cli_curate, cli_export, cli_kg, cli_llm, cli_versions
 from flows.options import JsonOpt, LimitOpt, SetOpt, SplitOpt, places
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app.add_typer(cli_curate.app)
 app.add_typer(cli_versions.app)
 app.add_typer(cli_kg.app, name="kg")
 app.add_typer(cli_llm.app, name="llm")
-app.add_typer(cli_uids.app, name="export")
+app.add_typer(cli_export.app, name="export")
 
 EXIT_DID_NOT_HOLD = 1
 EXIT_BAD_INPUT = 2

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from curation.replay import WHOLE, Done, Unit, corpus_inputs, replay, row_id
-from curation.stage import CorpusStage, MapStage, Stage
+from curation.stage import Chooser, CorpusStage, MapStage, Stage
 from curation.stages.ask_negatives import AskNegatives
 from curation.stages.rewrite_captions import RewriteCaptions
 from curation.store import Store
@@ -104,6 +104,8 @@ def forecast(prepared: Prepared) -> Forecast:
         missing, present, inputs = _missing(prepared, stage, done, blocked=blocked)
         seconds = 0.0 if not missing else rates[stage.name] * missing if stage.name in rates else None
         why = "" if not missing else _why(stage, latest, missing, blocked=blocked, known=bool(present))
+        if missing and isinstance(stage, Chooser):
+            why += f" ({stage.choose(missing)})"
         tokens = (
             forecast_tokens(stage, prepared, missing)
             if missing and isinstance(stage, RewriteCaptions | AskNegatives)
@@ -166,8 +168,18 @@ def _why(stage: Stage, latest: Manifest | None, missing: int, *, blocked: bool, 
     if changes:
         return "; ".join(changes)
     if isinstance(stage, CorpusStage):
-        return "an earlier stage recomputes, so its inputs may change" if blocked else "its inputs changed"
+        return _why_all(stage, latest, missing, blocked=blocked)
     return f"{missing} sample(s) are new, edited or not in this workspace's store"
+
+
+def _why_all(stage: Stage, latest: Manifest, num_samples: int, *, blocked: bool) -> str:
+    """Say why a stage that sees all samples at once does all of them again."""
+    before = latest.body["counts"]["samples"]
+    told = f"compares all samples with each other, so {num_samples} are done again: "
+    if num_samples != before:
+        return f"{told}{latest.name}@{latest.version} has {before}"
+    needs = ", ".join(name for name in stage.needs() if name != "uid")
+    return told + (f"an earlier stage recomputes, so {needs} may change" if blocked else f"{needs} changed")
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -42,7 +42,9 @@ class WordVectors:
         left, sizes, _ = np.linalg.svd(oftener, full_matrices=False)
         vectors = left[:, :_WIDTH] * np.sqrt(sizes[:_WIDTH])
         self.vectors: Floats = np.zeros((len(frequent) + 1, _WIDTH))
-        self.vectors[:-1, : vectors.shape[1]] = vectors / max(float(np.sqrt((vectors**2).sum() / max(vectors.size, 1))), 1e-9)
+        self.vectors[:-1, : vectors.shape[1]] = vectors / max(
+            float(np.sqrt((vectors**2).sum() / max(vectors.size, 1))), 1e-9
+        )
 
     def _counted(self, texts: Encoded, num: int) -> Floats:
         """Return how many texts hold each word and each context [words, contexts]."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+TEXT_ROWS = 8
+"""Texts in a batch: few, so that a sample alone wastes little, and as fast a text as larger batches on one thread."""
+
+
 class Towers(Protocol):
     """A loaded model: what `training.model.Towers` offers and curation needs."""
 
@@ -26,8 +30,8 @@ class Towers(Protocol):
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids [n, context_length]."""
 
-    def trim(self, tokens: Tensor) -> Tensor:
-        """Tokens without columns that are padding for all."""
+    def padded_lengths(self, tokens: Tensor) -> Tensor:
+        """To how many tokens each text is padded [n]: a length that it alone decides."""
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Unit-norm embeddings [n, d]."""
@@ -51,28 +55,51 @@ class EncoderSpec(Hashable, Protocol):
 
 
 class Encoder:
-    """Embeds one sample at a time.
+    """Embeds samples so that the bits of each depend on it alone.
 
-    A sample is a batch of its own: one image, then its captions padded to a length that they alone
-    decide, on one thread. Anything larger would be faster on a GPU, but sums whose order depends on
-    the batch would make an incremental run differ from a rebuild in the last bit.
+    An image is a batch of its own. Texts go into batches of a fixed number of rows and of the length that each
+    text alone decides, on one thread. Larger or ragged batches would be faster on a GPU, but sums whose order
+    depends on the batch would make an incremental run differ from a rebuild in the last bit.
     """
 
     def __init__(self, towers: Towers) -> None:
         self._towers = towers
 
-    def embed(self, sample: Sample) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return float16 unit vectors: the image's [d] and its captions' [num_captions, d]."""
+    def embed(self, samples: Sequence[Sample]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+        """Return float16 unit vectors for each sample: the image's [d] and its captions' [num_captions, d]."""
         import torch
-        from PIL import Image
 
         torch.set_num_threads(1)
-        with torch.inference_mode(), Image.open(io.BytesIO(sample.image.read())) as image:
+        with torch.inference_mode():
+            images = [self._image(sample) for sample in samples]
+            texts = self._texts(
+                [text for sample in samples for text in sample.captions], images[0].shape[0] if images else 0
+            )
+        ends = np.cumsum([0, *(len(sample.captions) for sample in samples)])
+        return [(image, texts[first:end]) for image, first, end in zip(images, ends[:-1], ends[1:], strict=True)]
+
+    def _image(self, sample: Sample) -> np.ndarray[Any, Any]:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(sample.image.read())) as image:
             pixels = self._towers.preprocess(image.convert("RGB"))[None]
-            tokens = self._towers.trim(self._towers.tokenize(list(sample.captions)))
-            image_embedding = self._towers.encode_image(pixels)[0]
-            text_embeddings = self._towers.encode_text(tokens)
-        return image_embedding.numpy().astype(np.float16), text_embeddings.numpy().astype(np.float16)
+        return self._towers.encode_image(pixels)[0].numpy().astype(np.float16)
+
+    def _texts(self, texts: Sequence[str], dim: int) -> np.ndarray[Any, Any]:
+        import torch
+
+        distinct = list(dict.fromkeys(texts))
+        table = np.zeros((len(distinct), dim), dtype=np.float16)
+        if distinct:
+            tokens = self._towers.tokenize(distinct)
+            lengths = self._towers.padded_lengths(tokens)
+            for length in sorted(set(lengths.tolist())):
+                for rows in torch.split(torch.nonzero(lengths == length)[:, 0], TEXT_ROWS):
+                    filled = torch.cat([rows, rows[:1].expand(TEXT_ROWS - len(rows))])
+                    features = self._towers.encode_text(tokens[filled, :length])[: len(rows)]
+                    table[rows.numpy()] = features.numpy().astype(np.float16)
+        place = {text: row for row, text in enumerate(distinct)}
+        return table[[place[text] for text in texts]]
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,54 +6,90 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curation.stage import Corpus, CorpusStage, Drop, Field
+from data_manifests.errors import InputError
 
 
 @dataclass(frozen=True)
 class ClusterEmbeddings(CorpusStage):
-    """Spherical k-means over image embeddings.
+    """Clusters of image embeddings, numbered so that near clusters have near numbers and lie in near shards.
 
     Attributes:
-        samples_per_cluster: Wished mean size; the number of clusters follows from the corpus size.
-        num_iterations: Lloyd iterations.
-        seed: Picks the initial centroids.
+        samples_per_cluster: Wished size; the number of clusters follows from the corpus size.
+        balanced: Clusters of equal size (one apart at most), as batches of equally many neighbours need; otherwise
+            spherical k-means, whose sizes follow the data.
+        num_iterations: Rounds of k-means, or of prices when balanced.
+        seed: Of every draw.
 
-    Source: Lloyd 1982 as in faiss (Johnson 2017, arXiv 1702.08734); clusters as batch candidates as in
-        SimCLIP (FITML 2024).
+    Source: k-means: Lloyd 1982 as in faiss (Johnson 2017, arXiv 1702.08734); balanced: k-means with size
+        constraints (Bradley 2000, MSR-TR-2000-65), solved by prices as in Bertsekas' auctions (1988);
+        clusters as batch candidates as in SimCLIP (FITML 2024).
     Differs: SimCLIP finds neighbours anew for each batch; clusters are fixed here and the plan draws from them.
-        Numbered by the smallest uid they hold, so that numbers do not depend on the initial centroids' order.
+        Balanced clusters are found among near clusters only, so that millions of images can be parted.
     """
 
     name = "cluster_embeddings"
-    version = 1
+    version = 2
     requires = ("image_embedding",)
     provides = (Field("cluster_id", publish="index"),)
-    source = "Lloyd 1982 by faiss, arXiv 1702.08734"
+    source = "Lloyd 1982 by faiss, arXiv 1702.08734; balanced: Bradley 2000, MSR-TR-2000-65"
 
     samples_per_cluster: int = 64
+    balanced: bool = False
     num_iterations: int = 25
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("samples_per_cluster", "num_iterations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"cluster_embeddings.{name}={getattr(self, name)}", allowed="1 or more")
+
+    def choose(self, num_samples: int) -> str:
+        """Say how so many samples are clustered."""
+        count = self._count(num_samples)
+        if self.balanced:
+            return (
+                f"{count} clusters of {num_samples // count} or {-(-num_samples // count)} samples, balanced by prices"
+            )
+        return f"{count} clusters by k-means, sizes as the data have them"
+
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
         """Return ``cluster_id`` (0 .. clusters - 1) for each sample."""
+        if not corpus.uids:
+            return []
+        points = corpus.array("image_embedding")
+        labels = self._balanced(points) if self.balanced else self._k_means(points)
+        return [{"cluster_id": label} for label in labels.tolist()]
+
+    def _count(self, num_samples: int) -> int:
+        return max(1, round(num_samples / self.samples_per_cluster))
+
+    def _balanced(self, points: NDArray[np.float16]) -> NDArray[np.int64]:
+        from curation.vectors.balanced import balanced_clusters
+
+        return balanced_clusters(points, self._count(len(points)), seed=self.seed, rounds=self.num_iterations)
+
+    def _k_means(self, points: NDArray[np.float16]) -> NDArray[np.int64]:
         import faiss
 
-        faiss.omp_set_num_threads(1)
-        points = np.ascontiguousarray(corpus.array("image_embedding"), dtype=np.float32)
-        count = max(1, round(len(points) / self.samples_per_cluster))
-        kmeans = faiss.Kmeans(
-            points.shape[1],
-            count,
-            niter=self.num_iterations,
-            seed=self.seed,
-            spherical=True,
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(points),
-        )
-        kmeans.train(points)
-        nearest = kmeans.index.search(points, 1)[1][:, 0]
-        numbers: dict[int, int] = {}
-        for label in nearest.tolist():
-            numbers.setdefault(label, len(numbers))
-        return [{"cluster_id": numbers[label]} for label in nearest.tolist()]
+        from curation.vectors.balanced import side_by_side
+        from curation.vectors.rows import one_thread
+
+        wide = np.ascontiguousarray(points, dtype=np.float32)
+        with one_thread():
+            kmeans = faiss.Kmeans(
+                wide.shape[1],
+                self._count(len(wide)),
+                niter=self.num_iterations,
+                seed=self.seed,
+                spherical=True,
+                min_points_per_centroid=1,
+                max_points_per_centroid=len(wide),
+            )
+            kmeans.train(wide)
+            nearest = kmeans.index.search(wide, 1)[1][:, 0]
+        used, compact = np.unique(nearest, return_inverse=True)
+        places = side_by_side(np.asarray(kmeans.centroids)[used], seed=self.seed)
+        return places[compact]

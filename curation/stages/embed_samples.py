@@ -19,13 +19,18 @@ class EmbedSamples(MapStage):
         model: Which model, by content.
 
     Source: Radford 2021 (CLIP), section 2.3, arXiv 2103.00020; stored as clip-retrieval does (float16).
-    Differs: computed sample by sample, so that a rebuild and an incremental run agree in every bit.
+    Differs: images one by one, texts in batches of fixed shape by length, so that a rebuild and an incremental run
+        agree in every bit.
     """
 
     name = "embed_samples"
-    version = 1
+    version = 2
     requires = ("image", "captions")
-    provides = (Field("image_embedding", "array", publish="sidecar"), Field("text_embeddings", "array"))
+    provides = (
+        Field("image_embedding", "array", publish="sidecar"),
+        # published too: planners that group by caption and exports see only the version, never the store
+        Field("text_embeddings", "array", publish="sidecar"),
+    )
     source = "Radford 2021, section 2.3, arXiv 2103.00020"
     batch_size = 64
 
@@ -34,7 +39,4 @@ class EmbedSamples(MapStage):
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Return ``image_embedding`` [d] and ``text_embeddings`` [num_captions, d] for each sample."""
         encoder = open_encoder(self.model)
-        return [
-            {"image_embedding": image, "text_embeddings": texts}
-            for image, texts in (encoder.embed(sample) for sample in samples)
-        ]
+        return [{"image_embedding": image, "text_embeddings": texts} for image, texts in encoder.embed(samples)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from curation.stages.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embed_samples import EmbedSamples
+from curation.stages.find_neighbours import FindNeighbours
 from curation.stages.order_difficulty import OrderDifficulty
 from curation.stages.parse_captions import ParseCaptions
 from curation.stages.swap_words import SwapWords
@@ -22,7 +23,14 @@ def negclip(model: ModelSpec) -> Recipe:
         paper="Yuksekgonul 2023, When and why vision-language models behave like bags-of-words, ICLR, arXiv 2210.01936",
         differs="similar images meet through k-means clusters instead of one of three nearest neighbours each; "
         "LoRA instead of full fine-tuning",
-        stages=(ParseCaptions(), SwapWords(), EmbedSamples(model), ClusterEmbeddings(), OrderDifficulty()),
+        stages=(
+            ParseCaptions(),
+            SwapWords(),
+            EmbedSamples(model),
+            FindNeighbours(),
+            ClusterEmbeddings(),
+            OrderDifficulty(),
+        ),
         planner=ClusterPlan(),
         objectives=(InfoNCE(negatives=True),),
         negatives=UniformNegatives(choose=1),

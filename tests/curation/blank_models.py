@@ -7,11 +7,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from curation.models.language_model import Answer, Request
 from curation.models.masked_model import Blank
-from curation.stage import Corpus, CorpusStage, Drop, Field
 
 WORDS = [
     "a",
@@ -142,31 +141,6 @@ class Replacing:
             request = self.waiting.pop()
             text = str(request.body["prompt"]).rsplit("\n", 1)[-1].removesuffix(" =>")
             yield request, Answer(self.answer(text), "stop", 30, 10)
-
-
-@dataclasses.dataclass(frozen=True)
-class LendNeighbours(CorpusStage):
-    """Stands in for the search of neighbours: the next three samples by uid.
-
-    Source: none. Differs: looks at no picture.
-    """
-
-    name: ClassVar[str] = "lend_neighbours"
-    version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("uid",)
-    provides: ClassVar[tuple[Field, ...]] = (Field("image_neighbours"),)
-    source: ClassVar[str] = "none"
-
-    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        uids = [*corpus.uids, *corpus.uids[:3]]
-        return [
-            {
-                "image_neighbours": [
-                    {"uid": uid, "similarity": 0.9 - at / 10} for at, uid in enumerate(uids[place + 1 : place + 4])
-                ]
-            }
-            for place in range(len(corpus.uids))
-        ]
 
 
 def other_colour(text: str) -> str:

@@ -1,0 +1,127 @@
+"""A version's embeddings in clip-retrieval's layout, for tools that read it (its index builder, autofaiss)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import DatasetVersion, sync_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Which = Literal["first", "all"]
+
+_PLAIN = ("uid", "key", "split", "width", "height")
+
+
+def export_embeddings(version: DatasetVersion, out: Path, which: Which = "first") -> int:
+    """Write ``img_emb/img_emb_0.npy``, ``text_emb/text_emb_0.npy`` and ``metadata/metadata_0.parquet``.
+
+    Row i of each file is the same pair. The arrays are float16 [rows, d] and written through a memory map, shard by
+    shard; the folder appears whole or not at all.
+
+    Args:
+        version: Has embeddings of images and captions in its sidecars.
+        out: The folder to make.
+        which: ``first``: a row an image, with its first caption; ``all``: a row a caption, images repeated.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: the folder is there already, or the version has no embeddings.
+        OSError: no space; nothing is left behind.
+    """
+    if out.exists() or out.is_symlink():
+        raise InputError(f"--out {out}: is there already", fix="choose a folder that does not exist yet")
+    published = {field["name"] for field in version.manifest.body["fields"] if field["where"] == "sidecar"}
+    missing = sorted({"image_embedding", "text_embeddings"} - published)
+    if missing:
+        raise InputError(
+            f"{version.ref}: has no {' and no '.join(missing)}",
+            allowed="a version whose recipe has the stage embed_samples, version 2 or newer",
+            fix="curate it again, with a recipe such as negclip",
+        )
+    working = out.parent / f".{out.name}.{os.getpid()}.building"
+    working.mkdir(parents=True)
+    try:
+        rows = _write(version, working, which)
+        sync_folder(working)
+        working.rename(out)
+    except BaseException:
+        shutil.rmtree(working, ignore_errors=True)
+        raise
+    sync_folder(out.parent)
+    return rows
+
+
+def _write(version: DatasetVersion, folder: Path, which: Which) -> int:
+    import pyarrow.parquet as pq
+
+    counts = version.index(["num_captions"])["num_captions"].to_numpy()
+    rows = len(counts) if which == "first" else int(counts.sum())
+    for name in ("img_emb", "text_emb", "metadata"):
+        (folder / name).mkdir()
+    arrays: list[np.memmap[Any, Any]] = []
+    table_path, done = folder / "metadata" / "metadata_0.parquet", 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        for images, texts, table in _parts(version, which):
+            if writer is None:
+                arrays = [
+                    open_memmap(folder / name / f"{name}_0.npy", "w+", np.float16, (rows, images.shape[1]))
+                    for name in ("img_emb", "text_emb")
+                ]
+                writer = pq.ParquetWriter(table_path, table.schema)
+            for array, values in zip(arrays, (images, texts), strict=True):
+                array[done : done + len(values)] = values
+            writer.write_table(table)
+            done += table.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    if done != rows:
+        raise InputError(f"{version.ref}: sidecars have {done} rows, the index {rows}", fix="clipcurate verify")
+    for array in arrays:
+        array.flush()
+    return rows
+
+
+def _parts(
+    version: DatasetVersion, which: Which
+) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float16], pa.Table]]:
+    """Yield, for each shard, image rows, text rows and their metadata."""
+    import pyarrow as pa
+
+    for number in range(len(version.manifest.body["shards"])):
+        table = version.sidecar(number, [*_PLAIN, "captions", "image_embedding", "text_embeddings"])
+        table = table.combine_chunks()
+        captions = table["captions"].to_pylist()
+        kept = [1 if which == "first" else len(texts) for texts in captions]
+        image = np.repeat(np.arange(table.num_rows), kept)
+        # where each sample's captions begin in the flat list of the shard's caption embeddings
+        begins = np.cumsum([0, *(len(texts) for texts in captions[:-1])])
+        inside = np.arange(len(image)) - np.repeat(np.cumsum([0, *kept[:-1]]), kept)
+        images = _matrix(table["image_embedding"].combine_chunks(), table.num_rows)
+        texts = _matrix(table["text_embeddings"].combine_chunks().flatten(), sum(map(len, captions)))
+        columns: dict[str, Any] = {
+            "image_path": table["key"].take(pa.array(image)),
+            "caption": pa.array([captions[row][place] for row, place in zip(image, inside, strict=True)], pa.string()),
+        }
+        columns |= {name: table[name].take(pa.array(image)) for name in _PLAIN}
+        columns["split"] = columns["split"].cast(pa.string())
+        yield images[image], texts[begins[image] + inside], pa.table(columns)
+
+
+def _matrix(column: pa.Array, rows: int) -> NDArray[np.float16]:
+    flat: NDArray[np.float16] = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(rows, -1)

@@ -1,0 +1,125 @@
+"""Neighbours and balanced clusters of many vectors, against scikit-learn's MiniBatchKMeans in one run.
+
+Run: python -m tests.benchmarks.bench_vectors [--num 1000000] [--size 64] [--groups 1000] [--no-peer]
+The vectors are a mixture with known groups of unequal sizes: related group centres, a subspace of 12 directions in
+which a group spreads, and a little noise in all 512. CPU seconds, one thread each; peak memory is this process's
+before the peer starts, the vectors included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.vectors.balanced import balanced_clusters
+from curation.vectors.index import build_index, recall_of
+from curation.vectors.rows import cluster_means, members_by_cluster, one_thread
+
+DIM = 512
+RANK = 12
+BLOCK = 16_384
+NEIGHBOURS = 10
+
+
+def mixture(num: int, groups: int, seed: int = 0) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """Return unit vectors [num, 512] and the group of each."""
+    rng = np.random.default_rng(seed)
+    families = rng.standard_normal((max(1, groups // 20), DIM)).astype(np.float32)
+    centres = families[rng.integers(0, len(families), groups)] + 0.8 * rng.standard_normal((groups, DIM), np.float32)
+    spread = rng.standard_normal((groups, RANK, DIM)).astype(np.float32)
+    weight = rng.gamma(4.0, 1.0, groups)
+    group = rng.choice(groups, num, p=weight / weight.sum())
+    vectors = np.empty((num, DIM), np.float16)
+    for first in range(0, num, BLOCK):
+        part = group[first : first + BLOCK]
+        inside = rng.standard_normal((len(part), RANK), np.float32) * 0.35
+        rows = centres[part] + 0.2 * rng.standard_normal((len(part), DIM), np.float32)
+        order = np.argsort(part, kind="stable")
+        starts = np.searchsorted(part[order], np.arange(groups + 1))
+        for number in np.flatnonzero(np.diff(starts)):
+            mine = order[starts[number] : starts[number + 1]]
+            rows[mine] += inside[mine] @ spread[number]
+        vectors[first : first + BLOCK] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return vectors, group
+
+
+def inertia(vectors: NDArray[np.float16], labels: NDArray[np.int64], num_clusters: int) -> float:
+    """Return the mean squared distance to the mean of one's cluster."""
+    order, starts = members_by_cluster(labels, num_clusters)
+    means = cluster_means(vectors, order, starts)
+    total = 0.0
+    for first in range(0, len(vectors), BLOCK):
+        part = slice(first, first + BLOCK)
+        total += float(((vectors[part].astype(np.float32) - means[labels[part]]) ** 2).sum(dtype=np.float64))
+    return total / len(vectors)
+
+
+def purity(labels: NDArray[np.int64], group: NDArray[np.int64]) -> float:
+    """Return the share of vectors that are of the most frequent group of their cluster."""
+    codes, counts = np.unique(labels * (int(group.max()) + 1) + group, return_counts=True)
+    best = np.zeros(int(labels.max()) + 1, dtype=np.int64)
+    np.maximum.at(best, codes // (int(group.max()) + 1), counts)
+    return float(best.sum() / len(labels))
+
+
+def peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def tell(what: str, cpu_s: float, wall_s: float, **figures: object) -> None:
+    told = ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
+    )
+    print(f"{what}: {cpu_s:.1f} CPU s, {wall_s:.1f} s, peak {peak_gib():.2f} GiB, {told}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--num", type=int, default=1_000_000)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--groups", type=int, default=1_000)
+    parser.add_argument("--vectors", help="a .npy of float16 vectors instead of the mixture")
+    parser.add_argument("--exact-below", type=int, default=50_000)
+    parser.add_argument("--no-peer", action="store_true")
+    asked = parser.parse_args()
+    vectors, group = (np.load(asked.vectors), None) if asked.vectors else mixture(asked.num, asked.groups)
+    num, k = len(vectors), len(vectors) // asked.size
+    print(f"{num} x {vectors.shape[1]}, {asked.groups} groups, {k} clusters", flush=True)
+
+    cpu, wall = time.process_time(), time.perf_counter()
+    labels = balanced_clusters(vectors, k, seed=0)
+    spent = time.process_time() - cpu, time.perf_counter() - wall
+    sizes = np.bincount(labels, minlength=k)
+    pure = {} if group is None else {"purity": purity(labels, group)}
+    tell("balanced clusters", *spent, sizes=f"{sizes.min()}-{sizes.max()}", inertia=inertia(vectors, labels, k), **pure)
+
+    cpu, wall = time.process_time(), time.perf_counter()
+    index = build_index(vectors, exact_below=asked.exact_below, seed=0)
+    built = time.process_time() - cpu, time.perf_counter() - wall
+    tell(f"index ({index.kind}, {index.num_probes} probes)", *built, recall_on_its_sample=index.measured_recall)
+    cpu, wall = time.process_time(), time.perf_counter()
+    found = index.search_own(NEIGHBOURS + 1)[1]
+    spent = time.process_time() - cpu, time.perf_counter() - wall
+    queries = np.sort(np.random.default_rng(1).choice(num, min(num, 1_000), replace=False))
+    truth = build_index(vectors, exact_below=num + 1).search(vectors[queries], NEIGHBOURS + 1)[1]
+    tell("neighbours of all", *spent, recall_on_1000_others=recall_of(found[queries], truth))
+    if asked.no_peer:
+        return
+    from sklearn.cluster import MiniBatchKMeans
+
+    wide = vectors.astype(np.float32)
+    with one_thread():
+        cpu, wall = time.process_time(), time.perf_counter()
+        theirs = MiniBatchKMeans(k, random_state=0, n_init=1).fit(wide).labels_.astype(np.int64)
+        spent = time.process_time() - cpu, time.perf_counter() - wall
+    sizes = np.bincount(theirs, minlength=k)
+    pure = {} if group is None else {"purity": purity(theirs, group)}
+    tell("MiniBatchKMeans", *spent, sizes=f"{sizes.min()}-{sizes.max()}", inertia=inertia(vectors, theirs, k), **pure)
+
+
+if __name__ == "__main__":
+    main()

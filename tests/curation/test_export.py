@@ -1,0 +1,114 @@
+"""The export of embeddings, read back the way clip-retrieval's index builder reads it; and texts by length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from curation.intake import take_in
+from curation.models.encoder import TEXT_ROWS, Encoder, open_encoder
+from curation.run import run_stages
+from curation.sources.scenes import ScenesSource
+from curation.stages.check_images import CheckImages
+from curation.stages.embed_samples import EmbedSamples
+from curation.stages.find_neighbours import FindNeighbours
+from curation.vectors.export import export_embeddings
+from curation.versions import Request, publish_version
+from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog, DatasetVersion
+from training.model import ModelSpec
+
+MODEL = ModelSpec.parse("tiny")
+
+pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
+    root = tmp_path_factory.mktemp("export")
+    snapshot = take_in(ScenesSource("24"), root / "intake", location="here")
+    stages = (CheckImages(), EmbedSamples(MODEL), FindNeighbours(num_neighbours=2))
+    done, _ = run_stages(stages, snapshot, root / "store")
+    catalog = Catalog(root / "manifests", root)
+    request = Request("made", {"name": "none", "paper": "none"}, {"kind": "scenes"}, 40_000)  # several shards
+    publish_version(catalog, request, done, snapshot, root / "store")
+    return catalog.open("made@1")
+
+
+def expected(version: DatasetVersion) -> list[tuple[str, str, list[float], list[float]]]:
+    rows = []
+    for shard in range(len(version.manifest.body["shards"])):
+        for row in version.sidecar(shard).to_pylist():
+            pairs = zip(row["captions"], row["text_embeddings"], strict=True)
+            rows += [(row["key"], text, row["image_embedding"], vector) for text, vector in pairs]
+    return rows
+
+
+@pytest.mark.parametrize("which", ["first", "all"])
+def test_rows_of_the_three_files_belong_together(version: DatasetVersion, tmp_path: Path, which: str) -> None:
+    assert len(version.manifest.body["shards"]) > 1
+    out = tmp_path / "made"
+    count = export_embeddings(version, out, which)  # type: ignore[arg-type]
+    images = np.load(out / "img_emb" / "img_emb_0.npy", mmap_mode="r")
+    texts = np.load(out / "text_emb" / "text_emb_0.npy", mmap_mode="r")
+    table = pq.read_table(out / "metadata" / "metadata_0.parquet")
+    assert table.column_names[:2] == ["image_path", "caption"]
+    rows = expected(version)
+    if which == "first":
+        rows = list({key: row for row in reversed(rows) for key in [row[0]]}.values())[::-1]
+    assert images.dtype == texts.dtype == np.float16
+    assert count == len(images) == len(texts) == table.num_rows == len(rows)
+    assert [*zip(table["image_path"].to_pylist(), table["caption"].to_pylist(), strict=True)] == [
+        row[:2] for row in rows
+    ]
+    assert np.array_equal(images, np.array([row[2] for row in rows], np.float16))
+    assert np.array_equal(texts, np.array([row[3] for row in rows], np.float16))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]
+
+
+def test_a_folder_that_is_there_stays_as_it_is(version: DatasetVersion, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("keep")
+    with pytest.raises(InputError, match="is there already"):
+        export_embeddings(version, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_fails_leaves_nothing(version: DatasetVersion, tmp_path: Path) -> None:
+    broken = DatasetVersion(version.manifest, tmp_path / "nowhere")
+    with pytest.raises(InputError, match="missing"):
+        export_embeddings(broken, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_neighbours_are_published_and_recall_is_told(version: DatasetVersion) -> None:
+    rows = version.sidecar(0, ["uid", "image_neighbours"]).to_pylist()
+    assert all([set(item) for item in row["image_neighbours"]] == [{"uid", "similarity"}] * 2 for row in rows)
+    used = version.manifest.body["statistics"]["usage"]["find_neighbours"]
+    assert used == {"image_recall_per_10000": 10_000, "text_recall_per_10000": 10_000}
+
+
+def test_texts_come_in_batches_of_one_shape_for_each_length() -> None:
+    towers = open_encoder(MODEL)._towers
+    shapes: list[tuple[int, ...]] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            return getattr(towers, name)
+
+        def encode_text(self, tokens: object) -> object:
+            shapes.append(tuple(tokens.shape))
+            return towers.encode_text(tokens)  # type: ignore[arg-type]
+
+    texts = [" ".join(["red"] * count) for count in range(1, 30)]
+    with torch.inference_mode():
+        made = Encoder(Watched())._texts([*texts, texts[3]], towers.embed_dim)
+        alone = [Encoder(towers)._texts([texts[number]], towers.embed_dim)[0] for number in (0, 7, 28)]
+    assert {rows for rows, _ in shapes} == {TEXT_ROWS}
+    assert len({length for _, length in shapes}) > 1
+    assert np.array_equal(made[3], made[-1])
+    for number, vector in zip((0, 7, 28), alone, strict=True):  # alone, the bits are the same
+        assert np.array_equal(vector, made[number])

@@ -1,0 +1,186 @@
+"""Balanced clusters and neighbours against slow literal versions of what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from curation.stage import Drop
+from curation.stages.cluster_embeddings import ClusterEmbeddings
+from curation.stages.find_neighbours import FindNeighbours
+from curation.vectors.balanced import balanced_clusters, side_by_side
+from curation.vectors.index import build_index, recall_of
+from curation.vectors.rows import exact_dots
+from data_manifests.errors import InputError
+
+
+def unit(num: int, dim: int = 24, seed: int = 0, groups: int = 12, noise: float = 0.5) -> NDArray[np.float16]:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((groups, dim))
+    rows = centres[rng.integers(0, groups, num)] + noise * rng.standard_normal((num, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
+def literal(vectors: NDArray[np.float16], queries: NDArray[np.float16], k: int) -> NDArray[np.int64]:
+    wide = np.round(queries.astype(np.float64) @ vectors.astype(np.float64).T, 6)
+    return np.stack([np.lexsort((np.arange(len(vectors)), -row))[:k] for row in wide])
+
+
+class Columns:
+    """A corpus of given vectors, the captions' vectors being the images' in reverse order."""
+
+    def __init__(self, vectors: NDArray[np.float16]) -> None:
+        self.vectors, self.uids = vectors, [f"{number:032x}" for number in range(len(vectors))]
+
+    def column(self, name: str) -> list[NDArray[np.float16]]:
+        assert name == "text_embeddings"
+        return [row[None] for row in self.vectors[::-1]]
+
+    def array(self, name: str) -> NDArray[np.float16]:
+        assert name == "image_embedding"
+        return self.vectors
+
+
+@settings(max_examples=25, deadline=None)
+@given(num=st.integers(1, 300), share=st.floats(0.0, 1.0), seed=st.integers(0, 5))
+def test_sizes_differ_by_one_at_most_and_nobody_is_left_out(num: int, share: float, seed: int) -> None:
+    k = max(1, round(share * num))
+    labels = balanced_clusters(unit(num, seed=seed), k, seed=seed)
+    sizes = np.bincount(labels, minlength=k)
+    assert len(sizes) == k
+    assert sizes.max() - sizes.min() <= (1 if num % k else 0)
+
+
+def test_equal_vectors_are_parted_too() -> None:
+    labels = balanced_clusters(np.repeat(unit(1), 50, axis=0), 7, seed=0)
+    assert sorted(np.bincount(labels).tolist()) == [7, 7, 7, 7, 7, 7, 8]
+
+
+def test_planted_groups_of_equal_size_are_found() -> None:
+    rng = np.random.default_rng(3)
+    centres = np.linalg.qr(rng.standard_normal((32, 32)))[0]
+    group = rng.permutation(np.repeat(np.arange(20), 30))
+    vectors = (centres[group] + 0.05 * rng.standard_normal((600, 32))).astype(np.float16)
+    labels = balanced_clusters(vectors, 20, seed=0)
+    assert len({(label, number) for label, number in zip(labels.tolist(), group.tolist(), strict=True)}) == 20
+
+
+def test_balanced_clusters_are_tighter_than_bisection_alone_and_the_same_again() -> None:
+    from curation.vectors.bisection import Bisection
+
+    def inertia(labels: NDArray[np.int64]) -> float:
+        wide = vectors.astype(np.float64)
+        return sum(float(((wide[labels == c] - wide[labels == c].mean(axis=0)) ** 2).sum()) for c in range(40))
+
+    vectors = unit(1_000, groups=30)
+    labels = balanced_clusters(vectors, 40, seed=1)
+    assert inertia(labels) < 0.95 * inertia(Bisection(vectors, 40, 1).run())
+    assert np.array_equal(labels, balanced_clusters(vectors, 40, seed=1))
+
+
+def test_neighbouring_numbers_are_near() -> None:
+    angles = np.random.default_rng(0).permutation(64) / 64 * np.pi
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    places = side_by_side(circle, seed=0)
+    assert sorted(places.tolist()) == list(range(64))
+    along = angles[np.argsort(places)]
+    assert np.abs(np.diff(along)).mean() < 3 * np.pi / 64  # a random order has pi / 3
+
+
+def test_exact_dots_do_not_depend_on_the_order_of_the_sum() -> None:
+    vectors = unit(200, dim=512)
+    turned = np.random.default_rng(1).permutation(512)
+    every = np.tile(np.arange(200), (200, 1))
+    assert np.array_equal(
+        exact_dots(vectors, vectors, every), exact_dots(vectors[:, turned], vectors[:, turned], every)
+    )
+
+
+def test_exact_search_equals_the_literal_one_with_ties_by_position() -> None:
+    vectors = unit(500)
+    vectors[[40, 90, 333]] = vectors[7]
+    similarity, positions = build_index(vectors).search(vectors[:60], 9)
+    assert np.array_equal(positions, literal(vectors, vectors[:60], 9))
+    assert positions[7, :4].tolist() == [7, 40, 90, 333]
+    assert (np.diff(similarity, axis=1) <= 0).all()
+
+
+def test_an_inverted_file_tells_the_recall_it_has() -> None:
+    vectors = unit(6_000, dim=48, groups=40)
+    index = build_index(vectors, exact_below=100, seed=0, target_recall=0.9)
+    assert index.kind == "ivf"
+    found = index.search_own(11)[1]
+    assert np.array_equal(found[:50], index.search(vectors[:50], 11)[1]) or index.num_probes
+    true_recall = recall_of(found, literal(vectors, vectors, 11))
+    assert index.measured_recall >= 0.9
+    assert true_recall == pytest.approx(index.measured_recall, abs=0.02)
+    worse = build_index(vectors, exact_below=100, seed=0, target_recall=0.0)
+    assert worse.num_probes <= index.num_probes
+    assert worse.measured_recall <= index.measured_recall
+
+
+def test_recall_counts_what_was_found() -> None:
+    assert recall_of(np.array([[1, 2, 3]]), np.array([[3, 2, 9]])) == pytest.approx(2 / 3)
+
+
+def test_neighbours_leave_oneself_out_and_break_ties_by_uid() -> None:
+    vectors = unit(60)
+    vectors[[5, 9]] = vectors[2]
+    results = FindNeighbours(num_neighbours=2).fit(Columns(vectors))
+    assert all(not isinstance(result, Drop) for result in results)
+    own = results[9]["image_neighbours"]  # type: ignore[index]
+    assert [item["uid"] for item in own] == [f"{2:032x}", f"{5:032x}"]
+    assert [set(item) for item in own] == [{"uid", "similarity"}] * 2
+    texts = results[50]["text_neighbours"]  # type: ignore[index]  # row 9 of the images
+    assert [item["uid"] for item in texts] == [f"{59 - 5:032x}", f"{59 - 2:032x}"]
+    assert results[0]["neighbour_usage"] == {"image_recall_per_10000": 10_000, "text_recall_per_10000": 10_000}  # type: ignore[index]
+
+
+def test_copies_can_be_left_out() -> None:
+    vectors = unit(60)
+    vectors[3:40] = vectors[2]
+    results = FindNeighbours(num_neighbours=4, max_similarity=0.999).fit(Columns(vectors))
+    for number, result in enumerate(results):
+        found = result["image_neighbours"]  # type: ignore[index]
+        similarity = np.round(vectors.astype(np.float64) @ vectors[number].astype(np.float64), 6)
+        allowed = [p for p in range(60) if p != number and similarity[p] <= 0.999]
+        expected = sorted(allowed, key=lambda place: (-similarity[place], place))[:4]
+        assert [int(item["uid"], 16) for item in found] == expected
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_a_corpus_with_hardly_anyone(num: int) -> None:
+    results = FindNeighbours().fit(Columns(unit(num)))
+    assert [len(result["image_neighbours"]) for result in results] == [num - 1] * num  # type: ignore[index]
+    assert ClusterEmbeddings(balanced=True).fit(Columns(unit(num))) == [{"cluster_id": 0}] * num
+
+
+def test_bad_settings_are_told() -> None:
+    with pytest.raises(InputError, match="num_neighbours=0"):
+        FindNeighbours(num_neighbours=0)
+    with pytest.raises(InputError, match="samples_per_cluster=0"):
+        ClusterEmbeddings(samples_per_cluster=0)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_cluster_numbers_are_without_gaps(balanced: bool) -> None:
+    stage = ClusterEmbeddings(samples_per_cluster=10, balanced=balanced)
+    labels = [result["cluster_id"] for result in stage.fit(Columns(unit(203)))]  # type: ignore[index]
+    assert set(labels) == set(range(max(labels) + 1))
+    if balanced:
+        assert set(np.bincount(labels).tolist()) <= {10, 11}
+
+
+def test_the_stage_says_beforehand_which_index_it_takes() -> None:
+    assert FindNeighbours().choose(100).startswith("every pair")
+    assert FindNeighbours().choose(50_000).startswith("inverted file")
+
+
+def test_vectors_that_are_not_numbers_are_refused() -> None:
+    broken = unit(20)
+    broken[3, 1] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        build_index(broken)
