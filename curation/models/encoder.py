@@ -78,6 +78,10 @@ class Encoder:
         ends = np.cumsum([0, *(len(sample.captions) for sample in samples)])
         return [(image, texts[first:end]) for image, first, end in zip(images, ends[:-1], ends[1:], strict=True)]
 
+    def embed_one(self, sample: Sample) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return the same for one sample."""
+        return self.embed([sample])[0]
+
     def _image(self, sample: Sample) -> np.ndarray[Any, Any]:
         from PIL import Image
 

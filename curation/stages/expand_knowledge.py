@@ -96,7 +96,7 @@ class ExpandKnowledge(MapStage):
     """
 
     name: ClassVar[str] = "expand_knowledge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses", "concepts")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("knowledge", kind="json", publish="sample", role="views"),
@@ -215,7 +215,7 @@ class ExpandKnowledge(MapStage):
         if self.model is None or not candidates:
             return candidates
         texts = (*sample.captions, *(one.text for one in candidates))
-        image, embedded = open_encoder(self.model).embed(dataclasses.replace(sample, captions=texts))
+        image, embedded = open_encoder(self.model).embed_one(dataclasses.replace(sample, captions=texts))
         scores = embedded.astype("float64") @ image.astype("float64")
         kept = []
         for one, score in zip(candidates, scores[len(sample.captions) :], strict=True):

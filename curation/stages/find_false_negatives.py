@@ -75,7 +75,7 @@ class FindFalseNegatives(MapStage):
     """
 
     name: ClassVar[str] = "find_false_negatives"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("true_negatives", kind="json", publish="sample", role="negatives"),
@@ -168,7 +168,7 @@ def similarities(model: EncoderSpec | None, sample: Sample, records: Sequence[Re
     if model is None or not records:
         return [(-2.0, -2.0)] * len(records)
     texts = (*sample.captions, *(record["text"] for record in records))
-    image, embedded = open_encoder(model).embed(dataclasses.replace(sample, captions=texts))
+    image, embedded = open_encoder(model).embed_one(dataclasses.replace(sample, captions=texts))
     vectors = embedded.astype("float64")
     fits = vectors @ image.astype("float64")
     found = []

@@ -67,7 +67,7 @@ class GradeNegatives(MapStage):
     """
 
     name: ClassVar[str] = "grade_negatives"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("graded_negatives", kind="json", publish="sample", role="negatives"),
@@ -159,7 +159,7 @@ class GradeNegatives(MapStage):
         if self.model is None or not records:
             return [{} for _ in records]
         texts = (*sample.captions, *(record["text"] for record in records))
-        image, embedded = open_encoder(self.model).embed(dataclasses.replace(sample, captions=texts))
+        image, embedded = open_encoder(self.model).embed_one(dataclasses.replace(sample, captions=texts))
         vectors = embedded.astype("float64")
         fits = vectors @ image.astype("float64")
         found = []

@@ -126,7 +126,7 @@ class TagAttributes(MapStage):
             for value, texts in values.items()
             for text in texts
         ]
-        image, texts = open_encoder(self.model).embed(replace(sample, captions=tuple(text for _, _, text in asked)))
+        image, texts = open_encoder(self.model).embed_one(replace(sample, captions=tuple(text for _, _, text in asked)))
         fits = texts.astype(np.float64) @ image.astype(np.float64)
         best: dict[str, dict[str, float]] = {}
         for (attribute, value, _), fit in zip(asked, fits.tolist(), strict=True):

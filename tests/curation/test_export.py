@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -92,16 +93,16 @@ def test_neighbours_are_published_and_recall_is_told(version: DatasetVersion) ->
 
 
 def test_texts_come_in_batches_of_one_shape_for_each_length() -> None:
-    towers = open_encoder(MODEL)._towers
+    towers: Any = open_encoder(MODEL)._towers
     shapes: list[tuple[int, ...]] = []
 
     class Watched:
         def __getattr__(self, name: str) -> object:
             return getattr(towers, name)
 
-        def encode_text(self, tokens: object) -> object:
+        def encode_text(self, tokens: Any) -> Any:
             shapes.append(tuple(tokens.shape))
-            return towers.encode_text(tokens)  # type: ignore[arg-type]
+            return towers.encode_text(tokens)
 
     texts = [" ".join(["red"] * count) for count in range(1, 30)]
     with torch.inference_mode():

@@ -95,7 +95,7 @@ def test_a_model_says_what_is_nearest_if_by_enough(tmp_path: object) -> None:
     stage = TagAttributes(captions=False, prompts=prompts, model=model, margin=0.0)
     from curation.models.encoder import open_encoder
 
-    image, texts = open_encoder(model).embed(
+    image, texts = open_encoder(model).embed_one(
         dataclasses.replace(sample, captions=("a photo by day", "a photo at night", "dark"))
     )
     day, night, dark = (texts.astype(np.float64) @ image.astype(np.float64)).tolist()
