@@ -28,6 +28,7 @@ from training.mining import Negatives
 from training.model import ModelSpec
 from training.objectives import Objective
 from training.plan import Planner
+from training.positives import PositiveGate
 from training.views import CaptionViews, FurtherTexts
 
 DEFAULT_MODEL = "lite0_minilm"
@@ -48,6 +49,7 @@ class Recipe:
         negatives: How a sample's negatives are chosen at each step; None trains without.
         views: How a caption and its rewrites and knowledge captions take turns; None shows captions only.
         positives: Further texts of each image, for objectives that want them.
+        gate: Finds pairs of a batch that are no negatives.
         train: Numbers of the training run.
     """
 
@@ -61,6 +63,7 @@ class Recipe:
     negatives: Negatives | None = None
     views: CaptionViews | None = None
     positives: FurtherTexts | None = None
+    gate: PositiveGate | None = None
 
     def all_stages(self) -> tuple[Stage, ...]:
         """Return the stages that run, the image check included."""
@@ -72,7 +75,9 @@ class Recipe:
 
     def train_parts(self) -> TrainParts:
         """Return what the trainer needs."""
-        return TrainParts(self.name, self.planner, self.objectives, self.negatives, self.views, self.positives)
+        return TrainParts(
+            self.name, self.planner, self.objectives, self.negatives, self.views, self.positives, self.gate
+        )
 
 
 def open_writer(llm: str | None, journal: str, slots: int, batch: str | None) -> LanguageModel | RuleWriter:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from training.mining import Negatives
     from training.objectives import Objective
     from training.plan import Planner
+    from training.positives import PositiveGate
     from training.views import CaptionViews, FurtherTexts
 
 Tune = Literal["lora", "full", "projection"]
@@ -129,6 +130,7 @@ class TrainParts:
         negatives: Chooses each sample's negatives among those the data set holds; None trains without.
         views: Draws among a caption and its rewrites and knowledge captions; None shows captions only.
         positives: Draws further texts of each image for the objectives that want them.
+        gate: Finds pairs of a batch that are no negatives.
     """
 
     name: str
@@ -137,6 +139,7 @@ class TrainParts:
     negatives: Negatives | None = None
     views: CaptionViews | None = None
     positives: FurtherTexts | None = None
+    gate: PositiveGate | None = None
 
     @property
     def drawn(self) -> Drawn:
@@ -174,6 +177,7 @@ class TrainParts:
             "negatives": None if self.negatives is None else describe(self.negatives),
             "views": None if self.views is None else describe(self.views),
             "positives": None if self.positives is None else describe(self.positives),
+            "gate": None if self.gate is None else describe(self.gate),
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -11,6 +11,7 @@ from training import lora
 from training.mining import Choice, Chooser
 from training.objectives import Features, TextSlots, TokenFeatures
 from training.objectives.contract import NEGATIVE_TYPES
+from training.positives import StartedGate
 from training.runlog import count_operations
 
 if TYPE_CHECKING:
@@ -29,18 +30,25 @@ class Needs:
         names: Names in `objectives.contract.OPTIONAL`.
         teacher: The model before tuning, in eval mode; its frozen trunks are the tuned model's.
         cut_ratio: From the share of the run's steps that are done to the share of tokens that is cut off.
+        gate: Finds pairs of the batch that are no negatives.
     """
 
     names: frozenset[str] = frozenset()
     teacher: Towers | None = None
     cut_ratio: Callable[[float], float] | None = None
+    gate: StartedGate | None = None
 
     @classmethod
-    def of(cls, parts: TrainParts, teacher: Callable[[], Towers]) -> Needs:
-        """Return what a recipe's objectives need; `teacher` is called if they need one."""
+    def of(cls, parts: TrainParts, teacher: Callable[[], Towers], statistics: Mapping[str, Any]) -> Needs:
+        """Return what a recipe's objectives need; `teacher` is called if they need one.
+
+        Raises:
+            InputError: the gate wants thresholds that the version's statistics do not hold.
+        """
         ratios = [objective.cut_ratio for objective in parts.objectives if hasattr(objective, "cut_ratio")]
-        taught = parts.needs & {"teacher_image", "teacher_text"}
-        return cls(parts.needs, teacher() if taught else None, ratios[0] if ratios else None)
+        taught = parts.needs & {"teacher_image", "teacher_text"} or (parts.gate is not None and parts.gate.teacher)
+        gate = None if parts.gate is None else parts.gate.start(statistics)
+        return cls(parts.needs, teacher() if taught else None, ratios[0] if ratios else None, gate)
 
     def cacheable(self, side: str) -> bool:
         """Say whether a frozen trunk's pooled activations are enough."""
@@ -89,6 +97,9 @@ def make_features(
             more["negative_type"] = negative_types(batch, choice)
     if needs.teacher is not None:
         more |= _teach(needs.teacher, batch)
+    if needs.gate is not None:
+        image = more["teacher_image"] if needs.teacher else made.image
+        labels = needs.gate.labels(image, more["teacher_text"] if needs.teacher else text.captions, labels)
     features = Features(
         made.image,
         text.captions,

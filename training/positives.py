@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_manifests.errors import InputError
 
@@ -124,3 +124,65 @@ def thresholds_of(statistics: Mapping[str, Any]) -> tuple[PositiveThresholds, Po
             fix="curate with the recipe fff, or take the batch's own quantiles",
         )
     return PositiveThresholds(**found["sure"]), PositiveThresholds(**found["doubtful"])
+
+
+@dataclass(frozen=True)
+class PositiveGate:
+    """Who of a batch is no negative, by the similarities of the model before tuning or of the model as it is.
+
+    Attributes:
+        quantiles: Quantiles of each batch's own pairs; None takes the version's calibrated thresholds.
+        teacher: Whether similarities are those of the model before tuning.
+
+    Source: Bulat et al. 2024 (FFF), arXiv 2405.10286.
+    Differs: see `positive_labels`; with quantiles of a batch there is no band of doubt.
+    """
+
+    name: ClassVar[str] = "positive_gate"
+
+    quantiles: tuple[float, float, float, float] | None = None
+    teacher: bool = True
+
+    def start(self, statistics: Mapping[str, Any]) -> StartedGate:
+        """Return the gate at work.
+
+        Raises:
+            InputError: the version has no calibrated thresholds, or a quantile is out of range.
+        """
+        if self.quantiles is None:
+            return StartedGate(*thresholds_of(statistics), per_batch=False)
+        return StartedGate(PositiveThresholds(*self.quantiles), None, per_batch=True)
+
+
+@dataclass(frozen=True)
+class StartedGate:
+    """`PositiveGate` with its thresholds.
+
+    Attributes:
+        sure: Thresholds, or quantiles.
+        doubtful: Lower thresholds, or None.
+        per_batch: Whether `sure` are quantiles.
+    """
+
+    sure: PositiveThresholds
+    doubtful: PositiveThresholds | None
+    per_batch: bool
+
+    def labels(self, image: Tensor, text: Tensor, own: Tensor | None) -> Tensor:
+        """Return labels, int8 [B, B] or [B, B + B*K] as `own`: found positives and doubts over what `own` says.
+
+        Args:
+            image: Unit-norm image features [B, d]; not differentiated.
+            text: Unit-norm text features [B, d].
+            own: Labels so far, or None.
+        """
+        import torch
+
+        image, text = image.detach(), text.detach()
+        similarity = image @ text.T, image @ image.T, text @ text.T
+        sure = batch_thresholds(*similarity, self.sure) if self.per_batch else self.sure
+        found = positive_labels(*similarity, sure, self.doubtful)
+        if own is None:
+            return found
+        square = torch.where(found == -1, own[:, : len(image)], found)
+        return torch.cat([square, own[:, len(image) :]], dim=1)

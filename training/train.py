@@ -70,7 +70,7 @@ def train(
         if finished := checkpoint.finished_run(run):
             return finished
         with Display().shown() as display:
-            trainer = Trainer.start(parts, spec, config, run, display.say)
+            trainer = Trainer.start(parts, spec, config, run, display.say, dataset.manifest.body.get("statistics", {}))
             batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.drawn, trainer.step)
             with closing(batches), RunLog(run, trainer.step) as log:
                 cache_frozen_trunks(batches, trainer, cache, display)
@@ -118,7 +118,13 @@ class Trainer:
 
     @classmethod
     def start(
-        cls, parts: TrainParts, spec: ModelSpec, config: TrainConfig, run: Path, say: Callable[[str], None]
+        cls,
+        parts: TrainParts,
+        spec: ModelSpec,
+        config: TrainConfig,
+        run: Path,
+        say: Callable[[str], None],
+        statistics: Mapping[str, Any],
     ) -> Trainer:
         """Load and tune the model, and go on from the run's last checkpoint if it has one."""
         import torch
@@ -138,7 +144,7 @@ class Trainer:
             say(line)
         chooser = parts.negatives.start() if parts.negatives else None
         terms = {objective.name: start_term(objective) for objective in parts.objectives}
-        needs = Needs.of(parts, spec.load)
+        needs = Needs.of(parts, spec.load, statistics)
         learned = [parameter for term in terms.values() for parameter in term.parameters()]
         trainer = cls(towers, make_optimizer(towers, config, learned), chooser, terms, needs, parts, config)
         state = checkpoint.load_checkpoint(run)

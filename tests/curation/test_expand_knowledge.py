@@ -253,7 +253,7 @@ class LikesShort:
     content_hash = describe = lambda self: "likes short"  # fmt: skip
     load = preprocess = lambda self, *_: self  # fmt: skip
 
-    def embed(self, sample: Sample) -> tuple[Any, Any]:
+    def embed_one(self, sample: Sample) -> tuple[Any, Any]:
         assert sample.image.read()
         fit = np.array([1 - len(text) / 1000 for text in sample.captions])
         return np.array([1.0, 0.0], np.float16), np.stack([fit, 1 - fit], axis=1).astype(np.float16)

@@ -163,7 +163,7 @@ class LengthModel:
 
 
 class LengthEncoder:
-    def embed(self, one: Sample) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def embed_one(self, one: Sample) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         angles = np.array([len(text) / 40 for text in one.captions])
         return np.array([1, 0], dtype=np.float16), np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float16)
 

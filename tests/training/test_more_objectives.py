@@ -109,7 +109,7 @@ def sigmoid_by_loops(f: Features, bias: float) -> float:
 def test_sigmoid_is_its_equation(labels: Tensor | None) -> None:
     weight = torch.rand(B, K, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.5
     features = everything(labels=labels, negative_weight=weight)
-    got = float(Sigmoid(further=True, bias=-3.0)(features))
+    got = Sigmoid(further=True, bias=-3.0)(features).item()
     assert got == pytest.approx(sigmoid_by_loops(features, -3.0), rel=1e-12)
 
 
@@ -361,7 +361,7 @@ def test_without_what_it_is_about_a_term_is_zero_or_says_so(objective: Objective
             objective(bare)
     elif objective.name not in ("info_nce", "sigmoid", "multiple_instance"):
         assert float(objective(bare)) == 0.0
-    assert math.isfinite(float(start_term(objective)(everything())))
+    assert math.isfinite(start_term(objective)(everything()).item())
 
 
 @pytest.mark.parametrize("objective", all_objectives(), ids=lambda item: item.name)

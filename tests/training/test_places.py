@@ -94,7 +94,7 @@ def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersio
     wants = Wants(("positives", "tokens", "teacher_image", "cut_text", "negative_type"))
     parts = TrainParts("test", ShuffledPlan(), (wants,), drawn.negatives, positives=drawn.positives)
     teacher = load("tiny@1")
-    needs = Needs.of(parts, lambda: teacher)
+    needs = Needs.of(parts, lambda: teacher, {})
     assert not needs.cacheable("image") and not needs.cacheable("text")
     with torch.no_grad():
         features, *_ = make_features(towers, batch, UniformNegatives(3).start(), 0.0, needs=needs)

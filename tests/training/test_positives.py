@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data_manifests.errors import InputError
 from training.objectives import Features, InfoNCE
-from training.positives import PositiveThresholds, batch_thresholds, positive_labels, thresholds_of
+from training.positives import PositiveGate, PositiveThresholds, batch_thresholds, positive_labels, thresholds_of
 
 
 def literal(
@@ -100,3 +100,18 @@ def test_numbers_that_make_no_sense_are_refused() -> None:
     square = torch.zeros(2, 2)
     with pytest.raises(InputError, match="quantiles"):
         batch_thresholds(square, square, square, PositiveThresholds(1.5, 0.5, 0.5, 0.5))
+
+
+def test_the_gate_finds_positives_over_what_labels_say() -> None:
+    image = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), dim=1)
+    text = image.flip(1)
+    own = torch.tensor([[1, -1, 0, -1], [-1, 1, -1, 0], [-1, -1, 1, -1]], dtype=torch.int8)
+    sure = {"t2i": 2.0, "t2i_weak": -2.0, "i2i": 0.9, "t2t": 2.0}
+    found = {"quality": {"calibrate_positives": {"sure": sure, "doubtful": sure | {"i2i": 0.05}}}}
+    labels = PositiveGate().start(found).labels(image, text, own)
+    # the first two pictures are alike beyond doubt, the second and third in doubt, the first and third not at all
+    assert labels.tolist() == [[1, 1, 0, -1], [1, 1, 0, 0], [-1, 0, 1, -1]]
+    with pytest.raises(InputError, match="calibrate_positives"):
+        PositiveGate().start({})
+    batch = PositiveGate(quantiles=(1.0, 0.0, 0.5, 1.0)).start({})
+    assert batch.labels(image, text, None).shape == (3, 3)
