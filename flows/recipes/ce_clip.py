@@ -11,7 +11,7 @@ from curation.stages.swap_words import SwapWords
 from flows.recipe import Recipe
 from training.config import TrainConfig
 from training.mining import UniformNegatives
-from training.objectives import InfoNCE
+from training.objectives import CrossModalRank, InfoNCE, IntraModalContrast
 from training.planners import ShuffledPlan
 
 
@@ -23,11 +23,10 @@ def ce_clip(masked: MaskedModel | None) -> Recipe:
         paper="Zhang 2024, Contrasting intra-modal and ranking cross-modal hard negatives to enhance visio-linguistic "
         "compositional understanding, CVPR, arXiv 2306.08832",
         differs="relations are swaps of any two nouns, adjectives and so on, not of the first two nouns by plain text; fills pass "
-        "checks and a caption without a word to hide has no such negative; without --masked-model words come from lists; "
-        "its losses within text and with an adaptive margin are not here yet: negatives join the image's softmax",
+        "checks and a caption without a word to hide has no such negative; without --masked-model words come from lists",
         stages=(ParseCaptions(), SwapWords(), BindAttributes(), replaced if masked is None else FillMasks(masked)),
         planner=ShuffledPlan(),
-        objectives=(InfoNCE(negatives=True),),
+        objectives=(InfoNCE(negatives=True), IntraModalContrast(), CrossModalRank()),
         negatives=UniformNegatives(choose=4),
         train=TrainConfig(),
     )

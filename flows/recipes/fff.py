@@ -1,4 +1,4 @@
-"""FFF's data side: from which similarity on samples of a batch are no negatives of each other."""
+"""FFF: pairs of a batch that fit each other too well are positives, and an image has several texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from curation.stages.embed_samples import EmbedSamples
 from flows.recipe import Recipe
 from training.config import TrainConfig
 from training.model import ModelSpec
-from training.objectives import InfoNCE
+from training.objectives import Sigmoid
 from training.planners import ClusterPlan
+from training.positives import PositiveGate
+from training.views import FurtherTexts
 
 
 def fff(model: ModelSpec) -> Recipe:
@@ -18,10 +20,12 @@ def fff(model: ModelSpec) -> Recipe:
         name="fff",
         paper="Bulat 2024, FFF: fixing flawed foundations in contrastive pre-training results in very strong "
         "vision-language models, CVPR, arXiv 2405.10286",
-        differs="thresholds are quantiles of random pairs instead of absolute numbers; no pseudo-captions; the multi-positive "
-        "sigmoid loss is not here yet, so the run trains with InfoNCE on clustered batches",
+        differs="thresholds are quantiles of random pairs instead of absolute numbers; the image's other "
+        "captions and rewrites stand for pseudo-captions",
         stages=(EmbedSamples(model), ClusterEmbeddings(), CalibratePositives()),
         planner=ClusterPlan(),
-        objectives=(InfoNCE(negatives=False),),
+        objectives=(Sigmoid(negatives=False, further=True),),
+        positives=FurtherTexts(count=4),
+        gate=PositiveGate(),
         train=TrainConfig(),
     )

@@ -9,9 +9,9 @@ from curation.stages.parse_captions import ParseCaptions
 from flows.recipe import Recipe
 from training.config import TrainConfig
 from training.model import ModelSpec
-from training.objectives import InfoNCE
+from training.objectives import Distillation, InfoNCE, KnowledgeContrast
 from training.planners import ShuffledPlan
-from training.views import CaptionViews
+from training.views import FurtherTexts
 
 
 def knowledge_clip(model: ModelSpec, graph: KnowledgeGraph) -> Recipe:
@@ -19,10 +19,11 @@ def knowledge_clip(model: ModelSpec, graph: KnowledgeGraph) -> Recipe:
     return Recipe(
         name="knowledge_clip",
         paper="Pan 2022, Contrastive language-image pre-training with knowledge graphs, NeurIPS, arXiv 2210.08901",
-        differs="no fusion encoder and no triplet objectives yet: the graph reaches the model as grounded captions",
+        differs="no fusion encoder: the graph reaches the model as grounded captions, which an image must find among others'; "
+        "distilled towards the model before tuning",
         stages=(ParseCaptions(), LinkConcepts(graph), ExpandKnowledge(graph, model=model)),
         planner=ShuffledPlan(),
-        objectives=(InfoNCE(negatives=False),),
-        views=CaptionViews(knowledge=0.5),
+        objectives=(InfoNCE(negatives=False), KnowledgeContrast(), Distillation()),
+        positives=FurtherTexts(captions=False, rewrites=False, knowledge=True),
         train=TrainConfig(),
     )

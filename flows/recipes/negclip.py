@@ -12,8 +12,8 @@ from flows.recipe import Recipe
 from training.config import TrainConfig
 from training.mining import UniformNegatives
 from training.model import ModelSpec
+from training.neighbour_planners import NeighbourPlan
 from training.objectives import InfoNCE
-from training.planners import ClusterPlan
 
 
 def negclip(model: ModelSpec) -> Recipe:
@@ -21,8 +21,7 @@ def negclip(model: ModelSpec) -> Recipe:
     return Recipe(
         name="negclip",
         paper="Yuksekgonul 2023, When and why vision-language models behave like bags-of-words, ICLR, arXiv 2210.01936",
-        differs="similar images meet through k-means clusters instead of one of three nearest neighbours each; "
-        "LoRA instead of full fine-tuning",
+        differs="a neighbour takes its place in the epoch instead of coming in addition; LoRA instead of full fine-tuning",
         stages=(
             ParseCaptions(),
             SwapWords(),
@@ -31,7 +30,7 @@ def negclip(model: ModelSpec) -> Recipe:
             ClusterEmbeddings(),
             OrderDifficulty(),
         ),
-        planner=ClusterPlan(),
+        planner=NeighbourPlan(),
         objectives=(InfoNCE(negatives=True),),
         negatives=UniformNegatives(choose=1),
         train=TrainConfig(),

@@ -12,9 +12,9 @@ from curation.stages.rewrite_captions import RewriteCaptions
 from flows.recipe import Recipe
 from training.config import TrainConfig
 from training.mining import UniformNegatives
-from training.objectives import InfoNCE, NegativeContrast
+from training.objectives import InfoNCE, NegativeContrast, TextAnalogy
 from training.planners import ShuffledPlan
-from training.views import CaptionViews
+from training.views import FurtherTexts
 
 LISTS = ("colour", "material", "size", "state", "action", "relation")
 KINDS = ("object", "relation", "attribute", "action")
@@ -29,11 +29,11 @@ def svlc(masked: MaskedModel | None, writer: LanguageModel | RuleWriter) -> Reci
         paper="Doveh 2023, Teaching structured vision and language concepts to vision and language models, CVPR, "
         "arXiv 2211.11733",
         differs="lists are our own and bound to a context; both kinds of negatives are kept, where a coin decides there; without "
-        "--masked-model lists alone; positives take turns with the caption as views, without a loss of their own",
+        "--masked-model lists alone; paraphrases are made by rules without --llm",
         stages=(ParseCaptions(), ReplaceWords(lists=LISTS), *filled, RewriteCaptions(writer, families=families)),
         planner=ShuffledPlan(),
-        objectives=(InfoNCE(negatives=True), NegativeContrast()),
+        objectives=(InfoNCE(negatives=True), NegativeContrast(weight=1.0, gamma=0.0, smoothing=0.0), TextAnalogy()),
         negatives=UniformNegatives(choose=1),
-        views=CaptionViews(),
+        positives=FurtherTexts(captions=False),
         train=TrainConfig(),
     )

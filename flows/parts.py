@@ -1,0 +1,32 @@
+"""Parts that several recipes share: recipes do not import each other."""
+
+from __future__ import annotations
+
+from curation.models.knowledge_graph import KnowledgeGraph
+from curation.stage import Stage
+from curation.stages.bind_attributes import BindAttributes
+from curation.stages.change_numbers import ChangeNumbers
+from curation.stages.find_false_negatives import FindFalseNegatives
+from curation.stages.grade_negatives import GradeNegatives
+from curation.stages.invert_relations import InvertRelations
+from curation.stages.refine_negatives import RefineNegatives
+from curation.stages.replace_words import ReplaceWords
+from curation.stages.swap_roles import SwapRoles
+from curation.stages.swap_words import SwapWords
+
+_FIELDS = (
+    "swap_negatives", "replace_negatives", "bind_negatives", "role_negatives", "space_negatives", "number_negatives",
+)  # fmt: skip
+
+
+def checked_negatives(graph: KnowledgeGraph) -> tuple[Stage, ...]:
+    """Return stages that make negatives of six operations, take out the true ones, balance and grade the rest.
+
+    They need parses and provide ``graded_negatives``.
+
+    Args:
+        graph: Knows siblings and synonyms.
+    """
+    made = (SwapWords(), ReplaceWords(graph=graph), BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers())
+    judged = (FindFalseNegatives(_FIELDS, graph, "exactly", like_swaps=True), RefineNegatives(("true_negatives",)))
+    return (*made, *judged, GradeNegatives(("refined_negatives",), graph=graph))

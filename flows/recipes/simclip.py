@@ -1,0 +1,28 @@
+"""SimCLIP: batches made of clusters around drawn pivots; the data and the loss are CLIP's."""
+
+from __future__ import annotations
+
+from curation.stages.embed_samples import EmbedSamples
+from curation.stages.find_neighbours import FindNeighbours
+from flows.recipe import Recipe
+from training.config import TrainConfig
+from training.model import ModelSpec
+from training.neighbour_planners import SimclipPlan
+from training.objectives import InfoNCE
+
+
+def simclip(model: ModelSpec) -> Recipe:
+    """Return the recipe; `model` embeds what batches are clustered by.
+
+    The authors' warm-up: `--set planner.doubling_epochs=[4,6,8,10,12,14,16,18]`.
+    """
+    return Recipe(
+        name="simclip",
+        paper="SimCLIP, FITML workshop at NeurIPS 2024",
+        differs="clusters by image; a sample comes at most once an epoch; no warm-up of the share unless asked for, as runs "
+        "are short; LoRA",
+        stages=(EmbedSamples(model), FindNeighbours()),
+        planner=SimclipPlan(),
+        objectives=(InfoNCE(negatives=False),),
+        train=TrainConfig(),
+    )
