@@ -163,10 +163,24 @@ def evaluate(
     split: SplitOpt = None,
     limit: LimitOpt = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the results here as well")] = None,
+    blend: Annotated[
+        str | None, typer.Option("--blend", help="the run's base: evaluate models between the two (WiSE-FT)")
+    ] = None,
+    share: Annotated[
+        list[float] | None, typer.Option("--share", help="of the tuned model, with --blend; 0 to 1, repeatable")
+    ] = None,
 ) -> None:
     """Evaluate a model or run on held-out data."""
-    from flows.evaluate import print_results, run_evaluation
+    from flows.evaluate import print_comparison, print_results, run_evaluation, run_sweep
 
+    if blend is not None and json_file is not None:
+        raise InputError("--json with --blend", allowed="the table on the screen", fix="leave --json out")
+    if blend is not None:
+        for columns in run_sweep(
+            model, blend, share or (0.0, 0.25, 0.5, 0.75, 1.0), on, split, limit, places.workspace
+        ):
+            print_comparison(columns)
+        return
     print_results(run_evaluation(model, on, split, limit, json_file, places.workspace))
 
 

@@ -67,6 +67,35 @@ def run_evaluation(
     return results
 
 
+def run_sweep(
+    model: str,
+    base: str,
+    shares: Sequence[float],
+    on: Sequence[str],
+    split: str | None,
+    limit: int | None,
+    workspace: Path,
+) -> list[dict[str, Evaluated]]:
+    """Evaluate models between a base and what was tuned from it; return, for each of `on`, the results by share.
+
+    Raises:
+        InputError: unknown kind, source or model, or models of two architectures.
+    """
+    from training.blend import blend
+
+    spec, start = ModelSpec.parse(model), ModelSpec.parse(base).load()
+    opened = [(text, *_open(text, split, limit, workspace)) for text in on]
+    found: list[dict[str, Evaluated]] = [{} for _ in on]
+    with progress_bars() as bars:
+        for share in shares:
+            towers = spec.load()
+            blend(start, towers, share)
+            for place, (text, kind, samples, refused) in enumerate(opened):
+                metrics = _run(kind, towers, samples, workspace, bars)
+                found[place][f"{share:g}"] = Evaluated(text, spec.describe(), len(samples), refused, metrics)
+    return found
+
+
 def _open(text: str, split: str | None, limit: int | None, workspace: Path) -> tuple[str, list[Sample], int]:
     """Return the kind of a ``KIND:SRC``, its usable samples and how many entries were refused."""
     kind, colon, source = text.partition(":")
