@@ -68,8 +68,8 @@ def test_curate_edit_curate_diff(shell: Shell, photos: Path, tmp_path: Path) -> 
     edit_one_caption(table)
     try:
         planned = shell.json("plan", *job)
-        assert [stage["compute"] for stage in planned["stages"][:6]] == [0, 1, 1, 1, 1, 1]
-        assert "edited" in planned["stages"][1]["why"]
+        assert [stage["compute"] for stage in planned["stages"][:7]] == [0, 0, 1, 1, 1, 1, 1]
+        assert "edited" in planned["stages"][2]["why"]
         second = shell.json("curate", *job, "--no-prefect")
     finally:
         table.write_bytes(kept)
@@ -77,13 +77,14 @@ def test_curate_edit_curate_diff(shell: Shell, photos: Path, tmp_path: Path) -> 
     assert second["version"] == "toy@2.0.0"
     per_sample = (
         "check_images",
+        "hash_images",
         "parse_captions",
         "link_concepts",
         "expand_knowledge",
         "rewrite_captions",
         "swap_words",
     )
-    assert [computed[name] for name in per_sample] == [0, 1, 1, 1, 1, 1]
+    assert [computed[name] for name in per_sample] == [0, 0, 1, 1, 1, 1, 1]
     assert computed["cluster_embeddings"] == 0  # its inputs, the images, are the same
 
     found = shell.json("diff", "toy@1", "toy@2")
