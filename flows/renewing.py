@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog
+from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import UID_HEX_CHARS
 from flows.run_record import write_run_record
 from flows.screen import counter, err, out, print_json, progress_bars
@@ -30,6 +30,7 @@ def run_reshard(
     keep: Path | None,
     out_name: str | None,
     *,
+    judge: bool,
     as_json: bool,
 ) -> None:
     """Lay a version out anew and print the outcome.
@@ -41,6 +42,7 @@ def run_reshard(
         where: Conditions.
         keep: File of uids.
         out_name: Another data set's name.
+        judge: Measure again how well text alone tells the negatives that stay.
         as_json: Print only JSON.
     """
     from curation.layout import Layout, read_uids
@@ -50,18 +52,19 @@ def run_reshard(
     shard_mb, order, bands = shape
     kept = read_uids(keep) if keep else None
     with progress_bars() as bars:
-        made = reshard(
-            catalog, ref, Layout(shard_mb * 2**20, order, bands, where, kept), out_name, counter(bars, "copying")
-        )
+        layout = Layout(shard_mb * 2**20, order, bands, where, kept)
+        made = reshard(catalog, ref, layout, out_name, counter(bars, "copying"), judge=judge)
     body, seconds = made.manifest.body, time.perf_counter() - started
     if made.created:
         job = {"ref": ref, "shard_mb": shard_mb, "order": order, "bands": bands, "where": list(where)}
-        job |= {"keep": str(keep) if keep else None, "out_name": out_name}
+        job |= {"keep": str(keep) if keep else None, "out_name": out_name, "judge": judge}
         told = {"command": "reshard", "job": job, "seconds": {"reshard": round(seconds, 3)}, "stages": []}
         write_run_record(catalog, made.manifest, {**told, "why": made.why})
     name = f"{made.manifest.name}@{made.manifest.version}"
     if kept is not None and body["counts"]["samples"] < len(kept) and not where:
         err.print(f"{len(kept) - body['counts']['samples']} of {len(kept)} uids in {keep} are not in {ref}")
+    if _judged(catalog.open(ref).manifest) and not _judged(made.manifest):
+        err.print("how well text alone tells its negatives is not known of a part; --judge measures it")
     if as_json:
         told = {"version": name, "created": made.created, "why": made.why, "counts": body["counts"]}
         print_json({**told, "fingerprint": made.manifest.fingerprint, "seconds": round(seconds, 3)})
@@ -70,6 +73,10 @@ def run_reshard(
     shards = f"{body['counts']['samples']} samples, {size:.1f} MiB in {len(body['shards'])} shard(s)"
     out.print(f"[bold]{name}[/bold] {'made' if made.created else 'unchanged'} ({escape(made.why)}): {shards}")
     out.print(f"fingerprint {made.manifest.fingerprint} · {seconds:.1f} s")
+
+
+def _judged(manifest: Manifest) -> bool:
+    return "blind_accuracy" in manifest.body["statistics"].get("quality", {})
 
 
 def run_forget(

@@ -88,8 +88,10 @@ def test_curate_edit_curate_diff(shell: Shell, photos: Path, tmp_path: Path) -> 
     assert computed["cluster_embeddings"] == 0  # its inputs, the images, are the same
 
     found = shell.json("diff", "toy@1", "toy@2")
-    assert (found["num_added"], found["num_removed"], found["num_edited"]) == (0, 0, 1)
-    uid = found["edited"][0]["uid"]
+    assert (found["num_added"], found["num_removed"]) == (0, 0)
+    # others whose neighbours by caption have changed are told too, without a changed text
+    (uid,) = [item["uid"] for item in found["edited"] if item["captions"]]
+    assert {name for name in found["edited_fields"] if found["edited_fields"][name] > 1} <= {"text_neighbours"}
     shown = shell("diff", "toy@1", "toy@2", "--html", str(tmp_path / "diff.html"))
     assert uid in shown
     assert "shiny" in shown
