@@ -12,6 +12,7 @@ import orjson
 from blake3 import blake3
 
 from curation.intake import Snapshot
+from curation.layout import band
 from curation.replay import Done, Held, Unit, replay
 from curation.stage import Field, Stage, canonical
 from curation.store import partitions
@@ -48,7 +49,7 @@ class _Entry:
     uid: str
     image: ImageRef
     extension: str
-    order: tuple[Any, ...]
+    order: tuple[int, float, str]
     payload_offset: int
     payload_bytes: int
     arrays: dict[str, tuple[int, int]]
@@ -88,21 +89,22 @@ def write_contents(
     done: Sequence[Done],
     snapshot: Snapshot,
     store: Path,
-    shard_bytes: int,
+    layout: tuple[int, int],
     progress: Callable[[int], None] | None = None,
 ) -> Contents:
     """Write shards, sidecars, index, sizes and the list of drops into an empty folder.
 
-    Samples lie cluster by cluster, within a cluster by difficulty, then by uid.
+    Samples lie cluster by cluster, within a cluster by band of difficulty (without bands, by difficulty), then by uid.
 
     Args:
         folder: An empty folder that no reader looks at.
         done: All stages, with where their results lie.
         snapshot: The samples.
         store: The memo store.
-        shard_bytes: Wished size of a shard.
+        layout: Wished bytes of a shard, and bands of difficulty (0: none).
         progress: Called with the number of samples written so far.
     """
+    shard_bytes, bands = layout
     specs = [(done_stage.stage, spec) for done_stage in done for spec in done_stage.stage.provides]
     passed_on = {name for item in done for name in item.stage.consumes()}
     published = [(stage, spec) for stage, spec in specs if spec.publish != "store" and spec.name not in passed_on]
@@ -113,8 +115,7 @@ def write_contents(
         spool = _Spool(file)
         counted = [(stage, spec) for stage, spec in specs if spec.role in ("rejects", "usage", "finding")]
         _spool_all(spool, done, snapshot, store, published, counted, tally, rejects)
-        order = sorted(range(len(spool.entries)), key=lambda position: spool.entries[position].order)
-        entries = [spool.entries[position] for position in order]
+        entries = sorted(spool.entries, key=lambda one: (one.order[0], band(one.order[1], bands), one.order[2]))
         files, shards, rows = _write_shards(folder, spool, entries, published, shard_bytes, progress)
     (folder / ".spool").unlink()
     files.append(write_index(folder, rows))

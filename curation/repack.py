@@ -38,6 +38,7 @@ class Cut:
         replaced: New JSON of a sample, by row of the old index.
         unseen: Uids and names that no list may hold.
         num_forgotten: Samples left out for good: counted, never named; 0 when samples are merely not selected.
+        judged: Whether judges that see no image are asked again where samples left; else nothing is said of it.
     """
 
     rows: Ints
@@ -45,6 +46,7 @@ class Cut:
     replaced: Mapping[int, dict[str, Any]] = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()
     num_forgotten: int = 0
+    judged: bool = True
 
 
 def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[int], None] | None = None) -> Contents:
@@ -66,7 +68,7 @@ def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[i
     table = _Index(index.take(cut.rows))
     contents = Contents([], [], {}, {}, list(old.manifest.body["fields"]))
     spool = spool_sidecars(folder, old, index, cut.rows, bounds)
-    tally = Tally()
+    tally = Tally(cut.judged)
     recount = len(cut.rows) < index.num_rows or bool(replaced)
     for number, (first, end) in enumerate(bounds):
         here = {place - first: replaced[place] for place in range(first, end) if place in replaced}
@@ -216,8 +218,11 @@ def _tell(folder: Path, old: DatasetVersion, cut: Cut, contents: Contents, tally
         dropped=dropped,
         rejected=refused,
     )
-    # what models read and wrote for the parent is not told sample by sample, so it stays the parent's sum
-    contents.statistics.update(statistics | {"usage": contents.statistics["usage"]})
+    # what models read and wrote for the parent is not told sample by sample, so it stays the parent's sum; what a
+    # stage found out of the whole, such as thresholds, is what the fields of those that stay were made with
+    found = body["statistics"].get("quality", {})
+    quality = {name: value for name, value in found.items() if name != "blind_accuracy"} | statistics["quality"]
+    contents.statistics.update(statistics | {"usage": contents.statistics["usage"], "quality": quality})
 
 
 def _reasons(path: Path) -> dict[str, dict[str, int]]:

@@ -25,7 +25,7 @@ from data_manifests.manifest import (
     write_atomically,
 )
 
-RESHARD_VERSION = 1
+RESHARD_VERSION = 2
 """Raised when the same request gives other bytes."""
 
 
@@ -35,6 +35,8 @@ def reshard(
     layout: Layout,
     out_name: str | None = None,
     progress: Callable[[int], None] | None = None,
+    *,
+    judge: bool = False,
 ) -> Published:
     """Publish a version laid out anew.
 
@@ -47,6 +49,8 @@ def reshard(
         layout: How.
         out_name: Another data set to publish under.
         progress: Called with the number of samples written so far.
+        judge: Where samples are left out, ask judges that see no image about the negatives that stay. It takes many
+            times as long as the rest, and a part's answer cannot be had from the whole's: else there is none.
 
     Raises:
         InputError: the version, layout or name cannot be used, or another run holds the name.
@@ -55,7 +59,7 @@ def reshard(
     name = check_name(out_name or old.manifest.name)
     index = old.index()
     rows = layout.rows(index, old.ref)
-    told = _told(old, layout)
+    told = _told(old, layout) | ({"judged": True} if judge else {})
     build = blake3(canonical([RESHARD_VERSION, told])).hexdigest(length=16)
     with dataset_lock(catalog, name):
         if there := _same_build(catalog, name, build):
@@ -65,7 +69,7 @@ def reshard(
         if name != old.manifest.name:
             parent["name"] = old.manifest.name
         body = {"name": name, "version": number, "parent": parent, "build": build, "derived": told}
-        manifest = publish_cut(catalog, old, Cut(rows, layout.shard_bytes), body, progress)
+        manifest = publish_cut(catalog, old, Cut(rows, layout.shard_bytes, judged=judge), body, progress)
     return Published(manifest, created=True, why=why)
 
 

@@ -18,8 +18,13 @@ _FEWEST_PAIRS = 200
 
 @dataclass
 class Tally:
-    """Counts and statistics of a version, gathered while its samples pass."""
+    """Counts and statistics of a version, gathered while its samples pass.
 
+    Attributes:
+        judged: Whether judges that see no image are asked about the negatives: seconds, however few samples there are.
+    """
+
+    judged: bool = True
     num_samples: int = 0
     words: Counter[int] = field(default_factory=Counter)
     captions: Counter[int] = field(default_factory=Counter)
@@ -64,7 +69,8 @@ class Tally:
         self.words.update(len(text.split()) for text in sample.captions)
         self.captions[len(sample.captions)] += 1
         self.splits[sample.split or "none"] += 1
-        self.blind.add(sample.uid, sample.captions, negatives)
+        if self.judged:
+            self.blind.add(sample.uid, sample.captions, negatives)
         self.num_pairs += len(negatives)
         for record in negatives:
             self.negatives[f"{record['operation']} {record['span_class']}"] += 1
@@ -101,7 +107,9 @@ class Tally:
             "cluster_sizes": _text_keys(self.clusters),
             "image_bytes": self.image_bytes,
             # how well judges that see no image tell captions from negatives; half is chance
-            "quality": ({"blind_accuracy": self.blind.accuracy()} if self.num_pairs >= _FEWEST_PAIRS else {})
+            "quality": (
+                {"blind_accuracy": self.blind.accuracy()} if self.judged and self.num_pairs >= _FEWEST_PAIRS else {}
+            )
             | dict(sorted(self.findings.items())),
         }
 

@@ -35,12 +35,14 @@ class Request:
         recipe: What the manifest says of the recipe: name, paper.
         source: What the manifest says of the source.
         shard_bytes: Wished size of a shard.
+        bands: Bands of difficulty that order samples inside a cluster; 0 orders by difficulty itself.
     """
 
     name: str
     recipe: Mapping[str, Any]
     source: Mapping[str, Any]
     shard_bytes: int
+    bands: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def dataset_lock(catalog: Catalog, name: str, wait_s: float = 0.0) -> Iterator[N
 def build_id(request: Request, stages: Sequence[Stage], snapshot: Snapshot) -> str:
     """Return the hash of all that decides a version's bytes."""
     parts = [LAYOUT_VERSION, request.recipe, request.source, request.shard_bytes, snapshot.content]
-    return blake3(canonical([*parts, [stage.fingerprint() for stage in stages]])).hexdigest(length=16)
+    parts += [[stage.fingerprint() for stage in stages], *([{"bands": request.bands}] if request.bands else [])]
+    return blake3(canonical(parts)).hexdigest(length=16)
 
 
 def up_to_date(catalog: Catalog, request: Request, stages: Sequence[Stage], snapshot: Snapshot) -> Manifest | None:
@@ -120,7 +123,7 @@ def publish_version(
     shutil.rmtree(working, ignore_errors=True)
     working.mkdir(parents=True)
     try:
-        contents = write_contents(working, done, snapshot, store, request.shard_bytes, progress)
+        contents = write_contents(working, done, snapshot, store, (request.shard_bytes, request.bands), progress)
         latest = catalog.latest(request.name)
         build = build_id(request, [item.stage for item in done], snapshot)
         restoring = latest is not None and latest.body["build"] == build

@@ -72,7 +72,7 @@ def _numbers(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     for role in ("negatives", "views"):
         for kind, number in sorted(statistics.get(role, {}).items()):
             yield f"{role}: {kind}", number
-    for split, number in sorted(statistics["splits"].items()):
+    for split, number in sorted(statistics.get("splits", {}).items()):
         yield f"split {split}", number
     yield "image bytes", statistics["image_bytes"]
 

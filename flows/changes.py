@@ -10,12 +10,14 @@ def change_markdown(catalog: Catalog, manifest: Manifest) -> str:
     title = f"## {manifest.name}@{manifest.version}\n\n"
     counts = manifest.body["counts"]
     parent = manifest.body["parent"]
-    folder = catalog.folder(manifest.name, parent["version"]) if parent else None
-    if folder is None or not folder.is_dir():
+    whose = parent.get("name", manifest.name) if parent else manifest.name  # a selection has another data set's version
+    folder = catalog.folder(whose, parent["version"]) if parent else None
+    path = catalog.manifest_path(whose, parent["version"]) if parent else None
+    if folder is None or path is None or not folder.is_dir() or not path.is_file():
         return f"{title}{counts['samples']} samples, {counts['captions']} captions, {counts['negatives']} negatives.\n"
     from data_manifests.diff import diff_versions
 
-    old = DatasetVersion(Manifest.load(catalog.manifest_path(manifest.name, parent["version"])), folder)
+    old = DatasetVersion(Manifest.load(path), folder)
     new = DatasetVersion(manifest, catalog.folder(manifest.name, manifest.version))
     diff = diff_versions(old, new)
     lines = [f"Against {old.ref}:", ""]

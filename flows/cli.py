@@ -110,8 +110,7 @@ def verify(
     from flows.renewing import prove_absent
 
     if absent:
-        places.catalog.resolve(ref)
-        holds = prove_absent(places.catalog, absent, source, as_json=as_json)
+        holds = prove_absent(places.catalog, ref, absent, source, as_json=as_json)
     else:
         holds = verify_version(places.catalog, ref, as_json=as_json)
     raise typer.Exit(0 if holds else EXIT_DID_NOT_HOLD)
@@ -215,3 +214,7 @@ def _fail(message: str) -> None:
     """Print an error and leave with exit code 2."""
     sys.stderr.write(f"clipcurate: error: {message}\n")
     sys.exit(EXIT_BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

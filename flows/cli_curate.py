@@ -9,6 +9,7 @@ import typer
 
 from flows.options import (
     AgainstOpt,
+    BandsOpt,
     FeedbackOpt,
     GraphOpt,
     JsonOpt,
@@ -50,6 +51,7 @@ def plan(
     workers: WorkersOpt = 0,
     settings: SetOpt = None,
     shard_mb: ShardOpt = 64,
+    bands: BandsOpt = 0,
     why: Annotated[bool, typer.Option("--why", help="say why each stage runs")] = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -57,7 +59,7 @@ def plan(
     from flows.commands import show_plan
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback}
+    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback, "bands": bands}
     show_plan(
         _job(recipe, source, name, settings, shard_mb, workers=workers, **asked, **more), why=why, as_json=as_json
     )
@@ -88,6 +90,7 @@ def curate(
     runner: Annotated[str, typer.Option("--runner", help="local, dask or dask:ADDRESS")] = "local",
     settings: SetOpt = None,
     shard_mb: ShardOpt = 64,
+    bands: BandsOpt = 0,
     no_prefect: Annotated[bool, typer.Option("--no-prefect", help="run the bare engine; same bytes")] = False,
     wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait for another run on this name")] = 0.0,
     as_json: JsonOpt = False,
@@ -96,7 +99,7 @@ def curate(
     from flows.commands import run_curation
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback}
+    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback, "bands": bands}
     files = {"llm_batch": _text(llm_batch), "llm_answers": _text(llm_answers)}
     job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=wait, **asked, **more, **files)
     run_curation(job, runner, no_prefect=no_prefect, as_json=as_json)
@@ -120,12 +123,13 @@ def schedule(
     workers: WorkersOpt = 0,
     settings: SetOpt = None,
     shard_mb: ShardOpt = 64,
+    bands: BandsOpt = 0,
 ) -> None:
     """Serve a deployment that curates on a schedule; needs a running Prefect server (see README)."""
     from flows.schedule import serve
 
     asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback}
+    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback, "bands": bands}
     serve(_job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=3600.0, **asked, **more), cron)
 
 

@@ -27,12 +27,16 @@ def reshard(
     ] = None,
     keep: Annotated[Path | None, typer.Option("--keep", help="uids to keep: text, .parquet or DataComp's .npy")] = None,
     out_name: Annotated[str | None, typer.Option("--out-name", help="publish under another name")] = None,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="measure again how well text alone tells the negatives that stay; seconds")
+    ] = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Publish a version anew in other shards, another order, or as a selection, by byte ranges."""
     from flows.renewing import run_reshard
 
-    run_reshard(places.catalog, ref, (shard_mb, order, bands), tuple(where or ()), keep, out_name, as_json=as_json)
+    shape = (shard_mb, order, bands)
+    run_reshard(places.catalog, ref, shape, tuple(where or ()), keep, out_name, judge=judge, as_json=as_json)
 
 
 @app.command()

@@ -150,6 +150,8 @@ def _rates(catalog: Catalog, workers: int) -> dict[str, float]:
             if not path.is_file():
                 continue
             record = orjson.loads(path.read_bytes())
+            if not record["stages"]:
+                continue  # cut from another version: no stage ran
             scale = max(1, record["job"]["workers"] or record["cores"]) / workers
             for stage in record["stages"]:
                 if stage["computed"]:

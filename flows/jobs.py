@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from curation.forgotten import Forgotten, check_not_forgetting
 from curation.intake import Snapshot, take_in
 from curation.publish import DEFAULT_SHARD_BYTES
 from curation.run import Events, Runner, StageReport, run_stages
 from curation.sources import open_source
-from curation.versions import Published, Request, dataset_lock, publish_version, up_to_date
+from curation.versions import Request, dataset_lock, publish_version, up_to_date
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog, Manifest, check_name, write_atomically
+from data_manifests.manifest import Catalog, Manifest, check_name
 from flows.recipe import Recipe, RecipeInputs, load_recipe
+from flows.run_record import write_run_record
 
 if TYPE_CHECKING:
     from curation.models.llm_files import ImportReport
@@ -51,6 +48,7 @@ class CurateJob:
         workers: Processes (or Dask workers).
         settings: ``--set`` texts.
         shard_bytes: Wished size of a shard.
+        bands: Bands of difficulty that order samples inside a cluster; 0 orders by difficulty itself.
         wait_s: How long to wait for another run on the same name.
     """
 
@@ -73,6 +71,7 @@ class CurateJob:
     workers: int = 0
     settings: tuple[str, ...] = ()
     shard_bytes: int = DEFAULT_SHARD_BYTES
+    bands: int = 0
     wait_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -201,6 +200,7 @@ def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Pr
     check_not_forgetting(Path(job.workspace))
     answers = take_answers(job) if job.llm_answers else None
     recipe = load_recipe(job.recipe, job.inputs, job.settings)
+    check_bands(job, recipe)
     source = open_source(job.source, job.split)
     snapshot = take_in(
         source,
@@ -211,8 +211,22 @@ def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Pr
         forgotten=Forgotten.load(Path(job.manifests)),
     )
     about = {"name": recipe.name, "paper": recipe.paper}
-    request = Request(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes)
+    request = Request(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes, job.bands)
     return Prepared(job, recipe, snapshot, request, time.perf_counter() - started, answers)
+
+
+def check_bands(job: CurateJob, recipe: Recipe) -> None:
+    """Check that bands of difficulty are asked for only where something orders by difficulty.
+
+    Raises:
+        InputError: no stage of the recipe provides a difficulty.
+    """
+    provided = {spec.name for stage in recipe.all_stages() for spec in stage.provides}
+    if job.bands and "difficulty" not in provided:
+        raise InputError(
+            f"--bands {job.bands}: recipe '{recipe.name}' gives samples no difficulty",
+            allowed="--bands with a recipe that has the stage order_difficulty, such as negclip",
+        )
 
 
 def take_answers(job: CurateJob) -> ImportReport:
@@ -260,23 +274,8 @@ def execute(
             "publish": round(time.perf_counter() - staged, 3),
         }
         outcome = Outcome(published.manifest, published.created, published.why, reports, seconds)
-        _write_run_record(prepared, published, outcome)
+        write_run_record(job.catalog, published.manifest, {"job": job.to_json(), **outcome.to_json()})
     return outcome
-
-
-def _write_run_record(prepared: Prepared, published: Published, outcome: Outcome) -> None:
-    """Keep when, where and how long beside the manifest, which must not hold them."""
-    manifest = published.manifest
-    path = prepared.job.catalog.manifests / manifest.name / f"{manifest.version}.run.json"
-    record = {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)),
-        "job": prepared.job.to_json(),
-        **outcome.to_json(),
-    }
-    write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def require_free_space(path: Path, wanted_bytes: int) -> None:

@@ -35,7 +35,7 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
     counts = body["counts"]
     out.print(
         f"{counts['records']} records → {counts['samples']} samples, {counts['captions']} captions, "
-        f"{counts['views']} views, {counts['negatives']} negatives"
+        f"{counts.get('views', 0)} views, {counts['negatives']} negatives"
     )
     print_drops(version.manifest)
     print_blind_accuracy(version.manifest)
@@ -70,7 +70,7 @@ def sample_lineage(version: DatasetVersion, uid: str) -> dict[str, Any]:
         "source": {**version.manifest.body["source"], "name": payload["name"]},
         "captions": [{"text": text, "from": "source"} for text in payload["captions"]],
         "negatives": [{**record, "made_by": _maker(stages[record["source"]])} for record in payload["negatives"]],
-        "views": [{**record, "made_by": _maker(stages[record["source"]])} for record in payload["views"]],
+        "views": [{**record, "made_by": _maker(stages[record["source"]])} for record in payload.get("views", [])],
         "fields": {
             name: {"value": payload[name], "made_by": _maker(stages[stage])}
             for name, stage in made_by.items()

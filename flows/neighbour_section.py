@@ -65,7 +65,7 @@ def neighbour_section(samples: Sequence[Sample], pictures: Thumbnails) -> Html:
             for item in _near(sample)
         ]
         parts.append(tag("h3", caption, dir="auto"))
-        parts.append(tag("div", own, *near, class_="sheet", role="group", aria_label=f"Neighbours: {caption}"))
+        parts.append(tag("div", own, *near, class_="sheet near", role="group", aria_label=f"Neighbours: {caption}"))
     return join(parts)
 
 

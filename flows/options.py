@@ -43,6 +43,9 @@ FeedbackOpt = Annotated[
 JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
 WorkersOpt = Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")]
 ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="wished size of a shard in MiB")]
+BandsOpt = Annotated[
+    int, typer.Option("--bands", min=0, help="bands of difficulty inside a cluster; 0: by difficulty itself")
+]
 GraphOpt = Annotated[
     str | None,
     typer.Option("--graph", help="knowledge graph made by kg build, or a conceptnet-lite database; default seed"),

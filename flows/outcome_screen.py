@@ -62,8 +62,8 @@ def print_drops(manifest: Manifest) -> None:
     _print_reasons("dropped (listed in dropped.parquet)", counts["dropped"])
     if not counts["dropped"]:
         out.print("dropped: none")
-    _print_reasons("texts refused (listed in rejected.parquet)", counts["rejected"])
-    for stage, usage in manifest.body["statistics"]["usage"].items():
+    _print_reasons("texts refused (listed in rejected.parquet)", counts.get("rejected", {}))
+    for stage, usage in manifest.body["statistics"].get("usage", {}).items():
         out.print(f"{stage}: " + ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in usage.items()))
 
 

@@ -59,6 +59,7 @@ img { display: block; max-width: 100%; height: auto; border-radius: .3rem; backg
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .8rem; }
 .grid figcaption { font-weight: 400; font-size: .85rem; margin: .3rem 0 0; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.4rem, 1fr)); gap: .4rem; align-items: start; }
+.sheet.near { grid-template-columns: repeat(auto-fill, minmax(4.6rem, 1fr)); }
 .sheet img, .sheet .lost { width: 100%; aspect-ratio: 1; object-fit: cover; } .sheet figcaption { font-weight: 400;
   font-size: .82rem; text-align: center; margin: .15rem 0 0; }
 h3 .soft { font-weight: 400; }

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from curation.language.rule_rewrites import RuleWriter
 from curation.models.knowledge_graph import KnowledgeGraph
+from curation.models.language_model import LanguageModel
 from curation.stage import Stage
 from curation.stages.bind_attributes import BindAttributes
 from curation.stages.change_numbers import ChangeNumbers
+from curation.stages.expand_knowledge import ExpandKnowledge
 from curation.stages.find_false_negatives import FindFalseNegatives
 from curation.stages.grade_negatives import GradeNegatives
 from curation.stages.invert_relations import InvertRelations
+from curation.stages.link_concepts import LinkConcepts
 from curation.stages.refine_negatives import RefineNegatives
 from curation.stages.replace_words import ReplaceWords
+from curation.stages.rewrite_captions import RewriteCaptions
 from curation.stages.swap_roles import SwapRoles
 from curation.stages.swap_words import SwapWords
 
@@ -30,3 +35,13 @@ def checked_negatives(graph: KnowledgeGraph) -> tuple[Stage, ...]:
     made = (SwapWords(), ReplaceWords(graph=graph), BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers())
     judged = (FindFalseNegatives(_FIELDS, graph, "exactly", like_swaps=True), RefineNegatives(("true_negatives",)))
     return (*made, *judged, GradeNegatives(("refined_negatives",), graph=graph))
+
+
+def told_views(graph: KnowledgeGraph, writer: LanguageModel | RuleWriter) -> tuple[Stage, ...]:
+    """Return stages that say captions in other words and with what a graph knows; they need parses.
+
+    Args:
+        graph: Knows what captions may add.
+        writer: Rewrites captions.
+    """
+    return (LinkConcepts(graph), ExpandKnowledge(graph), RewriteCaptions(writer, max_captions=2))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog
+from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import UID_HEX_CHARS
+from flows.run_record import write_run_record
 from flows.screen import counter, err, out, print_json, progress_bars
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def run_reshard(
     keep: Path | None,
     out_name: str | None,
     *,
+    judge: bool,
     as_json: bool,
 ) -> None:
     """Lay a version out anew and print the outcome.
@@ -40,6 +42,7 @@ def run_reshard(
         where: Conditions.
         keep: File of uids.
         out_name: Another data set's name.
+        judge: Measure again how well text alone tells the negatives that stay.
         as_json: Print only JSON.
     """
     from curation.layout import Layout, read_uids
@@ -49,13 +52,19 @@ def run_reshard(
     shard_mb, order, bands = shape
     kept = read_uids(keep) if keep else None
     with progress_bars() as bars:
-        made = reshard(
-            catalog, ref, Layout(shard_mb * 2**20, order, bands, where, kept), out_name, counter(bars, "copying")
-        )
+        layout = Layout(shard_mb * 2**20, order, bands, where, kept)
+        made = reshard(catalog, ref, layout, out_name, counter(bars, "copying"), judge=judge)
     body, seconds = made.manifest.body, time.perf_counter() - started
+    if made.created:
+        job = {"ref": ref, "shard_mb": shard_mb, "order": order, "bands": bands, "where": list(where)}
+        job |= {"keep": str(keep) if keep else None, "out_name": out_name, "judge": judge}
+        told = {"command": "reshard", "job": job, "seconds": {"reshard": round(seconds, 3)}, "stages": []}
+        write_run_record(catalog, made.manifest, {**told, "why": made.why})
     name = f"{made.manifest.name}@{made.manifest.version}"
     if kept is not None and body["counts"]["samples"] < len(kept) and not where:
         err.print(f"{len(kept) - body['counts']['samples']} of {len(kept)} uids in {keep} are not in {ref}")
+    if _judged(catalog.open(ref).manifest) and not _judged(made.manifest):
+        err.print("how well text alone tells its negatives is not known of a part; --judge measures it")
     if as_json:
         told = {"version": name, "created": made.created, "why": made.why, "counts": body["counts"]}
         print_json({**told, "fingerprint": made.manifest.fingerprint, "seconds": round(seconds, 3)})
@@ -64,6 +73,10 @@ def run_reshard(
     shards = f"{body['counts']['samples']} samples, {size:.1f} MiB in {len(body['shards'])} shard(s)"
     out.print(f"[bold]{name}[/bold] {'made' if made.created else 'unchanged'} ({escape(made.why)}): {shards}")
     out.print(f"fingerprint {made.manifest.fingerprint} · {seconds:.1f} s")
+
+
+def _judged(manifest: Manifest) -> bool:
+    return "blind_accuracy" in manifest.body["statistics"].get("quality", {})
 
 
 def run_forget(
@@ -106,7 +119,13 @@ def _carry_out(catalog: Catalog, todo: Forgetting, *, as_json: bool) -> None:
 
     started = time.perf_counter()
     report = carry_out(catalog, todo, caches, err.print)
-    _print_report(report, time.perf_counter() - started, as_json=as_json)
+    seconds = time.perf_counter() - started
+    for new in filter(None, report.removed.values()):
+        # how many, never who: what is forgotten is named nowhere
+        job = {"forgotten": len(report.uids)}
+        told = {"command": "forget", "job": job, "seconds": {"forget": round(seconds, 3)}, "stages": []}
+        write_run_record(catalog, catalog.open(new).manifest, told)
+    _print_report(report, seconds, as_json=as_json)
 
 
 def _print_plan(todo: Forgetting, *, as_json: bool) -> None:
@@ -145,17 +164,21 @@ def _print_elsewhere(versions: Sequence[str]) -> None:
         out.print(f"[yellow]cannot be looked into, shards are not here:[/yellow] {', '.join(versions)}")
 
 
-def prove_absent(catalog: Catalog, uids: Sequence[str], source: str | None, *, as_json: bool) -> bool:
-    """Search everything left for samples and print where anything was found; return whether nothing was.
+def prove_absent(catalog: Catalog, ref: str, uids: Sequence[str], source: str | None, *, as_json: bool) -> bool:
+    """Search everything left for samples, check a version's files, and print what was found.
 
     Args:
         catalog: Where versions lie; all of workspace and manifests is searched.
+        ref: The version whose files must hold.
         uids: Full uids.
         source: ``KIND:PATH`` of pictures with captions that still have them; without it only uids can be sought.
         as_json: Print only JSON.
 
+    Returns:
+        Whether nothing was found and the version's files are what its manifest says.
+
     Raises:
-        InputError: an uid is not whole, or the source lacks one.
+        InputError: the version or source cannot be opened, an uid is not whole, or the source lacks one.
     """
     from curation.traces import captions_left
     from data_manifests.absence import search
@@ -164,13 +187,20 @@ def prove_absent(catalog: Catalog, uids: Sequence[str], source: str | None, *, a
     for uid in uids:
         if not re.fullmatch(rf"[0-9a-f]{{{UID_HEX_CHARS}}}", uid):
             raise InputError(f"--absent {uid!r} is no uid", allowed=f"all {UID_HEX_CHARS} hex digits, in lower case")
+    version = catalog.open(ref)
     originals = _originals(source, uids) if source else dict.fromkeys(uids)
     found = search([catalog.workspace, catalog.manifests], originals, captions_left(catalog, frozenset(uids)))
+    wrong = version.verify()
+    seconds = time.perf_counter() - started
     if as_json:
-        print_json({"absent": not found.places, **asdict(found), "seconds": round(time.perf_counter() - started, 3)})
-        return not found.places
-    _print_absence(found, len(uids), source, time.perf_counter() - started)
-    return not found.places
+        told = {"absent": not found.places, "version": version.ref, "holds": not wrong, "wrong": wrong}
+        print_json({**told, **asdict(found), "seconds": round(seconds, 3)})
+    else:
+        _print_absence(found, len(uids), source, seconds)
+        out.print(f"[red]{version.ref} does not hold:[/red]" if wrong else f"{version.ref} holds")
+        for line in wrong:
+            out.print(f"  {escape(line)}", soft_wrap=True)
+    return not found.places and not wrong
 
 
 def _originals(source: str, uids: Sequence[str]) -> dict[str, Original | None]:

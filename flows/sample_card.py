@@ -30,7 +30,7 @@ def sample_card(sample: Mapping[str, Any], pictures: Thumbnails) -> Html:
     ]
     items = []
     for number, caption in enumerate(sample["captions"]):
-        views = _listed([_view(record) for record in sample["views"] if record["caption"] == number])
+        views = _listed([_view(record) for record in sample.get("views", []) if record["caption"] == number])
         wrong = _listed([_negative(record) for record in sample["negatives"] if record["caption"] == number])
         items.append(tag("li", tag("span", _cut(caption), class_="text", dir="auto"), views, wrong))
     rest = items[_MAX_OPEN:]

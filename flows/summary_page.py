@@ -27,6 +27,7 @@ NUM_EXAMPLES = 24
 _MAX_BARS = 60
 _MAX_POINTS = 600
 
+_CHARTED = ("caption_words", "captions_per_sample", "negatives", "views", "splits", "cluster_sizes")
 _COLUMNS = ("uid", "shard", "json_offset", "json_bytes", "cluster_id", "difficulty")
 
 Rows = Mapping[str, list[Any]]
@@ -104,7 +105,7 @@ def _tiles(body: Mapping[str, Any]) -> Html:
     counts = body["counts"]
     dropped = sum(number for reasons in counts["dropped"].values() for number in reasons.values())
     size = sum(record["bytes"] for record in body["files"])
-    values = [(f"{counts[name]:,}", name) for name in ("samples", "captions", "views", "negatives")]
+    values = [(f"{counts.get(name, 0):,}", name) for name in ("samples", "captions", "views", "negatives")]
     return tiles(
         [
             *values,
@@ -132,15 +133,17 @@ def _examples(version: DatasetVersion, rows: Rows, places: Iterable[int], pictur
 
 
 def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: Rows) -> Html:
-    sizes = sorted(statistics["cluster_sizes"].values(), reverse=True)
+    # versions made before something was counted do not say it: their page has no such chart
+    told = {name: statistics.get(name, {}) for name in _CHARTED}
+    sizes = sorted(told["cluster_sizes"].values(), reverse=True)
     scores = [value for value in rows.get("difficulty", []) if value is not None]
     charts = [
-        figure("Words in a caption", histogram(_binned(statistics["caption_words"]), "captions by number of words")),
-        figure("Captions of a sample", bars(list(statistics["captions_per_sample"].items())[:_MAX_BARS])),
-        figure("Negatives by kind", bars(_longest(statistics["negatives"]))),
-        figure("Rewrites and knowledge captions by kind", bars(_longest(statistics["views"]))),
+        figure("Words in a caption", histogram(_binned(told["caption_words"]), "captions by number of words")),
+        figure("Captions of a sample", bars(list(told["captions_per_sample"].items())[:_MAX_BARS])),
+        figure("Negatives by kind", bars(_longest(told["negatives"]))),
+        figure("Rewrites and knowledge captions by kind", bars(_longest(told["views"]))),
         figure("Texts that a gate refused, by reason", bars(_longest(_refused(counts)))),
-        figure("Splits", bars(list(statistics["splits"].items()))),
+        figure("Splits", bars(list(told["splits"].items()))),
         figure("Clusters by size, largest first", histogram(_sampled(sizes), "cluster sizes, largest first")),
         figure("Difficulty", histogram(_shares(scores), "samples by difficulty")),
     ]
@@ -149,7 +152,7 @@ def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: 
 
 def _refused(counts: Mapping[str, Any]) -> dict[str, int]:
     """Return how many texts were refused by ``stage: reason``."""
-    stages = counts["rejected"].items()
+    stages = counts.get("rejected", {}).items()
     return {f"{stage}: {reason}": number for stage, reasons in stages for reason, number in reasons.items()}
 
 

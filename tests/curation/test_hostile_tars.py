@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from curation.sources.tar_walk import walk
+from curation.sources.tar_walk import Member, TarError, walk, walk_from
+from data_manifests.tar_index import PlainWalk
 from tests.curation.source_inputs import bytes_of, pack, picture, put, read, refused, sample, special
 
 
@@ -106,3 +109,69 @@ def test_webdataset_groups_like_webdataset(tmp_path: Path) -> None:
     records, _ = read(f"webdataset:{path}")
     assert [r.name for r in records] == ["0.tar/" + entry["__key__"].removeprefix("./") for entry in theirs]
     assert [bytes_of(r) for r in records] == [entry["jpg"] for entry in theirs]
+
+
+def outcome(members: Iterator[Member]) -> list[Member | str]:
+    """Return the members, and behind them what ended the walk."""
+    found: list[Member | str] = []
+    try:
+        found += members
+    except TarError as error:
+        found.append(str(error))
+    return found
+
+
+def both(path: Path) -> list[Member | str]:
+    """Walk in both ways, which must agree."""
+    with path.open("rb") as file:
+        fast, slow = outcome(walk(file)), outcome(walk_from(file, 0))
+    assert fast == slow
+    return fast
+
+
+def resealed(header: bytes) -> bytes:
+    """Return a header with the checksum it ought to have."""
+    return header[:148] + b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 0x20) + header[156:]
+
+
+def test_the_fast_walk_and_the_slow_one_agree_on_damaged_archives(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    members = [
+        ("p" * 90 + "/" + "n" * 60 + ".txt", b"x"),
+        *(i for key in "abcdef" for i in sample(key, key)),
+        ("\u00e9", b""),
+    ]
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        whole = pack(tmp_path / "0.tar", members[:: rng.choice((1, -1))], form).read_bytes()
+        for _ in range(150):
+            data = bytearray(whole[: rng.choice((len(whole), rng.randrange(len(whole))))])
+            for at in (rng.randrange(len(data)) for _ in range(rng.randrange(4) if data else 0)):
+                data[at if rng.random() < 0.3 else min(at, at // 512 * 512 + at % 160)] = rng.randrange(
+                    256
+                )  # most in headers
+            both(put(tmp_path / "cut.tar", bytes(data)))
+
+
+@pytest.mark.parametrize(
+    "size", [b"-0000001000", b"0o000000010", b"0_000000010", b" 0000000010", b"+0000000010", b"77777777777"]
+)
+def test_sizes_that_python_would_read_as_numbers_lead_nowhere(size: bytes, tmp_path: Path) -> None:
+    data = bytearray(pack(tmp_path / "0.tar", [item for key in "abc" for item in sample(key, key)]).read_bytes())
+    at = data.index(b"b.jpg\0")
+    data[at : at + 512] = resealed(bytes(data[at : at + 124] + size + data[at + 135 : at + 512]))
+    both(put(tmp_path / "0.tar", bytes(data)))
+    with (tmp_path / "0.tar").open("rb") as file:
+        plain = PlainWalk(file.fileno())
+        assert [name for part in plain for name in part.names] == ["a.jpg", "a.txt", "a.json"]
+        assert plain.position == at
+
+
+def test_the_fast_walk_goes_all_the_way_on_plain_archives_and_stops_at_the_first_other_member(tmp_path: Path) -> None:
+    members = [(f"{number:05d}.txt", b"x" * (number % 3000)) for number in range(2500)]
+    path = pack(tmp_path / "0.tar", members)
+    assert [(item.name, item.size_bytes) for item in both(path)] == [(name, len(data)) for name, data in members]
+    for odd in (special("link", tarfile.SYMTYPE, "a"), ("l" * 120 + "/x", b""), special("old", tarfile.AREGTYPE)):
+        with pack(path, [*members[:1500], odd, *members[1500:]]).open("rb") as file:
+            plain = PlainWalk(file.fileno())
+            assert sum(len(part.names) for part in plain) == 1500
+        assert len(both(path)) == 2501

@@ -68,8 +68,8 @@ def test_curate_edit_curate_diff(shell: Shell, photos: Path, tmp_path: Path) -> 
     edit_one_caption(table)
     try:
         planned = shell.json("plan", *job)
-        assert [stage["compute"] for stage in planned["stages"][:6]] == [0, 1, 1, 1, 1, 1]
-        assert "edited" in planned["stages"][1]["why"]
+        assert [stage["compute"] for stage in planned["stages"][:7]] == [0, 0, 1, 1, 1, 1, 1]
+        assert "edited" in planned["stages"][2]["why"]
         second = shell.json("curate", *job, "--no-prefect")
     finally:
         table.write_bytes(kept)
@@ -77,18 +77,21 @@ def test_curate_edit_curate_diff(shell: Shell, photos: Path, tmp_path: Path) -> 
     assert second["version"] == "toy@2.0.0"
     per_sample = (
         "check_images",
+        "hash_images",
         "parse_captions",
         "link_concepts",
         "expand_knowledge",
         "rewrite_captions",
         "swap_words",
     )
-    assert [computed[name] for name in per_sample] == [0, 1, 1, 1, 1, 1]
+    assert [computed[name] for name in per_sample] == [0, 0, 1, 1, 1, 1, 1]
     assert computed["cluster_embeddings"] == 0  # its inputs, the images, are the same
 
     found = shell.json("diff", "toy@1", "toy@2")
-    assert (found["num_added"], found["num_removed"], found["num_edited"]) == (0, 0, 1)
-    uid = found["edited"][0]["uid"]
+    assert (found["num_added"], found["num_removed"]) == (0, 0)
+    # others whose neighbours by caption have changed are told too, without a changed text
+    (uid,) = [item["uid"] for item in found["edited"] if item["captions"]]
+    assert {name for name in found["edited_fields"] if found["edited_fields"][name] > 1} <= {"text_neighbours"}
     shown = shell("diff", "toy@1", "toy@2", "--html", str(tmp_path / "diff.html"))
     assert uid in shown
     assert "shiny" in shown

@@ -17,8 +17,9 @@ from rich.console import Console
 
 from curation.stages.check_images import CheckImages
 from data_manifests.diff import VersionDiff, diff_versions
-from data_manifests.manifest import DatasetVersion
+from data_manifests.manifest import DatasetVersion, Manifest
 from data_manifests.text_diff import diff_words
+from flows.lineage import print_version
 from flows.negatives_section import SCRIPT
 from flows.pages import Html, bars, curve, histogram, marked, markup, page, table, tag, words
 from flows.report import diff_html, print_diff, summary_html
@@ -173,6 +174,18 @@ def test_summary_page(versions: Versions) -> None:
     assert "<mark>striped</mark>" in html
     (line,) = read.of("polyline")
     assert 100 < len((line["points"] or "").split()) <= 600
+
+
+def test_versions_made_before_something_was_counted_are_still_shown(versions: Versions, capsys: Any) -> None:
+    _, new, _ = versions
+    body = {key: value for key, value in new.manifest.body.items() if key != "fingerprint"}
+    body["statistics"] = {"caption_words": body["statistics"]["caption_words"], "image_bytes": 1}
+    body["counts"] = {name: body["counts"][name] for name in ("records", "samples", "captions", "negatives", "dropped")}
+    old = DatasetVersion(Manifest.seal(body), new.folder)
+    read = assert_self_contained(summary_html(old, None, []), SCRIPT)
+    assert "Words in a caption" in read.text and "Splits" not in read.text
+    print_version(old, as_json=False)
+    assert "0 views" in capsys.readouterr().out
 
 
 def test_summary_of_a_version_without_stages(tmp_path: Path) -> None:
