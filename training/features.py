@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from training import lora
 from training.mining import Choice, Chooser
 from training.objectives import Features, TextSlots, TokenFeatures
 from training.objectives.contract import NEGATIVE_TYPES
+from training.passes import Encode, Passes
 from training.runlog import count_operations
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def make_features(
     *,
     ignore_equal_captions: bool = True,
     needs: Needs | None = None,
+    passes: Passes | None = None,
 ) -> tuple[Features, dict[str, Any], Choice | None]:
     """Encode a batch with the negatives chosen for it.
 
@@ -65,30 +68,31 @@ def make_features(
         progress: Share of the run's steps that are done, 0 to below 1.
         ignore_equal_captions: See `TrainConfig`.
         needs: What objectives want to see besides.
+        passes: How inputs go through the towers; None takes all at once. Whoever gives it calls its `backward`.
 
     Returns:
         The features, what the log says of the negatives (empty without), and which were chosen.
     """
-    needs = needs or Needs()
-    made = _Encoded.of(towers, batch, places="tokens" in needs.names)
+    needs, passes = needs or Needs(), passes or Passes()
+    made = _Encoded.of(towers, batch, passes, places="tokens" in needs.names)
     choice: Choice | None = None
     stats: dict[str, Any] = {}
     if chooser is not None and batch.negative_mask is not None:
-        choice = _choose(towers, batch, chooser, made.image, progress)
+        choice = _choose(towers, batch, chooser, made.image, progress, passes)
         stats = {
             "count": int(choice.mask.sum()),
             **choice.stats,
             "operation": count_operations(batch.texts.records, choice),
         }
     text = made.encode_texts(choice, cut=needs.cut_ratio(progress) if needs.cut_ratio else None)
-    labels = label_texts(batch, choice) if ignore_equal_captions else None
+    labels = label_texts(batch, choice).to(made.image.device) if ignore_equal_captions else None
     more: dict[str, Any] = {}
     if choice is not None:
         more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}
         if "negative_type" in needs.names:
             more["negative_type"] = negative_types(batch, choice)
     if needs.teacher is not None:
-        more |= _teach(needs.teacher, batch)
+        more |= _teach(needs.teacher, batch, passes)
     features = Features(
         made.image,
         text.captions,
@@ -102,13 +106,11 @@ def make_features(
     return features, stats, choice
 
 
-def _choose(towers: Towers, batch: Batch, chooser: Chooser, image: Tensor, progress: float) -> Choice:
-    import torch
-
+def _choose(towers: Towers, batch: Batch, chooser: Chooser, image: Tensor, progress: float, passes: Passes) -> Choice:
     assert batch.negative_mask is not None
-    positive, similarity = torch.zeros(len(image)), torch.zeros(batch.negative_mask.shape)
+    positive, similarity = image.new_zeros(len(image)), image.new_zeros(batch.negative_mask.shape)
     if chooser.adaptive:
-        positive, similarity = look_ahead(towers, batch, image.detach())
+        positive, similarity = look_ahead(towers, batch, image.detach(), passes)
     return chooser.select(positive, similarity, batch.negative_mask, logit_scale(towers).item(), progress)
 
 
@@ -129,17 +131,19 @@ class _Encoded:
 
     towers: Towers
     batch: Batch
+    passes: Passes
     image: Tensor
     patches: Tensor | None
 
     @classmethod
-    def of(cls, towers: Towers, batch: Batch, *, places: bool) -> _Encoded:
+    def of(cls, towers: Towers, batch: Batch, passes: Passes, *, places: bool) -> _Encoded:
         """Encode the images; with `places` also their patches."""
         if not places:
-            return cls(towers, batch, encode(towers, "image", batch.image, batch.image_cached), None)
+            (image,) = passes.run(encoder(towers, "image", batch.image_cached), batch.image)
+            return cls(towers, batch, passes, image, None)
         from training.places import encode_image_places
 
-        return cls(towers, batch, *encode_image_places(towers, batch.image))
+        return cls(towers, batch, passes, *passes.run(partial(encode_image_places, towers), batch.image))
 
     def encode_texts(self, choice: Choice | None, cut: float | None) -> _Texts:
         """Encode captions, chosen negatives, further texts and cut captions in one pass."""
@@ -148,7 +152,8 @@ class _Encoded:
         batch, size = self.batch, len(self.image)
         rows, masks = [batch.text], []
         if choice is not None and batch.negatives is not None:
-            rows.append(batch.negatives[torch.arange(size)[:, None], choice.index][choice.mask])
+            at = torch.arange(size, device=choice.index.device)[:, None]
+            rows.append(batch.negatives[at, choice.index][choice.mask])
             masks.append(choice.mask)
         if batch.positives is not None and batch.positive_mask is not None:
             rows.append(batch.positives[batch.positive_mask])
@@ -159,11 +164,11 @@ class _Encoded:
             rows.append(cut_tokens(self.towers, batch.text, cut))
         tokens: list[Tensor] = []
         if self.patches is None:
-            encoded = encode(self.towers, "text", torch.cat(rows), batch.text_cached)
+            (encoded,) = self.passes.run(encoder(self.towers, "text", batch.text_cached), torch.cat(rows))
         else:
             from training.places import encode_text_places
 
-            encoded, *tokens = encode_text_places(self.towers, torch.cat(rows))
+            encoded, *tokens = self.passes.run(partial(encode_text_places, self.towers), torch.cat(rows))
         parts = torch.split(encoded, [len(part) for part in rows])
         slots = [in_slots(part, mask) for part, mask in zip(parts[1:], masks, strict=False)]
         negatives = slots.pop(0) if choice is not None and batch.negatives is not None else None
@@ -200,21 +205,20 @@ def negative_types(batch: Batch, choice: Choice) -> Tensor:
         [number.get(row[slot].get("type"), -1) if used else -1 for slot, used in zip(index, mask, strict=True)]
         for row, index, mask in slots
     ]
-    return torch.tensor(found, dtype=torch.int64).reshape(choice.mask.shape)
+    return torch.tensor(found, dtype=torch.int64, device=choice.mask.device).reshape(choice.mask.shape)
 
 
-def _teach(teacher: Towers, batch: Batch) -> dict[str, Tensor]:
+def _teach(teacher: Towers, batch: Batch, passes: Passes) -> dict[str, Tensor]:
     """Return what the model before tuning makes of the batch; cached activations are its own, for they are frozen."""
     import torch
 
     with torch.no_grad():
-        return {
-            "teacher_image": encode(teacher, "image", batch.image, batch.image_cached),
-            "teacher_text": encode(teacher, "text", batch.text, batch.text_cached),
-        }
+        (image,) = passes.run(encoder(teacher, "image", batch.image_cached), batch.image)
+        (text,) = passes.run(encoder(teacher, "text", batch.text_cached), batch.text)
+    return {"teacher_image": image, "teacher_text": text}
 
 
-def look_ahead(towers: Towers, batch: Batch, image: Tensor) -> tuple[Tensor, Tensor]:
+def look_ahead(towers: Towers, batch: Batch, image: Tensor, passes: Passes) -> tuple[Tensor, Tensor]:
     """Return each image's similarity to its caption [B] and to its candidates [B, C], without dropout or gradient."""
     import torch
 
@@ -223,9 +227,10 @@ def look_ahead(towers: Towers, batch: Batch, image: Tensor) -> tuple[Tensor, Ten
     mask = batch.negative_mask
     lora.eval_mode(towers)
     with torch.no_grad():
-        text = encode(towers, "text", torch.cat([batch.text, batch.negatives[mask]]), batch.text_cached)
+        texts = torch.cat([batch.text, batch.negatives[mask]])
+        (text,) = passes.run(encoder(towers, "text", batch.text_cached), texts)
     lora.train_mode(towers)
-    similarity = torch.zeros(mask.shape)
+    similarity = image.new_zeros(mask.shape)
     similarity[mask] = (image[mask.nonzero()[:, 0]] * text[len(image) :]).sum(dim=1)
     return (image * text[: len(image)]).sum(dim=1), similarity
 
@@ -235,9 +240,16 @@ def encode(towers: Towers, side: Literal["image", "text"], inputs: Tensor, cache
     import torch
 
     if not cached:
-        return towers.encode_image(inputs) if side == "image" else towers.encode_text(inputs)
+        from training.texts import encode_text
+
+        return towers.encode_image(inputs) if side == "image" else encode_text(towers, inputs)
     features = towers.image_head(inputs) if side == "image" else towers.text_head(inputs)
     return torch.nn.functional.normalize(features, dim=-1)
+
+
+def encoder(towers: Towers, side: Literal["image", "text"], cached: bool) -> Encode:
+    """Return `encode` as `Passes.run` takes it."""
+    return lambda inputs: (encode(towers, side, inputs, cached),)
 
 
 def logit_scale(towers: Towers) -> Tensor:
