@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class Batch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         import torch
 
-        held = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(self, **{name: change(value) for name, value in held.items() if isinstance(value, torch.Tensor)})
+        held: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        changed = {name: change(value) if isinstance(value, torch.Tensor) else value for name, value in held.items()}
+        return Batch(**changed)
 
 
 Slots = tuple["Tensor | None", "Tensor | None"]

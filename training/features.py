@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from training import lora
+from training.choosing import encoder, in_one_pass, similarities, similarity_to, take_all
 from training.mining import Choice, Chooser
 from training.objectives import Features, TextSlots, TokenFeatures
 from training.objectives.contract import NEGATIVE_TYPES
-from training.passes import Encode, Passes
+from training.passes import Passes
 from training.runlog import count_operations
 
 if TYPE_CHECKING:
@@ -77,14 +77,20 @@ def make_features(
     made = _Encoded.of(towers, batch, passes, places="tokens" in needs.names)
     choice: Choice | None = None
     stats: dict[str, Any] = {}
+    cut = needs.cut_ratio(progress) if needs.cut_ratio else None
     if chooser is not None and batch.negative_mask is not None:
-        choice = _choose(towers, batch, chooser, made.image, progress, passes)
-        stats = {
-            "count": int(choice.mask.sum()),
-            **choice.stats,
-            "operation": count_operations(batch.texts.records, choice),
-        }
-    text = made.encode_texts(choice, cut=needs.cut_ratio(progress) if needs.cut_ratio else None)
+        whole = take_all(batch.negative_mask) if in_one_pass(towers, batch, chooser) else None
+        text = None if whole is None else made.encode_texts(whole, cut)
+        if text is None or text.negatives is None:
+            given = similarities(towers, batch, chooser, made.image.detach(), passes)
+        else:
+            given = similarity_to(made.image, text.captions, text.negatives)
+        choice = chooser.select(*given, batch.negative_mask, logit_scale(towers).item(), progress)
+        text = made.encode_texts(choice, cut) if text is None else text.chosen(choice)
+        stats = {"count": int(choice.mask.sum()), **choice.stats}
+        stats["operation"] = count_operations(batch.texts.records, choice)
+    else:
+        text = made.encode_texts(None, cut)
     labels = label_texts(batch, choice).to(made.image.device) if ignore_equal_captions else None
     more: dict[str, Any] = {}
     if choice is not None:
@@ -106,14 +112,6 @@ def make_features(
     return features, stats, choice
 
 
-def _choose(towers: Towers, batch: Batch, chooser: Chooser, image: Tensor, progress: float, passes: Passes) -> Choice:
-    assert batch.negative_mask is not None
-    positive, similarity = image.new_zeros(len(image)), image.new_zeros(batch.negative_mask.shape)
-    if chooser.adaptive:
-        positive, similarity = look_ahead(towers, batch, image.detach(), passes)
-    return chooser.select(positive, similarity, batch.negative_mask, logit_scale(towers).item(), progress)
-
-
 @dataclass(frozen=True)
 class _Texts:
     """The features of a batch's texts."""
@@ -123,6 +121,18 @@ class _Texts:
     positives: TextSlots | None
     cut: Tensor | None
     tokens: TokenFeatures | None
+
+    def chosen(self, choice: Choice) -> _Texts:
+        """Return these texts with some of the negatives."""
+        import torch
+
+        assert self.negatives is not None
+        at = torch.arange(len(choice.index), device=choice.index.device)[:, None]
+        tokens = self.tokens
+        if tokens is not None and tokens.negatives is not None and tokens.negatives_mask is not None:
+            stand = tokens.negatives_mask[at, choice.index] & choice.mask[..., None]
+            tokens = replace(tokens, negatives=tokens.negatives[at, choice.index], negatives_mask=stand)
+        return replace(self, negatives=self.negatives[at, choice.index], tokens=tokens)
 
 
 @dataclass(frozen=True)
@@ -216,40 +226,6 @@ def _teach(teacher: Towers, batch: Batch, passes: Passes) -> dict[str, Tensor]:
         (image,) = passes.run(encoder(teacher, "image", batch.image_cached), batch.image)
         (text,) = passes.run(encoder(teacher, "text", batch.text_cached), batch.text)
     return {"teacher_image": image, "teacher_text": text}
-
-
-def look_ahead(towers: Towers, batch: Batch, image: Tensor, passes: Passes) -> tuple[Tensor, Tensor]:
-    """Return each image's similarity to its caption [B] and to its candidates [B, C], without dropout or gradient."""
-    import torch
-
-    assert batch.negatives is not None
-    assert batch.negative_mask is not None
-    mask = batch.negative_mask
-    lora.eval_mode(towers)
-    with torch.no_grad():
-        texts = torch.cat([batch.text, batch.negatives[mask]])
-        (text,) = passes.run(encoder(towers, "text", batch.text_cached), texts)
-    lora.train_mode(towers)
-    similarity = image.new_zeros(mask.shape)
-    similarity[mask] = (image[mask.nonzero()[:, 0]] * text[len(image) :]).sum(dim=1)
-    return (image * text[: len(image)]).sum(dim=1), similarity
-
-
-def encode(towers: Towers, side: Literal["image", "text"], inputs: Tensor, cached: bool) -> Tensor:
-    """Return unit-norm features [n, d] of pixels or tokens, or of a frozen trunk's activations of them."""
-    import torch
-
-    if not cached:
-        from training.texts import encode_text
-
-        return towers.encode_image(inputs) if side == "image" else encode_text(towers, inputs)
-    features = towers.image_head(inputs) if side == "image" else towers.text_head(inputs)
-    return torch.nn.functional.normalize(features, dim=-1)
-
-
-def encoder(towers: Towers, side: Literal["image", "text"], cached: bool) -> Encode:
-    """Return `encode` as `Passes.run` takes it."""
-    return lambda inputs: (encode(towers, side, inputs, cached),)
 
 
 def logit_scale(towers: Towers) -> Tensor:

@@ -42,7 +42,7 @@ def text_activations(towers: Towers, tokens: Tensor) -> Tensor:
     """Return activations [n, width] of token ids [n, length]: `Towers.text_trunk`, without work done twice."""
     if len(tokens) < 2:
         return towers.text_trunk(tokens)
-    if drops(towers):
+    if drops(towers, "text_trunk"):
         return _by_length(towers, tokens)
     distinct, back = torch.unique(tokens, dim=0, return_inverse=True)
     ends = cut.causal_end(towers.model, distinct)
@@ -51,13 +51,13 @@ def text_activations(towers: Towers, tokens: Tensor) -> Tensor:
     return _by_length(towers, distinct)[back]
 
 
-def drops(towers: Towers) -> bool:
-    """Say whether dropout is at work in the text trunk, so that equal texts give different activations."""
+def drops(towers: Towers, *groups: str) -> bool:
+    """Say whether dropout is at work in some of `towers.GROUPS`, so that equal texts give different features."""
     model = towers.model
     for name, module in model.named_modules():
         rate = getattr(module, "p", 0.0) if isinstance(module, nn.Dropout) else getattr(module, "dropout", 0.0)
         active = module.training and isinstance(rate, float) and rate > 0
-        if active and cut.group_of(model, name) == "text_trunk":
+        if active and cut.group_of(model, name) in groups:
             return True
     return False
 
