@@ -148,9 +148,11 @@ def fill_images(
     """
     import torch
 
+    device = next(towers.model.parameters()).device
+
     def work(name: str) -> Tensor:
         with torch.no_grad():
-            return towers.image_trunk(pixels(name)[None])[0]
+            return towers.image_trunk(pixels(name)[None].to(device))[0].cpu()
 
     with _workers() as pool:
         for first in range(0, len(names), PART_ROWS):
@@ -183,6 +185,7 @@ def _text_activations(towers: Towers, tokens: torch.Tensor, pool: ThreadPoolExec
     """Return activations [n, width] of tokens [n, context_length]."""
     import torch
 
+    device = next(towers.model.parameters()).device
     lengths = towers.padded_lengths(tokens)
     groups: list[tuple[int, Tensor]] = []
     for length in sorted(set(lengths.tolist())):
@@ -193,7 +196,7 @@ def _text_activations(towers: Towers, tokens: torch.Tensor, pool: ThreadPoolExec
         length, group = item
         padded = torch.cat([group, group[:1].expand(TEXT_ROWS - len(group))])
         with torch.no_grad():
-            return towers.text_trunk(tokens[padded, :length])[: len(group)]
+            return towers.text_trunk(tokens[padded, :length].to(device))[: len(group)].cpu()
 
     found = torch.cat(list(pool.map(work, groups)))
     return found[torch.cat([group for _, group in groups]).argsort()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,6 +75,21 @@ class Batch:
     text_cached: bool
     positives: Tensor | None = None
     positive_mask: Tensor | None = None
+
+    def to(self, device: str) -> Batch:
+        """Return the batch on a device; the copy does not wait where the batch is pinned."""
+        return self if device == "cpu" else self._each(lambda value: value.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory that a GPU can fetch by itself."""
+        return self._each(lambda value: value.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        import torch
+
+        held: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        changed = {name: change(value) if isinstance(value, torch.Tensor) else value for name, value in held.items()}
+        return Batch(**changed)
 
 
 Slots = tuple["Tensor | None", "Tensor | None"]

@@ -26,6 +26,8 @@ DONE_FILE = "done.json"
 LOCK_FILE = ".lock"
 CHECKPOINT_FILE = "checkpoint/state.pt"
 PACKAGES = ("numpy", "open_clip_torch", "peft", "pillow", "timm", "torch", "transformers")
+FREE = frozenset({"config.readers"})
+"""Options that change no result: a resumed run may have others."""
 COMPARED = ("manifest", "model", "recipe", "config", "plan")
 """Parts of run.json that a resumed run must share; package versions are recorded, not compared."""
 
@@ -182,4 +184,4 @@ def _differences(name: str, before: Any, now: Any) -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
         return [line for key in keys for line in _differences(f"{name}.{key}", before.get(key), now.get(key))]
-    return [] if before == now else [f"{name} was {before!r}, is {now!r}"]
+    return [] if before == now or name in FREE else [f"{name} was {before!r}, is {now!r}"]

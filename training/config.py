@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Tune = Literal["lora", "full", "projection"]
 Schedule = Literal["cosine", "constant"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class TrainConfig:
         checkpoint_every: Steps between checkpoints; a kill costs at most so many.
         num_threads: Torch threads. Sums depend on it in the last bit, so it is part of the config.
         max_image_px: Images with more pixels are refused.
+        micro_batch_size: Most images or texts in the towers at a time, for batches beyond memory; 0 for all. Same
+            gradients up to rounding, one more forward pass.
+        device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
+        precision: ``float32``, ``bf16`` (GPUs only), or ``auto`` for bf16 on a GPU and float32 on a CPU.
+        fast_decode: Decode a JPEG at a half, quarter or eighth where that is still no smaller than the towers see.
+            Other pixels than without it.
+        readers: Threads that read and decode images. Changes no result, so a run may go on with another number.
     """
 
     steps: int = 500
@@ -73,6 +82,11 @@ class TrainConfig:
     checkpoint_every: int = 50
     num_threads: int = 2
     max_image_px: int = 89_478_485
+    micro_batch_size: int = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+    fast_decode: bool = False
+    readers: int = 2
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -80,7 +94,7 @@ class TrainConfig:
         Raises:
             InputError: a value is out of range; the message names the field.
         """
-        for name in ("steps", "lora_rank", "checkpoint_every", "num_threads", "max_image_px"):
+        for name in ("steps", "lora_rank", "checkpoint_every", "num_threads", "max_image_px", "readers"):
             _check(
                 name,
                 getattr(self, name),
@@ -102,6 +116,9 @@ class TrainConfig:
         _check("logit_scale_max", self.logit_scale_max, 1 <= self.logit_scale_max <= 1000, "1 to 1000")
         _check("tune", self.tune, self.tune in ("lora", "full", "projection"), "lora, full, projection")
         _check("schedule", self.schedule, self.schedule in ("cosine", "constant"), "cosine, constant")
+        _check("micro_batch_size", self.micro_batch_size, self.micro_batch_size >= 0, "0 or more")
+        _check("device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu, cuda")
+        _check("precision", self.precision, self.precision in ("auto", "float32", "bf16"), "auto, float32, bf16")
         _check("seed", self.seed, 0 <= self.seed < 2**63, "0 to 2^63 - 1")
 
     def to_json(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,8 @@ class PlannedBatches:
         self._images: ActivationStore | None = None
         self._texts: ActivationStore | None = None
         self._index.check(plan)
+        # what it makes is taken in the order asked for: their number changes no batch
+        self._pool = ThreadPoolExecutor(config.readers, thread_name_prefix="reader")
 
     def cache_images(self, folder: Path | None, report: Report) -> None:
         """Compute the frozen image trunk's activations of all images ahead once, and read from them from now on.
@@ -121,7 +124,7 @@ class PlannedBatches:
 
         texts = self.texts(step)
         if self._images is None:
-            image = torch.stack([self._pixels(row) for row in self._plan.rows[step].tolist()])
+            image = torch.stack(list(self._pool.map(self._pixels, self._plan.rows[step].tolist())))
         else:
             image = self._images.take(texts.uids)
         false = [[str(record["text"]) for record in row] for row in texts.records]
@@ -135,7 +138,8 @@ class PlannedBatches:
         if self._positives is not None:
             positives = in_slots(encoded[end:], texts.positives, self._positives.count)
         cached = self._images is not None, self._texts is not None
-        return Batch(step, texts, image, encoded[:size], *negatives, *cached, *positives)
+        made = Batch(step, texts, image, encoded[:size], *negatives, *cached, *positives)
+        return made.pinned() if self._config.device == "cuda" else made
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches from `start_step` on, in order."""
@@ -155,7 +159,8 @@ class PlannedBatches:
                 thread.join(timeout=0.05)
 
     def close(self) -> None:
-        """Close the shards."""
+        """Stop the readers and close the shards."""
+        self._pool.shutdown()
         self._reader.close()
 
     def _fill(self, ready: queue.Queue[Batch | BaseException | None], stop: threading.Event) -> None:
@@ -189,7 +194,8 @@ class PlannedBatches:
 
     def _pixels(self, row: int) -> Tensor:
         data = self._reader.read(*self._index.image(row))
-        image = decode_image(data, f"sample {self._index.key(row)}", self._config.max_image_px)
+        side = self._towers.image_size_px if self._config.fast_decode else 0
+        image = decode_image(data, f"sample {self._index.key(row)}", self._config.max_image_px, side)
         return self._towers.preprocess(image)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
-from training import lora
+from training.choosing import encoder, in_one_pass, similarities, similarity_to, take_all
 from training.mining import Choice, Chooser
 from training.objectives import Features, TextSlots, TokenFeatures
 from training.objectives.contract import NEGATIVE_TYPES
+from training.passes import Passes
 from training.positives import StartedGate
 from training.runlog import count_operations
 
@@ -63,6 +65,7 @@ def make_features(
     *,
     ignore_equal_captions: bool = True,
     needs: Needs | None = None,
+    passes: Passes | None = None,
 ) -> tuple[Features, dict[str, Any], Choice | None]:
     """Encode a batch with the negatives chosen for it.
 
@@ -73,30 +76,37 @@ def make_features(
         progress: Share of the run's steps that are done, 0 to below 1.
         ignore_equal_captions: See `TrainConfig`.
         needs: What objectives want to see besides.
+        passes: How inputs go through the towers; None takes all at once. Whoever gives it calls its `backward`.
 
     Returns:
         The features, what the log says of the negatives (empty without), and which were chosen.
     """
-    needs = needs or Needs()
-    made = _Encoded.of(towers, batch, places="tokens" in needs.names)
+    needs, passes = needs or Needs(), passes or Passes()
+    made = _Encoded.of(towers, batch, passes, places="tokens" in needs.names)
     choice: Choice | None = None
     stats: dict[str, Any] = {}
+    cut = needs.cut_ratio(progress) if needs.cut_ratio else None
     if chooser is not None and batch.negative_mask is not None:
-        choice = _choose(towers, batch, chooser, made.image, progress)
-        stats = {
-            "count": int(choice.mask.sum()),
-            **choice.stats,
-            "operation": count_operations(batch.texts.records, choice),
-        }
-    text = made.encode_texts(choice, cut=needs.cut_ratio(progress) if needs.cut_ratio else None)
-    labels = label_texts(batch, choice) if ignore_equal_captions else None
+        whole = take_all(batch.negative_mask) if in_one_pass(towers, batch, chooser) else None
+        text = None if whole is None else made.encode_texts(whole, cut)
+        if text is None or text.negatives is None:
+            given = similarities(towers, batch, chooser, made.image.detach(), passes)
+        else:
+            given = similarity_to(made.image, text.captions, text.negatives)
+        choice = chooser.select(*given, batch.negative_mask, logit_scale(towers).item(), progress)
+        text = made.encode_texts(choice, cut) if text is None else text.chosen(choice)
+        stats = {"count": int(choice.mask.sum()), **choice.stats}
+        stats["operation"] = count_operations(batch.texts.records, choice)
+    else:
+        text = made.encode_texts(None, cut)
+    labels = label_texts(batch, choice).to(made.image.device) if ignore_equal_captions else None
     more: dict[str, Any] = {}
     if choice is not None:
         more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}
         if "negative_type" in needs.names:
             more["negative_type"] = negative_types(batch, choice)
     if needs.teacher is not None:
-        more |= _teach(needs.teacher, batch)
+        more |= _teach(needs.teacher, batch, passes)
     if needs.gate is not None:
         image = more["teacher_image"] if needs.teacher else made.image
         labels = needs.gate.labels(image, more["teacher_text"] if needs.teacher else text.captions, labels)
@@ -113,16 +123,6 @@ def make_features(
     return features, stats, choice
 
 
-def _choose(towers: Towers, batch: Batch, chooser: Chooser, image: Tensor, progress: float) -> Choice:
-    import torch
-
-    assert batch.negative_mask is not None
-    positive, similarity = torch.zeros(len(image)), torch.zeros(batch.negative_mask.shape)
-    if chooser.adaptive:
-        positive, similarity = look_ahead(towers, batch, image.detach())
-    return chooser.select(positive, similarity, batch.negative_mask, logit_scale(towers).item(), progress)
-
-
 @dataclass(frozen=True)
 class _Texts:
     """The features of a batch's texts."""
@@ -133,6 +133,18 @@ class _Texts:
     cut: Tensor | None
     tokens: TokenFeatures | None
 
+    def chosen(self, choice: Choice) -> _Texts:
+        """Return these texts with some of the negatives."""
+        import torch
+
+        assert self.negatives is not None
+        at = torch.arange(len(choice.index), device=choice.index.device)[:, None]
+        tokens = self.tokens
+        if tokens is not None and tokens.negatives is not None and tokens.negatives_mask is not None:
+            stand = tokens.negatives_mask[at, choice.index] & choice.mask[..., None]
+            tokens = replace(tokens, negatives=tokens.negatives[at, choice.index], negatives_mask=stand)
+        return replace(self, negatives=self.negatives[at, choice.index], tokens=tokens)
+
 
 @dataclass(frozen=True)
 class _Encoded:
@@ -140,17 +152,19 @@ class _Encoded:
 
     towers: Towers
     batch: Batch
+    passes: Passes
     image: Tensor
     patches: Tensor | None
 
     @classmethod
-    def of(cls, towers: Towers, batch: Batch, *, places: bool) -> _Encoded:
+    def of(cls, towers: Towers, batch: Batch, passes: Passes, *, places: bool) -> _Encoded:
         """Encode the images; with `places` also their patches."""
         if not places:
-            return cls(towers, batch, encode(towers, "image", batch.image, batch.image_cached), None)
+            (image,) = passes.run(encoder(towers, "image", batch.image_cached), batch.image)
+            return cls(towers, batch, passes, image, None)
         from training.places import encode_image_places
 
-        return cls(towers, batch, *encode_image_places(towers, batch.image))
+        return cls(towers, batch, passes, *passes.run(partial(encode_image_places, towers), batch.image))
 
     def encode_texts(self, choice: Choice | None, cut: float | None) -> _Texts:
         """Encode captions, chosen negatives, further texts and cut captions in one pass."""
@@ -159,7 +173,8 @@ class _Encoded:
         batch, size = self.batch, len(self.image)
         rows, masks = [batch.text], []
         if choice is not None and batch.negatives is not None:
-            rows.append(batch.negatives[torch.arange(size)[:, None], choice.index][choice.mask])
+            at = torch.arange(size, device=choice.index.device)[:, None]
+            rows.append(batch.negatives[at, choice.index][choice.mask])
             masks.append(choice.mask)
         if batch.positives is not None and batch.positive_mask is not None:
             rows.append(batch.positives[batch.positive_mask])
@@ -170,11 +185,11 @@ class _Encoded:
             rows.append(cut_tokens(self.towers, batch.text, cut))
         tokens: list[Tensor] = []
         if self.patches is None:
-            encoded = encode(self.towers, "text", torch.cat(rows), batch.text_cached)
+            (encoded,) = self.passes.run(encoder(self.towers, "text", batch.text_cached), torch.cat(rows))
         else:
             from training.places import encode_text_places
 
-            encoded, *tokens = encode_text_places(self.towers, torch.cat(rows))
+            encoded, *tokens = self.passes.run(partial(encode_text_places, self.towers), torch.cat(rows))
         parts = torch.split(encoded, [len(part) for part in rows])
         slots = [in_slots(part, mask) for part, mask in zip(parts[1:], masks, strict=False)]
         negatives = slots.pop(0) if choice is not None and batch.negatives is not None else None
@@ -211,44 +226,17 @@ def negative_types(batch: Batch, choice: Choice) -> Tensor:
         [number.get(row[slot].get("type"), -1) if used else -1 for slot, used in zip(index, mask, strict=True)]
         for row, index, mask in slots
     ]
-    return torch.tensor(found, dtype=torch.int64).reshape(choice.mask.shape)
+    return torch.tensor(found, dtype=torch.int64, device=choice.mask.device).reshape(choice.mask.shape)
 
 
-def _teach(teacher: Towers, batch: Batch) -> dict[str, Tensor]:
+def _teach(teacher: Towers, batch: Batch, passes: Passes) -> dict[str, Tensor]:
     """Return what the model before tuning makes of the batch; cached activations are its own, for they are frozen."""
     import torch
 
     with torch.no_grad():
-        return {
-            "teacher_image": encode(teacher, "image", batch.image, batch.image_cached),
-            "teacher_text": encode(teacher, "text", batch.text, batch.text_cached),
-        }
-
-
-def look_ahead(towers: Towers, batch: Batch, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each image's similarity to its caption [B] and to its candidates [B, C], without dropout or gradient."""
-    import torch
-
-    assert batch.negatives is not None
-    assert batch.negative_mask is not None
-    mask = batch.negative_mask
-    lora.eval_mode(towers)
-    with torch.no_grad():
-        text = encode(towers, "text", torch.cat([batch.text, batch.negatives[mask]]), batch.text_cached)
-    lora.train_mode(towers)
-    similarity = torch.zeros(mask.shape)
-    similarity[mask] = (image[mask.nonzero()[:, 0]] * text[len(image) :]).sum(dim=1)
-    return (image * text[: len(image)]).sum(dim=1), similarity
-
-
-def encode(towers: Towers, side: Literal["image", "text"], inputs: Tensor, cached: bool) -> Tensor:
-    """Return unit-norm features [n, d] of pixels or tokens, or of a frozen trunk's activations of them."""
-    import torch
-
-    if not cached:
-        return towers.encode_image(inputs) if side == "image" else towers.encode_text(inputs)
-    features = towers.image_head(inputs) if side == "image" else towers.text_head(inputs)
-    return torch.nn.functional.normalize(features, dim=-1)
+        (image,) = passes.run(encoder(teacher, "image", batch.image_cached), batch.image)
+        (text,) = passes.run(encoder(teacher, "text", batch.text_cached), batch.text)
+    return {"teacher_image": image, "teacher_text": text}
 
 
 def logit_scale(towers: Towers) -> Tensor:

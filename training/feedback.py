@@ -41,7 +41,7 @@ class FeedbackLog:
             scale = features.logit_scale
             logits = features.image @ features.text.T
             own = logits.diagonal()
-            rival = logits.masked_fill(torch.eye(len(own), dtype=torch.bool), -2.0).amax(dim=1)
+            rival = logits.masked_fill(torch.eye(len(own), dtype=torch.bool, device=own.device), -2.0).amax(dim=1)
             margins = (own - rival).tolist()
             losses = torch.nn.functional.softplus(scale * (rival - own)).tolist()
             for uid, margin, loss in zip(batch.texts.uids, margins, losses, strict=True):

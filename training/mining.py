@@ -225,7 +225,7 @@ class _Adaptive:
     adaptive: ClassVar[bool] = True
 
     def __init__(self, config: AdaptiveNegatives) -> None:
-        self._config = config
+        self._config, self.choose = config, config.choose
         self._averages: dict[str, float] = {}
 
     def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float) -> Choice:

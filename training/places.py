@@ -59,8 +59,8 @@ def encode_text_places(towers: Towers, tokens: Tensor) -> tuple[Tensor, Tensor, 
     else:
         last = _causal_end(towers, tokens)
         hidden = cast("Tensor", cut.native_text_hidden(towers.model, tokens))
-        pooled = hidden[torch.arange(len(tokens)), last]
-    place = torch.arange(tokens.shape[1])
+        pooled = hidden[torch.arange(len(tokens), device=tokens.device), last]
+    place = torch.arange(tokens.shape[1], device=tokens.device)
     inside = (place > 0) & (place < last[:, None])
     return _unit(towers.text_head(pooled)), _unit(towers.text_head(hidden)), inside
 
@@ -75,8 +75,8 @@ def cut_tokens(towers: Towers, tokens: Tensor, ratio: float) -> Tensor:
     last = (tokens != towers.pad_id).sum(dim=1) - 1 if masked else _causal_end(towers, tokens)
     length = (last - 1).clamp_min(0)
     run = (length * ratio).round().long().clamp_min(1).minimum((length - 1).clamp_min(0))
-    start = 1 + (torch.rand(len(tokens)) * (length - run + 1)).long()
-    place = torch.arange(tokens.shape[1])
+    start = 1 + (torch.rand(len(tokens)).to(length.device) * (length - run + 1)).long()
+    place = torch.arange(tokens.shape[1], device=tokens.device)
     gone = (place >= start[:, None]) & (place < (start + run)[:, None])
     if masked:
         return tokens.masked_fill(gone, towers.pad_id)

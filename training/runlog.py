@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import orjson
 
@@ -16,6 +17,9 @@ from data_manifests.manifest import write_atomically
 if TYPE_CHECKING:
     from training.mining import Choice
 
+T = TypeVar("T")
+TIMES = frozenset({"step_s", "wait_s", "loader_stall"})
+"""What a line says that two runs of equal bytes may differ in."""
 LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -73,6 +77,40 @@ def _scalars(prefix: str, record: Mapping[str, Any]) -> Iterator[tuple[str, floa
             yield from _scalars(f"{prefix}{name}/", value)
         else:
             yield f"{prefix}{name}", float(value)
+
+
+class Clock:
+    """How long a run's steps take, and how long they wait for data.
+
+    Attributes:
+        waited: Seconds spent waiting for batches so far, in this process.
+        worked: Seconds spent in steps so far.
+    """
+
+    def __init__(self) -> None:
+        self.waited = self.worked = 0.0
+        self._now: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def stall(self) -> float:
+        """Share of the time so far that was spent waiting, 0 to 1."""
+        return self.waited / ((self.waited + self.worked) or 1.0)
+
+    def timed(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield items; the time until each is there counts as waiting."""
+        began = time.perf_counter()
+        for item in items:
+            now = time.perf_counter()
+            self._now = (now - began, now)
+            yield item
+            began = time.perf_counter()
+
+    def lap(self) -> dict[str, float]:
+        """Return what the log says of the step that has just ended."""
+        waited, began = self._now
+        took = time.perf_counter() - began
+        self.waited, self.worked = self.waited + waited, self.worked + took
+        return {"step_s": round(took, 4), "wait_s": round(waited, 4), "loader_stall": round(self.stall, 4)}
 
 
 class Display:

@@ -7,10 +7,9 @@ the same bytes: batches come from a saved plan, every draw has its own seed, and
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +23,10 @@ from training.data import PlannedBatches
 from training.features import Needs, clamp_logit_scale, make_features
 from training.feedback import FeedbackLog
 from training.objectives import start_term
+from training.passes import Passes, allow_deterministic, check_chunks, choose_device, place
 from training.plan import Plan, draw_seed, make_plan
 from training.plan_columns import load_index
-from training.runlog import Display, RunLog
+from training.runlog import Clock, Display, RunLog
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +63,9 @@ def train(
     Raises:
         InputError: the data, model or folder cannot be used, or the loss is no longer a number.
     """
+    device, precision = choose_device(config.device, config.precision)
+    config = replace(config, device=device, precision=precision)
+    allow_deterministic(device)
     with checkpoint.run_folder(run, resume), deterministic(config.num_threads):
         index = load_index(dataset, config.split, parts.planner)
         plan = make_plan(parts.planner, index, config.seed, config.steps, config.batch_size)
@@ -74,15 +77,15 @@ def train(
             batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.drawn, trainer.step)
             with closing(batches), RunLog(run, trainer.step) as log:
                 cache_frozen_trunks(batches, trainer, cache, display)
-                for batch in batches:
-                    began = time.perf_counter()
-                    record = trainer.make_step(batch)
-                    took = time.perf_counter() - began
-                    log.write(batch.step, {"epoch": int(plan.epoch[batch.step]), **record, "step_s": round(took, 4)})
+                clock = Clock()
+                for batch in clock.timed(batches):
+                    record = {"epoch": int(plan.epoch[batch.step]), **trainer.make_step(batch)}
+                    log.write(batch.step, record | clock.lap())
                     if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
                         log.sync()
                         checkpoint.save_checkpoint(run, trainer.state())
                     display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
+                display.say(f"waited for data: {100 * clock.stall:.2f} % of the time")
         lora.save_run_model(run, trainer.towers, spec, config.tune)
         trainer.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
         return checkpoint.finish_run(run, trainer.step, trainer.loss)
@@ -124,7 +127,7 @@ class Trainer:
         config: TrainConfig,
         run: Path,
         say: Callable[[str], None],
-        statistics: Mapping[str, Any],
+        statistics: Mapping[str, Any] | None = None,
     ) -> Trainer:
         """Load and tune the model, and go on from the run's last checkpoint if it has one."""
         import torch
@@ -142,9 +145,15 @@ class Trainer:
         )
         for line in report.lines():
             say(line)
+        place(towers.model, config.device)
+        if config.micro_batch_size:
+            lora.train_mode(towers)
+            check_chunks(towers)
         chooser = parts.negatives.start() if parts.negatives else None
         terms = {objective.name: start_term(objective) for objective in parts.objectives}
-        needs = Needs.of(parts, spec.load, statistics)
+        needs = Needs.of(parts, spec.load, statistics or {})
+        if needs.teacher:
+            place(needs.teacher.model, config.device)
         learned = [parameter for term in terms.values() for parameter in term.parameters()]
         trainer = cls(towers, make_optimizer(towers, config, learned), chooser, terms, needs, parts, config)
         state = checkpoint.load_checkpoint(run)
@@ -187,8 +196,10 @@ class Trainer:
         lora.train_mode(self.towers)
         progress = batch.step / self.config.steps
         equal = self.config.ignore_equal_captions
+        batch = batch.to(self.config.device)
+        passes = Passes(self.config.micro_batch_size, bf16=self.config.precision == "bf16")
         features, stats, choice = make_features(
-            self.towers, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs
+            self.towers, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs, passes=passes
         )
         terms = {name: term(features) for name, term in self.terms.items()}
         loss = torch.stack([objective.weight * terms[objective.name] for objective in self.parts.objectives]).sum()
@@ -200,6 +211,7 @@ class Trainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        passes.backward()
         trained = [parameter for _, parameter in lora.trainable_parameters(self.towers)]
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.grad_clip or math.inf)
         self.optimizer.step()
@@ -240,7 +252,9 @@ def cache_frozen_trunks(batches: PlannedBatches, trainer: Trainer, cache: Path |
         ("text", towers.text_trunk_frozen(), batches.cache_texts),
     ):
         if frozen and trainer.needs.cacheable(side):
-            what = [towers.trunk_hash(side), sorted(checkpoint.package_versions().items())]
+            what: list[Any] = [towers.trunk_hash(side), sorted(checkpoint.package_versions().items())]
+            what += [trainer.config.device] if trainer.config.device != "cpu" else []
+            what += ["fast_decode"] if trainer.config.fast_decode and side == "image" else []
             key = blake3(str(what).encode()).hexdigest(length=16)
             fill(cache / side / key if cache else None, display.report)
 

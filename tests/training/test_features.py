@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.training.conftest import MakeVersion
+from training import choosing
 from training.batch import Batch, Drawn
 from training.config import TrainConfig
 from training.data import PlannedBatches
@@ -76,3 +77,23 @@ def test_without_negatives_and_without_labels(make_version: MakeVersion) -> None
     towers, batch = make_batch(make_version, None)
     features, stats, _ = make_features(towers, batch, None, 0.0, ignore_equal_captions=False)
     assert features.negatives is None and features.labels is None and stats == {}
+
+
+def test_a_choice_among_features_is_the_choice_of_the_look_ahead(
+    make_version: MakeVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    negatives = AdaptiveNegatives(candidates=4, choose=3)
+    towers, batch = make_batch(make_version, negatives)
+    made = []
+    for largest in (0.0, 1.5):
+        monkeypatch.setattr(choosing, "ONE_PASS", largest)
+        features, _, choice = make_features(towers, batch, negatives.start(), 0.5)
+        assert choice is not None and features.negatives is not None
+        towers.model.zero_grad()
+        (features.negatives * choice.mask[..., None]).pow(3).sum().backward()  # type: ignore[no-untyped-call]
+        gradient = towers.model.get_parameter("token_embedding.weight").grad
+        assert gradient is not None
+        made.append((choice.index[choice.mask], choice.weight, features.negatives[choice.mask].detach(), gradient))
+    assert torch.equal(made[0][0], made[1][0]) and torch.equal(made[0][1], made[1][1])
+    assert torch.allclose(made[0][2], made[1][2], atol=1e-6)
+    assert torch.allclose(made[0][3], made[1][3], atol=1e-4) and float(made[0][3].abs().max()) > 1e-2

@@ -1,0 +1,105 @@
+"""Texts once, by length and as tries: the features and gradients are those of the plain pass, in float64."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from training import lora, texts
+from training.model import ModelSpec, Towers
+from training.texts import Tries, encode_text, group_lengths
+
+CAPTIONS = [
+    "a red cube",
+    "a red cube on a table",
+    "a red ball",
+    "a red cube",
+    "the small green cone stands to the left of a large yellow ring",
+    "the small green cone stands to the right of a large yellow ring",
+    "the small blue cone stands to the left of a large yellow ring",
+    "one",
+]
+
+
+def load(name: str, dropout: float = 0.0) -> Towers:
+    with pytest.warns(UserWarning, match="random"):
+        towers = ModelSpec.parse(name).load()
+    torch.manual_seed(0)
+    lora.apply_tuning(towers, "lora", dropout=dropout)
+    towers.model.double()
+    lora.train_mode(towers)
+    for parameter in (parameter for _, parameter in lora.trainable_parameters(towers)):
+        with torch.no_grad():  # adapters start at zero, where half of the gradients vanish
+            parameter.add_(torch.randn(parameter.shape, dtype=torch.float64) * 0.02)
+    return towers
+
+
+def gradients(towers: Towers, features: Tensor) -> dict[str, Tensor]:
+    towers.model.zero_grad()
+    wanted = torch.randn(features.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (features * wanted).sum().backward()  # type: ignore[no-untyped-call]
+    trained = lora.trainable_parameters(towers)
+    return {name: parameter.grad for name, parameter in trained if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("name", ["tiny", "vit_small_distilbert"])
+def test_features_and_gradients_equal_the_plain_pass(name: str) -> None:
+    towers = load(name)
+    for module in towers.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    assert not texts.drops(towers, "text_trunk")
+    tokens = towers.tokenize(CAPTIONS)
+    plain = towers.encode_text(tokens)
+    expected = gradients(towers, plain)
+    seen: list[int] = []
+    counted = towers.model.get_submodule("token_embedding" if name == "tiny" else "text.transformer.embeddings")
+    handle = counted.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[0] * out.shape[1]))
+    found = encode_text(towers, tokens)
+    handle.remove()
+    assert sum(seen) < tokens.numel() / 2, "no work was saved"
+    assert torch.allclose(found, plain, atol=1e-12, rtol=0)
+    made = gradients(towers, found)
+    assert made.keys() == expected.keys() and len(made) > 4
+    for key, value in expected.items():
+        assert torch.allclose(made[key], value, atol=1e-10, rtol=1e-10), key
+    with torch.no_grad():
+        lora.eval_mode(towers)
+        assert torch.allclose(encode_text(towers, tokens), plain, atol=1e-12, rtol=0)
+
+
+def test_equal_texts_do_not_share_the_draws_of_dropout() -> None:
+    towers = load("tiny", dropout=0.5)
+    assert texts.drops(towers, "text_trunk")
+    features = encode_text(towers, towers.tokenize(["a red cube"] * 2))
+    assert not torch.allclose(features[0], features[1])
+    lora.eval_mode(towers)
+    assert not texts.drops(towers, "text_trunk")
+
+
+def test_tries_hold_each_text_once_and_see_ancestors_only() -> None:
+    words = [(1, 5, 6, 2), (1, 5, 7, 2), (1, 5, 6, 2), (1, 8, 2), (9, 9, 9, 9, 9, 9)]
+    tries = Tries.of(words, places=8)
+    assert tries.tokens.shape == (2, 8), "a row takes what fits; one that is longer has a row of its own"
+    for text, row, end in zip(words, tries.row.tolist(), tries.end.tolist(), strict=True):
+        ancestors = tries.seen[row, end].nonzero()[:, 0]
+        order = ancestors[tries.place[row, ancestors].argsort()]
+        assert tuple(tries.tokens[row, order].tolist()) == text
+        assert tries.place[row, order].tolist() == list(range(len(text)))
+    assert (tries.row[0], tries.end[0]) == (tries.row[2], tries.end[2])
+    assert bool(tries.seen.diagonal(dim1=1, dim2=2).all()), "an unused place must see something, or it is not a number"
+
+
+def test_lengths_are_grouped_at_the_least_cost() -> None:
+    lengths = [3, 3, 4, 5, 9, 9, 20, 21, 21, 40]
+
+    def cost(groups: tuple[int, ...]) -> int:
+        return sum(min(size for size in groups if size >= length) for length in lengths) + 15 * len(groups)
+
+    sizes = sorted(set(lengths))[:-1]
+    all_ = [(*some, 40) for count in range(len(sizes) + 1) for some in itertools.combinations(sizes, count)]
+    assert cost(tuple(group_lengths(lengths, 15))) == min(cost(groups) for groups in all_)
+    assert group_lengths(lengths, 0) == [*sizes, 40] and group_lengths(lengths, 10**6) == [40]
