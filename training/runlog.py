@@ -76,9 +76,13 @@ def _scalars(prefix: str, record: Mapping[str, Any]) -> Iterator[tuple[str, floa
 
 
 class Display:
-    """A progress bar on standard error for each piece of work, with the time left."""
+    """A progress bar on standard error for each piece of work, with the time left.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Show nothing, as ranks other than the first do.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
         from rich import progress
         from rich.console import Console
 
@@ -90,7 +94,7 @@ class Display:
             progress.TimeRemainingColumn(),
             progress.TextColumn("{task.fields[note]}"),
         )
-        self._progress = progress.Progress(*columns, console=Console(stderr=True))
+        self._progress = progress.Progress(*columns, console=Console(stderr=True, quiet=quiet))
         self._tasks: dict[str, Any] = {}
 
     def say(self, line: str) -> None:

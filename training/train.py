@@ -9,24 +9,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from blake3 import blake3
 
 from data_manifests.errors import InputError
 from training import checkpoint, lora
 from training.batch import Batch
 from training.config import TrainConfig, TrainParts
 from training.data import PlannedBatches
+from training.epochs import Embedder, GrowingPlan, plan_ahead
 from training.features import Needs, clamp_logit_scale, make_features
 from training.feedback import FeedbackLog
 from training.objectives import start_term
-from training.plan import Plan, draw_seed, make_plan
-from training.plan_columns import load_index
+from training.plan import Plan, draw_seed
+from training.ranks import Ranks
 from training.runlog import Display, RunLog
+from training.trunks import CachedTrunks
+from training.weights import state_hash
+from training.whole_batch import GatheredChooser, check_batch_statistics, whole_batch
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +49,9 @@ def train(
     *,
     resume: bool = False,
     cache: Path | None = None,
+    replay: Path | None = None,
 ) -> RunResult:
-    """Train a model on a data set version.
+    """Train a model on a data set version, with the other ranks if torchrun started several.
 
     Args:
         dataset: What is trained on.
@@ -56,36 +59,44 @@ def train(
         spec: The model to start from.
         config: The numbers.
         run: The run's folder, new or empty; filled with run.json, plan.parquet, log.jsonl, tensorboard/, checkpoint/,
-            the model's files, and last done.json.
+            the model's files, and last done.json. All ranks see it, the first one writes.
         resume: Go on with the run in the folder; a finished one is returned as it is.
         cache: Keeps what frozen trunks compute for later runs; None forgets it.
+        replay: A plan.parquet whose order is followed instead of the planner's.
 
     Raises:
         InputError: the data, model or folder cannot be used, or the loss is no longer a number.
     """
-    with checkpoint.run_folder(run, resume), deterministic(config.num_threads):
-        index = load_index(dataset, config.split, parts.planner)
-        plan = make_plan(parts.planner, index, config.seed, config.steps, config.batch_size)
-        checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan)
+    ranks = Ranks.join()
+    with (
+        ranks.leading(checkpoint.run_folder(run, resume)),
+        deterministic(config.num_threads),
+        Display(quiet=not ranks.first).shown() as display,
+    ):
+        ranks.share(config.batch_size)
+        index, plan = plan_ahead(dataset, parts.planner, config, replay, ranks)
+        ranks.first_does(lambda: checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan))
         if finished := checkpoint.finished_run(run):
             return finished
-        with Display().shown() as display:
-            trainer = Trainer.start(parts, spec, config, run, display.say)
-            batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.drawn, trainer.step)
-            with closing(batches), RunLog(run, trainer.step) as log:
-                cache_frozen_trunks(batches, trainer, cache, display)
-                for batch in batches:
-                    began = time.perf_counter()
-                    record = trainer.make_step(batch)
-                    took = time.perf_counter() - began
-                    log.write(batch.step, {"epoch": int(plan.epoch[batch.step]), **record, "step_s": round(took, 4)})
-                    if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
-                        log.sync()
-                        checkpoint.save_checkpoint(run, trainer.state())
-                    display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
-        lora.save_run_model(run, trainer.towers, spec, config.tune)
-        trainer.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
-        return checkpoint.finish_run(run, trainer.step, trainer.loss)
+        trainer = Trainer.start(parts, spec, config, run, display.say, ranks)
+        filled = CachedTrunks(trainer.towers, trainer.needs, cache, ranks, display.report)
+        growing = GrowingPlan(parts.planner, index, config, run / checkpoint.PLAN_FILE, ranks)
+        embed = Embedder(dataset, index, trainer.towers, config, ranks, filled.images)
+        with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
+            for known in [plan] if plan else growing.plans(trainer.step, embed):
+                batches = PlannedBatches(dataset, ranks.own(known), trainer.towers, config, parts.drawn, trainer.step)
+                with closing(batches):
+                    filled.both(batches)
+                    for batch in batches:
+                        began = time.perf_counter()
+                        record = trainer.make_step(batch)
+                        took = round(time.perf_counter() - began, 4)
+                        if log:
+                            log.write(batch.step, {"epoch": int(known.epoch[batch.step]), **record, "step_s": took})
+                            trainer.save_when_due(run, log)
+                        display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
+        ranks.first_does(lambda: trainer.finish(dataset, spec, run))
+        return checkpoint.result_of(run)
 
 
 @dataclass
@@ -103,6 +114,7 @@ class Trainer:
         feedback: What was learned about each negative and sample.
         step: Steps done.
         loss: Loss of the last one.
+        ranks: Who trains together.
     """
 
     towers: Towers
@@ -115,10 +127,17 @@ class Trainer:
     feedback: FeedbackLog = field(default_factory=FeedbackLog)
     step: int = 0
     loss: float = math.nan
+    ranks: Ranks = field(default_factory=Ranks)
 
     @classmethod
     def start(
-        cls, parts: TrainParts, spec: ModelSpec, config: TrainConfig, run: Path, say: Callable[[str], None]
+        cls,
+        parts: TrainParts,
+        spec: ModelSpec,
+        config: TrainConfig,
+        run: Path,
+        say: Callable[[str], None],
+        ranks: Ranks | None = None,
     ) -> Trainer:
         """Load and tune the model, and go on from the run's last checkpoint if it has one."""
         import torch
@@ -136,11 +155,14 @@ class Trainer:
         )
         for line in report.lines():
             say(line)
-        chooser = parts.negatives.start() if parts.negatives else None
+        ranks = ranks or Ranks()
+        check_batch_statistics(towers, ranks)
+        chooser = GatheredChooser.around(parts.negatives.start(), ranks) if parts.negatives else None
         terms = {objective.name: start_term(objective) for objective in parts.objectives}
         needs = Needs.of(parts, spec.load)
         learned = [parameter for term in terms.values() for parameter in term.parameters()]
-        trainer = cls(towers, make_optimizer(towers, config, learned), chooser, terms, needs, parts, config)
+        optimizer = make_optimizer(towers, config, learned)
+        trainer = cls(towers, optimizer, chooser, terms, needs, parts, config, ranks=ranks)
         state = checkpoint.load_checkpoint(run)
         if state is not None:
             lora.load_trainable_state(towers, state["towers"])
@@ -151,6 +173,7 @@ class Trainer:
             for name, term in terms.items():
                 term.load_state_dict(state["objectives"][name])
             trainer.step, trainer.loss = state["step"], state["loss"]
+        ranks.agree("weights", state_hash(lora.trainable_state(towers)))
         return trainer
 
     def state(self) -> dict[str, Any]:
@@ -165,6 +188,18 @@ class Trainer:
             "objectives": {name: term.state_dict() for name, term in self.terms.items()},
         }
 
+    def save_when_due(self, run: Path, log: RunLog) -> None:
+        """Save a checkpoint if it is time to; the log is on disk before."""
+        if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+            log.sync()
+            checkpoint.save_checkpoint(run, self.state())
+
+    def finish(self, dataset: DatasetVersion, spec: ModelSpec, run: Path) -> None:
+        """Write the model, the feedback, and that the run is done."""
+        lora.save_run_model(run, self.towers, spec, self.config.tune)
+        self.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
+        checkpoint.finish_run(run, self.step, self.loss)
+
     def make_step(self, batch: Batch) -> dict[str, Any]:
         """Make one optimiser step and return what the log says of it.
 
@@ -174,16 +209,15 @@ class Trainer:
         import torch
 
         # a generator state need not be saved when every step starts from its own seed
-        torch.manual_seed(draw_seed(self.config.seed, "step", batch.step))
+        torch.manual_seed(draw_seed(self.config.seed, "step", batch.step, *self.ranks.seed))
         lr = self.config.lr_at(batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         lora.train_mode(self.towers)
         progress = batch.step / self.config.steps
         equal = self.config.ignore_equal_captions
-        features, stats, choice = make_features(
-            self.towers, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs
-        )
+        own = make_features(self.towers, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs)
+        batch, (features, stats, choice) = whole_batch(self.ranks, batch, own)
         terms = {name: term(features) for name, term in self.terms.items()}
         loss = torch.stack([objective.weight * terms[objective.name] for objective in self.parts.objectives]).sum()
         if not bool(torch.isfinite(loss)):
@@ -195,10 +229,12 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         trained = [parameter for _, parameter in lora.trainable_parameters(self.towers)]
+        self.ranks.sum_gradients(trained, [item for term in self.terms.values() for item in term.parameters()])
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.grad_clip or math.inf)
         self.optimizer.step()
         clamp_logit_scale(self.towers, self.config.logit_scale_max)
-        self.feedback.record(batch, features, choice)
+        if self.ranks.first:
+            self.feedback.record(batch, features, choice)
         self.step, self.loss = batch.step + 1, loss.item()
         record = {"loss": self.loss, "objective": {name: term.item() for name, term in terms.items()}, "lr": lr}
         record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item()}
@@ -225,31 +261,18 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
-def cache_frozen_trunks(batches: PlannedBatches, trainer: Trainer, cache: Path | None, display: Display) -> None:
-    """Let frozen trunks compute each image and text of the plan once."""
-    towers = trainer.towers
-    lora.eval_mode(towers)
-    for side, frozen, fill in (
-        ("image", towers.image_trunk_frozen(), batches.cache_images),
-        ("text", towers.text_trunk_frozen(), batches.cache_texts),
-    ):
-        if frozen and trainer.needs.cacheable(side):
-            what = [towers.trunk_hash(side), sorted(checkpoint.package_versions().items())]
-            key = blake3(str(what).encode()).hexdigest(length=16)
-            fill(cache / side / key if cache else None, display.report)
-
-
 def identify(
-    dataset: DatasetVersion, parts: TrainParts, spec: ModelSpec, config: TrainConfig, plan: Plan
+    dataset: DatasetVersion, parts: TrainParts, spec: ModelSpec, config: TrainConfig, plan: Plan | None
 ) -> dict[str, Any]:
-    """Return run.json: all that is needed to make the run again."""
+    """Return run.json: all that is needed to make the run again. No plan: it is made with the model as it goes."""
+    order = {"online": True} if plan is None else {"fingerprint": plan.fingerprint, "num_steps": plan.num_steps}
     return {
         "manifest": {"name": dataset.manifest.name, "version": dataset.manifest.version}
         | {"fingerprint": dataset.manifest.fingerprint},
         "model": {"spec": spec.describe(), "hash": spec.content_hash()},
         "recipe": parts.to_json(),
         "config": config.to_json(),
-        "plan": {"fingerprint": plan.fingerprint, "num_steps": plan.num_steps},
+        "plan": order,
         "versions": checkpoint.package_versions(),
     }
 

@@ -215,8 +215,8 @@ def test_what_a_run_leaves(make_version: MakeVersion, tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [0, 1, 2, 3] and [line["lr"] for line in lines[:3]] == pytest.approx(
         [1e-3 / 3, 2e-3 / 3, 1e-3]
     )
-    objective = lines[2]["objective"]
-    assert lines[2]["loss"] == pytest.approx(objective["info_nce"] + 0.5 * objective["negative_contrast"], rel=1e-6)
+    terms = sum(objective.weight * lines[2]["objective"][objective.name] for objective in parts.objectives)
+    assert lines[2]["loss"] == pytest.approx(terms, rel=1e-6)
     assert lines[0]["negatives"]["band_low"] == 0.0 and lines[3]["negatives"]["band_low"] == pytest.approx(0.375)
     events = EventAccumulator(str(result.run / "tensorboard"))
     events.Reload()
