@@ -68,13 +68,13 @@ def train(
         InputError: the data, model or folder cannot be used, or the loss is no longer a number.
     """
     ranks = Ranks.join()
+    ranks.share(config.batch_size)
+    index, plan = plan_ahead(dataset, parts.planner, config, replay, ranks)
     with (
         ranks.leading(checkpoint.run_folder(run, resume)),
         deterministic(config.num_threads),
         Display(quiet=not ranks.first).shown() as display,
     ):
-        ranks.share(config.batch_size)
-        index, plan = plan_ahead(dataset, parts.planner, config, replay, ranks)
         ranks.first_does(lambda: checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan))
         if finished := checkpoint.finished_run(run):
             return finished

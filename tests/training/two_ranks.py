@@ -50,6 +50,7 @@ ONLINE = replace(PARTS, planner=SimclipPlan(cluster_size=4, online=True))
 CONFIG = TrainConfig(
     steps=12, batch_size=8, lr=1e-3, warmup_steps=3, tune="lora", checkpoint_every=4, seed=11, num_threads=1
 )
+LONGER = replace(CONFIG, steps=40)
 
 
 def three_steps(version: DatasetVersion, parts: TrainParts, folder: Path, ranks: Ranks) -> dict[str, torch.Tensor]:
@@ -95,15 +96,12 @@ def main(folder: Path, what: str) -> None:
         torch.use_deterministic_algorithms(True)
         torch.set_num_threads(1)
         ranks = Ranks.join()
-        for name, parts in (("plain", PARTS), ("local", LOCAL)):
-            torch.save(three_steps(version, parts, folder, ranks), folder / f"{name}-{ranks.rank}.pt")
+        torch.save(three_steps(version, LOCAL, folder, ranks), folder / f"steps-{ranks.rank}.pt")
         train(version, PARTS, TINY, CONFIG, folder / "run", cache=folder / "cache")
         train(version, PARTS, TINY, replace(CONFIG, tune="projection"), folder / "frozen", cache=folder / "cache")
         train(version, ONLINE, TINY, CONFIG, folder / "online")
-    elif what == "odd":
-        train(version, PARTS, TINY, replace(CONFIG, batch_size=7), folder / "odd")
     else:
-        train(version, PARTS, TINY, replace(CONFIG, steps=40), folder / what, resume=(folder / what).exists())
+        train(version, PARTS, TINY, LONGER, folder / what, resume=(folder / what).exists())
 
 
 if __name__ == "__main__":
