@@ -140,6 +140,8 @@ def train(
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
     settings: SetOpt = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    shards: Annotated[str | None, typer.Option("--shards", help="https:// or s3:// folder of the shards")] = None,
+    replay: Annotated[str | None, typer.Option("--replay", help="a plan.parquet whose order is followed")] = None,
     prefect: Annotated[bool, typer.Option("--prefect", help="as a Prefect flow run")] = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -151,7 +153,8 @@ def train(
     sets += [
         f"train.{key}={value}" for key, value in (("steps", steps), ("tune", tune), ("seed", seed)) if value is not None
     ]
-    job = TrainJob(ref, recipe, model, str(out), str(places.workspace), str(places.manifests), tuple(sets), resume)
+    where = str(places.workspace), str(places.manifests)
+    job = TrainJob(ref, recipe, model, str(out), *where, tuple(sets), resume, shards, replay)
     run_training(job, prefect=prefect, as_json=as_json)
 
 
@@ -217,4 +220,4 @@ def _fail(message: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main()  # torchrun starts modules, not commands

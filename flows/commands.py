@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,6 +253,8 @@ def run_training(job: TrainJob, *, prefect: bool, as_json: bool) -> Any:
         result = train_with_prefect(job)
     else:
         result = train_here(job)
+    if int(os.environ.get("RANK", "0")):
+        return result  # the first rank speaks for all
     if as_json:
         print_json(
             {"run": str(result.run), "steps": result.steps, "loss": result.loss, "weights_hash": result.weights_hash}

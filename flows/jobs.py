@@ -127,6 +127,8 @@ class TrainJob:
         manifests: Folder of manifests.
         settings: ``--set`` texts.
         resume: Go on with the run in `out`.
+        shards: URL of the folder that holds the version's shards; None for the workspace.
+        replay: A plan.parquet whose order is followed; None for the recipe's planner.
     """
 
     ref: str
@@ -137,6 +139,8 @@ class TrainJob:
     manifests: str
     settings: tuple[str, ...] = ()
     resume: bool = False
+    shards: str | None = None
+    replay: str | None = None
 
 
 @dataclass(frozen=True)

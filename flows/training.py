@@ -20,10 +20,14 @@ def train_here(job: TrainJob) -> RunResult:
     Raises:
         InputError: version, recipe, model or run folder is unusable.
     """
+    from training.remote import open_remote
     from training.train import train
 
-    dataset = Catalog(Path(job.manifests), Path(job.workspace)).open(job.ref)
+    catalog = Catalog(Path(job.manifests), Path(job.workspace))
+    dataset = open_remote(catalog, job.ref, job.shards) if job.shards else catalog.open(job.ref)
     recipe = load_recipe(job.recipe, settings=job.settings)
     cache = Path(job.workspace) / "activations"
     spec = ModelSpec.parse(job.model)
-    return train(dataset, recipe.train_parts(), spec, recipe.train, Path(job.out), resume=job.resume, cache=cache)
+    replay = Path(job.replay) if job.replay else None
+    run = Path(job.out)
+    return train(dataset, recipe.train_parts(), spec, recipe.train, run, resume=job.resume, cache=cache, replay=replay)

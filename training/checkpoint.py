@@ -84,15 +84,16 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
         lock.release()
 
 
-def begin_run(run: Path, identity: Mapping[str, Any], plan: Plan) -> None:
-    """Record what a run is, or check that a resumed one is still the same.
+def begin_run(run: Path, identity: Mapping[str, Any], plan: Plan | None) -> None:
+    """Record what a run is, or check that a resumed one is still the same; a plan that is made as it goes is None.
 
     Raises:
         InputError: the folder holds a run of something else; the message names what differs.
     """
     path = run / RUN_FILE
     if not path.is_file():
-        plan.save(run / PLAN_FILE)
+        if plan is not None:
+            plan.save(run / PLAN_FILE)
         write_atomically(path, orjson.dumps(identity, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
         return
     before = _read_json(path)
@@ -104,8 +105,7 @@ def begin_run(run: Path, identity: Mapping[str, Any], plan: Plan) -> None:
             allowed="the same data set version, model, recipe and options as when it was started",
             fix="give them, or start a new run with another --out",
         )
-    saved = type(plan).load(run / PLAN_FILE)
-    if saved.fingerprint != plan.fingerprint:
+    if plan is not None and type(plan).load(run / PLAN_FILE).fingerprint != plan.fingerprint:
         raise InputError(f"{run / PLAN_FILE}: not the plan that run.json names", fix="start a new run")
 
 
@@ -138,12 +138,10 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
     return state
 
 
-def finish_run(run: Path, steps: int, loss: float) -> RunResult:
+def finish_run(run: Path, steps: int, loss: float) -> None:
     """Record that a run is done; its model files are there already."""
-    result = RunResult(run, steps, loss, weights_hash(run))
-    record = {"steps": steps, "loss": loss, "weights_hash": result.weights_hash}
+    record = {"steps": steps, "loss": loss, "weights_hash": weights_hash(run)}
     write_atomically(run / DONE_FILE, orjson.dumps(record, option=orjson.OPT_INDENT_2))
-    return result
 
 
 def finished_run(run: Path) -> RunResult | None:
@@ -159,6 +157,18 @@ def finished_run(run: Path) -> RunResult | None:
     result = RunResult(run, record["steps"], record["loss"], record["weights_hash"])
     if weights_hash(run) != result.weights_hash:
         raise InputError(f"{run}: its weight files changed after it ended", fix="train again into another --out")
+    return result
+
+
+def result_of(run: Path) -> RunResult:
+    """Return the result of a run that is done.
+
+    Raises:
+        InputError: this process does not see the file that says so.
+    """
+    result = finished_run(run)
+    if result is None:
+        raise InputError(f"{run / DONE_FILE} is not there", fix="give all ranks a run folder that they share")
     return result
 
 

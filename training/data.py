@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from data_manifests.errors import InputError
-from data_manifests.shards import ShardReader
 from training.activations import ActivationStore, Report, fill_images, fill_texts, text_name
 from training.batch import Batch, Drawn, Record, Slots, StepTexts, in_slots
 from training.images import decode_image
 from training.plan import Plan, generator
+from training.remote import fetch_ahead, open_shards
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ class PlannedBatches:
         self._plan, self._towers, self._config, self._start = plan, towers, config, start_step
         drawn = drawn or Drawn()
         self._negatives, self._views, self._positives = drawn.negatives, drawn.views, drawn.positives
-        self._reader = ShardReader(dataset.folder)
+        self._reader = open_shards(dataset)
         self._index = _Index(dataset)
         self._images: ActivationStore | None = None
         self._texts: ActivationStore | None = None
@@ -104,6 +104,7 @@ class PlannedBatches:
         uids = self._plan.uids[step * size : (step + 1) * size]
         captions: list[str] = []
         records, positives = [], []
+        fetch_ahead(self._reader, (self._index.json(row) for row in rows))
         for row, uid, caption in zip(rows, uids, shown, strict=True):
             sample = self._sample(row, uid)
             if not 0 <= caption < len(sample["captions"]):
@@ -122,6 +123,8 @@ class PlannedBatches:
         """Return the batch of a step."""
         import torch
 
+        members = [self._index.json] if self._images is not None else [self._index.json, self._index.image]
+        fetch_ahead(self._reader, (member(row) for row in self._plan.rows[step].tolist() for member in members))
         texts = self.texts(step)
         if self._images is None:
             image = torch.stack(list(self._pool.map(self._pixels, self._plan.rows[step].tolist())))

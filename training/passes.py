@@ -8,7 +8,8 @@ That costs one more forward pass and keeps the graph of one chunk instead of tha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from training.config import Device, Precision
     from training.model import Towers
 
 Encode = Callable[["Tensor"], tuple["Tensor", ...]]
@@ -64,8 +66,8 @@ class Passes:
 
         before = _State.now() if self._kept else None
         for encode, inputs, states, leaves in self._kept:
-            parts = [None if leaf.grad is None else leaf.grad.split(self.micro_batch_size) for leaf in leaves]
-            for at, (chunk, state) in enumerate(zip(inputs.split(self.micro_batch_size), states, strict=True)):
+            parts = [None if leaf.grad is None else torch.split(leaf.grad, self.micro_batch_size) for leaf in leaves]
+            for at, (chunk, state) in enumerate(zip(torch.split(inputs, self.micro_batch_size), states, strict=True)):
                 state.put_back()
                 made = self._cast(encode, chunk)
                 pairs = [
@@ -85,7 +87,7 @@ class Passes:
         if not self.micro_batch_size or not len(inputs):
             return self._cast(encode, inputs)
         made: list[tuple[Tensor, ...]] = []
-        for chunk in inputs.split(self.micro_batch_size):
+        for chunk in torch.split(inputs, self.micro_batch_size):
             states.append(_State.now())
             made.append(self._cast(encode, chunk))
         return tuple(torch.cat(parts) for parts in zip(*made, strict=True))
@@ -138,7 +140,7 @@ def check_chunks(towers: Towers) -> None:
             )
 
 
-def choose_device(wanted: str, precision: str) -> tuple[str, str]:
+def choose_device(wanted: str, precision: str) -> tuple[Device, Precision]:
     """Return the device (cpu, cuda) and precision (float32, bf16) of a run.
 
     Args:
@@ -179,3 +181,19 @@ def _has_cuda() -> bool:
 
 
 _CPU = "--set train.device=cpu"
+
+
+@contextmanager
+def deterministic(num_threads: int) -> Iterator[None]:
+    """Compute with deterministic algorithms and a fixed number of threads; put everything back at the end."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.use_deterministic_algorithms(True)
+            torch.set_num_threads(num_threads)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0])
+            torch.set_num_threads(before[1])

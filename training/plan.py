@@ -170,6 +170,24 @@ class Plan:
         return plan
 
 
+def plan_epoch(planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
+    """Return one epoch, duplicates kept apart.
+
+    Raises:
+        InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
+            no batch can be filled.
+    """
+    from training.apart import keep_apart
+
+    plan = keep_apart(planner(index, seed, epoch, batch_size), index, seed, epoch)
+    if not len(plan.rows):
+        raise InputError(
+            f"no batch of {batch_size} samples without two that are duplicates or share a caption",
+            fix="a smaller --set train.batch_size=N, or curate with --set stages.find_duplicates.keep=one",
+        )
+    return plan
+
+
 def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, batch_size: int) -> Plan:
     """Return the plan of a whole run: epochs one after the other, cut after `num_steps` batches.
 
@@ -179,18 +197,11 @@ def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, bat
         InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
             no batch can be filled.
     """
-    from training.apart import keep_apart
-
     epochs: list[EpochPlan] = []
     numbers: list[Array] = []
     have = 0
     while have < num_steps:
-        plan = keep_apart(planner(index, seed, len(epochs), batch_size), index, seed, len(epochs))
-        if not len(plan.rows):
-            raise InputError(
-                f"no batch of {batch_size} samples without two that are duplicates or share a caption",
-                fix="a smaller --set train.batch_size=N, or curate with --set stages.find_duplicates.keep=one",
-            )
+        plan = plan_epoch(planner, index, seed, len(epochs), batch_size)
         numbers.append(np.full(len(plan.rows), len(epochs), dtype=np.int32))
         epochs.append(plan)
         have += len(plan.rows)

@@ -114,9 +114,13 @@ class Clock:
 
 
 class Display:
-    """A progress bar on standard error for each piece of work, with the time left."""
+    """A progress bar on standard error for each piece of work, with the time left.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Show nothing, as ranks other than the first do.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
         from rich import progress
         from rich.console import Console
 
@@ -128,7 +132,7 @@ class Display:
             progress.TimeRemainingColumn(),
             progress.TextColumn("{task.fields[note]}"),
         )
-        self._progress = progress.Progress(*columns, console=Console(stderr=True))
+        self._progress = progress.Progress(*columns, console=Console(stderr=True, quiet=quiet))
         self._tasks: dict[str, Any] = {}
 
     def say(self, line: str) -> None:

@@ -7,26 +7,28 @@ the same bytes: batches come from a saved plan, every draw has its own seed, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from blake3 import blake3
 
 from data_manifests.errors import InputError
 from training import checkpoint, lora
 from training.batch import Batch
 from training.config import TrainConfig, TrainParts
 from training.data import PlannedBatches
+from training.epochs import Embedder, GrowingPlan, plan_ahead
 from training.features import Needs, clamp_logit_scale, make_features
 from training.feedback import FeedbackLog
 from training.objectives import start_term
-from training.passes import Passes, allow_deterministic, check_chunks, choose_device, place
-from training.plan import Plan, draw_seed, make_plan
-from training.plan_columns import load_index
+from training.passes import Passes, allow_deterministic, check_chunks, choose_device, deterministic, place
+from training.plan import Plan, draw_seed
+from training.ranks import Ranks
 from training.runlog import Clock, Display, RunLog
+from training.trunks import CachedTrunks
+from training.weights import state_hash
+from training.whole_batch import GatheredChooser, check_batch_statistics, whole_batch
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +49,9 @@ def train(
     *,
     resume: bool = False,
     cache: Path | None = None,
+    replay: Path | None = None,
 ) -> RunResult:
-    """Train a model on a data set version.
+    """Train a model on a data set version, with the other ranks if torchrun started several.
 
     Args:
         dataset: What is trained on.
@@ -56,9 +59,10 @@ def train(
         spec: The model to start from.
         config: The numbers.
         run: The run's folder, new or empty; filled with run.json, plan.parquet, log.jsonl, tensorboard/, checkpoint/,
-            the model's files, and last done.json.
+            the model's files, and last done.json. All ranks see it, the first one writes.
         resume: Go on with the run in the folder; a finished one is returned as it is.
         cache: Keeps what frozen trunks compute for later runs; None forgets it.
+        replay: A plan.parquet whose order is followed instead of the planner's.
 
     Raises:
         InputError: the data, model or folder cannot be used, or the loss is no longer a number.
@@ -66,29 +70,37 @@ def train(
     device, precision = choose_device(config.device, config.precision)
     config = replace(config, device=device, precision=precision)
     allow_deterministic(device)
-    with checkpoint.run_folder(run, resume), deterministic(config.num_threads):
-        index = load_index(dataset, config.split, parts.planner)
-        plan = make_plan(parts.planner, index, config.seed, config.steps, config.batch_size)
-        checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan)
+    ranks = Ranks.join()
+    ranks.share(config.batch_size)
+    index, plan = plan_ahead(dataset, parts.planner, config, replay, ranks)
+    with (
+        ranks.leading(checkpoint.run_folder(run, resume)),
+        deterministic(config.num_threads),
+        Display(quiet=not ranks.first).shown() as display,
+    ):
+        ranks.first_does(lambda: checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan))
         if finished := checkpoint.finished_run(run):
             return finished
-        with Display().shown() as display:
-            trainer = Trainer.start(parts, spec, config, run, display.say, dataset.manifest.body.get("statistics", {}))
-            batches = PlannedBatches(dataset, plan, trainer.towers, config, parts.drawn, trainer.step)
-            with closing(batches), RunLog(run, trainer.step) as log:
-                cache_frozen_trunks(batches, trainer, cache, display)
-                clock = Clock()
-                for batch in clock.timed(batches):
-                    record = {"epoch": int(plan.epoch[batch.step]), **trainer.make_step(batch)}
-                    log.write(batch.step, record | clock.lap())
-                    if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
-                        log.sync()
-                        checkpoint.save_checkpoint(run, trainer.state())
-                    display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
-                display.say(f"waited for data: {100 * clock.stall:.2f} % of the time")
-        lora.save_run_model(run, trainer.towers, spec, config.tune)
-        trainer.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
-        return checkpoint.finish_run(run, trainer.step, trainer.loss)
+        statistics = dataset.manifest.body.get("statistics", {})
+        trainer = Trainer.start(parts, spec, config, run, display.say, statistics, ranks)
+        filled = CachedTrunks(trainer.towers, trainer.needs, config, cache, ranks, display.report)
+        clock = Clock()
+        growing = GrowingPlan(parts.planner, index, config, run / checkpoint.PLAN_FILE, ranks)
+        embed = Embedder(dataset, index, trainer.towers, config, ranks, filled.images)
+        with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
+            for known in [plan] if plan else growing.plans(trainer.step, embed):
+                batches = PlannedBatches(dataset, ranks.own(known), trainer.towers, config, parts.drawn, trainer.step)
+                with closing(batches):
+                    filled.both(batches)
+                    for batch in clock.timed(batches):
+                        record = {"epoch": int(known.epoch[batch.step]), **trainer.make_step(batch), **clock.lap()}
+                        if log:
+                            log.write(batch.step, record)
+                            trainer.save_when_due(run, log)
+                        display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
+            display.say(f"waited for data: {100 * clock.stall:.2f} % of the time")
+        ranks.first_does(lambda: trainer.finish(dataset, spec, run))
+        return checkpoint.result_of(run)
 
 
 @dataclass
@@ -106,6 +118,7 @@ class Trainer:
         feedback: What was learned about each negative and sample.
         step: Steps done.
         loss: Loss of the last one.
+        ranks: Who trains together.
     """
 
     towers: Towers
@@ -118,6 +131,7 @@ class Trainer:
     feedback: FeedbackLog = field(default_factory=FeedbackLog)
     step: int = 0
     loss: float = math.nan
+    ranks: Ranks = field(default_factory=Ranks)
 
     @classmethod
     def start(
@@ -128,6 +142,7 @@ class Trainer:
         run: Path,
         say: Callable[[str], None],
         statistics: Mapping[str, Any] | None = None,
+        ranks: Ranks | None = None,
     ) -> Trainer:
         """Load and tune the model, and go on from the run's last checkpoint if it has one."""
         import torch
@@ -149,13 +164,16 @@ class Trainer:
         if config.micro_batch_size:
             lora.train_mode(towers)
             check_chunks(towers)
-        chooser = parts.negatives.start() if parts.negatives else None
+        ranks = ranks or Ranks()
+        check_batch_statistics(towers, ranks)
+        chooser = GatheredChooser.around(parts.negatives.start(), ranks) if parts.negatives else None
         terms = {objective.name: start_term(objective) for objective in parts.objectives}
         needs = Needs.of(parts, spec.load, statistics or {})
         if needs.teacher:
             place(needs.teacher.model, config.device)
         learned = [parameter for term in terms.values() for parameter in term.parameters()]
-        trainer = cls(towers, make_optimizer(towers, config, learned), chooser, terms, needs, parts, config)
+        optimizer = make_optimizer(towers, config, learned)
+        trainer = cls(towers, optimizer, chooser, terms, needs, parts, config, ranks=ranks)
         state = checkpoint.load_checkpoint(run)
         if state is not None:
             lora.load_trainable_state(towers, state["towers"])
@@ -166,6 +184,7 @@ class Trainer:
             for name, term in terms.items():
                 term.load_state_dict(state["objectives"][name])
             trainer.step, trainer.loss = state["step"], state["loss"]
+        ranks.agree("weights", state_hash(lora.trainable_state(towers)))
         return trainer
 
     def state(self) -> dict[str, Any]:
@@ -180,6 +199,18 @@ class Trainer:
             "objectives": {name: term.state_dict() for name, term in self.terms.items()},
         }
 
+    def save_when_due(self, run: Path, log: RunLog) -> None:
+        """Save a checkpoint if it is time to; the log is on disk before."""
+        if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+            log.sync()
+            checkpoint.save_checkpoint(run, self.state())
+
+    def finish(self, dataset: DatasetVersion, spec: ModelSpec, run: Path) -> None:
+        """Write the model, the feedback, and that the run is done."""
+        lora.save_run_model(run, self.towers, spec, self.config.tune)
+        self.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
+        checkpoint.finish_run(run, self.step, self.loss)
+
     def make_step(self, batch: Batch) -> dict[str, Any]:
         """Make one optimiser step and return what the log says of it.
 
@@ -189,7 +220,7 @@ class Trainer:
         import torch
 
         # a generator state need not be saved when every step starts from its own seed
-        torch.manual_seed(draw_seed(self.config.seed, "step", batch.step))
+        torch.manual_seed(draw_seed(self.config.seed, "step", batch.step, *self.ranks.seed))
         lr = self.config.lr_at(batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -198,9 +229,10 @@ class Trainer:
         equal = self.config.ignore_equal_captions
         batch = batch.to(self.config.device)
         passes = Passes(self.config.micro_batch_size, bf16=self.config.precision == "bf16")
-        features, stats, choice = make_features(
+        own = make_features(
             self.towers, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs, passes=passes
         )
+        batch, (features, stats, choice) = whole_batch(self.ranks, batch, own, self.needs.gate)
         terms = {name: term(features) for name, term in self.terms.items()}
         loss = torch.stack([objective.weight * terms[objective.name] for objective in self.parts.objectives]).sum()
         if not bool(torch.isfinite(loss)):
@@ -213,10 +245,12 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         passes.backward()
         trained = [parameter for _, parameter in lora.trainable_parameters(self.towers)]
+        self.ranks.sum_gradients(trained, [item for term in self.terms.values() for item in term.parameters()])
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.grad_clip or math.inf)
         self.optimizer.step()
         clamp_logit_scale(self.towers, self.config.logit_scale_max)
-        self.feedback.record(batch, features, choice)
+        if self.ranks.first:
+            self.feedback.record(batch, features, choice)
         self.step, self.loss = batch.step + 1, loss.item()
         record = {"loss": self.loss, "objective": {name: term.item() for name, term in terms.items()}, "lr": lr}
         record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item()}
@@ -243,48 +277,17 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
-def cache_frozen_trunks(batches: PlannedBatches, trainer: Trainer, cache: Path | None, display: Display) -> None:
-    """Let frozen trunks compute each image and text of the plan once."""
-    towers = trainer.towers
-    lora.eval_mode(towers)
-    for side, frozen, fill in (
-        ("image", towers.image_trunk_frozen(), batches.cache_images),
-        ("text", towers.text_trunk_frozen(), batches.cache_texts),
-    ):
-        if frozen and trainer.needs.cacheable(side):
-            what: list[Any] = [towers.trunk_hash(side), sorted(checkpoint.package_versions().items())]
-            what += [trainer.config.device] if trainer.config.device != "cpu" else []
-            what += ["fast_decode"] if trainer.config.fast_decode and side == "image" else []
-            key = blake3(str(what).encode()).hexdigest(length=16)
-            fill(cache / side / key if cache else None, display.report)
-
-
 def identify(
-    dataset: DatasetVersion, parts: TrainParts, spec: ModelSpec, config: TrainConfig, plan: Plan
+    dataset: DatasetVersion, parts: TrainParts, spec: ModelSpec, config: TrainConfig, plan: Plan | None
 ) -> dict[str, Any]:
-    """Return run.json: all that is needed to make the run again."""
+    """Return run.json: all that is needed to make the run again. No plan: it is made with the model as it goes."""
+    order = {"online": True} if plan is None else {"fingerprint": plan.fingerprint, "num_steps": plan.num_steps}
     return {
         "manifest": {"name": dataset.manifest.name, "version": dataset.manifest.version}
         | {"fingerprint": dataset.manifest.fingerprint},
         "model": {"spec": spec.describe(), "hash": spec.content_hash()},
         "recipe": parts.to_json(),
         "config": config.to_json(),
-        "plan": {"fingerprint": plan.fingerprint, "num_steps": plan.num_steps},
+        "plan": order,
         "versions": checkpoint.package_versions(),
     }
-
-
-@contextmanager
-def deterministic(num_threads: int) -> Iterator[None]:
-    """Compute with deterministic algorithms and a fixed number of threads; put everything back at the end."""
-    import torch
-
-    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            torch.use_deterministic_algorithms(True)
-            torch.set_num_threads(num_threads)
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before[0])
-            torch.set_num_threads(before[1])

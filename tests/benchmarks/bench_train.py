@@ -38,8 +38,9 @@ from training.objectives import InfoNCE
 from training.plan import make_plan
 from training.plan_columns import load_index
 from training.planners import ShuffledPlan
-from training.runlog import Clock, Display
-from training.train import Trainer, cache_frozen_trunks, make_optimizer
+from training.runlog import Clock
+from training.train import Trainer, make_optimizer
+from training.trunks import CachedTrunks
 
 NEGATIVES = 4
 ROUNDS = 2
@@ -99,7 +100,7 @@ def our_loop(
     )
     batches = PlannedBatches(version, plan, trainer.towers, config, parts.drawn)
     if cached:
-        cache_frozen_trunks(batches, trainer, None, Display())
+        CachedTrunks(trainer.towers, trainer.needs, config, None, trainer.ranks, lambda *_: None).both(batches)
     yield 0.0
     for batch in clock.timed(batches):
         trainer.make_step(batch)

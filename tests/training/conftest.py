@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -50,40 +51,41 @@ def describe(number: int) -> tuple[bytes, list[str], list[dict[str, Any]]]:
     return draw(colour, shape, place, number // 64), captions, negatives
 
 
+def write_version(
+    root: Path, num_samples: int = 24, columns: dict[str, list[Any]] | None = None, name: str = "shapes"
+) -> DatasetVersion:
+    """Write a version with two shards below `root`; `columns` adds to the index."""
+    folder = root / "datasets" / name
+    folder.mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    half = (num_samples + 1) // 2
+    for shard, numbers in enumerate((range(half), range(half, num_samples))):
+        with ShardWriter(folder / shard_name(shard)) as writer:
+            for position, number in enumerate(numbers):
+                data, captions, negatives = describe(number)
+                key, uid = sample_key(shard, position), image_uid(data)
+                image = writer.add(f"{key}.png", data)
+                body = {"uid": uid, "key": key, "captions": captions, "negatives": negatives}
+                meta = writer.add(f"{key}.json", orjson.dumps(body))
+                rows.append(
+                    {"uid": uid, "key": key, "shard": shard, "num_captions": len(captions), "split": "train"}
+                    | {"image_offset": image.offset, "image_bytes": image.size_bytes, "image_ext": "png"}
+                    | {"json_offset": meta.offset, "json_bytes": meta.size_bytes, "num_negatives": len(negatives)}
+                )
+            writer.finish()
+    table = pa.Table.from_pylist(rows)
+    for column, values in (columns or {}).items():
+        table = table.drop_columns([column] if column in table.column_names else []).append_column(
+            column, pa.array(values)
+        )
+    pq.write_table(table, folder / "index.parquet")
+    manifest = Manifest.seal(
+        {"format": "clipcurate/1", "name": name, "version": "1.0.0", "counts": {"samples": num_samples}}
+    )
+    return DatasetVersion(manifest, folder)
+
+
 @pytest.fixture
 def make_version(tmp_path: Path) -> MakeVersion:
     """Return a function (num_samples, columns) -> DatasetVersion with two shards; `columns` adds to the index."""
-
-    def make(
-        num_samples: int = 24, columns: dict[str, list[Any]] | None = None, name: str = "shapes"
-    ) -> DatasetVersion:
-        folder = tmp_path / "datasets" / name
-        folder.mkdir(parents=True)
-        rows: list[dict[str, Any]] = []
-        half = (num_samples + 1) // 2
-        for shard, numbers in enumerate((range(half), range(half, num_samples))):
-            with ShardWriter(folder / shard_name(shard)) as writer:
-                for position, number in enumerate(numbers):
-                    data, captions, negatives = describe(number)
-                    key, uid = sample_key(shard, position), image_uid(data)
-                    image = writer.add(f"{key}.png", data)
-                    body = {"uid": uid, "key": key, "captions": captions, "negatives": negatives}
-                    meta = writer.add(f"{key}.json", orjson.dumps(body))
-                    rows.append(
-                        {"uid": uid, "key": key, "shard": shard, "num_captions": len(captions), "split": "train"}
-                        | {"image_offset": image.offset, "image_bytes": image.size_bytes, "image_ext": "png"}
-                        | {"json_offset": meta.offset, "json_bytes": meta.size_bytes, "num_negatives": len(negatives)}
-                    )
-                writer.finish()
-        table = pa.Table.from_pylist(rows)
-        for column, values in (columns or {}).items():
-            table = table.drop_columns([column] if column in table.column_names else []).append_column(
-                column, pa.array(values)
-            )
-        pq.write_table(table, folder / "index.parquet")
-        manifest = Manifest.seal(
-            {"format": "clipcurate/1", "name": name, "version": "1.0.0", "counts": {"samples": num_samples}}
-        )
-        return DatasetVersion(manifest, folder)
-
-    return make
+    return functools.partial(write_version, tmp_path)

@@ -1,0 +1,151 @@
+"""Shards behind a URL: the batches of the disk, few requests, dropped connections borne, wrong answers named."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from data_manifests.shards import sha256_file
+from tests.training.conftest import MakeVersion
+from tests.training.test_data import CONFIG, equal, plan_for
+from training.batch import Drawn
+from training.data import PlannedBatches
+from training.mining import UniformNegatives
+from training.model import ModelSpec
+from training.remote import GAP_BYTES, RemoteShards, RemoteVersion, join_ranges, open_remote, open_url
+
+pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
+
+Answer = Callable[["Ranged", bytes, int, int], bytes | None]
+
+
+class Ranged(SimpleHTTPRequestHandler):
+    """Serves byte ranges; `answer` may send other bytes, or None to drop the connection."""
+
+    protocol_version = "HTTP/1.1"
+    answer: Answer = staticmethod(lambda self, data, first, end: data[first:end])
+    seen: list[str] = []
+
+    def do_GET(self) -> None:
+        data = Path(self.translate_path(self.path)).read_bytes()
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        self.seen.append(f"{self.path} {first}-{last + 1} {self.client_address[1]}")
+        body = type(self).answer(self, data, first, last + 1)
+        if body is None:
+            self.close_connection = True
+            return
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def remote(make_version: MakeVersion, tmp_path: Path) -> Iterator[tuple[DatasetVersion, RemoteVersion, type[Ranged]]]:
+    version = make_version(24)
+    files = [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(version.folder.iterdir())
+    ]
+    manifest = Manifest.seal({**version.manifest.body, "files": files})
+    manifest.save(tmp_path / "manifests" / "shapes" / "1.0.0.json")
+    handler = type("Handler", (Ranged,), {"seen": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=version.folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        catalog = Catalog(tmp_path / "manifests", tmp_path / "workspace")
+        yield version, open_remote(catalog, "shapes", f"http://127.0.0.1:{server.server_port}"), handler
+        server.shutdown()
+
+
+def patient(version: RemoteVersion, pauses: list[float]) -> RemoteShards:
+    sizes = {record["name"]: record["bytes"] for record in version.manifest.body["files"]}
+    return RemoteShards(version.url, sizes, pauses.append)
+
+
+def a_member(version: DatasetVersion) -> tuple[int, int, int]:
+    row = version.index().to_pylist()[3]
+    return row["shard"], row["image_offset"], row["image_bytes"]
+
+
+def test_batches_are_those_of_the_disk_in_few_requests(remote: Any) -> None:
+    local, far, handler = remote
+    with pytest.warns(UserWarning, match="random"):
+        towers = ModelSpec.parse("tiny").load()
+    plan = plan_for(local)
+    handler.seen.clear()
+    near = PlannedBatches(local, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
+    batches = PlannedBatches(far, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
+    for one, two in zip(near, batches, strict=True):
+        assert equal(one, two)
+    ranges = [line for line in handler.seen if ".tar" in line]
+    # two shards, and everything of a batch in a shard lies near: at most two requests for 12 reads
+    assert len(ranges) <= 2 * plan.num_steps and len({line.split()[2] for line in ranges}) <= 4
+    batches.close()
+
+
+def test_ranges_are_joined_across_small_gaps_only() -> None:
+    near = [(0, 1000, 100), (0, 2000, 50), (0, 2050 + 512 + GAP_BYTES, 10), (0, 900_000, 10), (1, 512, 7)]
+    spans = [(shard, first, end, len(parts)) for shard, first, end, parts in join_ranges(near)]
+    assert spans == [(0, 488, 2572 + GAP_BYTES, 3), (0, 899_488, 900_010, 1), (1, 0, 519, 1)]
+
+
+def test_dropped_connections_are_borne_and_a_dead_server_is_named(remote: Any) -> None:
+    local, far, handler = remote
+    count = itertools.count()
+    handler.answer = staticmethod(lambda self, data, a, b: None if next(count) % 3 else data[a:b])
+    pauses: list[float] = []
+    key = a_member(local)
+    with patient(far, pauses) as shards:
+        for _ in range(4):
+            assert shards.read(*key) == (local.folder / "00000.tar").read_bytes()[key[1] : key[1] + key[2]]
+    assert pauses and all(later in (0.1, 2 * pause) for pause, later in itertools.pairwise(pauses))
+    handler.answer = staticmethod(lambda self, data, a, b: None)
+    with pytest.raises(InputError, match=r"00000.tar: bytes \d+ to \d+: no right answer in 6 tries(.|\n)*--resume"):
+        patient(far, pauses).read(*key)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda self, data, a, b: data[a + 512 : b + 512], "other bytes than these"),
+        (lambda self, data, a, b: bytes(b - a), "other bytes than these"),
+        (lambda self, data, a, b: data[a : b - 1], r"no right answer(.|\n)*bytes came back"),
+        (lambda self, data, a, b: data, r"no right answer(.|\n)*bytes came back"),
+    ],
+)
+def test_wrong_answers_are_refused(remote: Any, answer: Answer, message: str) -> None:
+    local, far, handler = remote
+    handler.answer = staticmethod(answer)
+    with pytest.raises(InputError, match=message):
+        patient(far, []).read(*a_member(local))
+
+
+def test_another_versions_shards_are_refused(remote: Any, tmp_path: Path) -> None:
+    local, far, _ = remote
+    shard = local.folder / "00000.tar"
+    shard.write_bytes(shard.read_bytes() + bytes(512))
+    with pytest.raises(InputError, match=r"00000.tar: \d+ bytes, the manifest says \d+"):
+        patient(far, []).read(*a_member(local))
+    shard.unlink()
+    with pytest.raises(InputError, match=r"00000.tar(.|\n)*holds 00000.tar"):
+        patient(far, []).read(*a_member(local))
+    index = local.folder / "index.parquet"
+    data = bytearray(index.read_bytes())
+    data[40] ^= 1
+    index.write_bytes(data)
+    with pytest.raises(InputError, match=r"index.parquet: sha256"):
+        open_remote(Catalog(tmp_path / "manifests", tmp_path / "other"), "shapes", far.url)
+    for url in ("ftp://x/y", "/folder", "s4://bucket"):
+        with pytest.raises(InputError, match=r"https://"):
+            open_url(url)
