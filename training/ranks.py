@@ -129,14 +129,14 @@ class Ranks:
 
     def largest(self, number: int) -> int:
         """Return the largest of the ranks' numbers."""
-        return max(self.gather_json(number))
+        return int(max(self.gather_json(number)))
 
     def once(self, value: Tensor) -> Tensor:
         """Return a value that every rank computes in full, its gradient divided so that their sum counts it once."""
         if self.size == 1 or not value.requires_grad:
             return value
         same = value.view_as(value)
-        same.register_hook(lambda gradient: gradient / self.size)
+        same.register_hook(lambda gradient: gradient / self.size)  # type: ignore[no-untyped-call]
         return same
 
     def sum_gradients(self, parameters: Sequence[Tensor], learned: Sequence[Tensor] = ()) -> None:
