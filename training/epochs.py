@@ -12,8 +12,8 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from training import lora
-from training.data import PlannedBatches
 from training.choosing import encode
+from training.data import PlannedBatches
 from training.plan import Plan, Planner, make_plan, plan_epoch
 from training.plan_columns import load_index
 from training.plan_index import Array, PlanIndex

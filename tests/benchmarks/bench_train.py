@@ -1,6 +1,6 @@
 """Training throughput beside a plain open_clip/NegCLIP loop: same model, data, batch, negatives and optimiser.
 
-Run: python -m tests.benchmarks.bench_train [--models lite0_minilm ViT-B-32] [--batch 16] [--steps 3]
+Run: python -m tests.benchmarks.bench_train [--models lite0_minilm ViT-B-32] [--batch 16] [--steps 3] [--keep FOLDER]
 Data: 400 generated scenes, curated by the recipe `negclip`; up to four negatives of each caption. LoRA of rank 4 on both
 towers where they have layers to adapt. The other side reads the same tars by webdataset, decodes by PIL and prepares by
 the model's own transform inside the loop, pads every text to the whole context and encodes every text every time.
@@ -26,7 +26,7 @@ import orjson
 import torch
 from torch import Tensor, nn
 
-from data_manifests.manifest import DatasetVersion
+from data_manifests.manifest import Catalog, DatasetVersion
 from flows.commands import run_curation
 from flows.jobs import CurateJob
 from training import lora
@@ -130,7 +130,8 @@ def compare(sides: dict[str, Callable[[], Iterator[float]]], steps: int) -> dict
 def curate(folder: Path, scenes: int) -> DatasetVersion:
     """Return scenes with swaps."""
     job = CurateJob("negclip", f"scenes:{scenes}", "scenes", str(folder / "w"), str(folder / "m"), "tiny")
-    return run_curation(job, "local", no_prefect=True, as_json=False)
+    made = run_curation(job, "local", no_prefect=True, as_json=False)
+    return Catalog(folder / "m", folder / "w").open(made.ref)
 
 
 def bench(version: DatasetVersion, name: str, batch: int, steps: int) -> None:
@@ -167,11 +168,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--scenes", type=int, default=400)
+    parser.add_argument("--keep", default="", help="folder of the curated scenes, for a second run")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
-        version = curate(Path(folder), given.scenes)
+        version = curate(Path(given.keep or folder), given.scenes)
         for name in given.models:
             bench(version, name, given.batch, given.steps)
 

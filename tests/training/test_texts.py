@@ -45,7 +45,7 @@ def gradients(towers: Towers, features: Tensor) -> dict[str, Tensor]:
     return {name: parameter.grad for name, parameter in trained if parameter.grad is not None}
 
 
-@pytest.mark.parametrize("name", ["tiny", "vit_small_distilbert"])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("vit_small_distilbert", marks=pytest.mark.slow)])
 def test_features_and_gradients_equal_the_plain_pass(name: str) -> None:
     towers = load(name)
     for module in towers.model.modules():
