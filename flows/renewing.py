@@ -66,8 +66,8 @@ def run_reshard(
     if _judged(catalog.open(ref).manifest) and not _judged(made.manifest):
         err.print("how well text alone tells its negatives is not known of a part; --judge measures it")
     if as_json:
-        told = {"version": name, "created": made.created, "why": made.why, "counts": body["counts"]}
-        print_json({**told, "fingerprint": made.manifest.fingerprint, "seconds": round(seconds, 3)})
+        answer = {"version": name, "created": made.created, "why": made.why, "counts": body["counts"]}
+        print_json({**answer, "fingerprint": made.manifest.fingerprint, "seconds": round(seconds, 3)})
         return
     size = sum(shard["bytes"] for shard in body["shards"]) / 2**20
     shards = f"{body['counts']['samples']} samples, {size:.1f} MiB in {len(body['shards'])} shard(s)"

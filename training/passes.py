@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from data_manifests.errors import InputError
 
@@ -159,7 +159,8 @@ def choose_device(wanted: str, precision: str) -> tuple[Device, Precision]:
             allowed="auto, float32",
             fix="--set train.precision=float32",
         )
-    return device, ("bf16" if device == "cuda" else "float32") if precision == "auto" else precision
+    chosen = ("bf16" if device == "cuda" else "float32") if precision == "auto" else precision
+    return cast("Device", device), cast("Precision", chosen)
 
 
 def place(model: torch.nn.Module, device: str) -> None:
