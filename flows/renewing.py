@@ -56,7 +56,7 @@ def run_reshard(
         made = reshard(catalog, ref, layout, out_name, counter(bars, "copying"), judge=judge)
     body, seconds = made.manifest.body, time.perf_counter() - started
     if made.created:
-        job = {"ref": ref, "shard_mb": shard_mb, "order": order, "bands": bands, "where": list(where)}
+        job: dict[str, Any] = {"ref": ref, "shard_mb": shard_mb, "order": order, "bands": bands, "where": list(where)}
         job |= {"keep": str(keep) if keep else None, "out_name": out_name, "judge": judge}
         told = {"command": "reshard", "job": job, "seconds": {"reshard": round(seconds, 3)}, "stages": []}
         write_run_record(catalog, made.manifest, {**told, "why": made.why})
