@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from curation.intake import Snapshot
 from curation.publish import Contents, write_contents
 from curation.replay import Done
-from curation.stage import Licensed, Resource, Stage, canonical
+from curation.stage import CorpusStage, Licensed, Resource, Stage, canonical
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
 from data_manifests.manifest import FORMAT, Catalog, Manifest, sync_folder, version_key, write_atomically
@@ -127,7 +127,7 @@ def publish_version(
         latest = catalog.latest(request.name)
         build = build_id(request, [item.stage for item in done], snapshot)
         restoring = latest is not None and latest.body["build"] == build
-        number, parent, why = _number(catalog, latest, working, restoring=restoring)
+        number, parent, why = _number(catalog, latest, working, _derived(done), restoring=restoring)
         body = _body(request, done, contents, build) | {"version": number, "parent": parent}
         croissant = croissant_bytes(body)
         write_atomically(working / "croissant.json", croissant)
@@ -195,8 +195,14 @@ def _resource(resource: Resource) -> dict[str, Any]:
     return told | ({"licences": list(resource.licences())} if isinstance(resource, Licensed) else {})
 
 
+def _derived(done: Sequence[Done]) -> frozenset[str]:
+    """Return index columns that tell how samples stand to each other: new neighbours are no edit of a sample."""
+    stages = [item.stage for item in done if isinstance(item.stage, CorpusStage)]
+    return frozenset(f"h_{spec.name}" for stage in stages for spec in stage.provides if spec.role == "value")
+
+
 def _number(
-    catalog: Catalog, latest: Manifest | None, working: Path, *, restoring: bool
+    catalog: Catalog, latest: Manifest | None, working: Path, derived: frozenset[str], *, restoring: bool
 ) -> tuple[str, dict[str, str] | None, str]:
     """Return the version number, its parent and the reason (Croissant's rule: repacked, extended, edited)."""
     if latest is None:
@@ -208,17 +214,17 @@ def _number(
     before = catalog.folder(latest.name, latest.version) / "index.parquet"
     if not before.is_file():
         return f"{major + 1}.0.0", parent, "edited (the parent's files are not here to compare with)"
-    kind, why = _change(before, working / "index.parquet")
+    kind, why = _change(before, working / "index.parquet", derived)
     numbers = {"edited": (major + 1, 0, 0), "extended": (major, minor + 1, 0), "repacked": (major, minor, patch + 1)}
     return ".".join(map(str, numbers[kind])), parent, f"{kind}: {why}"
 
 
-def _change(before: Path, after: Path) -> tuple[str, str]:
-    """Compare two indexes by their content columns."""
+def _change(before: Path, after: Path, derived: frozenset[str]) -> tuple[str, str]:
+    """Compare two indexes by their content columns, but for those `derived` from all samples together."""
     import polars as pl
 
     old, new = pl.read_parquet(before), pl.read_parquet(after)
-    hashes = [name for name in old.columns if name.startswith("h_")]
+    hashes = [name for name in old.columns if name.startswith("h_") and name not in derived]
     lost = sorted(set(hashes) - set(new.columns))
     removed = old.join(new, on="uid", how="anti").height
     added = new.join(old, on="uid", how="anti").height
@@ -228,7 +234,7 @@ def _change(before: Path, after: Path) -> tuple[str, str]:
     if removed or edited or lost:
         fields = f", {len(lost)} field(s) gone ({', '.join(lost)})" if lost else ""
         return "edited", f"{edited} sample(s) changed, {removed} removed, {added} added{fields}"
-    gained = sorted({name for name in new.columns if name.startswith("h_")} - set(hashes))
+    gained = sorted({name for name in new.columns if name.startswith("h_")} - set(hashes) - derived)
     if added or gained:
         return "extended", f"{added} sample(s) added" + (f", new field(s) {', '.join(gained)}" if gained else "")
     return "repacked", "same samples and texts, other order, clusters, shards or settings"

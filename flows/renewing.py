@@ -58,16 +58,16 @@ def run_reshard(
     if made.created:
         job: dict[str, Any] = {"ref": ref, "shard_mb": shard_mb, "order": order, "bands": bands, "where": list(where)}
         job |= {"keep": str(keep) if keep else None, "out_name": out_name, "judge": judge}
-        told = {"command": "reshard", "job": job, "seconds": {"reshard": round(seconds, 3)}, "stages": []}
-        write_run_record(catalog, made.manifest, {**told, "why": made.why})
+        record = {"command": "reshard", "job": job, "seconds": {"reshard": round(seconds, 3)}, "stages": []}
+        write_run_record(catalog, made.manifest, {**record, "why": made.why})
     name = f"{made.manifest.name}@{made.manifest.version}"
     if kept is not None and body["counts"]["samples"] < len(kept) and not where:
         err.print(f"{len(kept) - body['counts']['samples']} of {len(kept)} uids in {keep} are not in {ref}")
     if _judged(catalog.open(ref).manifest) and not _judged(made.manifest):
         err.print("how well text alone tells its negatives is not known of a part; --judge measures it")
     if as_json:
-        answer = {"version": name, "created": made.created, "why": made.why, "counts": body["counts"]}
-        print_json({**answer, "fingerprint": made.manifest.fingerprint, "seconds": round(seconds, 3)})
+        told: dict[str, Any] = {"version": name, "created": made.created, "why": made.why, "counts": body["counts"]}
+        print_json({**told, "fingerprint": made.manifest.fingerprint, "seconds": round(seconds, 3)})
         return
     size = sum(shard["bytes"] for shard in body["shards"]) / 2**20
     shards = f"{body['counts']['samples']} samples, {size:.1f} MiB in {len(body['shards'])} shard(s)"

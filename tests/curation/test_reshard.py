@@ -19,7 +19,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.shards import ShardReader, ShardWriter, walk_members
 from data_manifests.tar_copy import SampleRanges, key_digits, rename
-from tests.data_manifests.built_versions import build, picture
+from tests.data_manifests.built_versions import build, negative, picture
 
 NUM = 24
 MIB = 2**20
@@ -187,3 +187,23 @@ def test_manifests_of_a_repacked_version_are_readable(old: DatasetVersion, catal
     made = reshard(catalog, old.ref, Layout(20_000, "shuffle:9"))
     loaded = Manifest.load(catalog.manifest_path("toy", made.manifest.version))
     assert loaded.body["derived"]["order"] == "shuffle:9" and loaded.num_samples == NUM
+
+
+def test_of_a_part_blind_accuracy_is_measured_only_when_asked(tmp_path: Path) -> None:
+    """What a stage found out of the whole stays with a part; how well text alone does on it must be asked anew."""
+    caption = "A red ball lies on the green grass near a tree ."
+    words = [negative(0, caption, 2, 5, f"word{number}") for number in range(30)]
+    version = build(tmp_path, "toy", [picture(number, caption, negatives=tuple(words)) for number in range(12)])
+    catalog = Catalog(tmp_path / "manifests", tmp_path)
+    assert "blind_accuracy" in version.manifest.body["statistics"]["quality"]
+    body = {key: value for key, value in version.manifest.body.items() if key != "fingerprint"}
+    body["statistics"] = body["statistics"] | {
+        "quality": body["statistics"]["quality"] | {"some_stage": {"limit": 0.5}}
+    }
+    Manifest.seal(body).save(catalog.manifest_path("toy", "1.0.0"))
+    part, whole = Layout(MIB, where=("cluster_id<2",)), Layout(MIB)
+    plain, judged = reshard(catalog, "toy", part, "plain"), reshard(catalog, "toy", part, "judged", judge=True)
+    assert plain.manifest.body["statistics"]["quality"] == {"some_stage": {"limit": 0.5}}
+    assert set(judged.manifest.body["statistics"]["quality"]) == {"some_stage", "blind_accuracy"}
+    kept = reshard(catalog, "toy", whole, "whole").manifest.body["statistics"]["quality"]
+    assert kept == body["statistics"]["quality"]

@@ -179,8 +179,18 @@ def test_changes_of_a_version_cut_from_another_data_set(shell: Shell) -> None:
 
 @pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStorage is deprecated")
 def test_curate_lays_bands_of_difficulty_inside_clusters(shell: Shell) -> None:
-    start = ("curate", "negclip", "--source", "scenes:30", "--name", "drawn", "--model", "tiny", "--no-prefect")
-    job = (*start, "--workers", "1", "--set", "stages.cluster_embeddings.samples_per_cluster=10")
+    job: tuple[str, ...] = (
+        "curate",
+        "negclip",
+        "--source",
+        "scenes:30",
+        "--name",
+        "drawn",
+        "--model",
+        "tiny",
+        "--no-prefect",
+    )
+    job += ("--workers", "1", "--set", "stages.cluster_embeddings.samples_per_cluster=10")
     plain = shell.json(*job)
     rows = shell.catalog.open("drawn").index().to_pylist()
     assert rows == sorted(rows, key=lambda row: (row["cluster_id"], row["difficulty"], row["uid"]))
