@@ -88,7 +88,9 @@ class Batch:
         import torch
 
         held: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        changed = {name: change(value) if isinstance(value, torch.Tensor) else value for name, value in held.items()}
+        changed: dict[str, Any] = {
+            name: change(value) if isinstance(value, torch.Tensor) else value for name, value in held.items()
+        }
         return Batch(**changed)
 
 
