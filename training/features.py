@@ -87,14 +87,7 @@ def make_features(
     stats: dict[str, Any] = {}
     cut = needs.cut_ratio(progress) if needs.cut_ratio else None
     if chooser is not None and batch.negative_mask is not None:
-        whole = take_all(batch.negative_mask) if in_one_pass(towers, batch, chooser) else None
-        text = None if whole is None else made.encode_texts(whole, cut)
-        if text is None or text.negatives is None:
-            given = similarities(towers, batch, chooser, made.image.detach(), passes)
-        else:
-            given = similarity_to(made.image, text.captions, text.negatives)
-        choice = chooser.select(*given, batch.negative_mask, logit_scale(towers).item(), progress)
-        text = made.encode_texts(choice, cut) if text is None else text.chosen(choice)
+        choice, text = made.choose(chooser, progress, cut)
         stats = {"count": int(choice.mask.sum()), **choice.stats}
         stats["operation"] = count_operations(batch.texts.records, choice)
     else:
@@ -165,6 +158,20 @@ class _Encoded:
         from training.places import encode_image_places
 
         return cls(towers, batch, passes, *passes.run(partial(encode_image_places, towers), batch.image))
+
+    def choose(self, chooser: Chooser, progress: float, cut: float | None) -> tuple[Choice, _Texts]:
+        """Choose negatives and encode the texts."""
+        batch = self.batch
+        assert batch.negative_mask is not None
+        text: _Texts | None = None
+        if in_one_pass(self.towers, batch, chooser):
+            text = self.encode_texts(take_all(batch.negative_mask), cut)
+            assert text.negatives is not None
+            given = similarity_to(self.image, text.captions, text.negatives)
+        else:
+            given = similarities(self.towers, batch, chooser, self.image.detach(), self.passes)
+        choice = chooser.select(*given, batch.negative_mask, logit_scale(self.towers).item(), progress)
+        return choice, self.encode_texts(choice, cut) if text is None else text.chosen(choice)
 
     def encode_texts(self, choice: Choice | None, cut: float | None) -> _Texts:
         """Encode captions, chosen negatives, further texts and cut captions in one pass."""
