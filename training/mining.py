@@ -172,7 +172,7 @@ class AdaptiveNegatives:
     name: ClassVar[str] = "adaptive"
     source: ClassVar[str] = "FALCON (CVPR 2026); CE-CLIP (arXiv 2306.08832); FFF (arXiv 2405.10286)"
 
-    candidates: int = 16
+    candidates: int = 15
     choose: int = 10
     band_start: Band = (0.0, 0.5)
     band_end: Band = (0.5, 1.0)

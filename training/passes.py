@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from data_manifests.errors import InputError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from training.config import Device, Precision
+    from training.config import Device, Precision, TrainConfig
     from training.model import Towers
 
 Encode = Callable[["Tensor"], tuple["Tensor", ...]]
@@ -161,6 +161,17 @@ def choose_device(wanted: str, precision: str) -> tuple[Device, Precision]:
         )
     chosen = ("bf16" if device == "cuda" else "float32") if precision == "auto" else precision
     return cast("Device", device), cast("Precision", chosen)
+
+
+def on_device(config: TrainConfig) -> TrainConfig:
+    """Return the config with its device and precision decided, and make that device's sums deterministic.
+
+    Raises:
+        InputError: see `choose_device`.
+    """
+    device, precision = choose_device(config.device, config.precision)
+    allow_deterministic(device)
+    return replace(config, device=device, precision=precision)
 
 
 def place(model: torch.nn.Module, device: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from training.epochs import Embedder, GrowingPlan, plan_ahead
 from training.features import Needs, clamp_logit_scale, make_features
 from training.feedback import FeedbackLog
 from training.objectives import start_term
-from training.passes import Passes, allow_deterministic, check_chunks, choose_device, deterministic, place
+from training.passes import Passes, check_chunks, deterministic, on_device, place
 from training.plan import Plan, draw_seed
 from training.ranks import Ranks
 from training.runlog import Clock, Display, RunLog
@@ -67,9 +67,7 @@ def train(
     Raises:
         InputError: the data, model or folder cannot be used, or the loss is no longer a number.
     """
-    device, precision = choose_device(config.device, config.precision)
-    config = replace(config, device=device, precision=precision)
-    allow_deterministic(device)
+    config = on_device(config)
     ranks = Ranks.join()
     ranks.share(config.batch_size)
     index, plan = plan_ahead(dataset, parts.planner, config, replay, ranks)
@@ -147,7 +145,7 @@ class Trainer:
         """Load and tune the model, and go on from the run's last checkpoint if it has one."""
         import torch
 
-        towers = spec.load()
+        config, towers = on_device(config), spec.load()
         torch.manual_seed(draw_seed(config.seed, "tuning"))
         report = lora.apply_tuning(
             towers,

@@ -107,7 +107,7 @@ def test_unknown_recipe_suggests_the_nearest(shell: Shell) -> None:
         ("stages.swap_words.seed=x", "is no int"),
         ("stages.swap_words", "stages"),
         ("train.lr", "has no '='"),
-        ("planner=x", "planner.fraction"),
+        ("planner=x", "planner.num_neighbours"),
     ],
 )
 def test_set_of_an_unknown_field_or_wrong_type(shell: Shell, setting: str, expected: str) -> None:

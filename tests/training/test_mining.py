@@ -109,7 +109,7 @@ def test_operations_are_counted() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"choose": 17},
+        {"choose": 16},
         {"band_end": (0.5, 0.4)},
         {"gate_quantile": 1.1},
         {"moderate_quantile": 0.99},

@@ -56,7 +56,7 @@ LONGER = replace(CONFIG, steps=40)
 def three_steps(version: DatasetVersion, parts: TrainParts, folder: Path, ranks: Ranks) -> dict[str, torch.Tensor]:
     """Return gradients after each of three steps, and the weights after them, in float64."""
     config = replace(CONFIG, tune="full", grad_clip=0.0)
-    trainer = Trainer.start(parts, TINY, config, folder / "none", lambda line: None, ranks)
+    trainer = Trainer.start(parts, TINY, config, folder / "none", lambda line: None, ranks=ranks)
     torch.set_default_dtype(torch.float64)
     trainer.towers.model.double()
     if trainer.needs.teacher is not None:
