@@ -102,7 +102,11 @@ def test_curate_edit_curate_diff(shell: Shell, photos: Path, tmp_path: Path) -> 
     lineage = shell.json("show", "toy@2", uid[:10])
     assert "shiny" in lineage["captions"][0]["text"]
     assert {item["made_by"]["name"] for item in lineage["negatives"]} <= MAKERS
-    assert {item["made_by"]["name"] for item in lineage["views"]} <= {"expand_knowledge", "rewrite_captions"}
+    assert {item["made_by"]["name"] for item in lineage["views"]} <= {
+        "expand_knowledge",
+        "rewrite_captions",
+        "change_numbers",
+    }
     assert lineage["fields"]["cluster_id"]["made_by"]["name"] == "cluster_embeddings"
 
 
