@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from curation.language.rewrite_prompts import ARROW, Prompting, one_line
+from curation.language.rewrite_prompts import ARROW, Sampling, one_line
 from curation.models.language_model import Request
 from curation.stage import canonical, draw_seed
 
@@ -75,37 +75,13 @@ TYPES = tuple(INSTRUCTIONS)
 
 
 @dataclass(frozen=True, slots=True)
-class NegativeAsking:
-    """How requests are made; all of it decides their bytes.
-
-    Attributes:
-        model: The name in the body.
-        prompting: ``few_shot`` completions or ``schema`` chat.
-        shots: Examples in each request.
-        temperature: Of the sampling.
-        top_p: Of the sampling.
-        max_tokens: Longest answer.
-        seed: Of all draws.
-    """
-
-    model: str
-    prompting: Prompting
-    shots: int
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int
+class NegativeAsking(Sampling):
+    """How requests for negatives are made."""
 
     def request(self, uid: str, index: int, caption: str, kind: str, draw: int) -> Request:
         """Return the request for one draw of one caption and type: a pure function of these and of the settings."""
         drawn = draw_seed(self.seed, "ask_negatives", uid, index, kind, draw, "sampling")
-        body: dict[str, Any] = {
-            "model": self.model,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "seed": drawn % 2**31,  # 31 bits, as for rewrites
-        }
+        body = self.body(drawn)
         shots = self._shots(uid, index, kind, draw)
         if self.prompting == "few_shot":
             lines = [f"{source} {ARROW} {target}" for source, target in shots]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from curation.language.asked import Found, ask_all
 from curation.language.caption_facts import plain_words
 from curation.language.edits import Piece, like, plain, put, token_edits
 from curation.language.false_claims import ImageClaims, read_sample, reason_against, words_of
 from curation.language.lexicon import NEGATIONS
 from curation.language.negative_prompts import EXAMPLES, NegativeAsking
 from curation.language.phrases import Caption
-from curation.language.rewrite_prompts import Prompting, read_answer, refusal
+from curation.language.rewrite_prompts import Prompting, refusal
 from curation.language.rewrite_screen import Verdict, echoes_of, screen
 from curation.language.single_change import OneChange, one_change
 from curation.language.word_meanings import kinds_of
@@ -23,8 +24,6 @@ from curation.models.parser import Parse, Parser
 from curation.stage import Drop
 from data_manifests.sample import Sample
 
-_CHUNK = 64
-_SHOWN_CHARS = 500
 _GROWTH = 1.1
 _PLAIN_FAMILY = "laclip/chat"
 """Any family whose answers hold a caption and nothing else: how they are read is the same."""
@@ -54,24 +53,12 @@ class _Wanted:
     attempt: int = 0
 
 
-@dataclass
-class _Found:
-    """What one sample has got so far, each record with what it is sorted by."""
-
-    accepted: list[tuple[tuple[int, int, int], dict[str, Any]]] = field(default_factory=list)
-    rejected: list[tuple[tuple[int, int, int], dict[str, Any]]] = field(default_factory=list)
-    wanted: int = 0
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
 class NegativeWork:
     """One call of the stage: what is asked, what came back, what is made of it."""
 
     def __init__(self, plan: NegativePlan, samples: Sequence[Sample]) -> None:
         self.plan, self.samples = plan, samples
-        self.found = [_Found() for _ in samples]
+        self.found = [Found() for _ in samples]
 
     def by_model(self, line: Line, asking: NegativeAsking) -> None:
         """Ask for everything at once, judge answers in chunks as they arrive, ask again for what was refused."""
@@ -82,22 +69,7 @@ class NegativeWork:
             request = asking.request(sample.uid, wanted.index, caption, wanted.kind, wanted.attempt)
             line.submit(dataclasses.replace(request, tag=wanted))
 
-        for wanted in self.wanted():
-            ask(wanted)
-        waiting: list[tuple[_Wanted, Answer | Failure]] = []
-        under_way = True
-        while under_way:
-            under_way = False
-            for request, outcome in line.outcomes():
-                waiting.append((request.tag, outcome))
-                if len(waiting) >= _CHUNK:
-                    for wanted in self.refused(waiting):
-                        ask(wanted)
-                    waiting = []
-            for wanted in self.refused(waiting):
-                ask(wanted)
-                under_way = True
-            waiting = []
+        ask_all(line, self.wanted(), ask, self.refused)
 
     def wanted(self) -> Iterator[_Wanted]:
         """Yield every negative that is wanted; captions that are not put to a model go on the record.
@@ -122,18 +94,8 @@ class NegativeWork:
         texts: list[tuple[_Wanted, str]] = []
         again: list[_Wanted] = []
         for wanted, outcome in outcomes:
-            found = self.found[wanted.place]
-            found.requests += 1
-            if isinstance(outcome, Failure):
-                self.reject(wanted, "", Verdict(f"no_answer_{outcome.reason}", outcome.detail))
-                again.append(wanted)
-                continue
-            found.prompt_tokens += outcome.prompt_tokens
-            found.completion_tokens += outcome.completion_tokens
-            text, reason, detail = read_answer(outcome.text, _PLAIN_FAMILY, self.plan.prompting)
-            if outcome.finish_reason == "length":
-                reason, detail = "truncated", "stopped by its length"
-            verdict = Verdict(reason, detail) if reason else self.screened(wanted, text)
+            text, verdict = self.found[wanted.place].read(outcome, _PLAIN_FAMILY, self.plan.prompting)
+            verdict = verdict or self.screened(wanted, text)
             if verdict:
                 self.reject(wanted, text, verdict)
                 again.append(wanted)
@@ -198,17 +160,15 @@ class NegativeWork:
 
     def reject(self, wanted: _Wanted, text: str, verdict: Verdict) -> None:
         """Put a refused text on the record."""
-        record = {
-            "text": text[:_SHOWN_CHARS], "caption": wanted.index, "reason": verdict.reason,
-            "rule": f"ask {wanted.kind} {self.draw(wanted)}", "detail": verdict.detail,
-        }  # fmt: skip
-        self.found[wanted.place].rejected.append((self.order(wanted), record))
+        self.found[wanted.place].reject(
+            self.order(wanted), text, wanted.index, f"ask {wanted.kind} {self.draw(wanted)}", verdict
+        )
 
     def results(self) -> list[dict[str, Any] | Drop]:
         """Return the fields of every sample; of equal negatives of a caption only the first stays."""
         return [self._result(found) for found in self.found]
 
-    def _result(self, found: _Found) -> dict[str, Any]:
+    def _result(self, found: Found) -> dict[str, Any]:
         taken: set[tuple[int, str]] = set()
         negatives: list[Mapping[str, Any]] = []
         for order, record in sorted(found.accepted, key=lambda item: item[0]):
@@ -219,12 +179,7 @@ class NegativeWork:
                 continue
             taken.add(key)
             negatives.append(record)
-        rejected = [record for _, record in sorted(found.rejected, key=lambda item: item[0])]
-        usage = {
-            "wanted": found.wanted, "requests": found.requests, "prompt_tokens": found.prompt_tokens,
-            "completion_tokens": found.completion_tokens, "accepted": len(negatives), "rejected": len(rejected),
-        }  # fmt: skip
-        return {"asked_negatives": negatives, "asked_rejected": rejected, "asked_usage": usage}
+        return {"asked_negatives": negatives, "asked_rejected": found.refused(), "asked_usage": found.usage(negatives)}
 
 
 def _pieces(caption: Caption, change: OneChange) -> list[Piece]:

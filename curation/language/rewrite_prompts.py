@@ -128,8 +128,8 @@ def refusal(caption: str, prompting: Prompting) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """How requests are made; all of it decides their bytes.
+class Sampling:
+    """How answers are sampled; all of it decides a request's bytes.
 
     Attributes:
         model: The name in the body.
@@ -149,17 +149,26 @@ class Asking:
     max_tokens: int
     seed: int
 
-    def request(self, uid: str, index: int, caption: str, family: str, draw: int) -> Request:
-        """Return the request for one draw of one caption and family: a pure function of these and of the settings."""
-        drawn = draw_seed(self.seed, "rewrite_captions", uid, index, family, draw, "sampling")
-        body: dict[str, Any] = {
+    def body(self, drawn: int) -> dict[str, Any]:
+        """Return what every request holds, with the seed of its draw."""
+        return {
             "model": self.model,
             "temperature": self.temperature,
             "top_p": self.top_p,
-            # 31 bits: some servers read the seed as signed, some keep the largest value for "any".
             "max_tokens": self.max_tokens,
+            # 31 bits: some servers read the seed as signed, some keep the largest value for "any".
             "seed": drawn % 2**31,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Asking(Sampling):
+    """How requests for rewrites are made."""
+
+    def request(self, uid: str, index: int, caption: str, family: str, draw: int) -> Request:
+        """Return the request for one draw of one caption and family: a pure function of these and of the settings."""
+        drawn = draw_seed(self.seed, "rewrite_captions", uid, index, family, draw, "sampling")
+        body = self.body(drawn)
         shots = self._shots(uid, index, family, draw)
         told = FAMILIES[family]
         if self.prompting == "few_shot":

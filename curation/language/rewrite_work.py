@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from curation.language.asked import Found, ask_all
 from curation.language.caption_facts import facts_of, plain_words
 from curation.language.lexicon import noun_class
 from curation.language.rewrite_gate import Gate
-from curation.language.rewrite_prompts import FAMILIES, Asking, Prompting, example_pairs, read_answer, refusal
+from curation.language.rewrite_prompts import FAMILIES, Asking, Prompting, example_pairs, refusal
 from curation.language.rewrite_screen import Verdict, echoes_of
 from curation.language.rule_rewrites import RULES, RuleWriter
 from curation.models.knowledge_graph import KnowledgeGraph
@@ -20,10 +21,6 @@ from curation.models.parser import Parser
 from curation.stage import Drop
 from data_manifests.sample import Sample
 
-_CHUNK = 64
-"""Answers that are parsed together: parsing one by one is several times slower."""
-_SHOWN_CHARS = 500
-"""How much of a refused text is kept on the record."""
 _RULE_GROWTH = 2.0
 
 
@@ -55,25 +52,13 @@ class _Slot:
     attempt: int = 0
 
 
-@dataclass
-class _Found:
-    """What one sample has got so far, each record with what it is sorted by."""
-
-    accepted: list[tuple[tuple[int, int, int], dict[str, Any]]] = field(default_factory=list)
-    rejected: list[tuple[tuple[int, int, int], dict[str, Any]]] = field(default_factory=list)
-    wanted: int = 0
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
 class RewriteWork:
     """One call of the stage: what is asked, what came back, what is made of it."""
 
     def __init__(self, plan: Plan, samples: Sequence[Sample]) -> None:
         self.plan, self.samples = plan, samples
         self.families = plan.families
-        self.found = [_Found() for _ in samples]
+        self.found = [Found() for _ in samples]
         self.facts = [
             [facts_of(caption, parse) for caption, parse in zip(sample.captions, sample["parses"], strict=True)]
             for sample in samples
@@ -115,22 +100,7 @@ class RewriteWork:
             request = asking.request(sample.uid, slot.index, sample.captions[slot.index], slot.family, draw)
             line.submit(dataclasses.replace(request, tag=slot))
 
-        for slot in self.slots():
-            ask(slot)
-        waiting: list[tuple[_Slot, Answer | Failure]] = []
-        under_way = True
-        while under_way:
-            under_way = False
-            for request, outcome in line.outcomes():
-                waiting.append((request.tag, outcome))
-                if len(waiting) >= _CHUNK:
-                    for slot in self.refused(waiting):
-                        ask(slot)
-                    waiting = []
-            for slot in self.refused(waiting):
-                ask(slot)
-                under_way = True
-            waiting = []
+        ask_all(line, self.slots(), ask, self.refused)
 
     def slots(self) -> Iterator[_Slot]:
         """Yield every rewrite that is wanted; captions that are not put to a model go on the record."""
@@ -149,19 +119,9 @@ class RewriteWork:
         """Judge outcomes; yield the next draw of every refused one that has one left."""
         texts, again = [], []
         for slot, outcome in outcomes:
-            found = self.found[slot.place]
-            found.requests += 1
-            if isinstance(outcome, Failure):
-                self.reject(slot, "", Verdict(f"no_answer_{outcome.reason}", outcome.detail))
-                again.append(slot)
-                continue
-            found.prompt_tokens += outcome.prompt_tokens
-            found.completion_tokens += outcome.completion_tokens
-            text, reason, detail = read_answer(outcome.text, slot.family, self.plan.prompting)
-            if outcome.finish_reason == "length":
-                reason, detail = "truncated", "stopped by its length"
-            if reason:
-                self.reject(slot, text, Verdict(reason, detail))
+            text, verdict = self.found[slot.place].read(outcome, slot.family, self.plan.prompting)
+            if verdict:
+                self.reject(slot, text, verdict)
                 again.append(slot)
             else:
                 texts.append((slot, text))
@@ -230,17 +190,13 @@ class RewriteWork:
 
     def reject(self, slot: _Slot, text: str, verdict: Verdict, *, drawn: bool = True) -> None:
         """Put a refused text on the record."""
-        record = {
-            "text": text[:_SHOWN_CHARS], "caption": slot.index, "reason": verdict.reason,
-            "rule": self.rule(slot, drawn=drawn), "detail": verdict.detail,
-        }  # fmt: skip
-        self.found[slot.place].rejected.append((self.order(slot), record))
+        self.found[slot.place].reject(self.order(slot), text, slot.index, self.rule(slot, drawn=drawn), verdict)
 
     def results(self) -> list[dict[str, Any] | Drop]:
         """Return the fields of every sample; of equal rewrites of one sample only the first stays."""
         return [self._result(found) for found in self.found]
 
-    def _result(self, found: _Found) -> dict[str, Any]:
+    def _result(self, found: Found) -> dict[str, Any]:
         taken: dict[tuple[str, ...], str] = {}
         rewrites = []
         for order, record in sorted(found.accepted, key=lambda item: item[0]):
@@ -251,9 +207,4 @@ class RewriteWork:
                 continue
             taken[words] = record["rule"]
             rewrites.append(record)
-        rejected = [record for _, record in sorted(found.rejected, key=lambda item: item[0])]
-        usage = {
-            "wanted": found.wanted, "requests": found.requests, "prompt_tokens": found.prompt_tokens,
-            "completion_tokens": found.completion_tokens, "accepted": len(rewrites), "rejected": len(rejected),
-        }  # fmt: skip
-        return {"rewrite": rewrites, "rewrites_rejected": rejected, "rewrite_usage": usage}
+        return {"rewrite": rewrites, "rewrites_rejected": found.refused(), "rewrite_usage": found.usage(rewrites)}

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
+from curation.models.model_folder import find_folder, hash_folder
 from data_manifests.errors import InputError
 
 _MAX_TOKENS = 128
@@ -68,31 +67,12 @@ class TextClassifier:
 
 
 def _folder(model: str, revision: str) -> Path:
-    """Return where a model's files lie, fetching them from the hub if need be."""
-    if Path(model).is_dir():
-        return Path(model)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = snapshot_download(model, revision=revision, allow_patterns=[*_WEIGHTS, *_OTHERS])
-    except (OSError, ValueError, HFValidationError) as error:
-        raise InputError(
-            f"text classifier '{model}' is no folder and cannot be had from the hub ({type(error).__name__})",
-            allowed=_ALLOWED,
-            fix="give a folder, or go online once",
-        ) from None
-    return Path(found)
+    return find_folder("text classifier", model, revision, (*_WEIGHTS, *_OTHERS), _ALLOWED)
 
 
 @functools.lru_cache(maxsize=2)
 def _content_hash(folder: str, label: int) -> str:
-    digest = blake3(f"label {label}\n".encode())
-    files = [path for pattern in (*_WEIGHTS, *_OTHERS) for path in Path(folder).glob(pattern)]
-    for path in sorted(files, key=lambda path: path.name):
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        digest.update_mmap(path)
-    return digest.hexdigest(length=16)
+    return hash_folder(Path(folder), (*_WEIGHTS, *_OTHERS), f"label {label}")
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from data_manifests.errors import InputError
 from training.objectives.contract import check_weight, own_negatives
-from training.objectives.negative_contrast import focal_contrast
+from training.objectives.negative_contrast import check_focus, focal_contrast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,11 +48,7 @@ class LocalContrast:
             InputError: a value is out of range.
         """
         check_weight(self.name, self.weight)
-        if self.gamma < 0 or not 0 <= self.smoothing < 1:
-            raise InputError(
-                f"objective {self.name}: gamma={self.gamma!r}, smoothing={self.smoothing!r}",
-                allowed="gamma 0 or more, smoothing 0 to below 1",
-            )
+        check_focus(self.name, self.gamma, self.smoothing)
 
     def __call__(self, features: Features) -> Tensor:
         """Return the mean over samples with a valid negative; 0, with a gradient of 0, when there is none."""

@@ -47,11 +47,7 @@ class NegativeContrast:
             InputError: a value is out of range.
         """
         check_weight(self.name, self.weight)
-        if self.gamma < 0 or not 0 <= self.smoothing < 1:
-            raise InputError(
-                f"objective {self.name}: gamma={self.gamma!r}, smoothing={self.smoothing!r}",
-                allowed="gamma 0 or more, smoothing 0 to below 1",
-            )
+        check_focus(self.name, self.gamma, self.smoothing)
 
     def __call__(self, features: Features) -> Tensor:
         """Return the mean over samples with a valid negative; 0, with a gradient of 0, when there is none."""
@@ -66,6 +62,19 @@ class NegativeContrast:
         if features.negative_weight is not None:
             logits = torch.cat([logits[:, :1], logits[:, 1:] + features.negative_weight[rows].log()], dim=1)
         return focal_contrast(logits, valid[rows], self.gamma, self.smoothing)
+
+
+def check_focus(name: str, gamma: float, smoothing: float) -> None:
+    """Check an objective's focus and smoothing.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+    if gamma < 0 or not 0 <= smoothing < 1:
+        raise InputError(
+            f"objective {name}: gamma={gamma!r}, smoothing={smoothing!r}",
+            allowed="gamma 0 or more, smoothing 0 to below 1",
+        )
 
 
 def focal_contrast(logits: Tensor, valid: Tensor, gamma: float, smoothing: float) -> Tensor:
