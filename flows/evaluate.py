@@ -25,6 +25,7 @@ from flows.screen import out, progress_bars, table
 from training.model import ModelSpec
 
 if TYPE_CHECKING:
+    from training.evaluate.items import Outcome
     from training.model import Towers
 
 KINDS = ("retrieval", "order", "scenes")
@@ -38,7 +39,17 @@ class Evaluated:
     model: str
     num_samples: int
     num_refused: int
-    metrics: dict[str, Any]
+    outcome: Outcome
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The numbers."""
+        return self.outcome.metrics
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the cases behind the numbers."""
+        fields = ("on", "model", "num_samples", "num_refused", "metrics")
+        return {name: getattr(self, name) for name in fields}
 
 
 def run_evaluation(
@@ -61,7 +72,7 @@ def run_evaluation(
         document = {
             "model": spec.describe(),
             "hash": spec.content_hash(),
-            "results": [dataclasses.asdict(item) for item in results],
+            "results": [item.to_json() for item in results],
         }
         write_atomically(json_file, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return results
@@ -91,8 +102,8 @@ def run_sweep(
             towers = spec.load()
             blend(start, towers, share)
             for place, (text, kind, samples, refused) in enumerate(opened):
-                metrics = _run(kind, towers, samples, workspace, bars)
-                found[place][f"{share:g}"] = Evaluated(text, spec.describe(), len(samples), refused, metrics)
+                outcome = _run(kind, towers, samples, workspace, bars)
+                found[place][f"{share:g}"] = Evaluated(text, spec.describe(), len(samples), refused, outcome)
     return found
 
 
@@ -120,9 +131,10 @@ def _open(text: str, split: str | None, limit: int | None, workspace: Path) -> t
     return kind, usable, len(snapshot.rejected) + len(samples) - len(usable)
 
 
-def _run(kind: str, towers: Towers, samples: list[Sample], workspace: Path, bars: Progress) -> dict[str, Any]:
+def _run(kind: str, towers: Towers, samples: list[Sample], workspace: Path, bars: Progress) -> Outcome:
     from training.evaluate.composition import order_accuracy, scenes_foils
     from training.evaluate.features import encode_samples
+    from training.evaluate.items import join
     from training.evaluate.retrieval import retrieval
 
     tasks: dict[str, TaskID] = {}
@@ -137,7 +149,7 @@ def _run(kind: str, towers: Towers, samples: list[Sample], workspace: Path, bars
     if kind == "retrieval":
         return retrieval(features)
     if kind == "scenes":
-        return {**retrieval(features), **scenes_foils(towers, samples, features)}
+        return join(retrieval(features), scenes_foils(towers, samples, features))
     return order_accuracy(towers, features, _order_test(samples, workspace))
 
 

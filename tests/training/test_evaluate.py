@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import operator
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +86,7 @@ def literal_recall(features: EvalFeatures, k: int) -> tuple[float, float, int, i
 def test_retrieval_equals_the_literal_loop(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.evaluate.retrieval.CHUNK_IMAGES", 8)
     features = made_features(seed=seed)
-    result = retrieval(features)
+    result = retrieval(features).metrics
     for k in (1, 5, 10):
         to_text, to_image, ties_text, ties_image = literal_recall(features, k)
         assert result[f"image_to_text_R@{k}"] == pytest.approx(to_text)
@@ -97,14 +99,14 @@ def test_constant_embeddings_find_nothing() -> None:
     features = made_features(ties=False)
     flat = EvalFeatures(np.ones_like(features.image), np.ones_like(features.text), features.text_owner,
                         features.uids, features.captions)  # fmt: skip
-    result = retrieval(flat)
+    result = retrieval(flat).metrics
     assert [result[f"image_to_text_R@{k}"] for k in (1, 5, 10)] == [0.0, 0.0, 0.0]
     assert result["num_ties_image_to_text"] == len(features.image)
     perfect = EvalFeatures(
         np.eye(6, dtype=np.float32), np.eye(6, dtype=np.float32), np.arange(6), features.uids[:6], ()
     )
-    assert retrieval(perfect)["text_to_image_R@1"] == 1.0
-    assert retrieval(perfect)["image_to_text_medR"] == 1.0
+    assert retrieval(perfect).metrics["text_to_image_R@1"] == 1.0
+    assert retrieval(perfect).metrics["image_to_text_medR"] == 1.0
 
 
 def test_an_image_without_captions_is_refused() -> None:
@@ -183,7 +185,7 @@ def test_what_cannot_change_is_counted(samples: list[Sample]) -> None:
 def test_order_accuracy_counts_ties_as_wrong(towers: Towers, samples: list[Sample]) -> None:
     features = encode_samples(towers, samples)
     test = composition.make_order_test(samples, tag)
-    result = composition.order_accuracy(towers, features, test)
+    result = composition.order_accuracy(towers, features, test).metrics
     scores: dict[tuple[str, str], float] = {}
     for case in test.cases:
         for text in (case.text, *case.wrong.values()):
@@ -198,14 +200,29 @@ def test_order_accuracy_counts_ties_as_wrong(towers: Towers, samples: list[Sampl
     flat = EvalFeatures(
         np.zeros_like(features.image), features.text, features.text_owner, features.uids, features.captions
     )
-    tied = composition.order_accuracy(towers, flat, test)
+    tied = composition.order_accuracy(towers, flat, test).metrics
     assert (tied["order_accuracy"], tied["num_ties"]) == (0.0, len(test.cases))
     with pytest.raises(InputError, match="not evaluated"):
         composition.order_accuracy(towers, encode_samples(towers, samples[:2]), test)
 
 
+def test_every_number_is_the_mean_of_its_cases(towers: Towers, samples: list[Sample]) -> None:
+    features = encode_samples(towers, samples)
+    order = composition.order_accuracy(towers, features, composition.make_order_test(samples, tag))
+    for outcome in (retrieval(features), order, composition.scenes_foils(towers, samples, features)):
+        assert outcome.items
+        for name, items in outcome.items.items():
+            assert functools.reduce(operator.getitem, name.split("."), outcome.metrics) == items.values.mean(), name
+            assert len(items.ids) == len(set(items.ids)) == len(items.images) == len(items.values)
+            assert set(items.images) <= set(features.uids)
+        for name, parts in outcome.means.items():
+            assert outcome.metrics[name] == pytest.approx(
+                np.mean([outcome.items[part].values.mean() for part in parts])
+            )
+
+
 def test_foils(towers: Towers, samples: list[Sample]) -> None:
-    result = composition.scenes_foils(towers, samples)
+    result = composition.scenes_foils(towers, samples).metrics
     assert result["foils"]["attribute"] == {"accuracy": 0.0, "num_cases": 11, "num_ties": 11}
     features = encode_samples(towers, samples)
     wins = []
@@ -215,7 +232,7 @@ def test_foils(towers: Towers, samples: list[Sample]) -> None:
         true, false = encode_texts(towers, [sample.captions[0], foil["text"]]).astype(np.float64)
         wins.append(image @ true > image @ false)
     assert result["foils"]["order"]["accuracy"] == pytest.approx(np.mean(wins))
-    assert result == composition.scenes_foils(towers, samples, features)
+    assert result == composition.scenes_foils(towers, samples, features).metrics
     bare = Sample(samples[0].uid, "x", samples[0].image, samples[0].captions)
     with pytest.raises(InputError, match="no sample has any"):
         composition.scenes_foils(towers, [bare])

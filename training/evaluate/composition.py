@@ -14,6 +14,7 @@ import orjson
 
 from data_manifests.errors import InputError
 from training.evaluate.features import EvalFeatures, encode_texts
+from training.evaluate.items import Items, Outcome
 from training.plan import generator
 
 if TYPE_CHECKING:
@@ -160,11 +161,11 @@ def load_order_test(path: Path) -> OrderTest:
         raise InputError(f"{path}: not an order test ({error})", fix="delete it, and it is drawn again") from error
 
 
-def order_accuracy(towers: Towers, features: EvalFeatures, test: OrderTest) -> dict[str, Any]:
+def order_accuracy(towers: Towers, features: EvalFeatures, test: OrderTest) -> Outcome:
     """Return how often the true order scores above *every* wrong one; a tie counts as wrong.
 
     Returns:
-        `order_accuracy` (0 to 1), `chance` (what guessing would reach), `num_cases`, `num_ties` (the best wrong text
+        Metrics `order_accuracy` (0 to 1), `chance` (what guessing would reach), `num_cases`, `num_ties` (the best wrong text
         scores just like the true one), `num_left_out`, and `by_perturbation`: accuracy of the true text against that
         one alone, with `num_cases`, `num_ties` and `num_same`.
 
@@ -181,17 +182,22 @@ def order_accuracy(towers: Towers, features: EvalFeatures, test: OrderTest) -> d
     texts = [text for case in test.cases for text in (case.text, *case.wrong.values())]
     images = [row[case.uid] for case in test.cases for _ in range(1 + len(case.wrong))]
     scores = iter(_scores(features.image[images], encode_texts(towers, texts)).tolist())
-    gaps: dict[str, list[float]] = {name: [] for name in PERTURBATIONS}
-    smallest: list[float] = []
+    gaps: dict[str, dict[str, float]] = {name: {} for name in PERTURBATIONS}
+    smallest: dict[str, float] = {}
     for case in test.cases:
-        true = next(scores)
+        true, name_of_case = next(scores), f"{case.uid}/{case.caption}"
         mine = {name: true - next(scores) for name in case.wrong}
-        smallest.append(min(mine.values()))
+        smallest[name_of_case] = min(mine.values())
         for name, gap in mine.items():
-            gaps.setdefault(name, []).append(gap)
-    overall = _summary(smallest)
-    by_name = {name: {**_summary(gap), "num_same": test.num_same.get(name, 0)} for name, gap in gaps.items() if gap}
-    return {
+            gaps.setdefault(name, {})[name_of_case] = gap
+    overall = _summary(list(smallest.values()))
+    by_name = {
+        name: {**_summary(list(gap.values())), "num_same": test.num_same.get(name, 0)}
+        for name, gap in gaps.items()
+        if gap
+    }
+    items = {f"by_perturbation.{name}.accuracy": _items(gap) for name, gap in gaps.items() if gap}
+    metrics = {
         "order_accuracy": overall["accuracy"],
         "chance": float(np.mean([1 / (1 + len(case.wrong)) for case in test.cases])),
         "num_cases": overall["num_cases"],
@@ -199,9 +205,10 @@ def order_accuracy(towers: Towers, features: EvalFeatures, test: OrderTest) -> d
         "num_left_out": test.num_left_out,
         "by_perturbation": by_name,
     }
+    return Outcome(metrics, {"order_accuracy": _items(smallest), **items})
 
 
-def scenes_foils(towers: Towers, samples: Sequence[Sample], features: EvalFeatures | None = None) -> dict[str, Any]:
+def scenes_foils(towers: Towers, samples: Sequence[Sample], features: EvalFeatures | None = None) -> Outcome:
     """Return how often a caption scores above a text known to be false of its image; a tie counts as wrong.
 
     Args:
@@ -210,7 +217,7 @@ def scenes_foils(towers: Towers, samples: Sequence[Sample], features: EvalFeatur
         features: What `encode_samples` made of the same samples; computed when None.
 
     Returns:
-        `foil_accuracy` (mean over the kinds; guessing reaches 0.5) and `foils`: by kind accuracy, `num_cases`,
+        Metrics `foil_accuracy` (mean over the kinds; guessing reaches 0.5) and `foils`: by kind accuracy, `num_cases`,
         `num_ties`.
 
     Raises:
@@ -222,15 +229,17 @@ def scenes_foils(towers: Towers, samples: Sequence[Sample], features: EvalFeatur
     row = {uid: number for number, uid in enumerate(features.uids)}
     first = np.searchsorted(features.text_owner, np.arange(len(features.uids)))
     kinds: list[str] = []
+    ids: list[str] = []
     images: list[int] = []
     captions: list[int] = []
     texts: list[str] = []
     for sample in samples:
-        for foil in sample.attributes.get("foils", ()):
+        for place, foil in enumerate(sample.attributes.get("foils", ())):
             if not 0 <= foil["caption"] < len(sample.captions):
                 raise InputError(f"sample {sample.uid}: a foil of caption {foil['caption']}",
                                  allowed=f"0 to {len(sample.captions) - 1}")  # fmt: skip
             kinds.append(foil["kind"])
+            ids.append(f"{sample.uid}/{place}")
             images.append(row[sample.uid])
             captions.append(int(first[row[sample.uid]]) + foil["caption"])
             texts.append(foil["text"])
@@ -240,13 +249,24 @@ def scenes_foils(towers: Towers, samples: Sequence[Sample], features: EvalFeatur
     gaps = _scores(image, features.text[captions]) - _scores(image, encode_texts(towers, texts))
     names = np.array(kinds)
     by_kind = {kind: _summary(gaps[names == kind]) for kind in sorted(set(kinds))}
-    return {"foil_accuracy": float(np.mean([entry["accuracy"] for entry in by_kind.values()])), "foils": by_kind}
+    cases = {
+        f"foils.{kind}.accuracy": _items({ids[place]: gaps[place] for place in np.flatnonzero(names == kind)})
+        for kind in by_kind
+    }
+    mean = float(np.mean([entry["accuracy"] for entry in by_kind.values()]))
+    return Outcome({"foil_accuracy": mean, "foils": by_kind}, cases, {"foil_accuracy": tuple(cases)})
 
 
 def _scores(image: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the products of paired rows [n]; equal pairs have exactly equal scores."""
     scores: NDArray[np.float64] = (image.astype(np.float64) * text.astype(np.float64)).sum(axis=1)
     return scores
+
+
+def _items(gaps: Mapping[str, float]) -> Items:
+    """Return the cases of gaps by name, ``uid/number``."""
+    images = tuple(name.split("/")[0] for name in gaps)
+    return Items(tuple(gaps), images, np.array([gap > 0 for gap in gaps.values()], dtype=np.float64))
 
 
 def _summary(gaps: Sequence[float] | NDArray[np.float64]) -> dict[str, Any]:
