@@ -20,6 +20,7 @@ KINDS: Mapping[str, str] = {
     "retrieval": "flows.benchmark_samples:RetrievalBenchmark",
     "order": "flows.benchmark_samples:OrderBenchmark",
     "scenes": "flows.benchmark_samples:ScenesBenchmark",
+    "zero_shot": "flows.benchmark_folders:ZeroShotBenchmark",
 }
 """Kind -> ``module:class``, imported only when used."""
 
@@ -67,11 +68,11 @@ class Benchmark(Protocol):
 
     @property
     def num_samples(self) -> int:
-        """How many images or cases are evaluated."""
+        """How many images or cases are evaluated; final once it has run."""
 
     @property
     def num_refused(self) -> int:
-        """How many entries cannot be."""
+        """How many entries cannot be; final once it has run."""
 
     def run(self, towers: Towers, report: Report) -> Outcome:
         """Return a model's numbers."""
