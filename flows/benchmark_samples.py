@@ -19,9 +19,13 @@ from flows.options import places
 
 if TYPE_CHECKING:
     from data_manifests.sample import Sample
+    from training.evaluate.blind import Reading
     from training.evaluate.features import EvalFeatures, Report
     from training.evaluate.items import Outcome
     from training.model import Towers
+
+LEAST_CASES = 20
+"""A kind of swap with fewer cases is shown, but is no part of the mean: two cases would weigh as much as two hundred."""
 
 
 class SampleBenchmark:
@@ -70,6 +74,12 @@ class SampleBenchmark:
         """Return a short hash of images and captions, by which what is drawn from them is kept."""
         return blake3(orjson.dumps([[one.uid, one.captions] for one in self.samples])).hexdigest(length=8)
 
+    def reading(self) -> Reading:
+        """Return what blind judges may read: the captions of all samples, or what the user gives."""
+        from training.evaluate.blind import Reading
+
+        return Reading(tuple((one.uid, text) for one in self.samples for text in one.captions), self.wishes.blind_texts)
+
     def _source(self) -> str:
         return self.place.source
 
@@ -92,12 +102,16 @@ class ScenesBenchmark(SampleBenchmark):
 
     def run(self, towers: Towers, report: Report) -> Outcome:
         """Return retrieval and foils."""
-        from training.evaluate.composition import scenes_foils
+        from flows.blind import with_blind
+        from training.evaluate.composition import foil_cases, scenes_foils
+        from training.evaluate.features import TextMemory
         from training.evaluate.items import join
         from training.evaluate.retrieval import retrieval
 
         features = self.features(towers, report)
-        return join(retrieval(features), scenes_foils(towers, self.samples, features))
+        embed, cases = TextMemory(towers, report), foil_cases(self.samples)
+        found = scenes_foils(towers, self.samples, features, embed)
+        return join(retrieval(features), with_blind(embed, found, "foils", cases, self.reading()))
 
 
 class OrderBenchmark(SampleBenchmark):
@@ -105,9 +119,19 @@ class OrderBenchmark(SampleBenchmark):
 
     def run(self, towers: Towers, report: Report) -> Outcome:
         """Return how often the true order wins."""
-        from training.evaluate.composition import order_accuracy
+        from flows.blind import blind_gaps, with_blind
+        from training.evaluate.blind import Reading, on_the_whole, own_texts
+        from training.evaluate.composition import clean, order_accuracy, order_cases
+        from training.evaluate.features import TextMemory
 
-        return order_accuracy(towers, self.features(towers, report), self._test())
+        test, embed = self._test(), TextMemory(towers, report)
+        whole, single = order_cases(test)
+        # judges read captions as the test writes them: lower case, without marks
+        given = tuple(clean(text) for text in self.wishes.blind_texts)
+        reading = Reading(own_texts(whole), given)
+        found = order_accuracy(towers, self.features(towers, report), test, embed)
+        found = with_blind(embed, found, "by_perturbation", single, reading)
+        return on_the_whole(found, whole, blind_gaps(embed, whole, reading))
 
     def _test(self) -> Any:
         """Return the seeded order test of these captions, made once and kept, so that every run sees the same texts."""
@@ -122,3 +146,23 @@ class OrderBenchmark(SampleBenchmark):
 
             save_order_test(path, make_order_test(self.samples, tag))
         return load_order_test(path)
+
+
+class SwapsBenchmark(SampleBenchmark):
+    """``swaps:SRC``: two-way foils made of the captions by our own stages; see `flows.swaps_test`."""
+
+    def run(self, towers: Towers, report: Report) -> Outcome:
+        """Return accuracy by kind of foil and their mean, the blind judges beside each."""
+        from flows.blind import with_blind
+        from flows.swaps_test import swaps_test
+        from training.evaluate.features import TextMemory, encode_sample_images
+        from training.evaluate.pairs import choose_texts
+
+        cases = swaps_test(self.snapshot, self.samples, self.wishes.workspace)
+        asked = {case.image for case in cases}
+        shown = [sample for sample in self.samples if sample.uid in asked]
+        row = {sample.uid: place for place, sample in enumerate(shown)}
+        image = encode_sample_images(towers, shown, report=report)
+        embed = TextMemory(towers, report)
+        found = choose_texts(embed, cases, image[[row[case.image] for case in cases]], least=LEAST_CASES)
+        return with_blind(embed, found, "categories", cases, self.reading())

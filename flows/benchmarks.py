@@ -20,6 +20,7 @@ KINDS: Mapping[str, str] = {
     "retrieval": "flows.benchmark_samples:RetrievalBenchmark",
     "order": "flows.benchmark_samples:OrderBenchmark",
     "scenes": "flows.benchmark_samples:ScenesBenchmark",
+    "swaps": "flows.benchmark_samples:SwapsBenchmark",
     "zero_shot": "flows.benchmark_folders:ZeroShotBenchmark",
 }
 """Kind -> ``module:class``, imported only when used."""
@@ -35,11 +36,13 @@ class Wishes:
         workspace: Where drawn tests are kept.
         split: Only this split of a source.
         limit: At most so many samples of a source.
+        blind_texts: Texts from which blind judges learn how captions read; without any, the test's own.
     """
 
     workspace: Path
     split: str | None = None
     limit: int | None = None
+    blind_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

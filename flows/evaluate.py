@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from training.model import Towers
 
 
+MAX_ROWS = 40
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
     """One benchmark's numbers for one model."""
@@ -127,16 +130,33 @@ def print_comparison(columns: Mapping[str, Evaluated]) -> None:
 
 
 def print_results(results: Sequence[Evaluated]) -> None:
-    """Print one table for each benchmark."""
+    """Print each benchmark's numbers, and what it has for each category as a table of its own."""
     for result in results:
-        made = table(
-            f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)",
-            "metric",
-            ">value",
-        )
-        for name, value in _flat(result.metrics):
-            made.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        title = f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)"
+        made = table(title, "metric", ">value")
+        grouped = {name: entries for name, entries in result.metrics.items() if _is_table(entries)}
+        for name, value in _flat({name: value for name, value in result.metrics.items() if name not in grouped}):
+            made.add_row(name, _cell(value))
         out.print(made)
+        for name, entries in grouped.items():
+            columns = list(dict.fromkeys(key for entry in entries.values() for key in entry))
+            made = table("", name.replace("_", " "), *(f">{key.replace('_', ' ')}" for key in columns))
+            for category, entry in list(entries.items())[:MAX_ROWS]:
+                made.add_row(escape(category), *(_cell(entry.get(key)) for key in columns))
+            out.print(made)
+            if len(entries) > MAX_ROWS:
+                out.print(f"… and {len(entries) - MAX_ROWS} more: --json FILE has them all")
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a metric is numbers by category."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(entry, dict) for entry in value.values())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
