@@ -11,6 +11,7 @@ import typer
 
 from data_manifests.errors import InputError
 from flows import cli_curate, cli_export, cli_kg, cli_llm, cli_versions
+from flows.benchmarks import KINDS
 from flows.options import JsonOpt, LimitOpt, SetOpt, SplitOpt, places
 
 app = typer.Typer(
@@ -161,7 +162,7 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="RUN|SPEC")],
-    on: Annotated[list[str], typer.Option("--on", help="KIND:SRC, KIND one of retrieval order scenes")],
+    on: Annotated[list[str], typer.Option("--on", help="KIND:SRC, KIND one of " + " ".join(KINDS))],
     split: SplitOpt = None,
     limit: LimitOpt = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the results here as well")] = None,
