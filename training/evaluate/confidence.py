@@ -79,11 +79,11 @@ def parts_of(outcome: Outcome, metric: str) -> Parts:
     return tuple(outcome.items[name] for name in names)
 
 
-def interval(runs: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Return the mean over runs, and its percentile interval over images and seeds.
+class Bootstrap:
+    """Several models' numbers on the same cases, drawn together, so that any two of them pair.
 
-    Each draw takes as many images as there are, with replacement, the same for all runs; and, of s runs, s - 1 with
-    replacement. A category without a case in a draw is left out of that draw's mean.
+    Each draw takes as many images as there are, with replacement, the same for all; and, of a model's s runs, s - 1
+    with replacement. A category without a case in a draw is left out of that draw's mean.
 
     Source: Efron and Tibshirani 1993, chapters 8 and 13; Rao and Wu 1988 for drawing s - 1 of s, which makes the
         variance between few seeds right on average.
@@ -91,37 +91,52 @@ def interval(runs: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LE
         ranks among stays whole; only the queries are drawn.
 
     Args:
-        runs: One entry for each seed, all of the same cases.
+        models: For each model its runs, one for each seed.
         draws: Bootstrap draws.
-        level: Share of draws inside.
+        level: Share of draws inside an interval.
         seed: Of the draws; the same for all numbers, so that they compare.
 
     Raises:
-        InputError: no runs, or runs of different cases.
+        InputError: a model without a run, or runs of different cases.
     """
-    found = _drawn([runs], draws, seed)[0]
-    return Interval(_point(runs), *_ends(found, level))
+
+    def __init__(
+        self, models: Sequence[Sequence[Parts]], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0
+    ) -> None:
+        self._models, self._level = models, level
+        self._drawn = _drawn(models, draws, seed)
+
+    def interval(self, model: int) -> Interval:
+        """Return a model's mean over runs, and its percentile interval over images and seeds."""
+        return Interval(_point(self._models[model]), *_ends(self._drawn[model], self._level))
+
+    def difference(self, model: int, other: int) -> Difference:
+        """Return by how much a model exceeds another.
+
+        Runs pair by position where both have the same number (the same seeds in the same order); a single run, such as
+        the pretrained model, stands against each of the other's.
+        """
+        new, old = self._models[model], self._models[other]
+        apart = self._drawn[model] - self._drawn[other]
+        smaller = min(int((apart <= 0).sum()), int((apart >= 0).sum()))
+        p = min(1.0, 2 * (smaller + 1) / (len(apart) + 1))
+        pairs = max(len(new), len(old)) if len(new) == len(old) or 1 in (len(new), len(old)) else 0
+        tests = [mcnemar(new[at % len(new)], old[at % len(old)]) for at in range(pairs)]
+        known = tuple(value for value in tests if value is not None)
+        value = _point(new) - _point(old)
+        return Difference(value, *_ends(apart, self._level), p, known if len(known) == pairs else ())
+
+
+def interval(runs: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
+    """Return one model's number with its interval; see `Bootstrap`."""
+    return Bootstrap([runs], draws=draws, level=level, seed=seed).interval(0)
 
 
 def difference(
     new: Sequence[Parts], old: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0
 ) -> Difference:
-    """Return by how much the mean over `new` exceeds that over `old`, tested on the same images.
-
-    Runs pair by position where both have the same number (the same seeds in the same order); a single run, such as
-    the pretrained model, stands against each of the others.
-
-    Raises:
-        InputError: no runs, or runs of different cases.
-    """
-    ours, theirs = _drawn([new, old], draws, seed)
-    apart = ours - theirs
-    smaller = min(int((apart <= 0).sum()), int((apart >= 0).sum()))
-    p = min(1.0, 2 * (smaller + 1) / (draws + 1))
-    pairs = max(len(new), len(old)) if len(new) == len(old) or 1 in (len(new), len(old)) else 0
-    tests = [mcnemar(new[at % len(new)], old[at % len(old)]) for at in range(pairs)]
-    known = tuple(value for value in tests if value is not None)
-    return Difference(_point(new) - _point(old), *_ends(apart, level), p, known if len(known) == pairs else ())
+    """Return by how much `new` exceeds `old` on the same cases; see `Bootstrap`."""
+    return Bootstrap([new, old], draws=draws, level=level, seed=seed).difference(0, 1)
 
 
 def mcnemar(new: Parts, old: Parts) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,10 @@ def load_cases(path: Path) -> dict[str, Items]:
 
     try:
         table = pq.read_table(path)
-        columns = {name: table.column(name).to_pylist() for name in COLUMNS[:3]}
+        # many cells hold the same names: one copy of each
+        columns = {name: [*map(sys.intern, table.column(name).to_pylist())] for name in COLUMNS[:3]}
         values = table.column("value").to_numpy().astype(np.float64)
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except (OSError, KeyError, TypeError, pa.ArrowException) as error:
         raise InputError(
             f"{path}: not the cases of an evaluation ({error})", fix="delete the evaluation beside it; it is made again"
         ) from error
