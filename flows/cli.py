@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data_manifests.errors import InputError
-from flows import cli_compare, cli_curate, cli_export, cli_kg, cli_llm, cli_versions
+from flows import cli_compare, cli_curate, cli_export, cli_kg, cli_llm, cli_report, cli_versions
 from flows.benchmarks import KINDS
 from flows.options import JsonOpt, LimitOpt, SetOpt, SplitOpt, places
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(cli_curate.app)
 app.add_typer(cli_compare.app)
 app.add_typer(cli_versions.app)
+app.add_typer(cli_report.app)
 app.add_typer(cli_kg.app, name="kg")
 app.add_typer(cli_llm.app, name="llm")
 app.add_typer(cli_export.app, name="export")
