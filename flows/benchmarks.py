@@ -26,6 +26,7 @@ KINDS: Mapping[str, str] = {
     "zero_shot": "flows.benchmark_folders:ZeroShotBenchmark",
     **dict.fromkeys(PUBLISHED, "flows.benchmark_published:PublishedBenchmark"),
     "winoground": "flows.benchmark_published:WinogroundBenchmark",
+    "fairness": "flows.benchmark_fairness:FairnessBenchmark",
 }
 """Kind -> ``module:class``, imported only when used."""
 
