@@ -159,7 +159,7 @@ def fairness(
         )
     vectors = image.astype(np.float64)
     own = groups.of_image[labelled]
-    people, reference = vectors[labelled], counts / counts.sum()
+    reference = counts / counts.sum()
     metrics: dict[str, Any] = {
         "num_labelled": len(labelled),
         "num_several_or_unknown": int((~groups.no_people & (groups.of_image < 0)).sum()),
@@ -172,17 +172,27 @@ def fairness(
         metrics["representation_bias"] = max(abs(entry["representation_bias"]) for entry in shown.values())
     association, more = _association(embed, vectors, ids, groups, pairs)
     metrics["association_bias"] = float(np.mean([entry["gap"] for entry in association.values()]))
-    scores = people @ _texts(embed, prompts).T
-    gaps = parity_gaps(shares_chosen(scores), own, num)
-    ranked = own[np.argsort(-scores, axis=0, kind="stable")]
-    told = {prompt: _of_prompt(ranked[:, place], reference) for place, prompt in enumerate(prompts)}
-    table = {prompt: {"parity_gap": float(gap), **told[prompt]} for prompt, gap in zip(prompts, gaps, strict=True)}
-    metrics |= {"parity_gap": float(gaps.max()), "mean_parity_gap": float(gaps.mean())}
-    for name in ("ndkl", *(f"max_skew@{k}" for k in KS)):
-        values = [entry[name] for entry in table.values() if name in entry]
-        metrics |= {name: float(np.mean(values))} if values else {}
+    table, overall = _by_prompt(vectors[labelled] @ _texts(embed, prompts).T, own, reference, prompts)
+    metrics |= overall
     parts = {"limits": LIMITS, "groups": shown, "association": association, "prompts": table}
     return Outcome({"attribute": groups.attribute, **metrics, **parts}, {**items, **more})
+
+
+def _by_prompt(
+    scores: NDArray[np.float64], own: NDArray[np.int64], reference: NDArray[np.float64], prompts: Sequence[str]
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Return each prompt's parity gap and ranking, and what is said of all prompts together."""
+    gaps = parity_gaps(shares_chosen(scores), own, len(reference))
+    ranked = own[np.argsort(-scores, axis=0, kind="stable")]
+    table = {
+        prompt: {"parity_gap": float(gaps[place]), **_of_prompt(ranked[:, place], reference)}
+        for place, prompt in enumerate(prompts)
+    }
+    overall = {"parity_gap": float(gaps.max()), "mean_parity_gap": float(gaps.mean())}
+    for name in ("ndkl", *(f"max_skew@{k}" for k in KS)):
+        values = [entry[name] for entry in table.values() if name in entry]
+        overall |= {name: float(np.mean(values))} if values else {}
+    return table, overall
 
 
 def _texts(embed: Embed, texts: Sequence[str]) -> NDArray[np.float64]:
