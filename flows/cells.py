@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import write_atomically
+from training.evaluate.seen_images import SeenImages, remembering
 
 if TYPE_CHECKING:
     from flows.jobs import TrainJob
@@ -37,13 +38,15 @@ class Benchmarks:
         on: ``KIND:SRC`` each.
         split: Only this split; None for all.
         limit: At most so many samples each; None for all.
-        workspace: Where snapshots, drawn tests and frozen trunks' activations are kept.
+        workspace: Where snapshots and drawn tests are kept.
+        seen: What image trunks have made of the images so far.
     """
 
     on: tuple[str, ...]
     split: str | None
     limit: int | None
     workspace: Path
+    seen: SeenImages = field(default_factory=SeenImages, compare=False)
 
     def stem(self, on: str) -> str:
         """Return the file name, without its ending, of one benchmark in a cell's folder."""
@@ -197,7 +200,8 @@ def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:
     if not wanted:
         return
     started = time.perf_counter()
-    found = run_evaluation(cell.model, wanted, benchmarks.split, benchmarks.limit, None, benchmarks.workspace)
+    with remembering(benchmarks.seen):
+        found = run_evaluation(cell.model, wanted, benchmarks.split, benchmarks.limit, None, benchmarks.workspace)
     seconds = round((time.perf_counter() - started) / len(wanted), 3)
     for on, evaluated in zip(wanted, found, strict=True):
         path = cell.folder / f"{benchmarks.stem(on)}.json"

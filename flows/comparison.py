@@ -19,6 +19,7 @@ HEADLINES: Mapping[str, tuple[str, ...]] = {
     "retrieval": RECALL,
     "order": ("order_accuracy",),
     "scenes": (*RECALL, "foil_accuracy"),
+    "zero_shot": ("top1",),
 }
 """What the table shows of each kind of benchmark; of others, what is a mean of categories, or the first number."""
 

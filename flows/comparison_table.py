@@ -16,6 +16,7 @@ LABELS = {
     "text_to_image_R@1": "R@1 text→image",
     "order_accuracy": "accuracy",
     "foil_accuracy": "foils",
+    "top1": "top-1",
 }
 LEGEND = (
     f"In %: mean over seeds (95 % interval over images and seeds), difference to `{CONTROL}`; ▲ ▼ where the paired test "

@@ -174,7 +174,7 @@ def test_the_gate_fails_what_loses_too_much() -> None:
     assert order.to_control is not None and order.to_control.told_apart and abs(order.to_control.value - 0.6) < 1e-9
     assert order.to_pretrained is not None and len(order.to_control.mcnemar) == 2
     text = markdown_table(list(rows.values()), {"clip": 7000})
-    assert "| **forgets** | - |" in text and "**failed**: zero-shot top1 -2.5" in text and "+60.0▲" in text
+    assert "| **forgets** | - |" in text and "**failed**: zero-shot top-1 -2.5" in text and "+60.0▲" in text
     with out.capture() as caught:
         out.print(screen_table("t", list(rows.values()), {}))
     assert "failed" in caught.get()
