@@ -41,7 +41,7 @@ class SeenImages:
         self._rows[name] = self._rows.pop(name, {})
 
         def trunk(images: list[Tensor], rows: int) -> list[Tensor]:
-            keys = [blake3(memoryview(image.contiguous().numpy()).cast("B")).digest(length=16) for image in images]
+            keys = [blake3(image.numpy().tobytes()).digest(length=16) for image in images]
             kept = self._rows[name]
             fresh = [place for place, key in enumerate(keys) if key not in kept]
             computed = _plain(towers)([images[place] for place in fresh], rows) if fresh else []
