@@ -26,6 +26,7 @@ from curation.reshard import publish_cut
 from curation.stage import canonical
 from curation.traces import Traces, collect, versions_here
 from curation.versions import dataset_lock
+from data_manifests.data_card import card_path
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest, sync_folder, version_key, write_atomically
 from data_manifests.sample import UID_HEX_CHARS
@@ -248,6 +249,7 @@ def _renew(catalog: Catalog, todo: Forgetting, name: str, old: str, new: str | N
     Forgotten.load(catalog.manifests).adding(removed=removed).save(catalog.manifests)
     old_path.unlink(missing_ok=True)  # without its manifest, a folder is no version
     old_path.with_name(f"{old}.run.json").unlink(missing_ok=True)
+    card_path(old_path).unlink(missing_ok=True)
     shutil.rmtree(catalog.folder(name, old), ignore_errors=True)
     return purged
 

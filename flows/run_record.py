@@ -1,4 +1,4 @@
-"""The record beside a manifest: when, where and how long, which the manifest itself must not hold."""
+"""What stands beside a manifest: the record of when, where and how long, which it must not hold itself; the data card."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import orjson
 
+from data_manifests.data_card import card_path, card_text
 from data_manifests.manifest import Catalog, Manifest, write_atomically
 
 
 def write_run_record(catalog: Catalog, manifest: Manifest, told: Mapping[str, Any]) -> None:
-    """Write ``<version>.run.json``.
+    """Write ``<version>.run.json``, and ``<version>.card.md``, which the manifest alone decides.
 
     Args:
         catalog: Where versions lie.
@@ -30,3 +31,6 @@ def write_run_record(catalog: Catalog, manifest: Manifest, told: Mapping[str, An
     }
     path = catalog.manifests / manifest.name / f"{manifest.version}.run.json"
     write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_atomically(
+        card_path(catalog.manifest_path(manifest.name, manifest.version)), card_text(manifest.body).encode()
+    )

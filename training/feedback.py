@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,14 @@ class FeedbackLog:
     def __init__(self) -> None:
         self._rows: dict[Key, list[float]] = {}
 
-    def record(self, batch: Batch, features: Features, choice: Choice | None) -> None:
-        """Add one step."""
+    def record(self, batch: Batch, features: Features, choice: Choice | None) -> dict[str, float]:
+        """Add one step and return how hard it was, for the log.
+
+        Returns:
+            ``rival_margin``: mean margin to the most similar caption of another sample; with negatives also ``margin``,
+            their mean margin, ``fooled``, the share of them that is nearer to the image than its caption,
+            ``gated_share``, the share of the candidates that was left out as likely true, and ``weight``, their mean.
+        """
         import torch
 
         with torch.no_grad():
@@ -46,14 +53,16 @@ class FeedbackLog:
             losses = torch.nn.functional.softplus(scale * (rival - own)).tolist()
             for uid, margin, loss in zip(batch.texts.uids, margins, losses, strict=True):
                 self._add((uid, -1, ""), margin, loss, 1.0)
+            found = {"rival_margin": _mean(margins)}
             if choice is None or features.negatives is None:
-                return
+                return found
             gap = own[:, None] - torch.einsum("bd,bkd->bk", features.image, features.negatives)
             loss = torch.nn.functional.softplus(-scale * gap)
             self._add_chosen(batch, choice, gap, loss)
             if choice.gated is not None:
                 for at, slot in choice.gated.nonzero().tolist():
                     self._row(batch, at, slot)[NUMBERS.index("gated")] += 1
+            return found | _hardness(batch, choice, gap[choice.mask].tolist())
 
     def _add_chosen(self, batch: Batch, choice: Choice, gap: Tensor, loss: Tensor) -> None:
         at = choice.mask.nonzero()
@@ -121,3 +130,21 @@ class FeedbackLog:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table(columns, metadata=dict(origin)), sink, compression="zstd")
         write_atomically(run / FEEDBACK_FILE, sink.getvalue().to_pybytes())
+
+
+def _hardness(batch: Batch, choice: Choice, margins: list[float]) -> dict[str, float]:
+    """Return what the log says of the chosen negatives; nothing of a step without any."""
+    drawn = sum(map(len, batch.texts.records))
+    if not margins or not drawn:
+        return {}
+    gated = 0 if choice.gated is None else int(choice.gated.sum())
+    return {
+        "margin": _mean(margins),
+        "fooled": sum(margin < 0 for margin in margins) / len(margins),
+        "gated_share": gated / drawn,
+        "weight": _mean(choice.weight[choice.mask].tolist()),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -247,11 +247,10 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.grad_clip or math.inf)
         self.optimizer.step()
         clamp_logit_scale(self.towers, self.config.logit_scale_max)
-        if self.ranks.first:
-            self.feedback.record(batch, features, choice)
+        hardness = self.feedback.record(batch, features, choice) if self.ranks.first else {}
         self.step, self.loss = batch.step + 1, loss.item()
         record = {"loss": self.loss, "objective": {name: term.item() for name, term in terms.items()}, "lr": lr}
-        record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item()}
+        record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item(), "hardness": hardness}
         return record | ({"negatives": stats} if stats else {})
 
 

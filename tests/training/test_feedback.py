@@ -22,10 +22,10 @@ def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion,
     with torch.no_grad():
         features, _, choice = make_features(towers, batch, negatives.start(), 0.0)
     assert choice is not None and features.negatives is not None
-    log.record(batch, features, choice)
+    hardness = log.record(batch, features, choice)
     resumed = FeedbackLog()
     resumed.load_state_dict(log.state_dict())
-    resumed.record(batch, features, choice)
+    assert resumed.record(batch, features, choice) == hardness, "what was seen before says nothing of a step"
     resumed.save(tmp_path, {"version": "shapes@1.0.0"})
     table = pq.read_table(tmp_path / FEEDBACK_FILE)
     assert table.schema.metadata[b"version"] == b"shapes@1.0.0"
@@ -49,6 +49,15 @@ def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion,
         margin = float(features.image[at] @ features.text[at]) - max(others)
         assert rows[uid, -1, ""]["mean_margin"] == pytest.approx(margin, abs=2e-6)
     assert seen == int(choice.mask.sum()) > 20 and len(rows) == seen + 20
+    chosen = [row["first_margin"] for row in rows.values() if row["text"]]
+    assert hardness["margin"] == pytest.approx(sum(chosen) / seen, abs=2e-6)
+    assert (
+        hardness["fooled"] == pytest.approx(sum(margin < 0 for margin in chosen) / seen) and 0 < hardness["fooled"] < 1
+    )
+    assert (hardness["gated_share"], hardness["weight"]) == (0.0, 1.0)
+    rivals = [row["first_margin"] for row in rows.values() if not row["text"]]
+    assert hardness["rival_margin"] == pytest.approx(sum(rivals) / 20, abs=2e-6)
+    assert log.record(batch, features, None) == {"rival_margin": hardness["rival_margin"]}
 
 
 def test_gated_candidates_are_counted_though_never_trained_on(make_version: MakeVersion, tmp_path: Path) -> None:
@@ -58,7 +67,8 @@ def test_gated_candidates_are_counted_though_never_trained_on(make_version: Make
         features, stats, choice = make_features(towers, batch, negatives.start(), 0.0)
     assert choice is not None and choice.gated is not None and stats["gated"] == int(choice.gated.sum()) > 0
     log = FeedbackLog()
-    log.record(batch, features, choice)
+    hardness = log.record(batch, features, choice)
+    assert hardness["gated_share"] == pytest.approx(stats["gated"] / sum(map(len, batch.texts.records)))
     log.save(tmp_path, {})
     rows = [row for row in pq.read_table(tmp_path / FEEDBACK_FILE).to_pylist() if row["gated"]]
     assert len(rows) == stats["gated"]

@@ -1,0 +1,260 @@
+"""The data card: what a version is, in Markdown, for people who have not seen it; all of it from the manifest's body."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+Body = Mapping[str, Any]
+
+_MAX_TEXT = 400
+_MAX_ROWS = 200
+_ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
+_MARKS = re.compile(r"([\\|`*_\[\]])")
+
+
+def card_path(manifest: Path) -> Path:
+    """Return where the card of the version with this manifest lies: beside it."""
+    return manifest.with_name(f"{manifest.stem}.card.md")
+
+
+def card_text(body: Body) -> str:
+    """Return a version's data card.
+
+    No clock time, host or path: an equal version has an equal card. Whatever a stranger may have written (the source's
+    name, licences) is escaped.
+
+    Args:
+        body: A manifest's body.
+    """
+    body = orjson.loads(orjson.dumps(body, option=orjson.OPT_SORT_KEYS))  # as it is read back: order, lists
+    parts = [_head(body), _licences(body), _made(body), _holds(body), _quality(body), _lost(body), _limits(body)]
+    return "\n".join(line for part in [*parts, _again(body)] for line in (*part, "")).rstrip("\n") + "\n"
+
+
+def _head(body: Body) -> Iterator[str]:
+    counts, recipe, source = body["counts"], body["recipe"], body["source"]
+    yield f"# {body['name']}@{body['version']}"
+    yield ""
+    yield (
+        f"{counts['samples']:,} photographs with {counts['captions']:,} captions, {counts.get('views', 0):,} rewrites and "
+        f"knowledge captions and {counts['negatives']:,} hard negatives, curated from the {_code(source.get('kind'))} source "
+        f"{_code(source.get('name'))} by the recipe {_code(recipe.get('name'))} ({_papers(recipe.get('paper', 'no paper'))})."
+    )
+    yield ""
+    yield f"Manifest fingerprint `{body['fingerprint']}`, {_parent(body)}. This card is made from the manifest alone."
+
+
+def _parent(body: Body) -> str:
+    parent = body["parent"]
+    if not parent:
+        return "first version"
+    return f"made after `{parent.get('name', body['name'])}@{parent['version']}` (`{parent['fingerprint']}`)"
+
+
+def _licences(body: Body) -> Iterator[str]:
+    yield "## Sources and licences"
+    yield ""
+    source = body["source"]
+    terms = (
+        _plain(source["licence"]) if source.get("licence") else "not stated by the source: ask whoever has the rights"
+    )
+    rows = [(f"photographs and captions ({_code(source.get('kind'))} {_code(source.get('name'))})", terms, "")]
+    for item, stages in _resources(body):
+        told = ", ".join(map(_plain, item["licences"])) if item.get("licences") else "not recorded"
+        rows.append((f"{_plain(item['name'])} (`{item['hash'][:12]}`)", told, ", ".join(map(_code, stages))))
+    yield from _table(("what", "licence", "used by"), rows)
+    details = [f"{key}: {_plain(value)}" for key, value in source.items() if value is not None and key != "licence"]
+    yield ""
+    yield f"The source as the manifest has it: {', '.join(details)}."
+
+
+def _resources(body: Body) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """Return models and graphs with the stages that used them, in the order of the stages."""
+    found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for stage in body["stages"]:
+        for item in filter(_is_something, stage["resources"].values()):
+            found.setdefault(item["hash"], (item, []))[1].append(stage["name"])
+    return list(found.values())
+
+
+def _is_something(resource: Mapping[str, Any]) -> bool:
+    return resource["name"] != "none"  # what a stage could have used, and did not
+
+
+def _made(body: Body) -> Iterator[str]:
+    yield "## How it was made"
+    yield ""
+    rows = []
+    for stage in body["stages"]:
+        config = ", ".join(f"{key} = {value}" for key, value in stage["config"].items() if value is not None)
+        name = f"{_code(stage['name'])} /{stage['version']}"
+        rows.append((name, _papers(stage["source"]), _plain(config), f"`{stage['fingerprint'][:12]}`"))
+    yield from _table(("stage /version", "paper", "settings", "fingerprint"), rows)
+
+
+def _holds(body: Body) -> Iterator[str]:
+    counts, told = body["counts"], body["statistics"]
+    size = sum(record["bytes"] for record in body["files"])
+    yield "## What it holds"
+    yield ""
+    rows = [(name, f"{counts.get(name, 0):,}") for name in ("samples", "captions", "views", "negatives")]
+    rows += [("shards", f"{len(body['shards']):,}"), ("bytes of all files", f"{size:,}")]
+    words = {int(length): number for length, number in told.get("caption_words", {}).items()}
+    if number := sum(words.values()):
+        mean = sum(length * times for length, times in words.items()) / number
+        rows.append(("words of a caption: mean, least, most", f"{mean:.1f}, {min(words)}, {max(words)}"))
+    if sizes := sorted(told.get("cluster_sizes", {}).values()):
+        rows.append(("clusters: number, smallest, largest", f"{len(sizes):,}, {sizes[0]:,}, {sizes[-1]:,}"))
+    rows += [(f"split {_plain(name)}", f"{number:,}") for name, number in sorted(told.get("splits", {}).items())]
+    yield from _table(("what", ">number"), rows)
+    for title, name in (("Negatives by kind", "negatives"), ("Rewrites and knowledge captions by kind", "views")):
+        yield from _counts(title, {("", kind): number for kind, number in told.get(name, {}).items()}, ("", "kind"))
+
+
+def _quality(body: Body) -> Iterator[str]:
+    found = body["statistics"].get("quality", {})
+    yield "## Quality"
+    yield ""
+    judges = found.get("blind_accuracy", {})
+    if not judges:
+        yield "How well negatives are told from captions without the image was not measured."
+    else:
+        kinds = sorted({kind for judge in judges.values() for kind in judge} - {"num", "overall"})
+        rows = [
+            (_plain(kind), *(f"{100 * judge[kind]:.1f}" if kind in judge else "" for judge in judges.values()))
+            for kind in ("overall", *kinds)
+        ]
+        yield "How often a judge that sees no image tells the caption from its negative, in % (chance is 50):"
+        yield ""
+        yield from _table(("negatives", *(f">{_plain(name)}" for name in judges)), rows)
+    rest = {name: value for name, value in found.items() if name != "blind_accuracy"}
+    rows = [(_code(stage), _plain(name), _plain(value)) for stage, name, value in _leaves(rest)]
+    if rows:
+        yield ""
+        yield from _table(("found by", "what", ">value"), rows)
+
+
+def _leaves(found: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    def below(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if not isinstance(value, Mapping):
+            yield name, value
+            return
+        for key, item in sorted(value.items()):
+            yield from below(f"{name}, {key}" if name else key, item)
+
+    for stage, value in sorted(found.items()):
+        yield from ((stage, name, item) for name, item in below("", value))
+
+
+def _lost(body: Body) -> Iterator[str]:
+    counts = body["counts"]
+    yield "## What was left out"
+    yield ""
+    yield f"{counts['records']:,} records came in, {counts['samples']:,} samples went out."
+    for title, by_stage in (("Samples dropped", counts["dropped"]), ("Texts refused", counts.get("rejected", {}))):
+        found = {(stage, reason): number for stage, told in by_stage.items() for reason, number in told.items()}
+        yield from _counts(title, found, ("by", "reason"))
+
+
+def _limits(body: Body) -> Iterator[str]:
+    ran = {stage["name"] for stage in body["stages"]}
+    leaks = [stage["resources"].values() for stage in body["stages"] if stage["name"] == "remove_leaks"]
+    sought = any(_is_something(item) for items in leaks for item in items)
+    counts, source = body["counts"], body["source"]
+    judged = "blind_accuracy" in body["statistics"].get("quality", {})
+    limits = [
+        (True, "Captions are as the source has them: nobody checked that they are true, kind or complete."),
+        (not source.get("licence"), "The source states no licence."),
+        (
+            counts["negatives"] and "find_false_negatives" not in ran,
+            "Negatives were not checked against the image's other captions: some are true of their image.",
+        ),
+        (
+            counts["negatives"] and "find_false_negatives" in ran,
+            "Negatives that stay true were sought by rules, which miss some: a few are true of their image.",
+        ),
+        (
+            counts["negatives"] and not judged,
+            "How well text alone gives the negatives away is not known of this version.",
+        ),
+        (
+            counts.get("views", 0),
+            "Rewrites and knowledge captions were made by rules, graphs or models and passed gates, not people.",
+        ),
+        ("find_duplicates" not in ran, "Near-duplicates were not looked for."),
+        (not sought, "Pictures of evaluation sets were not looked for."),
+        ("balance_attributes" not in ran, "Who is shown doing what was not balanced: it is as the source has it."),
+        (True, "Words and rules are English."),
+    ]
+    yield "## Known limits"
+    yield ""
+    yield from (f"- {text}" for holds, text in limits if holds)
+
+
+def _again(body: Body) -> Iterator[str]:
+    source, name = body["source"], f"{body['name']}@{body['version']}"
+    options = "".join(f" --{key} {source[key]}" for key in ("split", "limit") if source.get(key) is not None)
+    yield "## How to make it again"
+    yield ""
+    yield "```"
+    yield _line(
+        f"clipcurate curate {body['recipe'].get('name')} --source {source.get('kind')}:PATH{options} --name {body['name']}"
+    )
+    yield f"clipcurate verify {name}"
+    yield "```"
+    yield ""
+    yield (
+        "`PATH` holds the same photographs and captions. Models and graphs are given by `--model`, `--graph`, `--llm` and "
+        "`--masked-model` (their hashes are above), settings that differ from the recipe's by "
+        "`--set stages.STAGE.SETTING=VALUE`. Equal inputs and library versions give the fingerprint above."
+    )
+    if body.get("derived") or "forget" in body["counts"]["dropped"]:
+        yield ""
+        yield "This version was not curated but made from its parent, by `clipcurate reshard` or `forget`."
+
+
+def _counts(title: str, found: Mapping[tuple[str, str], int], names: tuple[str, str]) -> Iterator[str]:
+    """Yield a table of counts, most first; nothing of nothing. An empty first name leaves that column out."""
+    rows = sorted(((number, key) for key, number in found.items()), key=lambda row: (-row[0], row[1]))[:_MAX_ROWS]
+    if not rows:
+        return
+    yield ""
+    yield f"{title}:"
+    yield ""
+    if names[0]:
+        yield from _table((*names, ">number"), [(_plain(by), _plain(why), f"{number:,}") for number, (by, why) in rows])
+    else:
+        yield from _table((names[1], ">number"), [(_plain(why), f"{number:,}") for number, (_, why) in rows])
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(name.removeprefix(">") for name in columns) + " |"
+    yield "| " + " | ".join("---:" if name.startswith(">") else "---" for name in columns) + " |"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _plain(value: object) -> str:
+    """Return a value as text that Markdown shows as it is, on one line."""
+    return _MARKS.sub(r"\\\1", html.escape(_line(str(value)), quote=False))
+
+
+def _code(value: object) -> str:
+    """Return a value as code; signs that would end it, or be more than code to a careless reader, are left out."""
+    return f"`{_line(re.sub('[`|<>]', '', str(value))) or '?'}`"
+
+
+def _line(text: str) -> str:
+    text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
+
+
+def _papers(text: str) -> str:
+    """Return a source with its arXiv numbers as links."""
+    return _ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", _plain(text))
