@@ -22,6 +22,8 @@ HEADLINES: Mapping[str, tuple[str, ...]] = {
     "zero_shot": ("top1",),
 }
 """What the table shows of each kind of benchmark; of others, what is a mean of categories, or the first number."""
+BLIND = "blind_"
+"""What judges that see no image reach stands beside a number, not in its place."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def headlines(on: str, outcome: Outcome) -> tuple[str, ...]:
     """Return the metrics that stand for a benchmark in the table."""
     wanted = HEADLINES.get(on.partition(":")[0], ())
     known = tuple(name for name in wanted if name in outcome.means or name in outcome.items)
-    return known or tuple(outcome.means) or tuple(outcome.items)[:1]
+    seeing = tuple(name for name in outcome.means if not name.startswith(BLIND))
+    return known or seeing or tuple(outcome.items)[:1]
 
 
 def weigh(finished: Sequence[Finished], names: Sequence[str], on: Sequence[str], gate: Gate) -> list[Row]:

@@ -191,7 +191,7 @@ def test_seeds_pair_only_where_both_rows_have_them() -> None:
 
 def test_headlines_of_kinds_nobody_has_listed() -> None:
     one = Items(("a",), ("a",), np.ones(1))
-    outcome = Outcome({}, {"x": one, "y": one}, {"macro": ("x", "y")})
+    outcome = Outcome({}, {"x": one, "y": one}, {"blind_length": ("x",), "macro": ("x", "y")})
     assert headlines("new:thing", outcome) == ("macro",)
     assert headlines("new:thing", Outcome({}, {"x": one, "y": one})) == ("x",)
     assert headlines("order:thing", Outcome({}, {"order_accuracy": one, "y": one})) == ("order_accuracy",)
