@@ -127,6 +127,14 @@ def place_cell(root: Path, row: str, seed: int | None, identity: Mapping[str, An
     return there[0] if there else root / "-".join([row, *([] if seed is None else [str(seed)]), key])
 
 
+def moved(cell: Cell, folder: Path) -> Cell:
+    """Return a cell in another folder."""
+    if cell.job is None or cell.folder == folder:
+        return cell
+    run = str(folder / "run")
+    return replace(cell, folder=folder, job=replace(cell.job, out=run), model=run)
+
+
 def has_weights(cell: Cell) -> bool:
     """Say whether a cell needs no training (any more)."""
     return cell.job is None or (cell.folder / "run" / "done.json").is_file()
@@ -142,7 +150,7 @@ def finish(cell: Cell, benchmarks: Benchmarks) -> Finished:
     done = Finished(cell)
     try:
         done.trained = _train(cell)
-        done.train_s = _train_seconds(cell)
+        done.train_s = train_seconds(cell.folder)[0]
         _evaluate(cell, benchmarks)
         done.results = {on: read_result(cell.folder / f"{benchmarks.stem(on)}.json") for on in benchmarks.on}
         done.evaluate_s = sum(float(result.record["seconds"]) for result in done.results.values())
@@ -182,13 +190,12 @@ def _train(cell: Cell) -> bool:
     return True
 
 
-def _train_seconds(cell: Cell) -> float:
-    """Return the seconds of all steps in the run's log, over all sittings."""
+def train_seconds(folder: Path) -> tuple[float, int]:
+    """Return the seconds of all steps in a cell's log, over all sittings, and how many steps they were."""
     from training.runlog import read_lines
 
-    log = cell.folder / "run" / "log.jsonl"
-    lines = read_lines(log) if log.is_file() else []
-    return round(sum(float(line["step_s"]) + float(line["wait_s"]) for line in lines), 3)
+    lines = read_lines(folder / "run" / "log.jsonl")
+    return round(sum(float(line["step_s"]) + float(line["wait_s"]) for line in lines), 3), len(lines)
 
 
 def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:

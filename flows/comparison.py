@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from data_manifests.errors import InputError
 from flows.variants import CONTROL, PRETRAINED
 
 if TYPE_CHECKING:
@@ -101,6 +102,21 @@ def headlines(on: str, outcome: Outcome) -> tuple[str, ...]:
     return known or seeing or tuple(outcome.items)[:1]
 
 
+def blind_numbers(finished: Sequence[Finished]) -> dict[tuple[str, str], tuple[str, float]]:
+    """Return the best judge that sees no image, and what it reaches, beside each number that such judges have.
+
+    By (``KIND:SRC``, metric), from the pretrained model's evaluation: what its own text tower says is one of them.
+    """
+    found: dict[tuple[str, str], tuple[str, float]] = {}
+    for on, result in (item for cell in finished if cell.cell.row == PRETRAINED for item in cell.results.items()):
+        judges = [(value, name) for name, value in result.outcome.metrics.items() if name.startswith(BLIND)]
+        for metric in headlines(on, result.outcome):
+            if judges and metric not in (*RECALL, *HEADLINES["zero_shot"]):
+                value, name = max(judges)
+                found[on, metric] = (name.removeprefix(BLIND), float(value))
+    return found
+
+
 def weigh(finished: Sequence[Finished], names: Sequence[str], on: Sequence[str], gate: Gate) -> list[Row]:
     """Return the rows, in the order of `names`, from all cells that are done.
 
@@ -135,7 +151,13 @@ def _weigh_metric(
     from training.evaluate.confidence import Bootstrap, parts_of
 
     names = list(done)
-    drawn = Bootstrap([[parts_of(cell.results[on].outcome, metric) for cell in done[name]] for name in names])
+    try:
+        drawn = Bootstrap([[parts_of(cell.results[on].outcome, metric) for cell in done[name]] for name in names])
+    except InputError as error:
+        raise InputError(
+            f"{on} {metric}: the cells were evaluated on different data: {error.got}",
+            fix=f"delete the files {on.partition(':')[0]}-* of older cells; they are made again",
+        ) from error
     for place, name in enumerate(names):
         to_control, to_pretrained = (
             drawn.difference(place, names.index(other)) if other in names and other != name else None
