@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 from data_manifests.manifest import DatasetVersion
@@ -13,10 +13,10 @@ from data_manifests.sidecar_diff import read_payloads
 from data_manifests.text_diff import Piece, diff_words
 from flows.negatives import Wanted, blind_gaps, draw_negatives, edit_pieces, shortened
 from flows.pages import Html, data_block, join, json_text, tag, words
-from flows.thumbnails import Thumbnails
+from flows.thumbnails import EDGE_PX, Thumbnails
 
 MAX_SAMPLES = 2000
-MAX_BYTES = 7_500_000
+MAX_BYTES = 9_000_000
 """Most bytes of a page that samples take; what does not fit is not drawn."""
 NUM_OF_KINDS = 120
 """Samples drawn so that every operation and type of negative is among them."""
@@ -31,8 +31,8 @@ _PART = 128
 _MAX_CHARS = 240
 _MAX_NAME = 120
 _SIGNS = {"same": "=", "removed": "-", "added": "+"}
-_EDGES = ((200, 224), (500, 176))
-"""So many samples have room for pictures of this edge; more have the usual one."""
+_EDGES = ((200, 224), (500, 176), (1400, EDGE_PX), (MAX_SAMPLES, 112))
+"""So many samples have room for pictures of this edge."""
 
 Rows = Mapping[str, list[Any]]
 Sample = Mapping[str, Any]
@@ -48,7 +48,7 @@ class Browsed:
         total: Samples of the version.
         of_kinds: How many were drawn for their kinds of negatives.
         labels: What texts can be, in the order that texts refer to.
-        entries: The samples, in the version's order.
+        entries: The samples, in an order whose every beginning is spread over the version.
     """
 
     total: int
@@ -78,20 +78,37 @@ def browse(version: DatasetVersion, rows: Rows, seed: int = 0, room: int = MAX_B
     """
     total = len(rows["uid"])
     kinds = _of_each_kind(version, rows, seed)
-    order = list(islice(dict.fromkeys([*kinds, *_evenly(total, seed)]), MAX_SAMPLES))
+    order = list(islice(_once(chain(kinds, _evenly(total, seed))), MAX_SAMPLES))
     found, used = Browsed(total, len(kinds)), 0
-    edge = next((edge for most, edge in _EDGES if len(order) <= most), None)
+    edge = next(edge for most, edge in _EDGES if len(order) <= most)
     made: dict[int, Mapping[str, Any]] = {}
-    with Thumbnails(version, [rows["uid"][place] for place in order], **({"edge": edge} if edge else {})) as pictures:
+    with Thumbnails(version, [rows["uid"][place] for place in order], edge) as pictures:
         for place, sample in _read(version, rows, order):
             entry = _entry(found, sample, pictures)
             used += len(json_text(entry).encode()) + 1
             if used > room:
                 break
             made[place] = entry
-    found.of_kinds = len(made.keys() & set(kinds))
-    found.entries = [made[place] for place in sorted(made)]
+    shown = [place for place in kinds if place in made]
+    found.of_kinds = len(shown)
+    found.entries = [made[place] for place in _mixed([place for place in made if place not in set(kinds)], shown)]
     return found
+
+
+def _once(places: Iterable[int]) -> Iterator[int]:
+    seen: set[int] = set()
+    for place in places:
+        if place not in seen:
+            seen.add(place)
+            yield place
+
+
+def _mixed(many: Sequence[int], few: Sequence[int]) -> list[int]:
+    """Return both in their orders, the few spread over the many: neighbours in a version look alike, these do not."""
+    step = max(len(many) / max(len(few), 1), 1.0)
+    ranked = [(float(number), place) for number, place in enumerate(many)]
+    ranked += [(number * step, place) for number, place in enumerate(few)]
+    return [place for _, place in sorted(ranked)]
 
 
 def _evenly(total: int, seed: int) -> Iterator[int]:

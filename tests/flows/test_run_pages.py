@@ -117,7 +117,7 @@ def test_results_are_found_beside_a_run(tmp_path: Path) -> None:
 
 def number(value: float, change: float | None, *, apart: bool = False) -> dict[str, Any]:
     told = {"value": change, "low": (change or 0) - 0.01, "high": (change or 0) + 0.01, "told_apart": apart}
-    found = {"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1"}
+    found: dict[str, Any] = {"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1"}
     found |= {"value": value, "low": value - 0.05, "high": value + 0.05}
     return found | ({} if change is None else {"to_control": told})
 
