@@ -70,6 +70,9 @@ def literal(features: EvalFeatures) -> dict[str, float]:
 def test_ties_and_average_precision_equal_the_literal_sort(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.evaluate.retrieval.CHUNK_IMAGES", 8)
     features = made_features(seed=seed)
+    few = EvalFeatures(features.image[np.arange(37) % 5], features.text[np.arange(len(features.text)) % 7],
+                       features.text_owner, features.uids, features.captions)  # fmt: skip
+    features = few if seed else features  # nearly everything ties with something
     result, expected = retrieval(features), literal(features)
     for name, value in expected.items():
         if name.endswith("MAP"):
