@@ -66,16 +66,16 @@ def show_comparison_plan(job: CompareJob, *, as_json: bool) -> None:
         cells = [cell for cell in every if cell.row == row.name]
         version = versions[row.name].ref if row.name in versions else "to be curated"
         rows.append(planned(row.name, version, cells, len(job.seeds) - len(cells), job.benchmarks, pace, steps))
-    known = [row.seconds for row in rows if row.seconds is not None]
+    known = [part.seconds for part in rows if part.seconds is not None]
     total = sum(known) if len(known) == len(rows) else None
     if as_json:
-        print_json({"rows": [vars(row) for row in rows], "seconds": total})
+        print_json({"rows": [vars(part) for part in rows], "seconds": total})
         return
     made = table("plan of the comparison", "row", "version", ">to run", ">reused", ">minutes")
-    for row in rows:
-        made.add_row(row.name, row.version, str(row.num_run), str(row.num_reused), _minutes(row.seconds))
+    for part in rows:
+        made.add_row(part.name, part.version, str(part.num_run), str(part.num_reused), _minutes(part.seconds))
     out.print(made)
-    out.print(f"{sum(row.num_run for row in rows)} cells to run, {_minutes(total)} minutes without curation")
+    out.print(f"{sum(part.num_run for part in rows)} cells to run, {_minutes(total)} minutes without curation")
 
 
 def existing_versions(job: CompareJob) -> dict[str, DatasetVersion]:
