@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from data_manifests.errors import InputError
-from flows import cli_curate, cli_export, cli_kg, cli_llm, cli_report, cli_versions
+from flows import cli_compare, cli_curate, cli_export, cli_kg, cli_llm, cli_report, cli_versions
+from flows.benchmarks import KINDS
 from flows.options import JsonOpt, LimitOpt, SetOpt, SplitOpt, places
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_curate.app)
+app.add_typer(cli_compare.app)
 app.add_typer(cli_versions.app)
 app.add_typer(cli_report.app)
 app.add_typer(cli_kg.app, name="kg")
@@ -162,7 +164,7 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="RUN|SPEC")],
-    on: Annotated[list[str], typer.Option("--on", help="KIND:SRC, KIND one of retrieval order scenes")],
+    on: Annotated[list[str], typer.Option("--on", help="KIND:SRC, KIND one of " + " ".join(KINDS))],
     split: SplitOpt = None,
     limit: LimitOpt = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the results here as well")] = None,

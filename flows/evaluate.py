@@ -8,27 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from blake3 import blake3
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from curation.forgotten import Forgotten
-from curation.intake import take_in
-from curation.models.parser import SpacyParser
-from curation.sources import open_source
-from curation.stages.check_images import CheckImages
-from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import write_atomically
-from data_manifests.sample import Sample
-from flows.options import places
+from flows.benchmarks import Benchmark, Wishes, open_benchmark
 from flows.screen import out, progress_bars, table
 from training.model import ModelSpec
 
 if TYPE_CHECKING:
+    from training.evaluate.features import Report
     from training.evaluate.items import Outcome
     from training.model import Towers
 
-KINDS = ("retrieval", "order", "scenes")
+
+MAX_ROWS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +55,10 @@ def run_evaluation(
         InputError: unknown kind, source or model.
     """
     spec = ModelSpec.parse(model)
-    opened = [(text, *_open(text, split, limit, workspace)) for text in on]
+    opened = [(text, open_benchmark(text, Wishes(workspace, split, limit))) for text in on]
     towers = spec.load()
     with progress_bars() as bars:
-        results = [
-            Evaluated(text, spec.describe(), len(samples), refused, _run(kind, towers, samples, workspace, bars))
-            for text, kind, samples, refused in opened
-        ]
+        results = [_evaluated(text, benchmark, spec, towers, bars) for text, benchmark in opened]
     if json_file is not None:
         document = {
             "model": spec.describe(),
@@ -95,78 +86,32 @@ def run_sweep(
     from training.blend import blend
 
     spec, start = ModelSpec.parse(model), ModelSpec.parse(base).load()
-    opened = [(text, *_open(text, split, limit, workspace)) for text in on]
+    opened = [(text, open_benchmark(text, Wishes(workspace, split, limit))) for text in on]
     found: list[dict[str, Evaluated]] = [{} for _ in on]
     with progress_bars() as bars:
         for share in shares:
             towers = spec.load()
             blend(start, towers, share)
-            for place, (text, kind, samples, refused) in enumerate(opened):
-                outcome = _run(kind, towers, samples, workspace, bars)
-                found[place][f"{share:g}"] = Evaluated(text, spec.describe(), len(samples), refused, outcome)
+            for place, (text, benchmark) in enumerate(opened):
+                found[place][f"{share:g}"] = _evaluated(text, benchmark, spec, towers, bars)
     return found
 
 
-def _open(text: str, split: str | None, limit: int | None, workspace: Path) -> tuple[str, list[Sample], int]:
-    """Return the kind of a ``KIND:SRC``, its usable samples and how many entries were refused."""
-    kind, colon, source = text.partition(":")
-    if kind not in KINDS or not colon:
-        hint = nearest(kind, KINDS)
-        raise InputError(
-            f"--on {text!r}: unknown kind '{kind}'" + (f"; {hint}" if hint else ""),
-            allowed="KIND:SRC, KIND one of " + ", ".join(KINDS),
-            fix="for example --on retrieval:flickr:/data/flickr8k or --on scenes:500@7",
-        )
-    spec = text if kind == "scenes" else source
-    snapshot = take_in(
-        open_source(spec, split),
-        workspace / "intake",
-        location=f"{Path.cwd()}|{spec}",
-        limit=limit,
-        forgotten=Forgotten.load(places.manifests),
-    )
-    samples = snapshot.samples()
-    verdicts = CheckImages().process(samples)
-    usable = [sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict)]
-    return kind, usable, len(snapshot.rejected) + len(samples) - len(usable)
+def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, towers: Towers, bars: Progress) -> Evaluated:
+    outcome = benchmark.run(towers, _reporter(bars))
+    return Evaluated(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
 
 
-def _run(kind: str, towers: Towers, samples: list[Sample], workspace: Path, bars: Progress) -> Outcome:
-    from training.evaluate.composition import order_accuracy, scenes_foils
-    from training.evaluate.features import encode_samples
-    from training.evaluate.items import join
-    from training.evaluate.retrieval import retrieval
-
+def _reporter(bars: Progress) -> Report:
+    """Return a callback that shows one bar for each thing that is counted."""
     tasks: dict[str, TaskID] = {}
 
-    def report(what: str, done: int, _: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         if what not in tasks:
-            total = len(samples) if what == "images" else None
-            tasks[what] = bars.add_task(what, total=total)
+            tasks[what] = bars.add_task(what, total=total or None)
         bars.update(tasks[what], completed=done)
 
-    features = encode_samples(towers, samples, report=report)
-    if kind == "retrieval":
-        return retrieval(features)
-    if kind == "scenes":
-        return join(retrieval(features), scenes_foils(towers, samples, features))
-    return order_accuracy(towers, features, _order_test(samples, workspace))
-
-
-def _order_test(samples: list[Sample], workspace: Path) -> Any:
-    """Return the seeded order test of these captions, made once and kept, so that every run sees the same texts."""
-    from training.evaluate.composition import load_order_test, make_order_test, save_order_test
-
-    identity = orjson.dumps([[sample.uid, sample.captions] for sample in samples])
-    path = workspace / "benchmarks" / f"order-{blake3(identity).hexdigest(length=8)}.json"
-    if not path.is_file():
-        parser = SpacyParser()
-
-        def tag(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
-            return [list(zip(parse["words"], parse["tags"], strict=True)) for parse in parser.parse(texts)]
-
-        save_order_test(path, make_order_test(samples, tag))
-    return load_order_test(path)
+    return report
 
 
 def print_comparison(columns: Mapping[str, Evaluated]) -> None:
@@ -185,16 +130,33 @@ def print_comparison(columns: Mapping[str, Evaluated]) -> None:
 
 
 def print_results(results: Sequence[Evaluated]) -> None:
-    """Print one table for each benchmark."""
+    """Print each benchmark's numbers, and what it has for each category as a table of its own."""
     for result in results:
-        made = table(
-            f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)",
-            "metric",
-            ">value",
-        )
-        for name, value in _flat(result.metrics):
-            made.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        title = f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)"
+        made = table(title, "metric", ">value")
+        grouped = {name: entries for name, entries in result.metrics.items() if _is_table(entries)}
+        for name, value in _flat({name: value for name, value in result.metrics.items() if name not in grouped}):
+            made.add_row(name, _cell(value))
         out.print(made)
+        for name, entries in grouped.items():
+            columns = list(dict.fromkeys(key for entry in entries.values() for key in entry))
+            made = table("", name.replace("_", " "), *(f">{key.replace('_', ' ')}" for key in columns))
+            for category, entry in list(entries.items())[:MAX_ROWS]:
+                made.add_row(escape(category), *(_cell(entry.get(key)) for key in columns))
+            out.print(made)
+            if len(entries) > MAX_ROWS:
+                out.print(f"… and {len(entries) - MAX_ROWS} more: --json FILE has them all")
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a metric is numbers by category."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(entry, dict) for entry in value.values())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -33,6 +33,8 @@ from training.views import CaptionViews, FurtherTexts
 
 DEFAULT_MODEL = "lite0_minilm"
 """Embeds when no --model is given: real towers that need no hub (extra `towers`)."""
+NULL = "null"
+"""What ``--set path=null`` takes away or leaves out."""
 
 
 @dataclass(frozen=True)
@@ -185,13 +187,13 @@ def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequ
             allowed=", ".join(names),
             fix="clipcurate recipes lists them with their papers",
         )
-    make: Callable[..., Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
-    if inputs.against and "against" not in inspect.signature(make).parameters:
+    make, arguments = _maker(name)
+    if inputs.against and "against" not in arguments:
         raise InputError(
             f"--against {inputs.against[0]}: recipe '{name}' does not look for leaks",
             allowed="--against with a recipe that has the stage remove_leaks, such as dedup",
         )
-    recipe = make(**{argument: inputs.make(argument) for argument in inspect.signature(make).parameters})
+    recipe = make(**{argument: inputs.make(argument) for argument in arguments})
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals:
@@ -200,8 +202,20 @@ def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequ
     return recipe
 
 
+def recipe_arguments(name: str) -> tuple[str, ...]:
+    """Return what a recipe asks for; see `RecipeInputs`."""
+    return _maker(name)[1]
+
+
+def _maker(name: str) -> tuple[Callable[..., Recipe], tuple[str, ...]]:
+    make: Callable[..., Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
+    return make, tuple(inspect.signature(make).parameters)
+
+
 def change(target: Any, path: Sequence[str], text: str, where: str) -> Any:
     """Return a copy of a dataclass (or of a tuple of named ones) with the field at `path` set from text.
+
+    ``null`` takes a stage or an objective out of its tuple, and sets a field that may be None.
 
     Raises:
         InputError: no such field, or the text is no value of its type.
@@ -209,20 +223,30 @@ def change(target: Any, path: Sequence[str], text: str, where: str) -> Any:
     head, rest = path[0], path[1:]
     if isinstance(target, tuple):
         known = {item.name: place for place, item in enumerate(target)}
-        if head not in known or not rest:
+        if head not in known or not (rest or text == NULL):
             raise _unknown(where, head, known)
         place = known[head]
+        if not rest:
+            return (*target[:place], *target[place + 1 :])
         return (*target[:place], change(target[place], rest, text, where), *target[place + 1 :])
     fields = {item.name for item in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else set()
     if head not in fields:
         raise _unknown(where, head, fields)
     old = getattr(target, head)
+    if not rest and text == NULL and _may_be_none(target, head):
+        return dataclasses.replace(target, **{head: None})
     nested = isinstance(old, tuple) and bool(old) and dataclasses.is_dataclass(old[0])
     if not rest and (nested or (dataclasses.is_dataclass(old) and not isinstance(old, ModelSpec))):
         inner = [item.name for item in old] if nested else [item.name for item in dataclasses.fields(old)]
         raise InputError(f"{where}: '{head}' is not a value", allowed=", ".join(f"{head}.{name}" for name in inner))
     new = change(old, rest, text, where) if rest else _parse(text, old, where)
     return dataclasses.replace(target, **{head: new})
+
+
+def _may_be_none(target: Any, name: str) -> bool:
+    """Say whether a dataclass's field is declared as something or None."""
+    declared = next(str(item.type) for item in dataclasses.fields(target) if item.name == name)
+    return "None" in declared.replace("|", " ").split()
 
 
 def _unknown(where: str, name: str, known: Any) -> InputError:

@@ -22,14 +22,17 @@ ONE_PASS = 1.5
 """Candidates a chosen negative up to which one pass with gradients costs no more than a look and a second pass."""
 
 
-def in_one_pass(towers: Towers, batch: Batch, chooser: Chooser) -> bool:
-    """Say whether the choice may be made among features with gradients: cheaper, and the same numbers."""
+def in_one_pass(towers: Towers, batch: Batch, chooser: Chooser, *, places: bool) -> bool:
+    """Say whether the choice may be made among what is encoded with gradients: cheaper, and the same numbers.
+
+    Dropout in the trunk forbids it. Where it is in the head alone, `encode_and_look` gives what the look would see.
+    """
     from training.texts import drops
 
     chosen = getattr(chooser, "choose", 0)
     if not chooser.adaptive or batch.negatives is None or batch.negatives.shape[1] > ONE_PASS * chosen:
         return False
-    return not drops(towers, "text_trunk", "text_head")
+    return not drops(towers, "text_trunk", *(("text_head",) if places else ()))
 
 
 def take_all(mask: Tensor) -> Choice:
@@ -73,6 +76,28 @@ def look_ahead(towers: Towers, batch: Batch, image: Tensor, passes: Passes) -> t
     similarity = image.new_zeros(mask.shape)
     similarity[mask] = (image[mask.nonzero()[:, 0]] * text[len(image) :]).sum(dim=1)
     return (image * text[: len(image)]).sum(dim=1), similarity
+
+
+def head_drops(towers: Towers) -> bool:
+    """Say whether dropout is at work in the text tower's head."""
+    from training.texts import drops
+
+    return drops(towers, "text_head")
+
+
+def encode_and_look(towers: Towers, inputs: Tensor, cached: bool) -> tuple[Tensor, Tensor]:
+    """Return features of texts with dropout and gradient, and the same without: the trunk, which has none, runs once."""
+    import torch
+
+    from training.texts import text_activations
+
+    activations = inputs if cached else text_activations(towers, inputs)
+    lora.eval_mode(towers)
+    with torch.no_grad():
+        seen = towers.text_head(activations)
+    lora.train_mode(towers)
+    features = towers.text_head(activations)
+    return torch.nn.functional.normalize(features, dim=-1), torch.nn.functional.normalize(seen, dim=-1)
 
 
 def encode(towers: Towers, side: Literal["image", "text"], inputs: Tensor, cached: bool) -> Tensor:

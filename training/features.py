@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from training.choosing import encoder, in_one_pass, similarities, similarity_to, take_all
+from training import choosing
+from training.choosing import encode_and_look, encoder, in_one_pass, similarities, similarity_to, take_all
 from training.mining import Choice, Chooser
 from training.objectives import Features, TextSlots, TokenFeatures
 from training.objectives.contract import NEGATIVE_TYPES
@@ -125,6 +126,8 @@ class _Texts:
     positives: TextSlots | None
     cut: Tensor | None
     tokens: TokenFeatures | None
+    seen: tuple[Tensor, Tensor] | None = None
+    """Captions and negatives as a choice sees them, without dropout."""
 
     def chosen(self, choice: Choice) -> _Texts:
         """Return these texts with some of the negatives."""
@@ -164,17 +167,17 @@ class _Encoded:
         batch = self.batch
         assert batch.negative_mask is not None
         text: _Texts | None = None
-        if in_one_pass(self.towers, batch, chooser):
-            text = self.encode_texts(take_all(batch.negative_mask), cut)
-            assert text.negatives is not None
-            given = similarity_to(self.image, text.captions, text.negatives)
+        if in_one_pass(self.towers, batch, chooser, places=self.patches is not None):
+            text = self.encode_texts(take_all(batch.negative_mask), cut, look=True)
+            assert text.seen is not None
+            given = similarity_to(self.image, *text.seen)
         else:
             given = similarities(self.towers, batch, chooser, self.image.detach(), self.passes)
         choice = chooser.select(*given, batch.negative_mask, logit_scale(self.towers).item(), progress)
         return choice, self.encode_texts(choice, cut) if text is None else text.chosen(choice)
 
-    def encode_texts(self, choice: Choice | None, cut: float | None) -> _Texts:
-        """Encode captions, chosen negatives, further texts and cut captions in one pass."""
+    def encode_texts(self, choice: Choice | None, cut: float | None, *, look: bool = False) -> _Texts:
+        """Encode captions, chosen negatives, further texts and cut captions in one pass, to `look` at them if asked."""
         import torch
 
         batch, size = self.batch, len(self.image)
@@ -191,7 +194,11 @@ class _Encoded:
 
             rows.append(cut_tokens(self.towers, batch.text, cut))
         tokens: list[Tensor] = []
-        if self.patches is None:
+        bare: Tensor | None = None
+        if self.patches is None and look and choosing.head_drops(self.towers):
+            encode = partial(encode_and_look, self.towers, cached=batch.text_cached)
+            encoded, bare = self.passes.run(encode, torch.cat(rows))
+        elif self.patches is None:
             (encoded,) = self.passes.run(encoder(self.towers, "text", batch.text_cached), torch.cat(rows))
         else:
             from training.places import encode_text_places
@@ -205,7 +212,10 @@ class _Encoded:
         if self.patches is not None:
             mask = None if choice is None else choice.mask
             places = _token_features(self.patches, tokens[0], tokens[1], size, mask)
-        return _Texts(parts[0], negatives, positives, parts[-1] if cut is not None else None, places)
+        seen = (parts[0], negatives) if look and negatives is not None else None
+        if seen and bare is not None and choice is not None:
+            seen = bare[:size], in_slots(bare[size : size + len(parts[1])], choice.mask)
+        return _Texts(parts[0], negatives, positives, parts[-1] if cut is not None else None, places, seen)
 
 
 def _token_features(patches: Tensor, tokens: Tensor, inside: Tensor, size: int, mask: Tensor | None) -> TokenFeatures:

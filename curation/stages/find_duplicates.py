@@ -20,8 +20,8 @@ _TRAINED = (None, "train")
 class FindDuplicates(CorpusStage):
     """Near-duplicates: candidates by perceptual hash, embedding and captions, judged by laying thumbnails over each other.
 
-    A group is named by its smallest uid. With the rule ``one`` the largest picture stays; among equals the smallest
-    uid. A sample of an evaluation split always stays, and what is like it among those trained on goes.
+    A group is named by its smallest uid. With the rule ``one`` the largest picture stays; among equals the one with most
+    distinct captions, then the smallest uid. A sample of an evaluation split always stays, and what is like it among those trained on goes.
 
     Attributes:
         keep: ``all``, or ``one`` of each group.
@@ -40,7 +40,7 @@ class FindDuplicates(CorpusStage):
     """
 
     name = "find_duplicates"
-    version = 1
+    version = 2
     requires = ("captions", "split", "image_info", "hash_windows", "thumbnail")
     provides = (
         Field("duplicate_group", publish="index"),
@@ -92,9 +92,9 @@ class FindDuplicates(CorpusStage):
             {"duplicate_group": "", "caption_group": text, "duplicate_match": {}} for text in shared
         ]
         sizes = [info["width"] * info["height"] for info in corpus.column("image_info")]
-        splits = corpus.column("split")
+        splits, told_of = corpus.column("split"), [len(set(texts)) for texts in captions]
         for members in groups:
-            ranked = sorted(members, key=lambda at: (splits[at] in _TRAINED, -sizes[at], at))
+            ranked = sorted(members, key=lambda at: (splits[at] in _TRAINED, -sizes[at], -told_of[at], at))
             for at in members:
                 told = _told(corpus.uids, at, ranked[0], members, matches, shares)
                 if self.keep == "one" and at != ranked[0] and splits[at] in _TRAINED:

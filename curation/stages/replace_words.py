@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from curation.graphs.negatives_material import antonyms, siblings
+from curation.language.inversions import OPPOSITE_WORDS
 from curation.language.lexicon import is_english, noun_class
 from curation.language.negative_records import Maker, Slot, check_per_caption
 from curation.language.phrases import Caption
@@ -75,7 +76,7 @@ class ReplaceWords(MapStage):
     """
 
     name: ClassVar[str] = "replace_words"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("replace_negatives", kind="json", publish="sample", role="negatives"),
@@ -127,6 +128,8 @@ class ReplaceWords(MapStage):
                 caption = Caption(text, parse)
                 nouns |= {caption.lemma(token) for token in range(len(caption.words)) if caption.is_noun(token)}
                 adjectives |= {word for word, pos in zip(caption.words, caption.pos, strict=True) if pos == "ADJ"}
+        # a side or direction is neither thing nor quality, whatever the tagger says: `invert_relations` turns it round
+        nouns, adjectives = nouns - OPPOSITE_WORDS.keys(), adjectives - OPPOSITE_WORDS.keys()
         asked = sorted(word for word in nouns if not object_families(word) and not is_human(word) and word.isalpha())
         described = sorted(word for word in adjectives if not attribute_families(word) and word.isalpha())
         alike = siblings(self.graph, asked, limit=4 * _FROM_GRAPH)

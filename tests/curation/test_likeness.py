@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +23,27 @@ from curation.likeness.matching import Detectors, Pictures, find_matches
 from curation.likeness.picture_hash import GRID, MIRROR, NUM_WINDOWS, hash_grey, hash_picture
 from curation.likeness.second_look import agreement
 from curation.sources.scenes import ScenesSource
+from curation.stage import Drop
+from curation.stages.check_images import CheckImages
 from curation.stages.find_duplicates import FindDuplicates
+from curation.stages.hash_images import HashImages
 from data_manifests.errors import InputError
+from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.planted_copies import with_typo
+
+
+@dataclass
+class Columns:
+    """Columns as a corpus stage reads them."""
+
+    uids: Sequence[str]
+    columns: Mapping[str, Sequence[Any]]
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self.columns[name]
+
+    def array(self, name: str) -> np.ndarray:
+        return np.stack([np.asarray(value) for value in self.columns[name]])
 
 
 def noise(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
@@ -175,6 +197,25 @@ def test_groups_are_stars_within_their_size(size: int, seed: int, largest: int) 
 def test_a_chain_does_not_become_one_group() -> None:
     groups = star_groups(6, [(at, at + 1) for at in range(5)], 100)
     assert groups == [[0, 1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("richer", [0, 1])
+def test_of_equally_large_copies_the_one_with_more_captions_stays(richer: int, tmp_path: Path) -> None:
+    grey = noise(4)
+    files = [png(grey), png(np.clip(grey.astype(int) + 2, 0, 255).astype(np.uint8))]
+    captions = [("A wall .", "A wall .") for _ in files]
+    captions[richer] = ("A wall .", "A grey wall .")
+    samples = []
+    for at, (data, texts) in enumerate(zip(files, captions, strict=True)):
+        path = tmp_path / f"{at}.png"
+        path.write_bytes(data)
+        samples.append(Sample(image_uid(data), path.name, ImageRef(str(path)), texts))
+    for stage in (CheckImages(), HashImages()):
+        made = stage.process(samples)
+        samples = [one.adding(row) for one, row in zip(samples, made, strict=True) if isinstance(row, dict)]
+    columns = {name: [one[name] for one in samples] for name in FindDuplicates().needs()}
+    kept = FindDuplicates(keep="one").fit(Columns([one.uid for one in samples], columns))
+    assert [isinstance(row, Drop) for row in kept] == [richer == 1, richer == 0]
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -96,6 +96,17 @@ def test_a_graph_gives_what_no_family_knows() -> None:
     assert ReplaceWords(graph=SeedGraph()).fingerprint() != ReplaceWords().fingerprint()
 
 
+@pytest.mark.parametrize("caption", ["A star is on the left of a ring .", "A cat is to the right of a parrot ."])
+def test_a_side_is_no_thing(caption: str) -> None:
+    (one,) = parsed([sample(caption)])
+    assert {"left", "right"}.isdisjoint(
+        word
+        for record in made(ReplaceWords(graph=SeedGraph(), per_caption=99), one)
+        for start, end, *_ in record["edits"]
+        for word in caption[start:end].split()
+    )
+
+
 def test_captions_of_the_image_are_no_negatives() -> None:
     stage = ReplaceWords(per_caption=1)
     assert "A girl ." not in {text for seed in range(20) for text in texts(ReplaceWords(seed), "A boy .", "a  girl .")}

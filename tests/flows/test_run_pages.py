@@ -139,6 +139,7 @@ def write_comparison(folder: Path, version: DatasetVersion) -> Path:
         "format": FORMAT, "command": "clipcurate compare", "title": "tiny", "model": {}, "seeds": [0, 1], "settings": [],
         "benchmarks": {"on": ["retrieval:flickr:/data/f8k"], "split": None, "limit": None}, "versions": {},
         "gate": {"zero_shot": 2.0, "retrieval": 3.0, "against": "pretrained"}, "rows": rows,
+        "blind": [{"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1", "judge": "ngram", "value": 0.31}],
         "cells": [{**cell, "results": {"a": {"num_samples": 5, "num_refused": 1}}}, {**away, "results": {}}],
     }  # fmt: skip
     (folder / "comparison.json").write_bytes(orjson.dumps(document))
@@ -151,7 +152,7 @@ def test_a_comparisons_page_shows_numbers_gate_papers_and_curves(version: Datase
     read = assert_self_contained(page)
     for expected in (
         "Comparison mine", "42.5 (37.5 to 47.5)", "-5.5▼", "✗ failed: retrieval f8k image_to_text_R@1 -7.5", "passed",
-        "did not run: error", "pretrained 50.0", "5 of 6", "loses more than 2 points", HOSTILE, "Loss",
+        "did not run: error", "pretrained 50.0", "5 of 6", "31.0 by ngram", "blind: ngram", "loses more than 2 points", HOSTILE, "Loss",
     ):  # fmt: skip
         assert expected in read.text
     assert page.count('class="whisker bad"') == 1

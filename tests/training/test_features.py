@@ -11,7 +11,7 @@ from training.batch import Batch, Drawn
 from training.config import TrainConfig
 from training.data import PlannedBatches
 from training.features import make_features
-from training.lora import eval_mode
+from training.lora import eval_mode, train_mode
 from training.mining import AdaptiveNegatives, Negatives, UniformNegatives
 from training.model import ModelSpec, Towers
 from training.plan import make_plan
@@ -97,3 +97,25 @@ def test_a_choice_among_features_is_the_choice_of_the_look_ahead(
     assert torch.equal(made[0][0], made[1][0]) and torch.equal(made[0][1], made[1][1])
     assert torch.allclose(made[0][2], made[1][2], atol=1e-6)
     assert torch.allclose(made[0][3], made[1][3], atol=1e-4) and float(made[0][3].abs().max()) > 1e-2
+
+
+def test_dropout_in_the_head_does_not_blur_the_look(make_version: MakeVersion, monkeypatch: pytest.MonkeyPatch) -> None:
+    negatives = AdaptiveNegatives(candidates=4, choose=3)
+    towers, batch = make_batch(make_version, negatives)
+    plain = Towers.text_head
+
+    def dropping(self: Towers, activations: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(plain(self, activations), 0.5, self.model.training)
+
+    monkeypatch.setattr(Towers, "text_head", dropping)
+    monkeypatch.setattr(choosing, "head_drops", lambda towers: True)
+    train_mode(towers)
+    chosen = []
+    for largest in (0.0, 1.5):
+        monkeypatch.setattr(choosing, "ONE_PASS", largest)
+        features, _, choice = make_features(towers, batch, negatives.start(), 0.5)
+        assert choice is not None and features.negatives is not None
+        assert float((features.negatives[choice.mask] == 0).float().mean()) > 0.3, "the loss sees dropout"
+        chosen.append((choice.index[choice.mask].tolist(), choice.weight.tolist()))
+    assert chosen[0][0] == chosen[1][0]
+    assert torch.allclose(torch.tensor(chosen[0][1]), torch.tensor(chosen[1][1]))

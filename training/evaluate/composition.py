@@ -13,7 +13,8 @@ import numpy as np
 import orjson
 
 from data_manifests.errors import InputError
-from training.evaluate.features import EvalFeatures, encode_texts
+from training.evaluate.blind import Case
+from training.evaluate.features import Embed, EvalFeatures, TextMemory
 from training.evaluate.items import Items, Outcome
 from training.plan import generator
 
@@ -161,7 +162,7 @@ def load_order_test(path: Path) -> OrderTest:
         raise InputError(f"{path}: not an order test ({error})", fix="delete it, and it is drawn again") from error
 
 
-def order_accuracy(towers: Towers, features: EvalFeatures, test: OrderTest) -> Outcome:
+def order_accuracy(towers: Towers, features: EvalFeatures, test: OrderTest, embed: Embed | None = None) -> Outcome:
     """Return how often the true order scores above *every* wrong one; a tie counts as wrong.
 
     Returns:
@@ -181,7 +182,7 @@ def order_accuracy(towers: Towers, features: EvalFeatures, test: OrderTest) -> O
         )
     texts = [text for case in test.cases for text in (case.text, *case.wrong.values())]
     images = [row[case.uid] for case in test.cases for _ in range(1 + len(case.wrong))]
-    scores = iter(_scores(features.image[images], encode_texts(towers, texts)).tolist())
+    scores = iter(_scores(features.image[images], (embed or TextMemory(towers))(texts)).tolist())
     gaps: dict[str, dict[str, float]] = {name: {} for name in PERTURBATIONS}
     smallest: dict[str, float] = {}
     for case in test.cases:
@@ -208,13 +209,16 @@ def order_accuracy(towers: Towers, features: EvalFeatures, test: OrderTest) -> O
     return Outcome(metrics, {"order_accuracy": _items(smallest), **items})
 
 
-def scenes_foils(towers: Towers, samples: Sequence[Sample], features: EvalFeatures | None = None) -> Outcome:
+def scenes_foils(
+    towers: Towers, samples: Sequence[Sample], features: EvalFeatures | None = None, embed: Embed | None = None
+) -> Outcome:
     """Return how often a caption scores above a text known to be false of its image; a tie counts as wrong.
 
     Args:
         towers: The model.
         samples: With `attributes["foils"]`: records of `kind`, `caption` (its number) and `text`.
         features: What `encode_samples` made of the same samples; computed when None.
+        embed: The model's text tower; made of the model when None.
 
     Returns:
         Metrics `foil_accuracy` (mean over the kinds; guessing reaches 0.5) and `foils`: by kind accuracy, `num_cases`,
@@ -246,7 +250,7 @@ def scenes_foils(towers: Towers, samples: Sequence[Sample], features: EvalFeatur
     if not kinds:
         raise InputError("foils: no sample has any", allowed="samples of the 'scenes' source")
     image = features.image[images]
-    gaps = _scores(image, features.text[captions]) - _scores(image, encode_texts(towers, texts))
+    gaps = _scores(image, features.text[captions]) - _scores(image, (embed or TextMemory(towers))(texts))
     names = np.array(kinds)
     by_kind = {kind: _summary(gaps[names == kind]) for kind in sorted(set(kinds))}
     cases = {
@@ -255,6 +259,25 @@ def scenes_foils(towers: Towers, samples: Sequence[Sample], features: EvalFeatur
     }
     mean = float(np.mean([entry["accuracy"] for entry in by_kind.values()]))
     return Outcome({"foil_accuracy": mean, "foils": by_kind}, cases, {"foil_accuracy": tuple(cases)})
+
+
+def order_cases(test: OrderTest) -> tuple[list[Case], list[Case]]:
+    """Return a test's questions for judges of texts: true against all wrong orders, and against each by itself."""
+    named = [(f"{case.uid}/{case.caption}", case) for case in test.cases]
+    whole = [Case(name, case.uid, "order", (case.text,), tuple(case.wrong.values())) for name, case in named]
+    single = [
+        Case(name, case.uid, kind, (case.text,), (text,)) for name, case in named for kind, text in case.wrong.items()
+    ]
+    return whole, single
+
+
+def foil_cases(samples: Iterable[Sample]) -> list[Case]:
+    """Return scenes' foils as questions for judges of texts."""
+    return [
+        Case(f"{sample.uid}/{place}", sample.uid, foil["kind"], (sample.captions[foil["caption"]],), (foil["text"],))
+        for sample in samples
+        for place, foil in enumerate(sample.attributes.get("foils", ()))
+    ]
 
 
 def _scores(image: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float64]:

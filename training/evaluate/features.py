@@ -24,6 +24,8 @@ TEXT_ROWS = 64
 """Batches always have this many rows, the last one filled up: with the shape fixed, so are the bits."""
 
 Report = Callable[[str, int, int], None]
+Embed = Callable[[Sequence[str]], "NDArray[np.float32]"]
+"""Texts to unit-norm embeddings; see `TextMemory`."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,31 @@ def encode_samples(
     captions: list[str] = []
     owners: list[int] = []
 
-    def images() -> Iterator[Tensor]:
+    def seen() -> Iterator[Sample]:
         for sample in samples:
             owners.extend([len(uids)] * len(sample.captions))
             captions.extend(sample.captions)
             uids.append(sample.uid)
-            name = f"sample {sample.uid} ({sample.name})"
-            yield towers.preprocess(decode_image(sample.image.read(), name, MAX_IMAGE_PX))
+            yield sample
 
-    image = encode_images(towers, images(), batch_size, report)
+    image = encode_sample_images(towers, seen(), batch_size, report)
     if not uids:
         raise InputError("evaluation: no samples", fix="check --on, --split and --limit")
     text = encode_texts(towers, captions, report)
     return EvalFeatures(image, text, np.array(owners, dtype=np.int64), tuple(uids), tuple(captions))
+
+
+def encode_sample_images(
+    towers: Towers, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
+) -> NDArray[np.float32]:
+    """Return unit-norm embeddings of the samples' images, float32 [n, embed_dim]; their captions are not read.
+
+    Raises:
+        InputError: an image that cannot be decoded or has over 100 million pixels.
+    """
+    named = ((sample, f"sample {sample.uid} ({sample.name})") for sample in samples)
+    images = (towers.preprocess(decode_image(one.image.read(), name, MAX_IMAGE_PX)) for one, name in named)
+    return encode_images(towers, images, batch_size, report)
 
 
 def encode_images(
@@ -122,6 +136,28 @@ def encode_texts(towers: Towers, texts: Sequence[str], report: Report | None = N
                     report("embedding texts", done, len(distinct))
     place = {text: row for row, text in enumerate(distinct)}
     return table[[place[text] for text in texts]]
+
+
+class TextMemory:
+    """Embeds texts with a model, each once however often it is asked for.
+
+    Args:
+        towers: The model.
+        report: Is told of progress.
+    """
+
+    def __init__(self, towers: Towers, report: Report | None = None) -> None:
+        self._towers, self._report = towers, report
+        self._rows: dict[str, NDArray[np.float32]] = {}
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit-norm embeddings, float32 [n, embed_dim]."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        if fresh:
+            self._rows.update(zip(fresh, encode_texts(self._towers, fresh, self._report), strict=True))
+        if not texts:
+            return np.zeros((0, self._towers.embed_dim), dtype=np.float32)
+        return np.stack([self._rows[text] for text in texts])
 
 
 def _parts(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -1,0 +1,168 @@
+"""Benchmarks over any source of images with captions: retrieval, order of words, generated scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import orjson
+from blake3 import blake3
+
+from curation.forgotten import Forgotten
+from curation.intake import Snapshot, take_in
+from curation.models.parser import SpacyParser
+from curation.sources import open_source
+from curation.stages.check_images import CheckImages
+from flows.benchmarks import Place, Wishes
+from flows.options import places
+
+if TYPE_CHECKING:
+    from data_manifests.sample import Sample
+    from training.evaluate.blind import Reading
+    from training.evaluate.features import EvalFeatures, Report
+    from training.evaluate.items import Outcome
+    from training.model import Towers
+
+LEAST_CASES = 20
+"""A kind of swap with fewer cases is shown, but is no part of the mean: two cases would weigh as much as two hundred."""
+
+
+class SampleBenchmark:
+    """What these benchmarks share: a source is read, and what cannot be decoded is left out and counted.
+
+    Attributes:
+        snapshot: The source as it was read.
+        samples: Its usable samples, sorted by uid.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, place: Place, wishes: Wishes) -> None:
+        self.place, self.wishes = place, wishes
+        self.snapshot: Snapshot = take_in(
+            open_source(self._source(), wishes.split),
+            wishes.workspace / "intake",
+            location=f"{Path.cwd()}|{self._source()}",
+            limit=wishes.limit,
+            forgotten=Forgotten.load(places.manifests),
+        )
+        samples = self.snapshot.samples()
+        verdicts = CheckImages().process(samples)
+        self.samples: list[Sample] = [
+            sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict)
+        ]
+        self._num_refused = len(self.snapshot.rejected) + len(samples) - len(self.samples)
+
+    @property
+    def num_samples(self) -> int:
+        """How many images are evaluated."""
+        return len(self.samples)
+
+    @property
+    def num_refused(self) -> int:
+        """How many entries were refused at intake or cannot be decoded."""
+        return self._num_refused
+
+    def features(self, towers: Towers, report: Report) -> EvalFeatures:
+        """Return the embeddings of all images and captions."""
+        from training.evaluate.features import encode_samples
+
+        return encode_samples(towers, self.samples, report=report)
+
+    def identity(self) -> str:
+        """Return a short hash of images and captions, by which what is drawn from them is kept."""
+        return blake3(orjson.dumps([[one.uid, one.captions] for one in self.samples])).hexdigest(length=8)
+
+    def reading(self) -> Reading:
+        """Return what blind judges may read: the captions of all samples, or what the user gives."""
+        from training.evaluate.blind import Reading
+
+        return Reading(tuple((one.uid, text) for one in self.samples for text in one.captions), self.wishes.blind_texts)
+
+    def _source(self) -> str:
+        return self.place.source
+
+
+class RetrievalBenchmark(SampleBenchmark):
+    """``retrieval:SRC``."""
+
+    def run(self, towers: Towers, report: Report) -> Outcome:
+        """Return recall, ranks and precision both ways."""
+        from training.evaluate.retrieval import retrieval
+
+        return retrieval(self.features(towers, report))
+
+
+class ScenesBenchmark(SampleBenchmark):
+    """``scenes:COUNT@SEED``: generated pictures, their retrieval and their foils."""
+
+    def _source(self) -> str:
+        return f"scenes:{self.place.source}"
+
+    def run(self, towers: Towers, report: Report) -> Outcome:
+        """Return retrieval and foils."""
+        from flows.blind import with_blind
+        from training.evaluate.composition import foil_cases, scenes_foils
+        from training.evaluate.features import TextMemory
+        from training.evaluate.items import join
+        from training.evaluate.retrieval import retrieval
+
+        features = self.features(towers, report)
+        embed, cases = TextMemory(towers, report), foil_cases(self.samples)
+        found = scenes_foils(towers, self.samples, features, embed)
+        return join(retrieval(features), with_blind(embed, found, "foils", cases, self.reading()))
+
+
+class OrderBenchmark(SampleBenchmark):
+    """``order:SRC``: ARO's test of word order over any captions."""
+
+    def run(self, towers: Towers, report: Report) -> Outcome:
+        """Return how often the true order wins."""
+        from flows.blind import blind_gaps, with_blind
+        from training.evaluate.blind import Reading, on_the_whole, own_texts
+        from training.evaluate.composition import clean, order_accuracy, order_cases
+        from training.evaluate.features import TextMemory
+
+        test, embed = self._test(), TextMemory(towers, report)
+        whole, single = order_cases(test)
+        # judges read captions as the test writes them: lower case, without marks
+        given = tuple(clean(text) for text in self.wishes.blind_texts)
+        reading = Reading(own_texts(whole), given)
+        found = order_accuracy(towers, self.features(towers, report), test, embed)
+        found = with_blind(embed, found, "by_perturbation", single, reading)
+        return on_the_whole(found, whole, blind_gaps(embed, whole, reading))
+
+    def _test(self) -> Any:
+        """Return the seeded order test of these captions, made once and kept, so that every run sees the same texts."""
+        from training.evaluate.composition import load_order_test, make_order_test, save_order_test
+
+        path = self.wishes.workspace / "benchmarks" / f"order-{self.identity()}.json"
+        if not path.is_file():
+            parser = SpacyParser()
+
+            def tag(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+                return [list(zip(parse["words"], parse["tags"], strict=True)) for parse in parser.parse(texts)]
+
+            save_order_test(path, make_order_test(self.samples, tag))
+        return load_order_test(path)
+
+
+class SwapsBenchmark(SampleBenchmark):
+    """``swaps:SRC``: two-way foils made of the captions by our own stages; see `flows.swaps_test`."""
+
+    def run(self, towers: Towers, report: Report) -> Outcome:
+        """Return accuracy by kind of foil and their mean, the blind judges beside each."""
+        from flows.blind import with_blind
+        from flows.swaps_test import swaps_test
+        from training.evaluate.features import TextMemory, encode_sample_images
+        from training.evaluate.pairs import choose_texts
+
+        cases = swaps_test(self.snapshot, self.samples, self.wishes.workspace)
+        asked = {case.image for case in cases}
+        shown = [sample for sample in self.samples if sample.uid in asked]
+        row = {sample.uid: place for place, sample in enumerate(shown)}
+        image = encode_sample_images(towers, shown, report=report)
+        embed = TextMemory(towers, report)
+        found = choose_texts(embed, cases, image[[row[case.image] for case in cases]], least=LEAST_CASES)
+        return with_blind(embed, found, "categories", cases, self.reading())

@@ -1,0 +1,108 @@
+"""The rows of a comparison: recipes, and recipes with something set otherwise (ablations)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data_manifests.errors import InputError, nearest
+from flows.recipe import recipe_names
+
+CONTROL = "clip"
+"""Plain fine-tuning on random batches: always a row."""
+PRETRAINED = "pretrained"
+"""The model that all others start from: always a row."""
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+_EXAMPLE = "NAME=RECIPE:path=value;path=value, for example 'ahnm-without-gate=ahnm:gate=null'"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row that is trained.
+
+    Attributes:
+        name: What it is called.
+        recipe: Recipe's name.
+        settings: What it sets otherwise than its recipe, ``path=value``.
+    """
+
+    name: str
+    recipe: str
+    settings: tuple[str, ...] = ()
+
+    @property
+    def data_settings(self) -> tuple[str, ...]:
+        """The settings that change curation, so that it needs a version of its own."""
+        return tuple(item for item in self.settings if is_data(item))
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        """Read ``NAME=RECIPE`` or ``NAME=RECIPE:path=value;path=value``.
+
+        Raises:
+            InputError: malformed, or no such recipe.
+        """
+        name, equals, rest = text.partition("=")
+        recipe, _, settings = rest.partition(":")
+        parts = tuple(part.strip() for part in settings.split(";") if part.strip())
+        if not equals or not NAME.fullmatch(name):
+            raise InputError(f"--variant {text!r}", allowed=f"{_EXAMPLE}; NAME of 1-40 of a-z 0-9 . _ -")
+        faulty = [part for part in parts if "=" not in part]
+        if faulty:
+            raise InputError(f"--variant {text!r}: {faulty[0]!r} has no '='", allowed=_EXAMPLE)
+        return cls(name, _known(recipe, f"--variant {text!r}"), parts)
+
+
+def is_data(setting: str) -> bool:
+    """Say whether a ``path=value`` changes curation."""
+    return setting.partition("=")[0].split(".")[0] == "stages"
+
+
+def rows_of(recipes: Sequence[str], variants: Sequence[str]) -> list[Variant]:
+    """Return what is trained, the control first.
+
+    Raises:
+        InputError: nothing to compare, an unknown recipe, or two rows of one name.
+    """
+    if not recipes and not variants:
+        raise InputError(
+            "compare: no recipe", allowed="one or more recipes, or --variant", fix="clipcurate recipes lists them"
+        )
+    rows = [Variant(_known(name, "compare"), name) for name in dict.fromkeys((CONTROL, *recipes))]
+    rows += [Variant.parse(text) for text in variants]
+    names = [row.name for row in rows]
+    twice = sorted({name for name in names if names.count(name) > 1} | {name for name in names if name == PRETRAINED})
+    if twice:
+        raise InputError(
+            f"--variant {twice[0]}: another row has this name", fix="call the variant something else, such as "
+            f"{twice[0]}-2",
+        )  # fmt: skip
+    return rows
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of ``0,1,2``.
+
+    Raises:
+        InputError: not whole numbers from 0, or one twice.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() and len(part) < 19 for part in parts):
+        raise InputError(f"--seeds {text!r}", allowed="whole numbers from 0, with commas between: 0,1,2")
+    seeds = tuple(int(part) for part in parts)
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds {text!r}: a seed stands twice", allowed="each seed once: it would train the same")
+    return seeds
+
+
+def _known(recipe: str, where: str) -> str:
+    names = recipe_names()
+    if recipe not in names:
+        hint = nearest(recipe, names)
+        raise InputError(
+            f"{where}: unknown recipe '{recipe}'" + (f"; {hint}" if hint else ""),
+            allowed=", ".join(names),
+            fix="clipcurate recipes lists them with their papers",
+        )
+    return recipe
