@@ -54,8 +54,8 @@ def comparison_sections(document: Mapping[str, Any], folder: Path) -> list[Secti
     """
     rows = document["rows"]
     return [
-        ("numbers", "Numbers with their intervals", _charts(rows)),
-        ("table", "Table", _table(rows)),
+        ("numbers", "Numbers with their intervals", _charts(rows, document.get("blind", []))),
+        ("table", "Table", _table(rows, document.get("blind", []))),
         ("differences", "Differences to plain fine-tuning", _differences(rows)),
         ("recipes", "Recipes", _recipes(rows)),
         ("curves", "Training", _curves(document.get("cells", []), folder)),
@@ -96,6 +96,10 @@ def _keys(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((item["on"], item["metric"]) for row in rows for item in row["numbers"]))
 
 
+def _key(item: Row) -> tuple[str, str]:
+    return item["on"], item["metric"]
+
+
 def _numbers(row: Row) -> dict[tuple[str, str], Mapping[str, Any]]:
     return {(item["on"], item["metric"]): item for item in row["numbers"]}
 
@@ -104,12 +108,16 @@ def _lost(row: Row) -> dict[tuple[str, str], float]:
     return {(item["on"], item["metric"]): item["points"] for item in row["lost"]}
 
 
-def _charts(rows: Sequence[Row]) -> Html:
-    """Return a chart for each number: every row's dot with its interval, a line at the pretrained model's."""
+def _charts(rows: Sequence[Row], blind: Sequence[Row]) -> Html:
+    """Return a chart for each number: every row's dot with its interval, a line at the pretrained model's.
+
+    Judges that see no image stand below, where there are any: what they reach says nothing of seeing.
+    """
     charts = []
     for key in _keys(rows):
         found = [(row["name"], _numbers(row)[key], key in _lost(row)) for row in rows if key in _numbers(row)]
         numbers = [Measured(name, item["value"], item["low"], item["high"], bad) for name, item, bad in found]
+        numbers += [Measured(f"blind: {item['judge']}", item["value"]) for item in blind if _key(item) == key]
         base = next((item["value"] for name, item, _ in found if name == PRETRAINED), None)
         title = f"{benchmark_name(key[0])}: {key[1]}, in %"
         charts.append(figure(title, whiskers(numbers, title, None if base is None else (base, PRETRAINED))))
@@ -117,7 +125,7 @@ def _charts(rows: Sequence[Row]) -> Html:
     return join([tag("p", note, class_="soft"), tag("div", *charts, class_="charts")]) if charts else Html("")
 
 
-def _table(rows: Sequence[Row]) -> Html:
+def _table(rows: Sequence[Row], blind: Sequence[Row]) -> Html:
     keys = _keys(rows)
     heads = [f">{benchmark_name(on)} {metric}" for on, metric in keys]
     lines = []
@@ -127,6 +135,9 @@ def _table(rows: Sequence[Row]) -> Html:
         count = f"{row['num_samples']:,}" if "num_samples" in row else ""
         name = tag("span", row["name"], class_="bad") if row["failed"] else row["name"]
         lines.append((name, count, *cells, _gate(row)))
+    told = {_key(item): f"{100 * item['value']:.1f} by {item['judge']}" for item in blind}
+    if told:
+        lines.append(("without the image", "", *(tag("span", told.get(key, "")) for key in keys), Html("")))
     note = "In %: mean over seeds (95 % interval), difference to plain fine-tuning; ▲ ▼ where a paired test tells them apart."
     return join([table(("recipe", ">samples", *heads, "gate"), lines), tag("p", note, class_="soft")])
 

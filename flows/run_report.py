@@ -15,6 +15,7 @@ from flows.curves_section import Log, hardness_curves, training_curves
 from flows.feedback_section import feedback_section
 from flows.lineage_graph import Step, lineage_graph, parents_of, version_steps
 from flows.pages import Html, Section, join, table, tag, tiles
+from flows.result_intervals import with_intervals
 from flows.results_section import Column, results_section
 
 RUN_FILE, DONE_FILE, LOG_FILE = "run.json", "done.json", "log.jsonl"
@@ -172,9 +173,10 @@ def found_beside(folder: Path) -> list[Column]:
     for path in [*sorted(folder.glob("*.json")), *sorted(beside)]:
         if path.stat().st_size <= _MAX_FILE_BYTES:
             try:
-                found += results_of(read_json(path), path.stem)
+                document = read_json(path)
             except InputError:
                 continue  # not of ours: nobody promised that all files beside a run are
+            found += results_of(document, path)
     return found
 
 
@@ -188,21 +190,24 @@ def read_results(path: Path) -> list[Column]:
     Raises:
         InputError: not such a file.
     """
-    found = results_of(read_json(path), path.stem)
+    found = results_of(read_json(path), path)
     if not found:
         raise InputError(f"{path} holds no results", allowed="a file that clipcurate evaluate --json wrote")
     return found
 
 
-def results_of(document: Mapping[str, Any], label: str) -> list[Column]:
-    """Return the results in a document: of one benchmark, or of several; none in one of another kind."""
+def results_of(document: Mapping[str, Any], path: Path) -> list[Column]:
+    """Return the results in a document: of one benchmark, or of several; none in one of another kind.
+
+    Each bears the file's name, and intervals where its cases lie beside it under the same name as Parquet.
+    """
     listed = document.get("results", [document])
     if not isinstance(listed, list):
         return []
     fitting = [
         item for item in listed if isinstance(item, dict) and isinstance(item.get("metrics"), dict) and "on" in item
     ]
-    return [{**item, "label": label} for item in fitting]
+    return [{**with_intervals(item, path.with_suffix(".parquet")), "label": path.stem} for item in fitting]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
-from flows.browser_section import MAX_BYTES, browse, browser_section
+from flows.browsed_samples import MAX_BYTES, browse
+from flows.browser_section import browser_section
 from flows.charts import bars, figure, histogram
 from flows.cluster_section import cluster_section, draw_sheets, spread
 from flows.diff_page import FEW, diff_lead, diff_sections

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from data_manifests.manifest import DatasetVersion
+from flows.browsed_samples import Browsed, browse
 from flows.browser_script import SCRIPT
-from flows.browser_section import Browsed, browse, browser_section
+from flows.browser_section import browser_section
 from flows.pages import page
 from tests.data_manifests.built_versions import Picture, build, negative, picture
 from tests.flows.browser import Browser, in_a_browser

@@ -115,6 +115,34 @@ def test_results_are_found_beside_a_run(tmp_path: Path) -> None:
         read_results(run / "plan.json")
 
 
+def test_results_have_intervals_where_their_cases_are_kept(tmp_path: Path) -> None:
+    result = {
+        "on": "order:x",
+        "metrics": {"accuracy": 0.5, "deep": {"one": 0.25, "count": 4}, "macro": 0.375, "medR": 2.0},
+    }
+    values = {"accuracy": [1.0, 0.0] * 50, "deep.one": [1.0, 0.0, 0.0, 0.0] * 25}
+    rows = [
+        {"on": on, "metric": metric, "id": f"c{at}", "image": f"i{at}", "value": value if on == "order:x" else 1.0}
+        for on in ("order:x", "order:other")
+        for metric, listed in values.items()
+        for at, value in enumerate(listed)
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "dev.parquet")
+    means = {"macro": ["accuracy", "deep.one"], "lost": ["gone"]}
+    (tmp_path / "dev.json").write_bytes(orjson.dumps({"results": [{**result, "means": means}]}))
+    (told,) = read_results(tmp_path / "dev.json")
+    metrics = told["metrics"]
+    for found, value in ((metrics["accuracy"], 0.5), (metrics["deep"]["one"], 0.25), (metrics["macro"], 0.375)):
+        wide = 1.96 * (value * (1 - value) / 100) ** 0.5
+        assert (
+            found["value"] == value and value - 1.3 * wide < found["low"] < value < found["high"] < value + 1.3 * wide
+        )
+    assert (metrics["medR"], metrics["deep"]["count"]) == (2.0, 4)
+    (tmp_path / "dev.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="not the cases"):
+        read_results(tmp_path / "dev.json")
+
+
 def number(value: float, change: float | None, *, apart: bool = False) -> dict[str, Any]:
     told = {"value": change, "low": (change or 0) - 0.01, "high": (change or 0) + 0.01, "told_apart": apart}
     found: dict[str, Any] = {"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1"}
@@ -139,6 +167,7 @@ def write_comparison(folder: Path, version: DatasetVersion) -> Path:
         "format": FORMAT, "command": "clipcurate compare", "title": "tiny", "model": {}, "seeds": [0, 1], "settings": [],
         "benchmarks": {"on": ["retrieval:flickr:/data/f8k"], "split": None, "limit": None}, "versions": {},
         "gate": {"zero_shot": 2.0, "retrieval": 3.0, "against": "pretrained"}, "rows": rows,
+        "blind": [{"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1", "judge": "ngram", "value": 0.31}],
         "cells": [{**cell, "results": {"a": {"num_samples": 5, "num_refused": 1}}}, {**away, "results": {}}],
     }  # fmt: skip
     (folder / "comparison.json").write_bytes(orjson.dumps(document))
@@ -151,7 +180,7 @@ def test_a_comparisons_page_shows_numbers_gate_papers_and_curves(version: Datase
     read = assert_self_contained(page)
     for expected in (
         "Comparison mine", "42.5 (37.5 to 47.5)", "-5.5▼", "✗ failed: retrieval f8k image_to_text_R@1 -7.5", "passed",
-        "did not run: error", "pretrained 50.0", "5 of 6", "loses more than 2 points", HOSTILE, "Loss",
+        "did not run: error", "pretrained 50.0", "5 of 6", "31.0 by ngram", "blind: ngram", "loses more than 2 points", HOSTILE, "Loss",
     ):  # fmt: skip
         assert expected in read.text
     assert page.count('class="whisker bad"') == 1

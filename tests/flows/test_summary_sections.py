@@ -17,9 +17,9 @@ from curation.stage import Drop, Field, MapStage
 from curation.stages.check_images import CheckImages
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import Sample
-from flows import browser_section, cluster_section, duplicates_page, neighbour_section, version_report
+from flows import browsed_samples, browser_section, cluster_section, duplicates_page, neighbour_section, version_report
+from flows.browsed_samples import MAX_TEXTS, _evenly, browse
 from flows.browser_script import SCRIPT
-from flows.browser_section import MAX_TEXTS, _evenly, browse
 from flows.cluster_section import draw_sheets
 from flows.diff_page import FEW
 from flows.neighbour_section import draw_neighbours, neighbour_uids
@@ -142,7 +142,7 @@ def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     text = "word " * 60 + "ball"
     many = [negative(0, text, len(text) - 4, len(text), f"cat{place}") for place in range(MAX_TEXTS + 5)]
     version = build(tmp_path, "drawn", [picture(number, text, negatives=tuple(many)) for number in range(16)])
-    monkeypatch.setattr(browser_section, "NUM_OF_KINDS", 1)
+    monkeypatch.setattr(browsed_samples, "NUM_OF_KINDS", 1)
     monkeypatch.setattr(browser_section, "NUM_STATIC", 1)
     entries = browse(version, index_rows(version), 0).entries
     assert len(entries) == 16 and all(len(entry["t"]) == MAX_TEXTS and entry["m"] == 6 for entry in entries)
