@@ -53,7 +53,7 @@ def ahnm(
         differs="no single paper: negatives of many kinds, checked and balanced, are chosen by what the model finds hard now",
         stages=(*seen, *texts, *alike, *placed),
         planner=CurriculumPlan(ClusterPlan()),
-        objectives=(InfoNCE(negatives=False), NegativeContrast(weight=0.5)),
+        objectives=(InfoNCE(negatives=False), NegativeContrast(weight=1.0)),
         negatives=AdaptiveNegatives(),
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),
