@@ -84,7 +84,7 @@ def _resources(body: Body) -> list[tuple[Mapping[str, Any], list[str]]]:
 
 
 def _is_something(resource: Mapping[str, Any]) -> bool:
-    return resource["name"] != "none"  # what a stage could have used, and did not
+    return str(resource["name"]) != "none"  # what a stage could have used, and did not
 
 
 def _made(body: Body) -> Iterator[str]:

@@ -93,9 +93,9 @@ def changed_distributions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tup
 def _histograms(statistics: Mapping[str, Any]) -> dict[str, Mapping[int, int]]:
     return {
         "words per caption": _counts(statistics["caption_words"]),
-        "captions per sample": _counts(statistics["captions_per_sample"]),
+        "captions per sample": _counts(statistics.get("captions_per_sample", {})),
         # cluster numbers mean nothing across versions, sizes do
-        "cluster sizes": Counter(statistics["cluster_sizes"].values()),
+        "cluster sizes": Counter(statistics.get("cluster_sizes", {}).values()),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,24 @@ import typer
 from flows.options import places
 
 app = typer.Typer()
+
+
+@app.command()
+def report(
+    target: Annotated[str, typer.Argument(metavar="NAME@VER|RUN|COMPARISON", help="a version, or a folder")],
+    html: Annotated[Path, typer.Option("--html", help="the page that is written")],
+    evaluation: Annotated[
+        list[Path] | None, typer.Option("--evaluation", help="results of evaluate --json to show; repeatable")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="with NAME@VER: a run on it, whose curves to show")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="which samples are drawn")] = 0,
+) -> None:
+    """Write one page with pictures, charts and results that needs no network, of a version, a run or a comparison."""
+    from flows.commands import write_page
+    from flows.run_report import read_results
+
+    found = [column for path in evaluation or () for column in read_results(path)]
+    write_page(places.catalog, target, html, evaluations=found, run=run, seed=seed)
 
 
 @app.command()

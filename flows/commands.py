@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from rich.markup import escape
 from rich.progress import Progress
 
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from data_manifests.manifest import Catalog, Manifest
 from flows.outcome_screen import print_answers, print_outcome
 from flows.screen import counter, err, out, print_json, progress_bars, stage_bars, table
 
@@ -182,8 +181,7 @@ def show_version(catalog: Catalog, ref: str, uid: str | None, html: Path | None,
 
     version = catalog.open(ref)
     if html is not None:
-        write_summary(version, html, catalog)
-        err.print(f"wrote {html}")
+        write_page(catalog, ref, html)
     if uid is not None:
         print_sample(version, uid, as_json=as_json)
     elif html is None or as_json:
@@ -208,19 +206,16 @@ def show_negatives(
         raise InputError(f"--negatives with the sample {uid!r}", allowed=told, fix=f"clipcurate show {ref} {uid}")
     version = catalog.open(ref)
     if html is not None:
-        write_summary(version, html, catalog, seed=seed or 0)
-        err.print(f"wrote {html}")
+        write_page(catalog, ref, html, seed=seed or 0)
     print_negatives(version, wanted, 20 if limit is None else limit, seed or 0, as_json=as_json)
 
 
-def write_summary(version: DatasetVersion, html: Path, catalog: Catalog, **more: Any) -> None:
-    """Write the version's page with pictures."""
-    from flows.report import summary_html
+def write_page(catalog: Catalog, target: str, html: Path, **more: Any) -> None:
+    """Write the page of a version, run or comparison, and say so."""
+    from flows.reports import write_report
 
-    record = catalog.manifests / version.manifest.name / f"{version.manifest.version}.run.json"
-    run = orjson.loads(record.read_bytes()) if record.is_file() else None
-    html.parent.mkdir(parents=True, exist_ok=True)
-    html.write_text(summary_html(version, run, **{"evaluations": [], **more}), encoding="utf-8")
+    write_report(catalog, target, html, **more)
+    err.print(f"wrote {html} ({html.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
 
 
 def show_diff(catalog: Catalog, old: str, new: str, html: Path | None, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from curation.sources import Record
 from curation.sources.scenes import ScenesSource
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, write_atomically
-from flows.commands import run_curation, run_training, show_diff, show_plan, write_summary
+from flows.commands import run_curation, run_training, show_diff, show_plan, write_page
 from flows.evaluate import Evaluated, print_comparison, run_evaluation
 from flows.jobs import CurateJob, TrainJob
 from flows.screen import out
@@ -119,10 +119,8 @@ def edit_one_caption(path: Path) -> None:
 
 
 def _summarise(catalog: Catalog, ref: str, folder: Path, run: Path, before: Evaluated, after: Evaluated) -> None:
-    """Write the summary page with the numbers before and after."""
-    steps = [orjson.loads(line) for line in (run / "log.jsonl").read_bytes().splitlines()]
+    """Write the version's page with the numbers before and after."""
     evaluations = [
-        {"label": label, "on": result.on, "model": result.model, "metrics": result.metrics}
-        for label, result in (("before LoRA", before), ("after LoRA", after))
+        {"label": label, **result.to_json()} for label, result in (("before LoRA", before), ("after LoRA", after))
     ]
-    write_summary(catalog.open(ref), folder / "summary.html", catalog, evaluations=evaluations, curve=steps)
+    write_page(catalog, ref, folder / "summary.html", evaluations=evaluations, run=run)

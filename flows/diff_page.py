@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -12,11 +13,24 @@ from data_manifests.drift import Difference
 from data_manifests.index_diff import NumberShift
 from data_manifests.manifest import DatasetVersion
 from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
-from flows.pages import Html, join, page, table, tag, tiles, words
+from flows.pages import Html, Section, join, page, table, tag, tiles, words
 from flows.thumbnails import Thumbnails
 
-MAX_EDITED, MAX_ADDED, MAX_REMOVED, MAX_MOVED = 80, 45, 45, 24
-"""Most pictures of each sort: together below 200."""
+
+@dataclass(frozen=True)
+class Most:
+    """Most pictures of each sort."""
+
+    edited: int
+    added: int
+    removed: int
+    moved: int
+
+
+MANY = Most(80, 45, 45, 24)
+"""Of a page of its own: together below 200."""
+FEW = Most(12, 12, 12, 0)
+"""Of a section of another page."""
 
 _MAX_CHARS = 300
 _KINDS = {"changed": "changed", "added": "new", "removed": "gone", "moved": "moved"}
@@ -35,26 +49,41 @@ def diff_html(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion) -> st
     Raises:
         InputError: a shard is missing or shorter than its index says.
     """
-    moved = diff.clusters.moved[:MAX_MOVED] if diff.clusters else ()
-    shown = [item.uid for item in diff.edited[:MAX_EDITED]] + [item.uid for item in diff.added[:MAX_ADDED]]
+    return page(f"{diff.old} → {diff.new}", diff_lead(diff), diff_sections(diff, old, new))
+
+
+def diff_sections(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion, most: Most = MANY) -> list[Section]:
+    """Return the sections of such a page.
+
+    Args:
+        diff: What `diff_versions` found.
+        old: The old version.
+        new: The new version.
+        most: How many pictures of each sort.
+
+    Raises:
+        InputError: a shard is missing or shorter than its index says.
+    """
+    moved = diff.clusters.moved[: most.moved] if diff.clusters else ()
+    shown = [item.uid for item in diff.edited[: most.edited]] + [item.uid for item in diff.added[: most.added]]
     shown += [item.uid for item in moved]
-    gone = [item.uid for item in diff.removed[:MAX_REMOVED]]
+    gone = [item.uid for item in diff.removed[: most.removed]]
     with Thumbnails(new, shown) as now, Thumbnails(old, gone) as before:
-        sections = [
-            ("edited", "Edited samples", _edited(diff, now.picture)),
-            ("added", "Added samples", _refs(diff.added, diff.num_added, MAX_ADDED, now.picture)),
-            ("removed", "Removed samples", _refs(diff.removed, diff.num_removed, MAX_REMOVED, before.picture)),
+        return [
+            ("edited", "Edited samples", _edited(diff, most.edited, now.picture)),
+            ("added", "Added samples", _refs(diff.added, diff.num_added, most.added, now.picture)),
+            ("removed", "Removed samples", _refs(diff.removed, diff.num_removed, most.removed, before.picture)),
             ("negatives", "Negatives", _negatives(diff)),
-            ("clusters", "Clusters", _clusters(diff, now.picture)),
+            ("clusters", "Clusters", _clusters(diff, most.moved, now.picture)),
             ("scores", "Difficulty and scores", join(_shift(shift) for shift in diff.shifts)),
             ("numbers", "Counts", table(("what", ">before", ">after", ">change"), map(_number_row, diff.numbers))),
             ("distributions", "Distributions", _distributions(diff)),
             ("stages", "Stages and settings", _stages(diff)),
         ]
-    return page(f"{diff.old} → {diff.new}", _lead(diff), sections)
 
 
-def _lead(diff: VersionDiff) -> Html:
+def diff_lead(diff: VersionDiff) -> Html:
+    """Return how many samples differ."""
     if diff.is_empty:
         return tag("p", "Nothing differs.")
     values: list[tuple[object, str]] = [
@@ -69,15 +98,15 @@ def _lead(diff: VersionDiff) -> Html:
     return tiles(values)
 
 
-def _edited(diff: VersionDiff, picture: Picture) -> Html:
+def _edited(diff: VersionDiff, most: int, picture: Picture) -> Html:
     fields = [f"{name} in {number:,}" for name, number in diff.edited_fields.items()]
     parts: list[Html] = [tag("p", "Fields that differ: ", ", ".join(fields), ".")] if fields else []
     for what, names in (("new", diff.added_fields), ("gone", diff.removed_fields)):
         if names:
             parts.append(tag("p", f"Fields that are {what} in all samples: ", ", ".join(names), "."))
     if diff.edited:
-        parts.append(tag("div", *(_card(item, picture) for item in diff.edited[:MAX_EDITED]), class_="cards"))
-    return join([*parts, _more(diff.num_edited, min(len(diff.edited), MAX_EDITED))])
+        parts.append(tag("div", *(_card(item, picture) for item in diff.edited[:most]), class_="cards"))
+    return join([*parts, _more(diff.num_edited, min(len(diff.edited), most))])
 
 
 def _more(total: int, shown: int) -> Html:
@@ -164,7 +193,7 @@ def _negatives(diff: VersionDiff) -> Html:
     return join([note, table(("operation", "span class", ">added", ">removed", ">changed"), rows)])
 
 
-def _clusters(diff: VersionDiff, picture: Picture) -> Html:
+def _clusters(diff: VersionDiff, most: int, picture: Picture) -> Html:
     found = diff.clusters
     if found is None or (not found.num_moved and found.num_old == found.num_new):
         return Html("")
@@ -183,7 +212,7 @@ def _clusters(diff: VersionDiff, picture: Picture) -> Html:
                 tag("span", f"(old {move.old} {became.get(move.old, 'is gone')})", class_="soft"),
             ),
         )
-        for move in found.moved[:MAX_MOVED]
+        for move in found.moved[:most]
     ]
     shown = tag("div", *figures, class_="grid") if figures else ""
     return join([tag("p", text), shown, _more(found.num_moved, len(figures))])

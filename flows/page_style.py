@@ -5,10 +5,12 @@ from __future__ import annotations
 STYLE = """
 :root { color-scheme: light dark; --back: #fbfaf8; --card: #fff; --ink: #1d1f23; --soft: #5b616b; --line: #dcd9d2;
   --accent: #1f5fae; --bar: #5c8fd6; --in-back: #d6f2dc; --in-ink: #0d5a24; --out-back: #fbdcdc; --out-ink: #8f1620;
-  --mark: #ffe9a8; --mark-ink: #4d3600; }
+  --mark: #ffe9a8; --mark-ink: #4d3600; --bad: #b3261e; --s1: #b4530a; --s2: #2a7d4f; --s3: #8a3fa8; --s4: #8a6d00;
+  --s5: #b02a5b; }
 @media (prefers-color-scheme: dark) { :root { --back: #15171b; --card: #1e2127; --ink: #e7e6e3; --soft: #a3a8b1;
   --line: #363a42; --accent: #86b7f5; --bar: #4c7fc4; --in-back: #123d20; --in-ink: #a5ebb8; --out-back: #4b1b1f;
-  --out-ink: #ffb9bc; --mark: #5a4510; --mark-ink: #ffe7a3; } }
+  --out-ink: #ffb9bc; --mark: #5a4510; --mark-ink: #ffe7a3; --bad: #ff8a80; --s1: #f0a35e; --s2: #6cc796; --s3: #cf9be6;
+  --s4: #d9bd55; --s5: #f48fb1; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem clamp(.8rem, 3vw, 2rem) 4rem; max-width: 76rem; background: var(--back);
   color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif;
@@ -45,13 +47,23 @@ thead th { color: var(--soft); font-weight: 600; }
 figure { margin: 0; } figcaption { font-weight: 600; font-size: .92rem; margin-bottom: .3rem; }
 svg { display: block; overflow: visible; width: 100%; max-width: 32rem; height: auto; font-size: 11px;
   fill: var(--soft); }
-svg rect { fill: var(--bar); } svg .curve { fill: none; stroke: var(--bar); stroke-width: 1.5; }
+svg rect { fill: var(--bar); } svg .curve { fill: none; stroke: var(--bar); stroke-width: 1.6; }
+svg .s1 { stroke: var(--s1); } svg .s2 { stroke: var(--s2); } svg .s3 { stroke: var(--s3); } svg .s4 { stroke: var(--s4); }
+svg .s5 { stroke: var(--s5); } svg .rule { stroke: var(--line); } svg .mark { stroke: var(--soft); stroke-dasharray: 4 3; }
+svg circle { fill: var(--accent); } svg .whisker { stroke: var(--accent); stroke-width: 2.5; stroke-linecap: round; }
+svg text.bad, svg circle.bad { fill: var(--bad); } svg .whisker.bad { stroke: var(--bad); } svg .name { fill: var(--ink); }
+svg .box { fill: var(--card); stroke: var(--line); } svg .box.here { stroke: var(--accent); stroke-width: 2; }
+svg .box.made { fill: var(--back); stroke-dasharray: 4 3; } svg .edge { fill: none; stroke: var(--soft); stroke-width: 1.2; }
+svg.graph { max-width: 38rem; } svg.swatch { display: inline-block; width: 22px; vertical-align: middle; }
+.key { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem .9rem; padding: 0; margin: .2rem 0 0; font-size: .85rem; }
+.bad { color: var(--bad); font-weight: 600; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: .8rem;
   align-items: start; }
 .card { display: grid; grid-template-columns: 7.5rem minmax(0, 1fr); gap: .9rem; align-items: start; padding: .8rem;
   background: var(--card); border: 1px solid var(--line); border-radius: .5rem; }
 .card h3 { margin: 0 0 .3rem; } .card ul, .card ol { margin: .2rem 0; padding-left: 1.2rem; }
 .card li { margin: .15rem 0; }
+.alike { list-style: "\\2248\\00a0"; }
 .card .wrong { list-style: "\\2260\\00a0"; color: var(--soft); font-size: .92rem; }
 img { display: block; max-width: 100%; height: auto; border-radius: .3rem; background: var(--line); }
 .lost { display: block; padding: 1.5rem .5rem; text-align: center; font-size: .8rem; color: var(--soft);
@@ -71,7 +83,21 @@ h3 .soft { font-weight: 400; }
   border: 1px solid var(--line); border-radius: .35rem; padding: .3rem .5rem; min-height: 2.2rem; max-width: 100%; }
 .filters input[type=number] { width: 5rem; } .filters button { cursor: pointer; }
 .filters output { color: var(--soft); margin-left: auto; }
-.said:not([hidden]) ~ .said { border-top: 1px solid var(--line); margin-top: .5rem; padding-top: .3rem; }
+button { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: .35rem;
+  padding: .3rem .8rem; min-height: 2.4rem; cursor: pointer; } button[aria-disabled=true] { color: var(--soft); cursor: default; opacity: .6; }
+.more { display: block; margin: 1rem auto; } .live { cursor: pointer; } .live:hover { border-color: var(--accent); }
+.open { display: block; width: 100%; padding: 0; border: 0; background: none; } .open img { width: 100%; }
+.card p { margin: 0 0 .3rem; } .card h3 { font-size: .85rem; color: var(--soft); font-weight: 600; }
+dialog { width: min(62rem, 100vw - 1rem); max-width: none; max-height: calc(100vh - 2rem); overflow: auto; padding: 0 1rem 1rem;
+  color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
+dialog::backdrop { background: rgb(0 0 0 / .6); }
+.steps { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .6rem;
+  padding: .7rem 0 .5rem; background: var(--card); border-bottom: 1px solid var(--line); }
+.steps button:last-child { margin-left: auto; }
+#sample-body { display: grid; grid-template-columns: minmax(0, 17rem) minmax(0, 1fr); gap: 1.2rem; margin-top: 1rem; }
+#sample-body h3 { margin-top: 0; } #sample-body li { margin: .3rem 0; } #sample-body ol > li { margin-top: .8rem; }
+#sample-body .wrong { list-style: "\\2260\\00a0"; } .large img { width: 100%; }
+.hit > .text { border-bottom: 2px solid var(--accent); }
 .why { display: block; font-size: .8rem; color: var(--soft); }
 .text, h3, td, th, li, code, figcaption, summary { unicode-bidi: isolate; }
 ins { background: var(--in-back); color: var(--in-ink); text-decoration: underline; text-underline-offset: 3px; }
@@ -81,8 +107,9 @@ ins, del, mark { padding: 0 .15em; border-radius: 3px; } mark { background: var(
   border-radius: 1rem; padding: 0 .5rem; margin: 0 .25rem .25rem 0; }
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--accent); font-size: .9rem; }
 @media (min-width: 48rem) { nav { flex-wrap: wrap; } }
+@media (max-width: 40rem) { #sample-body { grid-template-columns: minmax(0, 1fr); } .large img { max-width: 15rem; } }
 @media (max-width: 30rem) { .card { grid-template-columns: 5.5rem minmax(0, 1fr); gap: .6rem; padding: .6rem; }
   .grid { grid-template-columns: repeat(auto-fill, minmax(6.3rem, 1fr)); }
   .filters output { margin-left: 0; flex-basis: 100%; } }
-@media print { nav, .skip, .filters { display: none; } .card { break-inside: avoid; } }
+@media print { nav, .skip, .filters, .more { display: none; } .card { break-inside: avoid; } }
 """

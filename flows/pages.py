@@ -9,13 +9,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 from collections.abc import Iterable, Sequence
+
+import orjson
 
 from data_manifests.text_diff import Piece
 from flows.page_style import STYLE
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_VOID = ("img", "input", "meta", "rect", "polyline", "line")
+_ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
+_VOID = ("img", "input", "meta", "rect", "polyline", "line", "circle", "path")
+
+
+Section = tuple[str, str, "Html"]
+"""Anchor, heading, content; one without content is left out."""
 
 
 class Html(str):
@@ -52,7 +60,7 @@ def join(parts: Iterable[object]) -> Html:
     return Html("".join(markup(part) for part in parts))
 
 
-def page(title: str, lead: object, sections: Sequence[tuple[str, str, Html]], script: str = "") -> str:
+def page(title: str, lead: object, sections: Sequence[Section], script: str = "") -> str:
     """Return a whole page.
 
     Args:
@@ -109,86 +117,32 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
     return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=columns[0].removeprefix(">"))
 
 
-def words(pieces: Iterable[Piece]) -> Html:
-    """Return a text with its removed and added words marked."""
+def words(pieces: Iterable[Piece], added: str = "ins") -> Html:
+    """Return a text with its removed and added words marked, the added ones by the element that is named."""
     parts: list[object] = []
     for piece in pieces:
         text = piece.text.rstrip()
-        name = {"removed": "del", "added": "ins"}.get(piece.kind)
+        name = {"removed": "del", "added": added}.get(piece.kind)
         parts += [tag(name, text) if name else text, piece.text[len(text) :] or (" " if name == "del" else "")]
     return tag("span", *parts, class_="text", dir="auto")
 
 
-def marked(text: str, spans: Iterable[tuple[int, int]]) -> Html:
-    """Return a text with character ranges marked; ranges that overlap or lie outside are left out."""
+def json_text(value: object) -> str:
+    """Return a value as JSON in which nothing can end the element that it stands in."""
+    return orjson.dumps(value).decode().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def data_block(name: str, value: object) -> Html:
+    """Return a value as JSON that the page's script reads by its id."""
+    return Html(f'<script type="application/json" id="{html.escape(name)}">{json_text(value)}</script>')
+
+
+def papers(text: str) -> Html:
+    """Return our own mention of papers with arXiv numbers as links; following one is the reader's choice."""
     parts: list[object] = []
     at = 0
-    for start, end in sorted(spans):
-        if at <= start < end <= len(text):
-            parts += [text[at:start], tag("mark", text[start:end])]
-            at = end
-    return tag("span", *parts, text[at:], class_="text", dir="auto")
-
-
-def figure(title: str, chart: Html) -> Html:
-    """Return a chart with its title; no chart, no figure."""
-    return tag("figure", tag("figcaption", title), chart, class_="chart") if chart else Html("")
-
-
-def histogram(values: Sequence[tuple[object, float]], label: str) -> Html:
-    """Return upright bars in the given order.
-
-    Args:
-        values: (name, height) of each bar; heights not negative.
-        label: What the bars are, for those who cannot see them.
-    """
-    if not values:
-        return Html("")
-    top = max(height for _, height in values) or 1
-    width, tall = 360, 120
-    step = width / len(values)
-    every = -(-len(values) // 8)
-    parts: list[Html] = []
-    for place, (name, height) in enumerate(values):
-        size = max(height / top * tall, 1.0 if height else 0.0)
-        bar = {"x": f"{place * step + step * 0.08:.1f}", "y": f"{14 + tall - size:.1f}", "width": f"{step * 0.84:.1f}"}
-        parts.append(tag("g", tag("title", f"{name}: {_number(height)}"), tag("rect", height=f"{size:.1f}", **bar)))
-        if place % every == 0:
-            parts.append(tag("text", name, x=f"{(place + 0.5) * step:.1f}", y=tall + 28, text_anchor="middle"))
-    parts.append(tag("text", f"most: {_number(top)}", x=width, y=10, text_anchor="end"))
-    return tag("svg", *parts, viewBox=f"0 0 {width} {tall + 34}", role="img", aria_label=label)
-
-
-def bars(values: Sequence[tuple[str, float]]) -> Html:
-    """Return lying bars with names and numbers, longest as wide as the page lets it."""
-    top = max((size for _, size in values), default=0) or 1
-    rows = []
-    for name, size in values:
-        bar = tag("span", class_="bar", style=f"width:{max(size / top * 100, 0.5):.1f}%")
-        rows.append(tag("tr", tag("th", name, scope="row"), tag("td", bar), tag("td", _number(size), class_="number")))
-    return tag("table", tag("tbody", *rows), class_="bars") if rows else Html("")
-
-
-def curve(points: Sequence[tuple[float, float]], label: str) -> Html:
-    """Return a line through (x, y) points; fewer than two make none."""
-    if len(points) < 2:
-        return Html("")
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    low, high = min(ys), max(ys)
-    width, tall = 360.0, 150.0
-    across, up = (max(xs) - min(xs)) or 1, (high - low) or 1
-    places = " ".join(
-        f"{(x - min(xs)) / across * width:.1f},{14 + (high - y) / up * (tall - 8):.1f}" for x, y in points
-    )
-    parts = [
-        tag("polyline", points=places, class_="curve"),
-        tag("text", _number(high), x=0, y=10),
-        tag("text", _number(low), x=0, y=tall + 24),
-        tag("text", f"step {_number(min(xs))} to {_number(max(xs))}", x=width, y=tall + 24, text_anchor="end"),
-        tag("text", f"last: {_number(ys[-1])}", x=width, y=10, text_anchor="end"),
-    ]
-    return tag("svg", *parts, viewBox=f"0 0 {width:.0f} {tall + 30:.0f}", role="img", aria_label=label)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+    for found in _ARXIV.finditer(text):
+        address = f"https://arxiv.org/abs/{found[1]}"
+        parts += [text[at : found.start()], tag("a", found[0], href=address, rel="noreferrer noopener")]
+        at = found.end()
+    return join([*parts, text[at:]])

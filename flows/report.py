@@ -1,4 +1,4 @@
-"""What people read: a diff in the terminal, and the pages with pictures."""
+"""A diff as people read it in the terminal; `diff_html` is its page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from data_manifests.drift import Difference
 from data_manifests.text_diff import CaptionChange, Piece, TextChange
 from flows.diff_page import diff_html, short
 from flows.screen import clean, table, words
-from flows.summary_page import summary_html
 
-__all__ = ["diff_html", "print_diff", "summary_html"]
+__all__ = ["diff_html", "print_diff"]
 
 MAX_EDITED, MAX_REFS, MAX_TEXTS = 20, 10, 8
 """Most samples of each sort, and most texts of a sample, in the terminal."""

@@ -13,8 +13,8 @@ from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
 from flows.pages import Html, tag
 
-EDGE_PX = 160
-_QUALITY = 74
+EDGE_PX = 128
+_QUALITY = 55
 _MAX_PIXELS = 64 * 2**20
 _MAX_BYTES = 256 * 2**20
 
@@ -25,9 +25,10 @@ class Thumbnails:
     Args:
         version: Where they are.
         uids: Those that may be asked for; one that the version does not have is shown as missing.
+        edge: Most pixels of a picture in width and height.
     """
 
-    def __init__(self, version: DatasetVersion, uids: Iterable[str]) -> None:
+    def __init__(self, version: DatasetVersion, uids: Iterable[str], edge: int = EDGE_PX) -> None:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -35,7 +36,7 @@ class Thumbnails:
         wanted = pa.array(sorted(set(uids)), pa.string())
         rows = index.filter(pc.is_in(index["uid"], value_set=wanted)).to_pylist()
         self._places = {row["uid"]: (row["shard"], row["image_offset"], row["image_bytes"]) for row in rows}
-        self._reader = ShardReader(version.folder)
+        self._reader, self._edge = ShardReader(version.folder), edge
 
     def __enter__(self) -> Self:
         return self
@@ -46,9 +47,7 @@ class Thumbnails:
         self._reader.close()
 
     def picture(self, uid: str, alternative: str) -> Html:
-        """Return an image element, at most `EDGE_PX` pixels wide and high.
-
-        A picture that cannot be decoded is shown as a box that says so.
+        """Return an image element; a picture that cannot be decoded is shown as a box that says so.
 
         Args:
             uid: The sample.
@@ -57,18 +56,36 @@ class Thumbnails:
         Raises:
             InputError: its shard is missing or shorter than the index says.
         """
-        if uid not in self._places or not 0 < self._places[uid][2] <= _MAX_BYTES:
+        if not self._known(uid):
             return tag("span", "no picture", class_="lost")
-        small = _shrink(self._reader.read(*self._places[uid]))
+        small = self._small(uid)
         if small is None:
             return tag("span", "picture cannot be decoded", class_="lost")
         data, width, height = small
-        address = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-        return tag("img", src=address, alt=alternative, width=width, height=height)
+        return tag("img", src=_address(data), alt=alternative, width=width, height=height)
+
+    def address(self, uid: str) -> str:
+        """Return a picture as data URI; empty for one that is not there or cannot be decoded.
+
+        Raises:
+            InputError: its shard is missing or shorter than the index says.
+        """
+        small = self._small(uid) if self._known(uid) else None
+        return _address(small[0]) if small else ""
+
+    def _known(self, uid: str) -> bool:
+        return uid in self._places and 0 < self._places[uid][2] <= _MAX_BYTES
+
+    def _small(self, uid: str) -> tuple[bytes, int, int] | None:
+        return _shrink(self._reader.read(*self._places[uid]), self._edge)
 
 
-def _shrink(data: bytes) -> tuple[bytes, int, int] | None:
-    """Return a small JPEG with its width and height, or None if the bytes are no picture that can be decoded."""
+def _address(data: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+
+
+def _shrink(data: bytes, edge: int = EDGE_PX) -> tuple[bytes, int, int] | None:
+    """Return a small WebP with its width and height, or None if the bytes are no picture that can be decoded."""
     from PIL import Image
 
     try:
@@ -77,12 +94,12 @@ def _shrink(data: bytes) -> tuple[bytes, int, int] | None:
             with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
                 if image.width * image.height > _MAX_PIXELS:
                     return None
-                image.draft("RGB", (2 * EDGE_PX, 2 * EDGE_PX))
-                image.thumbnail((EDGE_PX, EDGE_PX))
+                image.draft("RGB", (2 * edge, 2 * edge))
+                image.thumbnail((edge, edge))
                 flat = Image.new("RGB", image.size, "white")
                 flat.paste(image, mask=image.convert("RGBA").getchannel("A") if image.has_transparency_data else None)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
     buffer = io.BytesIO()
-    flat.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
+    flat.save(buffer, format="WEBP", quality=_QUALITY)
     return buffer.getvalue(), flat.width, flat.height

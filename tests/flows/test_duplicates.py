@@ -23,7 +23,7 @@ from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.sample import ImageRef
 from flows.jobs import CurateJob, Outcome, execute, prepare
 from flows.recipe import RecipeInputs, load_recipe, open_against
-from flows.summary_page import summary_html
+from tests.flows.pages import page_of
 from tests.planted_copies import KINDS, plant
 from training.plan import make_plan
 from training.plan_index import PlanIndex
@@ -103,7 +103,7 @@ def test_copies_are_thinned_leaks_leave_and_the_page_tells(
     smaller = {row["name"].partition("-")[0] for row in twins} & set(KINDS)
     assert {"crop", "resize", "all"} <= smaller
     assert outcome.manifest.body["counts"]["samples"] == NUM_PHOTOS - NUM_LEAKS
-    page = summary_html(version, None, [])
+    page = page_of(version)
     assert "near-duplicate(s) dropped" in page and twins[0]["uid"] in page and leaks[0]["uid"] in page
     record = next(stage for stage in outcome.manifest.body["stages"] if stage["name"] == "remove_leaks")
     assert record["resources"]["against"]["name"] == "folder:evaluation"
@@ -125,7 +125,7 @@ def test_groups_kept_whole_are_in_the_index_and_kept_apart(
     for batch in plan.rows:
         mine = index.duplicate_group[batch]
         assert len(np.unique(mine[mine >= 0])) == (mine >= 0).sum()
-    page = summary_html(version, None, [])
+    page = page_of(version)
     assert f"{NUM_COPIES:,} group(s)" in page and "of 64 bits differ" in page
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -19,45 +18,17 @@ from curation.stages.check_images import CheckImages
 from data_manifests.diff import VersionDiff, diff_versions
 from data_manifests.manifest import DatasetVersion, Manifest
 from data_manifests.text_diff import diff_words
+from flows.browser_script import SCRIPT
+from flows.charts import MAX_BARS, MAX_POINTS, Measured, bars, histogram, lines, whiskers
 from flows.lineage import print_version
-from flows.negatives_section import SCRIPT
-from flows.pages import Html, bars, curve, histogram, marked, markup, page, table, tag, words
-from flows.report import diff_html, print_diff, summary_html
+from flows.pages import Html, markup, page, papers, table, tag, words
+from flows.report import diff_html, print_diff
 from flows.thumbnails import EDGE_PX, Thumbnails
 from tests.data_manifests.built_versions import Given, build, picture
+from tests.flows.pages import assert_self_contained, catalog_of, page_of
 
 HOSTILE = '<script>alert("x")</script> & \x1b]0;owned\x07 \u202egnirts <img src=http://evil.example/p.png onerror=x>'
-VOID = {"img", "input", "meta", "rect", "polyline"}
 Versions = tuple[DatasetVersion, DatasetVersion, VersionDiff]
-
-
-class Reader(HTMLParser):
-    """Collects tags and visible text, and checks that elements nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((name, dict(attributes)))
-        if name not in VOID:
-            self.open.append(name)
-
-    def handle_endtag(self, name: str) -> None:
-        if name not in VOID:
-            assert self.open.pop() == name
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open and "script" not in self.open:
-            self.text += data
-
-    def of(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for found, attributes in self.tags if found == name]
 
 
 @pytest.fixture(scope="module")
@@ -74,31 +45,6 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
     old = build(root, "drawn", pictures)
     new = build(root, "drawn", [*rest, *changed, picture(40)], (CheckImages(), Given(strength=0.5)))
     return old, new, diff_versions(old, new)
-
-
-def assert_self_contained(html: str, script: str = "") -> Reader:
-    """Check a page; `script` is the code that it may run, and without any it has no controls either."""
-    read = Reader(html)
-    names = {name for name, _ in read.tags}
-    assert not names & {"link", "iframe", "object", "base", "form"}
-    assert html.count("<script") == bool(script)
-    assert f"<script>{script}</script>" in html or not names & {"script", "input", "button", "select"}
-    for name, attributes in read.tags:
-        assert not [key for key in attributes if key.startswith("on")], name
-        for key in ("src", "href", "action", "srcset"):
-            assert (attributes.get(key) or "#").startswith(("#", "data:image/jpeg;base64,"))
-    assert "url(" not in html
-    assert "@import" not in html
-    policy = next(item["content"] for item in read.of("meta") if item.get("http-equiv") == "Content-Security-Policy")
-    assert policy is not None
-    assert "default-src 'none'" in policy
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert re.findall("script-src [^;]*", policy) == ([f"script-src 'sha256-{digest}'"] if script else [])
-    assert all(item["alt"] for item in read.of("img"))
-    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    assert {link["href"] for link in read.of("a")} <= {f"#{anchor}" for anchor in ids}
-    return read
 
 
 def test_diff_page_shows_what_changed(versions: Versions) -> None:
@@ -149,15 +95,24 @@ def test_summary_page(versions: Versions) -> None:
         "seconds": {"stages": 1.5},
         "stages": [{"stage": "given", "computed": 29, "reused": 1, "wall_s": 0.25}],
     }
-    losses = [{"step": step, "loss": 5.0 / (step + 1)} for step in range(2000)] + [{"step": 2000, "loss": float("nan")}]
+    catalog = catalog_of(new)
+    record = catalog.manifests / "drawn" / "2.0.0.run.json"
+    record.write_bytes(orjson.dumps(run))
+    folder = new.folder.parent.parent.parent / "run"
+    folder.mkdir()
+    parts: dict[str, Any] = {name: {} for name in ("manifest", "model", "recipe", "config")}
+    (folder / "run.json").write_bytes(orjson.dumps(parts))
+    losses = [{"step": step, "loss": 5.0 / (step + 1), "objective": {"a": 1.0, "b": step / 7}} for step in range(2000)]
+    log = [orjson.dumps(line) + b"\n" for line in [*losses, {"step": 2000, "loss": None}]]
+    (folder / "log.jsonl").write_bytes(b"".join(log) + b'{"step": 2001, "los')
     columns = [
         {"label": label, "on": "scenes:5", "model": "m", "metrics": {"image_to_text": {"r1": r1}, "rank": 3}}
         for label, r1 in (("before", 0.25), ("after", 0.75))
     ]
-    html = summary_html(new, run, columns, curve=losses)
+    html = page_of(new, evaluations=columns, run=folder)
+    record.unlink()
     read = assert_self_contained(html, SCRIPT)
     assert len(html) < 3 * 2**20
-    assert len(read.of("article")) == 24 + 30
     assert len(read.of("img")) > 24
     for expected in (
         "drawn@2.0.0",
@@ -169,11 +124,14 @@ def test_summary_page(versions: Versions) -> None:
         "Cluster 0",
         "replace adjective",
         "1.5 s",
+        "after drawn@1.0.0",
+        "Against its parent drawn@1.0.0",
     ):
         assert expected in read.text
-    assert "<mark>striped</mark>" in html
-    (line,) = read.of("polyline")
-    assert 100 < len((line["points"] or "").split()) <= 600
+    assert "<ins>striped</ins>" in html
+    assert {"results", "training", "lineage", "samples", "changes"} <= {item["id"] for item in read.of("section")}
+    drawn = [len((line["points"] or "").split()) for line in read.of("polyline")]
+    assert drawn == [MAX_POINTS] * 3, "the loss, and two objectives in one chart"
 
 
 def test_versions_made_before_something_was_counted_are_still_shown(versions: Versions, capsys: Any) -> None:
@@ -182,7 +140,7 @@ def test_versions_made_before_something_was_counted_are_still_shown(versions: Ve
     body["statistics"] = {"caption_words": body["statistics"]["caption_words"], "image_bytes": 1}
     body["counts"] = {name: body["counts"][name] for name in ("records", "samples", "captions", "negatives", "dropped")}
     old = DatasetVersion(Manifest.seal(body), new.folder)
-    read = assert_self_contained(summary_html(old, None, []), SCRIPT)
+    read = assert_self_contained(page_of(old), SCRIPT)
     assert "Words in a caption" in read.text and "Splits" not in read.text
     print_version(old, as_json=False)
     assert "0 views" in capsys.readouterr().out
@@ -190,9 +148,9 @@ def test_versions_made_before_something_was_counted_are_still_shown(versions: Ve
 
 def test_summary_of_a_version_without_stages(tmp_path: Path) -> None:
     version = build(tmp_path, "plain", [picture(number) for number in range(3)], (CheckImages(),))
-    read = assert_self_contained(summary_html(version, None, []))
+    read = assert_self_contained(page_of(version), SCRIPT)
     headings = {attributes["id"] for attributes in read.of("section")}
-    assert headings == {"statistics", "examples", "stages"}
+    assert headings == {"statistics", "samples", "lineage", "stages"}
     assert len(read.of("article")) == 3
 
 
@@ -202,7 +160,7 @@ def test_picture_that_cannot_be_decoded_is_said_to_be_so(tmp_path: Path) -> None
     data = bytearray((version.folder / "00000.tar").read_bytes())
     data[row["image_offset"] : row["image_offset"] + 40] = bytes(40)
     (version.folder / "00000.tar").write_bytes(data)
-    read = assert_self_contained(summary_html(version, None, []), SCRIPT)
+    read = assert_self_contained(page_of(version), SCRIPT)
     assert "picture cannot be decoded" in read.text
     with Thumbnails(version, ["0" * 32]) as pictures:
         assert "no picture" in pictures.picture("0" * 32, "x")
@@ -213,10 +171,10 @@ def test_thumbnails_are_small(versions: Versions) -> None:
     uid = new.index(["uid"])["uid"][0].as_py()
     with Thumbnails(new, [uid]) as pictures:
         shown = pictures.picture(uid, 'a "quoted" <text>')
-    match = re.search(r'src="data:image/jpeg;base64,([^"]+)" alt="a &quot;quoted&quot; &lt;text&gt;"', shown)
+    match = re.search(r'src="data:image/webp;base64,([^"]+)" alt="a &quot;quoted&quot; &lt;text&gt;"', shown)
     assert match
     with Image.open(io.BytesIO(base64.b64decode(match[1]))) as image:
-        assert (max(image.size), image.format) == (EDGE_PX, "JPEG")
+        assert (max(image.size), image.format) == (EDGE_PX, "WEBP")
 
 
 def printed(diff: VersionDiff, **options: Any) -> str:
@@ -263,18 +221,53 @@ def test_markup_escapes_by_construction() -> None:
     assert shown == '<span class="text" dir="auto">a &lt;<del>b</del> <ins>i</ins>&gt; dog</span>'
 
 
-def test_marks_outside_the_text_are_left_out() -> None:
-    text = "a red <dog>"
-    assert marked(text, [(2, 5), (6, 11)]).count("<mark>") == 2
-    assert "<mark>red</mark> <mark>&lt;dog&gt;</mark>" in marked(text, [(6, 11), (2, 5)])
-    for spans in ([(5, 99)], [(-3, 2)], [(4, 4)], [(5, 2)]):
-        assert "<mark>" not in marked(text, spans)
-    assert marked(text, [(2, 5), (3, 8)]).count("<mark>") == 1
+def test_papers_are_links_and_nothing_else_is() -> None:
+    told = papers("Oh 2024, EMNLP, arXiv 2410.05210; <b>arXiv 1.2</b> javascript:arXiv 12")
+    assert told.count("<a ") == 1 and 'href="https://arxiv.org/abs/2410.05210"' in told
+    assert "&lt;b&gt;arXiv 1.2" in told
 
 
 def test_charts_of_nothing_are_nothing() -> None:
-    assert histogram([], "x") == bars([]) == curve([(1, 2)], "x") == table(("a",), []) == ""
-    flat = curve([(0, 1), (1, 1)], "flat")
+    assert histogram([], "x") == bars([]) == lines({"a": [(1, 2)]}, "x") == whiskers([], "x") == table(("a",), []) == ""
+    flat = lines({"a": [(0, 1), (1, 1)]}, "flat") + whiskers([Measured("a", 0.0)], "x")
     assert "nan" not in flat + histogram([("a", 0)], "zero") + bars([("a", 0)])
     heights = re.findall(r'height="([0-9.]+)"', histogram([("a", 1), ("b", 4)], "x"))
     assert float(heights[1]) == pytest.approx(4 * float(heights[0]))
+
+
+def test_long_lists_of_bars_are_summed_up() -> None:
+    made = bars([(f"b{number}", 100 - number) for number in range(20)])
+    assert made.count("<tr>") == MAX_BARS and "9 others" in made
+    assert str(sum(100 - number for number in range(11, 20))) in made
+
+
+def test_lines_share_their_axes() -> None:
+    drawn = lines({"low": [(0, 0.0), (10, 1.0)], "high": [(0, 1.0), (5, 4.0)]}, "x")
+    places = [
+        [tuple(map(float, pair.split(","))) for pair in found.split()]
+        for found in re.findall('points="([^"]+)"', drawn)
+    ]
+    (left, bottom), (right, quarter) = places[0]
+    assert places[1][0] == (left, quarter) and places[1][1][0] == pytest.approx((left + right) / 2)
+    assert bottom - quarter == pytest.approx((bottom - places[1][1][1]) / 4, abs=0.1)
+    assert "ends at 4" in drawn and "step 0" in drawn
+    many = lines({f"l{number}": [(0, number), (1, number)] for number in range(15)}, "x")
+    assert many.count("points=") == 12 and "and 3 more" in many and 'stroke-dasharray="5 3"' in many
+
+
+def test_whiskers_are_to_scale() -> None:
+    numbers = [Measured("one", 0.4, 0.3, 0.5), Measured("two", 0.6, 0.55, 0.7, bad=True), Measured("three", 0.5)]
+    drawn = whiskers(numbers, "x", (0.5, "chance"))
+    dots = [float(place) for place in re.findall(r'cx="([0-9.]+)"', drawn)]
+    low, high = (
+        [float(place) for place in found]
+        for found in zip(*re.findall(r'x1="([0-9.]+)" x2="([0-9.]+)"[^>]*whisker', drawn), strict=True)
+    )
+    scale = (dots[1] - dots[0]) / 0.2
+    assert [(one - dots[0]) / scale for one in (*low, *high)] == pytest.approx([-0.1, 0.15, 0.1, 0.3], abs=0.003)
+    assert dots[2] == pytest.approx(float(re.findall(r'<line x1="([0-9.]+)"[^>]*class="mark"', drawn)[0]), abs=0.1)
+    assert "40.0" in drawn and "(30.0 to 50.0)" in drawn and "two ✗" in drawn and drawn.count('class="bad"') == 1
+    close = whiskers([Measured("a", 0.001), Measured("b", 0.002)], "x")
+    near = [float(place) for place in re.findall(r'cx="([0-9.]+)"', close)]
+    assert near[1] - near[0] < 10, "what is nearly the same looks so"
+    assert ">0.0<" in close and "-" not in re.sub("<[^>]*>", "", close), "no share is below none"

@@ -1,17 +1,15 @@
-"""The summary page's sections: negatives to be filtered, contact sheets, neighbours; and a real browser."""
+"""A version's page: contact sheets, neighbours, and how large it can become."""
 
 from __future__ import annotations
 
-import html as markup
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import orjson
 import pytest
 from PIL import Image
 
@@ -19,15 +17,16 @@ from curation.stage import Drop, Field, MapStage
 from curation.stages.check_images import CheckImages
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import Sample
-from flows import cluster_section, duplicates_page, negatives_section, neighbour_section
+from flows import browsed_samples, browser_section, cluster_section, duplicates_page, neighbour_section, version_report
+from flows.browsed_samples import MAX_TEXTS, _evenly, browse
+from flows.browser_script import SCRIPT
 from flows.cluster_section import draw_sheets
-from flows.negatives_section import MAX_NEGATIVES, NUM_PICTURES, SCRIPT, draw_cards
+from flows.diff_page import FEW
 from flows.neighbour_section import draw_neighbours, neighbour_uids
-from flows.report import summary_html
-from tests.data_manifests.built_versions import Given, Picture, build, negative, picture
-from tests.flows.test_report import assert_self_contained
+from flows.thumbnails import EDGE_PX, _shrink
+from tests.data_manifests.built_versions import Given, build, negative, picture
+from tests.flows.pages import assert_self_contained, data_of, page_of
 
-HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> \x00\u202e \"'><b>"
 NUM_CLUSTERED = 40
 
 
@@ -123,14 +122,14 @@ def test_clusters_without_embeddings_have_no_similarity(tmp_path: Path) -> None:
     found = draw_sheets(version, index_rows(version), 0)
     assert len(found.sheets) == 3
     assert found.within is found.between is found.sheets[0].similarity is None
-    page = summary_html(version, None, [])
+    page = page_of(version)
     assert "All 3 clusters" in page and "mean similarity" not in page
     assert 'id="neighbours"' not in page
 
 
 def test_neighbours_are_shown(placed: DatasetVersion) -> None:
-    read = assert_self_contained(summary_html(placed, None, []), SCRIPT)
-    assert {"negatives", "clusters", "neighbours"} <= {item["id"] for item in read.of("section")}
+    read = assert_self_contained(page_of(placed), SCRIPT)
+    assert {"samples", "clusters", "neighbours"} <= {item["id"] for item in read.of("section")}
     samples = draw_neighbours(placed, index_rows(placed), 0)
     assert len(samples) == 10
     assert len(neighbour_uids(samples)) == 40
@@ -139,155 +138,54 @@ def test_neighbours_are_shown(placed: DatasetVersion) -> None:
 
 
 def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, less in (
-        (negatives_section, "NUM_PICTURES", 5), (cluster_section, "CLUSTER_PICTURES", 2), (neighbour_section, "NUM_SAMPLES", 2),
-    ):  # fmt: skip
-        assert getattr(module, name) > less
-        monkeypatch.setattr(module, name, less)
-    text = "word " * 300 + "ball"
-    many = [negative(0, text, len(text) - 4, len(text), f"cat{place}") for place in range(MAX_NEGATIVES + 30)]
-    version = build(tmp_path, "drawn", [picture(number, text, negatives=tuple(many)) for number in range(7)])
-    cards = draw_cards(version, 0)
-    assert len(cards.samples) == 5
-    assert draw_cards(version, 0) == cards
-    page = summary_html(version, None, [])
-    assert page.count('data-type="attribute"') == 5 * MAX_NEGATIVES
-    assert page.count("and 30 more negatives") == 5
-    assert max(map(len, re.findall(r'<li class="wrong" data-type.*?</li>', page))) < 1200
+    """Samples with more and longer texts than anybody reads: texts are cut, and few samples drawn, evenly."""
+    text = "word " * 60 + "ball"
+    many = [negative(0, text, len(text) - 4, len(text), f"cat{place}") for place in range(MAX_TEXTS + 5)]
+    version = build(tmp_path, "drawn", [picture(number, text, negatives=tuple(many)) for number in range(16)])
+    monkeypatch.setattr(browsed_samples, "NUM_OF_KINDS", 1)
+    monkeypatch.setattr(browser_section, "NUM_STATIC", 1)
+    entries = browse(version, index_rows(version), 0).entries
+    assert len(entries) == 16 and all(len(entry["t"]) == MAX_TEXTS and entry["m"] == 6 for entry in entries)
+    assert max(len(orjson.dumps(text)) for entry in entries for text in entry["t"]) < 1000
+    size = max(len(orjson.dumps(entry)) for entry in entries)
+    found = browse(version, index_rows(version), 0, 4 * size + 100)
+    assert 3 <= len(found.entries) <= 4 and found.total == 16 and found.of_kinds == 1
+    whole = len(page_of(version))
+    for module, name, least in ((version_report, "PAGE_BYTES", whole // 2), (version_report, "MAX_BYTES", 5 * size)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, least)
+            page = page_of(version)
+            shown = len(data_of(page)["samples"])
+            assert 0 < shown < 16 and f"{shown} of 16 samples" in page
+            assert name != "PAGE_BYTES" or len(page) < least + 40_000, "style, script and charts come on top"
 
 
-def test_a_page_of_noise_stays_below_ten_megabytes(placed: DatasetVersion, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All sections together ask for at most so many pictures; noise is what compresses worst."""
-    asked = 24 + NUM_PICTURES + cluster_section.NUM_CLUSTERS * cluster_section.CLUSTER_PICTURES
+@pytest.mark.parametrize("total", [1, 2, 7, 64, 1000])
+def test_samples_are_drawn_evenly_however_many(total: int) -> None:
+    for seed in (0, 3):
+        order = list(dict.fromkeys(_evenly(total, seed)))
+        assert sorted(order) == list(range(total))
+        for wanted in (number for number in (4, 10, 33) if number < total):
+            gaps = np.diff(sorted(order[:wanted]))
+            assert gaps.max() <= 2.1 * total / wanted + 1
+
+
+def test_a_page_of_noise_stays_below_ten_megabytes(placed: DatasetVersion) -> None:
+    """Samples take what other sections leave; those ask for at most so many pictures, and noise compresses worst."""
+    asked = cluster_section.NUM_CLUSTERS * cluster_section.CLUSTER_PICTURES
     asked += neighbour_section.NUM_SAMPLES * (1 + neighbour_section.MAX_NEIGHBOURS) + duplicates_page.MAX_DROPPED
-    asked += duplicates_page.MAX_GROUPS * duplicates_page.MAX_MEMBERS
-    from flows.thumbnails import _shrink
-
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (640, 640, 3), np.uint8))
+    asked += duplicates_page.MAX_GROUPS * duplicates_page.MAX_MEMBERS + FEW.edited + FEW.added + FEW.removed
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (EDGE_PX, EDGE_PX, 3), np.uint8))
     path = placed.folder.parent / "noise.png"
     noise.save(path)
     small = _shrink(path.read_bytes())
-    assert small
-    texts = NUM_PICTURES * MAX_NEGATIVES * 1200
-    assert asked * len(small[0]) * 4 / 3 + texts < 10 * 2**20
+    assert small and len(small[0]) > 4000, "not blurred"
+    assert asked * (len(small[0]) * 4 / 3 + 1000) + 100 * len(small[0]) < version_report.PAGE_BYTES < 9.8e6
 
 
-def hostile_version(root: Path) -> DatasetVersion:
-    swap = negative(0, HOSTILE, 0, 2, "<i>", operation="<swap>", type='"x" y', rule=HOSTILE, difficulty=0.25)
-    pictures: list[Picture] = [picture(1, HOSTILE, negatives=(swap,), extra={"note": HOSTILE})]
-    for number in range(2, 14):
-        caption = f"A grey dog , number {number} ."
-        made = [negative(0, caption, 2, 6, "red", difficulty=number / 20)]
-        if number % 2:
-            made.append(negative(0, caption, 7, 10, "cat", operation="swap", type="object", difficulty=None))
-        pictures.append(picture(number, caption, negatives=tuple(made)))
-    return build(root, "drawn", pictures)
-
-
-@pytest.fixture(scope="module")
-def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("hostile")
-    path = root / "page.html"
-    path.write_text(summary_html(hostile_version(root), None, []), encoding="utf-8")
-    return path
-
-
-def test_strangers_markup_is_text(hostile_page: Path) -> None:
-    page = hostile_page.read_text(encoding="utf-8")
-    read = assert_self_contained(page, SCRIPT)
-    assert "document.title='owned'" in read.text
-    assert "&lt;script&gt;document.title" in page and "<script>document" not in page
-    assert {"<swap>", "replace", "swap"} <= {option["value"] for option in read.of("option")}
-    assert "</" not in SCRIPT and "innerHTML" not in SCRIPT and "eval" not in SCRIPT
-
-
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
-in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine's path")
-
-
-def opened(page: Path, fragment: str = "", *more: str) -> tuple[str, str]:
-    """Return the document after its script ran in a real browser, and what the console said."""
-    command = [
-        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent / 'browser'}",
-        *more, "--virtual-time-budget=2000", "--enable-logging=stderr", "--dump-dom", page.as_uri() + fragment,
-    ]  # fmt: skip
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=90)
-    return ran.stdout, "\n".join(line for line in ran.stderr.splitlines() if "CONSOLE" in line)
-
-
-def visible(document: str) -> tuple[int, int, str]:
-    """Return how many negatives and cards of the section are not hidden, and what the count says."""
-    section = document[document.index('<section id="negatives"') :]
-    section = section[: section.index("</section>")]
-    items = re.findall(r'<li class="wrong"[^>]*>', section)
-    cards = re.findall(r'<article class="card"[^>]*>', section)
-    told = re.search(r"<output[^>]*>(.*?)</output>", section)
-    assert told
-    return sum("hidden" not in item for item in items), sum("hidden" not in card for card in cards), told[1]
-
-
-@in_a_browser
-@pytest.mark.parametrize(
-    ("fragment", "negatives", "cards"),
-    [
-        ("", 19, 13),
-        ("#negatives:type=object", 6, 6),
-        ("#negatives:operation=replace&min=0.2&max=0.4", 5, 5),
-        ("#negatives:min=0", 13, 13),
-        ("#negatives:q=RED++dog", 12, 12),
-        ("#negatives:q=number+7&type=attribute", 1, 1),
-        ("#negatives:operation=%3Cswap%3E", 1, 1),
-        ("#negatives:type=no+such+type&q=%00%ff", 0, 0),
-        ("#negatives:type=<script>alert(1)</script>", 19, 13),
-    ],
-)
-def test_filters_in_a_browser(hostile_page: Path, fragment: str, negatives: int, cards: int) -> None:
-    document, console = opened(hostile_page, fragment)
-    assert visible(document) == (negatives, cards, f"{negatives} of 19 negatives, {cards} pictures")
-    assert console == ""
-    assert "<title>drawn@1.0.0</title>" in document
-
-
-@in_a_browser
-def test_controls_work_and_no_other_script_runs(hostile_page: Path, tmp_path: Path) -> None:
-    """Typing, choosing and the button, driven from a frame around the page; a smuggled script must not run."""
-    text = hostile_page.read_text(encoding="utf-8")
-    smuggled = text.replace("<main", "<script>document.title='owned'</script><main", 1)
-    assert smuggled != text
-    page = tmp_path / "page.html"
-    page.write_text(smuggled, encoding="utf-8")
-    document, console = opened(page)
-    assert "<title>drawn@1.0.0</title>" in document
-    assert "Content Security Policy" in console, "the browser says that it refused the script"
-
-    frame = tmp_path / "frame.html"
-    steps = """
-      const seen = [], frame = document.querySelector("iframe");
-      frame.onload = () => {
-        const inner = frame.contentDocument, get = (name) => inner.querySelector(`[name=${name}]`);
-        const put = (name, value) => {
-          get(name).value = value;
-          get(name).dispatchEvent(new Event("input", { bubbles: true }));
-          seen.push(inner.getElementById("filter-count").textContent + " " + frame.contentWindow.location.hash);
-        };
-        put("type", "attribute");
-        put("min", "0.5");
-        put("q", "number 12");
-        inner.getElementById("filter-reset").click();
-        seen.push(inner.getElementById("filter-count").textContent + " " + frame.contentWindow.location.hash);
-        document.querySelector("pre").textContent = seen.join("|");
-      };
-      frame.src = "page.html";
-    """
-    frame.write_text(f"<!doctype html><iframe></iframe><pre></pre><script>{steps}</script>", encoding="utf-8")
-    document, _ = opened(frame, "", "--allow-file-access-from-files")
-    found = re.search(r"<pre>(.*?)</pre>", document)
-    assert found
-    assert markup.unescape(found[1]).split("|") == [
-        "12 of 19 negatives, 12 pictures #negatives:type=attribute",
-        "4 of 19 negatives, 4 pictures #negatives:type=attribute&min=0.5",
-        "1 of 19 negatives, 1 pictures #negatives:type=attribute&min=0.5&q=number+12",
-        "19 of 19 negatives, 13 pictures #negatives",
-    ]
+def test_what_is_seen_first_comes_from_everywhere(placed: DatasetVersion) -> None:
+    rows = index_rows(placed)
+    found = browse(placed, rows, 0)
+    first = sorted(rows["uid"].index(entry["u"]) for entry in found.entries[:8])
+    assert len(found.entries) == NUM_CLUSTERED and max(np.diff([0, *first, NUM_CLUSTERED])) <= NUM_CLUSTERED // 2
+    assert found.entries == browse(placed, rows, 0).entries != browse(placed, rows, 1).entries

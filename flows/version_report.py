@@ -1,4 +1,4 @@
-"""The page that shows one version: what it holds, how it was made, what training on it did, with pictures."""
+"""The sections of a version's page: what it holds, how it was made, how good it is, what changed, with pictures."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 
-from data_manifests.manifest import DatasetVersion
-from data_manifests.shards import ShardReader
+from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog, DatasetVersion
+from flows.browsed_samples import MAX_BYTES, browse
+from flows.browser_section import browser_section
+from flows.charts import bars, figure, histogram
 from flows.cluster_section import cluster_section, draw_sheets, spread
+from flows.diff_page import FEW, diff_lead, diff_sections
 from flows.duplicates_page import duplicates
-from flows.negatives_section import SCRIPT, draw_cards, negatives_section
-from flows.neighbour_section import (
-    draw_neighbours,
-    neighbour_section,
-    neighbour_uids,
-)
-from flows.pages import Html, bars, curve, figure, histogram, join, page, table, tag, tiles
-from flows.sample_card import sample_card
+from flows.lineage_graph import lineage_graph, parents_of, version_steps
+from flows.neighbour_section import draw_neighbours, neighbour_section, neighbour_uids
+from flows.pages import Html, Section, join, papers, table, tag, tiles
+from flows.quality_section import quality_section
 from flows.thumbnails import Thumbnails
 
-NUM_EXAMPLES = 24
+PAGE_BYTES = 9_700_000
+"""About what a page may have in all: samples take what other sections leave."""
 
 _MAX_BARS = 60
-_MAX_POINTS = 600
 
 _CHARTED = ("caption_words", "captions_per_sample", "negatives", "views", "splits", "cluster_sizes")
 _COLUMNS = ("uid", "shard", "json_offset", "json_bytes", "cluster_id", "difficulty")
@@ -33,20 +32,15 @@ _COLUMNS = ("uid", "shard", "json_offset", "json_bytes", "cluster_id", "difficul
 Rows = Mapping[str, list[Any]]
 
 
-def summary_html(
-    version: DatasetVersion,
-    run_json: Mapping[str, Any] | None,
-    evaluations: list[Mapping[str, Any]],
-    curve: Sequence[Mapping[str, Any]] = (),
-    seed: int = 0,
-) -> str:
-    """Return one self-contained page: pictures inside, no network, no script but the negatives' filter; all escaped.
+def version_sections(
+    version: DatasetVersion, catalog: Catalog | None, run_json: Mapping[str, Any] | None, seed: int = 0
+) -> list[Section]:
+    """Return a version's sections.
 
     Args:
         version: The version.
+        catalog: Where its parents are; None does not look for them.
         run_json: The run record beside its manifest (when, where, how long), if there is one.
-        evaluations: Columns of the results' table, in order: ``{"label", "on", "model", "metrics"}``.
-        curve: A training log: ``{"step", "loss"}`` of each step.
         seed: Picks what is shown as drawn.
 
     Raises:
@@ -55,25 +49,52 @@ def summary_html(
     body = version.manifest.body
     index = version.index()
     rows = {name: index[name].to_pylist() for name in _COLUMNS if name in index.column_names}
-    examples = spread(len(rows["uid"]), NUM_EXAMPLES)
-    cards, sheets = draw_cards(version, seed), draw_sheets(version, rows, seed)
-    near = draw_neighbours(version, rows, seed)
-    uids = [rows["uid"][place] for place in examples]
-    with Thumbnails(version, [*uids, *cards.uids, *sheets.uids, *neighbour_uids(near)]) as pictures:
-        sections = [
-            ("results", "Results", _results(evaluations)),
-            ("training", "Training", _training(curve)),
-            ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
-            ("examples", "Examples", _examples(version, rows, examples, pictures)),
-            ("negatives", "Negatives", negatives_section(cards, pictures)),
+    sheets, near = draw_sheets(version, rows, seed), draw_neighbours(version, rows, seed)
+    steps = version_steps(body, parents_of(catalog, body))
+    with Thumbnails(version, [*sheets.uids, *neighbour_uids(near)]) as pictures:
+        drawn = [
             ("clusters", "Clusters", cluster_section(sheets, pictures)),
             ("neighbours", "Neighbours", neighbour_section(near, pictures)),
-            ("duplicates", "Duplicates and leaks", duplicates(version)),
-            ("stages", "Stages", _stages(body["stages"], run_json)),
-            ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
         ]
-    script = SCRIPT if cards.samples else ""
-    return page(version.ref, join([_lead(version, run_json), _tiles(body)]), sections, script)
+    rest = [
+        *drawn,
+        ("duplicates", "Duplicates and leaks", duplicates(version)),
+        ("lineage", "Lineage", lineage_graph(steps, f"How {version.ref} was made, from its source down")),
+        ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
+        ("stages", "Stages", _stages(body["stages"], run_json)),
+        ("changes", "Changes", _changes(version, catalog)),
+    ]
+    room = PAGE_BYTES - sum(len(content.encode()) for _, _, content in rest)
+    return [
+        ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
+        ("quality", "Quality", quality_section(body["statistics"])),
+        ("samples", "Samples", browser_section(browse(version, rows, seed, min(room, MAX_BYTES)))),
+        *rest,
+    ]
+
+
+def version_lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
+    """Return what stands above a version's sections: recipe, source, fingerprint, and its counts."""
+    return join([_lead(version, run_json), _tiles(version.manifest.body)])
+
+
+def _changes(version: DatasetVersion, catalog: Catalog | None) -> Html:
+    """Return how the version differs from its parent; a sentence where that cannot be told."""
+    parent = version.manifest.body["parent"]
+    if catalog is None or not parent:
+        return Html("")
+    ref = f"{parent.get('name', version.manifest.name)}@{parent['version']}"
+    try:
+        old = catalog.open(ref)
+    except InputError:
+        return tag("p", f"Its parent {ref} is not here, so there is nothing to compare with.", class_="soft")
+    from data_manifests.diff import diff_versions
+
+    found = diff_versions(old, version)
+    parts: list[Html] = [tag("p", f"Against its parent {ref}.", class_="soft"), diff_lead(found)]
+    for _, heading, content in diff_sections(found, old, version, FEW):
+        parts += [tag("h3", heading), content] if content else []
+    return join(parts)
 
 
 def _lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
@@ -85,7 +106,12 @@ def _lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
         else "the first version"
     )
     lines: list[object] = [
-        tag("p", f"Recipe {body['recipe'].get('name')} ({body['recipe'].get('paper', 'no paper')}); {parent}."),
+        tag(
+            "p",
+            f"Recipe {body['recipe'].get('name')} (",
+            papers(body["recipe"].get("paper", "no paper")),
+            f"); {parent}.",
+        ),
         tag("p", f"Source: {source}.", class_="soft"),
         tag("code", version.manifest.fingerprint),
     ]
@@ -116,22 +142,6 @@ def _tiles(body: Mapping[str, Any]) -> Html:
     )
 
 
-def _examples(version: DatasetVersion, rows: Rows, places: Iterable[int], pictures: Thumbnails) -> Html:
-    cards = []
-    with ShardReader(version.folder) as reader:
-        for place in places:
-            data = reader.read(rows["shard"][place], rows["json_offset"][place], rows["json_bytes"][place])
-            cards.append(sample_card(orjson.loads(data), pictures))
-    note = tag(
-        "p",
-        "Evenly over the shards, which hold cluster after cluster. ",
-        tag("mark", "Marked"),
-        " is what was put into a caption to make it false.",
-        class_="soft",
-    )
-    return join([note, tag("div", *cards, class_="cards")])
-
-
 def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: Rows) -> Html:
     # versions made before something was counted do not say it: their page has no such chart
     told = {name: statistics.get(name, {}) for name in _CHARTED}
@@ -139,7 +149,7 @@ def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: 
     scores = [value for value in rows.get("difficulty", []) if value is not None]
     charts = [
         figure("Words in a caption", histogram(_binned(told["caption_words"]), "captions by number of words")),
-        figure("Captions of a sample", bars(list(told["captions_per_sample"].items())[:_MAX_BARS])),
+        figure("Captions of a sample", bars(list(told["captions_per_sample"].items()))),
         figure("Negatives by kind", bars(_longest(told["negatives"]))),
         figure("Rewrites and knowledge captions by kind", bars(_longest(told["views"]))),
         figure("Texts that a gate refused, by reason", bars(_longest(_refused(counts)))),
@@ -168,7 +178,7 @@ def _binned(counts: Mapping[str, int]) -> list[tuple[object, float]]:
 
 
 def _longest(counts: Mapping[str, int]) -> Sequence[tuple[str, float]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_MAX_BARS]
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _sampled(sizes: Sequence[int]) -> list[tuple[object, float]]:
@@ -194,7 +204,7 @@ def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any] | N
         rows.append(
             (
                 f"{stage['name']} /{stage['version']}",
-                stage["source"],
+                papers(stage["source"]),
                 config,
                 models,
                 tag("code", stage["fingerprint"][:12]),
@@ -208,40 +218,3 @@ def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any] | N
 def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> Html:
     rows = [(stage, reason, f"{number:,}") for stage, reasons in dropped.items() for reason, number in reasons.items()]
     return table(("by", "reason", ">samples"), rows)
-
-
-def _training(log: Sequence[Mapping[str, Any]]) -> Html:
-    points = [(float(line["step"]), float(line["loss"])) for line in log if np.isfinite(line.get("loss", np.nan))]
-    return figure("Loss", curve([points[place] for place in spread(len(points), _MAX_POINTS)], "loss by step"))
-
-
-def _results(evaluations: Sequence[Mapping[str, Any]]) -> Html:
-    """Return a table for each benchmark: a column for each evaluation, and the change from first to last."""
-    parts: list[Html] = []
-    for on in dict.fromkeys(item["on"] for item in evaluations):
-        columns = [item for item in evaluations if item["on"] == on]
-        values = [dict(_flat(item["metrics"])) for item in columns]
-        names = dict.fromkeys(name for column in values for name in column)
-        rows = [(name, *(_shown(column.get(name)) for column in values), _change(name, values)) for name in names]
-        heads = [f">{item.get('label') or item.get('model')}" for item in columns]
-        parts += [tag("h3", on), table(("metric", *heads, ">change"), rows)]
-    return join(parts)
-
-
-def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _change(name: str, columns: Sequence[Mapping[str, Any]]) -> str:
-    first, last = columns[0].get(name), columns[-1].get(name)
-    if len(columns) < 2 or not isinstance(first, float) or not isinstance(last, float):
-        return ""
-    return f"{last - first:+.4f}"

@@ -1,0 +1,235 @@
+"""Pages of runs and comparisons: what their files say is there, what strangers wrote is text, and they fit a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import DatasetVersion
+from flows.cli import app
+from flows.comparison_report import FORMAT
+from flows.reports import report_html
+from flows.run_report import found_beside, read_results
+from tests.data_manifests.built_versions import build, picture
+from tests.flows.browser import Browser, in_a_browser
+from tests.flows.pages import assert_self_contained, catalog_of
+
+HOSTILE = "<script>alert(1)</script> & <img src=x>"
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
+    return build(tmp_path_factory.mktemp("runs"), "drawn", [picture(number) for number in range(8)])
+
+
+def evaluation(r1: float) -> dict[str, Any]:
+    metrics = {"image_to_text_R@1": {"value": r1, "low": r1 - 0.1, "high": r1 + 0.1}, "medR": 1.0, "num_images": 5}
+    return {"on": f"retrieval:folder:/secret/{HOSTILE}/photos", "num_samples": 5, "num_refused": 2, "metrics": metrics}
+
+
+def write_run(folder: Path, version: DatasetVersion, *, done: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    told = {"name": "drawn", "version": "1.0.0", "fingerprint": version.manifest.fingerprint}
+    identity = {
+        "manifest": told,
+        "model": {"spec": f"tiny {HOSTILE}", "hash": "ab" * 16},
+        "recipe": {
+            "recipe": "negclip",
+            "objectives": [{"name": "info_nce"}],
+            "planner": {"name": "shuffled"},
+            "gate": None,
+        },
+        "config": {"steps": STEPS, "batch_size": 4, "lr": 0.001, "tune": "lora"},
+        "plan": {"fingerprint": "cd" * 16},
+        "versions": {"torch": "1"},
+    }
+    (folder / "run.json").write_bytes(orjson.dumps(identity))
+    log = [
+        {"step": step, "loss": 3.0 - step / 30, "objective": {"info_nce": 2.0}, "lr": 0.001, "logit_scale": 14.0}
+        | {"hardness": {"margin": step / 50, "fooled": 0.25, "gated_share": 0.1, "weight": 1.0, "rival_margin": 0.2}}
+        for step in range(STEPS)
+    ]
+    (folder / "log.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in log))
+    if done:
+        (folder / "done.json").write_bytes(orjson.dumps({"steps": STEPS, "loss": 2.0, "weights_hash": "ef" * 16}))
+    uids = version.index(["uid"])["uid"].to_pylist()
+    rows = [
+        {"uid": uid, "caption": 0, "text": f"A striped ball, number {HOSTILE}", "drawn": 2, "gated": place % 2}
+        | {"first_margin": margin, "last_margin": margin, "last_loss": 1 - margin, "mean_margin": margin}
+        | {"mean_loss": 1 - margin, "mean_weight": 1.0}
+        for place, (uid, margin) in enumerate(zip(uids, (0.9, 0.5, 0.1, -0.3, 0.2, 0.3, 0.4, 0.6), strict=True))
+    ]
+    pl.DataFrame(rows).write_parquet(folder / "feedback.parquet")
+    return folder
+
+
+def test_a_runs_page_tells_what_its_files_say(version: DatasetVersion, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "mine", version)
+    (run / "evaluation.json").write_bytes(orjson.dumps({"model": "m", "hash": "h", "results": [evaluation(0.5)]}))
+    given = [{**evaluation(0.3), "label": "base"}]
+    page = report_html(catalog_of(version), str(run), evaluations=given)
+    read = assert_self_contained(page)
+    sections = [item["id"] for item in read.of("section")]
+    assert sections == ["results", "training", "hardness", "negatives", "lineage", "settings"]
+    for expected in (
+        "Run mine", "Recipe negclip on drawn@1.0.0", "30 of 30", "5 samples scored, 2 refused", "+0.2000",
+        "0.5000 (0.4000 to 0.6000)", "50.0 (40.0 to 60.0)", "info nce ends at 2", "gated share ends at 0.1",
+        "beat their caption", "margin -0.300", "objectives.0.name", "weights efefef", HOSTILE, "run mine",
+    ):  # fmt: skip
+        assert expected in read.text
+    assert "/secret" not in page and "medR, in %" not in read.text
+    assert len(read.of("img")) == 8 + 1 + 4, "learned, likely true, left out"
+    assert "<ins>striped</ins>" in page
+
+
+def test_a_run_without_its_version_or_its_end(version: DatasetVersion, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "mine", version, done=False)
+    identity = orjson.loads((run / "run.json").read_bytes())
+    identity["manifest"]["fingerprint"] = "00" * 16
+    (run / "run.json").write_bytes(orjson.dumps(identity))
+    read = assert_self_contained(report_html(catalog_of(version), str(run)))
+    assert "Not finished" in read.text and "The version is not here" in read.text and not read.of("img")
+
+
+def test_results_are_found_beside_a_run(tmp_path: Path) -> None:
+    run = tmp_path / "mine"
+    run.mkdir()
+    several = orjson.dumps({"results": [evaluation(0.5), {"on": "x"}]})
+    for name, data in (
+        ("mine/after.json", several), ("mine-dev.json", orjson.dumps(evaluation(0.4))), ("other.json", several),
+        ("mine/plan.json", b"[1]"), ("mine/broken.json", b"{"),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+    assert [item["label"] for item in found_beside(run)] == ["after", "mine-dev"]
+    with pytest.raises(InputError, match=r"broken\.json:1: not JSON"):
+        read_results(run / "broken.json")
+    with pytest.raises(InputError, match="array|list"):
+        read_results(run / "plan.json")
+
+
+def test_results_have_intervals_where_their_cases_are_kept(tmp_path: Path) -> None:
+    result = {
+        "on": "order:x",
+        "metrics": {"accuracy": 0.5, "deep": {"one": 0.25, "count": 4}, "macro": 0.375, "medR": 2.0},
+    }
+    values = {"accuracy": [1.0, 0.0] * 50, "deep.one": [1.0, 0.0, 0.0, 0.0] * 25}
+    rows = [
+        {"on": on, "metric": metric, "id": f"c{at}", "image": f"i{at}", "value": value if on == "order:x" else 1.0}
+        for on in ("order:x", "order:other")
+        for metric, listed in values.items()
+        for at, value in enumerate(listed)
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "dev.parquet")
+    means = {"macro": ["accuracy", "deep.one"], "lost": ["gone"]}
+    (tmp_path / "dev.json").write_bytes(orjson.dumps({"results": [{**result, "means": means}]}))
+    (told,) = read_results(tmp_path / "dev.json")
+    metrics = told["metrics"]
+    for found, value in ((metrics["accuracy"], 0.5), (metrics["deep"]["one"], 0.25), (metrics["macro"], 0.375)):
+        wide = 1.96 * (value * (1 - value) / 100) ** 0.5
+        assert (
+            found["value"] == value and value - 1.3 * wide < found["low"] < value < found["high"] < value + 1.3 * wide
+        )
+    assert (metrics["medR"], metrics["deep"]["count"]) == (2.0, 4)
+    (tmp_path / "dev.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="not the cases"):
+        read_results(tmp_path / "dev.json")
+
+
+def number(value: float, change: float | None, *, apart: bool = False) -> dict[str, Any]:
+    told = {"value": change, "low": (change or 0) - 0.01, "high": (change or 0) + 0.01, "told_apart": apart}
+    found: dict[str, Any] = {"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1"}
+    found |= {"value": value, "low": value - 0.05, "high": value + 0.05}
+    return found | ({} if change is None else {"to_control": told})
+
+
+def write_comparison(folder: Path, version: DatasetVersion) -> Path:
+    write_run(folder / "cells" / "clip-0-aa" / "run", version)
+    row: dict[str, Any] = {"seeds": [0, 1], "failed": False, "lost": [], "faults": {}, "settings": [], "num_samples": 8}
+    row["manifest"] = {"ref": "drawn@1.0.0", "fingerprint": "ab" * 16}
+    lost = [{"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1", "points": -7.5}]
+    rows = [
+        {"name": "pretrained", "seeds": [], "failed": False, "lost": [], "faults": {}, "numbers": [number(0.5, 0.02)]},
+        row | {"name": "clip", "recipe": "clip", "numbers": [number(0.48, None)]},
+        row | {"name": "negclip", "recipe": "negclip", "numbers": [number(0.425, -0.055, apart=True)], "lost": lost, "failed": True},
+        row | {"name": HOSTILE, "recipe": "gone", "numbers": [], "faults": {"x seed 0": f"error {HOSTILE}\nmore"}},
+    ]  # fmt: skip
+    cell = {"row": "clip", "seed": 0, "folder": "cells/clip-0-aa", "train_s": 5.0, "evaluate_s": 1.0, "fault": ""}
+    away = {**cell, "row": "x", "folder": "../../elsewhere", "fault": f"it {HOSTILE}"}
+    document = {
+        "format": FORMAT, "command": "clipcurate compare", "title": "tiny", "model": {}, "seeds": [0, 1], "settings": [],
+        "benchmarks": {"on": ["retrieval:flickr:/data/f8k"], "split": None, "limit": None}, "versions": {},
+        "gate": {"zero_shot": 2.0, "retrieval": 3.0, "against": "pretrained"}, "rows": rows,
+        "blind": [{"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1", "judge": "ngram", "value": 0.31}],
+        "cells": [{**cell, "results": {"a": {"num_samples": 5, "num_refused": 1}}}, {**away, "results": {}}],
+    }  # fmt: skip
+    (folder / "comparison.json").write_bytes(orjson.dumps(document))
+    return folder
+
+
+def test_a_comparisons_page_shows_numbers_gate_papers_and_curves(version: DatasetVersion, tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "mine", version)
+    page = report_html(catalog_of(version), str(folder))
+    read = assert_self_contained(page)
+    for expected in (
+        "Comparison mine", "42.5 (37.5 to 47.5)", "-5.5▼", "✗ failed: retrieval f8k image_to_text_R@1 -7.5", "passed",
+        "did not run: error", "pretrained 50.0", "5 of 6", "31.0 by ngram", "blind: ngram", "loses more than 2 points", HOSTILE, "Loss",
+    ):  # fmt: skip
+        assert expected in read.text
+    assert page.count('class="whisker bad"') == 1
+    assert {"https://arxiv.org/abs/2103.00020", "https://arxiv.org/abs/2210.01936"} <= {
+        item["href"] for item in read.of("a")
+    }
+    assert "clip ends at 2.033" in read.text
+    (folder / "comparison.json").write_bytes(orjson.dumps({"format": "other/1"}))
+    with pytest.raises(InputError, match="format is 'other/1'"):
+        report_html(catalog_of(version), str(folder))
+
+
+def test_the_command_says_what_it_cannot_show(version: DatasetVersion, tmp_path: Path) -> None:
+    catalog = catalog_of(version)
+    places = ["--workspace", str(catalog.workspace), "--manifests", str(catalog.manifests), "report"]
+    html = tmp_path / "new" / "page.html"
+    made = CliRunner().invoke(app, [*places, "drawn@1", "--html", str(html)])
+    assert made.exit_code == 0 and "drawn@1.0.0" in html.read_text(encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    run = write_run(tmp_path / "mine", version)
+    faulty = tmp_path / "faulty"
+    faulty.mkdir()
+    (faulty / "run.json").write_bytes(b'{"manifest": {}}')
+    for arguments, told in (
+        ([str(tmp_path / "empty")], "neither a run nor a comparison"),
+        (["drawn@7"], "no such version"),
+        ([str(run), "--run", str(run)], "--run beside NAME@VER"),
+        (["drawn@1", "--run", str(tmp_path / "empty")], "holds no run.json"),
+        (["drawn@1", "--evaluation", str(run / "done.json")], "holds no results"),
+        ([str(faulty)], "no 'model'"),
+    ):
+        failed = CliRunner().invoke(app, [*places, *arguments, "--html", str(html)])
+        assert isinstance(failed.exception, InputError) and told in str(failed.exception)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as opened:
+        yield opened
+
+
+@in_a_browser
+@pytest.mark.parametrize("kind", ["run", "comparison"])
+def test_they_fit_a_phone_and_say_nothing(browser: Browser, version: DatasetVersion, tmp_path: Path, kind: str) -> None:
+    folder = (write_run if kind == "run" else write_comparison)(tmp_path / "mine", version)
+    path = tmp_path / "page.html"
+    path.write_text(report_html(catalog_of(version), str(folder)), encoding="utf-8")
+    for width in (390, 1280):
+        browser.open(path, "", width, 844, dark=width == 390)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        assert browser.run("[...document.images].every((image) => image.naturalWidth > 0)")
+    assert (browser.said, browser.asked) == ([], [])
