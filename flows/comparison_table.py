@@ -45,6 +45,7 @@ def screen_table(title: str, rows: Sequence[Row], samples: Mapping[str, int], bl
     keys = columns_of(rows)
     names = [f">{column_name(on, metric, [key[0] for key in _first_of_each(keys)])}" for on, metric in keys]
     made = table(title, "row", ">samples", *names, "gate")
+    made.columns[0].no_wrap = True
     for row in rows:
         cells = [_screen_number(row.numbers[key]) if key in row.numbers else Text("") for key in keys]
         name = Text(row.name, "bold red" if row.failed or row.faults else "")
