@@ -33,7 +33,8 @@ def _note(found: Browsed) -> Html:
     else:
         evenly = f"{shown - found.of_kinds:,} evenly over the version"
         kinds = f", {found.of_kinds:,} so that each kind of negative is there" if found.of_kinds else ""
-        told = f"{shown:,} of {found.total:,} samples, drawn with seed {found.seed}: {evenly}{kinds}. More would make the page too large to send. "
+        drawn = f"{shown:,} of {found.total:,} samples, drawn with seed {found.seed}: {evenly}{kinds}."
+        told = f"{drawn} More would make the page too large to send. "
     marks = (
         tag("del", "Struck out"), " is what the caption says, ", tag("ins", "underlined"), " what a negative says; ",
         tag("mark", "marked"), " is what a rewrite or knowledge caption adds.",
