@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from data_manifests.errors import InputError
-from flows.benchmarks import Place, Wishes
+from flows.benchmarks import Place, Wishes, in_turns
 from training.evaluate.small_files import read_json, read_lines
 
 if TYPE_CHECKING:
@@ -26,30 +25,28 @@ class ZeroShotBenchmark:
 
     ``classes.txt`` has one name a line, for the subfolders in alphabetical order; ``classes.json`` maps a subfolder
     to its name or a list of names. Without either, a class is called as its folder, underscores read as spaces.
-    ``templates.txt`` has one text a line, with ``{}`` where the name goes. With `split`, the classes are below the
-    subfolder of that name. With `limit`, every class has its turn.
+    ``templates.txt`` has one text a line, with ``{}`` where the name goes. With `limit`, every class has its turn.
 
     Raises:
         InputError: not such a folder, no image, names that do not match, a template without a place for the name.
     """
 
     options: ClassVar[tuple[str, ...]] = ()
+    has_blind: ClassVar[bool] = False
 
     def __init__(self, place: Place, wishes: Wishes) -> None:
         folder = Path(place.source)
-        root = folder / wishes.split if wishes.split else folder
-        if not root.is_dir():
-            raise InputError(f"--on zero_shot: there is no folder {root}", allowed=LAYOUT)
-        self.classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        if not folder.is_dir():
+            raise InputError(f"--on zero_shot: there is no folder {folder}", allowed=LAYOUT)
+        self.classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
         self.names = _names(folder, self.classes)
         self.templates = _templates(folder)
-        found = [_files(root / name) for name in self.classes]
-        turns = itertools.chain.from_iterable(itertools.zip_longest(*found))
-        files = [path for path in turns if path is not None][: wishes.limit]
+        found = [_files(folder / name) for name in self.classes]
+        files = in_turns(found, wishes.limit)
         number = {name: place for place, name in enumerate(self.classes)}
-        self.ids = sorted(path.relative_to(root).as_posix() for path in files)
+        self.ids = sorted(path.relative_to(folder).as_posix() for path in files)
         self.labels = [number[name.split("/")[0]] for name in self.ids]
-        self.files = [root / name for name in self.ids]
+        self.files = [folder / name for name in self.ids]
         if len(self.classes) < 2 or not files:
             raise InputError(
                 f"--on zero_shot:{folder}: {len(files)} images in {len(self.classes)} subfolders", allowed=LAYOUT

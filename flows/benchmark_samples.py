@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from training.model import Towers
 
 LEAST_CASES = 20
-"""A kind of swap with fewer cases is shown, but is no part of the mean: two cases would weigh as much as two hundred."""
+"""A kind of swap with fewer cases is shown, but is no part of the mean."""
 
 
 class SampleBenchmark:
@@ -37,6 +37,7 @@ class SampleBenchmark:
     """
 
     options: ClassVar[tuple[str, ...]] = ()
+    has_blind: ClassVar[bool] = True
 
     def __init__(self, place: Place, wishes: Wishes) -> None:
         self.place, self.wishes = place, wishes
@@ -87,6 +88,8 @@ class SampleBenchmark:
 class RetrievalBenchmark(SampleBenchmark):
     """``retrieval:SRC``."""
 
+    has_blind: ClassVar[bool] = False
+
     def run(self, towers: Towers, report: Report) -> Outcome:
         """Return recall, ranks and precision both ways."""
         from training.evaluate.retrieval import retrieval
@@ -105,11 +108,13 @@ class ScenesBenchmark(SampleBenchmark):
         from flows.blind import with_blind
         from training.evaluate.composition import foil_cases, scenes_foils
         from training.evaluate.features import TextMemory
-        from training.evaluate.items import join
+        from training.evaluate.items import Outcome, join
         from training.evaluate.retrieval import retrieval
 
-        features = self.features(towers, report)
         embed, cases = TextMemory(towers, report), foil_cases(self.samples)
+        if self.wishes.blind:
+            return with_blind(embed, Outcome({"num_cases": len(cases)}), "foils", cases, self.reading())
+        features = self.features(towers, report)
         found = scenes_foils(towers, self.samples, features, embed)
         return join(retrieval(features), with_blind(embed, found, "foils", cases, self.reading()))
 
@@ -123,13 +128,17 @@ class OrderBenchmark(SampleBenchmark):
         from training.evaluate.blind import Reading, on_the_whole, own_texts
         from training.evaluate.composition import clean, order_accuracy, order_cases
         from training.evaluate.features import TextMemory
+        from training.evaluate.items import Outcome
 
         test, embed = self._test(), TextMemory(towers, report)
         whole, single = order_cases(test)
         # judges read captions as the test writes them: lower case, without marks
         given = tuple(clean(text) for text in self.wishes.blind_texts)
         reading = Reading(own_texts(whole), given)
-        found = order_accuracy(towers, self.features(towers, report), test, embed)
+        if self.wishes.blind:
+            found = Outcome({"num_cases": len(test.cases)})
+        else:
+            found = order_accuracy(towers, self.features(towers, report), test, embed)
         found = with_blind(embed, found, "by_perturbation", single, reading)
         return on_the_whole(found, whole, blind_gaps(embed, whole, reading))
 
@@ -156,13 +165,17 @@ class SwapsBenchmark(SampleBenchmark):
         from flows.blind import with_blind
         from flows.swaps_test import swaps_test
         from training.evaluate.features import TextMemory, encode_sample_images
-        from training.evaluate.pairs import choose_texts
+        from training.evaluate.items import Outcome
+        from training.evaluate.pairs import Tally, choose_texts, rare
 
         cases = swaps_test(self.snapshot, self.samples, self.wishes.workspace)
+        embed = TextMemory(towers, report)
+        if self.wishes.blind:
+            return with_blind(embed, Outcome({"num_cases": len(cases)}), "categories", cases, self.reading())
         asked = {case.image for case in cases}
         shown = [sample for sample in self.samples if sample.uid in asked]
         row = {sample.uid: place for place, sample in enumerate(shown)}
         image = encode_sample_images(towers, shown, report=report)
-        embed = TextMemory(towers, report)
-        found = choose_texts(embed, cases, image[[row[case.image] for case in cases]], least=LEAST_CASES)
+        tally = Tally(apart=rare(cases, LEAST_CASES))
+        found = choose_texts(embed, cases, image[[row[case.image] for case in cases]], tally)
         return with_blind(embed, found, "categories", cases, self.reading())

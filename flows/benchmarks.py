@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from data_manifests.errors import InputError, nearest
 
@@ -16,15 +17,21 @@ if TYPE_CHECKING:
     from training.evaluate.items import Outcome
     from training.model import Towers
 
+PUBLISHED = ("sugarcrepe", "sugarcrepe_pp", "aro_relation", "aro_attribute", "valse", "vl_checklist")
 KINDS: Mapping[str, str] = {
     "retrieval": "flows.benchmark_samples:RetrievalBenchmark",
     "order": "flows.benchmark_samples:OrderBenchmark",
     "scenes": "flows.benchmark_samples:ScenesBenchmark",
     "swaps": "flows.benchmark_samples:SwapsBenchmark",
     "zero_shot": "flows.benchmark_folders:ZeroShotBenchmark",
+    **dict.fromkeys(PUBLISHED, "flows.benchmark_published:PublishedBenchmark"),
+    "winoground": "flows.benchmark_published:WinogroundBenchmark",
+    "fairness": "flows.benchmark_fairness:FairnessBenchmark",
 }
 """Kind -> ``module:class``, imported only when used."""
 
+T = TypeVar("T")
+_NOBODY: Any = object()
 _OPTION = re.compile(r"[a-z_]+=.*")
 
 
@@ -36,12 +43,14 @@ class Wishes:
         workspace: Where drawn tests are kept.
         split: Only this split of a source.
         limit: At most so many samples of a source.
+        blind: Only what text alone reaches: no image is opened.
         blind_texts: Texts from which blind judges learn how captions read; without any, the test's own.
     """
 
     workspace: Path
     split: str | None = None
     limit: int | None = None
+    blind: bool = False
     blind_texts: tuple[str, ...] = ()
 
 
@@ -65,9 +74,11 @@ class Benchmark(Protocol):
 
     Class attributes:
         options: Keys that it knows after ``?``.
+        has_blind: Whether text alone can be asked.
     """
 
     options: ClassVar[tuple[str, ...]]
+    has_blind: ClassVar[bool]
 
     @property
     def num_samples(self) -> int:
@@ -98,6 +109,10 @@ def open_benchmark(text: str, wishes: Wishes) -> Benchmark:
         )  # fmt: skip
     module, _, name = KINDS[kind].partition(":")
     made = getattr(importlib.import_module(module), name)
+    if wishes.blind and not made.has_blind:
+        raise InputError(
+            f"--blind with --on {text}", allowed="tests of texts: order, scenes, swaps and the published ones"
+        )
     opened: Benchmark = made(_place(text, kind, source, made.options), wishes)
     return opened
 
@@ -117,3 +132,10 @@ def _place(text: str, kind: str, source: str, allowed: tuple[str, ...]) -> Place
             fix=nearest(unknown[0], allowed) if unknown else "write the value after the equals sign",
         )
     return Place(kind, path, options)
+
+
+def in_turns(groups: Iterable[Sequence[T]], limit: int | None) -> list[T]:
+    """Return the first of each group, then the second of each, and so on, up to a limit: none comes short."""
+    turns = itertools.zip_longest(*groups, fillvalue=_NOBODY)
+    chosen = (item for turn in turns for item in turn if item is not _NOBODY)
+    return list(itertools.islice(chosen, limit))

@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import write_atomically
+from training.evaluate.seen_images import SeenImages, remembering
 
 if TYPE_CHECKING:
     from flows.jobs import TrainJob
@@ -37,13 +38,15 @@ class Benchmarks:
         on: ``KIND:SRC`` each.
         split: Only this split; None for all.
         limit: At most so many samples each; None for all.
-        workspace: Where snapshots, drawn tests and frozen trunks' activations are kept.
+        workspace: Where snapshots and drawn tests are kept.
+        seen: What image trunks have made of the images so far.
     """
 
     on: tuple[str, ...]
     split: str | None
     limit: int | None
     workspace: Path
+    seen: SeenImages = field(default_factory=SeenImages, compare=False)
 
     def stem(self, on: str) -> str:
         """Return the file name, without its ending, of one benchmark in a cell's folder."""
@@ -124,6 +127,14 @@ def place_cell(root: Path, row: str, seed: int | None, identity: Mapping[str, An
     return there[0] if there else root / "-".join([row, *([] if seed is None else [str(seed)]), key])
 
 
+def moved(cell: Cell, folder: Path) -> Cell:
+    """Return a cell in another folder."""
+    if cell.job is None or cell.folder == folder:
+        return cell
+    run = str(folder / "run")
+    return replace(cell, folder=folder, job=replace(cell.job, out=run), model=run)
+
+
 def has_weights(cell: Cell) -> bool:
     """Say whether a cell needs no training (any more)."""
     return cell.job is None or (cell.folder / "run" / "done.json").is_file()
@@ -139,7 +150,7 @@ def finish(cell: Cell, benchmarks: Benchmarks) -> Finished:
     done = Finished(cell)
     try:
         done.trained = _train(cell)
-        done.train_s = _train_seconds(cell)
+        done.train_s = train_seconds(cell.folder)[0]
         _evaluate(cell, benchmarks)
         done.results = {on: read_result(cell.folder / f"{benchmarks.stem(on)}.json") for on in benchmarks.on}
         done.evaluate_s = sum(float(result.record["seconds"]) for result in done.results.values())
@@ -179,13 +190,12 @@ def _train(cell: Cell) -> bool:
     return True
 
 
-def _train_seconds(cell: Cell) -> float:
-    """Return the seconds of all steps in the run's log, over all sittings."""
+def train_seconds(folder: Path) -> tuple[float, int]:
+    """Return the seconds of all steps in a cell's log, over all sittings, and how many steps they were."""
     from training.runlog import read_lines
 
-    log = cell.folder / "run" / "log.jsonl"
-    lines = read_lines(log) if log.is_file() else []
-    return round(sum(float(line["step_s"]) + float(line["wait_s"]) for line in lines), 3)
+    lines = read_lines(folder / "run" / "log.jsonl")
+    return round(sum(float(line["step_s"]) + float(line["wait_s"]) for line in lines), 3), len(lines)
 
 
 def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:
@@ -197,7 +207,8 @@ def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:
     if not wanted:
         return
     started = time.perf_counter()
-    found = run_evaluation(cell.model, wanted, benchmarks.split, benchmarks.limit, None, benchmarks.workspace)
+    with remembering(benchmarks.seen):
+        found = run_evaluation(cell.model, wanted, benchmarks.split, benchmarks.limit, None, benchmarks.workspace)
     seconds = round((time.perf_counter() - started) / len(wanted), 3)
     for on, evaluated in zip(wanted, found, strict=True):
         path = cell.folder / f"{benchmarks.stem(on)}.json"

@@ -168,6 +168,14 @@ def evaluate(
     split: SplitOpt = None,
     limit: LimitOpt = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the results here as well")] = None,
+    items: Annotated[Path | None, typer.Option("--items", help="parquet of the cases behind every number")] = None,
+    clip_benchmark: Annotated[
+        Path | None, typer.Option("--clip-benchmark", help="folder for JSON files as CLIP_benchmark writes them")
+    ] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="only what text alone reaches: no image is opened")] = False,
+    blind_texts: Annotated[
+        str | None, typer.Option("--blind-texts", help="what blind judges learn from: a text file or KIND:PATH[#SPLIT]")
+    ] = None,
     blend: Annotated[
         str | None, typer.Option("--blend", help="the run's base: evaluate models between the two (WiSE-FT)")
     ] = None,
@@ -176,17 +184,19 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a model or run on held-out data."""
-    from flows.evaluate import print_comparison, print_results, run_evaluation, run_sweep
+    from flows.evaluate import Further, print_comparison, print_results, run_evaluation, run_sweep
 
-    if blend is not None and json_file is not None:
-        raise InputError("--json with --blend", allowed="the table on the screen", fix="leave --json out")
+    further = Further(blind, blind_texts, items, clip_benchmark)
+    if blend is not None and (json_file is not None or further != Further()):
+        told = "--json, --items, --clip-benchmark, --blind or --blind-texts with --blend"
+        raise InputError(told, allowed="the table on the screen", fix="leave them out")
     if blend is not None:
         for columns in run_sweep(
             model, blend, share or (0.0, 0.25, 0.5, 0.75, 1.0), on, split, limit, places.workspace
         ):
             print_comparison(columns)
         return
-    print_results(run_evaluation(model, on, split, limit, json_file, places.workspace))
+    print_results(run_evaluation(model, on, split, limit, json_file, places.workspace, further))
 
 
 @app.command()

@@ -41,6 +41,11 @@ SMOKE_RECIPES = (
     "fsc_clip",
     "ahnm",
 )
+SMOKE_SCENES = (
+    'm4=m4:stages.tag_attributes.columns=["scene.background.colour"];'
+    'stages.balance_attributes.sensitive=["scene_background_colour:blue|scene_background_colour:green"]'
+)
+"""Nobody is in a scene, so that m4 balances what stands behind."""
 OWN_OPTION = {"train.seed": "--seeds", "train.steps": "--steps"}
 SMOKE_TRAIN = ("train.batch_size=16", "train.warmup_steps=2", "train.num_threads=1")
 
@@ -63,6 +68,8 @@ FolderOpt = Annotated[Path, typer.Option("--out", help="folder of cells, compari
 ZeroShotOpt = Annotated[float, typer.Option("--gate-zero-shot", min=0, help="points that may be lost")]
 RetrievalOpt = Annotated[float, typer.Option("--gate-retrieval", min=0, help="points of R@1 that may be lost")]
 SmokeOpt = Annotated[bool, typer.Option("--smoke", help="few steps, samples, one seed where not said otherwise")]
+
+PlanOpt = Annotated[bool, typer.Option("--plan", help="say what would run, be reused and take, and stop")]
 
 
 @app.command()
@@ -91,21 +98,25 @@ def compare(
     feedback: FeedbackOpt = None,
     workers: WorkersOpt = 0,
     smoke: SmokeOpt = False,
+    plan: PlanOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Train recipes under one budget beside controls, evaluate them, and print one table with intervals and a gate."""
     from flows.cells import Benchmarks
     from flows.compare import CompareJob, run_compare
     from flows.comparison import Gate
+    from flows.comparison_plan import show_comparison_plan
     from flows.jobs import CurateJob
     from flows.variants import read_seeds, rows_of
 
-    asked = Asked(recipes or [], name, source, model, steps, seeds, on or [], settings or [], limit, limit_on)
-    asked = asked.checked(smoke=smoke, variants=bool(variants))
+    asked = Asked(
+        recipes or [], variants or [], name, source, model, steps, seeds, on or [], settings or [], limit, limit_on
+    )
+    asked = asked.checked(smoke=smoke)
     curation = CurateJob("clip", asked.source or "", "", str(places.workspace), str(places.manifests), asked.model)
     curation = replace(curation, graph=graph, llm=llm, llm_slots=llm_slots, masked_model=masked_model, split=split)
     curation = replace(curation, limit=asked.limit, workers=workers, against=tuple(against or ()), feedback=feedback)
-    rows, benchmarks = rows_of(asked.recipes, variants or []), tuple(dict.fromkeys(asked.on))
+    rows, benchmarks = rows_of(asked.recipes, asked.variants), tuple(dict.fromkeys(asked.on))
     job = CompareJob(
         tuple(rows),
         read_seeds(asked.seeds or "0,1,2"),
@@ -118,6 +129,9 @@ def compare(
         Gate(gate_zero_shot, gate_retrieval),
         shlex.join(["clipcurate", *sys.argv[1:]]),
     )
+    if plan:
+        show_comparison_plan(job, as_json=as_json)
+        return
     raise typer.Exit(0 if run_compare(job, as_json=as_json) else 1)
 
 
@@ -126,6 +140,7 @@ class Asked:
     """What `--smoke` fills in and what must be there, as it was typed."""
 
     recipes: list[str]
+    variants: list[str]
     name: str | None
     source: str | None
     model: str | None
@@ -136,13 +151,13 @@ class Asked:
     limit: int | None
     limit_on: int | None
 
-    def checked(self, *, smoke: bool, variants: bool) -> Asked:
+    def checked(self, *, smoke: bool) -> Asked:
         """Return it with what `--smoke` adds.
 
         Raises:
             InputError: something is missing, or given twice.
         """
-        asked = self._smoked(variants=variants) if smoke else self
+        asked = self._smoked() if smoke else self
         if not asked.on:
             raise InputError("compare: nothing to evaluate on", allowed="one or more --on KIND:SRC",
                              fix="for example --on scenes:500@1")  # fmt: skip
@@ -163,17 +178,24 @@ class Asked:
                 raise InputError(f"--set {setting}", allowed=f"{option}, one for all rows", fix=f"give {option}")
         return asked
 
-    def _smoked(self, *, variants: bool) -> Asked:
+    def _smoked(self) -> Asked:
         """Return what was asked, with a little of everything that was not."""
-        return Asked(
-            self.recipes or ([] if variants else list(SMOKE_RECIPES)),
-            self.name,
-            self.source or (None if self.name else "scenes:160@3"),
-            self.model or "tiny",
-            self.steps or 5,
-            self.seeds or "0",
-            self.on or ["scenes:80@1"],
-            [*SMOKE_TRAIN, *self.settings],
-            self.limit or 160,
-            self.limit_on or 80,
+        recipes, variants = list(self.recipes), list(self.variants)
+        if not recipes and not variants:
+            recipes = list(SMOKE_RECIPES)
+            if self.name is None and self.source is None:
+                recipes.remove("m4")
+                variants = [SMOKE_SCENES]
+        return replace(
+            self,
+            recipes=recipes,
+            variants=variants,
+            source=self.source or (None if self.name else "scenes:160@3"),
+            model=self.model or "tiny",
+            steps=self.steps or 5,
+            seeds=self.seeds or "0",
+            on=self.on or ["scenes:80@1"],
+            settings=[*SMOKE_TRAIN, *self.settings],
+            limit=self.limit or 160,
+            limit_on=self.limit_on or 80,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ import orjson
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.cells import Benchmarks, Cell, Finished, finish, has_weights, missing, place_cell
-from flows.comparison import Gate
+from flows.cells import Benchmarks, Cell, Finished, finish, has_weights, hash_of, missing, moved, place_cell
+from flows.comparison import Gate, blind_numbers
 from flows.comparison_file import COMPARISON_FILE, conclude, samples_of, title_of
 from flows.comparison_table import screen_table
 from flows.jobs import CurateJob, TrainJob
@@ -85,23 +86,24 @@ def run_compare(job: CompareJob, *, as_json: bool) -> bool:
     if finished[0].fault:
         raise InputError(finished[0].fault)
     versions = versions_of(job)
-    rounds = [[cell_of(job, row, versions[row.name], seed) for row in job.rows] for seed in job.seeds]
+    rounds = rounds_of(job, versions)
     every = [cell for cells in rounds for cell in cells]
     due = {cell.folder for cell in every if not has_weights(cell) or missing(cell, job.benchmarks)}
     err.print(f"{len(due)} of {len(every)} cells to run, on {len(job.benchmarks.on)} benchmark(s)")
     progress = Progress(len(due))
     for number, cells in enumerate(rounds, start=1):
+        fresh = due.intersection(cell.folder for cell in cells)
         for cell in cells:
             began = time.perf_counter()
             finished.append(finish(cell, job.benchmarks))
             if cell.folder in due:
+                due.discard(cell.folder)
                 progress.tell(finished[-1], time.perf_counter() - began)
-        last = number == len(rounds)
-        if not last and due.isdisjoint(cell.folder for cell in cells):
+        if not fresh and number < len(rounds):
             continue
         rows = conclude(job, finished, versions)
         if not as_json:
-            out.print(screen_table(title_of(job), rows, samples_of(versions)))
+            out.print(screen_table(title_of(job), rows, samples_of(versions), blind_numbers(finished)))
     if as_json:
         print_json(orjson.loads((job.out / COMPARISON_FILE).read_bytes()))
     return not any(cell.fault for cell in finished)
@@ -201,6 +203,20 @@ def curate(job: CurateJob) -> str:
         soft_wrap=True,
     )
     return outcome.ref
+
+
+def rounds_of(job: CompareJob, versions: Mapping[str, DatasetVersion]) -> list[list[Cell]]:
+    """Return the cells of each seed, so that a table of all rows is there early; equal cells share a folder."""
+    placed: dict[str, Path] = {}
+    rounds = []
+    for seed in job.seeds:
+        cells = []
+        for row in job.rows:
+            if row.name in versions:
+                cell = cell_of(job, row, versions[row.name], seed)
+                cells.append(moved(cell, placed.setdefault(hash_of(cell.identity), cell.folder)))
+        rounds.append(cells)
+    return rounds
 
 
 def base_cell(job: CompareJob) -> Cell:

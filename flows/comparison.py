@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from data_manifests.errors import InputError
 from flows.variants import CONTROL, PRETRAINED
 
 if TYPE_CHECKING:
@@ -19,8 +20,11 @@ HEADLINES: Mapping[str, tuple[str, ...]] = {
     "retrieval": RECALL,
     "order": ("order_accuracy",),
     "scenes": (*RECALL, "foil_accuracy"),
+    "zero_shot": ("top1",),
 }
 """What the table shows of each kind of benchmark; of others, what is a mean of categories, or the first number."""
+BLIND = "blind_"
+"""What judges that see no image reach stands beside a number, not in its place."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,23 @@ def headlines(on: str, outcome: Outcome) -> tuple[str, ...]:
     """Return the metrics that stand for a benchmark in the table."""
     wanted = HEADLINES.get(on.partition(":")[0], ())
     known = tuple(name for name in wanted if name in outcome.means or name in outcome.items)
-    return known or tuple(outcome.means) or tuple(outcome.items)[:1]
+    seeing = tuple(name for name in outcome.means if not name.startswith(BLIND))
+    return known or seeing or tuple(outcome.items)[:1]
+
+
+def blind_numbers(finished: Sequence[Finished]) -> dict[tuple[str, str], tuple[str, float]]:
+    """Return the best judge that sees no image, and what it reaches, beside each number that such judges have.
+
+    By (``KIND:SRC``, metric), from the pretrained model's evaluation: what its own text tower says is one of them.
+    """
+    found: dict[tuple[str, str], tuple[str, float]] = {}
+    for on, result in (item for cell in finished if cell.cell.row == PRETRAINED for item in cell.results.items()):
+        judges = [(value, name) for name, value in result.outcome.metrics.items() if name.startswith(BLIND)]
+        for metric in headlines(on, result.outcome):
+            if judges and metric not in (*RECALL, *HEADLINES["zero_shot"]):
+                value, name = max(judges)
+                found[on, metric] = (name.removeprefix(BLIND), float(value))
+    return found
 
 
 def weigh(finished: Sequence[Finished], names: Sequence[str], on: Sequence[str], gate: Gate) -> list[Row]:
@@ -131,7 +151,13 @@ def _weigh_metric(
     from training.evaluate.confidence import Bootstrap, parts_of
 
     names = list(done)
-    drawn = Bootstrap([[parts_of(cell.results[on].outcome, metric) for cell in done[name]] for name in names])
+    try:
+        drawn = Bootstrap([[parts_of(cell.results[on].outcome, metric) for cell in done[name]] for name in names])
+    except InputError as error:
+        raise InputError(
+            f"{on} {metric}: the cells were evaluated on different data: {error.got}",
+            fix=f"delete the files {on.partition(':')[0]}-* of older cells; they are made again",
+        ) from error
     for place, name in enumerate(names):
         to_control, to_pretrained = (
             drawn.difference(place, names.index(other)) if other in names and other != name else None

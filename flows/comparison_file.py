@@ -9,7 +9,7 @@ import orjson
 
 from data_manifests.manifest import write_atomically
 from flows.cells import CANONICAL
-from flows.comparison import weigh
+from flows.comparison import blind_numbers, weigh
 from flows.comparison_table import markdown_table
 from flows.recipe import load_recipe
 from flows.variants import PRETRAINED
@@ -55,7 +55,11 @@ def conclude(job: CompareJob, finished: Sequence[Finished], versions: Mapping[st
     document = dict(_document(job, rows, finished, versions))
     write_atomically(job.out / COMPARISON_FILE, orjson.dumps(document, option=CANONICAL))
     prints = sorted({f"{item.ref} `{item.manifest.fingerprint}`" for item in versions.values()})
-    text = [markdown_table(rows, samples_of(versions)), "", f"{title_of(job)}. Versions: {', '.join(prints)}."]
+    text = [
+        markdown_table(rows, samples_of(versions), blind_numbers(finished)),
+        "",
+        f"{title_of(job)}. Versions: {', '.join(prints)}.",
+    ]
     write_atomically(job.out / TABLE_FILE, "\n".join([*text, "", f"`{job.command}`", ""]).encode())
     return rows
 
@@ -77,6 +81,14 @@ def _document(
     yield "gate", {"zero_shot": job.gate.zero_shot, "retrieval": job.gate.retrieval, "against": PRETRAINED}
     yield "versions", package_versions()
     yield "rows", [_row_json(row, variants.get(row.name), versions, samples) for row in rows]
+    blind = blind_numbers(finished)
+    yield (
+        "blind",
+        [
+            {"on": on, "metric": m, "judge": judge, "value": round(value, 6)}
+            for (on, m), (judge, value) in blind.items()
+        ],
+    )
     yield "cells", [_cell_json(job, cell) for cell in finished]
 
 

@@ -16,7 +16,11 @@ LABELS = {
     "text_to_image_R@1": "R@1 text→image",
     "order_accuracy": "accuracy",
     "foil_accuracy": "foils",
+    "top1": "top-1",
 }
+BLIND_ROW = "best blind judge"
+Blind = Mapping[tuple[str, str], tuple[str, float]]
+"""By (``KIND:SRC``, metric): a judge that sees no image, and what it reaches."""
 LEGEND = (
     f"In %: mean over seeds (95 % interval over images and seeds), difference to `{CONTROL}`; ▲ ▼ where the paired test "
     "tells them apart."
@@ -36,7 +40,7 @@ def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(key for row in rows for key in row.numbers))
 
 
-def screen_table(title: str, rows: Sequence[Row], samples: Mapping[str, int]) -> Table:
+def screen_table(title: str, rows: Sequence[Row], samples: Mapping[str, int], blind: Blind) -> Table:
     """Return the table for the terminal: failed rows red, what is told apart from the control green or yellow."""
     keys = columns_of(rows)
     names = [f">{column_name(on, metric, [key[0] for key in _first_of_each(keys)])}" for on, metric in keys]
@@ -45,10 +49,13 @@ def screen_table(title: str, rows: Sequence[Row], samples: Mapping[str, int]) ->
         cells = [_screen_number(row.numbers[key]) if key in row.numbers else Text("") for key in keys]
         name = Text(row.name, "bold red" if row.failed or row.faults else "")
         made.add_row(name, _count(samples, row.name), *cells, _screen_gate(row), end_section=row.name == CONTROL)
+    if blind:
+        made.add_section()
+        made.add_row(BLIND_ROW, "-", *(_points(blind[key][1]) if key in blind else "" for key in keys), "")
     return made
 
 
-def markdown_table(rows: Sequence[Row], samples: Mapping[str, int]) -> str:
+def markdown_table(rows: Sequence[Row], samples: Mapping[str, int], blind: Blind) -> str:
     """Return the table as Markdown, its legend below."""
     keys = columns_of(rows)
     names = [column_name(on, metric, [key[0] for key in _first_of_each(keys)]) for on, metric in keys]
@@ -60,6 +67,9 @@ def markdown_table(rows: Sequence[Row], samples: Mapping[str, int]) -> str:
         cells = [_number(row.numbers[key]) if key in row.numbers else "" for key in keys]
         name = f"**{row.name}**" if row.failed else row.name
         lines.append("| " + " | ".join([name, _count(samples, row.name), *cells, _cell(_gate(row))]) + " |")
+    if blind:
+        cells = [f"{_points(blind[key][1])} ({blind[key][0]})" if key in blind else "" for key in keys]
+        lines.append("| " + " | ".join([f"*{BLIND_ROW}*", "-", *cells, ""]) + " |")
     return "\n".join([*lines, "", LEGEND])
 
 

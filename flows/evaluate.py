@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID
 
 from data_manifests.manifest import write_atomically
 from flows.benchmarks import Benchmark, Wishes, open_benchmark
+from flows.result_files import write_clip_benchmark, write_items
 from flows.screen import out, progress_bars, table
 from training.model import ModelSpec
 
@@ -46,16 +47,51 @@ class Evaluated:
         return {name: getattr(self, name) for name in fields}
 
 
+@dataclasses.dataclass(frozen=True)
+class Further:
+    """What else `evaluate` may be asked for.
+
+    Attributes:
+        blind: Only what text alone reaches: no image is opened.
+        blind_texts: Texts that blind judges learn from: a text file, or ``KIND:PATH[#SPLIT]``.
+        items_file: A parquet file for the cases behind every number.
+        clip_benchmark: A folder for the numbers as CLIP_benchmark writes them.
+    """
+
+    blind: bool = False
+    blind_texts: str | None = None
+    items_file: Path | None = None
+    clip_benchmark: Path | None = None
+
+    def wishes(self, workspace: Path, split: str | None, limit: int | None) -> Wishes:
+        """Return what every benchmark is told.
+
+        Raises:
+            InputError: there is no text where the judges should learn.
+        """
+        from flows.blind import given_texts
+
+        texts = () if self.blind_texts is None else given_texts(self.blind_texts)
+        return Wishes(workspace, split, limit, self.blind, texts)
+
+
 def run_evaluation(
-    model: str, on: Sequence[str], split: str | None, limit: int | None, json_file: Path | None, workspace: Path
+    model: str,
+    on: Sequence[str],
+    split: str | None,
+    limit: int | None,
+    json_file: Path | None,
+    workspace: Path,
+    further: Further | None = None,
 ) -> list[Evaluated]:
     """Evaluate a model on each of `on` and write the numbers.
 
     Raises:
         InputError: unknown kind, source or model.
     """
-    spec = ModelSpec.parse(model)
-    opened = [(text, open_benchmark(text, Wishes(workspace, split, limit))) for text in on]
+    asked = further or Further()
+    spec, wishes = ModelSpec.parse(model), asked.wishes(workspace, split, limit)
+    opened = [(text, open_benchmark(text, wishes)) for text in on]
     towers = spec.load()
     with progress_bars() as bars:
         results = [_evaluated(text, benchmark, spec, towers, bars) for text, benchmark in opened]
@@ -66,6 +102,10 @@ def run_evaluation(
             "results": [item.to_json() for item in results],
         }
         write_atomically(json_file, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    if asked.items_file is not None:
+        write_items(asked.items_file, results)
+    if asked.clip_benchmark is not None:
+        write_clip_benchmark(asked.clip_benchmark, results, model)
     return results
 
 
@@ -134,8 +174,11 @@ def print_results(results: Sequence[Evaluated]) -> None:
     for result in results:
         title = f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)"
         made = table(title, "metric", ">value")
-        grouped = {name: entries for name, entries in result.metrics.items() if _is_table(entries)}
-        for name, value in _flat({name: value for name, value in result.metrics.items() if name not in grouped}):
+        shown = dict(result.metrics)
+        if not shown.get("num_ties_image_to_text", 0) + shown.get("num_ties_text_to_image", 0):
+            shown.pop("ties_in_order", None)  # the same numbers again
+        grouped = {name: entries for name, entries in shown.items() if _is_table(entries)}
+        for name, value in _flat({name: value for name, value in shown.items() if name not in grouped}):
             made.add_row(name, _cell(value))
         out.print(made)
         for name, entries in grouped.items():

@@ -24,16 +24,21 @@ _FIELDS = (
 )  # fmt: skip
 
 
-def checked_negatives(graph: KnowledgeGraph) -> tuple[Stage, ...]:
+_EXCHANGES = ("swap", "bind", "role")
+
+
+def checked_negatives(graph: KnowledgeGraph, *, exchanges: bool = False) -> tuple[Stage, ...]:
     """Return stages that make negatives of six operations, take out the true ones, balance and grade the rest.
 
     They need parses and provide ``graded_negatives``.
 
     Args:
         graph: Knows siblings and synonyms.
+        exchanges: Keep what exchanges words of one sentence, odd sentences included, instead of balancing it away.
     """
     made = (SwapWords(), ReplaceWords(graph=graph), BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers())
-    judged = (FindFalseNegatives(_FIELDS, graph, "exactly", like_swaps=True), RefineNegatives(("true_negatives",)))
+    refine = RefineNegatives(("true_negatives",), spared=_EXCHANGES if exchanges else ())
+    judged = (FindFalseNegatives(_FIELDS, graph, "exactly", like_swaps=not exchanges), refine)
     return (*made, *judged, GradeNegatives(("refined_negatives",), graph=graph))
 
 

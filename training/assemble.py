@@ -26,6 +26,12 @@ from training.towers import GROUPS, ImageTower, Projection, TextTower, TwoTowerC
 
 log = logging.getLogger(__name__)
 
+_DROPOUT = {
+    "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "distilbert": ("dropout", "attention_dropout"),
+}
+"""0 unless the config says otherwise, as in open_clip's own towers: equal texts stay equal, so each is encoded once."""
+
 
 @dataclass(frozen=True)
 class WordPiece:
@@ -204,7 +210,7 @@ def _hugging_face(text: Mapping[str, Any], pretrained: bool) -> Any:
     if source and source.startswith("hub:"):
         with _fetching(f"text tower '{source}'"):
             return make_model.from_pretrained(source.removeprefix("hub:"), **options)
-    model = make_model(make_config(**text["config"]), **options)
+    model = make_model(make_config(**{**dict.fromkeys(_DROPOUT[text["model_type"]], 0.0), **text["config"]}), **options)
     if source:
         state = weights.load_state(packages.package_file(source))
         unused = ("pooler.", "embeddings.position_ids")

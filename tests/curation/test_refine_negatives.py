@@ -117,6 +117,19 @@ def test_records_are_passed_on_whole_and_every_one_is_accounted_for() -> None:
     assert usage["kept replace object"] == kept["object"] > 50
 
 
+def test_spared_operations_stay_whole_and_the_others_as_they_would() -> None:
+    corpus = made(80)
+    for one in (one for records in corpus.columns["swap_negatives"] for one in records):
+        one["operation"] = "swap" if one["span_class"] == "order" else "replace"
+    plain: list[Any] = RefineNegatives().fit(corpus)
+    spared: list[Any] = RefineNegatives(spared=("swap",)).fit(corpus)
+    kept = Counter(one["operation"] for result in spared for one in result["refined_negatives"])
+    assert kept["swap"] == 160
+    assert len(gaps_of(plain, "order")) < 15
+    assert gaps_of(spared, "object").tolist() == gaps_of(plain, "object").tolist()
+    assert not [one for result in spared for one in result["refine_rejected"] if one["rule"] == ""]
+
+
 def test_denials_stay_where_each_is_told_from_a_true_one() -> None:
     """Against captions that deny nothing every "no" is told; against a true denial of another thing none is."""
     kept = []

@@ -9,8 +9,9 @@ import numpy as np
 import orjson
 import pytest
 
+from data_manifests.errors import InputError
 from flows.cells import Cell, Finished, Result
-from flows.comparison import Gate, headlines, weigh
+from flows.comparison import Gate, blind_numbers, headlines, weigh
 from flows.comparison_table import markdown_table, screen_table
 from flows.recipe import load_recipe
 from flows.screen import out
@@ -92,13 +93,28 @@ def test_killed_then_finished_then_reused(shell: Shell, steps_made: list[int], m
     assert len(found["cells"]) == 4 and all(cell["results"]["scenes:20@1"]["num_samples"] for cell in found["cells"])
     assert found["seeds"] == [0] and len(found["model"]["hash"]) == 32
 
-    steps_made.clear()
-    code, _, err = compare(shell, *SMALL, "--steps", "3", "--seeds", "0", "--variant", "other=clip:train.lr=1e-6",
-                           "--limit-on", "10")  # fmt: skip
-    assert code == 0 and not steps_made, "an equal cell is found whatever its row is called; only its evaluation is new"
-    assert "2 of 2 cells to run" in err
     table = (shell.root / "out" / "table.md").read_text()
-    assert table.startswith("| row | samples |") and "| other | " in table and "efficient_cl" not in table
+    assert table.startswith("| row | samples | scenes R@1 image→text |") and "| slow | " in table
+
+
+def test_a_plan_runs_nothing_and_knows_the_pace(shell: Shell, steps_made: list[int]) -> None:
+    words = (*SMALL, "--steps", "2", "--variant", "same=clip:")
+    code, text, _ = compare(shell, *words, "--seeds", "0", "--plan")
+    assert code == 0 and "to be curated" in text and "3 cells to run, not known yet minutes" in text
+    assert not steps_made and not (shell.root / "out").exists()
+    assert compare(shell, *words, "--seeds", "0")[0] == 0
+    assert steps_made == [0, 1], "rows that are equal but for their names share a cell"
+    rows = {row["name"]: row for row in document(shell)["rows"]}
+    assert rows["same"]["numbers"][0]["value"] == rows["clip"]["numbers"][0]["value"]
+    code, _, err = compare(shell, *words[:-2], "--variant", "other=clip:", "--seeds", "0", "--limit-on", "10")
+    assert code == 0 and len(steps_made) == 2 and "1 of 2 cells to run" in err, "only evaluated again, and once"
+    assert "[1/1] clip seed 0" in err and "other seed 0" not in err
+    assert [row["name"] for row in document(shell)["rows"]] == ["pretrained", "clip", "other"]
+    code, text, _ = compare(shell, *words, "--seeds", "0,1", "--plan", "--json")
+    found = orjson.loads(text)
+    planned = {row["name"]: (row["num_run"], row["num_reused"], row["seconds"] is None) for row in found["rows"]}
+    assert planned == {"pretrained": (0, 1, False), "clip": (1, 1, False), "same": (1, 1, False)}
+    assert found["seconds"] > 0 and found["rows"][1]["version"] == "out-clip@1.0.0"
 
 
 def test_a_cell_that_cannot_be_trained_leaves_the_others(shell: Shell, steps_made: list[int]) -> None:
@@ -152,7 +168,9 @@ def finished(row: str, seed: int | None, recall: float, zero_shot: float, order:
     for on, (metric, value) in values.items():
         right = (np.arange(1000) < round(1000 * value)).astype(np.float64)
         names = tuple(f"i{place}" for place in range(1000))
-        results[on] = Result({"seconds": 1}, Outcome({metric: value}, {metric: Items(names, names, right)}), Path(on))
+        blind = {"blind_ngram": 0.21, "blind_length": 0.25} if on.startswith("order") else {}
+        outcome = Outcome({metric: value, **blind}, {metric: Items(names, names, right)})
+        results[on] = Result({"seconds": 1}, outcome, Path(on))
     return Finished(Cell(row, seed, {}, Path(), None, ""), results)
 
 
@@ -173,12 +191,24 @@ def test_the_gate_fails_what_loses_too_much() -> None:
     order = rows["fine"].numbers["order:c", "order_accuracy"]
     assert order.to_control is not None and order.to_control.told_apart and abs(order.to_control.value - 0.6) < 1e-9
     assert order.to_pretrained is not None and len(order.to_control.mcnemar) == 2
-    text = markdown_table(list(rows.values()), {"clip": 7000})
-    assert "| **forgets** | - |" in text and "**failed**: zero-shot top1 -2.5" in text and "+60.0▲" in text
+    text = markdown_table(list(rows.values()), {"clip": 7000}, blind_numbers(cells))
+    assert "| **forgets** | - |" in text and "**failed**: zero-shot top-1 -2.5" in text and "+60.0▲" in text
+    assert text.splitlines()[-3] == "| *best blind judge* | - |  |  | 25.0 (length) |  |"
     with out.capture() as caught:
-        out.print(screen_table("t", list(rows.values()), {}))
+        out.print(screen_table("t", list(rows.values()), {}, blind_numbers(cells)))
     assert "failed" in caught.get()
     assert not any(row.failed for row in weigh(cells, names, on, Gate(3.0, 5.0)))
+
+
+def test_cells_of_different_cases_are_refused_by_name() -> None:
+    one, other = finished("clip", 0, 0.5, 0.5, 0.5), finished("x", 0, 0.5, 0.5, 0.5)
+    kept = other.results["order:c"].outcome.items["order_accuracy"]
+    changed = Items(("another", *kept.ids[1:]), kept.images, kept.values)
+    other.results["order:c"] = Result({}, Outcome({}, {"order_accuracy": changed}), Path())
+    with pytest.raises(
+        InputError, match="order:c order_accuracy: the cells were evaluated on different data: .*another"
+    ):
+        weigh([one, other], ["clip", "x"], ("order:c",), Gate())
 
 
 def test_seeds_pair_only_where_both_rows_have_them() -> None:
@@ -191,7 +221,7 @@ def test_seeds_pair_only_where_both_rows_have_them() -> None:
 
 def test_headlines_of_kinds_nobody_has_listed() -> None:
     one = Items(("a",), ("a",), np.ones(1))
-    outcome = Outcome({}, {"x": one, "y": one}, {"macro": ("x", "y")})
+    outcome = Outcome({}, {"x": one, "y": one}, {"blind_length": ("x",), "macro": ("x", "y")})
     assert headlines("new:thing", outcome) == ("macro",)
     assert headlines("new:thing", Outcome({}, {"x": one, "y": one})) == ("x",)
     assert headlines("order:thing", Outcome({}, {"order_accuracy": one, "y": one})) == ("order_accuracy",)

@@ -13,7 +13,7 @@ from data_manifests.errors import InputError
 from flows.blind import given_texts, ngram_gaps, with_blind
 from training.evaluate.blind import Case, Reading, beside, length_gaps, own_texts, tower_gaps, values_of
 from training.evaluate.items import Outcome
-from training.evaluate.pairs import Tally, choose_texts, counted, score_texts
+from training.evaluate.pairs import Tally, choose_texts, counted, rare, score_texts
 
 
 def make_cases(num: int, seed: int = 0) -> list[Case]:
@@ -75,12 +75,14 @@ def test_rare_categories_are_no_part_of_the_mean() -> None:
     flat = [
         embeddings([text for case in cases for text in side(case)]) for side in (lambda c: c.right, lambda c: c.wrong)
     ]
-    result = score_texts(cases, image, flat[0], flat[1], least=5)
+    result = score_texts(cases, image, flat[0], flat[1], Tally(apart=rare(cases, 5)))
     assert "categories.rare.accuracy" in result.items
     assert "categories.rare.accuracy" not in result.means["accuracy"]
     judged = beside(result, "categories", cases, {"length": length_gaps(cases)})
     assert len(judged.means["blind_length"]) == 3
-    assert set(score_texts(cases, image, flat[0], flat[1], least=99).means["accuracy"]) > set(result.means["accuracy"])
+    assert rare(cases, 99) == {"a", "b", "c", "rare"}
+    alone = score_texts(cases, image, flat[0], flat[1], Tally(apart=rare(cases, 99)))
+    assert len(alone.means["accuracy"]) == 4
 
 
 def test_fluency_is_learned_from_other_images_alone() -> None:

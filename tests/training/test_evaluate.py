@@ -16,9 +16,11 @@ from PIL import Image
 
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
+from training import lora
 from training.evaluate import composition
 from training.evaluate.features import EvalFeatures, encode_samples, encode_texts
 from training.evaluate.retrieval import retrieval
+from training.evaluate.seen_images import SeenImages, remembering
 from training.model import ModelSpec, Towers
 
 
@@ -236,3 +238,54 @@ def test_foils(towers: Towers, samples: list[Sample]) -> None:
     bare = Sample(samples[0].uid, "x", samples[0].image, samples[0].captions)
     with pytest.raises(InputError, match="no sample has any"):
         composition.scenes_foils(towers, [bare])
+
+
+def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
+    towers: Towers, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = encode_samples(towers, samples)
+    calls: list[int] = []
+    real = Towers.image_trunk
+
+    def image_trunk(self: Towers, pixels: Any) -> Any:
+        calls.append(len(pixels))
+        return real(self, pixels)
+
+    monkeypatch.setattr(Towers, "image_trunk", image_trunk)
+    tuned = _tiny()
+    lora.apply_tuning(tuned, "lora", targets="text")
+    seen = SeenImages()
+    with remembering(seen):
+        first = encode_samples(towers, samples[3:6]), encode_samples(towers, samples)
+        again = encode_samples(tuned, samples)
+    assert calls == [8, 8, 8], "three images, then the eight others in two batches, and none for the tuned model"
+    assert first[1].image.tobytes() == alone.image.tobytes() == again.image.tobytes()
+    other = _tiny()
+    lora.apply_tuning(other, "lora", targets="image")
+    with remembering(seen):
+        encode_samples(other, samples)
+    assert len(calls) == 5, "another trunk computes its own"
+
+
+def test_seen_images_make_room(towers: Towers) -> None:
+    import torch
+
+    images = [torch.full((3, towers.image_size_px, towers.image_size_px), number / 8) for number in range(4)]
+    with torch.no_grad():
+        size = towers.image_trunk(images[0][None])[0].nbytes
+        seen = SeenImages(max_bytes=5 * size)
+        mine = seen.trunk_of(towers)(images, 4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            other = ModelSpec.parse("tiny@1").load()
+        theirs = seen.trunk_of(other)(images, 4)
+        back = seen.trunk_of(towers)(images, 4)
+    assert all(torch.equal(one, two) for one, two in zip(mine, back, strict=True))
+    assert not torch.equal(mine[0], theirs[0])
+    assert seen._bytes <= 5 * size
+
+
+def _tiny() -> Towers:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return ModelSpec.parse("tiny").load()

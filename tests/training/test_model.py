@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from data_manifests.errors import InputError
-from training import packages, weights
+from training import assemble, packages, weights
 from training.model import ModelSpec, Towers
+from training.texts import drops
 
 TEXTS = ["a dog", "two black dogs run after a very long red ball on the green grass of the park", "!!!", ""]
 
@@ -268,6 +269,16 @@ def test_image_tower_knows_a_daisy(lite: Towers, real_data: Path) -> None:
         scores = lite.image_trunk(pixels) @ state["_fc.weight"].T + state["_fc.bias"]
     daisy = 985
     assert (scores.argmax(dim=1) == daisy).float().mean() > 0.5
+
+
+@needs_packages
+def test_trunks_of_text_have_no_dropout_unless_the_config_asks(lite: Towers) -> None:
+    config = json.loads((weights.SHIPPED / "lite0_minilm.json").read_text())
+    config["text"]["config"] |= {"hidden_dropout_prob": 0.1, "num_hidden_layers": 1}
+    for towers, expected in ((lite, False), (assemble.build(config, 0, pretrained=False), True)):
+        towers.model.train()
+        assert drops(towers, "text_trunk") == expected
+        towers.model.eval()
 
 
 @pytest.mark.slow

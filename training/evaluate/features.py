@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
+from training.evaluate import seen_images
 from training.images import decode_image
 
 if TYPE_CHECKING:
@@ -99,12 +100,14 @@ def encode_images(
     import torch
 
     towers.model.eval()
+    trunk = seen_images.trunk_of(towers)
     found: list[NDArray[np.float32]] = []
     done = 0
     with torch.inference_mode():
         for part in _parts(images, batch_size):
-            pixels = torch.stack(part + [torch.zeros_like(part[0])] * (batch_size - len(part)))
-            found.append(towers.encode_image(pixels)[: len(part)].numpy())
+            activations = seen_images.filled_up(trunk(part, batch_size), batch_size)
+            embeddings = torch.nn.functional.normalize(towers.image_head(activations), dim=-1)
+            found.append(embeddings[: len(part)].numpy())
             done += len(part)
             if report:
                 report("embedding images", done, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,14 +26,16 @@ class Tally:
     Attributes:
         listed: Cases in the test's files.
         missing: Cases whose image is not there or cannot be read.
+        apart: Categories that are shown and are no part of the mean over categories, unless there is no other.
     """
 
     listed: Mapping[str, int] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
+    apart: frozenset[str] = frozenset()
 
 
 def choose_texts(
-    embed: Embed, cases: Sequence[Case], image: NDArray[np.float32], tally: Tally | None = None, least: int = 1
+    embed: Embed, cases: Sequence[Case], image: NDArray[np.float32], tally: Tally | None = None
 ) -> Outcome:
     """Return how often all right texts of a case score above all wrong ones; a tie counts as wrong.
 
@@ -41,7 +44,6 @@ def choose_texts(
         cases: The cases [n].
         image: Unit-norm embeddings of their images [n, embed_dim].
         tally: What the test's files list; without it, nothing was missing.
-        least: A category of fewer cases is not part of the mean over categories, unless all have fewer.
 
     Returns:
         Metrics `accuracy` (mean over the categories), `micro_accuracy` (over the cases), `num_cases`, `num_ties`, with a
@@ -54,7 +56,7 @@ def choose_texts(
         raise InputError("test of texts: no case", fix="check the benchmark's files and images")
     texts = flat_texts(cases)
     embedded = embed([*texts[0], *texts[1]])
-    return score_texts(cases, image, embedded[: len(texts[0])], embedded[len(texts[0]) :], tally, least)
+    return score_texts(cases, image, embedded[: len(texts[0])], embedded[len(texts[0]) :], tally)
 
 
 def score_texts(
@@ -63,7 +65,6 @@ def score_texts(
     right: NDArray[np.float32],
     wrong: NDArray[np.float32],
     tally: Tally | None = None,
-    least: int = 1,
 ) -> Outcome:
     """Return `choose_texts` for embeddings of the texts: all right ones and all wrong ones, case by case."""
     owners = (np.repeat(np.arange(len(cases)), [len(side) for side in sides])
@@ -87,11 +88,11 @@ def score_texts(
             items[f"categories.{category}.accuracy"] = Items(ids, images, values)
         categories[category] = entry
     every = (gaps > 0).astype(np.float64)
-    means = tuple(name for name, one in items.items() if len(one.values) >= least) or tuple(items)
+    means = tuple(name for name in items if name.split(".")[1] not in listed.apart) or tuple(items)
     items["micro_accuracy"] = Items(
         tuple(f"{case.category}/{case.id}" for case in cases), tuple(case.image for case in cases), every
     )
-    total = sum(listed.listed.values()) if tally else None
+    total = sum(listed.listed.values()) if listed.listed else None
     metrics = {
         "accuracy": float(np.mean([items[name].values.mean() for name in means])),
         "micro_accuracy": float(every.mean()),
@@ -106,11 +107,17 @@ def _counts(gaps: NDArray[np.float64], listed: int | None, missing: int) -> dict
     return found if listed is None else {**found, "num_listed": listed, "num_missing": missing}
 
 
-def counted(cases: Sequence[Case], readable: NDArray[np.bool_]) -> Tally:
+def counted(cases: Sequence[Case], readable: NDArray[np.bool_], apart: frozenset[str] = frozenset()) -> Tally:
     """Return the tally of cases of which some have a readable image."""
     listed: dict[str, int] = {}
     missing: dict[str, int] = {}
     for case, holds in zip(cases, readable.tolist(), strict=True):
         listed[case.category] = listed.get(case.category, 0) + 1
         missing[case.category] = missing.get(case.category, 0) + (not holds)
-    return Tally(listed, missing)
+    return Tally(listed, missing, apart)
+
+
+def rare(cases: Sequence[Case], least: int) -> frozenset[str]:
+    """Return the categories with fewer cases than `least`: two of them would weigh as much as two hundred elsewhere."""
+    counts = Counter(case.category for case in cases)
+    return frozenset(category for category, number in counts.items() if number < least)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,10 +83,41 @@ def encode_pictures(
     return table[rows], readable[rows]
 
 
-def inside(folder: Path, name: str) -> Path | None:
-    """Return a file below a folder, or None for a name that leads out of it or that no file has."""
-    parts = Path(name.replace("\\", "/")).parts
-    if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
+class PictureFolder:
+    """Finds pictures by the names that a benchmark gives them.
+
+    A name is looked for as it stands, then by its last part in the folder, then anywhere below, where it must be there
+    once only. A name cannot lead out of the folder.
+
+    Args:
+        root: The folder.
+        suffixes: What may be appended to a name.
+    """
+
+    def __init__(self, root: Path, suffixes: Sequence[str] = ("",)) -> None:
+        self.root, self._suffixes = root, suffixes
+        self._below: dict[str, list[Path]] | None = None
+
+    def find(self, name: str) -> Path | None:
+        """Return the file, or None."""
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+            return None
+        for suffix in self._suffixes:
+            for path in (self.root.joinpath(*parts), self.root / parts[-1]):
+                if (found := path.with_name(path.name + suffix)).is_file():
+                    return found
+        for suffix in self._suffixes:
+            below = self._names().get(parts[-1] + suffix, [])
+            if len(below) == 1:
+                return below[0]
         return None
-    path = folder.joinpath(*parts)
-    return path if path.is_file() else None
+
+    def _names(self) -> dict[str, list[Path]]:
+        """Return all picture files below the root by name, listed once."""
+        if self._below is None:
+            self._below = {}
+            for path in self.root.rglob("*"):
+                if path.suffix.lower() in SUFFIXES:
+                    self._below.setdefault(path.name, []).append(path)
+        return self._below

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,17 +20,21 @@ CHUNK_IMAGES = 256
 
 
 def retrieval(features: EvalFeatures) -> Outcome:
-    """Return recall at 1, 5 and 10 and the median rank, image to text and text to image.
+    """Return recall at 1, 5 and 10, the median rank and the mean average precision, image to text and text to image.
 
     The rank of a query is one more than the number of *wrong* items that score at least as high as its best right
     one: a tie with a wrong item counts as wrong, so a model that gives everything the same score finds nothing.
 
     Returns:
-        Metrics `image_to_text_R@1` and so on (fractions 0 to 1), `image_to_text_medR` (1 is best), `num_images`, `num_texts`,
-        and `num_ties_image_to_text`, `num_ties_text_to_image`: queries where a wrong item scores just like the best
-        right one.
+        Metrics `image_to_text_R@1` and so on (fractions 0 to 1), `image_to_text_medR` (1 is best), `image_to_text_MAP` (mean
+        over the queries of the average precision over a query's right items; with one right item, the mean
+        reciprocal rank), `num_images`, `num_texts`, `num_ties_image_to_text`, `num_ties_text_to_image` (queries where a wrong
+        item scores just like the best right one), and `ties_in_order`: recall where of equal scores the earlier item
+        stands first, as in a sort that keeps the order (CLIP_benchmark takes the first k of ``topk``, which
+        settles ties somehow; without ties all three are equal).
 
-    Source: recall as in Karpathy and Fei-Fei 2015, section 4.2 (arXiv:1412.2306).
+    Source: recall as in Karpathy and Fei-Fei 2015, section 4.2 (arXiv:1412.2306); average precision as in Manning et
+        al. 2008, section 8.4.
     Differs: ties are counted against the model instead of being settled by the sort's order.
 
     Raises:
@@ -40,37 +44,83 @@ def retrieval(features: EvalFeatures) -> Outcome:
     owner = features.text_owner
     if len(np.unique(owner)) != num_images:
         raise InputError("retrieval: an image has no caption", allowed="at least one caption for each image")
-    own_of_text = np.empty(num_texts)
-    best_of_image = np.full(num_images, -np.inf)
-    for start, scores in _score_blocks(features):
-        inside = np.flatnonzero((owner >= start) & (owner < start + len(scores)))
-        own_of_text[inside] = scores[owner[inside] - start, inside]
-    np.maximum.at(best_of_image, owner, own_of_text)
-
-    above_text, ties_text = np.zeros(num_texts, dtype=np.int64), np.zeros(num_texts, dtype=bool)
-    above_image, ties_image = np.zeros(num_images, dtype=np.int64), np.zeros(num_images, dtype=bool)
-    for start, scores in _score_blocks(features):
-        rows = np.arange(start, start + len(scores))
-        wrong = owner[None, :] != rows[:, None]
-        best = best_of_image[rows, None]
-        above_image[rows] = ((scores >= best) & wrong).sum(axis=1)
-        ties_image[rows] = ((scores == best) & wrong).any(axis=1)
-        above_text += ((scores >= own_of_text) & wrong).sum(axis=0)
-        ties_text |= ((scores == own_of_text) & wrong).any(axis=0)
+    ranks = _ranks(features)
     result: dict[str, Any] = {"num_images": num_images, "num_texts": num_texts}
     number = np.arange(num_texts) - np.searchsorted(owner, owner)
     captions = tuple(f"{features.uids[image]}/{place}" for image, place in zip(owner, number, strict=True))
     images = tuple(features.uids[image] for image in owner)
     items: dict[str, Items] = {}
-    for name, above, ties, ids, whose in (
-        ("image_to_text", above_image, ties_image, features.uids, features.uids),
-        ("text_to_image", above_text, ties_text, captions, images),
+    in_order: dict[str, float] = {}
+    for name, found, ids, whose in (
+        ("image_to_text", ranks[0], features.uids, features.uids),
+        ("text_to_image", ranks[1], captions, images),
     ):
-        items |= {f"{name}_R@{k}": Items(ids, whose, (above < k).astype(np.float64)) for k in KS}
-        result |= {f"{name}_R@{k}": float((above < k).mean()) for k in KS}
-        result[f"{name}_medR"] = float(np.median(above) + 1)
-        result[f"num_ties_{name}"] = int(ties.sum())
-    return Outcome(result, items)
+        items |= {f"{name}_R@{k}": Items(ids, whose, (found.above < k).astype(np.float64)) for k in KS}
+        result |= {f"{name}_R@{k}": float((found.above < k).mean()) for k in KS}
+        result[f"{name}_medR"] = float(np.median(found.above) + 1)
+        result[f"{name}_MAP"], items[f"{name}_MAP"] = float(found.precision.mean()), Items(ids, whose, found.precision)
+        result[f"num_ties_{name}"] = int(found.ties.sum())
+        in_order |= {f"{name}_R@{k}": float((found.before < k).mean()) for k in KS}
+    return Outcome({**result, "ties_in_order": in_order}, items)
+
+
+class _Ranks(NamedTuple):
+    """How the queries of one direction fared.
+
+    Attributes:
+        above: Wrong items that score at least as high as the best right one [queries].
+        before: Wrong items that stand before the best right one when ties keep the items' order [queries].
+        ties: Whether a wrong item scores just like the best right one [queries].
+        precision: Average precision over the right items [queries].
+    """
+
+    above: NDArray[np.int64]
+    before: NDArray[np.int64]
+    ties: NDArray[np.bool_]
+    precision: NDArray[np.float64]
+
+
+def _ranks(features: EvalFeatures) -> tuple[_Ranks, _Ranks]:
+    """Return the ranks image to text and text to image."""
+    num_images, num_texts, owner = len(features.image), len(features.text), features.text_owner
+    own = np.empty(num_texts)
+    for start, scores in _score_blocks(features):
+        inside = np.flatnonzero((owner >= start) & (owner < start + len(scores)))
+        own[inside] = scores[owner[inside] - start, inside]
+    best = np.full(num_images, -np.inf)
+    np.maximum.at(best, owner, own)
+    # a query's best right text that stands first
+    leader = np.full(num_images, num_texts, dtype=np.int64)
+    np.minimum.at(leader, owner, np.where(own == best[owner], np.arange(num_texts), num_texts))
+
+    above_own = np.zeros(num_texts, dtype=np.int64)  # wrong texts at least as near to a text's image as the text is
+    images, texts = _no_ranks(num_images), _no_ranks(num_texts)
+    number = np.arange(num_texts)
+    for start, scores in _score_blocks(features):
+        rows = np.arange(start, start + len(scores))
+        wrong = owner[None, :] != rows[:, None]
+        equal, more = (scores == best[rows, None]) & wrong, (scores > best[rows, None]) & wrong
+        images.above[rows] = (equal | more).sum(axis=1)
+        images.ties[rows] = equal.any(axis=1)
+        images.before[rows] = (more | (equal & (number < leader[rows, None]))).sum(axis=1)
+        equal, more = (scores == own) & wrong, (scores > own) & wrong
+        texts.above[:] += (equal | more).sum(axis=0)
+        texts.ties[:] |= equal.any(axis=0)
+        texts.before[:] += (more | (equal & (rows[:, None] < owner))).sum(axis=0)
+        for text in np.flatnonzero((owner >= start) & (owner < start + len(scores))):
+            row = owner[text] - start
+            above_own[text] = np.count_nonzero((scores[row] >= own[text]) & wrong[row])
+    texts.precision[:] = 1 / (texts.above + 1)
+    # right texts of an image in the order of their scores: the i-th of them has i - 1 right ones before it
+    order = np.lexsort((-own, owner))
+    place = np.arange(num_texts) - np.searchsorted(owner, owner) + 1
+    np.add.at(images.precision, owner, place / (place + above_own[order]))
+    images.precision[:] /= np.bincount(owner, minlength=num_images)
+    return images, texts
+
+
+def _no_ranks(num: int) -> _Ranks:
+    return _Ranks(np.zeros(num, np.int64), np.zeros(num, np.int64), np.zeros(num, np.bool_), np.zeros(num))
 
 
 def _score_blocks(features: EvalFeatures) -> Iterator[tuple[int, NDArray[np.float64]]]:

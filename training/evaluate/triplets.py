@@ -1,0 +1,46 @@
+"""SugarCrepe++'s question for the text tower alone: are two captions that say the same nearer to each other?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_manifests.errors import InputError
+from training.evaluate.items import Items, Outcome
+
+if TYPE_CHECKING:
+    from training.evaluate.blind import Case
+    from training.evaluate.features import Embed
+
+
+def text_only(embed: Embed, cases: Sequence[Case]) -> Outcome:
+    """Return how often two true captions are more alike than either is to the false one; a tie counts as wrong.
+
+    Returns:
+        Metrics `tot_accuracy` (mean over the categories) and `categories` with `tot_accuracy` and `num_tot_cases`.
+
+    Source: Dumpala et al. 2024 (SugarCrepe++), the text-only task (TOT), arXiv 2406.11171.
+
+    Raises:
+        InputError: no case, or one that has not two right texts and one wrong text.
+    """
+    if not cases or any((len(case.right), len(case.wrong)) != (2, 1) for case in cases):
+        raise InputError("text-only task: a case without two true captions and a false one", allowed="SugarCrepe++")
+    first, second, wrong = (
+        embed(side).astype(np.float64)
+        for side in ([case.right[0] for case in cases], [case.right[1] for case in cases], [c.wrong[0] for c in cases])
+    )
+    alike = (first * second).sum(axis=1)
+    hits = ((alike > (first * wrong).sum(axis=1)) & (alike > (second * wrong).sum(axis=1))).astype(np.float64)
+    names = np.array([case.category for case in cases])
+    items: dict[str, Items] = {}
+    categories: dict[str, Any] = {}
+    for category in sorted(set(names.tolist())):
+        mine = np.flatnonzero(names == category).tolist()
+        ids, images = tuple(cases[place].id for place in mine), tuple(cases[place].image for place in mine)
+        items[f"categories.{category}.tot_accuracy"] = Items(ids, images, hits[mine])
+        categories[category] = {"tot_accuracy": float(hits[mine].mean()), "num_tot_cases": len(mine)}
+    mean = float(np.mean([entry["tot_accuracy"] for entry in categories.values()]))
+    return Outcome({"tot_accuracy": mean, "categories": categories}, items, {"tot_accuracy": tuple(items)})
