@@ -42,12 +42,14 @@ class Browsed:
     Attributes:
         total: Samples of the version.
         of_kinds: How many were drawn for their kinds of negatives.
+        seed: Of the draw.
         labels: What texts can be, in the order that texts refer to.
         entries: The samples, in an order whose every beginning is spread over the version.
     """
 
     total: int
     of_kinds: int
+    seed: int = 0
     labels: dict[Label, int] = field(default_factory=dict)
     entries: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -74,7 +76,7 @@ def browse(version: DatasetVersion, rows: Rows, seed: int = 0, room: int = MAX_B
     total = len(rows["uid"])
     kinds = _of_each_kind(version, rows, seed)
     order = list(islice(_once(chain(kinds, _evenly(total, seed))), MAX_SAMPLES))
-    found, used = Browsed(total, len(kinds)), 0
+    found, used = Browsed(total, len(kinds), seed), 0
     edge = next(edge for most, edge in _EDGES if len(order) <= most)
     made: dict[int, Mapping[str, Any]] = {}
     with Thumbnails(version, [rows["uid"][place] for place in order], edge) as pictures:

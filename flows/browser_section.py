@@ -29,11 +29,12 @@ def browser_section(found: Browsed) -> Html:
 def _note(found: Browsed) -> Html:
     shown = len(found.entries)
     if shown == found.total:
-        told = f"All {shown:,} samples. "
+        told = f"All {shown:,} samples, in an order drawn with seed {found.seed}. "
     else:
         evenly = f"{shown - found.of_kinds:,} evenly over the version"
         kinds = f", {found.of_kinds:,} so that each kind of negative is there" if found.of_kinds else ""
-        told = f"{shown:,} of {found.total:,} samples: {evenly}{kinds}. More would make the page too large to send. "
+        drawn = f"{shown:,} of {found.total:,} samples, drawn with seed {found.seed}: {evenly}{kinds}."
+        told = f"{drawn} More would make the page too large to send. "
     marks = (
         tag("del", "Struck out"), " is what the caption says, ", tag("ins", "underlined"), " what a negative says; ",
         tag("mark", "marked"), " is what a rewrite or knowledge caption adds.",
