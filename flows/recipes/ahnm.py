@@ -38,12 +38,8 @@ def ahnm(
 ) -> Recipe:
     """Return the recipe: who embeds, knows, rewrites, is kept apart from, and what an earlier run has learned."""
     seen = (CheckImages(), HashImages())
-    texts = (
-        ParseCaptions(),
-        *told_views(graph, writer),
-        *checked_negatives(graph, exchanges=True),
-        HeedFeedback(feedback=feedback),
-    )
+    negatives = (*checked_negatives(graph, exchanges=True), HeedFeedback(feedback=feedback))
+    texts = (ParseCaptions(), *told_views(graph, writer), *negatives)
     # stages that compare all samples come last, so that new photographs do not put those before them in doubt
     alike = (EmbedSamples(model), RemoveLeaks(against.through(*seen)), FindDuplicates(keep="all"))
     placed = (FindNeighbours(), ClusterEmbeddings(), OrderDifficulty(), CalibratePositives())
