@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -10,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from curation.language.rule_rewrites import RuleWriter
 from curation.likeness.evaluation_sets import EvaluationSets, read_set
@@ -23,6 +20,7 @@ from curation.models.masked_model import TransformersMaskedModel
 from curation.stage import Stage
 from curation.stages.check_images import CheckImages
 from data_manifests.errors import InputError, nearest
+from flows.settings import Setting, change
 from training.config import TrainConfig, TrainParts
 from training.mining import Negatives
 from training.model import ModelSpec
@@ -33,8 +31,6 @@ from training.views import CaptionViews, FurtherTexts
 
 DEFAULT_MODEL = "lite0_minilm"
 """Embeds when no --model is given: real towers that need no hub (extra `towers`)."""
-NULL = "null"
-"""What ``--set path=null`` takes away or leaves out."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +190,8 @@ def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequ
             allowed="--against with a recipe that has the stage remove_leaks, such as dedup",
         )
     recipe = make(**{argument: inputs.make(argument) for argument in arguments})
-    for setting in settings:
-        path, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set {setting!r} has no '='", allowed="--set path=value, for example train.lr=1e-4")
-        recipe = change(recipe, path.split("."), value, f"--set {setting}")
-    return recipe
+    changed: Recipe = change(recipe, [Setting.parse(text) for text in settings])
+    return changed
 
 
 def recipe_arguments(name: str) -> tuple[str, ...]:
@@ -210,66 +202,3 @@ def recipe_arguments(name: str) -> tuple[str, ...]:
 def _maker(name: str) -> tuple[Callable[..., Recipe], tuple[str, ...]]:
     make: Callable[..., Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
     return make, tuple(inspect.signature(make).parameters)
-
-
-def change(target: Any, path: Sequence[str], text: str, where: str) -> Any:
-    """Return a copy of a dataclass (or of a tuple of named ones) with the field at `path` set from text.
-
-    ``null`` takes a stage or an objective out of its tuple, and sets a field that may be None.
-
-    Raises:
-        InputError: no such field, or the text is no value of its type.
-    """
-    head, rest = path[0], path[1:]
-    if isinstance(target, tuple):
-        known = {item.name: place for place, item in enumerate(target)}
-        if head not in known or not (rest or text == NULL):
-            raise _unknown(where, head, known)
-        place = known[head]
-        if not rest:
-            return (*target[:place], *target[place + 1 :])
-        return (*target[:place], change(target[place], rest, text, where), *target[place + 1 :])
-    fields = {item.name for item in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else set()
-    if head not in fields:
-        raise _unknown(where, head, fields)
-    old = getattr(target, head)
-    if not rest and text == NULL and _may_be_none(target, head):
-        return dataclasses.replace(target, **{head: None})
-    nested = isinstance(old, tuple) and bool(old) and dataclasses.is_dataclass(old[0])
-    if not rest and (nested or (dataclasses.is_dataclass(old) and not isinstance(old, ModelSpec))):
-        inner = [item.name for item in old] if nested else [item.name for item in dataclasses.fields(old)]
-        raise InputError(f"{where}: '{head}' is not a value", allowed=", ".join(f"{head}.{name}" for name in inner))
-    new = change(old, rest, text, where) if rest else _parse(text, old, where)
-    return dataclasses.replace(target, **{head: new})
-
-
-def _may_be_none(target: Any, name: str) -> bool:
-    """Say whether a dataclass's field is declared as something or None."""
-    declared = next(str(item.type) for item in dataclasses.fields(target) if item.name == name)
-    return "None" in declared.replace("|", " ").split()
-
-
-def _unknown(where: str, name: str, known: Any) -> InputError:
-    hint = nearest(name, known)
-    return InputError(
-        f"{where}: no field '{name}'" + (f"; {hint}" if hint else ""), allowed=", ".join(sorted(known)) or "(none)"
-    )
-
-
-def _parse(text: str, old: Any, where: str) -> Any:
-    """Read a value of the same type as the one it replaces."""
-    if isinstance(old, str):
-        return text
-    if isinstance(old, ModelSpec):
-        return ModelSpec.parse(text)
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        value = text
-    if isinstance(old, tuple) and isinstance(value, list):
-        return tuple(value)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(old) and old is not None:
-        raise InputError(f"{where}: {text!r} is no {type(old).__name__}", allowed=f"a value like {old!r}")
-    return value
