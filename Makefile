@@ -36,7 +36,7 @@ check: setup     ## lint, types, imports, docs in step
 	$(BIN)/pytest -n 0 tests/test_house.py
 
 docs: setup      ## regenerate the tables in the READMEs
-	$(BIN)/python tests/test_house.py
+	$(BIN)/python -m tests.test_house
 
 constraints: setup ## write down the versions installed now
 	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new && mv constraints.new constraints.txt

@@ -16,10 +16,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from curation.stage import Stage
 from flows.recipe import load_recipe, recipe_names
+from tests.benchmarks.keep_results import RESULTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("curation", "data_manifests", "flows", "training")
@@ -78,12 +80,31 @@ def test_listing_recipes_imports_nothing_heavy() -> None:
     assert set(loaded.stdout.strip().split(",")).isdisjoint(HEAVY)
 
 
+SHOWN = {
+    "order order_accuracy": "order", "swaps accuracy": "swaps", "retrieval image_to_text_R@1": "R@1 image→text",
+    "retrieval text_to_image_R@1": "text→image", "zero_shot top1": "zero-shot",
+}  # fmt: skip
+
+
+def measured() -> dict[str, str]:
+    """Return what the kept comparison says of each recipe, per cent."""
+    rows = orjson.loads(RESULTS.read_bytes())["rows"]
+    return {
+        name: ", ".join(f"{label} {row['numbers'][key][0]:.1f}" for key, label in SHOWN.items())
+        for name, row in rows.items()
+    }
+
+
 def recipe_table() -> str:
-    rows = ["| recipe | paper | stages | planner | objectives |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| paper | recipe | stages | planner, objectives | measured |", "| --- | --- | --- | --- | --- |"]
+    found = measured()
     for recipe in (load_recipe(name) for name in recipe_names()):
-        stages = ", ".join(stage.name for stage in recipe.all_stages())
+        stages = ", ".join(stage.name for stage in recipe.all_stages()[1:]) or "-"
         objectives = ", ".join(objective.name for objective in recipe.objectives)
-        rows.append(f"| `{recipe.name}` | {recipe.paper} | {stages} | {recipe.planner.name} | {objectives} |")
+        rows.append(
+            f"| {recipe.paper} | `{recipe.name}` | {stages} | {recipe.planner.name}; {objectives} "
+            f"| {found.get(recipe.name, 'not yet')} |"
+        )
     return "\n".join(rows)
 
 

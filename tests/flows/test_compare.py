@@ -200,6 +200,13 @@ def test_the_gate_fails_what_loses_too_much() -> None:
     assert not any(row.failed for row in weigh(cells, names, on, Gate(3.0, 5.0)))
 
 
+def test_a_loss_of_just_what_is_allowed_passes() -> None:
+    """0.392 - 0.362 is 3.0000000000000027 points to a computer."""
+    cells = [finished("pretrained", None, 0.392, 0.6, 0.3), finished("clip", 0, 0.362, 0.6, 0.3)]
+    assert 100 * (0.392 - 0.362) > 3
+    assert not weigh(cells, ["pretrained", "clip"], ("retrieval:a", "zero_shot:b", "order:c"), Gate())[1].failed
+
+
 def test_cells_of_different_cases_are_refused_by_name() -> None:
     one, other = finished("clip", 0, 0.5, 0.5, 0.5), finished("x", 0, 0.5, 0.5, 0.5)
     kept = other.results["order:c"].outcome.items["order_accuracy"]
