@@ -1,7 +1,7 @@
 """Where a server's answers come in: a fixed number of workers in one event loop, and what they share.
 
 Each worker takes a question, asks until there is an answer or attempts run out, and leaves the outcome in the
-journal before anyone sees it.
+journal before anyone sees it. A kill costs at most two answers for each worker: one under way, one to be committed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class Desk:
         self._num_answered = 0
         self._resume_at = 0.0
         self._arrived: list[Entry] = []
+        self._num_uncommitted = 0
+        self._committed = asyncio.Event()  # set with the next commit, and replaced
         self._doubtful: list[Entry] = []
         self._noise = random.Random()  # noqa: S311 - spreads load; no output depends on it
 
@@ -109,6 +111,8 @@ class Desk:
             if (known is None and not isinstance(entry.outcome, Failure)) or not self._num_open:
                 self._keep(self._doubtful)
                 self._doubtful = []
+            while self._num_uncommitted > self._served.slots:  # a slow disk must not put many answers at risk
+                await self._committed.wait()
 
     def _doubt(self, entry: Entry, failure: Failure) -> None:
         """Hold a failure back until the server has shown that it can answer."""
@@ -124,6 +128,7 @@ class Desk:
     def _keep(self, entries: list[Entry]) -> None:
         """Have entries recorded, together with others that arrive until the last commit is done."""
         self._arrived += entries
+        self._num_uncommitted += len(entries)
         self._something.set()
 
     async def _record(self, journal: Journal) -> None:
@@ -134,6 +139,9 @@ class Desk:
             if self._arrived:
                 entries, self._arrived = self._arrived, []
                 self._hand_over(await asyncio.to_thread(journal.record, entries))
+                self._num_uncommitted -= len(entries)
+                self._committed.set()
+                self._committed = asyncio.Event()
 
     async def _ask(self, key: str, request: Request) -> Entry:
         """Ask until there is an outcome.

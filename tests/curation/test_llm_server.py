@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from curation.models.language_model import Answer, Failure, LanguageModel
-from curation.models.llm_journal import Journal
+from curation.models.llm_journal import Entry, Journal, Outcome
 from curation.models.llm_server import ServedModel, proxy_for
 from curation.stage import Resource
 from data_manifests.errors import InputError
@@ -230,11 +230,28 @@ def test_after_kill_9_only_the_unanswered_is_asked(journal: Path) -> None:
         second = server.asked - before
     assert len(got) == 3000
     assert second.total() == 3000 - known  # the server's own log
-    assert before.total() - known <= 8  # under way at the kill: one for each slot
+    assert before.total() - known <= 2 * 8  # at the kill, for each slot: one under way, one being committed
     for line in filter(lambda text: text.endswith("\n"), yielded):
         number, _, text = line.rstrip("\n").partition(" ")
         assert got[int(number)] == Answer(text, "stop", got[int(number)].prompt_tokens, 5)
         assert prompt_of(dict(question(int(number)).body)) not in second
+
+
+def test_a_slow_disk_puts_few_answers_at_risk(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, recorded, at_risk = Journal.record, [0], []
+
+    def late(self: Journal, entries: list[Entry]) -> list[tuple[str, Outcome]]:
+        time.sleep(0.1)  # the server answers ten times meanwhile
+        outcomes = record(self, entries)
+        recorded[0] += len(entries)
+        at_risk.append(server.asked.total() - recorded[0])
+        return outcomes
+
+    monkeypatch.setattr(Journal, "record", late)
+    with Server(slowly) as server:
+        ask(model(server, journal, slots=8), [question(n) for n in range(100)])
+    assert recorded[0] == 100
+    assert 0 < max(at_risk) <= 2 * 8
 
 
 def test_a_rebuild_needs_no_server_no_key_and_no_package(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
