@@ -183,9 +183,9 @@ class Asked:
         recipes, variants = list(self.recipes), list(self.variants)
         if not recipes and not variants:
             recipes = list(SMOKE_RECIPES)
-            if self.name is None and self.source is None:
-                recipes.remove("m4")
-                variants = [SMOKE_SCENES]
+        if self.name is None and self.source is None and "m4" in recipes:  # scenes name no genders
+            recipes.remove("m4")
+            variants.append(SMOKE_SCENES)
         return replace(
             self,
             recipes=recipes,

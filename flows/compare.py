@@ -15,7 +15,8 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cells import Benchmarks, Cell, Finished, finish, has_weights, hash_of, missing, moved, place_cell
 from flows.comparison import Gate, blind_numbers
-from flows.comparison_file import COMPARISON_FILE, conclude, samples_of, title_of
+from flows.comparison_file import conclude, samples_of, title_of
+from flows.comparison_report import COMPARISON_FILE
 from flows.comparison_table import screen_table
 from flows.jobs import CurateJob, TrainJob
 from flows.recipe import load_recipe, recipe_arguments

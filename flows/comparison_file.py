@@ -10,6 +10,7 @@ import orjson
 from data_manifests.manifest import write_atomically
 from flows.cells import CANONICAL
 from flows.comparison import blind_numbers, weigh
+from flows.comparison_report import COMPARISON_FILE, FORMAT
 from flows.comparison_table import markdown_table
 from flows.recipe import load_recipe
 from flows.variants import PRETRAINED
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from flows.comparison import Row
     from flows.variants import Variant
 
-FORMAT = "clipcurate-comparison/1"
-COMPARISON_FILE = "comparison.json"
 TABLE_FILE = "table.md"
 
 

@@ -14,10 +14,10 @@ from flows.curves_section import Log, overlaid
 from flows.pages import Html, Section, join, papers, table, tag, tiles
 from flows.results_section import benchmark_name
 from flows.run_report import LOG_FILE, read_json
+from flows.variants import CONTROL, PRETRAINED
 
 COMPARISON_FILE = "comparison.json"
 FORMAT = "clipcurate-comparison/1"
-PRETRAINED, CONTROL = "pretrained", "clip"
 _CURVES = (
     ("loss", "Loss"),
     ("lr", "Learning rate"),
@@ -166,7 +166,7 @@ def _gate(row: Row) -> Html:
     if row["faults"]:
         return tag("span", f"did not run: {next(iter(row['faults'].values())).splitlines()[0]}", class_="bad")
     if row["failed"]:
-        return tag("span", "✗ failed", class_="bad")
+        return tag("span", "✗\N{NO-BREAK SPACE}failed", class_="bad")
     return Html("" if row["name"] == PRETRAINED or not row["numbers"] else "passed")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -106,6 +107,8 @@ class TwoTowerCLIP(CustomTextCLIP):  # type: ignore[misc]
 def image_trunk(model: nn.Module, pixels: Tensor) -> Tensor:
     """Return the image tower's activations before its projection; see `Towers` for where each kind is cut."""
     visual = cast("Any", model).visual
+    if len(pixels) > 1 and _convolves(visual):
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
     if isinstance(visual, (ImageTower, TimmModel)):
         return cast("Tensor", visual.trunk(pixels))
     if isinstance(visual, VisionTransformer):
@@ -113,6 +116,15 @@ def image_trunk(model: nn.Module, pixels: Tensor) -> Tensor:
         pooled, _ = visual._pool(visual.transformer(visual._embeds(pixels)))  # noqa: SLF001
         return cast("Tensor", pooled)
     return cast("Tensor", visual(pixels))
+
+
+def _convolves(visual: nn.Module) -> bool:
+    """Say whether a tower is more than cut into patches by convolutions: those are faster with channels innermost.
+
+    Not for one image alone, whose stored activations and embeddings keep their bits.
+    """
+    found = (module for module in visual.modules() if isinstance(module, nn.Conv2d))
+    return len(list(islice(found, 2))) > 1
 
 
 def image_head(model: nn.Module, activations: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from data_manifests.errors import InputError
 from flows.cells import Cell, Finished, Result
+from flows.cli_compare import Asked
 from flows.comparison import Gate, blind_numbers, headlines, weigh
 from flows.comparison_table import markdown_table, screen_table
 from flows.recipe import load_recipe
@@ -247,3 +249,13 @@ def test_variants_and_seeds_as_text() -> None:
     assert found == Variant("free", "ahnm", ("gate=null", "stages.swap_words.seed=3"))
     assert found.data_settings == ("stages.swap_words.seed=3",)
     assert read_seeds("0, 12,3") == (0, 12, 3)
+
+
+def test_smoke_on_scenes_balances_what_scenes_have() -> None:
+    asked = Asked(["clip", "m4"], [], None, None, None, None, None, [], [], None, None).checked(smoke=True)
+    assert asked.recipes == ["clip"] and asked.source == "scenes:160@3"
+    (row,) = [Variant.parse(text) for text in asked.variants]
+    assert row.name == row.recipe == "m4"
+    load_recipe(row.recipe, settings=row.settings)
+    own = replace(asked, recipes=["m4"], variants=[], source="folder:photographs").checked(smoke=True)
+    assert own.recipes == ["m4"] and not own.variants
