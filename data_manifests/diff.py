@@ -23,7 +23,15 @@ from data_manifests.drift import (
 from data_manifests.index_diff import PLACE, ClusterDiff, IndexDiff, NumberShift, compare_indexes
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sidecar_diff import NegativeCount, Payload, count_negatives, read_payloads
-from data_manifests.text_diff import VIEW_KIND, CaptionChange, TextChange, diff_captions, diff_records
+from data_manifests.text_diff import (
+    VIEW_KIND,
+    CaptionChange,
+    Regraded,
+    TextChange,
+    diff_captions,
+    diff_grades,
+    diff_records,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,6 +64,7 @@ class SampleDiff:
         fields: Names of the fields that differ.
         captions: Captions that differ, word by word.
         negatives: Negatives that differ, word by word.
+        regraded: Negatives whose difficulty alone differs; None if there are none.
         views: Rewrites and knowledge captions that differ, word by word.
         values: What differs in other fields, old and new; arrays are named in `fields` only.
     """
@@ -65,6 +74,7 @@ class SampleDiff:
     fields: tuple[str, ...]
     captions: tuple[CaptionChange, ...]
     negatives: tuple[TextChange, ...]
+    regraded: Regraded | None
     views: tuple[TextChange, ...]
     values: tuple[Difference, ...]
 
@@ -191,10 +201,11 @@ def _edited(old: DatasetVersion, new: DatasetVersion, index: IndexDiff, max_deta
 def _sample(uid: str, fields: list[str], old: Payload, new: Payload) -> SampleDiff:
     captions, moved_to = diff_captions(old["captions"], new["captions"])
     negatives = diff_records(old["negatives"], new["negatives"], moved_to) if "negatives" in fields else ()
+    regraded = diff_grades(old["negatives"], new["negatives"]) if "negatives" in fields else None
     views = diff_records(old["views"], new["views"], moved_to, VIEW_KIND) if "views" in fields else ()
     others = [name for name in fields if name in old and name not in ("captions", "negatives", "views")]
     values = tuple(value for name in others for value in differences(old[name], new[name], name))
-    return SampleDiff(uid, new["name"], tuple(fields), captions, negatives, views, values)
+    return SampleDiff(uid, new["name"], tuple(fields), captions, negatives, regraded, views, values)
 
 
 def _negatives(old: DatasetVersion, new: DatasetVersion, index: IndexDiff) -> tuple[NegativeCount, ...]:

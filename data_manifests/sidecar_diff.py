@@ -31,6 +31,7 @@ class NegativeCount:
         added: Negatives without a predecessor in their sample.
         removed: Negatives without a successor in their sample.
         changed: Negatives that another text of the same kind replaced.
+        regraded: Negatives that kept their text and have another difficulty.
     """
 
     operation: str
@@ -38,6 +39,7 @@ class NegativeCount:
     added: int
     removed: int
     changed: int
+    regraded: int
 
 
 def read_payloads(version: DatasetVersion, frame: pl.DataFrame) -> dict[str, Payload]:
@@ -67,7 +69,7 @@ def read_payloads(version: DatasetVersion, frame: pl.DataFrame) -> dict[str, Pay
 
 
 def count_negatives(old: DatasetVersion, new: DatasetVersion, edited: pl.DataFrame) -> tuple[NegativeCount, ...]:
-    """Count over many samples what `diff_records` would tell of each.
+    """Count over many samples what `diff_records` and `diff_grades` would tell of each.
 
     Texts are compared by 64 bits of hash, shard by shard, so that millions of negatives fit in memory.
 
@@ -86,28 +88,36 @@ def count_negatives(old: DatasetVersion, new: DatasetVersion, edited: pl.DataFra
     keys = ["sample", *NEGATIVE_KIND, "text"]
     joined = sides[0].join(sides[1], on=keys, how="full", suffix="@new", coalesce=True)
     left, right = pl.col("number").fill_null(0), pl.col("number@new").fill_null(0)
-    lost = joined.select(*keys, lost=(left - right).clip(0), won=(right - left).clip(0))
-    kinds = lost.group_by("sample", *NEGATIVE_KIND).agg(pl.col("lost", "won").sum())
+    # of a text that is there several times, all are counted if their mean has moved
+    stayed = pl.min_horizontal("number", "number@new") * (pl.col("grade") != pl.col("grade@new")).cast(pl.Int64)
+    lost = joined.select(*keys, lost=(left - right).clip(0), won=(right - left).clip(0), regraded=stayed.fill_null(0))
+    kinds = lost.group_by("sample", *NEGATIVE_KIND).agg(pl.col("lost", "won", "regraded").sum())
     changed = pl.min_horizontal("lost", "won")
     counts = kinds.group_by("operation", "span_class").agg(
-        added=(pl.col("won") - changed).sum(), removed=(pl.col("lost") - changed).sum(), changed=changed.sum()
+        added=(pl.col("won") - changed).sum(),
+        removed=(pl.col("lost") - changed).sum(),
+        changed=changed.sum(),
+        regraded=pl.col("regraded").sum(),
     )
-    some = counts.filter(pl.any_horizontal(pl.col("added", "removed", "changed") > 0)).sort("operation", "span_class")
+    told = pl.col("added", "removed", "changed", "regraded")
+    some = counts.filter(pl.any_horizontal(told > 0)).sort("operation", "span_class")
     return tuple(NegativeCount(**row) for row in some.iter_rows(named=True))
 
 
 def _tallied(version: DatasetVersion, samples: pl.DataFrame) -> pl.DataFrame:
-    """Return (sample, kind, hash of the text, number): how often each negative occurs."""
+    """Return (sample, kind, hash of the text, number, grade): how often each negative occurs, its mean difficulty."""
     import polars as pl
 
     keys = ["sample", *NEGATIVE_KIND, "text"]
     kinds = dict.fromkeys(NEGATIVE_KIND, pl.Categorical)
-    parts = [pl.DataFrame(schema={"sample": pl.UInt32, **kinds, "text": pl.UInt64, "number": pl.Int64})]
+    parts = [
+        pl.DataFrame(schema={"sample": pl.UInt32, **kinds, "text": pl.UInt64, "number": pl.Int64, "grade": pl.Float64})
+    ]
     for (shard,), part in samples.group_by("shard"):
         table = pl.DataFrame(version.sidecar(int(str(shard)), ["uid", "negatives"]))
         flat = part.select("sample", "uid").join(table, on="uid").explode("negatives").drop_nulls("negatives")
         record = pl.col("negatives").struct
         columns = [record.field(name).cast(pl.Categorical) for name in NEGATIVE_KIND]
-        records = flat.select("sample", *columns, text=record.field("text").hash())
-        parts.append(records.group_by(keys).agg(number=pl.len().cast(pl.Int64)))
+        records = flat.select("sample", *columns, text=record.field("text").hash(), grade=record.field("difficulty"))
+        parts.append(records.group_by(keys).agg(number=pl.len().cast(pl.Int64), grade=pl.col("grade").mean()))
     return pl.concat(parts)

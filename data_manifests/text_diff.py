@@ -64,6 +64,21 @@ class TextChange:
     pieces: tuple[Piece, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Regraded:
+    """Negatives of a sample whose text stayed and whose difficulty did not.
+
+    Attributes:
+        number: How many.
+        old: Their mean difficulty before.
+        new: Their mean difficulty now.
+    """
+
+    number: int
+    old: float
+    new: float
+
+
 def diff_words(old: str, new: str) -> tuple[Piece, ...]:
     """Return what of a text's words stayed, went and came, in reading order.
 
@@ -194,6 +209,26 @@ def diff_records(
                 changes.append(TextChange("removed", before, None, (Piece("removed", before["text"]),)))
         changes += [TextChange("added", None, after, (Piece("added", after["text"]),)) for after in won]
     return tuple(changes)
+
+
+def diff_grades(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Regraded | None:
+    """Return which negatives kept their text and are graded otherwise now; None if there are none."""
+    grades: defaultdict[tuple[str, ...], list[float | None]] = defaultdict(list)
+    for record in old:
+        grades[_named(record)].append(record.get("difficulty"))
+    moved: list[tuple[float, float]] = []
+    for record in new:
+        before, after = grades[_named(record)], record.get("difficulty")
+        grade = before.pop(0) if before else None
+        if grade is not None and after is not None and grade != after:
+            moved.append((grade, after))
+    if not moved:
+        return None
+    return Regraded(len(moved), *(sum(side) / len(moved) for side in zip(*moved, strict=True)))
+
+
+def _named(record: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*(str(record[name]) for name in NEGATIVE_KIND), record["text"])
 
 
 def _without_equal(old: list[Any], new: list[Any]) -> tuple[list[Any], list[Any]]:

@@ -12,7 +12,7 @@ from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
 from data_manifests.drift import Difference
 from data_manifests.index_diff import NumberShift
 from data_manifests.manifest import DatasetVersion
-from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
+from data_manifests.text_diff import CaptionChange, Regraded, TextChange, diff_captions, diff_words
 from flows.pages import Html, Section, join, page, table, tag, tiles, words
 from flows.thumbnails import Thumbnails
 
@@ -124,6 +124,8 @@ def _card(sample: SampleDiff, picture: Picture) -> Html:
     if sample.negatives:
         summary = tag("summary", f"{len(sample.negatives)} negative(s) differ")
         content.append(tag("details", summary, tag("ul", *map(_negative, sample.negatives))))
+    if sample.regraded:
+        content.append(tag("p", graded_anew(sample.regraded)))
     if sample.views:
         summary = tag("summary", f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ")
         content.append(tag("details", summary, tag("ul", *map(_view, sample.views))))
@@ -150,6 +152,12 @@ def _view(change: TextChange) -> Html:
     record = change.new or change.old or {}
     label = f"{record.get('kind')} {record.get('family')}, {_KINDS[change.kind]}: "
     return tag("li", tag("span", label, class_="soft"), words(change.pieces))
+
+
+def graded_anew(regraded: Regraded) -> str:
+    """Say how many negatives have another difficulty, and how it moved."""
+    moved = f"{regraded.old:.2f} → {regraded.new:.2f}"
+    return f"negatives graded anew: {regraded.number:,}, mean difficulty {moved}"
 
 
 def _value(value: Difference) -> Html:
@@ -188,9 +196,11 @@ def _refs(samples: Sequence[SampleRef], total: int, most: int, picture: Picture)
 
 
 def _negatives(diff: VersionDiff) -> Html:
-    rows = [(row.operation, row.span_class, row.added, row.removed, row.changed) for row in diff.negatives]
+    rows = [
+        (row.operation, row.span_class, row.added, row.removed, row.changed, row.regraded) for row in diff.negatives
+    ]
     note = tag("p", "In samples that both versions have.", class_="soft") if rows else Html("")
-    return join([note, table(("operation", "span class", ">added", ">removed", ">changed"), rows)])
+    return join([note, table(("operation", "span class", ">added", ">removed", ">changed", ">graded anew"), rows)])
 
 
 def _clusters(diff: VersionDiff, most: int, picture: Picture) -> Html:

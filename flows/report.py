@@ -10,7 +10,7 @@ from rich.text import Text
 from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
 from data_manifests.drift import Difference
 from data_manifests.text_diff import CaptionChange, Piece, TextChange
-from flows.diff_page import diff_html, short
+from flows.diff_page import diff_html, graded_anew, short
 from flows.screen import clean, table, words
 
 __all__ = ["diff_html", "print_diff"]
@@ -59,6 +59,8 @@ def _print_sample(sample: SampleDiff, console: Console) -> None:
     for label, pieces in texts[:MAX_TEXTS]:
         console.print(Text.assemble("  ", (f"{label}: ", "dim"), words(pieces, console)), soft_wrap=True)
     _more(len(texts) - MAX_TEXTS, "texts", console)
+    if sample.regraded:
+        console.print("  " + graded_anew(sample.regraded), highlight=False)
     for value in sample.values[:MAX_TEXTS]:
         console.print(_value(value), soft_wrap=True)
     _more(len(sample.values) - MAX_TEXTS, "values", console)
@@ -101,9 +103,10 @@ def _print_numbers(diff: VersionDiff, console: Console) -> None:
     numbers = table("counts", "what", ">before", ">after", ">change")
     for value in diff.numbers:
         numbers.add_row(Text(clean(value.name)), f"{value.old:,}", f"{value.new:,}", f"{value.new - value.old:+,}")
-    negatives = table("negatives in samples of both", "operation", "span class", ">added", ">removed", ">changed")
+    columns = ("operation", "span class", ">added", ">removed", ">changed", ">graded anew")
+    negatives = table("negatives in samples of both", *columns)
     for row in diff.negatives:
-        counts = (f"{number:,}" for number in (row.added, row.removed, row.changed))
+        counts = (f"{number:,}" for number in (row.added, row.removed, row.changed, row.regraded))
         negatives.add_row(Text(clean(row.operation)), Text(clean(row.span_class)), *counts)
     shifts = table("distributions", "what", ">mean before", ">mean after", ">total variation", ">KS")
     for item in diff.distributions:

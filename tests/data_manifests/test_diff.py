@@ -23,7 +23,7 @@ from data_manifests.drift import Difference, distribution_shift
 from data_manifests.errors import InputError
 from data_manifests.index_diff import PLACE
 from data_manifests.manifest import DatasetVersion
-from data_manifests.text_diff import Piece, diff_captions, diff_records, diff_words
+from data_manifests.text_diff import Piece, Regraded, diff_captions, diff_records, diff_words
 from tests.data_manifests.built_versions import Given, Picture, build, negative, picture
 
 TEXTS = st.text(alphabet="ab .,'-\u00e9\n", max_size=30) | st.sampled_from(["a dog .", "two dogs", "a red dog .", ""])
@@ -157,6 +157,21 @@ def test_counts_over_all_samples_are_the_sum_of_what_each_tells(tmp_path: Path) 
     kinds = ("added", "removed", "changed")
     counted = {(row.operation, kind): getattr(row, kind) for row in diff.negatives for kind in kinds}
     assert +Counter(counted) == told == {("swap", "removed"): 1, ("swap", "added"): 1, ("replace", "changed"): 2}
+
+
+def test_negatives_graded_anew(tmp_path: Path) -> None:
+    def ball(number: int, *grades: float) -> Picture:
+        words = zip(("cube", "cone", "disc"), grades, strict=False)
+        made = [negative(0, "A ball .", 2, 6, word, difficulty=grade) for word, grade in words]
+        return picture(number, "A ball .", negatives=tuple(made))
+
+    old = [ball(1, 0.5, 0.25, 0.75), ball(2, 0.5), ball(3, 0.5)]
+    diff = diff_versions(*pair(tmp_path, old, [ball(1, 0.75, 0.5), ball(2, 0.25), ball(3, 0.5)]))
+    assert diff.edited_fields["negatives"] == 2
+    told = {sample.name: sample.regraded for sample in diff.edited}
+    assert told == {"1.png": Regraded(2, 0.375, 0.625), "2.png": Regraded(1, 0.5, 0.25)}
+    (row,) = diff.negatives
+    assert (row.added, row.removed, row.changed, row.regraded) == (0, 1, 0, 3)
 
 
 def test_damage_is_told_not_hidden(tmp_path: Path) -> None:

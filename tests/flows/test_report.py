@@ -24,7 +24,7 @@ from flows.lineage import print_version
 from flows.pages import Html, markup, page, papers, table, tag, words
 from flows.report import diff_html, print_diff
 from flows.thumbnails import EDGE_PX, Thumbnails
-from tests.data_manifests.built_versions import Given, build, picture
+from tests.data_manifests.built_versions import Given, Picture, build, negative, picture
 from tests.flows.pages import assert_self_contained, catalog_of, page_of
 
 HOSTILE = '<script>alert("x")</script> & \x1b]0;owned\x07 \u202egnirts <img src=http://evil.example/p.png onerror=x>'
@@ -271,3 +271,13 @@ def test_whiskers_are_to_scale() -> None:
     near = [float(place) for place in re.findall(r'cx="([0-9.]+)"', close)]
     assert near[1] - near[0] < 10, "what is nearly the same looks so"
     assert ">0.0<" in close and "-" not in re.sub("<[^>]*>", "", close), "no share is below none"
+
+
+def test_negatives_graded_anew_are_said(tmp_path: Path) -> None:
+    def ball(grade: float) -> Picture:
+        return picture(1, "A ball .", negatives=(negative(0, "A ball .", 2, 6, "cube", difficulty=grade),))
+
+    old, new = build(tmp_path, "drawn", [ball(0.5)]), build(tmp_path, "drawn", [ball(0.25)])
+    diff, told = diff_versions(old, new), "negatives graded anew: 1, mean difficulty 0.50 → 0.25"
+    assert told in printed(diff)
+    assert told in diff_html(diff, old, new)
