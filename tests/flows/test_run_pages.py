@@ -179,7 +179,7 @@ def test_a_comparisons_page_shows_numbers_gate_papers_and_curves(version: Datase
     page = report_html(catalog_of(version), str(folder))
     read = assert_self_contained(page)
     for expected in (
-        "Comparison mine", "42.5 (37.5 to 47.5)", "-5.5▼", "✗ failed", "lost 7.5", "passed",
+        "Comparison mine", "42.5 (37.5 to 47.5)", "-5.5▼", "✗\N{NO-BREAK SPACE}failed", "lost 7.5", "passed",
         "did not run: error", "pretrained 50.0", "5 of 6", "31.0 by ngram", "blind: ngram", "loses more than 2 points", HOSTILE, "Loss",
     ):  # fmt: skip
         assert expected in read.text
