@@ -133,7 +133,12 @@ def joined_runs(words: Sequence[str]) -> list[str]:
     joined: list[str] = []
     at = 0
     while at < len(words):
-        for length in _RUN_LENGTHS.get(words[at], ()):
+        lengths = _RUN_LENGTHS.get(words[at])
+        if lengths is None:
+            joined.append(words[at])
+            at += 1
+            continue
+        for length in lengths:
             name = _RUNS.get(tuple(words[at : at + length]))
             if name is not None:
                 joined.append(name)

@@ -16,6 +16,7 @@ from curation.language.false_claims import ImageClaims, read_sample, reason_agai
 from curation.language.lexicon import verb_lemma
 from curation.language.phrases import Caption
 from curation.language.word_meanings import kinds_of
+from curation.models.parser import Parse
 from data_manifests.sample import Sample
 
 
@@ -29,6 +30,7 @@ class Counterparts:
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
         self._claims: dict[str, dict[str, Any]] = {}
+        self._verbs: list[tuple[str, set[str]]] | None = None
 
     def rest_on(self, text: str, caption: Caption, pieces: Sequence[Piece], kind: str) -> str:
         """Return a text, remembering that it is true if a change of its caption is false.
@@ -47,13 +49,12 @@ class Counterparts:
 
     def tells_elsewhere(self, caption: Caption, verbs: AbstractSet[str]) -> bool:
         """Say whether another caption has one of some verbs."""
-        return any(
-            verb_lemma(word.lower()) in verbs
-            for text, parse in zip(self._sample.captions, self._sample["parses"], strict=True)
-            if text != caption.text
-            for word, pos in zip(parse["words"], parse["pos"], strict=True)
-            if pos == "VERB"
-        )
+        if not verbs:
+            return False
+        if self._verbs is None:
+            pairs = zip(self._sample.captions, self._sample["parses"], strict=True)
+            self._verbs = [(text, _verbs_of(parse)) for text, parse in pairs]
+        return any(not verbs.isdisjoint(told) for text, told in self._verbs if text != caption.text)
 
     def true_of(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the records without those whose counterpart may be false of the image."""
@@ -74,6 +75,11 @@ class Counterparts:
             )
         }
         return [record for record in records if record.get("against", "") in sound | {""}]
+
+
+def _verbs_of(parse: Parse) -> set[str]:
+    """Return a caption's verbs in dictionary form."""
+    return {verb_lemma(word.lower()) for word, pos in zip(parse["words"], parse["pos"], strict=True) if pos == "VERB"}
 
 
 def views_of(records: Sequence[Mapping[str, Any]], family: str) -> list[dict[str, Any]]:

@@ -22,8 +22,11 @@ class Dependencies:
 
     def with_dep(self, token: int, *labels: str) -> list[int]:
         """Return what hangs on a token with one of the labels."""
-        below, deps = self.children[token], self.deps
-        return [child for child in below if deps[child] in labels] if below else []
+        found = []
+        for child in self.children[token]:
+            if self.deps[child] in labels:
+                found.append(child)  # noqa: PERF401 - a comprehension costs a frame, and this is called most of all
+        return found
 
     def below(self, token: int) -> list[int]:
         """Return a token with all that hangs on it, in reading order."""

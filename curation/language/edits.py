@@ -10,6 +10,7 @@ from curation.language.articles import article_for
 from curation.models.parser import CaptionParse
 
 _SENTENCE_ENDS = (".", "!", "?")
+_TOUCHING = ("-", "_")
 
 
 class Span(NamedTuple):
@@ -38,9 +39,11 @@ def span_of(parse: CaptionParse, first: int, stop: int) -> Span:
 
 def stands_alone(caption: str, span: Span) -> bool:
     """Say whether a span is made of whole words: letters in it, and none, nor a hyphen, touching it."""
-    before, after = caption[: span.start][-1:], caption[span.end : span.end + 1]
-    touching = any(char.isalnum() or char in "-_" for char in before + after)
-    return not touching and any(char.isalnum() for char in caption[span.start : span.end])
+    before, after = caption[max(0, span.start - 1) : span.start], caption[span.end : span.end + 1]
+    if before in _TOUCHING or before.isalnum() or after in _TOUCHING or after.isalnum():
+        return False
+    inside = caption[span.start : span.end]
+    return inside.isalnum() or any(map(str.isalnum, inside))
 
 
 def exchange(caption: str, parse: CaptionParse, one: Span, other: Span) -> list[Piece]:

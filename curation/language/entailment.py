@@ -71,13 +71,13 @@ def world_of(claims: Iterable[Claims], kinds: Kinds) -> World:
     """
     world = World()
     for told in claims:
-        places = {SCENE: SCENE}
+        places, taken = {SCENE: SCENE}, set[int]()
         for number in sorted(range(len(told.things)), key=lambda at: (-len(told.things[at].said), at)):
             thing = told.things[number]
             if thing.denied:
                 world.denied.add(thing.noun)
                 continue
-            place = _same_entity(thing, world, set(places.values()), kinds)
+            place = _same_entity(thing, world, taken, kinds)
             if place < 0:
                 world.entities.append(Entity(set(), set()))
                 place = len(world.entities) - 1
@@ -86,6 +86,7 @@ def world_of(claims: Iterable[Claims], kinds: Kinds) -> World:
             entity.said |= thing.said
             entity.plural |= thing.plural
             places[number] = place
+            taken.add(place)
         world.links |= {
             in_order(places[one], name, places[other])
             for one, name, other in told.links
@@ -98,13 +99,15 @@ def world_of(claims: Iterable[Claims], kinds: Kinds) -> World:
 
 def _same_entity(thing: Thing, world: World, taken: set[int], kinds: Kinds) -> int:
     best, most = -1, -1
+    if len(taken) == len(world.entities):
+        return best
     for place, entity in enumerate(world.entities):
-        if place in taken or not kinds.may_be(thing.noun, entity.names):
-            continue
-        if any(_against(word, entity, kinds) for word in thing.said):
+        if place in taken:
             continue
         shared = 2 * len(thing.said & entity.said) + (thing.noun in entity.names)
-        if shared > most:
+        if shared <= most or not kinds.may_be(thing.noun, entity.names):
+            continue
+        if not any(_against(word, entity, kinds) for word in thing.said):
             best, most = place, shared
     return best
 
@@ -167,7 +170,7 @@ class _Match:
 
     def found(self) -> bool:
         things = self.claims.things
-        self.alive = any(self.kinds.living([thing.noun]) for thing in things)
+        self.alive = self.kinds.living(thing.noun for thing in things)
         self.fitting = []
         for mark in self.claims.marked():
             key = mark, self.strict, self.alive

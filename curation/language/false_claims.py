@@ -56,8 +56,11 @@ def read_sample(
     captions: Sequence[str], parses: Sequence[Parse], records: list[dict[str, Any]], *, copies: bool
 ) -> ReadSample:
     """Read captions and negatives; see `equivalence.read_claims` for `copies`."""
-    shared = tags_of(parses)
-    tags = [shared | tags_of([parse]) for parse in parses]
+    own_tags = [tags_of([parse]) for parse in parses]
+    shared: dict[str, str] = {}
+    for found in reversed(own_tags):
+        shared |= found  # where captions differ, the first one's
+    tags = [shared | found for found in own_tags]
     told = [read_claims(text, tags[at], copies=copies) for at, text in enumerate(captions)]
     claims, pairs = [], []
     for record in records:
@@ -86,6 +89,10 @@ class ImageClaims:
     def __init__(self, read: ReadSample, kinds: Kinds) -> None:
         self.read, self.kinds = read, kinds
         self._told: dict[int, World] = {}
+        self._named: dict[str, bool] = {}
+        things = [thing for claims in read.captions for thing in claims.things if not thing.denied]
+        self._nouns = frozenset(thing.noun for thing in things)
+        self._said = frozenset(word for thing in things for word in thing.said)
 
     def world(self, caption: int) -> World:
         """Return what one caption says, or with -1 what all say together."""
@@ -93,6 +100,26 @@ class ImageClaims:
             claims = self.read.captions if caption < 0 else [self.read.captions[caption]]
             self._told[caption] = world_of(claims, self.kinds)
         return self._told[caption]
+
+    def mentions(self, claims: Claims) -> bool:
+        """Say whether some caption names each thing, and what each of the living does; else none of them says it all.
+
+        Quick: what brings in a new thing or deed, as most negatives do, needs no caption's world.
+        """
+        things = [thing for thing in claims.things if not thing.denied]
+        for thing in things:
+            named = self._named.get(thing.noun)
+            if named is None:
+                named = any(self.kinds.covers(thing.noun, noun) for noun in self._nouns)
+                self._named[thing.noun] = named
+            if not named:
+                return False
+        done = {word for thing in things for word in thing.said if word.startswith("do:")}
+        return done <= self._said or not self.kinds.living(thing.noun for thing in claims.things)
+
+    def follows(self, claims: Claims, caption: int) -> bool:
+        """Say whether one caption says all that is claimed, or with -1 all of them together."""
+        return follows(claims, self.world(caption), self.kinds)
 
 
 def reason_against(
@@ -118,13 +145,13 @@ def reason_against(
         detail = "; ".join(f"{old} -> {new}" for old, new, _ in pairs)
     elif record["operation"] == "replace" and (open_words := _open_words(pairs, image)):
         reason, detail = open_words
-    elif follows(claims, image.world(own), kinds):
+    elif (mentioned := image.mentions(claims)) and image.follows(claims, own):
         weaker = _size(claims) < _size(image.read.captions[own])
         reason = "possible" if weaker else "same_meaning"
         detail = "says less than its caption" if weaker else "its caption says so"
     elif not shuffled:
-        reason, detail = _told_or_open(own, claims, image)
-    elif record.get("span_class") == _WELL_FORMED and follows(claims, image.world(-1), kinds):
+        reason, detail = _told_or_open(own, claims, image, mentioned=mentioned)
+    elif record.get("span_class") == _WELL_FORMED and mentioned and image.follows(claims, -1):
         reason, detail = "said_by_other_caption", "the captions together say so"
     return reason, detail
 
@@ -151,12 +178,12 @@ def _age_is_told(image: ImageClaims) -> bool:
     )
 
 
-def _told_or_open(own: int, claims: Claims, image: ImageClaims) -> tuple[str, str]:
+def _told_or_open(own: int, claims: Claims, image: ImageClaims, *, mentioned: bool) -> tuple[str, str]:
     """Return what the other captions have for a claim: they say so, or do not speak against it."""
-    for other in range(len(image.read.captions)):
-        if other != own and follows(claims, image.world(other), image.kinds):
+    for other in range(len(image.read.captions)) if mentioned else ():
+        if other != own and image.follows(claims, other):
             return "said_by_other_caption", f"caption {other} says so"
-    if follows(claims, image.world(-1), image.kinds):
+    if mentioned and image.follows(claims, -1):
         return "said_by_other_caption", "the captions together say so"
     if may_hold(claims, image.world(-1), image.kinds):
         return "possible", "no caption speaks against it"

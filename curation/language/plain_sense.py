@@ -28,7 +28,10 @@ _JOINT = re.compile(r" , and | and | , |, | or ")
 
 def sorted_lists(text: str) -> str:
     """Return a text in lower case with what "and", "or" and commas join word by word in alphabetical order."""
-    return _LIST.sub(lambda found: " + ".join(sorted(_JOINT.split(found.group()))), " ".join(text.lower().split()))
+    low = " ".join(text.lower().split())
+    if "," not in low and " and " not in low and " or " not in low:
+        return low
+    return _LIST.sub(lambda found: " + ".join(sorted(_JOINT.split(found.group()))), low)
 
 
 def is_likely_swap(caption: str, record: Mapping[str, Any]) -> bool:

@@ -76,10 +76,10 @@ _HEATED = word_set("day water drink coffee soup")
 _SHAPES = word_set("circle disc square triangle star cross heart diamond ring hoop background backdrop")
 
 
-def object_slots(caption: Caption, known: Known) -> list[Slot]:
-    """Return the things of a caption that may be replaced."""
+def object_slots(caption: Caption, known: Known, among: AbstractSet[int] | None = None) -> list[Slot]:
+    """Return the things of a caption that may be replaced, of some tokens only if they are given."""
     slots = []
-    for token in range(len(caption.words)):
+    for token in range(len(caption.words)) if among is None else sorted(among):
         if not caption.is_noun(token) or not caption.whole(token) or caption.with_dep(token, "compound", "nmod", "neg"):
             continue
         lemma = caption.lemma(token)

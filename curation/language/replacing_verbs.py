@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 from curation.language.edits import Piece, like
@@ -67,11 +68,15 @@ _BUILDINGS = word_set("building house store restaurant church tent car bus barn 
 _ON_THEM = word_set("bench chair couch sofa table bed car truck rock log box desk bus wall")
 
 
-def action_slots(caption: Caption) -> list[Slot]:
-    """Return the verbs of a caption that may be replaced."""
+def action_slots(caption: Caption, among: AbstractSet[int] | None = None) -> list[Slot]:
+    """Return the verbs of a caption that may be replaced, of some tokens only if they are given."""
     slots = []
-    for token, pos in enumerate(caption.pos):
-        if pos != "VERB" or caption.tags[token] not in ("VBG", "VBZ", "VBP", "VBD", "VB") or not caption.whole(token):
+    for token in range(len(caption.pos)) if among is None else sorted(among):
+        if (
+            caption.pos[token] != "VERB"
+            or caption.tags[token] not in ("VBG", "VBZ", "VBP", "VBD", "VB")
+            or not caption.whole(token)
+        ):
             continue
         if caption.deps[token] in ("amod", "compound", "prep", "pcomp") or caption.with_dep(
             token, "prt", "neg", "ccomp", "xcomp", "dative", "acomp", "attr", "auxpass"

@@ -129,14 +129,18 @@ def clashes(word: str, known: AbstractSet[str]) -> bool:
     """Say whether a normal describing word cannot be true of what the known ones describe."""
     if word in known or f"not:{word}" in known:
         return word not in known
+    return any(_exclude(word, other) for other in known)
+
+
+@lru_cache(maxsize=1 << 16)
+def _exclude(word: str, other: str) -> bool:
+    """Say whether two different normal describing words cannot both be true of one thing."""
     feature, _ = value_of(word)
-    bare = word.removeprefix("do:")
-    if feature and any(value_of(other)[0] == feature and not _alike(word, other) for other in known):
+    if feature and value_of(other)[0] == feature and not _alike(word, other):
         return True
     if word.startswith("#"):
-        return any(other.startswith("#") for other in known)
-    against = _opposites(bare)
-    return any(other.removeprefix("do:") in against for other in known)
+        return other.startswith("#")
+    return other.removeprefix("do:") in _opposites(word.removeprefix("do:"))
 
 
 @dataclass
@@ -155,29 +159,21 @@ class Kinds:
 
     def synonymous(self, one: str, other: str) -> bool:
         """Say whether two words in dictionary form may mean the same; verbs carry ``do:``."""
-        if one.startswith("do:") or other.startswith("do:"):
-            bare, theirs = one.removeprefix("do:"), other.removeprefix("do:")
-            same = one == other or same_deed(bare, [theirs])
-            return same or theirs in self.same.get(bare, ()) or bare in self.same.get(theirs, ())
-        if one == other or noun_class(one) == noun_class(other) or value_of(one) == value_of(other):
-            return True
-        if frozenset((one, other)) in _ALSO:
-            return True
-        if _apart(one, other):
-            return False
-        return other in self.same.get(one, ()) or one in self.same.get(other, ())
+        listed = _listed(one, other)
+        if listed is not None:
+            return listed
+        bare, theirs = one.removeprefix("do:"), other.removeprefix("do:")
+        return theirs in self.same.get(bare, ()) or bare in self.same.get(theirs, ())
 
     def covers(self, general: str, special: str) -> bool:
         """Say whether whatever the special noun names, the general one names too."""
-        if general == special:
+        if general == special or _listed_as_kind(general, special):
             return True
+        if not self.same and not self.above:
+            return False
         known = self._covers.get((general, special))
         if known is None:
-            known = (
-                self.synonymous(general, special)
-                or special in _KINDS.get(general, ())
-                or self.is_above(general, special)
-            )
+            known = self.synonymous(general, special) or self.is_above(general, special)
             self._covers[general, special] = known
         return known
 
@@ -203,17 +199,38 @@ class Kinds:
     def may_be(self, noun: str, known: Iterable[str]) -> bool:
         """Say whether a thing with the known names may be one with this name: either may name a kind of the other."""
         names = list(known)
-        return self.may_be_called(noun, names) or (
-            not _is_person(noun) and any(self.covers(name, noun) for name in names)
-        )
+        if self.may_be_called(noun, names):
+            return True
+        return not _is_person(noun) and any(self.covers(name, noun) for name in names)
 
     def may_be_called(self, noun: str, known: Iterable[str]) -> bool:
         """Say whether this name fits a thing with the known names; of special names only a person's."""
         names = list(known)
         if _is_person(noun):
             # One person may be called differently by everyone, but not by another gender or age.
-            return any(name in PEOPLE for name in names) and all(same_people(noun, name) for name in names)
-        return any(self.covers(noun, name) for name in names)
+            return not PEOPLE.isdisjoint(names) and all(_same_people(noun, name) for name in names)
+        return noun in names or any(self.covers(noun, name) for name in names)
+
+
+@lru_cache(maxsize=1 << 16)
+def _listed(one: str, other: str) -> bool | None:
+    """Say whether two words may mean the same by our own lists; None where these leave it to a graph."""
+    if one == other:
+        return True
+    if one.startswith("do:") or other.startswith("do:"):
+        return same_deed(one.removeprefix("do:"), [other.removeprefix("do:")]) or None
+    if noun_class(one) == noun_class(other) or value_of(one) == value_of(other) or frozenset((one, other)) in _ALSO:
+        return True
+    return False if _apart(one, other) else None
+
+
+@lru_cache(maxsize=1 << 18)
+def _listed_as_kind(general: str, special: str) -> bool:
+    """Say whether by our own lists whatever the special noun names, the general one names too."""
+    return bool(_listed(general, special)) or special in _KINDS.get(general, ())
+
+
+_same_people = lru_cache(maxsize=1 << 14)(same_people)
 
 
 def _is_person(noun: str) -> bool:

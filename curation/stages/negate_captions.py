@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -85,22 +85,32 @@ class NegateCaptions(MapStage):
 
 def _slots(beside: Counterparts, paired: bool, caption: Caption) -> list[Slot]:
     slots = []
-    rivals = {slot.token: slot for slot in (*object_slots(caption, {}), *action_slots(caption))}
+    denied = dict(_deniable(caption))
+    things = {token for token, (name, _) in denied.items() if name == "thing"}
+    rivals = {slot.token: slot for slot in object_slots(caption, {}, among=things)}
+    rivals |= {slot.token: slot for slot in action_slots(caption, among=denied.keys() - things)}
+    for token, (name, pieces) in denied.items():
+        others = {rival for _, rival in rivals[token].options} if name == "action" and token in rivals else set()
+        if beside.tells_elsewhere(caption, others):
+            continue  # whoever one caption sees run and another walk may well not run
+        if token in rivals:
+            make = partial(_deny_beside, caption, token, pieces, rivals[token], beside)
+            slots.append(Slot(name, "negation", rivals[token].options, make, token))
+        elif not paired:
+            slots.append(Slot(name, "negation", (pieces,), partial(_deny, caption, token), token))
+    return slots
+
+
+def _deniable(caption: Caption) -> Iterator[tuple[int, tuple[str, list[Piece]]]]:
+    """Yield the words that can be denied: token, thing or action, and the pieces that deny it."""
     for token, pos in enumerate(caption.pos):
         name, pieces = "", list[Piece]()
         if pos in ("NOUN", "PROPN") and caption.is_noun(token):
             name, pieces = "thing", _thing(caption, token)
         elif pos == "VERB" and caption.whole(token):
             name, pieces = "action", _action(caption, token)
-        others = {rival for _, rival in rivals[token].options} if name == "action" and token in rivals else set()
-        if pieces and beside.tells_elsewhere(caption, others):
-            continue  # whoever one caption sees run and another walk may well not run
-        if pieces and token in rivals:
-            make = partial(_deny_beside, caption, token, pieces, rivals[token], beside)
-            slots.append(Slot(name, "negation", rivals[token].options, make, token))
-        elif pieces and not paired:
-            slots.append(Slot(name, "negation", (pieces,), partial(_deny, caption, token), token))
-    return slots
+        if pieces:
+            yield token, (name, pieces)
 
 
 def _deny(caption: Caption, token: int, pieces: Sequence[Piece]) -> Change:

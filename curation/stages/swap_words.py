@@ -95,9 +95,10 @@ class SwapWords(MapStage):
         for span_class, negative_type in TYPE_OF_CLASS.items():
             for one, other in self._drawn_pairs(uid, index, caption, parse, span_class):
                 text, edits = swap(caption, parse, one, other)
-                if plain(text) in taken:
+                key = plain(text)
+                if key in taken:
                     continue
-                taken.add(plain(text))
+                taken.add(key)
                 words = [caption[span.start : span.end] for span in (one, other)]
                 yield {
                     "text": text,
@@ -124,7 +125,7 @@ class SwapWords(MapStage):
 
 
 def _spans(caption: str, parse: CaptionParse, span_class: str) -> list[Span]:
-    """Return the spans of a class in reading order; they do not overlap."""
+    """Return the spans of a class in reading order; they do not overlap. None when there are not two."""
     match span_class:
         case "noun_chunk":
             found = [(first, stop) for first, stop in parse["noun_phrases"] if stop - first >= _MIN_CHUNK_TOKENS]
@@ -136,6 +137,8 @@ def _spans(caption: str, parse: CaptionParse, span_class: str) -> list[Span]:
         case _:
             pos = "ADV" if span_class == "adverb" else "ADJ"
             found = [(token, token + 1) for token, have in enumerate(parse["pos"]) if have == pos]
+    if len(found) < 2:  # nothing to swap with: of most classes, in most captions
+        return []
     spans = [span_of(parse, first, stop) for first, stop in found]
     return [span for span in spans if stands_alone(caption, span)]
 
