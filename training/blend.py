@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from data_manifests.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from training.model import Towers
 
 
@@ -41,4 +44,27 @@ def blend(base: Towers, tuned: Towers, share: float) -> None:
     with torch.no_grad():
         for name, value in end.items():
             if value.is_floating_point():
+                value.copy_(torch.lerp(start[name], value, share))
+
+
+def step_back(changing: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> None:
+    """Put what training has changed at start + share * (end - start), in place, with adapters as they are.
+
+    An adapter adds B A to a weight and began with B = 0, so that its B takes the share and its A stays.
+
+    Args:
+        changing: The tuned tensors by name, adapters not merged; changed in place.
+        start: The same before the first step.
+        share: 0 to 1.
+
+    Source: as `blend`.
+    Differs: none.
+    """
+    import torch
+
+    with torch.no_grad():
+        for name, value in changing.items():
+            if ".lora_B." in name:
+                value.mul_(share)
+            elif ".lora_A." not in name and value.is_floating_point():
                 value.copy_(torch.lerp(start[name], value, share))

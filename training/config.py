@@ -55,6 +55,8 @@ class TrainConfig:
             gradients up to rounding, one more forward pass.
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
         precision: ``float32``, ``bf16`` (GPUs only), or ``auto`` for bf16 on a GPU and float32 on a CPU.
+        wise_ft: Where on the line from the base to the tuned weights the model of the finished run stands: 1 is the
+            tuned one, 0 the base. See `training.blend`.
         fast_decode: Decode a JPEG at a half, quarter or eighth where that is still no smaller than the towers see.
             Other pixels than without it.
         readers: Threads that read and decode images. Changes no result, so a run may go on with another number.
@@ -85,6 +87,7 @@ class TrainConfig:
     micro_batch_size: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
+    wise_ft: float = 1.0
     fast_decode: bool = False
     readers: int = 2
 
@@ -112,6 +115,7 @@ class TrainConfig:
             "betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two of 0 .. <1"
         )
         _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "0 or more")
+        _check("wise_ft", self.wise_ft, 0 <= self.wise_ft <= 1, "0 to 1")
         _check("lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "0 to below 1")
         _check("logit_scale_max", self.logit_scale_max, 1 <= self.logit_scale_max <= 1000, "1 to 1000")
         _check("tune", self.tune, self.tune in ("lora", "full", "projection"), "lora, full, projection")

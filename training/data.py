@@ -114,7 +114,8 @@ class PlannedBatches:
             text = str(sample["captions"][caption])
             made = _of_caption(sample, "views", caption) if self._views else []
             captions.append(self._views.draw(text, made, self._config.seed, step, uid) if self._views else text)
-            records.append(self._draw(_of_caption(sample, "negatives", caption), step, uid))
+            own = _changed_from(captions[-1], text, _of_caption(sample, "negatives", caption))
+            records.append(self._draw(own, step, uid))
             further = self._positives
             positives.append(further.draw(sample, captions[-1], self._config.seed, step, uid) if further else [])
         return StepTexts(uids, tuple(captions), records, positives)
@@ -207,6 +208,14 @@ _VERIFY = "run clipcurate verify"
 
 def _of_caption(sample: Record, what: str, caption: int) -> list[Record]:
     return [record for record in sample.get(what, []) if record["caption"] == caption]
+
+
+def _changed_from(shown: str, caption: str, negatives: list[Record]) -> list[Record]:
+    """Return a caption's negatives, but beside a view of it only those that differ from the view by their edit.
+
+    A knowledge caption set against an edited caption would teach that longer texts are true.
+    """
+    return negatives if shown == caption else [record for record in negatives if record.get("against") == shown]
 
 
 class _Index:

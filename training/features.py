@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from training import choosing
 from training.choosing import encode_and_look, encoder, in_one_pass, similarities, similarity_to, take_all
+from training.labels import identities, label_texts, negative_types
 from training.mining import Choice, Chooser
 from training.objectives import Features, TextSlots, TokenFeatures
-from training.objectives.contract import NEGATIVE_TYPES
 from training.passes import Passes
 from training.positives import StartedGate
 from training.runlog import count_operations
@@ -99,6 +99,8 @@ def make_features(
         more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}
         if "negative_type" in needs.names:
             more["negative_type"] = negative_types(batch, choice)
+    if "identity" in needs.names:
+        more["identity"] = identities(batch).to(made.image.device)
     if needs.teacher is not None:
         more |= _teach(needs.teacher, batch, passes)
     if needs.gate is not None:
@@ -233,19 +235,6 @@ def in_slots(values: Tensor, mask: Tensor) -> Tensor:
     return flat.reshape(*mask.shape, *values.shape[1:])
 
 
-def negative_types(batch: Batch, choice: Choice) -> Tensor:
-    """Return the number in `NEGATIVE_TYPES` of each chosen negative [B, K]; -1 where unknown or empty."""
-    import torch
-
-    number = {name: at for at, name in enumerate(NEGATIVE_TYPES)}
-    slots = zip(batch.texts.records, choice.index.tolist(), choice.mask.tolist(), strict=True)
-    found = [
-        [number.get(row[slot].get("type"), -1) if used else -1 for slot, used in zip(index, mask, strict=True)]
-        for row, index, mask in slots
-    ]
-    return torch.tensor(found, dtype=torch.int64, device=choice.mask.device).reshape(choice.mask.shape)
-
-
 def _teach(teacher: Towers, batch: Batch, passes: Passes) -> dict[str, Tensor]:
     """Return what the model before tuning makes of the batch; cached activations are its own, for they are frozen."""
     import torch
@@ -267,24 +256,3 @@ def clamp_logit_scale(towers: Towers, largest: float) -> None:
 
     with torch.no_grad():
         cast("Tensor", towers.model.logit_scale).clamp_(0.0, math.log(largest))
-
-
-def label_texts(batch: Batch, choice: Choice | None) -> Tensor:
-    """Return labels [B, B + B*K]: 0 for each text that equals the image's own caption, as it is no negative of it."""
-    import torch
-
-    captions = batch.texts.captions
-    number = {text: at for at, text in enumerate(dict.fromkeys(captions))}
-    own = torch.tensor([number[text] for text in captions])
-    columns = [own]
-    if choice is not None:
-        slots = zip(batch.texts.records, choice.index.tolist(), choice.mask.tolist(), strict=True)
-        found = [
-            number.get(row[slot]["text"], -1) if used else -1
-            for row, index, mask in slots
-            for slot, used in zip(index, mask, strict=True)
-        ]
-        columns.append(torch.tensor(found))
-    labels = -(own[:, None] != torch.cat(columns)[None, :]).to(torch.int8)
-    labels[torch.arange(len(captions)), torch.arange(len(captions))] = 1
-    return labels

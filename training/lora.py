@@ -223,7 +223,7 @@ def trainable_parameters(towers: Towers) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in towers.model.named_parameters() if parameter.requires_grad]
 
 
-def _changing(towers: Towers) -> dict[str, Tensor]:
+def changing(towers: Towers) -> dict[str, Tensor]:
     """Return trained parameters, and the buffers (running statistics) of modules whose own parameters are trained."""
     state: dict[str, Tensor] = dict(trainable_parameters(towers))
     for prefix, module in towers.model.named_modules():
@@ -236,7 +236,7 @@ def _changing(towers: Towers) -> dict[str, Tensor]:
 
 def trainable_state(towers: Towers) -> dict[str, Tensor]:
     """Return a copy of all that training changes in the model, by name; what a checkpoint needs."""
-    return {name: value.detach().clone() for name, value in _changing(towers).items()}
+    return {name: value.detach().clone() for name, value in changing(towers).items()}
 
 
 def load_trainable_state(towers: Towers, state: Mapping[str, Tensor]) -> None:
@@ -247,7 +247,7 @@ def load_trainable_state(towers: Towers, state: Mapping[str, Tensor]) -> None:
     """
     import torch
 
-    mine = _changing(towers)
+    mine = changing(towers)
     odd = sorted(mine.keys() ^ state.keys()) or [name for name in mine if mine[name].shape != state[name].shape]
     if odd:
         raise InputError(
@@ -269,6 +269,6 @@ def merge(towers: Towers) -> None:
 
 
 __all__ = [
-    "FreezeReport", "apply_tuning", "eval_mode", "load_run_model", "load_trainable_state", "merge", "save_run_model",
+    "FreezeReport", "apply_tuning", "changing", "eval_mode", "load_run_model", "load_trainable_state", "merge", "save_run_model",
     "train_mode", "trainable_parameters", "trainable_state",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from data_manifests.errors import InputError
 from training import checkpoint, lora
 from training.batch import Batch
+from training.blend import step_back
 from training.config import TrainConfig, TrainParts
 from training.data import PlannedBatches
 from training.epochs import Embedder, GrowingPlan, plan_ahead
@@ -32,6 +33,7 @@ from training.whole_batch import GatheredChooser, check_batch_statistics, whole_
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from data_manifests.manifest import DatasetVersion
     from training.checkpoint import RunResult
@@ -117,6 +119,7 @@ class Trainer:
         step: Steps done.
         loss: Loss of the last one.
         ranks: Who trains together.
+        start_state: What training changes, as it was before the first step, if the end goes back part of the way.
     """
 
     towers: Towers
@@ -130,6 +133,7 @@ class Trainer:
     step: int = 0
     loss: float = math.nan
     ranks: Ranks = field(default_factory=Ranks)
+    start_state: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -172,6 +176,8 @@ class Trainer:
         learned = [parameter for term in terms.values() for parameter in term.parameters()]
         optimizer = make_optimizer(towers, config, learned)
         trainer = cls(towers, optimizer, chooser, terms, needs, parts, config, ranks=ranks)
+        if config.wise_ft < 1:
+            trainer.start_state = lora.trainable_state(towers)
         state = checkpoint.load_checkpoint(run)
         if state is not None:
             lora.load_trainable_state(towers, state["towers"])
@@ -204,7 +210,9 @@ class Trainer:
             checkpoint.save_checkpoint(run, self.state())
 
     def finish(self, dataset: DatasetVersion, spec: ModelSpec, run: Path) -> None:
-        """Write the model, the feedback, and that the run is done."""
+        """Write the model, the feedback, and that the run is done. The last checkpoint keeps the tuned weights."""
+        if self.start_state:
+            step_back(lora.changing(self.towers), self.start_state, self.config.wise_ft)
         lora.save_run_model(run, self.towers, spec, self.config.tune)
         self.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
         checkpoint.finish_run(run, self.step, self.loss)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from data_manifests.errors import InputError
 from training.batch import StepTexts
-from training.features import label_texts
+from training.labels import label_texts
 from training.mining import Choice, Chooser
 from training.objectives import TextSlots, TokenFeatures
 from training.ranks import Ranks
@@ -25,7 +25,7 @@ Step = tuple["Features", dict[str, Any], Choice | None]
 """What `make_features` returns."""
 
 _BY_SAMPLE = ("image", "text", "negatives", "negative_mask", "negative_weight", "negative_type", "teacher_image",
-              "teacher_text", "cut_text", "groups")  # fmt: skip
+              "teacher_text", "cut_text", "groups", "identity")  # fmt: skip
 _BY_RANK = ("logit_scale", "prompts")
 
 

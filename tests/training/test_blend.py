@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from data_manifests.errors import InputError
+from tests.training.conftest import MakeVersion
 from tests.training.test_model import load
+from training import lora
 from training.blend import blend
+from training.config import TrainConfig, TrainParts, Tune
+from training.model import ModelSpec
+from training.objectives import InfoNCE
+from training.planners import ShuffledPlan
+from training.train import train
+
+PARTS = TrainParts("clip", ShuffledPlan(), (InfoNCE(),))
+CONFIG = TrainConfig(steps=6, batch_size=6, lr=3e-3, warmup_steps=0, checkpoint_every=2, seed=5, num_threads=1)
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+@pytest.mark.parametrize("tune", ["lora", "projection", "full"])
+def test_a_run_may_end_part_of_the_way_back(make_version: MakeVersion, tmp_path: Path, tune: Tune) -> None:
+    version, config = make_version(16), replace(CONFIG, tune=tune)
+    states = {}
+    for share in (1.0, 0.25, 0.0):
+        run = tmp_path / str(share)
+        train(version, PARTS, ModelSpec.parse("tiny"), replace(config, wise_ft=share), run)
+        states[share] = ModelSpec.parse(str(run)).load().model.state_dict()
+    mixed = load("tiny")
+    start = mixed.model.state_dict()
+    assert any(not torch.allclose(value, states[1.0][name], atol=1e-4) for name, value in start.items())
+    for name, value in start.items():
+        for share, state in states.items():
+            expected = value + share * (states[1.0][name] - value)
+            assert torch.allclose(state[name], expected, atol=2e-6), (name, share)
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+def test_a_run_that_is_stopped_goes_back_once(
+    make_version: MakeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, config, spec = make_version(16), replace(CONFIG, wise_ft=0.5), ModelSpec.parse("tiny")
+    whole = train(version, PARTS, spec, config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+
+        def fail(*_given: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(lora, "save_run_model", fail)
+        with pytest.raises(KeyboardInterrupt):
+            train(version, PARTS, spec, config, tmp_path / "stopped")
+    assert train(version, PARTS, spec, config, tmp_path / "stopped", resume=True).weights_hash == whole.weights_hash
 
 
 def test_the_line_between_two_models() -> None:

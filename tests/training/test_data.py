@@ -28,6 +28,7 @@ from training.model import ModelSpec, Towers
 from training.plan import Plan, make_plan
 from training.plan_index import PlanIndex
 from training.planners import ShuffledPlan
+from training.views import CaptionViews
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
@@ -220,3 +221,31 @@ def test_a_plan_of_other_data_is_refused(make_version: MakeVersion, towers: Towe
     version, other = make_version(24), make_version(30, name="other")
     with pytest.raises(InputError, match="the index does not"):
         PlannedBatches(version, plan_for(other), towers, CONFIG)
+
+
+def test_beside_a_view_stand_only_the_negatives_that_were_made_from_it(
+    make_version: MakeVersion, towers: Towers
+) -> None:
+    version = make_version(24)
+    told = {"kind": "knowledge", "caption": 0, "text": "a shape of paint"}
+    denial = {"kind": "denial", "caption": 1, "text": "a shape without paint"}
+    drawn = Drawn(negatives=UniformNegatives(9), views=CaptionViews(knowledge=1e9, denial=1e9))
+    batches = PlannedBatches(version, plan_for(version), towers, CONFIG, drawn)
+    real = batches._sample
+
+    def sample(row: int, uid: str) -> dict[str, object]:
+        found = dict(real(row, uid), views=[told, denial])
+        found["negatives"] = [
+            record | ({"against": denial["text"]} if record["caption"] == 1 and at % 2 else {})
+            for at, record in enumerate(found["negatives"])
+        ]
+        return found
+
+    batches._sample = sample  # type: ignore[method-assign,assignment]
+    seen = set()
+    for step in range(CONFIG.steps):
+        texts = batches.texts(step)
+        for shown, records in zip(texts.captions, texts.records, strict=True):
+            seen.add((shown, bool(records)))
+            assert {record.get("against") for record in records} <= {shown}
+    assert seen == {(told["text"], False), (denial["text"], False), (denial["text"], True)}

@@ -24,9 +24,11 @@ from training.objectives import (
     Features,
     GroupAlignment,
     GroupParity,
+    InfoNCE,
     IntraModalContrast,
     KnowledgeContrast,
     LocalContrast,
+    MemoryContrast,
     MultipleInstance,
     Objective,
     Sigmoid,
@@ -71,6 +73,7 @@ def everything(seed: int = 0, **changes: Any) -> Features:
         "prompts": unit(3, D, seed=seed + 8),
         "triplets": Triplets(unit(4, D, seed=seed + 9), unit(4, D, seed=seed + 10), torch.tensor([0, 1, 0, 0])),
         "negative_type": torch.randint(-1, len(NEGATIVE_TYPES), (B, K), generator=draws),
+        "identity": torch.tensor([[100 * seed + i, 1000 + 100 * seed + i] for i in range(B)]),
     }
     return make_features(seed, **(more | changes))
 
@@ -280,6 +283,62 @@ def cutoff_by_loops(f: Features) -> float:
     return float(np.mean(losses))
 
 
+def memory_by_loops(batches: list[Features], size: int) -> float:
+    """Transcribe the loss of the last of some batches: each pair of batch and memory asks each other one."""
+    last = batches[-1]
+    pairs = [(f, i) for f in reversed(batches) for i in range(B)][: B + size]
+    scale, total = float(last.logit_scale), 0.0
+    assert all(f.identity is not None for f in batches)
+    for flipped in (False, True):
+        for a, (f, i) in enumerate(pairs):
+            logits: dict[int, float] = {}
+            positive = [a]
+            for b, (g, j) in enumerate(pairs):
+                alike = int((f.identity[i] == g.identity[j]).any())  # type: ignore[index]
+                label = 1 if a == b else -1 + alike
+                if f is last and g is last and last.labels is not None:
+                    label = int(last.labels[j, i] if flipped else last.labels[i, j])
+                    positive += [b] * (label == 1 and a != b)
+                if label != 0:
+                    image, text = (g.image[j], f.text[i]) if flipped else (f.image[i], g.text[j])
+                    logits[b] = scale * dot(image, text)
+            total += sum(lse(list(logits.values())) - logits[b] for b in positive) / len(positive)
+    return total / (2 * B)
+
+
+@pytest.mark.parametrize("labels", [None, some_labels(B, B)])
+@pytest.mark.parametrize("size", [3, 7, 100])
+def test_memory_contrast_is_its_equation_over_three_batches(size: int, labels: Tensor | None) -> None:
+    term = MemoryContrast(size=size).start()
+    batches = [everything(seed, labels=labels) for seed in range(3)]
+    identity = batches[1].identity
+    assert identity is not None
+    again = identity.clone()
+    again[0, 0], again[2, 1] = 1, 1003  # a photograph and a caption that the first batch had
+    batches[1] = dataclasses.replace(batches[1], identity=again)
+    for count, features in enumerate(batches, 1):
+        state = term.state_dict()
+        assert float(term(features)) == pytest.approx(memory_by_loops(batches[:count], size), rel=1e-9)
+        resumed = MemoryContrast(size=size).start()
+        resumed.load_state_dict(state)
+        assert float(resumed(features)) == pytest.approx(memory_by_loops(batches[:count], size), rel=1e-9)
+    assert all(len(value) == min(size, 3 * B) for value in term.state_dict().values())
+
+
+def test_with_a_memory_a_pair_gets_the_gradient_of_a_large_batch() -> None:
+    old, new = everything(0, logit_scale=torch.tensor(7.5, dtype=torch.float64)), everything(1)
+    assert old.identity is not None and new.identity is not None
+    text = new.text.clone().requires_grad_()
+    term = MemoryContrast(size=B).start()
+    term(old)
+    (got,) = torch.autograd.grad(term(dataclasses.replace(new, text=text)), [text])
+    whole = {name: torch.cat([getattr(new, name), getattr(old, name)]) for name in ("image", "text", "identity")}
+    large = Features(image=whole["image"], text=whole["text"].requires_grad_(), logit_scale=new.logit_scale)
+    (expected,) = torch.autograd.grad(InfoNCE()(large), [large.text])
+    # a batch of 2B takes the mean over twice as many pairs
+    torch.testing.assert_close(got, 2 * expected[:B], rtol=1e-9, atol=1e-12)
+
+
 def parity_by_loops(f: Features) -> float:
     assert f.groups is not None and f.prompts is not None
     total = 0.0
@@ -356,7 +415,7 @@ def test_gradients_are_right_and_reach_both_towers(objective: Objective) -> None
 @pytest.mark.parametrize("objective", all_objectives(), ids=lambda item: item.name)
 def test_without_what_it_is_about_a_term_is_zero_or_says_so(objective: Objective) -> None:
     bare = make_features(negatives=None, negative_mask=None)
-    if objective.name in ("distillation", "cutoff_contrast"):
+    if objective.name in ("distillation", "cutoff_contrast", "memory_contrast"):
         with pytest.raises(ValueError, match="needs"):
             objective(bare)
     elif objective.name not in ("info_nce", "sigmoid", "multiple_instance"):

@@ -24,6 +24,7 @@ from training.objectives import (
     Distillation,
     InfoNCE,
     LocalContrast,
+    MemoryContrast,
     NegativeContrast,
     Sigmoid,
 )
@@ -37,6 +38,7 @@ from training.views import FurtherTexts
 TINY = ModelSpec.parse("tiny")
 OBJECTIVES = (
     InfoNCE(negatives=False),
+    MemoryContrast(weight=0.5, size=12),
     NegativeContrast(),
     CrossModalRank(),
     Distillation(),

@@ -17,6 +17,7 @@ from training.objectives.further_texts import KnowledgeContrast, MultipleInstanc
 from training.objectives.info_nce import InfoNCE
 from training.objectives.knowledge import Distillation, TripletContrast
 from training.objectives.local_contrast import LocalContrast
+from training.objectives.memory import MemoryContrast
 from training.objectives.negative_contrast import NegativeContrast
 from training.objectives.sigmoid import Sigmoid
 
@@ -31,6 +32,7 @@ __all__ = [
     "IntraModalContrast",
     "KnowledgeContrast",
     "LocalContrast",
+    "MemoryContrast",
     "MultipleInstance",
     "NegativeContrast",
     "Objective",

@@ -17,6 +17,7 @@ NEGATIVE_TYPES = ("object", "attribute", "relation", "action", "number", "negati
 
 OPTIONAL = (
     "positives", "tokens", "teacher_image", "teacher_text", "cut_text", "groups", "prompts", "triplets", "negative_type",
+    "identity",
 )  # fmt: skip
 """Fields of `Features` that cost something to make: they are there only if an objective `needs` them."""
 
@@ -94,6 +95,7 @@ class Features:
         groups: Which group each sample belongs to, by attribute, int64 [B, A]; -1 where unknown.
         prompts: Unit-norm features of an objective's prompts [C, d].
         triplets: Facts.
+        identity: Numbers that stand for each photograph and for each caption's text, int64 [B, 2].
     """
 
     image: Tensor
@@ -112,6 +114,7 @@ class Features:
     groups: Tensor | None = None
     prompts: Tensor | None = None
     triplets: Triplets | None = None
+    identity: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that the shapes belong together.
@@ -131,6 +134,7 @@ class Features:
             "teacher_image": [(batch, self.teacher_image.shape[-1] if self.teacher_image is not None else 0)],
             "teacher_text": [(batch, self.teacher_text.shape[-1] if self.teacher_text is not None else 0)],
             "cut_text": [(batch, width)],
+            "identity": [(batch, 2)],
         }
         for name, shapes in expected.items():
             value = getattr(self, name)

@@ -50,17 +50,17 @@ class InfoNCE:
         labels = pair_labels(features)
         logits = features.logit_scale * features.image @ features.text.T
         square = labels[:, :batch]
-        from_text = _contrast(logits.T, square.T)
+        from_text = contrast(logits.T, square.T)
         if self.negatives and features.negatives is not None and features.negative_mask is not None:
             columns = features.logit_scale * features.image @ features.negatives.flatten(0, 1).T
             if features.negative_weight is not None:
                 columns = columns + features.negative_weight.flatten().log()
             seen = labels[:, batch:].masked_fill(~features.negative_mask.flatten(), 0)
             logits, square = torch.cat([logits, columns], dim=1), torch.cat([square, seen], dim=1)
-        return (_contrast(logits, square) + from_text) / 2
+        return (contrast(logits, square) + from_text) / 2
 
 
-def _contrast(logits: Tensor, labels: Tensor) -> Tensor:
+def contrast(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean over rows of -log softmax at the row's positives (label 1), label 0 left out."""
     positive = labels == 1
     left_out = labels == 0
