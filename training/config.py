@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ Tune = Literal["lora", "full", "projection"]
 Schedule = Literal["cosine", "constant"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bf16"]
+_LATER: Mapping[str, object] = {"wise_ft": 1.0}
+"""Fields that came later, with what was done before: runs and cells of comparisons made without them stay the same."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,11 @@ class TrainConfig:
         _check("seed", self.seed, 0 <= self.seed < 2**63, "0 to 2^63 - 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as JSON values; those in `_LATER` only where they say something."""
         values = dataclasses.asdict(self)
+        for name, silent in _LATER.items():
+            if values[name] == silent:
+                del values[name]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def lr_at(self, step: int) -> float:

@@ -23,7 +23,7 @@ from flows.recipe import Recipe
 from training.config import TrainConfig
 from training.mining import AdaptiveNegatives
 from training.model import ModelSpec
-from training.objectives import InfoNCE, NegativeContrast
+from training.objectives import MemoryContrast, NegativeContrast
 from training.planners import ClusterPlan, CurriculumPlan
 from training.positives import PositiveGate
 from training.views import CaptionViews
@@ -49,9 +49,9 @@ def ahnm(
         differs="no single paper: negatives of many kinds, checked, most balanced, chosen by what the model finds hard now",
         stages=(*seen, *texts, *alike, *placed),
         planner=CurriculumPlan(ClusterPlan()),
-        objectives=(InfoNCE(negatives=False), NegativeContrast(weight=1.0)),
+        objectives=(MemoryContrast(weight=0.2), NegativeContrast(weight=1.0)),
         negatives=AdaptiveNegatives(),
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),
-        train=TrainConfig(),
+        train=TrainConfig(wise_ft=0.7),
     )

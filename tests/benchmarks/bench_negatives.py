@@ -1,14 +1,14 @@
 """The operations that make negatives: from stored parses, and end to end beside a parser call for each caption.
 
 Run: python -m tests.benchmarks.bench_negatives [NUM_CAPTIONS] [--repeat 10]
-Reads Flickr8k's captions from CLIPCURATE_DATA. Three parts, each in a process of its own, on one core each:
+Reads Flickr8k's captions from CLIPCURATE_DATA. Three parts:
 
-1. negatives/s of every operation from parses held in memory (medians of three; processor time, since a core that
-   others use too says nothing by wall clock);
-2. the published generator of NegCLIP as described in section 4 of Yuksekgonul et al. 2023 and in the open implementation
+1. negatives/s of every operation from parses held in memory, in two processes at once, each with half of the
+   photographs (medians of three; processor time, since a core that others use too says nothing by wall clock);
+2. in one process, the published generator of NegCLIP as described in section 4 of Yuksekgonul et al. 2023 and in the open implementation
    of FSC-CLIP: for each caption one call of the whole parser and, of each span class, one swap of two spans
    drawn at random; beside it `parse_captions` and `swap_words` on the same captions, in the same run, in turns;
-3. memory: the operations over the captions `--repeat` times; the peak must not grow.
+3. in one process, memory: the operations over the captions `--repeat` times; the peak must not grow.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,8 @@ def num_negatives(stage: MapStage, samples: list[Sample]) -> int:
     return sum(len(got[name]) for batch in batches(samples) for got in stage.process(batch) if isinstance(got, dict))
 
 
-def measure_operations(num_captions: int, _repeat: int) -> dict[str, Any]:
-    samples = parsed(images(num_captions))
+def measure_operations(num_captions: int, _repeat: int, half: int = 0) -> dict[str, Any]:
+    samples = parsed(images(num_captions)[half::2])
     stages = [SwapWords(), *(stage for stage in operations() if stage.name != "swap_words")]
     gc.collect()
     gc.freeze()
@@ -120,7 +121,7 @@ def published(nlp: Any, caption: str, rng: random.Random) -> list[str]:
     return found
 
 
-def measure_published(num_captions: int, _repeat: int) -> dict[str, Any]:
+def measure_published(num_captions: int, _repeat: int, _half: int = 0) -> dict[str, Any]:
     """Time both in turns on slices of the same captions; the first slice of each is not counted."""
     import spacy
 
@@ -147,7 +148,7 @@ def measure_published(num_captions: int, _repeat: int) -> dict[str, Any]:
     return {"captions": captions, "spent": spent, "made": made}
 
 
-def measure_memory(num_captions: int, repeat: int) -> dict[str, Any]:
+def measure_memory(num_captions: int, repeat: int, _half: int = 0) -> dict[str, Any]:
     samples, stages, peaks, made = images(num_captions), operations(), [], 0
     for _ in range(repeat):
         for batch in batches(samples):
@@ -157,7 +158,7 @@ def measure_memory(num_captions: int, repeat: int) -> dict[str, Any]:
     return {"first": peaks[0], "last": peaks[-1], "negatives": made}
 
 
-def child(name: str, num_captions: int, repeat: int) -> dict[str, Any]:
+def child(name: str, num_captions: int, repeat: int, half: int = 0) -> dict[str, Any]:
     """Run one part in a process of its own."""
     command = [
         sys.executable,
@@ -167,6 +168,7 @@ def child(name: str, num_captions: int, repeat: int) -> dict[str, Any]:
         name,
         str(num_captions),
         str(repeat),
+        str(half),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "BLIS_NUM_THREADS": "1"}
     ran = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
@@ -175,23 +177,24 @@ def child(name: str, num_captions: int, repeat: int) -> dict[str, Any]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        name, num_captions, repeat = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+        name, num_captions, repeat, half = sys.argv[2], *map(int, sys.argv[3:6])
         part = {call.__name__: call for call in (measure_operations, measure_published, measure_memory)}[name]
-        print(json.dumps(part(num_captions, repeat)))
+        print(json.dumps(part(num_captions, repeat, half)))
         return
     parser = argparse.ArgumentParser()
     parser.add_argument("captions", nargs="?", type=int, default=3000)
     parser.add_argument("--repeat", type=int, default=10)
     options = parser.parse_args()
-    got = child("measure_operations", options.captions, options.repeat)
-    print(f"from stored parses, {got['captions']} captions, one core, processor time:")
-    for name, one in got["stages"].items():
-        rate = one["negatives"] / one["seconds"]
-        print(
-            f"  {name:18s} {one['negatives']:7d} negatives   {rate:9.0f} negatives/s   {got['captions'] / one['seconds']:9.0f} captions/s"
-        )
-    totals = [sum(one[key] for one in got["stages"].values()) for key in ("negatives", "seconds")]
-    print(f"  {'all':18s} {totals[0]:7.0f} negatives   {totals[0] / totals[1]:9.0f} negatives/s")
+    with ThreadPoolExecutor(2) as pool:
+        halves = list(pool.map(lambda half: child("measure_operations", options.captions, 1, half), range(2)))
+    print(f"from stored parses, {sum(one['captions'] for one in halves)} captions, two processes, processor time:")
+    for name in halves[0]["stages"]:
+        parts = [one["stages"][name] for one in halves]
+        count, rate = sum(one["negatives"] for one in parts), sum(one["negatives"] / one["seconds"] for one in parts)
+        print(f"  {name:18s} {count:7d} negatives   {rate:9.0f} negatives/s")
+    sums = [[sum(one[key] for one in half["stages"].values()) for key in ("negatives", "seconds")] for half in halves]
+    count, rate = sum(made for made, _ in sums), sum(made / seconds for made, seconds in sums)
+    print(f"  {'all':18s} {count:7d} negatives   {rate:9.0f} negatives/s")
     got = child("measure_published", options.captions, options.repeat)
     spent, made, captions = got["spent"], got["made"], got["captions"]
     ours = spent["parser"] + spent["swaps"]

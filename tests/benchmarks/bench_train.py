@@ -1,6 +1,6 @@
 """Training throughput beside a plain open_clip/NegCLIP loop: same model, data, batch, negatives and optimiser.
 
-Run: python -m tests.benchmarks.bench_train [--models lite0_minilm ViT-B-32] [--batch 16] [--steps 3] [--keep FOLDER]
+Run: python -m tests.benchmarks.bench_train [--models lite0_minilm ViT-B-32] [--batch 16] [--steps 3] [--keep FOLDER] [--choice]
 Data: 400 generated scenes, curated by the recipe `negclip`; up to four negatives of each caption. LoRA of rank 4 on both
 towers where they have layers to adapt. The other side reads the same tars by webdataset, decodes by PIL and prepares by
 the model's own transform inside the loop, pads every text to the whole context and encodes every text every time.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import statistics
 import tempfile
 import time
 import warnings
@@ -127,11 +128,46 @@ def compare(sides: dict[str, Callable[[], Iterator[float]]], steps: int) -> dict
     return best
 
 
+def overhead(sides: dict[str, Callable[[], Iterator[float]]], steps: int) -> tuple[float, float]:
+    """Return the median ratio of the second side's CPU seconds to the first's, step by step in turns, and its error.
+
+    Both read the same samples in the same order; a step of one stands beside the same step of the other, so what a
+    busy machine does to both goes out. The error is half of the middle half of the ratios over the root of their number.
+    """
+    running = [start() for start in sides.values()]
+    for side in running:
+        next(side)
+    ratios = []
+    for step in range(steps):
+        spent = {}
+        for at in (0, 1) if step % 2 else (1, 0):
+            started = time.process_time()
+            next(running[at])
+            spent[at] = time.process_time() - started
+        ratios.append(spent[1] / spent[0])
+    for side in running:
+        side.close()  # type: ignore[attr-defined]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return middle, (high - low) / 2 / len(ratios) ** 0.5
+
+
 def curate(folder: Path, scenes: int) -> DatasetVersion:
     """Return scenes with swaps."""
     job = CurateJob("negclip", f"scenes:{scenes}", "scenes", str(folder / "w"), str(folder / "m"), "tiny")
     made = run_curation(job, "local", no_prefect=True, as_json=False)
     return Catalog(folder / "m", folder / "w").open(made.ref)
+
+
+def bench_choice(version: DatasetVersion, name: str, batch: int, steps: int) -> None:
+    """Print what it costs to choose negatives adaptively, none left out, over taking the same ones as they come."""
+    spec = ModelSpec.parse(name)
+    # the last steps of a plan have no batch to read ahead
+    config = TrainConfig(steps=steps + 3, batch_size=batch, warmup_steps=1, device="cpu", precision="float32", lr=1e-5)
+    chosen = (UniformNegatives(NEGATIVES), AdaptiveNegatives(candidates=NEGATIVES, choose=NEGATIVES))
+    sides = {one.name: partial(our_loop, version, spec, config, one, Clock(), cached=True) for one in chosen}
+    ratio, error = overhead(sides, steps)
+    print(f"\n{name}, batch {batch}, {steps} steps in turns: adaptive {NEGATIVES} of {NEGATIVES} over fixed ", end="")
+    print(f"{100 * (ratio - 1):+.1f} % CPU (+-{100 * error:.1f})")
 
 
 def bench(version: DatasetVersion, name: str, batch: int, steps: int) -> None:
@@ -169,13 +205,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--keep", default="", help="folder of the curated scenes, for a second run")
+    parser.add_argument("--choice", action="store_true", help="only what an adaptive choice costs, step by step")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
         version = curate(Path(given.keep or folder), given.scenes)
         for name in given.models:
-            bench(version, name, given.batch, given.steps)
+            (bench_choice if given.choice else bench)(version, name, given.batch, given.steps)
 
 
 if __name__ == "__main__":

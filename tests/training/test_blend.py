@@ -76,3 +76,7 @@ def test_what_cannot_be_mixed_is_refused() -> None:
     other.model.extra = torch.nn.Parameter(torch.zeros(2))
     with pytest.raises(InputError, match="'extra'"):
         blend(load("tiny"), other, 0.5)
+
+
+def test_runs_from_before_there_was_a_way_back_are_still_the_same_runs() -> None:
+    assert "wise_ft" not in CONFIG.to_json() and replace(CONFIG, wise_ft=0.5).to_json()["wise_ft"] == 0.5
