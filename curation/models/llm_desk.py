@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from curation.models.llm_server import ServedModel
 
 _SOME_IN_A_ROW = 10
-_GATHER_S = 0.005
-"""An answer waits so long for others to be committed with it."""
 _SERVERS_FAULT = ("unreachable", "rate_limited")
 
 
@@ -55,8 +53,6 @@ class Desk:
         self._something = asyncio.Event()
         self._num_open = 0
         self._num_answered = 0
-        self._shared = False
-        """Another process writes to the journal."""
         self._resume_at = 0.0
         self._arrived: list[Entry] = []
         self._num_uncommitted = 0
@@ -104,7 +100,7 @@ class Desk:
         """Be one slot."""
         while True:
             key, request = await self._waiting.get()
-            known = self._lookup.find(key) if self._shared else None  # may have been asked since it was queued
+            known = self._lookup.find(key)  # another process may have asked since it was queued
             entry = entry_of(key, request, known) if known is not None else await self._ask(key, request)
             self._num_open -= 1
             if known is None and isinstance(entry.outcome, Failure):
@@ -139,13 +135,10 @@ class Desk:
         """Commit what has arrived, then hand it over; until `stop`, and then what is left."""
         while self._arrived or not self._stopping.is_set():
             await self._something.wait()
-            if not self._stopping.is_set():
-                await asyncio.sleep(_GATHER_S)
             self._something.clear()
             if self._arrived:
                 entries, self._arrived = self._arrived, []
                 self._hand_over(await asyncio.to_thread(journal.record, entries))
-                self._shared = self._shared or journal.others_wrote()
                 self._num_uncommitted -= len(entries)
                 self._committed.set()
                 self._committed = asyncio.Event()

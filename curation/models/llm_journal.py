@@ -112,7 +112,6 @@ class Journal:
             )
             try:
                 self._prepare()
-                self._version = self._connection.execute("PRAGMA data_version").fetchone()[0]
             except BaseException:
                 self._connection.close()
                 raise
@@ -193,13 +192,6 @@ class Journal:
                     run("ROLLBACK")
                 raise
         return standing
-
-    def others_wrote(self) -> bool:
-        """Say whether another connection has committed to the journal since the last call (or since it was opened)."""
-        with self._readable():
-            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        changed, self._version = version != self._version, version
-        return bool(changed)
 
     def models(self) -> list[str]:
         """Return the names of the models that were asked, sorted."""

@@ -52,17 +52,6 @@ def test_the_first_outcome_stays(path: Path) -> None:
     journal.close()
 
 
-def test_it_tells_whether_another_connection_wrote(path: Path) -> None:
-    record(path, entry(1, Answer("before")))
-    journal, other = Journal(path), Journal(path)
-    journal.record([entry(2, Answer("own"))])
-    assert not journal.others_wrote()
-    other.record([entry(3, Answer("another's"))])
-    assert journal.others_wrote() and not journal.others_wrote()
-    journal.close()
-    other.close()
-
-
 def test_sums(path: Path) -> None:
     chat = Request("chat/completions", {"model": MODEL, "messages": [{"content": "abc"}, {"content": "de"}]})
     entries = [
