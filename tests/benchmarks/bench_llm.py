@@ -1,19 +1,22 @@
 """Does the client keep a server busy? A simulated server that answers after 50 ms, and 64 slots.
 
-Run: python -m tests.benchmarks.bench_llm [NUM_REQUESTS]
+Run: python -m tests.benchmarks.bench_llm [--num 20000] [--repeat 1]
 The server runs in another process on core 1, the client (both its threads, and the journal) on core 0. Prints the
 rate against the ideal of slots / latency (and against what the server allowed: on a busy machine its own answers are
-late), and the client's memory on the way: it must not grow with the requests.
+late), and the client's memory on the way: it must not grow with the requests. Before it, in the same run, a bare
+client that sends the same requests and reads, checks and records nothing: what this machine's sockets and event loop
+leave of the ideal.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -76,6 +79,46 @@ def request(number: int) -> Request:
     )
 
 
+class Bare(asyncio.Protocol):
+    """One slot of a client that does nothing: the next request goes out as soon as an answer is whole."""
+
+    def __init__(self, waiting: Iterator[bytes]) -> None:
+        self.waiting, self.ended, self.buffer = waiting, asyncio.get_running_loop().create_future(), b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.send()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, mark, body = self.buffer.partition(b"\r\n\r\n")
+        if mark and len(body) >= int(head.rpartition(b"Content-Length:")[2]):
+            self.buffer = b""
+            self.send()
+
+    def send(self) -> None:
+        body = next(self.waiting, None)
+        if body is None:
+            self.ended.set_result(None)
+        else:
+            self.transport.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+async def run_bare(port: int, count: int) -> None:
+    waiting = (orjson.dumps(dict(request(number).body)) for number in range(count))
+    connect = asyncio.get_running_loop().create_connection
+    started, cpu = time.perf_counter(), time.process_time()
+    slots = [(await connect(lambda: Bare(waiting), "127.0.0.1", port))[1] for _ in range(SLOTS)]
+    await asyncio.gather(*(slot.ended for slot in slots))
+    rate, cost = count / (time.perf_counter() - started), 1e6 * (time.process_time() - cpu) / count
+    print(
+        f"bare client: {rate:.0f}/s, {100 * rate * LATENCY_S / SLOTS:.1f} % of the ideal; {cost:.0f} us of CPU for each"
+    )
+    for slot in slots:
+        slot.transport.close()
+
+
 def run(served: ServedModel, count: int, spent: Any) -> None:
     process, started = psutil.Process(), time.perf_counter()
     cpu, marks = time.process_time(), {count // 10, count // 2, count}
@@ -97,16 +140,23 @@ def run(served: ServedModel, count: int, spent: Any) -> None:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--num", type=int, default=20_000)
+    parser.add_argument("--repeat", type=int, default=1)
+    asked = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     spent = context.Value("d", 0.0)
     server = context.Process(target=serve, args=(theirs, spent), daemon=True)
     server.start()
     os.sched_setaffinity(0, {0})
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"http://127.0.0.1:{ours.recv()}/v1"
-        run(ServedModel("m", url, str(Path(folder) / "answers.sqlite"), SLOTS), count, spent)
+    port = ours.recv()
+    for _ in range(asked.repeat):
+        asyncio.run(run_bare(port, asked.num))
+        spent.value = 0.0
+        with tempfile.TemporaryDirectory() as folder:
+            served = ServedModel("m", f"http://127.0.0.1:{port}/v1", str(Path(folder) / "answers.sqlite"), SLOTS)
+            run(served, asked.num, spent)
     server.terminate()
     server.join()
 
