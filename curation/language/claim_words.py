@@ -119,6 +119,12 @@ def kind_of(word: str, tags: Mapping[str, str]) -> str:
     return _kind(word, tags.get(word, ""))
 
 
+def kinds_in(words: Iterable[str], tags: Mapping[str, str]) -> list[str]:
+    """Return what each word is; see `kind_of`."""
+    tag_of = tags.get
+    return [_kind(word, tag_of(word, "")) for word in words]
+
+
 @lru_cache(maxsize=1 << 16)
 def _kind(word: str, tag: str) -> str:
     fixed = "U" if word.isdigit() else _FIXED.get(word)

@@ -21,11 +21,11 @@ from curation.language.claim_words import (
     RELATIVE,
     SHOWING,
     joined_runs,
-    kind_of,
+    kinds_in,
     split_words,
 )
 from curation.language.claims import SCENE, Claims, Thing, with_copies
-from curation.language.lexicon import BEINGS, noun_lemma, number_value, verb_lemma
+from curation.language.lexicon import BEINGS, COLOURS, noun_lemma, number_value, verb_lemma
 from curation.language.linking import may_be_verb
 from curation.language.word_meanings import (
     DIRECTIONS,
@@ -58,11 +58,12 @@ class _Reader:
 
     def __init__(self, words: Sequence[str], tags: Mapping[str, str], copies: bool) -> None:
         self.words, self.copies = words, copies
-        self.kinds = [kind_of(word, tags) for word in words]
-        for at, word in enumerate(words[:-1]):
-            # "a red large hoop": taggers take a colour out of its place for a noun.
-            if value_of(word)[0] == "colour" and self.kinds[at + 1] in "AN":
-                self.kinds[at] = "A"
+        self.kinds = kinds_in(words, tags)
+        if not COLOURS.keys().isdisjoint(words):
+            for at, word in enumerate(words[:-1]):
+                # "a red large hoop": taggers take a colour out of its place for a noun.
+                if word in COLOURS and self.kinds[at + 1] in "AN":
+                    self.kinds[at] = "A"
         self.found = Claims()
         self.subjects: list[int] = []
         self.fronted: tuple[str, int] | None = None
@@ -143,7 +144,7 @@ class _Reader:
         self.found.rest |= DENYING.intersection(words)
         self.found.things.append(thing)
         number = len(self.found.things) - 1
-        self._link(number, words, own_verb=self._has_verb(stop))
+        self._link(number, words, stop)
         self.last = number
 
     def _has_verb(self, at: int) -> bool:
@@ -176,8 +177,8 @@ class _Reader:
                 thing.said.add(value_of(word)[1])
         return thing
 
-    def _link(self, number: int, words: Sequence[str], *, own_verb: bool) -> None:
-        """Say how a new thing is linked to those before it by the words in between."""
+    def _link(self, number: int, words: Sequence[str], stop: int) -> None:
+        """Say how a new thing that ends at `stop` is linked to those before it by the words in between."""
         if words in (["'s"], ["\u2019s"]) and self.last >= 0:
             self._own(number)
             return
@@ -185,7 +186,7 @@ class _Reader:
         told = [word for word in words if word not in JOINING and word not in BE and word not in RELATIVE]
         if not told and not _HAVING.isdisjoint(words):
             told = ["with"]
-        relative = any(word in RELATIVE for word in words) and not joint
+        relative = not joint and not RELATIVE.isdisjoint(words)
         if self.last < 0:
             told = [] if all(word in SHOWING or word == "we" for word in told) else told
             if told and told[-1] in PREPOSITIONS and len(told) == 1:
@@ -202,9 +203,9 @@ class _Reader:
                 [word for word in told if word not in SHOWING and word != "we" and verb_lemma(word) not in BEINGS]
             )
             return
-        if any(word in CLAUSE for word in words) or not told:
+        if not told or not CLAUSE.isdisjoint(words):
             self._say(told)
-            own_verb = own_verb or any(word in CLAUSE for word in words)
+            own_verb = not CLAUSE.isdisjoint(words) or self._has_verb(stop)
             if self.linked is not None and not own_verb:
                 self._connect(self.linked[0], self.linked[1].split("|"), number)
             elif self.linked is not None and not self.found.things[number].denied:

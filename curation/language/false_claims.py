@@ -90,6 +90,7 @@ class ImageClaims:
         self.read, self.kinds = read, kinds
         self._told: dict[int, World] = {}
         self._named: dict[str, bool] = {}
+        self._fitting: dict[str, bool] = {}
         things = [thing for claims in read.captions for thing in claims.things if not thing.denied]
         self._nouns = frozenset(thing.noun for thing in things)
         self._said = frozenset(word for thing in things for word in thing.said)
@@ -102,24 +103,48 @@ class ImageClaims:
         return self._told[caption]
 
     def mentions(self, claims: Claims) -> bool:
-        """Say whether some caption names each thing, and what each of the living does; else none of them says it all.
+        """Say whether some caption names each thing, its number and what each of the living does.
 
-        Quick: what brings in a new thing or deed, as most negatives do, needs no caption's world.
+        Quick: where none does, as with most negatives, none of them says it all, and no caption's world is needed.
         """
-        things = [thing for thing in claims.things if not thing.denied]
-        for thing in things:
-            named = self._named.get(thing.noun)
-            if named is None:
-                named = any(self.kinds.covers(thing.noun, noun) for noun in self._nouns)
-                self._named[thing.noun] = named
-            if not named:
-                return False
-        done = {word for thing in things for word in thing.said if word.startswith("do:")}
-        return done <= self._said or not self.kinds.living(thing.noun for thing in claims.things)
+        return self._is_told(claims) and all(self._is_named(thing.noun) for thing in claims.things if not thing.denied)
+
+    def _is_named(self, noun: str) -> bool:
+        named = self._named.get(noun)
+        if named is None:
+            named = any(self.kinds.covers(noun, other) for other in self._nouns)
+            self._named[noun] = named
+        return named
+
+    def _is_told(self, claims: Claims) -> bool:
+        """Say whether some caption tells each number, and what each of the living does."""
+        new = [word for thing in claims.things if not thing.denied for word in thing.said - self._said]
+        if any(word[0] == "#" for word in new):
+            return False
+        return not any(word[:3] == "do:" for word in new) or not self.kinds.living(one.noun for one in claims.things)
 
     def follows(self, claims: Claims, caption: int) -> bool:
         """Say whether one caption says all that is claimed, or with -1 all of them together."""
         return follows(claims, self.world(caption), self.kinds)
+
+    def may_hold(self, claims: Claims) -> bool:
+        """Say whether nothing that the captions say speaks against a claim.
+
+        Quick, as `mentions` is: a new thing, another number or a new deed of the living would have been told.
+        """
+        return (
+            self._is_told(claims)
+            and all(self._may_be_called(thing.noun) for thing in claims.things if not thing.denied)
+            and may_hold(claims, self.world(-1), self.kinds)
+        )
+
+    def _may_be_called(self, noun: str) -> bool:
+        """Say whether the name fits something that some caption names."""
+        fits = self._fitting.get(noun)
+        if fits is None:
+            fits = noun in self._nouns or any(self.kinds.may_be_called(noun, (other,)) for other in self._nouns)
+            self._fitting[noun] = fits
+        return fits
 
 
 def reason_against(
@@ -185,7 +210,7 @@ def _told_or_open(own: int, claims: Claims, image: ImageClaims, *, mentioned: bo
             return "said_by_other_caption", f"caption {other} says so"
     if mentioned and image.follows(claims, -1):
         return "said_by_other_caption", "the captions together say so"
-    if may_hold(claims, image.world(-1), image.kinds):
+    if image.may_hold(claims):
         return "possible", "no caption speaks against it"
     return "", ""
 

@@ -132,26 +132,26 @@ def _deny_beside(
 
 def _thing(caption: Caption, noun: int) -> list[Piece]:
     """Return the pieces that deny a thing: "no", or "without" for "with"; nothing where it would sound wrong."""
-    phrase = caption.phrase(noun) or (noun, 0)
-    if not phrase[1] or caption.lemma(noun) in _VAGUE or caption.with_dep(noun, "conj", "cc", "relcl", "appos"):
+    dep, head = caption.deps[noun], caption.heads[noun]
+    if dep == "pobj":
+        may = caption.words[head] in _HAVING and caption.deps[head] == "prep"
+    elif dep == "dobj":
+        may = caption.verb(head) in _HOLDING
+    else:
+        may = dep in _SUBJECTS and caption.deps[head] == "ROOT" and _has_finite(caption, head)
+    phrase = caption.phrase(noun) if may else None
+    if phrase is None or caption.lemma(noun) in _VAGUE or caption.with_dep(noun, "conj", "cc", "relcl", "appos"):
         return []
-    first, dep, head = phrase[0], caption.deps[noun], caption.heads[noun]
+    first = phrase[0]
     article = caption.words[first] in ("a", "an") and not caption.many(noun)
     bare = caption.many(noun) and not caption.with_dep(noun, "det", "nummod", "poss")
-    sayable = (article or bare) and caption.whole(first)
-    if (
-        sayable
-        and dep == "pobj"
-        and caption.words[head] in _HAVING
-        and caption.deps[head] == "prep"
-        and head == first - 1
-    ):
+    if not (article or bare) or not caption.whole(first):
+        return []
+    if dep == "pobj":
         span = caption.span(head, head + 1)
         covered = caption.tags[caption.heads[head]] == "VBN"  # "covered with snow"
-        return [] if covered else [Piece(span.start, span.end, like(caption.raw[head], "without"))]
-    finite = dep in _SUBJECTS and caption.deps[head] == "ROOT" and _has_finite(caption, head)
-    if not sayable or not (finite or (dep == "dobj" and caption.verb(head) in _HOLDING)):
-        return []
+        near = head == first - 1 and not covered
+        return [Piece(span.start, span.end, like(caption.raw[head], "without"))] if near else []
     span, word = caption.span(first, first + 1), caption.raw[first]
     loud = caption.raw[noun].isupper() and len(caption.raw[noun]) > 1
     if article:
