@@ -31,6 +31,7 @@ from data_manifests.text_diff import (
     diff_captions,
     diff_grades,
     diff_records,
+    num_rescored,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class SampleDiff:
         fields: Names of the fields that differ.
         captions: Captions that differ, word by word.
         negatives: Negatives that differ, word by word.
-        regraded: Negatives whose difficulty alone differs; None if there are none.
+        regraded: Negatives whose difficulty differs and whose text does not; None if there are none.
+        num_rescored: Negatives that kept both and differ in something else, such as what a judge made of them.
         views: Rewrites and knowledge captions that differ, word by word.
         values: What differs in other fields, old and new; arrays are named in `fields` only.
     """
@@ -75,6 +77,7 @@ class SampleDiff:
     captions: tuple[CaptionChange, ...]
     negatives: tuple[TextChange, ...]
     regraded: Regraded | None
+    num_rescored: int
     views: tuple[TextChange, ...]
     values: tuple[Difference, ...]
 
@@ -202,10 +205,11 @@ def _sample(uid: str, fields: list[str], old: Payload, new: Payload) -> SampleDi
     captions, moved_to = diff_captions(old["captions"], new["captions"])
     negatives = diff_records(old["negatives"], new["negatives"], moved_to) if "negatives" in fields else ()
     regraded = diff_grades(old["negatives"], new["negatives"]) if "negatives" in fields else None
+    rescored = num_rescored(old["negatives"], new["negatives"]) if "negatives" in fields else 0
     views = diff_records(old["views"], new["views"], moved_to, VIEW_KIND) if "views" in fields else ()
     others = [name for name in fields if name in old and name not in ("captions", "negatives", "views")]
     values = tuple(value for name in others for value in differences(old[name], new[name], name))
-    return SampleDiff(uid, new["name"], tuple(fields), captions, negatives, regraded, views, values)
+    return SampleDiff(uid, new["name"], tuple(fields), captions, negatives, regraded, rescored, views, values)
 
 
 def _negatives(old: DatasetVersion, new: DatasetVersion, index: IndexDiff) -> tuple[NegativeCount, ...]:

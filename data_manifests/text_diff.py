@@ -227,6 +227,15 @@ def diff_grades(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any
     return Regraded(len(moved), *(sum(side) / len(moved) for side in zip(*moved, strict=True)))
 
 
+def num_rescored(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many negatives kept text and difficulty and differ in something else: other judges, other scores."""
+    known: defaultdict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for record in old:
+        known[_named(record)].append(record)
+    pairs = [(known[_named(record)].pop(0), record) for record in new if known[_named(record)]]
+    return sum(before != after and before.get("difficulty") == after.get("difficulty") for before, after in pairs)
+
+
 def _named(record: Mapping[str, Any]) -> tuple[str, ...]:
     return (*(str(record[name]) for name in NEGATIVE_KIND), record["text"])
 

@@ -126,6 +126,8 @@ def _card(sample: SampleDiff, picture: Picture) -> Html:
         content.append(tag("details", summary, tag("ul", *map(_negative, sample.negatives))))
     if sample.regraded:
         content.append(tag("p", graded_anew(sample.regraded)))
+    if sample.num_rescored:
+        content.append(tag("p", scored_anew(sample.num_rescored)))
     if sample.views:
         summary = tag("summary", f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ")
         content.append(tag("details", summary, tag("ul", *map(_view, sample.views))))
@@ -158,6 +160,11 @@ def graded_anew(regraded: Regraded) -> str:
     """Say how many negatives have another difficulty, and how it moved."""
     moved = f"{regraded.old:.2f} → {regraded.new:.2f}"
     return f"negatives graded anew: {regraded.number:,}, mean difficulty {moved}"
+
+
+def scored_anew(number: int) -> str:
+    """Say how many negatives kept text and difficulty and differ in something else."""
+    return f"negatives with other scores: {number:,}"
 
 
 def _value(value: Difference) -> Html:

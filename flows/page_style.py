@@ -32,8 +32,7 @@ section { scroll-margin-top: 3rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.6rem, 1fr)); gap: .6rem; margin: 1rem 0; }
 .tiles div { display: flex; flex-direction: column; padding: .6rem .8rem; background: var(--card);
   border: 1px solid var(--line); border-radius: .5rem; }
-.tiles dd { margin: 0; font-size: clamp(1.1rem, 4.2vw, 1.35rem); font-weight: 650; font-variant-numeric: tabular-nums;
-  white-space: nowrap; }
+.tiles dd { margin: 0; font-size: clamp(1.1rem, 4.2vw, 1.35rem); font-weight: 650; font-variant-numeric: tabular-nums; }
 .tiles dt { color: var(--soft); font-size: .85rem; }
 .wide { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .92rem; overflow-wrap: normal; }

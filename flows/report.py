@@ -10,7 +10,7 @@ from rich.text import Text
 from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
 from data_manifests.drift import Difference
 from data_manifests.text_diff import CaptionChange, Piece, TextChange
-from flows.diff_page import diff_html, graded_anew, short
+from flows.diff_page import diff_html, graded_anew, scored_anew, short
 from flows.screen import clean, table, words
 
 __all__ = ["diff_html", "print_diff"]
@@ -61,6 +61,8 @@ def _print_sample(sample: SampleDiff, console: Console) -> None:
     _more(len(texts) - MAX_TEXTS, "texts", console)
     if sample.regraded:
         console.print("  " + graded_anew(sample.regraded), highlight=False)
+    if sample.num_rescored:
+        console.print("  " + scored_anew(sample.num_rescored), highlight=False)
     for value in sample.values[:MAX_TEXTS]:
         console.print(_value(value), soft_wrap=True)
     _more(len(sample.values) - MAX_TEXTS, "values", console)

@@ -160,16 +160,17 @@ def test_counts_over_all_samples_are_the_sum_of_what_each_tells(tmp_path: Path) 
 
 
 def test_negatives_graded_anew(tmp_path: Path) -> None:
-    def ball(number: int, *grades: float) -> Picture:
+    def ball(number: int, *grades: float, scores: str = "") -> Picture:
         words = zip(("cube", "cone", "disc"), grades, strict=False)
-        made = [negative(0, "A ball .", 2, 6, word, difficulty=grade) for word, grade in words]
+        made = [negative(0, "A ball .", 2, 6, word, difficulty=grade, scores=scores) for word, grade in words]
         return picture(number, "A ball .", negatives=tuple(made))
 
-    old = [ball(1, 0.5, 0.25, 0.75), ball(2, 0.5), ball(3, 0.5)]
-    diff = diff_versions(*pair(tmp_path, old, [ball(1, 0.75, 0.5), ball(2, 0.25), ball(3, 0.5)]))
-    assert diff.edited_fields["negatives"] == 2
-    told = {sample.name: sample.regraded for sample in diff.edited}
-    assert told == {"1.png": Regraded(2, 0.375, 0.625), "2.png": Regraded(1, 0.5, 0.25)}
+    old = [ball(1, 0.5, 0.25, 0.75), ball(2, 0.5), ball(3, 0.5), ball(4, 0.5, 0.75)]
+    new = [ball(1, 0.75, 0.5), ball(2, 0.25), ball(3, 0.5), ball(4, 0.5, 0.75, scores="{}")]
+    diff = diff_versions(*pair(tmp_path, old, new))
+    assert diff.edited_fields["negatives"] == 3
+    told = {sample.name: (sample.regraded, sample.num_rescored) for sample in diff.edited}
+    assert told == {"1.png": (Regraded(2, 0.375, 0.625), 0), "2.png": (Regraded(1, 0.5, 0.25), 0), "4.png": (None, 2)}
     (row,) = diff.negatives
     assert (row.added, row.removed, row.changed, row.regraded) == (0, 1, 0, 3)
 
