@@ -31,7 +31,6 @@ from data_manifests.text_diff import (
     diff_captions,
     diff_grades,
     diff_records,
-    num_rescored,
 )
 
 if TYPE_CHECKING:
@@ -204,12 +203,11 @@ def _edited(old: DatasetVersion, new: DatasetVersion, index: IndexDiff, max_deta
 def _sample(uid: str, fields: list[str], old: Payload, new: Payload) -> SampleDiff:
     captions, moved_to = diff_captions(old["captions"], new["captions"])
     negatives = diff_records(old["negatives"], new["negatives"], moved_to) if "negatives" in fields else ()
-    regraded = diff_grades(old["negatives"], new["negatives"]) if "negatives" in fields else None
-    rescored = num_rescored(old["negatives"], new["negatives"]) if "negatives" in fields else 0
+    grades = diff_grades(old["negatives"], new["negatives"]) if "negatives" in fields else (None, 0)
     views = diff_records(old["views"], new["views"], moved_to, VIEW_KIND) if "views" in fields else ()
     others = [name for name in fields if name in old and name not in ("captions", "negatives", "views")]
     values = tuple(value for name in others for value in differences(old[name], new[name], name))
-    return SampleDiff(uid, new["name"], tuple(fields), captions, negatives, regraded, rescored, views, values)
+    return SampleDiff(uid, new["name"], tuple(fields), captions, negatives, *grades, views, values)
 
 
 def _negatives(old: DatasetVersion, new: DatasetVersion, index: IndexDiff) -> tuple[NegativeCount, ...]:

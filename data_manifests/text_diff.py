@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
@@ -211,29 +211,34 @@ def diff_records(
     return tuple(changes)
 
 
-def diff_grades(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Regraded | None:
-    """Return which negatives kept their text and are graded otherwise now; None if there are none."""
-    grades: defaultdict[tuple[str, ...], list[float | None]] = defaultdict(list)
-    for record in old:
-        grades[_named(record)].append(record.get("difficulty"))
+def diff_grades(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> tuple[Regraded | None, int]:
+    """Return which negatives kept their text and are graded otherwise now (None if there are none).
+
+    Also how many kept text and difficulty and differ in something else: another judge gives other scores.
+    """
     moved: list[tuple[float, float]] = []
-    for record in new:
-        before, after = grades[_named(record)], record.get("difficulty")
-        grade = before.pop(0) if before else None
-        if grade is not None and after is not None and grade != after:
-            moved.append((grade, after))
-    if not moved:
-        return None
-    return Regraded(len(moved), *(sum(side) / len(moved) for side in zip(*moved, strict=True)))
+    num_rescored = 0
+    for before, after in _kept(old, new):
+        grade, later = before.get("difficulty"), after.get("difficulty")
+        if grade is not None and later is not None and grade != later:
+            moved.append((grade, later))
+        elif grade == later and before != after:
+            num_rescored += 1
+    means = [sum(side) / len(moved) for side in zip(*moved, strict=True)]
+    return Regraded(len(moved), *means) if moved else None, num_rescored
 
 
-def num_rescored(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many negatives kept text and difficulty and differ in something else: other judges, other scores."""
-    known: defaultdict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
+def _kept(
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield the records of the same maker and text on both sides, each once."""
+    known: defaultdict[tuple[str, ...], deque[Mapping[str, Any]]] = defaultdict(deque)
     for record in old:
         known[_named(record)].append(record)
-    pairs = [(known[_named(record)].pop(0), record) for record in new if known[_named(record)]]
-    return sum(before != after and before.get("difficulty") == after.get("difficulty") for before, after in pairs)
+    for record in new:
+        same = known[_named(record)]
+        if same:
+            yield same.popleft(), record
 
 
 def _named(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Does the client keep a server busy? A simulated server that answers after 50 ms, and 64 slots.
 
-Run: python -m tests.benchmarks.bench_llm [--num 20000] [--repeat 1]
+Run: python -m tests.benchmarks.bench_llm [NUM_REQUESTS] [--repeat 1]
 The server runs in another process on core 1, the client (both its threads, and the journal) on core 0. Prints the
 rate against the ideal of slots / latency (and against what the server allowed: on a busy machine its own answers are
 late), and the client's memory on the way: it must not grow with the requests. Before it, in the same run, a bare
@@ -141,7 +141,7 @@ def run(served: ServedModel, count: int, spent: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--num", type=int, default=20_000)
+    parser.add_argument("num", nargs="?", type=int, default=20_000)
     parser.add_argument("--repeat", type=int, default=1)
     asked = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
