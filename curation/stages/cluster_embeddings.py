@@ -18,9 +18,11 @@ class ClusterEmbeddings(CorpusStage):
 
     Attributes:
         samples_per_cluster: Wished size; the number of clusters follows from the corpus size.
-        balanced: Clusters of equal size (one apart at most), as batches of equally many neighbours need; otherwise
-            spherical k-means, whose sizes follow the data.
+        balanced: Clusters of equal size (one apart at most, or within `slack`), as batches of equally many neighbours
+            need; otherwise spherical k-means, whose sizes follow the data.
         num_iterations: Rounds of k-means, or of prices when balanced.
+        slack: How far sizes of balanced clusters may lie from the mean size, as a share of it. Exactly equal ones force
+            the rests of groups together; 0.1 spares most of them that.
         seed: Of every draw.
 
     Source: k-means: Lloyd 1982 as in faiss (Johnson 2017, arXiv 1702.08734); balanced: k-means with size
@@ -39,19 +41,30 @@ class ClusterEmbeddings(CorpusStage):
     samples_per_cluster: int = 64
     balanced: bool = False
     num_iterations: int = 25
+    slack: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("samples_per_cluster", "num_iterations"):
             if getattr(self, name) < 1:
                 raise InputError(f"cluster_embeddings.{name}={getattr(self, name)}", allowed="1 or more")
+        if not 0.0 <= self.slack < 1.0:
+            raise InputError(f"cluster_embeddings.slack={self.slack!r}", allowed="a share from 0 to below 1")
+        if self.slack and not self.balanced:
+            raise InputError(
+                f"cluster_embeddings.slack={self.slack!r} without balanced=true",
+                allowed="slack 0, or balanced=true",
+                fix="sizes of k-means follow the data, so there is nothing to loosen",
+            )
 
     def choose(self, num_samples: int) -> str:
         """Say how so many samples are clustered."""
         count = self._count(num_samples)
         if self.balanced:
-            return (
-                f"{count} clusters of {num_samples // count} or {-(-num_samples // count)} samples, balanced by prices"
+            from curation.vectors.pricing import size_bounds
+
+            return "{} clusters of {} to {} samples, balanced by prices".format(
+                count, *size_bounds(num_samples, count, self.slack)
             )
         return f"{count} clusters by k-means, sizes as the data have them"
 
@@ -69,7 +82,8 @@ class ClusterEmbeddings(CorpusStage):
     def _balanced(self, points: NDArray[np.float16]) -> NDArray[np.int64]:
         from curation.vectors.balanced import balanced_clusters
 
-        return balanced_clusters(points, self._count(len(points)), seed=self.seed, rounds=self.num_iterations)
+        count = self._count(len(points))
+        return balanced_clusters(points, count, seed=self.seed, rounds=self.num_iterations, slack=self.slack)
 
     def _k_means(self, points: NDArray[np.float16]) -> NDArray[np.int64]:
         import faiss

@@ -17,7 +17,9 @@ _EXCHANGE_ROUNDS = 6
 _ENOUGH_MOVED = 0.002
 
 
-def balanced_clusters(vectors: NDArray[Any], num_clusters: int, *, seed: int, rounds: int = PRICED_ROUNDS) -> Labels:
+def balanced_clusters(
+    vectors: NDArray[Any], num_clusters: int, *, seed: int, rounds: int = PRICED_ROUNDS, slack: float = 0.0
+) -> Labels:
     """Return a cluster number for each vector; sizes differ by one at most, near clusters have near numbers.
 
     Bisection gives a first partition, priced Lloyd rounds make it follow the data, the rest is moved to make sizes
@@ -28,18 +30,22 @@ def balanced_clusters(vectors: NDArray[Any], num_clusters: int, *, seed: int, ro
         num_clusters: At most n.
         seed: Of every draw.
         rounds: Priced rounds.
+        slack: How far a size may lie from the mean size, as a share of it, 0 .. 1: equal sizes force the rests of
+            groups together, a little room spares them that.
 
     Raises:
-        ValueError: fewer vectors than clusters, or no cluster.
+        ValueError: fewer vectors than clusters, no cluster, or a slack out of range.
     """
     half = as_half(vectors)
     if not 1 <= num_clusters <= max(1, len(half)):
         raise ValueError(f"{num_clusters} clusters of {len(half)} vectors: give 1 .. {max(1, len(half))}")
+    if not 0.0 <= slack < 1.0:
+        raise ValueError(f"slack={slack!r}: give a share from 0 to below 1")
     with one_thread():
         labels = Bisection(half, num_clusters, seed).run()
         if 1 < num_clusters < len(half):
-            labels, means = priced_clusters(half, labels, num_clusters, rounds)
-            labels = fill_up(half, labels, means)
+            labels, means = priced_clusters(half, labels, num_clusters, rounds, slack)
+            labels = fill_up(half, labels, means, slack)
             for _ in range(_EXCHANGE_ROUNDS):
                 if exchange(half, labels, num_clusters) < _ENOUGH_MOVED * len(half):
                     break

@@ -2,11 +2,14 @@
 
 Lloyd's algorithm in which joining cluster c costs a price p_c besides the distance. The prices are the dual
 variables of the transport problem with equal capacities (raised while a cluster is over its size, lowered while it
-is under), so members leave a crowded cluster where they lose least. A rest that no price can part, such as equal
-vectors, is moved by `fill_up`.
+is under), so members leave a crowded cluster where they lose least. Where sizes may lie in a band, prices shrink
+towards zero inside it, as the duals of two bounds do. A rest that no price can part, such as equal vectors, is moved
+by `fill_up`.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -18,11 +21,14 @@ _FREE_ROUNDS = 3
 _PRICE_STEPS = 30
 _STEP = 0.1
 """First step of a price, in units of what separates a member's best cluster from its eighth."""
-_FREE_PLACES_AT_ONCE = 2_048
+_DECIMALS = 6
+"""Of a bound on sizes, before it is rounded to a whole number: 1.1 times 70 is 77, not a little more."""
 
 
-def priced_clusters(vectors: Half, labels: Labels, num_clusters: int, rounds: int) -> tuple[Labels, Floats]:
-    """Return labels of nearly equal sizes, and the means that they were chosen by."""
+def priced_clusters(
+    vectors: Half, labels: Labels, num_clusters: int, rounds: int, slack: float = 0.0
+) -> tuple[Labels, Floats]:
+    """Return labels whose sizes are nearly equal, or within `slack` of that, and the means they were chosen by."""
     prices = np.zeros(num_clusters, dtype=np.float32)
     means: Floats | None = None
     for number in range(_FREE_ROUNDS + rounds):
@@ -32,7 +38,7 @@ def priced_clusters(vectors: Half, labels: Labels, num_clusters: int, rounds: in
         if number < _FREE_ROUNDS:
             labels = _chosen(near, labels, worth.argmax(axis=1))
         else:
-            labels = _settle(near, labels, worth, prices)
+            labels = _settle(near, labels, worth, prices, slack)
     order, starts = members_by_cluster(labels, num_clusters)
     return labels, cluster_means(vectors, order, starts, means)
 
@@ -61,8 +67,8 @@ def _chosen(near: Positions, labels: Labels, places: Positions) -> Labels:
     return near[labels, places]
 
 
-def _settle(near: Positions, labels: Labels, worth: Floats, prices: Floats) -> Labels:
-    """Move prices until sizes are nearly equal; return who is where then."""
+def _settle(near: Positions, labels: Labels, worth: Floats, prices: Floats, slack: float) -> Labels:
+    """Move prices until sizes are nearly equal, or nearly within `slack` of that; return who is where then."""
     share = len(labels) / len(prices)
     eighth = max(0, worth.shape[1] - 8)
     ordered = np.partition(worth[:: max(1, len(worth) // 10_000)], [eighth, worth.shape[1] - 1], axis=1)
@@ -79,16 +85,28 @@ def _settle(near: Positions, labels: Labels, worth: Floats, prices: Floats) -> L
         if number + 1 == _PRICE_STEPS:
             break
         crowded = np.bincount(chosen, minlength=len(prices)) / share - 1.0
-        prices += (step * (1 - number / _PRICE_STEPS) * np.clip(crowded, -1.0, 1.0)).astype(np.float32)
+        pace = step * (1 - number / _PRICE_STEPS)
+        prices += (pace * np.clip(crowded, -1.0, 1.0)).astype(np.float32)
+        if slack:
+            prices[:] = np.sign(prices) * np.maximum(np.abs(prices) - np.float32(pace * slack), 0)
     return chosen
 
 
-def fill_up(vectors: Half, labels: Labels, means: Floats) -> Labels:
-    """Return labels of exactly equal sizes (one apart at most): those a full cluster can best spare fill the others."""
+def size_bounds(num_vectors: int, num_clusters: int, slack: float) -> tuple[int, int]:
+    """Return the smallest and the largest size that a cluster may have."""
+    share = num_vectors / num_clusters
+    least, most = round(share * (1 - slack), _DECIMALS), round(share * (1 + slack), _DECIMALS)
+    return max(min(1, num_vectors), math.floor(least)), math.ceil(most)
+
+
+def fill_up(vectors: Half, labels: Labels, means: Floats, slack: float = 0.0) -> Labels:
+    """Return labels of equal sizes (one apart at most), or of sizes within `slack` of that.
+
+    The members that a full cluster can best spare fill the others.
+    """
     num_clusters = len(means)
     sizes = np.bincount(labels, minlength=num_clusters)
-    wished = np.full(num_clusters, len(labels) // num_clusters, dtype=np.int64)
-    wished[np.argsort(-sizes, kind="stable")[: len(labels) % num_clusters]] += 1
+    wished = _wished_sizes(sizes, *size_bounds(len(labels), num_clusters, slack))
     order, starts = members_by_cluster(labels, num_clusters)
     spare: list[Positions] = []
     for number in np.flatnonzero(sizes > wished):
@@ -106,6 +124,19 @@ def fill_up(vectors: Half, labels: Labels, means: Floats) -> Labels:
     while len(waiting):
         waiting = _fill_once(vectors, labels, means, waiting, room)
     return labels
+
+
+def _wished_sizes(sizes: Positions, least: int, most: int) -> Positions:
+    """Return sizes between the bounds with the same sum, large clusters the larger ones."""
+    wished = np.clip(sizes, least, most)
+    missing = int(sizes.sum() - wished.sum())
+    order = np.argsort(-sizes, kind="stable")
+    if missing < 0:
+        order = order[::-1]
+    room = (most - wished if missing > 0 else wished - least)[order]
+    handed = np.minimum(room, np.maximum(0, abs(missing) - (np.cumsum(room) - room)))
+    wished[order] += handed if missing > 0 else -handed
+    return wished
 
 
 def _fill_once(vectors: Half, labels: Labels, means: Floats, waiting: Positions, room: Positions) -> Positions:

@@ -1,6 +1,7 @@
 """Neighbours and balanced clusters of many vectors, against scikit-learn's MiniBatchKMeans in one run.
 
-Run: python -m tests.benchmarks.bench_vectors [--num 1000000] [--size 64] [--groups 1000] [--no-peer] [--peer-epochs 100]
+Run: python -m tests.benchmarks.bench_vectors [--num 1000000] [--size 64] [--slack 0 0.1] [--groups 1000] [--no-peer]
+    [--peer-epochs 100]
 The vectors are a mixture with known groups of unequal sizes: related group centres, a subspace of 12 directions in
 which a group spreads, and a little noise in all 512. CPU seconds, one thread each; peak memory is this process's
 before the peer starts, the vectors included. The peer passes over the vectors up to `--peer-epochs` times, by default as
@@ -67,6 +68,15 @@ def purity(labels: NDArray[np.int64], group: NDArray[np.int64]) -> float:
     return float(best.sum() / len(labels))
 
 
+def tightness(
+    vectors: NDArray[np.float16], labels: NDArray[np.int64], num_clusters: int, group: NDArray[np.int64] | None
+) -> dict[str, object]:
+    """Return what tells how good a partition is: sizes, inertia, purity where groups are known."""
+    sizes = np.bincount(labels, minlength=num_clusters)
+    found = {"sizes": f"{sizes.min()}-{sizes.max()}", "inertia": inertia(vectors, labels, num_clusters)}
+    return found if group is None else {**found, "purity": purity(labels, group)}
+
+
 def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
@@ -82,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--num", type=int, default=1_000_000)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--slack", type=float, nargs="+", default=[0.0, 0.1])
     parser.add_argument("--groups", type=int, default=1_000)
     parser.add_argument("--vectors", help="a .npy of float16 vectors instead of the mixture")
     parser.add_argument("--exact-below", type=int, default=50_000)
@@ -92,12 +103,11 @@ def main() -> None:
     num, k = len(vectors), len(vectors) // asked.size
     print(f"{num} x {vectors.shape[1]}, {asked.groups} groups, {k} clusters", flush=True)
 
-    cpu, wall = time.process_time(), time.perf_counter()
-    labels = balanced_clusters(vectors, k, seed=0)
-    spent = time.process_time() - cpu, time.perf_counter() - wall
-    sizes = np.bincount(labels, minlength=k)
-    pure = {} if group is None else {"purity": purity(labels, group)}
-    tell("balanced clusters", *spent, sizes=f"{sizes.min()}-{sizes.max()}", inertia=inertia(vectors, labels, k), **pure)
+    for slack in asked.slack:
+        cpu, wall = time.process_time(), time.perf_counter()
+        labels = balanced_clusters(vectors, k, seed=0, slack=slack)
+        spent = time.process_time() - cpu, time.perf_counter() - wall
+        tell(f"balanced clusters, slack {slack:g}", *spent, **tightness(vectors, labels, k, group))
 
     cpu, wall = time.process_time(), time.perf_counter()
     index = build_index(vectors, exact_below=asked.exact_below, seed=0)
@@ -120,15 +130,7 @@ def main() -> None:
             MiniBatchKMeans(k, random_state=0, n_init=1, max_iter=asked.peer_epochs).fit(wide).labels_.astype(np.int64)
         )
         spent = time.process_time() - cpu, time.perf_counter() - wall
-    sizes = np.bincount(theirs, minlength=k)
-    pure = {} if group is None else {"purity": purity(theirs, group)}
-    tell(
-        f"MiniBatchKMeans, at most {asked.peer_epochs} epochs",
-        *spent,
-        sizes=f"{sizes.min()}-{sizes.max()}",
-        inertia=inertia(vectors, theirs, k),
-        **pure,
-    )
+    tell(f"MiniBatchKMeans, at most {asked.peer_epochs} epochs", *spent, **tightness(vectors, theirs, k, group))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from curation.intake import Snapshot, take_in
 from curation.publish import DEFAULT_SHARD_BYTES
 from curation.replay import Done
-from curation.run import StageReport, run_stages
+from curation.run import StageReport, rare_collections, run_stages
 from curation.sources import Record, Rejected
 from curation.sources.scenes import ScenesSource
 from curation.stage import Drop, Field, MapStage, Stage, check_order
@@ -194,3 +195,17 @@ def test_kills_cost_nothing_but_time(tmp_path: Path, records: list[Record]) -> N
     rest = build(tmp_path / "killed", records)[0]
     assert rest.manifest.fingerprint == whole.manifest.fingerprint
     assert Catalog(tmp_path / "killed" / "m", tmp_path / "killed").open("toy").verify() == []
+
+
+def test_the_cycle_collector_is_as_before_after_work_that_fails() -> None:
+    before, during = gc.get_threshold(), []
+
+    def work() -> None:
+        with rare_collections():
+            during.append(gc.get_threshold()[0])
+            raise KeyError("a stage")
+
+    with pytest.raises(KeyError):
+        work()
+    assert during[0] > before[0]
+    assert gc.get_threshold() == before

@@ -13,6 +13,7 @@ from curation.stages.cluster_embeddings import ClusterEmbeddings
 from curation.stages.find_neighbours import FindNeighbours
 from curation.vectors.balanced import balanced_clusters, side_by_side
 from curation.vectors.index import build_index, recall_of
+from curation.vectors.pricing import size_bounds
 from curation.vectors.rows import exact_dots
 from data_manifests.errors import InputError
 
@@ -54,9 +55,38 @@ def test_sizes_differ_by_one_at_most_and_nobody_is_left_out(num: int, share: flo
     assert sizes.max() - sizes.min() <= (1 if num % k else 0)
 
 
+@settings(max_examples=25, deadline=None)
+@given(num=st.integers(1, 300), share=st.floats(0.0, 1.0), slack=st.floats(0.0, 0.99), seed=st.integers(0, 5))
+def test_sizes_keep_to_their_slack(num: int, share: float, slack: float, seed: int) -> None:
+    k = max(1, round(share * num))
+    sizes = np.bincount(balanced_clusters(unit(num, seed=seed), k, seed=seed, slack=slack), minlength=k)
+    least, most = size_bounds(num, k, slack)
+    assert len(sizes) == k
+    assert sizes.sum() == num
+    assert max(1, (1 - slack) * num / k - 1) <= least <= sizes.min()
+    assert sizes.max() <= most < (1 + slack) * num / k + 1
+
+
+def test_a_little_slack_spares_groups_that_fit_no_equal_size() -> None:
+    rng = np.random.default_rng(4)
+    centres = np.linalg.qr(rng.standard_normal((32, 32)))[0]
+    group = rng.permutation(np.repeat(np.arange(20), rng.permutation([27, 28, 29, 30, 30, 30, 30, 31, 32, 33] * 2)))
+    vectors = (centres[group] + 0.05 * rng.standard_normal((600, 32))).astype(np.float16)
+
+    def num_pairs(slack: float) -> int:
+        labels = balanced_clusters(vectors, 20, seed=0, slack=slack)
+        return len(set(zip(labels.tolist(), group.tolist(), strict=True)))
+
+    assert num_pairs(0.0) > 20
+    assert num_pairs(0.1) == 20
+
+
 def test_equal_vectors_are_parted_too() -> None:
     labels = balanced_clusters(np.repeat(unit(1), 50, axis=0), 7, seed=0)
     assert sorted(np.bincount(labels).tolist()) == [7, 7, 7, 7, 7, 7, 8]
+    sizes = np.bincount(balanced_clusters(np.repeat(unit(1), 50, axis=0), 7, seed=0, slack=0.2))
+    assert len(sizes) == 7
+    assert 5 <= sizes.min() <= sizes.max() <= 9
 
 
 def test_planted_groups_of_equal_size_are_found() -> None:
