@@ -63,9 +63,9 @@ class ClusterEmbeddings(CorpusStage):
         if self.balanced:
             from curation.vectors.pricing import size_bounds
 
-            return "{} clusters of {} to {} samples, balanced by prices".format(
-                count, *size_bounds(num_samples, count, self.slack)
-            )
+            least, most = size_bounds(num_samples, count, self.slack)
+            sizes = str(most) if least == most else f"{least} to {most}"
+            return f"{count} clusters of {sizes} samples, balanced by prices"
         return f"{count} clusters by k-means, sizes as the data have them"
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:

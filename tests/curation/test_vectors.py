@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -193,6 +195,10 @@ def test_bad_settings_are_told() -> None:
         FindNeighbours(num_neighbours=0)
     with pytest.raises(InputError, match="samples_per_cluster=0"):
         ClusterEmbeddings(samples_per_cluster=0)
+    with pytest.raises(InputError, match=r"slack=1\.0"):
+        ClusterEmbeddings(balanced=True, slack=1.0)
+    with pytest.raises(InputError, match="without balanced=true"):
+        ClusterEmbeddings(slack=0.1)
 
 
 @pytest.mark.parametrize("balanced", [False, True])
@@ -205,6 +211,10 @@ def test_cluster_numbers_are_without_gaps(balanced: bool) -> None:
 
 
 def test_the_stage_says_beforehand_which_index_it_takes() -> None:
+    balanced = ClusterEmbeddings(balanced=True)
+    assert balanced.choose(6_400).startswith("100 clusters of 64 samples")
+    assert balanced.choose(6_450).startswith("101 clusters of 63 to 64 samples")
+    assert dataclasses.replace(balanced, slack=0.25).choose(6_400).startswith("100 clusters of 48 to 80 samples")
     assert FindNeighbours().choose(100).startswith("every pair")
     assert FindNeighbours().choose(50_000).startswith("inverted file")
 
