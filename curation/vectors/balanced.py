@@ -20,18 +20,18 @@ _ENOUGH_MOVED = 0.002
 def balanced_clusters(
     vectors: NDArray[Any], num_clusters: int, *, seed: int, rounds: int = PRICED_ROUNDS, slack: float = 0.0
 ) -> Labels:
-    """Return a cluster number for each vector; sizes differ by one at most, near clusters have near numbers.
+    """Return a cluster number for each vector; sizes are equal or nearly so, near clusters have near numbers.
 
     Bisection gives a first partition, priced Lloyd rounds make it follow the data, the rest is moved to make sizes
-    exact, and exchanges mend what that cost.
+    fit, and exchanges mend what that cost.
 
     Args:
         vectors: [n, d], about unit norm; held as float16.
         num_clusters: At most n.
         seed: Of every draw.
         rounds: Priced rounds.
-        slack: How far a size may lie from the mean size, as a share of it, 0 .. 1: equal sizes force the rests of
-            groups together, a little room spares them that.
+        slack: How far a size may lie from the mean size, as a share of it, from 0 (sizes one apart at most) to below 1.
+            Equal sizes force the rests of groups together, a little room spares them that.
 
     Raises:
         ValueError: fewer vectors than clusters, no cluster, or a slack out of range.

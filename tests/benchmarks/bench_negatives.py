@@ -189,6 +189,8 @@ def main() -> None:
     parser.add_argument("captions", nargs="?", type=int, default=3000)
     parser.add_argument("--repeat", type=int, default=10)
     options = parser.parse_args()
+    if options.captions < 2_000:
+        parser.error("give 2,000 captions or more: a hundred photographs of each half only warm up")
     with ThreadPoolExecutor(2) as pool:
         halves = list(pool.map(lambda half: child("measure_operations", options.captions, 1, half), range(2)))
     print(f"from stored parses, {sum(one['captions'] for one in halves)} captions, two processes, processor time:")
