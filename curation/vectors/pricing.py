@@ -87,8 +87,7 @@ def _settle(near: Positions, labels: Labels, worth: Floats, prices: Floats, slac
         crowded = np.bincount(chosen, minlength=len(prices)) / share - 1.0
         pace = step * (1 - number / _PRICE_STEPS)
         prices += (pace * np.clip(crowded, -1.0, 1.0)).astype(np.float32)
-        if slack:
-            prices[:] = np.sign(prices) * np.maximum(np.abs(prices) - np.float32(pace * slack), 0)
+        prices[:] = np.sign(prices) * np.maximum(np.abs(prices) - np.float32(pace * slack), 0)
     return chosen
 
 
