@@ -49,10 +49,11 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def worker_died() -> InputError:
-    """Say that a worker process was killed from outside (most often: out of memory)."""
+    """Say that a worker process died without an error of its own (most often: out of memory)."""
     return InputError(
-        "a worker process was killed from outside, most often for lack of memory",
-        fix="run again with fewer --workers; finished batches are kept",
+        "a worker process was killed from outside, most often for lack of memory, or could not start",
+        fix="run again with fewer --workers; finished batches are kept. A script of your own must be a file and make the "
+        'call under `if __name__ == "__main__":`, since workers import it',
     )
 
 
