@@ -120,6 +120,29 @@ def test_owner_and_owned() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "known", "things", "links"),
+    [
+        ("a dog near a small square", "D N P D A A", {"dog": set(), "square": {"small"}}, {(0, "near", 1)}),
+        ("a running dog", "D V N", {"dog": {"do:run"}}, set()),
+        ("dogs running men", "N V N", {"dog": {"do:run"}, "man": set()}, {(0, "run", 1)}),
+        ("a big, round plate", "D A C A N", {"plate": {"large", "round"}}, set()),
+        ("a red large hoop", "D N A N", {"hoop": {"red", "large"}}, set()),
+        ("a man looks toward a dog", "D N V P D N", {"man": {"do:look"}, "dog": set()}, {(0, "look toward", 1)}),
+        ("a cat atop a box", "D N P D N", {"cat": set(), "box": set()}, {(0, "on", 1)}),
+        ("one dog", "U N", {"dog": {"#1"}}, set()),
+        ("a man has a hat", "D N X D N", {"man": set(), "hat": set()}, {(0, "with", 1)}),
+        ("a dog runs", "D N N", {"dog": {"do:run"}}, set()),
+    ],
+)
+def test_phrases_and_what_stands_between_them(
+    text: str, known: str, things: dict[str, set[str]], links: set[tuple[int, str, int]]
+) -> None:
+    claims = read_claims(text, dict(zip(split_words(text), known.split(), strict=True)), copies=False)
+    assert {one.noun: one.said for one in claims.things} == things
+    assert claims.links == links
+
+
 def test_new_words_take_the_place_of_old_ones() -> None:
     known = {"walks": "V", "a": "D", "dog": "N"}
     text = "a dog stands"
