@@ -63,7 +63,6 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.lower()))
 
 
-@lru_cache(maxsize=1 << 13)
 def plain(text: str) -> str:
     """Return a text without what does not change its claim by itself: case, spaces, articles, marks."""
     return " ".join(word for word in split_words(text) if word[0].isalnum() and word not in ("a", "an", "the"))
