@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 from curation.language.homonyms import word_set
 from curation.language.lexicon import COUNTING_NOUNS, NEGATIONS, NUMBERS
@@ -31,8 +30,6 @@ _RUN_LENGTHS: Mapping[str, list[int]] = {
     first: sorted({len(run) for run in _RUNS if run[0] == first}, reverse=True) for first in {run[0] for run in _RUNS}
 }
 """First word of a run -> how many words such runs have, most first."""
-_RUN_BEGINNINGS = frozenset(run[:2] for run in _RUNS if len(run) > 1)
-_SINGLE_RUNS = frozenset(run[0] for run in _RUNS if len(run) == 1)
 PREPOSITIONS = word_set(
     "about above across after against along alongside amid among amongst around at atop before behind below "
     "beneath beside between beyond by down during for from in inside into near of off on onto out outside over "
@@ -73,16 +70,9 @@ def tags_of(parses: Iterable[Parse]) -> dict[str, str]:
     found: dict[str, str] = {}
     for parse in parses:
         for word, pos in zip(parse["words"], parse["pos"], strict=True):
-            for part in _parts(word):
-                if part not in found:
-                    found[part] = _TAGS.get(pos, "N")
+            for part in (word.lower(),) if word.isalpha() else split_words(word):
+                found.setdefault(part, _TAGS.get(pos, "N"))
     return found
-
-
-@lru_cache(maxsize=1 << 15)
-def _parts(word: str) -> tuple[str, ...]:
-    """Return the words that a parser's token is for us, in lower case."""
-    return (word.lower(),) if word.isalpha() else _split(word)
 
 
 def with_new_words(
@@ -126,11 +116,17 @@ _FIXED: Mapping[str, str] = (
 
 def kind_of(word: str, tags: Mapping[str, str]) -> str:
     """Return what a word is: D (article), N, A, V, U (number), P, X (form of be), C, R, O or Q (mark)."""
-    return kind_of_tagged(word, tags.get(word, ""))
+    return _kind(word, tags.get(word, ""))
 
 
-def kind_of_tagged(word: str, tag: str) -> str:
-    """Return what a word with a tag is, or without one where the tag is empty; see `kind_of`."""
+def kinds_in(words: Iterable[str], tags: Mapping[str, str]) -> list[str]:
+    """Return what each word is; see `kind_of`."""
+    tag_of = tags.get
+    return [_kind(word, tag_of(word, "")) for word in words]
+
+
+@lru_cache(maxsize=1 << 16)
+def _kind(word: str, tag: str) -> str:
     fixed = "U" if word.isdigit() else _FIXED.get(word)
     if fixed is not None:
         return fixed
@@ -138,15 +134,8 @@ def kind_of_tagged(word: str, tag: str) -> str:
     return "A" if is_describing(word) and (tag != "N" or value_of(word)[0] != "colour") else tag
 
 
-def words_in(text: str) -> tuple[str, ...]:
-    """Return a text's words and marks in lower case, prepositions of several words joined into one."""
-    words = _split(text)
-    if _RUN_BEGINNINGS.isdisjoint(pairwise(words)) and _SINGLE_RUNS.isdisjoint(words):
-        return words
-    return tuple(_joined_runs(words))
-
-
-def _joined_runs(words: Sequence[str]) -> list[str]:
+def joined_runs(words: Sequence[str]) -> list[str]:
+    """Join prepositions of several words into one."""
     joined: list[str] = []
     at = 0
     while at < len(words):

@@ -10,34 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from curation.language.claim_parts import (
-    PHRASE,
-    Between,
-    Relation,
-    between_of,
-    kinds_in,
-    named_by,
-    relation_of,
-    said_by,
-    telling,
-)
 from curation.language.claim_words import (
+    BE,
+    CLAUSE,
     DENYING,
+    JOINING,
     PARTS,
     PICTURES,
     PREPOSITIONS,
     RELATIVE,
     SHOWING,
-    words_in,
+    joined_runs,
+    kinds_in,
+    split_words,
 )
 from curation.language.claims import SCENE, Claims, Thing, with_copies
-from curation.language.lexicon import BEINGS, noun_lemma, verb_lemma
+from curation.language.lexicon import BEINGS, COLOURS, noun_lemma, number_value, verb_lemma
 from curation.language.linking import may_be_verb
-from curation.language.word_meanings import PATTERN_NOUNS, PLACED_BY, PLACES, in_order, value_of
+from curation.language.word_meanings import (
+    DIRECTIONS,
+    PATTERN_NOUNS,
+    PLACED_BY,
+    PLACES,
+    in_order,
+    is_describing,
+    value_of,
+)
 
-_ONE_OF = PICTURES | PARTS
-_OWNING = (("'s",), ("\u2019s",))
-_HAVING_PATTERN = (("with",), ("without",))
+_MOST_COPIES = 4
+_HAVING = frozenset({"has", "have", "had", "having"})
 
 
 def read_claims(text: str, tags: Mapping[str, str], *, copies: bool = True) -> Claims:
@@ -49,89 +50,146 @@ def read_claims(text: str, tags: Mapping[str, str], *, copies: bool = True) -> C
         copies: Turn "two dogs" into a dog and a dog, so that at least two of them make it true; without, a number is
             said of its noun and another number clashes with it.
     """
-    return _Reader(words_in(text), tags, copies).claims()
+    return _Reader(joined_runs(split_words(text)), tags, copies).claims()
 
 
 class _Reader:
     """One pass over the words, thing by thing, with the words between two things as what links them."""
 
-    def __init__(self, words: tuple[str, ...], tags: Mapping[str, str], copies: bool) -> None:
+    def __init__(self, words: Sequence[str], tags: Mapping[str, str], copies: bool) -> None:
         self.words, self.copies = words, copies
         self.kinds = kinds_in(words, tags)
+        if not COLOURS.keys().isdisjoint(words):
+            for at, word in enumerate(words[:-1]):
+                # "a red large hoop": taggers take a colour out of its place for a noun.
+                if word in COLOURS and self.kinds[at + 1] in "AN":
+                    self.kinds[at] = "A"
         self.found = Claims()
         self.subjects: list[int] = []
         self.fronted: tuple[str, int] | None = None
         self.last = -1
-        self.linked: tuple[list[int], Relation] | None = None
+        self.linked: tuple[Sequence[int], Sequence[str]] | None = None
 
     def claims(self) -> Claims:
-        before = 0
-        for phrase in PHRASE.finditer(self.kinds):
-            start, stop = phrase.span()
-            if stop - start > 2 and self._is_verb(start, stop - 1):
-                stop -= 1
-            self._take(start, stop, before)
-            before = stop
-        self._end(before)
+        between: list[int] = []
+        at = 0
+        while at < len(self.words):
+            stop = self._phrase_end(at)
+            if stop > at:
+                self._take(at, stop, between)
+                between, at = [], stop
+            else:
+                between.append(at)
+                at += 1
+        self._end(between)
         return with_copies(self.found) if self.copies else self.found
+
+    def _phrase_end(self, at: int) -> int:
+        """Return one past the noun phrase that begins here, or `at` when none does."""
+        place, noun = at, -1
+        while place < len(self.words):
+            kind = self.kinds[place]
+            if kind == "N":
+                noun = place
+            elif noun >= 0:
+                break
+            elif kind == "V":
+                # "a running dog", "a checked disc": a verb in a phrase needs its article, or it is the clause's.
+                if (
+                    self.kinds[at] not in "DU"
+                    or place == at
+                    or not self.words[place].endswith(("ing", "ed", "en", "n"))
+                ):
+                    break
+            elif self.words[place] in ("and", ","):
+                if place == at or self.kinds[place - 1] != "A" or self.kinds[place + 1 : place + 2] != ["A"]:
+                    break
+            elif kind not in "DUAR" or (kind == "R" and place == at):
+                break
+            place += 1
+        if noun >= 0:
+            return noun if self._is_verb(at, noun) else noun + 1
+        # "a square" whose noun passes for an adjective; without an article adjectives alone are no thing.
+        return place if self.kinds[at] == "D" and place > at + 1 and self.kinds[place - 1] == "A" else at
 
     def _is_verb(self, at: int, last: int) -> bool:
         """Say whether the last noun of a phrase is a verb that a tagger took for a plural: "a dog runs"."""
         word = self.words[last]
         found = (
-            self.kinds[last] == "N"
+            self.words[at] in ("a", "an", "no", "one", "each", "every")
             and self.kinds[last - 1] == "N"
-            and self.words[at] in ("a", "an", "no", "one", "each", "every")
             and noun_lemma(word) != word
             and may_be_verb(word)
+            and last - 1 > at
         )
         if found:
-            self.kinds = f"{self.kinds[:last]}V{self.kinds[last + 1 :]}"
+            self.kinds[last] = "V"
         return found
 
-    def _take(self, start: int, stop: int, end: int) -> None:
-        """Add a thing and link it to what came before, which ends at `end`."""
-        run, kinds, things = self.words[end:start], self.kinds[end:start], self.found.things
-        if "Q" in kinds:
-            run = tuple(word for word, kind in zip(run, kinds, strict=True) if kind != "Q")
+    def _take(self, start: int, stop: int, between: list[int]) -> None:
+        """Add a thing and link it to what came before."""
+        words = [self.words[at] for at in between if self.kinds[at] != "Q" or self.words[at] == ","]
         head = self.words[stop - 1]
-        if run in _HAVING_PATTERN and head in PATTERN_NOUNS and self.last >= 0 and stop == start + 1:
-            things[self.last].said.add(("" if run == ("with",) else "not:") + value_of(head)[1])
+        if words in (["with"], ["without"]) and head in PATTERN_NOUNS and self.last >= 0 and stop == start + 1:
+            self.found.things[self.last].said.add(("" if words == ["with"] else "not:") + value_of(head)[1])
             return
-        between = between_of(run)
-        noun, said, count, plural, denied = named_by(self.words[start:stop], self.kinds[start:stop], self.copies)
-        thing = Thing(noun, set(said), count, plural, denied or between.without)
-        if run == ("of",) and self.last >= 0 and things[self.last].noun in _ONE_OF:
+        thing = self._thing(start, stop, denied="without" in words)
+        before = self.found.things[self.last] if self.last >= 0 else None
+        if words == ["of"] and before is not None and before.noun in PICTURES | PARTS:
             # "a group of dogs": the dogs, in a group.
-            before = things[self.last]
             thing.said |= before.said | {before.noun} if before.noun in PARTS else set()
             thing.denied |= before.denied
-            things[self.last] = thing
+            self.found.things[self.last] = thing
             return
-        self.found.rest |= between.denying
-        things.append(thing)
-        number = len(things) - 1
-        if run in _OWNING and self.last >= 0:
-            self._own(number)
-        else:
-            self._link(number, between, stop)
+        self.found.rest |= DENYING.intersection(words)
+        self.found.things.append(thing)
+        number = len(self.found.things) - 1
+        self._link(number, words, stop)
         self.last = number
 
     def _has_verb(self, at: int) -> bool:
         """Say whether a thing that ends here is the subject of what follows, up to the next comma or "and"."""
         for word, kind in zip(self.words[at:], self.kinds[at:], strict=True):
-            if kind in "CQ&" or word in RELATIVE:
+            if kind in "CQ" or word in RELATIVE:
                 return False
             if kind == "X" or (kind == "V" and word.endswith("s")):
                 return True
         return False
 
-    def _link(self, number: int, between: Between, stop: int) -> None:
+    def _thing(self, start: int, stop: int, *, denied: bool) -> Thing:
+        head = self.words[stop - 1]
+        lemma = noun_lemma(head)
+        thing = Thing(lemma, set(), plural=lemma != head, denied=denied)
+        for at in range(start, stop - 1):
+            word, kind = self.words[at], self.kinds[at]
+            value = number_value(word) if kind == "U" else None
+            if value is not None and value != 1:
+                thing.count = value if self.copies and value <= _MOST_COPIES else 1
+                thing.said |= set() if thing.count > 1 else {f"#{value}"}
+                thing.plural = False
+            elif word == "one" and not self.copies:
+                thing.said.add("#1")
+            elif word == "no":
+                thing.denied = True
+            elif kind == "V" and not value_of(word)[0]:
+                thing.said.add(f"do:{verb_lemma(word)}")
+            elif kind not in "DUC":
+                thing.said.add(value_of(word)[1])
+        return thing
+
+    def _link(self, number: int, words: Sequence[str], stop: int) -> None:
         """Say how a new thing that ends at `stop` is linked to those before it by the words in between."""
-        told = between.told
+        if words in (["'s"], ["\u2019s"]) and self.last >= 0:
+            self._own(number)
+            return
+        joint = bool(words) and words[0] in JOINING
+        told = [word for word in words if word not in JOINING and word not in BE and word not in RELATIVE]
+        if not told and not _HAVING.isdisjoint(words):
+            told = ["with"]
+        relative = not joint and not RELATIVE.isdisjoint(words)
         if self.last < 0:
-            told = () if all(word in SHOWING or word == "we" for word in told) else told
-            if len(told) == 1 and told[0] in PREPOSITIONS:
+            told = [] if all(word in SHOWING or word == "we" for word in told) else told
+            if told and told[-1] in PREPOSITIONS and len(told) == 1:
                 self.fronted = told[0], number
             else:
                 self.subjects = [number]
@@ -140,14 +198,14 @@ class _Reader:
         if self.fronted is not None:
             relation, place = self.fronted
             self.fronted, self.subjects = None, [number]
-            self._connect([number], relation_of((relation,)), place)
+            self._connect([number], [relation], place)
             self._say(
                 [word for word in told if word not in SHOWING and word != "we" and verb_lemma(word) not in BEINGS]
             )
             return
-        if not told or between.clause:
+        if not told or not CLAUSE.isdisjoint(words):
             self._say(told)
-            own_verb = between.clause or self._has_verb(stop)
+            own_verb = not CLAUSE.isdisjoint(words) or self._has_verb(stop)
             if self.linked is not None and not own_verb:
                 self._connect(*self.linked, number)
             elif self.linked is not None and not self.found.things[number].denied:
@@ -155,9 +213,9 @@ class _Reader:
             elif self.linked is None:
                 self.subjects.append(number)
             return
-        who = [self.last] if told[0] in ("of", "'s") or between.relative else self.subjects or [self.last]
-        self.subjects = who if between.relative else self.subjects
-        self._connect(who, relation_of(told), number)
+        who = [self.last] if told[0] in ("of", "'s") or relative else self.subjects or [self.last]
+        self.subjects = who if relative else self.subjects
+        self._connect(who, told, number)
 
     def _own(self, number: int) -> None:
         """Put a thing where its owner stood: who holds "the man's hand" holds the hand, which is the man's."""
@@ -169,35 +227,40 @@ class _Reader:
         self.subjects = [number if one == owner else one for one in self.subjects]
         self.found.links.add((number, "of", owner))
 
-    def _connect(self, who: Sequence[int], relation: Relation, target: int) -> None:
-        """Add what links some things to another."""
-        self.linked = list(who), relation
-        things, links = self.found.things, self.found.links
-        if relation.does:
+    def _connect(self, who: Sequence[int], told: Sequence[str], target: int) -> None:
+        """Add what links some things to another: a direction by itself, any other run of words as it stands."""
+        self.linked = list(who), told
+        *verbs, last = [word if word in PREPOSITIONS else verb_lemma(word) for word in told]
+        passive = last == "by" and told[-2:-1] and str(told[-2]).endswith(("ed", "en", "n", "t"))
+        if passive:
+            last, verbs = verbs[-1], verbs[:-1]
+        elif last not in DIRECTIONS and last not in PLACED_BY and last in PREPOSITIONS and verbs:
+            last = f"{verbs[-1]} {last}"
+        doers = [target] if passive else who
+        if last not in PREPOSITIONS and last not in DIRECTIONS and " " not in last:
             # Who chases a cat chases.
-            for one in [target] if relation.passive else who:
-                things[one].said.add(relation.does)
+            for one in doers:
+                self.found.things[one].said.add(f"do:{last}")
         for one in who:
-            things[one].said.update(relation.deeds)
-            if relation.name in PLACED_BY and things[target].noun in PLACES:
-                links.add((SCENE, "at", target))
+            self.found.things[one].said |= {f"do:{verb}" for verb in verbs}
+            if last in PLACED_BY and self.found.things[target].noun in PLACES:
+                self.found.links.add((SCENE, "at", target))
             else:
-                sides = (target, one) if relation.passive else (one, target)
-                links.add(in_order(sides[0], relation.name, sides[1]))
+                self.found.links.add(in_order(target, last, one) if passive else in_order(one, last, target))
 
     def _say(self, told: Iterable[str]) -> None:
         """Say words without an object of their subject."""
         for word in told:
-            said, form = said_by(word)
+            form = verb_lemma(word) if word not in PREPOSITIONS else word
             for one in self.subjects or ([self.last] if self.last >= 0 else []):
-                self.found.things[one].said.add(said)
+                self.found.things[one].said.add(value_of(word)[1] if is_describing(word) else f"do:{form}")
             if not self.subjects and self.last < 0:
                 self.found.rest.add(form)
 
-    def _end(self, before: int) -> None:
-        words = [self.words[at] for at in range(before, len(self.words)) if self.kinds[at] not in "QDC&"]
+    def _end(self, between: Sequence[int]) -> None:
+        words = [self.words[at] for at in between if self.kinds[at] not in "QDC"]
+        self.found.rest |= DENYING.intersection(words)
+        told = [word for word in words if word not in BE and word not in RELATIVE and word not in JOINING]
         if self.fronted is not None:
             self.found.rest.add(self.fronted[0])
-        if words:
-            self.found.rest |= DENYING.intersection(words)
-            self._say(telling(words))
+        self._say(told)

@@ -72,14 +72,9 @@ class Draw:
     def shuffled(self, items: Sequence[T]) -> list[T]:
         """Return items in an order drawn at random."""
         left = list(items)
-        state = self.state
-        for place in range(len(left) - 1):  # `below`, without a call for each
-            state = (state + 0x9E3779B97F4A7C15) & _MASK
-            mixed = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-            mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-            other = place + (mixed ^ (mixed >> 31)) % (len(left) - place)
+        for place in range(len(left) - 1):
+            other = place + self.below(len(left) - place)
             left[place], left[other] = left[other], left[place]
-        self.state = state
         return left
 
     def some(self, items: Sequence[T], most: int) -> Iterator[T]:

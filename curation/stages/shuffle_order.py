@@ -102,24 +102,24 @@ def _moved_words(
     edits: list[list[int]] = []
     tokens: list[list[int]] = []
     for place, source in enumerate(order):
-        if place != source and (old := words[place]) != (new := words[source]):
+        old, new = words[place], words[source]
+        if old != new:
             start = starts[place]
-            length += start - done
-            behind = length + len(new)
+            end = start + len(old)
             text += (caption[done:start], new)
-            done = start + len(old)
-            edits.append([start, done, length, behind])
+            length += start - done
+            edits.append([start, end, length, length + len(new)])
             tokens.append([place, place + 1, place, place + 1])
-            length = behind
+            length += len(new)
+            done = end
     text.append(caption[done:])
     return "".join(text), edits, tokens
 
 
 def _moved(order: list[int], places: Sequence[int], draw: Draw) -> None:
     """Shuffle some places of an order among themselves."""
-    if len(places) > 1:
-        for place, source in zip(places, draw.shuffled(places), strict=True):
-            order[place] = source
+    for place, source in zip(places, draw.shuffled(places), strict=True):
+        order[place] = source
 
 
 def _spoken(words: Sequence[str]) -> list[int]:

@@ -133,6 +133,12 @@ def test_owner_and_owned() -> None:
         ("one dog", "U N", {"dog": {"#1"}}, set()),
         ("a man has a hat", "D N X D N", {"man": set(), "hat": set()}, {(0, "with", 1)}),
         ("a dog runs", "D N N", {"dog": {"do:run"}}, set()),
+        (
+            "a dog | cats and men",
+            "D N P N C N",
+            {"dog": {"do:|"}, "cat": set(), "man": set()},
+            {(0, "|", 1), (0, "|", 2)},
+        ),
     ],
 )
 def test_phrases_and_what_stands_between_them(
