@@ -89,11 +89,13 @@ def run_evaluation(
     Raises:
         InputError: unknown kind, source or model.
     """
+    from training.evaluate.seen_images import remembering
+
     asked = further or Further()
     spec, wishes = ModelSpec.parse(model), asked.wishes(workspace, split, limit)
     opened = [(text, open_benchmark(text, wishes)) for text in on]
     towers = spec.load()
-    with progress_bars() as bars:
+    with progress_bars() as bars, remembering():
         results = [_evaluated(text, benchmark, spec, towers, bars) for text, benchmark in opened]
     if json_file is not None:
         document = {
@@ -124,11 +126,12 @@ def run_sweep(
         InputError: unknown kind, source or model, or models of two architectures.
     """
     from training.blend import blend
+    from training.evaluate.seen_images import remembering
 
     spec, start = ModelSpec.parse(model), ModelSpec.parse(base).load()
     opened = [(text, open_benchmark(text, Wishes(workspace, split, limit))) for text in on]
     found: list[dict[str, Evaluated]] = [{} for _ in on]
-    with progress_bars() as bars:
+    with progress_bars() as bars, remembering():
         for share in shares:
             towers = spec.load()
             blend(start, towers, share)

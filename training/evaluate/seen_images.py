@@ -66,9 +66,13 @@ _SEEN: ContextVar[SeenImages | None] = ContextVar("seen images", default=None)
 
 
 @contextmanager
-def remembering(seen: SeenImages) -> Iterator[None]:
-    """Let every evaluation inside the block share what image trunks have computed."""
-    token = _SEEN.set(seen)
+def remembering(seen: SeenImages | None = None) -> Iterator[None]:
+    """Let every evaluation inside the block share what image trunks have computed.
+
+    Args:
+        seen: The memory; None for that of the block around this one, or a new one where there is none.
+    """
+    token = _SEEN.set(seen or _SEEN.get() or SeenImages())
     try:
         yield
     finally:
