@@ -12,7 +12,6 @@ from curation.language.pair_features import Sparse, View, fit_logistic, judge, p
 from curation.language.word_vectors import WordVectors
 
 _MAX_LEARNED = 60_000
-_NUM_STEPS = 25
 _PENALTY = 3.0
 _DECIMALS = 4
 
@@ -70,20 +69,22 @@ class BlindGaps:
         model = NgramModel.fit(captions, size, self._texts.caption_folds, self._texts.num_folds)
         return np.round(model.score(rights, folds) - model.score(wrongs, folds), _DECIMALS)
 
-    def learned(self, chosen: Ints) -> Floats:
+    def learned(self, chosen: Ints, folds: Ints, num_steps: int) -> Floats:
         """Return log odds of the chosen pairs by a linear judge that learned from the other folds' chosen pairs.
 
         Args:
             chosen: Numbers of pairs, ascending.
+            folds: The fold of each chosen pair's image.
+            num_steps: At most so many steps towards the best judge.
         """
         gaps = np.zeros(len(chosen))
-        features, folds = self._features.take(chosen), self._texts.pair_folds[chosen]
+        features = self._features.take(chosen)
         for fold in range(self._texts.num_folds):
             learn, ask = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
             # every n-th: pairs are in order of their images' uids, which are hashes
             learn = learn[:: 1 + (len(learn) - 1) // _MAX_LEARNED] if len(learn) else learn
             if len(learn) and len(ask):
-                weights = fit_logistic(features.take(learn), penalty=_PENALTY, num_steps=_NUM_STEPS)
+                weights = fit_logistic(features.take(learn), penalty=_PENALTY, num_steps=num_steps)
                 gaps[ask] = judge(features.take(ask), weights)
         return np.round(gaps, _DECIMALS)
 

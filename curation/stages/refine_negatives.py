@@ -19,6 +19,8 @@ from data_manifests.errors import InputError
 
 _DECIMALS = 4
 _MIN_GROUP = 64
+_FIRST_STEPS, _LATER_STEPS = 25, 100
+"""Steps of the judge: at first much is plain to it; what is left after a round takes it longer to find."""
 _MAKER_OF_FIELD = {"swap_negatives": "swap_words"}
 """Makers that do not sign their records."""
 
@@ -59,7 +61,7 @@ class RefineNegatives(CorpusStage):
         fields: The fields of negatives that are balanced together; they are published through this stage alone.
         bins: Sizes of gaps that are told apart, grid by grid, from fine to coarse; a coarser last grid keeps more and
             balances less exactly.
-        num_rounds: How often the judge learns anew from what is left.
+        num_rounds: How often the judge learns anew from what is left, each time with other folds.
         num_folds: Folds of images, at least 2.
         seed: Seed of folds and draws.
         model: A further scorer, such as a classifier of grammaticality.
@@ -81,7 +83,7 @@ class RefineNegatives(CorpusStage):
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),
@@ -148,7 +150,8 @@ class RefineNegatives(CorpusStage):
 
     def _balance(self, corpus: Corpus, found: Sequence[_Found]) -> tuple[list[str], Floats, np.ndarray[Any, Any]]:
         """Return the scorers' names, their gaps [negatives, scorers], and which negatives stay."""
-        folds = [draw_seed(self.seed, self.name, uid, "fold") % self.num_folds for uid in corpus.uids]
+        places = np.array([one.place for one in found])
+        folds = self._folds(corpus, 0)
         scorers = self._scorers(corpus, found, folds)
         fixed: dict[str, Floats] = {"blind_words": scorers.words, "blind_tags": scorers.tags, **self._asked(found)}
         draws = np.array(
@@ -158,24 +161,31 @@ class RefineNegatives(CorpusStage):
         chosen = np.arange(len(found))
         gaps = np.zeros((len(found), len(fixed) + 1))
         gaps[:, 1:] = np.stack(list(fixed.values()), axis=1)
-        for _ in range(self.num_rounds):
-            gaps[chosen, 0] = scorers.learned(chosen)
+        for number in range(self.num_rounds):
+            # the same folds again would find what is left smaller than it is: it was balanced over them
+            folds = self._folds(corpus, number)
+            steps = _LATER_STEPS if number else _FIRST_STEPS
+            gaps[chosen, 0] = scorers.learned(chosen, folds[places[chosen]], steps)
             stays = mirror_balance(gaps[chosen], groups[chosen], draws[chosen], self.bins)
             chosen = chosen[stays]
         kept = np.array([one.record["operation"] in self.spared for one in found], np.bool_)
         kept[chosen] = True
         return ["blind_learned", *fixed], gaps, kept
 
-    def _scorers(self, corpus: Corpus, found: Sequence[_Found], folds: Sequence[int]) -> BlindGaps:
+    def _folds(self, corpus: Corpus, number: int) -> Ints:
+        """Return each image's fold in a round."""
+        return np.array([draw_seed(self.seed, self.name, uid, "fold", number) % self.num_folds for uid in corpus.uids])
+
+    def _scorers(self, corpus: Corpus, found: Sequence[_Found], folds: Ints) -> BlindGaps:
         """Fit the scorers that the corpus itself gives."""
         of_image = corpus.column("captions")
         parses = corpus.column("parses")
         texts = Texts(
             captions=[caption for captions in of_image for caption in captions],
-            caption_folds=np.repeat(np.array(folds), [len(captions) for captions in of_image]),
+            caption_folds=np.repeat(folds, [len(captions) for captions in of_image]),
             rights=[one.positive for one in found],
             wrongs=[one.record["text"] for one in found],
-            pair_folds=np.array([folds[one.place] for one in found]),
+            pair_folds=folds[[one.place for one in found]],
             num_folds=self.num_folds,
         )
         return BlindGaps(texts, ((parse["words"], parse["tags"]) for of_one in parses for parse in of_one))

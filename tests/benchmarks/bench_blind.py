@@ -16,7 +16,7 @@ import json
 import resource
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,36 @@ def show(
     """Print one table: operations down, judges across, each with the half width of its 95 % interval."""
     print(f"\n{title}")
     print(f"{'':34}{'pairs':>8}{'yield':>8}" + "".join(f"{name:>16}" for name in rows))
+    overall = sum(counts.values()), sum(given.values())
+    rows = {judge: with_operations(found, counts) for judge, found in rows.items()}
+    counts, given = with_sums(counts), with_sums(given)
     for name in [*sorted(counts), "overall"]:
-        num, had = (sum(counts.values()), sum(given.values())) if name == "overall" else (counts[name], given[name])
+        num, had = overall if name == "overall" else (counts[name], given[name])
         cells = "".join(_with_interval(found.get(name), num) for found in rows.values())
         few = f"  fewer than {_FEW}: tells nothing" if num < _FEW else ""
         print(f"{name:34}{num:>8}{100 * num / max(had, 1):>7.1f}%{cells}{few}", flush=True)
+
+
+def classes_of(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the span classes of each operation that has several."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(f"{name.partition(' ')[0]}, all", []).append(name)
+    return {operation: classes for operation, classes in found.items() if len(classes) > 1}
+
+
+def with_sums(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts of span classes, and of whole operations."""
+    return {**counts, **{name: sum(counts[one] for one in own) for name, own in classes_of(counts).items()}}
+
+
+def with_operations(shares: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, float]:
+    """Return the shares of span classes, and of whole operations: each pair counts once."""
+    found = dict(shares)
+    for name, own in classes_of(counts).items():
+        right = sum(shares.get(one, 0.0) * counts[one] for one in own)
+        found[name] = right / max(sum(counts[one] for one in own), 1)
+    return found
 
 
 def _with_interval(share: float | None, num: int) -> str:

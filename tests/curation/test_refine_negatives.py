@@ -181,8 +181,29 @@ def test_what_is_learned_of_chance_alone_is_worth_nothing_elsewhere() -> None:
     drawn = [[f"{draw.choice(THINGS)} w{draw.randrange(400)} {draw.choice(PLACES)}" for _ in "ab"] for _ in range(300)]
     folds = np.arange(300) % 5
     rights, wrongs = [one for one, _ in drawn], [other for _, other in drawn]
-    gaps = BlindGaps(Texts(rights, folds, rights, wrongs, folds, 5), []).learned(np.arange(300))
+    gaps = BlindGaps(Texts(rights, folds, rights, wrongs, folds, 5), []).learned(np.arange(300), folds, 100)
     assert 0.4 < (gaps > 0).mean() < 0.6  # a judge that had met the pairs would be right of nearly all
+
+
+def test_later_rounds_look_longer_and_over_other_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the folds that it was balanced over, what is left looks smaller than it is."""
+    rounds: list[dict[int, int]] = []
+    steps: list[int] = []
+    learned = BlindGaps.learned
+
+    def recorded(self: BlindGaps, chosen: Any, folds: Any, num_steps: int) -> Any:
+        rounds.append(dict(zip(chosen.tolist(), folds.tolist(), strict=True)))
+        steps.append(num_steps)
+        return learned(self, chosen, folds, num_steps)
+
+    monkeypatch.setattr(BlindGaps, "learned", recorded)
+    RefineNegatives(num_rounds=3).fit(made(120))
+    first, second, third = rounds
+    assert first.keys() > second.keys() >= third.keys()
+    for one, other in ((first, second), (second, third), (first, third)):
+        shared = [one[pair] == other[pair] for pair in other]
+        assert 0.1 < np.mean(shared) < 0.35  # five folds drawn anew
+    assert steps[0] < steps[1] == steps[2]
 
 
 @pytest.mark.parametrize("num", [0, 1, 2])
