@@ -17,18 +17,22 @@ from prefect.events import emit_event
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from curation.replay import Unit
-from curation.run import Events, Runner, UnitReport, run_unit
+from curation.engine.engine import Events, Runner, UnitReport, run_unit
+from curation.engine.replay import Unit
 from data_manifests.errors import InputError
-from flows import live
-from flows.changes import change_markdown
-from flows.jobs import CurateJob, Outcome, execute, existing, prepare
-from flows.runners import process_pool, worker_died
+from flows.execution import process_registry
+from flows.execution.executors import process_pool, worker_died
+from flows.execution.jobs import CurateJob, Outcome, execute, existing, prepare
+from flows.execution.prefect_summary import change_markdown
 
 
 def carry_unit(unit: Unit, label: str, pool: int) -> UnitReport:  # noqa: ARG001 - the label names it in Prefect's pages
     """Run one unit here, or in the process pool registered under `pool`."""
-    return live.POOLS[pool].submit(run_unit, unit).result() if pool in live.POOLS else run_unit(unit)
+    return (
+        process_registry.POOLS[pool].submit(run_unit, unit).result()
+        if pool in process_registry.POOLS
+        else run_unit(unit)
+    )
 
 
 # Not a decorator: a Dask worker must find the plain function under its own name to unpickle it.
@@ -83,15 +87,15 @@ def curate_flow(job: dict[str, Any], runner: str = "local", listener: int = 0) -
         listener: Key of a caller in this process who wants to hear of progress.
     """
     prepared = prepare(CurateJob.from_json(job))
-    events, progress = live.LISTENERS.get(listener, (None, None))
+    events, progress = process_registry.LISTENERS.get(listener, (None, None))
     outcome = existing(prepared)
     if outcome is None and runner == "local" and prepared.job.num_workers > 1:
         with process_pool(prepared.job.num_workers) as pool:
-            live.POOLS[id(pool)] = pool
+            process_registry.POOLS[id(pool)] = pool
             try:
                 outcome = execute(prepared, _task_carrier(id(pool)), events, progress)
             finally:
-                del live.POOLS[id(pool)]
+                del process_registry.POOLS[id(pool)]
     elif outcome is None:
         outcome = execute(prepared, _task_carrier(0), events, progress)
     _leave_artifacts(prepared.job, outcome)
@@ -101,11 +105,11 @@ def curate_flow(job: dict[str, Any], runner: str = "local", listener: int = 0) -
 def run_with_prefect(job: CurateJob, runner: str, events: Events, progress: Callable[[int], None]) -> Outcome:
     """Run a job as a flow run of its own, on the server of PREFECT_API_URL or a temporary one."""
     carried = curate_flow.with_options(task_runner=task_runner_for(runner, job.num_workers))
-    live.LISTENERS[id(events)] = (events, progress)
+    process_registry.LISTENERS[id(events)] = (events, progress)
     try:
         return carried(job.to_json(), runner, id(events))
     finally:
-        del live.LISTENERS[id(events)]
+        del process_registry.LISTENERS[id(events)]
 
 
 def _leave_artifacts(job: CurateJob, outcome: Outcome) -> None:

@@ -10,24 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.language.rule_rewrites import RuleWriter
-from curation.likeness.evaluation_sets import EvaluationSets, read_set
+from curation.dedup.evaluation_sets import EvaluationSets, read_set
+from curation.engine.stage import Stage
+from curation.knowledge.open_graph import open_graph
+from curation.llm.interface import LanguageModel
+from curation.llm.spec import open_language_model
 from curation.models.feedback_file import FeedbackFile
-from curation.models.graph_store import open_graph
-from curation.models.language_model import LanguageModel
-from curation.models.llm_spec import open_language_model
 from curation.models.masked_model import TransformersMaskedModel
-from curation.stage import Stage
-from curation.stages.check_images import CheckImages
+from curation.rewriting.rules import RuleWriter
+from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.errors import InputError, nearest
-from flows.settings import Setting, change
-from training.config import TrainConfig, TrainParts
-from training.mining import Negatives
-from training.model import ModelSpec
+from flows.overrides import Setting, change
+from training.batches.epoch import Planner
+from training.batches.text_sampling import CaptionViews, FurtherTexts
+from training.config import TrainConfig
+from training.false_negative_gate import PositiveGate
+from training.hard_negatives import Negatives
+from training.model.spec import ModelSpec
 from training.objectives import Objective
-from training.plan import Planner
-from training.positives import PositiveGate
-from training.views import CaptionViews, FurtherTexts
+from training.train_parts import TrainParts
 
 DEFAULT_MODEL = "lite0_minilm"
 """Embeds when no --model is given: real towers that need no hub (extra `towers`)."""
@@ -90,7 +91,7 @@ def open_writer(llm: str | None, journal: str, slots: int, batch: str | None) ->
     Raises:
         InputError: no such model, or a file of requests without one.
     """
-    from curation.models.llm_files import BatchModel
+    from curation.llm.batch_files import BatchModel
 
     model = open_language_model(llm or "rules", journal, slots)
     if batch and model is None:
@@ -134,7 +135,7 @@ class RecipeInputs:
         masked_model: Masked language model that fills blanks, by hub name or folder; None for none.
         against: Evaluation sets, ``KIND:PATH`` each.
         workspace: Where evaluation sets are read into, and their hashes kept.
-        feedback: Run folder whose feedback on negatives is heeded; None for none.
+        feedback: Run folder whose feedback on negatives is applied; None for none.
     """
 
     model: str | None = None

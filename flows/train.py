@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from flows.jobs import TrainJob
-from flows.training import train_here
+from flows.execution.jobs import TrainJob
+from flows.execution.run_training import train_here
 from training.checkpoint import RunResult
 
 

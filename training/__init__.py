@@ -2,7 +2,7 @@
 
 import os
 
-from training import torchvision_cpu
+from training.model import torchvision_cpu
 
 # Threads that wait by spinning make every other process on the machine wait too: with one busy neighbour on two
 # cores a training step of the `tiny` config took 8 s instead of 2.3 s. Read once, when OpenMP is loaded with torch.

@@ -18,7 +18,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import write_atomically
 
 if TYPE_CHECKING:
-    from training.plan import Plan
+    from training.batches.plan import Plan
 
 RUN_FILE = "run.json"
 PLAN_FILE = "plan.parquet"

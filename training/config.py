@@ -1,4 +1,4 @@
-"""What a training run is made of: its numbers (`TrainConfig`) and its parts (`TrainParts`). Imports nothing heavy."""
+"""The numbers of a training run. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from data_manifests.errors import InputError
-from training.batch import Drawn
-
-if TYPE_CHECKING:
-    from training.mining import Negatives
-    from training.objectives import Objective
-    from training.plan import Planner
-    from training.positives import PositiveGate
-    from training.views import CaptionViews, FurtherTexts
 
 Tune = Literal["lora", "full", "projection"]
 Schedule = Literal["cosine", "constant"]
@@ -59,7 +51,7 @@ class TrainConfig:
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
         precision: ``float32``, ``bf16`` (GPUs only), or ``auto`` for bf16 on a GPU and float32 on a CPU.
         wise_ft: Where on the line from the base to the tuned weights the model of the finished run stands: 1 is the
-            tuned one, 0 the base. See `training.blend`.
+            tuned one, 0 the base. See `training.model.wise_ft`.
         fast_decode: Decode a JPEG at a half, quarter or eighth where that is still no smaller than the towers see.
             Other pixels than without it.
         readers: Threads that read and decode images. Changes no result, so a run may go on with another number.
@@ -144,75 +136,6 @@ class TrainConfig:
             return self.lr
         done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
-
-
-@dataclass(frozen=True)
-class TrainParts:
-    """What a recipe brings to training.
-
-    Attributes:
-        name: The recipe's name.
-        planner: Decides which samples meet in a batch.
-        objectives: Loss terms; the loss is their weighted sum.
-        negatives: Chooses each sample's negatives among those the data set holds; None trains without.
-        views: Draws among a caption and its rewrites and knowledge captions; None shows captions only.
-        positives: Draws further texts of each image for the objectives that want them.
-        gate: Finds pairs of a batch that are no negatives.
-    """
-
-    name: str
-    planner: Planner
-    objectives: tuple[Objective, ...]
-    negatives: Negatives | None = None
-    views: CaptionViews | None = None
-    positives: FurtherTexts | None = None
-    gate: PositiveGate | None = None
-
-    @property
-    def drawn(self) -> Drawn:
-        """What is drawn for each sample of a batch."""
-        return Drawn(self.negatives, self.views, self.positives)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the objectives need besides image, text and negatives; see `objectives.contract.OPTIONAL`."""
-        return frozenset(name for objective in self.objectives for name in objective.needs)
-
-    def __post_init__(self) -> None:
-        """Check that there is something to minimise, from what there is.
-
-        Raises:
-            InputError: no objective, two of one name, or one that needs further texts where none are drawn.
-        """
-        names = [objective.name for objective in self.objectives]
-        if not names or len(set(names)) != len(names):
-            raise InputError(
-                f"recipe {self.name!r}: objectives are {names}", allowed="one or more, each of its own name"
-            )
-        if "positives" in self.needs and self.positives is None:
-            raise InputError(
-                f"recipe {self.name!r}: an objective needs further texts of each image, the recipe draws none",
-                fix="give the recipe positives=FurtherTexts(...)",
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the recipe's training half as JSON values: each part's name and fields."""
-        return {
-            "recipe": self.name,
-            "planner": describe(self.planner),
-            "objectives": [describe(objective) for objective in self.objectives],
-            "negatives": None if self.negatives is None else describe(self.negatives),
-            "views": None if self.views is None else describe(self.views),
-            "positives": None if self.positives is None else describe(self.positives),
-            "gate": None if self.gate is None else describe(self.gate),
-        }
-
-
-def describe(part: Any) -> dict[str, Any]:
-    """Return the name and fields of a planner, objective or choice of negatives, nested ones included."""
-    values = {item.name: getattr(part, item.name) for item in dataclasses.fields(part)}
-    shown = {name: describe(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
-    return {"name": part.name} | {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()}
 
 
 def _check(name: str, value: object, holds: bool, allowed: str) -> None:

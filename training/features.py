@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from training import choosing
-from training.choosing import encode_and_look, encoder, in_one_pass, similarities, similarity_to, take_all
+from training import negative_scores
+from training.false_negative_gate import StartedGate
+from training.gradient_cache import Passes
+from training.hard_negatives import Choice, Chooser
 from training.labels import identities, label_texts, negative_types
-from training.mining import Choice, Chooser
+from training.log import count_operations
+from training.negative_scores import encode_and_look, encoder, in_one_pass, similarities, similarity_to, take_all
 from training.objectives import Features, TextSlots, TokenFeatures
-from training.passes import Passes
-from training.positives import StartedGate
-from training.runlog import count_operations
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.batch import Batch
-    from training.config import TrainParts
-    from training.model import Towers
+    from training.batches.batch import Batch
+    from training.model.clip_model import ClipModel
+    from training.train_parts import TrainParts
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Needs:
     """
 
     names: frozenset[str] = frozenset()
-    teacher: Towers | None = None
+    teacher: ClipModel | None = None
     cut_ratio: Callable[[float], float] | None = None
     gate: StartedGate | None = None
 
     @classmethod
-    def of(cls, parts: TrainParts, teacher: Callable[[], Towers], statistics: Mapping[str, Any]) -> Needs:
+    def of(cls, parts: TrainParts, teacher: Callable[[], ClipModel], statistics: Mapping[str, Any]) -> Needs:
         """Return what a recipe's objectives need; `teacher` is called if they need one.
 
         Raises:
@@ -59,7 +59,7 @@ class Needs:
 
 
 def make_features(
-    towers: Towers,
+    towers: ClipModel,
     batch: Batch,
     chooser: Chooser | None,
     progress: float,
@@ -148,19 +148,19 @@ class _Texts:
 class _Encoded:
     """A batch on its way: images are encoded, texts wait for the choice of negatives."""
 
-    towers: Towers
+    towers: ClipModel
     batch: Batch
     passes: Passes
     image: Tensor
     patches: Tensor | None
 
     @classmethod
-    def of(cls, towers: Towers, batch: Batch, passes: Passes, *, places: bool) -> _Encoded:
+    def of(cls, towers: ClipModel, batch: Batch, passes: Passes, *, places: bool) -> _Encoded:
         """Encode the images; with `places` also their patches."""
         if not places:
             (image,) = passes.run(encoder(towers, "image", batch.image_cached), batch.image)
             return cls(towers, batch, passes, image, None)
-        from training.places import encode_image_places
+        from training.model.token_features import encode_image_places
 
         return cls(towers, batch, passes, *passes.run(partial(encode_image_places, towers), batch.image))
 
@@ -192,18 +192,18 @@ class _Encoded:
             rows.append(batch.positives[batch.positive_mask])
             masks.append(batch.positive_mask)
         if cut is not None:
-            from training.places import cut_tokens
+            from training.model.token_features import cut_tokens
 
             rows.append(cut_tokens(self.towers, batch.text, cut))
         tokens: list[Tensor] = []
         bare: Tensor | None = None
-        if self.patches is None and look and choosing.head_drops(self.towers):
+        if self.patches is None and look and negative_scores.head_drops(self.towers):
             encode = partial(encode_and_look, self.towers, cached=batch.text_cached)
             encoded, bare = self.passes.run(encode, torch.cat(rows))
         elif self.patches is None:
             (encoded,) = self.passes.run(encoder(self.towers, "text", batch.text_cached), torch.cat(rows))
         else:
-            from training.places import encode_text_places
+            from training.model.token_features import encode_text_places
 
             encoded, *tokens = self.passes.run(partial(encode_text_places, self.towers), torch.cat(rows))
         parts = torch.split(encoded, [len(part) for part in rows])
@@ -235,7 +235,7 @@ def in_slots(values: Tensor, mask: Tensor) -> Tensor:
     return flat.reshape(*mask.shape, *values.shape[1:])
 
 
-def _teach(teacher: Towers, batch: Batch, passes: Passes) -> dict[str, Tensor]:
+def _teach(teacher: ClipModel, batch: Batch, passes: Passes) -> dict[str, Tensor]:
     """Return what the model before tuning makes of the batch; cached activations are its own, for they are frozen."""
     import torch
 
@@ -245,12 +245,12 @@ def _teach(teacher: Towers, batch: Batch, passes: Passes) -> dict[str, Tensor]:
     return {"teacher_image": image, "teacher_text": text}
 
 
-def logit_scale(towers: Towers) -> Tensor:
+def logit_scale(towers: ClipModel) -> Tensor:
     """Return the factor from similarities to logits."""
     return cast("Tensor", towers.model.logit_scale).exp()
 
 
-def clamp_logit_scale(towers: Towers, largest: float) -> None:
+def clamp_logit_scale(towers: ClipModel, largest: float) -> None:
     """Keep the factor from similarities to logits between 1 and `largest`."""
     import torch
 

@@ -12,8 +12,8 @@ from data_manifests.manifest import write_atomically
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.batch import Batch
-    from training.mining import Choice
+    from training.batches.batch import Batch
+    from training.hard_negatives import Choice
     from training.objectives import Features
 
 FEEDBACK_FILE = "feedback.parquet"

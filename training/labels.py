@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from training.objectives.contract import NEGATIVE_TYPES
+from training.objectives.interface import NEGATIVE_TYPES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.batch import Batch
-    from training.mining import Choice
+    from training.batches.batch import Batch
+    from training.hard_negatives import Choice
 
 
 def label_texts(batch: Batch, choice: Choice | None) -> Tensor:

@@ -14,22 +14,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
-from training import checkpoint, lora
-from training.batch import Batch
-from training.blend import step_back
-from training.config import TrainConfig, TrainParts
-from training.data import PlannedBatches
-from training.epochs import Embedder, GrowingPlan, plan_ahead
+from data_manifests.seeds import draw_seed
+from training import checkpoint
+from training.batches.batch import Batch
+from training.batches.loader import PlannedBatches
+from training.batches.plan import Plan
+from training.config import TrainConfig
+from training.distributed import Ranks
 from training.features import Needs, clamp_logit_scale, make_features
 from training.feedback import FeedbackLog
+from training.gather import GatheredChooser, check_batch_statistics, whole_batch
+from training.gradient_cache import Passes, check_chunks, deterministic, on_device, place
+from training.log import Clock, Display, RunLog
+from training.model import lora
+from training.model.checkpoint_files import state_hash
+from training.model.run_folder import save_run_model
+from training.model.wise_ft import step_back
 from training.objectives import start_term
-from training.passes import Passes, check_chunks, deterministic, on_device, place
-from training.plan import Plan, draw_seed
-from training.ranks import Ranks
-from training.runlog import Clock, Display, RunLog
-from training.trunks import CachedTrunks
-from training.weights import state_hash
-from training.whole_batch import GatheredChooser, check_batch_statistics, whole_batch
+from training.online_plan import Embedder, GrowingPlan, plan_ahead
+from training.precompute import CachedTrunks
+from training.train_parts import TrainParts
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +41,9 @@ if TYPE_CHECKING:
 
     from data_manifests.manifest import DatasetVersion
     from training.checkpoint import RunResult
-    from training.mining import Chooser
-    from training.model import ModelSpec, Towers
+    from training.hard_negatives import Chooser
+    from training.model.clip_model import ClipModel
+    from training.model.spec import ModelSpec
     from training.objectives import Term
 
 
@@ -122,7 +127,7 @@ class Trainer:
         start_state: What training changes, as it was before the first step, if the end goes back part of the way.
     """
 
-    towers: Towers
+    towers: ClipModel
     optimizer: torch.optim.Optimizer
     chooser: Chooser | None
     terms: Mapping[str, Term]
@@ -213,7 +218,7 @@ class Trainer:
         """Write the model, the feedback, and that the run is done. The last checkpoint keeps the tuned weights."""
         if self.start_state:
             step_back(lora.changing(self.towers), self.start_state, self.config.wise_ft)
-        lora.save_run_model(run, self.towers, spec, self.config.tune)
+        save_run_model(run, self.towers, spec.describe(), spec.content_hash(), self.config.tune)
         self.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
         checkpoint.finish_run(run, self.step, self.loss)
 
@@ -263,7 +268,7 @@ class Trainer:
 
 
 def make_optimizer(
-    towers: Towers, config: TrainConfig, learned: Sequence[torch.nn.Parameter] = ()
+    towers: ClipModel, config: TrainConfig, learned: Sequence[torch.nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
     """Return AdamW; vectors and scalars (norms, biases, the logit scale) do not decay.
 

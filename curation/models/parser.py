@@ -70,7 +70,7 @@ class Triplet(TypedDict):
 
 
 class CaptionParse(Parse):
-    """A parse with what `curation.stages.parse_captions` reads off it."""
+    """A parse with what `curation.stages.captions.parse_captions` reads off it."""
 
     verb_phrases: list[list[int]]
     """Spans [first token, one past the last]; they never overlap."""

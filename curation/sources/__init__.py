@@ -20,7 +20,7 @@ KINDS: Mapping[str, str] = {
     "folder": "curation.sources.folder:FolderSource",
     "parquet": "curation.sources.parquet:ParquetSource",
     "webdataset": "curation.sources.webdataset:WebDatasetSource",
-    "scenes": "curation.sources.scenes:ScenesSource",
+    "scenes": "curation.sources.synthetic.source:ScenesSource",
 }
 """Source kind -> ``module:class``, imported only when used."""
 

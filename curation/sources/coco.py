@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from curation.sources import Record, Rejected
-from curation.sources.reading import (
+from curation.sources.files import (
     SPLITS,
     base_name,
     file_entry,
@@ -24,7 +24,7 @@ from curation.sources.reading import (
     shown,
     signature_of,
 )
-from curation.sources.rows import load_json
+from curation.sources.table_rows import load_json
 from data_manifests.errors import InputError
 
 _FILE_NAME = re.compile(r"captions_?(train|val|test)?_?([0-9]*)(?:_.*)?\.json")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from curation.sources import Record, Rejected
-from curation.sources.reading import (
+from curation.sources.files import (
     SPLITS,
     base_name,
     file_entry,
@@ -22,7 +22,7 @@ from curation.sources.reading import (
     shown,
     signature_of,
 )
-from curation.sources.rows import csv_rows, load_json, text_lines
+from curation.sources.table_rows import csv_rows, load_json, text_lines
 from data_manifests.errors import InputError
 
 IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k_images", "flickr30k-images")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import orjson
 
 from curation.sources import Record, Rejected
-from curation.sources.reading import (
+from curation.sources.files import (
     base_name,
     clean_name,
     file_entry,
@@ -24,7 +24,7 @@ from curation.sources.reading import (
     shown,
     signature_of,
 )
-from curation.sources.rows import (
+from curation.sources.table_rows import (
     CAPTION_COLUMNS,
     FILE_COLUMNS,
     Row,

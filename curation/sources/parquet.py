@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from curation.sources import Record, Rejected
-from curation.sources.reading import (
+from curation.sources.files import (
     SPLITS,
     File,
     base_name,
@@ -20,7 +20,7 @@ from curation.sources.reading import (
     shown,
     signature_of,
 )
-from curation.sources.rows import (
+from curation.sources.table_rows import (
     CAPTION_COLUMNS,
     attributes_of,
     captions_of,

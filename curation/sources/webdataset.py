@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from curation.sources import Record, Rejected
-from curation.sources.reading import (
+from curation.sources.files import (
     IMAGE_ENDINGS,
     base_name,
     clean_name,
@@ -20,7 +20,14 @@ from curation.sources.reading import (
     shown,
     signature_of,
 )
-from curation.sources.rows import CAPTION_COLUMNS, MAX_TEXT_BYTES, attributes_of, captions_of, json_object, split_of
+from curation.sources.table_rows import (
+    CAPTION_COLUMNS,
+    MAX_TEXT_BYTES,
+    attributes_of,
+    captions_of,
+    json_object,
+    split_of,
+)
 from curation.sources.tar_walk import Member, TarError, walk
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef

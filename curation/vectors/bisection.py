@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from curation.stage import draw_seed
 from curation.vectors.rows import BLOCK_ROWS, Floats, Half, Labels, Positions
+from data_manifests.seeds import draw_seed
 
 _IN_MEMORY_ROWS = 8_192
 """Nodes of at most so many members are held as float32 while they are split further."""

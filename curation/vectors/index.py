@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.stage import draw_seed
 from curation.vectors.bisection import Bisection
 from curation.vectors.pricing import free_clusters
 from curation.vectors.rows import BLOCK_ROWS, Floats, Half, Labels, Positions, as_half, exact_dots, one_thread
+from data_manifests.seeds import draw_seed
 
 EXACT_BELOW = 50_000
 TARGET_RECALL = 0.97

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from curation.language.rule_rewrites import RuleWriter
-from curation.likeness.evaluation_sets import EvaluationSets
+from curation.dedup.evaluation_sets import EvaluationSets
+from curation.knowledge.interface import KnowledgeGraph
+from curation.llm.interface import LanguageModel
 from curation.models.feedback_file import FeedbackFile
-from curation.models.knowledge_graph import KnowledgeGraph
-from curation.models.language_model import LanguageModel
-from curation.stages.calibrate_positives import CalibratePositives
-from curation.stages.check_images import CheckImages
-from curation.stages.cluster_embeddings import ClusterEmbeddings
-from curation.stages.embed_samples import EmbedSamples
-from curation.stages.find_duplicates import FindDuplicates
-from curation.stages.find_neighbours import FindNeighbours
-from curation.stages.hash_images import HashImages
-from curation.stages.heed_feedback import HeedFeedback
-from curation.stages.order_difficulty import OrderDifficulty
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.remove_leaks import RemoveLeaks
-from flows.parts import checked_negatives, told_views
+from curation.rewriting.rules import RuleWriter
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.embedding.calibrate_positives import CalibratePositives
+from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
+from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.embedding.find_neighbours import FindNeighbours
+from curation.stages.embedding.order_difficulty import OrderDifficulty
+from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.hygiene.find_duplicates import FindDuplicates
+from curation.stages.hygiene.hash_images import HashImages
+from curation.stages.hygiene.remove_leaks import RemoveLeaks
+from curation.stages.negatives.apply_feedback import ApplyFeedback
 from flows.recipe import Recipe
+from flows.recipe_blocks import checked_negatives, told_views
+from training.batches.basic import ClusterPlan, CurriculumPlan
+from training.batches.text_sampling import CaptionViews
 from training.config import TrainConfig
-from training.mining import AdaptiveNegatives
-from training.model import ModelSpec
+from training.false_negative_gate import PositiveGate
+from training.hard_negatives import AdaptiveNegatives
+from training.model.spec import ModelSpec
 from training.objectives import MemoryContrast, NegativeContrast
-from training.planners import ClusterPlan, CurriculumPlan
-from training.positives import PositiveGate
-from training.views import CaptionViews
 
 
 def ahnm(
@@ -38,7 +38,7 @@ def ahnm(
 ) -> Recipe:
     """Return the recipe: who embeds, knows, rewrites, is kept apart from, and what an earlier run has learned."""
     seen = (CheckImages(), HashImages())
-    negatives = (*checked_negatives(graph, exchanges=True), HeedFeedback(feedback=feedback))
+    negatives = (*checked_negatives(graph, exchanges=True), ApplyFeedback(feedback=feedback))
     texts = (ParseCaptions(), *told_views(graph, writer), *negatives)
     # stages that compare all samples come last, so that new photographs do not put those before them in doubt
     alike = (EmbedSamples(model), RemoveLeaks(against.through(*seen)), FindDuplicates(keep="all"))

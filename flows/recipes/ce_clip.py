@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from curation.models.masked_model import MaskedModel
-from curation.stages.bind_attributes import BindAttributes
-from curation.stages.fill_masks import FillMasks
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.replace_words import ReplaceWords
-from curation.stages.swap_words import SwapWords
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.bind_attributes import BindAttributes
+from curation.stages.negatives.fill_masks import FillMasks
+from curation.stages.negatives.replace_words import ReplaceWords
+from curation.stages.negatives.swap_words import SwapWords
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
-from training.mining import UniformNegatives
+from training.hard_negatives import UniformNegatives
 from training.objectives import CrossModalRank, InfoNCE, IntraModalContrast
-from training.planners import ShuffledPlan
 
 
 def ce_clip(masked: MaskedModel | None) -> Recipe:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 from training.objectives import InfoNCE
-from training.planners import ShuffledPlan
 
 
 def clip(model: ModelSpec) -> Recipe:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from curation.likeness.evaluation_sets import EvaluationSets
-from curation.stages.check_images import CheckImages
-from curation.stages.embed_samples import EmbedSamples
-from curation.stages.find_duplicates import FindDuplicates
-from curation.stages.hash_images import HashImages
-from curation.stages.remove_leaks import RemoveLeaks
+from curation.dedup.evaluation_sets import EvaluationSets
+from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.hygiene.find_duplicates import FindDuplicates
+from curation.stages.hygiene.hash_images import HashImages
+from curation.stages.hygiene.remove_leaks import RemoveLeaks
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 from training.objectives import InfoNCE
-from training.planners import ShuffledPlan
 
 
 def dedup(model: ModelSpec, against: EvaluationSets) -> Recipe:

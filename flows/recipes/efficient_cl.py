@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
 from training.objectives import CutoffContrast, InfoNCE
-from training.planners import ShuffledPlan
 
 
 def efficient_cl() -> Recipe:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from curation.stages.calibrate_positives import CalibratePositives
-from curation.stages.cluster_embeddings import ClusterEmbeddings
-from curation.stages.embed_samples import EmbedSamples
+from curation.stages.embedding.calibrate_positives import CalibratePositives
+from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
+from curation.stages.embedding.embed_samples import EmbedSamples
 from flows.recipe import Recipe
+from training.batches.basic import ClusterPlan
+from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
-from training.model import ModelSpec
+from training.false_negative_gate import PositiveGate
+from training.model.spec import ModelSpec
 from training.objectives import Sigmoid
-from training.planners import ClusterPlan
-from training.positives import PositiveGate
-from training.views import FurtherTexts
 
 
 def fff(model: ModelSpec) -> Recipe:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from curation.models.knowledge_graph import KnowledgeGraph
-from curation.stages.parse_captions import ParseCaptions
-from flows.parts import checked_negatives
+from curation.knowledge.interface import KnowledgeGraph
+from curation.stages.captions.parse_captions import ParseCaptions
 from flows.recipe import Recipe
+from flows.recipe_blocks import checked_negatives
+from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
-from training.mining import UniformNegatives
+from training.hard_negatives import UniformNegatives
 from training.objectives import InfoNCE, LocalContrast, NegativeContrast
-from training.planners import ShuffledPlan
 
 
 def fsc_clip(graph: KnowledgeGraph) -> Recipe:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from curation.models.knowledge_graph import KnowledgeGraph
-from curation.stages.expand_knowledge import ExpandKnowledge
-from curation.stages.link_concepts import LinkConcepts
-from curation.stages.parse_captions import ParseCaptions
+from curation.knowledge.interface import KnowledgeGraph
+from curation.stages.captions.expand_knowledge import ExpandKnowledge
+from curation.stages.captions.link_concepts import LinkConcepts
+from curation.stages.captions.parse_captions import ParseCaptions
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
+from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 from training.objectives import Distillation, InfoNCE, KnowledgeContrast
-from training.planners import ShuffledPlan
-from training.views import FurtherTexts
 
 
 def knowledge_clip(model: ModelSpec, graph: KnowledgeGraph) -> Recipe:

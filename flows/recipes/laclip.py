@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from curation.language.rule_rewrites import RuleWriter
-from curation.models.language_model import LanguageModel
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.rewrite_captions import RewriteCaptions
+from curation.llm.interface import LanguageModel
+from curation.rewriting.rules import RuleWriter
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.captions.rewrite_captions import RewriteCaptions
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
+from training.batches.text_sampling import CaptionViews
 from training.config import TrainConfig
 from training.objectives import InfoNCE
-from training.planners import ShuffledPlan
-from training.views import CaptionViews
 
 
 def laclip(writer: LanguageModel | RuleWriter) -> Recipe:

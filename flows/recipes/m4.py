@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from curation.stages.balance_attributes import BalanceAttributes
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.tag_attributes import TagAttributes
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.selection.balance_attributes import BalanceAttributes
+from curation.stages.selection.tag_attributes import TagAttributes
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
 from training.objectives import InfoNCE
-from training.planners import ShuffledPlan
 
 
 def m4() -> Recipe:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from curation.stages.cluster_embeddings import ClusterEmbeddings
-from curation.stages.embed_samples import EmbedSamples
-from curation.stages.find_neighbours import FindNeighbours
-from curation.stages.order_difficulty import OrderDifficulty
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.swap_words import SwapWords
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
+from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.embedding.find_neighbours import FindNeighbours
+from curation.stages.embedding.order_difficulty import OrderDifficulty
+from curation.stages.negatives.swap_words import SwapWords
 from flows.recipe import Recipe
+from training.batches.similarity import NeighbourPlan
 from training.config import TrainConfig
-from training.mining import UniformNegatives
-from training.model import ModelSpec
-from training.neighbour_planners import NeighbourPlan
+from training.hard_negatives import UniformNegatives
+from training.model.spec import ModelSpec
 from training.objectives import InfoNCE
 
 

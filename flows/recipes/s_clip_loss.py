@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from curation.stages.embed_samples import EmbedSamples
-from curation.stages.keep_top import KeepTop
-from curation.stages.score_alignment import ScoreAlignment
-from curation.stages.score_target import ScoreTarget
+from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.selection.keep_top import KeepTop
+from curation.stages.selection.score_alignment import ScoreAlignment
+from curation.stages.selection.score_target import ScoreTarget
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 from training.objectives import InfoNCE
-from training.planners import ShuffledPlan
 
 
 def s_clip_loss(model: ModelSpec) -> Recipe:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from curation.stages.embed_samples import EmbedSamples
-from curation.stages.find_neighbours import FindNeighbours
+from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.embedding.find_neighbours import FindNeighbours
 from flows.recipe import Recipe
+from training.batches.similarity import SimclipPlan
 from training.config import TrainConfig
-from training.model import ModelSpec
-from training.neighbour_planners import SimclipPlan
+from training.model.spec import ModelSpec
 from training.objectives import InfoNCE
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from curation.language.rule_rewrites import RuleWriter
-from curation.models.language_model import LanguageModel
+from curation.llm.interface import LanguageModel
 from curation.models.masked_model import MaskedModel
-from curation.stages.fill_masks import FillMasks
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.replace_words import ReplaceWords
-from curation.stages.rewrite_captions import RewriteCaptions
+from curation.rewriting.rules import RuleWriter
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.captions.rewrite_captions import RewriteCaptions
+from curation.stages.negatives.fill_masks import FillMasks
+from curation.stages.negatives.replace_words import ReplaceWords
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
+from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
-from training.mining import UniformNegatives
+from training.hard_negatives import UniformNegatives
 from training.objectives import InfoNCE, NegativeContrast, TextAnalogy
-from training.planners import ShuffledPlan
-from training.views import FurtherTexts
 
 LISTS = ("colour", "material", "size", "state", "action", "relation")
 KINDS = ("object", "relation", "attribute", "action")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from curation.language.rule_rewrites import RuleWriter
-from curation.models.language_model import LanguageModel
-from curation.stages.ask_negatives import AskNegatives
-from curation.stages.parse_captions import ParseCaptions
+from curation.llm.interface import LanguageModel
+from curation.rewriting.rules import RuleWriter
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.ask_negatives import AskNegatives
 from flows.recipe import Recipe
+from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
-from training.mining import UniformNegatives
+from training.hard_negatives import UniformNegatives
 from training.objectives import InfoNCE
-from training.planners import ShuffledPlan
 
 
 def triplet_clip(writer: LanguageModel | RuleWriter) -> Recipe:

@@ -22,16 +22,17 @@ from typing import Any
 
 from blake3 import blake3
 
-from curation.language.blind_judges import JUDGES, Pair, blind_accuracy, positive_of
-from curation.models.graph_store import SeedGraph
+from curation.blind.judges import JUDGES, blind_accuracy
+from curation.blind.pairs import Pair, positive_of
+from curation.engine.stage import MapStage
+from curation.knowledge.open_graph import SeedGraph
 from curation.models.text_classifier import TextClassifier
-from curation.stage import MapStage
-from curation.stages.find_false_negatives import FindFalseNegatives
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.refine_negatives import RefineNegatives
-from curation.stages.shuffle_order import ShuffleOrder
+from curation.stages import stage_classes
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.find_false_negatives import FindFalseNegatives
+from curation.stages.negatives.refine_negatives import RefineNegatives
+from curation.stages.negatives.shuffle_order import ShuffleOrder
 from data_manifests.sample import ImageRef, Sample, image_uid
-from tests.test_house import stage_classes
 
 BATCH = 256
 GATED = "true_negatives"

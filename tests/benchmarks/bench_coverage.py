@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from curation.language.lexicon import NEGATIONS
 from curation.models.parser import SpacyParser
-from curation.stages.parse_captions import triplets, verb_phrases
+from curation.stages.captions.parse_captions import triplets, verb_phrases
+from curation.text.lexicon import NEGATIONS
 from data_manifests.manifest import Catalog, DatasetVersion
 
 GATE, BALANCE = "find_false_negatives", "refine_negatives"

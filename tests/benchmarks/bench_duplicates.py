@@ -20,20 +20,20 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.intake import take_in
-from curation.likeness.captions import same_caption_pairs
-from curation.likeness.evaluation_sets import pictures_of
-from curation.likeness.matching import Detectors, Pictures, _by_embedding, _by_hash, find_matches
-from curation.replay import WHOLE, Unit, replay
-from curation.run import run_stages
+from curation.dedup.captions import same_caption_pairs
+from curation.dedup.evaluation_sets import pictures_of
+from curation.dedup.matching import Detectors, Pictures, _by_embedding, _by_hash, find_matches
+from curation.engine.engine import run_stages
+from curation.engine.intake import take_in
+from curation.engine.replay import WHOLE, Unit, replay
+from curation.engine.stage import Stage
 from curation.sources import open_source
-from curation.stage import Stage
-from curation.stages.check_images import CheckImages
-from curation.stages.embed_samples import EmbedSamples
-from curation.stages.hash_images import HashImages
+from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.hygiene.hash_images import HashImages
 from data_manifests.sample import Sample
 from tests.planted_copies import KINDS, plant
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 
 Pairs = set[tuple[str, str]]
 LOOK = Detectors(neighbours=0)

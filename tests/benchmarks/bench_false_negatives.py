@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from curation.models.graph_store import SeedGraph
-from curation.sources.scenes import ScenesSource
-from curation.stage import MapStage
-from curation.stages.find_false_negatives import FindFalseNegatives
-from curation.stages.parse_captions import ParseCaptions
+from curation.engine.stage import MapStage
+from curation.knowledge.open_graph import SeedGraph
+from curation.sources.synthetic.source import ScenesSource
+from curation.stages import stage_classes
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.find_false_negatives import FindFalseNegatives
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.benchmarks.scene_truth import denial_holds, exactly_true, truth_of
-from tests.test_house import stage_classes
 
 READABLE = {"uid", "captions", "parses"}
 

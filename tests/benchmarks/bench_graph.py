@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from curation.graphs.build import Source, build_graph
-from curation.graphs.rows import Keep
-from curation.models.graph_store import GraphFile
+from curation.knowledge.build import Source, build_graph
+from curation.knowledge.formats.rows import Keep
+from curation.knowledge.open_graph import GraphFile
 
 NUM_ASKED = 10_000
 THEIR_SECONDS = 240

@@ -24,8 +24,8 @@ from typing import Any
 import orjson
 import psutil  # type: ignore[import-untyped]
 
-from curation.models.language_model import Request
-from curation.models.llm_server import ServedModel
+from curation.llm.client import ServedModel
+from curation.llm.interface import Request
 
 LATENCY_S = 0.05
 SLOTS = 64

@@ -29,11 +29,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from curation.engine.engine import rare_collections
+from curation.engine.stage import MapStage
 from curation.models.parser import DEFAULT_MODEL
-from curation.run import rare_collections
-from curation.stage import MapStage
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.swap_words import SwapWords
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.swap_words import SwapWords
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.curation.negative_checks import operations
 

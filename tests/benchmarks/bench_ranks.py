@@ -19,7 +19,7 @@ from data_manifests.manifest import DatasetVersion, Manifest
 from tests.training.conftest import write_version
 from tests.training.test_ranks import describe, furthest, weights_of
 from tests.training.two_ranks import CONFIG, PARTS, TINY
-from training.runlog import read_lines
+from training.log import read_lines
 from training.train import train
 
 BATCH = 32

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
-from curation.layout import Layout
-from curation.reshard import reshard
+from curation.versions.layout import Layout
+from curation.versions.reshard import reshard
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.shards import ShardReader, shard_name, split_into_shards
 from data_manifests.tar_copy import SampleRanges, copy_shard

@@ -29,20 +29,22 @@ import torch
 from torch import Tensor, nn
 
 from data_manifests.manifest import Catalog, DatasetVersion
-from flows.commands import run_curation
-from flows.jobs import CurateJob
-from training import lora
-from training.config import TrainConfig, TrainParts
-from training.data import PlannedBatches
-from training.mining import AdaptiveNegatives, Negatives, UniformNegatives
-from training.model import ModelSpec, Towers
+from flows.cli.commands import run_curation
+from flows.execution.jobs import CurateJob
+from training.batches.basic import ShuffledPlan
+from training.batches.index_columns import load_index
+from training.batches.loader import PlannedBatches
+from training.batches.plan import make_plan
+from training.config import TrainConfig
+from training.hard_negatives import AdaptiveNegatives, Negatives, UniformNegatives
+from training.log import Clock
+from training.model import lora
+from training.model.clip_model import ClipModel
+from training.model.spec import ModelSpec
 from training.objectives import InfoNCE
-from training.plan import make_plan
-from training.plan_columns import load_index
-from training.planners import ShuffledPlan
-from training.runlog import Clock
+from training.precompute import CachedTrunks
 from training.train import Trainer, make_optimizer
-from training.trunks import CachedTrunks
+from training.train_parts import TrainParts
 
 NEGATIVES = 4
 ROUNDS = 2
@@ -69,7 +71,9 @@ def plain_loop(version: DatasetVersion, spec: ModelSpec, config: TrainConfig) ->
         yield loss.item()
 
 
-def plain_batches(version: DatasetVersion, towers: Towers, size: int) -> Iterator[tuple[Tensor, list[str], list[str]]]:
+def plain_batches(
+    version: DatasetVersion, towers: ClipModel, size: int
+) -> Iterator[tuple[Tensor, list[str], list[str]]]:
     """Read the tars from the front again and again, as webdataset does without shuffling."""
     import webdataset
     from PIL import Image

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from curation.sources.scene_grammar import PATTERNS, Phrase, Reading, judge, read, split_words, truth
-from curation.sources.scene_world import CONVERSE
+from curation.sources.synthetic.grammar import PATTERNS, Phrase, Reading, judge, read, split_words, truth
+from curation.sources.synthetic.world import CONVERSE
 
 _EXACT = ("one", "two", "three", "four")
 

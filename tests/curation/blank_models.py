@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.models.language_model import Answer, Request
+from curation.llm.interface import Answer, Request
 from curation.models.masked_model import Blank
 
 WORDS = [

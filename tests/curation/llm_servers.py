@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from curation.models.language_model import Answer, Endpoint, Failure, LanguageModel, Request
+from curation.llm.interface import Answer, Endpoint, Failure, LanguageModel, Request
 
 MODEL = "test-model"
 Behaviour = Callable[[web.Request, dict[str, Any], int], Awaitable[web.StreamResponse]]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from curation.stage import MapStage
-from curation.stages.parse_captions import ParseCaptions
+from curation.engine.stage import MapStage
+from curation.stages import stage_classes
+from curation.stages.captions.parse_captions import ParseCaptions
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 TYPES = {"object", "attribute", "relation", "action", "number", "negation", "order"}
@@ -20,19 +18,14 @@ KEYS = {"text", "caption", "operation", "span_class", "type", "edits", "tokens",
 
 def operations() -> list[MapStage]:
     """Return every stage that makes negatives from captions and parses alone, by name."""
-    package, found = importlib.import_module("curation.stages"), []
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"curation.stages.{info.name}")
-        found += [
-            item()
-            for _, item in inspect.getmembers(module, inspect.isclass)
-            if item.__module__ == module.__name__
-            and issubclass(item, MapStage)
-            and item.requires == ("uid", "captions", "parses")
-            and item.provides[0].role == "negatives"
-            and {spec.role for spec in item.provides[1:]} <= {"views"}
-        ]
-    return sorted(found, key=lambda stage: stage.name)
+    return [
+        stage()
+        for stage in stage_classes()
+        if issubclass(stage, MapStage)
+        and stage.requires == ("uid", "captions", "parses")
+        and stage.provides[0].role == "negatives"
+        and {spec.role for spec in stage.provides[1:]} <= {"views"}
+    ]
 
 
 def sample(*captions: str) -> Sample:

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from curation.language.negative_prompts import EXAMPLES, TYPES, NegativeAsking
-from curation.language.phrases import Caption
-from curation.language.rule_rewrites import RuleWriter
-from curation.language.single_change import OneChange, one_change
-from curation.models.language_model import Answer
-from curation.models.llm_server import ServedModel
+from curation.llm.client import ServedModel
+from curation.llm.interface import Answer
 from curation.models.parser import SpacyParser
-from curation.stages.ask_negatives import AskNegatives
+from curation.negatives.llm_prompts import EXAMPLES, TYPES, NegativeAsking
+from curation.negatives.single_edit import OneChange, one_change
+from curation.rewriting.rules import RuleWriter
+from curation.stages.negatives.ask_negatives import AskNegatives
+from curation.text.phrases import Caption
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
-from flows.local_llm import local_server
+from flows.execution.llama_server import local_server
 from tests.curation.blank_models import Replacing, other_colour
 from tests.curation.llm_servers import MODEL, Server
 from tests.curation.negative_checks import check_edits, parsed, sample

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.balance import Constraints, Settings, keep_weights
-from curation.stage import Drop
-from curation.stages.balance_attributes import BalanceAttributes
+from curation.engine.stage import Drop
+from curation.selection.m4_weights import Constraints, Settings, keep_weights
+from curation.stages.selection.balance_attributes import BalanceAttributes
 from data_manifests.errors import InputError
 from tests.curation.few_samples import FewSamples, uids_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.stages.bind_attributes import BindAttributes
+from curation.stages.negatives.bind_attributes import BindAttributes
 from tests.curation.negative_checks import texts
 
 

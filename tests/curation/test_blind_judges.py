@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from curation.language.blind_judges import JUDGES, EmbeddingJudge, Pair, PairSample, blind_accuracy, positive_of
-from curation.language.blind_network import NetworkJudge
-from curation.language.ngram_model import Encoded, Floats
-from curation.language.pair_features import NUM_HASHED, Sparse, View, fit_logistic, judge, pair_features
+from curation.blind.gru_judge import NetworkJudge
+from curation.blind.judges import JUDGES, EmbeddingJudge, PairSample, blind_accuracy
+from curation.blind.ngram_model import Encoded, Floats
+from curation.blind.pair_features import NUM_HASHED, Sparse, View, fit_logistic, judge, pair_features
+from curation.blind.pairs import Pair, positive_of
 from data_manifests.errors import InputError
 
 THINGS = ("dog", "cat", "horse", "child", "woman", "man")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curation.stages.borrow_captions import BorrowCaptions
+from curation.stages.negatives.borrow_captions import BorrowCaptions
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from tests.curation.negative_checks import check_edits, parsed, sample

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.selection import unit_rows
-from curation.stages.calibrate_positives import CalibratePositives
+from curation.selection.scores import unit_rows
+from curation.stages.embedding.calibrate_positives import CalibratePositives
 from data_manifests.errors import InputError
 from tests.curation.few_samples import FewSamples, directions, uids_of
 
@@ -91,7 +91,7 @@ def test_likely_positives_are_the_pairs_of_a_cluster_that_pass() -> None:
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = corpus(clusters=1)
     whole = fitted(CalibratePositives(**SETTINGS), samples)
-    monkeypatch.setattr("curation.stages.calibrate_positives._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("curation.stages.embedding.calibrate_positives._ROWS_AT_ONCE", 7)
     assert fitted(CalibratePositives(**SETTINGS), samples) == whole
 
 

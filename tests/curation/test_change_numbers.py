@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.stages.change_numbers import ChangeNumbers
+from curation.stages.negatives.change_numbers import ChangeNumbers
 from tests.curation.negative_checks import every_text, made, parsed, sample, texts
 
 

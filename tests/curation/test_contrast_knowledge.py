@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from curation.graphs.negatives_material import SYMMETRIC
-from curation.models.graph_store import SeedGraph
-from curation.models.knowledge_graph import Edge
-from curation.stages.contrast_knowledge import ContrastKnowledge
-from curation.stages.link_concepts import LinkConcepts
+from curation.knowledge.interface import Edge
+from curation.knowledge.open_graph import SeedGraph
+from curation.knowledge.relations import SYMMETRIC
+from curation.stages.captions.link_concepts import LinkConcepts
+from curation.stages.negatives.contrast_knowledge import ContrastKnowledge
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from tests.curation.negative_checks import check, parsed, sample

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.language.claim_words import plain, split_words, tags_of, with_new_words
-from curation.language.claims import SCENE, Claims
-from curation.language.entailment import follows, may_hold, world_of
-from curation.language.equivalence import read_claims
-from curation.language.word_meanings import Kinds, clashes, kinds_of
-from curation.models.graph_store import SeedGraph
+from curation.entailment.claims import SCENE, Claims
+from curation.entailment.entail import follows, may_hold, world_of
+from curation.entailment.read_claims import read_claims
+from curation.entailment.tokens import plain, split_words, tags_of, with_new_words
+from curation.knowledge.open_graph import SeedGraph
 from curation.models.parser import SpacyParser
+from curation.text.word_meanings import Kinds, clashes, kinds_of
 
 
 def tags(*texts: str) -> dict[str, str]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.language.templates import predicate
-from curation.models.graph_store import SeedGraph
-from curation.models.knowledge_graph import Edge
-from curation.stages.expand_knowledge import SPEAKABLE, ExpandKnowledge
-from curation.stages.link_concepts import LinkConcepts
-from curation.stages.parse_captions import ParseCaptions
+from curation.knowledge.interface import Edge
+from curation.knowledge.open_graph import SeedGraph
+from curation.knowledge.verbalise import predicate
+from curation.stages.captions.expand_knowledge import SPEAKABLE, ExpandKnowledge
+from curation.stages.captions.link_concepts import LinkConcepts
+from curation.stages.captions.parse_captions import ParseCaptions
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 
@@ -260,7 +260,7 @@ class LikesShort:
 
 
 def test_an_encoder_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.stages.expand_knowledge.open_encoder", lambda spec: spec)
+    monkeypatch.setattr("curation.stages.captions.expand_knowledge.open_encoder", lambda spec: spec)
     (tmp_path / "a.jpg").write_bytes(io.BytesIO(b"x").getvalue())
     monkeypatch.setattr(ImageRef, "read", lambda self: b"x")
     kept = expanded("A dog is running .", DOG, model=LikesShort(), margin=0.1)

@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from curation.intake import take_in
+from curation.engine.engine import run_stages
+from curation.engine.intake import take_in
 from curation.models.encoder import TEXT_ROWS, Encoder, open_encoder
-from curation.run import run_stages
-from curation.sources.scenes import ScenesSource
-from curation.stages.check_images import CheckImages
-from curation.stages.embed_samples import EmbedSamples
-from curation.stages.find_neighbours import FindNeighbours
+from curation.sources.synthetic.source import ScenesSource
+from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.embedding.find_neighbours import FindNeighbours
+from curation.stages.hygiene.check_images import CheckImages
 from curation.vectors.export import export_embeddings
-from curation.versions import Request, publish_version
+from curation.versions.numbering import Request, publish_version
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 
 MODEL = ModelSpec.parse("tiny")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from curation.language.fills import KINDS, REASONS
-from curation.models.graph_store import SeedGraph
+from curation.knowledge.open_graph import SeedGraph
 from curation.models.masked_model import Blank, TransformersMaskedModel
-from curation.stages.fill_masks import FillMasks
+from curation.negatives.masked_fills import KINDS, REASONS
+from curation.stages.negatives.fill_masks import FillMasks
 from data_manifests.errors import InputError
 from tests.curation.blank_models import WORDS, ListedFills, write_masked_model
 from tests.curation.negative_checks import check, parsed, sample

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.models.graph_store import SeedGraph
-from curation.sources.scene_grammar import truth
-from curation.stage import Field
-from curation.stages.find_false_negatives import REASONS, FindFalseNegatives, calibrated, similarities
-from curation.stages.parse_captions import ParseCaptions
+from curation.engine.stage import Field
+from curation.knowledge.open_graph import SeedGraph
+from curation.sources.synthetic.grammar import truth
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.find_false_negatives import REASONS, FindFalseNegatives, calibrated, similarities
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.benchmarks.bench_false_negatives import (
@@ -169,7 +169,7 @@ class LengthEncoder:
 
 
 def test_similarity_gates_and_their_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.stages.find_false_negatives.open_encoder", lambda _: LengthEncoder())
+    monkeypatch.setattr("curation.stages.negatives.find_false_negatives.open_encoder", lambda _: LengthEncoder())
     captions = ("A red car in a town .",)
     texts = ["A red dog in a town .", "A red elephant in a town .", "A red ox in a town ."]
     one = sample(captions, *(record(captions, text) for text in texts))

@@ -15,24 +15,24 @@ import numpy as np
 import orjson
 import pytest
 
-from curation.forget import Forgetting, carry_out, full_uids, plan_forgetting
-from curation.forgotten import INTENT, Forgotten, check_not_forgetting
-from curation.intake import take_in
-from curation.models.language_model import Answer
-from curation.models.llm_journal import Journal, entry_of
-from curation.run import run_stages
+from curation.engine.denylist import INTENT, Forgotten, check_not_forgetting
+from curation.engine.engine import run_stages
+from curation.engine.intake import take_in
+from curation.engine.stage import Corpus, CorpusStage, Drop, Field, MapStage, Stage
+from curation.forget.find import captions_left
+from curation.forget.forget import Forgetting, carry_out, full_uids, plan_forgetting
+from curation.llm.interface import Answer
+from curation.llm.journal import Journal, entry_of
 from curation.sources.folder import FolderSource
-from curation.stage import Corpus, CorpusStage, Drop, Field, MapStage, Stage
-from curation.stages.check_images import CheckImages
-from curation.stages.rewrite_captions import RewriteCaptions
-from curation.traces import captions_left
-from curation.versions import Request, publish_version
+from curation.stages.captions.rewrite_captions import RewriteCaptions
+from curation.stages.hygiene.check_images import CheckImages
+from curation.versions.numbering import Request, publish_version
 from data_manifests.absence import Original, search
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import Sample
 from tests.data_manifests.built_versions import Given, picture
-from training.activations import ActivationStore, forget_activations, text_name
+from training.batches.activation_cache import ActivationStore, forget_activations, text_name
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM = 8
@@ -295,9 +295,9 @@ def test_answers_about_it_leave_the_journal(world: World) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from curation.forget import carry_out, plan_forgetting
+from curation.forget.forget import carry_out, plan_forgetting
 from data_manifests.manifest import Catalog, Manifest
-from training.activations import forget_activations
+from training.batches.activation_cache import forget_activations
 left = int(sys.argv[4])
 def progress(what):
     global left

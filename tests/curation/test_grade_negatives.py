@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 import pytest
 
-from curation.models.graph_store import SeedGraph
-from curation.stages.grade_negatives import TYPE_PRIOR, GradeNegatives, edit_score
-from curation.stages.parse_captions import ParseCaptions
+from curation.knowledge.open_graph import SeedGraph
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.grade_negatives import TYPE_PRIOR, GradeNegatives, edit_score
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.curation.test_find_false_negatives import LengthEncoder, LengthModel
@@ -86,7 +86,7 @@ def test_near_words_are_harder() -> None:
 
 
 def test_a_model_adds_what_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.stages.grade_negatives.open_encoder", lambda _: LengthEncoder())
+    monkeypatch.setattr("curation.stages.negatives.grade_negatives.open_encoder", lambda _: LengthEncoder())
     stage = GradeNegatives(model=LengthModel())
     assert "image" in stage.needs()
     same, shorter, longer, _ = (orjson.loads(item["scores"]) for item in graded(stage, sample(*RECORDS)))

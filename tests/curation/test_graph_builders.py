@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.graphs import json_items, lines
-from curation.graphs.build import Built, Kind, Source, build_graph
-from curation.graphs.conceptnet_lite import ConceptNetLiteGraph, is_conceptnet_lite, relation_name
-from curation.graphs.json_items import read_items
-from curation.graphs.lines import read_lines
-from curation.graphs.rows import Keep
-from curation.models.graph_store import GraphFile, open_graph
-from curation.models.knowledge_graph import Edge, KnowledgeGraph
+from curation.knowledge.build import Built, Kind, Source, build_graph
+from curation.knowledge.formats import json_items, lines
+from curation.knowledge.formats.conceptnet_lite import ConceptNetLiteGraph, is_conceptnet_lite, relation_name
+from curation.knowledge.formats.json_items import read_items
+from curation.knowledge.formats.lines import read_lines
+from curation.knowledge.formats.rows import Keep
+from curation.knowledge.interface import Edge, KnowledgeGraph
+from curation.knowledge.open_graph import GraphFile, open_graph
 from data_manifests.errors import InputError
 
 ROOT = Path(__file__).parents[2]

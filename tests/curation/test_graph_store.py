@@ -20,14 +20,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.graphs.compile import compile_rows, publish_store
-from curation.graphs.negatives_material import antonyms, reversed_edges, siblings, synonyms
-from curation.graphs.reader import _ENDS, StoreReader
-from curation.graphs.rows import Row
-from curation.models.graph_store import GraphFile, SeedGraph, open_graph
-from curation.models.knowledge_graph import Edge, KnowledgeGraph
-from curation.sources.scene_grammar import ADJECTIVES, GROUND_NOUNS, NOUNS, PATTERNS
-from curation.stage import Resource
+from curation.engine.stage import Resource
+from curation.knowledge.formats.rows import Row
+from curation.knowledge.interface import Edge, KnowledgeGraph
+from curation.knowledge.open_graph import GraphFile, SeedGraph, open_graph
+from curation.knowledge.relations import antonyms, reversed_edges, siblings, synonyms
+from curation.knowledge.store_reader import _ENDS, StoreReader
+from curation.knowledge.store_writer import compile_rows, publish_store
+from curation.sources.synthetic.grammar import ADJECTIVES, GROUND_NOUNS, NOUNS, PATTERNS
 from data_manifests.errors import InputError
 
 FACTS: list[Row] = [
@@ -246,7 +246,7 @@ def test_a_full_disk_leaves_the_old_store(store: GraphFile) -> None:
 def test_a_killed_build_leaves_the_old_store_and_the_next_one_cleans_up(store: GraphFile) -> None:
     before = Path(store.path).read_bytes()
     code = (
-        "import sys, pathlib, itertools\nfrom curation.graphs.compile import publish_store\n"
+        "import sys, pathlib, itertools\nfrom curation.knowledge.store_writer import publish_store\n"
         "rows = ((f'w{n}', 'IsA', 'x', 1.0, 'd', 'l', '', '') for n in itertools.count())\n"
         "publish_store(rows, pathlib.Path(sys.argv[1]), lambda *_: None)"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.stages.invert_relations import InvertRelations
+from curation.stages.negatives.invert_relations import InvertRelations
 from tests.curation.negative_checks import every_text, texts
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import orjson
 import pytest
 
-from curation.language.plain_sense import is_likely_swap
-from curation.models.graph_store import SeedGraph
-from curation.stage import MapStage
-from curation.stages.find_false_negatives import FindFalseNegatives
-from curation.stages.negate_captions import NegateCaptions
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.replace_words import ReplaceWords
+from curation.engine.stage import MapStage
+from curation.entailment.plausibility import is_likely_swap
+from curation.knowledge.open_graph import SeedGraph
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.find_false_negatives import FindFalseNegatives
+from curation.stages.negatives.negate_captions import NegateCaptions
+from curation.stages.negatives.replace_words import ReplaceWords
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 FILE = Path(__file__).parents[1] / "golden" / "labelled_negatives.tsv"

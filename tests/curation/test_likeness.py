@@ -16,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from curation.likeness.captions import edits_within, plain_text, same_caption_pairs, shared_caption_groups
-from curation.likeness.groups import star_groups
-from curation.likeness.hash_search import near_pairs
-from curation.likeness.matching import Detectors, Pictures, find_matches
-from curation.likeness.picture_hash import GRID, MIRROR, NUM_WINDOWS, hash_grey, hash_picture
-from curation.likeness.second_look import agreement
-from curation.sources.scenes import ScenesSource
-from curation.stage import Drop
-from curation.stages.check_images import CheckImages
-from curation.stages.find_duplicates import FindDuplicates
-from curation.stages.hash_images import HashImages
+from curation.dedup.captions import edits_within, plain_text, same_caption_pairs, shared_caption_groups
+from curation.dedup.groups import star_groups
+from curation.dedup.hash_search import near_pairs
+from curation.dedup.matching import Detectors, Pictures, find_matches
+from curation.dedup.perceptual_hash import GRID, MIRROR, NUM_WINDOWS, hash_grey, hash_picture
+from curation.dedup.pixel_check import agreement
+from curation.engine.stage import Drop
+from curation.sources.synthetic.source import ScenesSource
+from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.hygiene.find_duplicates import FindDuplicates
+from curation.stages.hygiene.hash_images import HashImages
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.planted_copies import with_typo

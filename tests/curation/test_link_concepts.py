@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from curation.language.homonyms import homonyms
-from curation.language.linking import mentions, noun_lemmas, verb_lemmas
-from curation.language.sense import Lexicon, head_word, root_class
-from curation.models.graph_store import SeedGraph
-from curation.models.knowledge_graph import Edge
-from curation.stages.link_concepts import LinkConcepts
-from curation.stages.parse_captions import ParseCaptions
+from curation.knowledge.concept_linking import mentions, noun_lemmas, verb_lemmas
+from curation.knowledge.homonyms import homonyms
+from curation.knowledge.interface import Edge
+from curation.knowledge.open_graph import SeedGraph
+from curation.knowledge.word_sense import Lexicon, head_word, root_class
+from curation.stages.captions.link_concepts import LinkConcepts
+from curation.stages.captions.parse_captions import ParseCaptions
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 

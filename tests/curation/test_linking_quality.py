@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from curation.models.knowledge_graph import KnowledgeGraph
-from curation.stages.expand_knowledge import ExpandKnowledge
-from curation.stages.link_concepts import LinkConcepts
-from curation.stages.parse_captions import ParseCaptions
+from curation.knowledge.interface import KnowledgeGraph
+from curation.stages.captions.expand_knowledge import ExpandKnowledge
+from curation.stages.captions.link_concepts import LinkConcepts
+from curation.stages.captions.parse_captions import ParseCaptions
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 GOLDEN = Path(__file__).parents[1] / "golden/concept_links.tsv"
@@ -20,9 +20,9 @@ LABELLED = tuple[list[str], list[str]]
 
 @pytest.fixture(scope="module")
 def graph(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeGraph:
-    from curation.graphs.build import Source, build_graph
-    from curation.graphs.rows import Keep
-    from curation.models.graph_store import GraphFile
+    from curation.knowledge.build import Source, build_graph
+    from curation.knowledge.formats.rows import Keep
+    from curation.knowledge.open_graph import GraphFile
 
     assertions = real_data / "conceptnet/assertions-en-100k.csv.gz"
     if not assertions.is_file():

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
-from curation.models.language_model import Answer, Failure, LanguageModel, Request
-from curation.models.llm_files import AwaitingAnswers, BatchModel, import_answers
-from curation.models.llm_server import ServedModel
-from curation.stage import Resource
+from curation.engine.stage import Resource
+from curation.llm.batch_files import AwaitingAnswers, BatchModel, import_answers
+from curation.llm.client import ServedModel
+from curation.llm.interface import Answer, Failure, LanguageModel, Request
 from data_manifests.errors import InputError
 from tests.curation.llm_servers import MODEL, ask, question, reply_to
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.models.language_model import Answer, Failure, Request
-from curation.models.llm_journal import Calibration, Entry, Journal, Usage, entry_of, prompt_chars, shortened
+from curation.llm.interface import Answer, Failure, Request
+from curation.llm.journal import Calibration, Entry, Journal, Usage, entry_of, prompt_chars, shortened
 from data_manifests.errors import InputError
-from flows.cli_llm import app
+from flows.cli.llm import app
 from tests.curation.llm_servers import MODEL, question
 
 

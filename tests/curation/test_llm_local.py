@@ -14,10 +14,10 @@ import orjson
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from curation.models.language_model import Answer, Request
-from curation.models.llm_server import ServedModel
+from curation.llm.client import ServedModel
+from curation.llm.interface import Answer, Request
 from data_manifests.errors import InputError
-from flows.local_llm import local_server
+from flows.execution.llama_server import local_server
 from tests.curation.llm_servers import ask
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_a_real_model_answers_and_dies_with_its_block(tmp_path: Path) -> None:
 @needs_extra
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_serve_stops_and_leaves_nobody_behind(how: signal.Signals) -> None:
-    code = "from flows.cli_llm import app; app(['serve', '--port', '0'])"
+    code = "from flows.cli.llm import app; app(['serve', '--port', '0'])"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("--llm 'http://127.0.0.1:")

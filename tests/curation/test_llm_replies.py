@@ -10,9 +10,9 @@ import orjson
 import pytest
 from aiohttp import web
 
-from curation.models.language_model import Answer, Failure
-from curation.models.llm_replies import Fault, complains_about_model, error_message, read_reply
-from curation.models.llm_server import ServedModel
+from curation.llm.client import ServedModel
+from curation.llm.interface import Answer, Failure
+from curation.llm.responses import Fault, complains_about_model, error_message, read_reply
 from tests.curation.llm_servers import MODEL, Server, ask, question, reply_to
 
 GOOD = {"choices": [{"text": "hi", "finish_reason": "length"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}

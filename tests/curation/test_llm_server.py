@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from curation.models.language_model import Answer, Failure, LanguageModel
-from curation.models.llm_journal import Entry, Journal, Outcome
-from curation.models.llm_server import ServedModel, proxy_for
-from curation.stage import Resource
+from curation.engine.stage import Resource
+from curation.llm.client import ServedModel, proxy_for
+from curation.llm.interface import Answer, Failure, LanguageModel
+from curation.llm.journal import Entry, Journal, Outcome
 from data_manifests.errors import InputError
 from tests.curation.llm_servers import FAULTS, MODEL, Behaviour, Server, ask, faulty, prompt_of, question, says, well
 
@@ -190,7 +190,7 @@ def test_more_may_be_submitted_while_iterating(journal: Path) -> None:
 
 RUN = """
 import sys
-from curation.models.llm_server import ServedModel
+from curation.llm.client import ServedModel
 from tests.curation.llm_servers import MODEL, question
 url, journal, first, stop = sys.argv[1:]
 with ServedModel(MODEL, url, journal, slots=8).open() as line:
@@ -259,8 +259,6 @@ def test_a_rebuild_needs_no_server_no_key_and_no_package(journal: Path, monkeypa
     with Server(faulty(0.2, 3, ["caption 9: a dog runs"])) as server:
         first = ask(model(server, journal, attempts=8), requests)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    monkeypatch.delitem(sys.modules, "curation.models.llm_wire")
-    monkeypatch.delitem(sys.modules, "curation.models.llm_desk")
     assert ask(dead_model(journal), requests) == first
     assert isinstance(first[9], Failure)
     with pytest.raises(InputError, match=r"clipcurate\[llm\]"):

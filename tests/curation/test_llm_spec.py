@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from curation.models import llm_vllm
-from curation.models.language_model import Answer, Failure, Request
-from curation.models.llm_files import BatchModel
-from curation.models.llm_server import ServedModel
-from curation.models.llm_spec import open_language_model
-from curation.models.llm_vllm import VllmModel
+from curation.llm import vllm_engine
+from curation.llm.batch_files import BatchModel
+from curation.llm.client import ServedModel
+from curation.llm.interface import Answer, Failure, Request
+from curation.llm.spec import open_language_model
+from curation.llm.vllm_engine import VllmModel
 from data_manifests.errors import InputError
 from tests.curation.llm_servers import MODEL, Server, ask, question
 
@@ -55,7 +55,7 @@ def test_a_missing_name_and_a_missing_server() -> None:
 def test_without_vllm_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    llm_vllm._load.cache_clear()
+    vllm_engine._load.cache_clear()
     with pytest.raises(InputError, match=r"clipcurate\[vllm\]"):
         ask(VllmModel(MODEL, str(tmp_path / "j")), [question(0)])
 
@@ -80,7 +80,7 @@ def test_one_call_for_all_prompts_and_a_refused_one_alone(tmp_path: Path, monkey
     params = SimpleNamespace(SamplingParams=dict, StructuredOutputsParams=dict)
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(sampling_params=params))
-    monkeypatch.setattr(llm_vllm, "_load", lambda model, engine: Engine())
+    monkeypatch.setattr(vllm_engine, "_load", lambda model, engine: Engine())
     monkeypatch.setattr(Engine, "calls", [])
     schema = {"type": "json_schema", "json_schema": {"name": "r", "schema": {"type": "object"}}}
     model = VllmModel(MODEL, str(tmp_path / "j"))

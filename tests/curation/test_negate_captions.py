@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from curation.language.lexicon import NEGATIONS
-from curation.stages.negate_captions import NegateCaptions
+from curation.stages.negatives.negate_captions import NegateCaptions
+from curation.text.lexicon import NEGATIONS
 from tests.curation.negative_checks import made, parsed, sample, texts
 
 

@@ -12,24 +12,24 @@ from typing import Any
 import orjson
 import pytest
 
-from curation.intake import Snapshot, take_in
-from curation.replay import WHOLE, Unit, replay
-from curation.run import run_stages
-from curation.sources.scenes import ScenesSource
-from curation.stage import MapStage, Stage
-from curation.stages.check_images import CheckImages
-from curation.stages.negate_captions import NegateCaptions
-from curation.stages.shuffle_order import ShuffleOrder
-from curation.stages.swap_words import SwapWords
-from curation.store import partitions
+from curation.engine.engine import run_stages
+from curation.engine.intake import Snapshot, take_in
+from curation.engine.replay import WHOLE, Unit, replay
+from curation.engine.stage import MapStage, Stage
+from curation.engine.store import partitions
+from curation.sources.synthetic.source import ScenesSource
+from curation.stages import stage_classes
+from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.negatives.negate_captions import NegateCaptions
+from curation.stages.negatives.shuffle_order import ShuffleOrder
+from curation.stages.negatives.swap_words import SwapWords
 from data_manifests.sample import Sample
+from flows.execution.executors import local_runner
 from flows.recipe import load_recipe
-from flows.runners import local_runner
 from tests.curation.negative_checks import operations, parsed, sample
 from tests.curation.negative_golden_captions import CAPTIONS
 from tests.curation.test_negative_edge_cases import ODD, odd_samples
 from tests.curation.test_run import Listed
-from tests.test_house import stage_classes
 
 GOLDEN = Path(__file__).parents[1] / "golden/negatives_swap.txt"
 """Of `swap_words`, whose records are older than the others'; the others' is negatives.txt. Written anew the same way."""
@@ -162,5 +162,5 @@ def test_workers_batches_and_partitions_change_nothing(
         assert outputs(snapshot, tmp_path / "small", workers=1) == one, "batches of 4"
     parts = partitions(snapshot.num_samples, 3)
     assert len(parts) == 4
-    monkeypatch.setattr("curation.run.partitions", lambda _: parts)
+    monkeypatch.setattr("curation.engine.engine.partitions", lambda _: parts)
     assert outputs(snapshot, tmp_path / "two", workers=2) == one, "two workers, four partitions"

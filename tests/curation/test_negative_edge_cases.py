@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.sources.scene_grammar import truth
-from curation.sources.scenes import ScenesSource
-from curation.stage import MapStage
+from curation.engine.stage import MapStage
+from curation.sources.synthetic.grammar import truth
+from curation.sources.synthetic.source import ScenesSource
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.curation.negative_checks import check, made, operations, parsed, sample
 from tests.curation.negative_golden_captions import CAPTIONS

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.language import ngram_model
-from curation.language.ngram_model import BEGIN, END, UNKNOWN, Encoded, NgramModel, Vocabulary, WordClasses, tokenise
+from curation.blind import ngram_model
+from curation.blind.ngram_model import BEGIN, END, UNKNOWN, Encoded, NgramModel, Vocabulary, WordClasses, tokenise
 
 SIZE = 7
 TEXTS = st.lists(st.lists(st.integers(UNKNOWN, SIZE - 1), max_size=6), min_size=1, max_size=12)

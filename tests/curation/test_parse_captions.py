@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.engine.stage import Resource
 from curation.models.parser import DEFAULT_MODEL, CaptionParse, Parse, SpacyParser
 from curation.models.parser_speed import in_blocks
-from curation.stage import Resource
-from curation.stages.parse_captions import ParseCaptions, verb_phrases
+from curation.stages.captions.parse_captions import ParseCaptions, verb_phrases
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 
@@ -270,7 +270,7 @@ def test_the_hash_is_of_the_files_content(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_neither_listing_nor_hashing_a_parser_imports_spacy() -> None:
     code = (
-        "import sys; from curation.stages.parse_captions import ParseCaptions; stage = ParseCaptions();"
+        "import sys; from curation.stages.captions.parse_captions import ParseCaptions; stage = ParseCaptions();"
         "stage.fingerprint(); print(stage.parser.describe()); assert 'spacy' not in sys.modules"
     )
     shown = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)

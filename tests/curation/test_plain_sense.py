@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.language.plain_sense import is_likely_swap, sorted_lists
+from curation.entailment.plausibility import is_likely_swap, sorted_lists
 
 
 def swapped(caption: str, one: str, other: str, span_class: str) -> tuple[str, dict[str, object]]:

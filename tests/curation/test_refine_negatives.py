@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.language.blind_gaps import BlindGaps, Texts
-from curation.language.blind_judges import Pair, blind_accuracy
-from curation.language.mirror_cells import mirror_balance
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.refine_negatives import RefineNegatives
-from curation.stages.swap_words import SwapWords
+from curation.blind.adversarial_refinement import mirror_balance
+from curation.blind.judges import blind_accuracy
+from curation.blind.pairs import Pair
+from curation.blind.scores import BlindGaps, Texts
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.refine_negatives import RefineNegatives
+from curation.stages.negatives.swap_words import SwapWords
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 

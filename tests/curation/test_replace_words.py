@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from curation.language.lexicon import noun_class
-from curation.language.word_families import actions, attributes, objects
-from curation.models.graph_store import SeedGraph
-from curation.stages.replace_words import ReplaceWords
+from curation.knowledge.open_graph import SeedGraph
+from curation.stages.negatives.replace_words import ReplaceWords
+from curation.text.lexicon import noun_class
+from curation.text.word_families import actions, attributes, objects
 from data_manifests.errors import InputError
 from tests.curation.negative_checks import every_text, made, parsed, sample, texts
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from curation.layout import Layout, read_uids
-from curation.reshard import reshard
+from curation.versions.layout import Layout, read_uids
+from curation.versions.reshard import reshard
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.shards import ShardReader, ShardWriter, walk_members

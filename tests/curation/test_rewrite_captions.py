@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from curation.language.rewrite_prompts import FAMILIES, GROUPS
-from curation.language.rewrite_screen import REASONS
-from curation.language.rule_rewrites import RULES, RuleWriter
-from curation.models.language_model import Answer, Failure, Request
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.rewrite_captions import RewriteCaptions
+from curation.llm.interface import Answer, Failure, Request
+from curation.rewriting.prompts import FAMILIES, GROUPS
+from curation.rewriting.rules import RULES, RuleWriter
+from curation.rewriting.text_checks import REASONS
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.captions.rewrite_captions import RewriteCaptions
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 

@@ -6,11 +6,11 @@ from functools import lru_cache
 
 import pytest
 
-from curation.language.caption_facts import facts_of
-from curation.language.rewrite_gate import Gate
-from curation.language.rewrite_prompts import FAMILIES, PROMPTINGS, example_pairs, read_answer
-from curation.language.rewrite_screen import REASONS, Verdict, echoes_of
 from curation.models.parser import Parse, SpacyParser
+from curation.rewriting.gate import Gate
+from curation.rewriting.prompts import FAMILIES, PROMPTINGS, example_pairs, read_answer
+from curation.rewriting.text_checks import REASONS, Verdict, echoes_of
+from curation.text.caption_facts import facts_of
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.language.rewrite_prompts import FAMILIES, GROUPS, Asking, example_pairs, families_of, one_line, refusal
+from curation.rewriting.prompts import FAMILIES, GROUPS, Asking, example_pairs, families_of, one_line, refusal
 from data_manifests.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden/rewrite_prompts.txt"

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from curation.language.articles import articles
-from curation.language.rule_rewrites import RULES, RuleWriter
 from curation.models.parser import CaptionParse
-from curation.sources.scene_grammar import truth
-from curation.sources.scenes import scene_record
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.rewrite_captions import RewriteCaptions
+from curation.rewriting.rules import RULES, RuleWriter
+from curation.sources.synthetic.grammar import truth
+from curation.sources.synthetic.source import scene_record
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.captions.rewrite_captions import RewriteCaptions
+from curation.text.articles import articles
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 GOLDEN = Path(__file__).parents[1] / "golden/rule_rewrites.txt"

@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from curation.intake import Snapshot, take_in
-from curation.publish import DEFAULT_SHARD_BYTES
-from curation.replay import Done
-from curation.run import StageReport, rare_collections, run_stages
+from curation.engine.engine import StageReport, rare_collections, run_stages
+from curation.engine.intake import Snapshot, take_in
+from curation.engine.replay import Done
+from curation.engine.stage import Drop, Field, MapStage, Stage, check_order
 from curation.sources import Record, Rejected
-from curation.sources.scenes import ScenesSource
-from curation.stage import Drop, Field, MapStage, Stage, check_order
-from curation.stages.check_images import CheckImages
-from curation.versions import Published, Request, dataset_lock, publish_version, up_to_date
+from curation.sources.synthetic.source import ScenesSource
+from curation.stages.hygiene.check_images import CheckImages
+from curation.versions.numbering import Published, Request, dataset_lock, publish_version, up_to_date
+from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from data_manifests.sample import Sample
-from flows.runners import local_runner
+from flows.execution.executors import local_runner
 
 NUM_SCENES = 60
 
@@ -176,7 +176,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.curation import test_run
 from curation.sources import Record
-from curation.sources.scenes import ScenesSource
+from curation.sources.synthetic.source import ScenesSource
 records = [item for item in ScenesSource(str(test_run.NUM_SCENES)).records() if isinstance(item, Record)]
 print("ready", flush=True)
 test_run.build(Path(sys.argv[1]), records)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from curation.sources import Record
-from curation.sources.scene_grammar import ADJECTIVES, NOUNS, truth
-from curation.sources.scene_world import relations_between
-from curation.sources.scenes import ScenesSource
+from curation.sources.synthetic.grammar import ADJECTIVES, NOUNS, truth
+from curation.sources.synthetic.source import ScenesSource
+from curation.sources.synthetic.world import relations_between
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from curation.sources import Record, open_source
-from curation.sources.scene_drawing import _OBJECT_RGB
-from curation.sources.scene_grammar import ADJECTIVES, NOUNS, read, split_words, truth
-from curation.sources.scene_world import CANVAS_PX, GAP_PX, IN_LINE_PX, TEXTURES
-from curation.sources.scenes import ScenesSource, scene_record, split_of
+from curation.sources.synthetic.drawing import _OBJECT_RGB
+from curation.sources.synthetic.grammar import ADJECTIVES, NOUNS, read, split_words, truth
+from curation.sources.synthetic.source import ScenesSource, scene_record, split_of
+from curation.sources.synthetic.world import CANVAS_PX, GAP_PX, IN_LINE_PX, TEXTURES
 from data_manifests.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "scene_captions.txt"
@@ -136,7 +136,7 @@ def test_same_bytes_again_and_whatever_the_count() -> None:
 
 
 def test_same_bytes_in_another_process() -> None:
-    code = "import sys; from curation.sources.scenes import scene_record as s; sys.stdout.buffer.write(s(5, 17).image)"
+    code = "import sys; from curation.sources.synthetic.source import scene_record as s; sys.stdout.buffer.write(s(5, 17).image)"
     root = Path(__file__).parents[2]
     ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True, timeout=60)
     assert ran.stdout == scene_record(5, 17).image

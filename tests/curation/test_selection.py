@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import selection
-from curation.models.target_images import TargetImages
-from curation.selection import (
+from curation.engine.stage import Drop
+from curation.selection.scores import (
     clip_loss_batch,
     highest,
     norm_sim_2,
@@ -25,10 +24,10 @@ from curation.selection import (
     unit_rows,
     variance_alignment,
 )
-from curation.stage import Drop
-from curation.stages.keep_top import KeepTop
-from curation.stages.score_alignment import ScoreAlignment
-from curation.stages.score_target import ScoreTarget
+from curation.selection.target_images import TargetImages
+from curation.stages.selection.keep_top import KeepTop
+from curation.stages.selection.score_alignment import ScoreAlignment
+from curation.stages.selection.score_target import ScoreTarget
 from data_manifests.errors import InputError
 from tests.curation.few_samples import FewSamples, directions, uids_of
 
@@ -62,7 +61,7 @@ def test_blocks_and_one_batch_give_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     draws = np.random.default_rng(3)
     images, texts = (unit_rows(directions(draws, 50, 8)) for _ in range(2))
     whole = clip_loss_batch(images, texts, 0.01)
-    monkeypatch.setattr(selection, "_BLOCK_FLOATS", 7 * 50)
+    monkeypatch.setattr("curation.selection.scores._BLOCK_FLOATS", 7 * 50)
     np.testing.assert_allclose(clip_loss_batch(images, texts, 0.01), whole, atol=1e-6)
     np.testing.assert_allclose(norm_sim_inf(images, texts), np.abs(images @ texts.T).max(axis=1), atol=1e-6)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.stages.shuffle_order import ShuffleOrder
+from curation.stages.negatives.shuffle_order import ShuffleOrder
 from data_manifests.errors import InputError
 from tests.curation.negative_checks import made, parsed, sample, texts
 

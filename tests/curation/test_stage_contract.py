@@ -10,51 +10,52 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from curation.intake import Snapshot, take_in
-from curation.likeness.evaluation_sets import EvaluationSets
-from curation.models.graph_store import SeedGraph
-from curation.replay import WHOLE, Done, Held, Unit, replay
-from curation.run import run_stages
-from curation.sources.scenes import ScenesSource
-from curation.stage import CorpusStage, Drop, MapStage, Stage, canonical
-from curation.stages.ask_negatives import AskNegatives
-from curation.stages.balance_attributes import BalanceAttributes
-from curation.stages.bind_attributes import BindAttributes
-from curation.stages.borrow_captions import BorrowCaptions
-from curation.stages.calibrate_positives import CalibratePositives
-from curation.stages.change_numbers import ChangeNumbers
-from curation.stages.check_images import CheckImages
-from curation.stages.cluster_embeddings import ClusterEmbeddings
-from curation.stages.contrast_knowledge import ContrastKnowledge
-from curation.stages.embed_samples import EmbedSamples
-from curation.stages.expand_knowledge import ExpandKnowledge
-from curation.stages.fill_masks import FillMasks
-from curation.stages.find_duplicates import FindDuplicates
-from curation.stages.find_false_negatives import FindFalseNegatives
-from curation.stages.find_neighbours import FindNeighbours
-from curation.stages.grade_negatives import GradeNegatives
-from curation.stages.hash_images import HashImages
-from curation.stages.heed_feedback import HeedFeedback
-from curation.stages.invert_relations import InvertRelations
-from curation.stages.keep_top import KeepTop
-from curation.stages.link_concepts import LinkConcepts
-from curation.stages.negate_captions import NegateCaptions
-from curation.stages.order_difficulty import OrderDifficulty
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.refine_negatives import RefineNegatives
-from curation.stages.remove_leaks import RemoveLeaks
-from curation.stages.replace_words import ReplaceWords
-from curation.stages.rewrite_captions import RewriteCaptions
-from curation.stages.score_alignment import ScoreAlignment
-from curation.stages.score_target import ScoreTarget
-from curation.stages.shuffle_order import ShuffleOrder
-from curation.stages.swap_roles import SwapRoles
-from curation.stages.swap_words import SwapWords
-from curation.stages.tag_attributes import TagAttributes
+from curation.dedup.evaluation_sets import EvaluationSets
+from curation.engine.engine import run_stages
+from curation.engine.intake import Snapshot, take_in
+from curation.engine.replay import WHOLE, Done, Held, Unit, replay
+from curation.engine.stage import CorpusStage, Drop, MapStage, Stage
+from curation.knowledge.open_graph import SeedGraph
+from curation.sources.synthetic.source import ScenesSource
+from curation.stages import stage_classes
+from curation.stages.captions.expand_knowledge import ExpandKnowledge
+from curation.stages.captions.link_concepts import LinkConcepts
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.captions.rewrite_captions import RewriteCaptions
+from curation.stages.embedding.calibrate_positives import CalibratePositives
+from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
+from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.embedding.find_neighbours import FindNeighbours
+from curation.stages.embedding.order_difficulty import OrderDifficulty
+from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.hygiene.find_duplicates import FindDuplicates
+from curation.stages.hygiene.hash_images import HashImages
+from curation.stages.hygiene.remove_leaks import RemoveLeaks
+from curation.stages.negatives.apply_feedback import ApplyFeedback
+from curation.stages.negatives.ask_negatives import AskNegatives
+from curation.stages.negatives.bind_attributes import BindAttributes
+from curation.stages.negatives.borrow_captions import BorrowCaptions
+from curation.stages.negatives.change_numbers import ChangeNumbers
+from curation.stages.negatives.contrast_knowledge import ContrastKnowledge
+from curation.stages.negatives.fill_masks import FillMasks
+from curation.stages.negatives.find_false_negatives import FindFalseNegatives
+from curation.stages.negatives.grade_negatives import GradeNegatives
+from curation.stages.negatives.invert_relations import InvertRelations
+from curation.stages.negatives.negate_captions import NegateCaptions
+from curation.stages.negatives.refine_negatives import RefineNegatives
+from curation.stages.negatives.replace_words import ReplaceWords
+from curation.stages.negatives.shuffle_order import ShuffleOrder
+from curation.stages.negatives.swap_roles import SwapRoles
+from curation.stages.negatives.swap_words import SwapWords
+from curation.stages.selection.balance_attributes import BalanceAttributes
+from curation.stages.selection.keep_top import KeepTop
+from curation.stages.selection.score_alignment import ScoreAlignment
+from curation.stages.selection.score_target import ScoreTarget
+from curation.stages.selection.tag_attributes import TagAttributes
 from data_manifests.errors import InputError
+from data_manifests.seeds import canonical
 from tests.curation.blank_models import ListedFills, Replacing, other_colour
-from tests.test_house import stage_classes
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "stage_outputs.txt"
 NUM_SCENES = 24
@@ -76,7 +77,7 @@ CHAIN: tuple[Stage, ...] = (
     FindFalseNegatives(fields=("swap_negatives", "replace_negatives")),
     RefineNegatives(fields=("true_negatives",)),
     GradeNegatives(),
-    HeedFeedback(),
+    ApplyFeedback(),
     EmbedSamples(MODEL),
     FindNeighbours(),
     ClusterEmbeddings(samples_per_cluster=6),
@@ -176,7 +177,7 @@ def test_a_sample_alone_in_a_batch_and_elsewhere_gives_the_same_bytes(
     "stage", [item for item in CHAIN if isinstance(item, CorpusStage)], ids=lambda stage: stage.name
 )
 def test_a_corpus_stage_fits_the_same_twice(stage: CorpusStage, built: tuple[list[Done], Snapshot, Path]) -> None:
-    from curation.run import _Corpus
+    from curation.engine.engine import _Corpus
 
     held = before(built, stage)
     assert stage.fit(_Corpus(held)) == stage.fit(_Corpus(held))

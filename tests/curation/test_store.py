@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.stage import Drop, Field
-from curation.stages.check_images import CheckImages
-from curation.store import PREFIXES, Partition, Row, Store, input_id, partitions, write_parquet
+from curation.engine.stage import Drop, Field
+from curation.engine.store import PREFIXES, Partition, Row, Store, input_id, partitions, write_parquet
+from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.errors import InputError
 
 

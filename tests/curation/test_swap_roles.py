@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.stages.swap_roles import SwapRoles
+from curation.stages.negatives.swap_roles import SwapRoles
 from tests.curation.negative_checks import texts
 
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.language.articles import article_for
 from curation.models.parser import CaptionParse
-from curation.stages.parse_captions import ParseCaptions, verb_phrases
-from curation.stages.swap_words import TYPE_OF_CLASS, SwapWords
+from curation.stages.captions.parse_captions import ParseCaptions, verb_phrases
+from curation.stages.negatives.swap_words import TYPE_OF_CLASS, SwapWords
+from curation.text.articles import article_for
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 ROOT = Path(__file__).parents[2]

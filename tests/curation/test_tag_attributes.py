@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.tag_attributes import TagAttributes
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.selection.tag_attributes import TagAttributes
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 
 CAPTIONS = {
     "A man in a white shirt rides a bike .": "activity:ride age:adult gender:male person:yes",

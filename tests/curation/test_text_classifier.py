@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from curation.models.text_classifier import TextClassifier
-from curation.stages.refine_negatives import RefineNegatives
+from curation.stages.negatives.refine_negatives import RefineNegatives
 from data_manifests.errors import InputError
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from curation.stage import Drop
-from curation.stages.cluster_embeddings import ClusterEmbeddings
-from curation.stages.find_neighbours import FindNeighbours
+from curation.engine.stage import Drop
+from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
+from curation.stages.embedding.find_neighbours import FindNeighbours
 from curation.vectors.balanced import balanced_clusters, side_by_side
 from curation.vectors.index import build_index, recall_of
 from curation.vectors.pricing import size_bounds

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from curation.intake import take_in
-from curation.models.llm_files import AwaitingAnswers, BatchModel, import_answers
-from curation.run import run_stages
-from curation.sources.scenes import ScenesSource
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.rewrite_captions import RewriteCaptions
+from curation.engine.engine import run_stages
+from curation.engine.intake import take_in
+from curation.llm.batch_files import AwaitingAnswers, BatchModel, import_answers
+from curation.sources.synthetic.source import ScenesSource
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.captions.rewrite_captions import RewriteCaptions
 
 NUM_SCENES = 6
 

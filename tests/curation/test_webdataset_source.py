@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from curation.run import run_here
+from curation.engine.engine import run_here
 from curation.sources import Record, open_source
-from curation.sources.scenes import ScenesSource
+from curation.sources.synthetic.source import ScenesSource
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef
-from flows.jobs import CurateJob, execute, prepare
+from flows.execution.jobs import CurateJob, execute, prepare
 from tests.curation.source_inputs import Member, bytes_of, pack, picture, read, refused, sample, special
 
 

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import orjson
 from PIL import Image, ImageDraw
 
-from curation.intake import take_in
-from curation.run import run_stages
+from curation.engine.engine import run_stages
+from curation.engine.intake import take_in
+from curation.engine.stage import Drop, Field, MapStage, Stage
 from curation.sources.folder import FolderSource
-from curation.stage import Drop, Field, MapStage, Stage
-from curation.stages.check_images import CheckImages
-from curation.versions import Request, publish_version
+from curation.stages.hygiene.check_images import CheckImages
+from curation.versions.numbering import Request, publish_version
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.sample import Sample, image_uid
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from data_manifests.data_card import card_path, card_text
 from data_manifests.manifest import Manifest
-from flows.cli import app
-from flows.run_record import write_run_record
+from flows.cli.main import app
+from flows.execution.run_record import write_run_record
 from tests.data_manifests.built_versions import build, picture
 
 HOSTILE = "evil|name`\n# owned <script>alert(1)</script> [x](http://evil.example) \x1b[31m"

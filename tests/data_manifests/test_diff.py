@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.stages.check_images import CheckImages
+from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.diff import VersionDiff, diff_versions
 from data_manifests.drift import Difference, distribution_shift
 from data_manifests.errors import InputError

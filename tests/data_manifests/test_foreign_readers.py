@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from curation.intake import take_in
-from curation.models.graph_store import SeedGraph
-from curation.run import run_stages
-from curation.sources.scenes import ScenesSource
-from curation.stages.check_images import CheckImages
-from curation.stages.expand_knowledge import ExpandKnowledge
-from curation.stages.link_concepts import LinkConcepts
-from curation.stages.parse_captions import ParseCaptions
-from curation.stages.rewrite_captions import RewriteCaptions
-from curation.stages.swap_words import SwapWords
-from curation.versions import Request, publish_version
+from curation.engine.engine import run_stages
+from curation.engine.intake import take_in
+from curation.knowledge.open_graph import SeedGraph
+from curation.sources.synthetic.source import ScenesSource
+from curation.stages.captions.expand_knowledge import ExpandKnowledge
+from curation.stages.captions.link_concepts import LinkConcepts
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.captions.rewrite_captions import RewriteCaptions
+from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.negatives.swap_words import SwapWords
+from curation.versions.numbering import Request, publish_version
 from data_manifests.manifest import Catalog, DatasetVersion
 
 NUM_SCENES = 50

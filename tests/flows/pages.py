@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from data_manifests.manifest import Catalog, DatasetVersion
-from flows.reports import version_html
+from flows.pages.build import version_html
 
 VOID = {"img", "input", "meta", "rect", "polyline", "line", "circle", "path"}
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation.versions import dataset_lock
+from curation.versions.numbering import dataset_lock
 from data_manifests.manifest import Catalog
-from flows.cli import main
+from flows.cli.main import main
 
 
 class Shell:
@@ -229,7 +229,9 @@ def test_disk_full(shell: Shell, small_disk: Path, monkeypatch: pytest.MonkeyPat
     code, _, err = shell.curate(source, "--shard-mb", "1")
     assert code == 2
     assert "MiB free" in err or "disk full" in err
-    monkeypatch.setattr("flows.jobs.require_free_space", lambda *_: None)  # as if another process filled it meanwhile
+    monkeypatch.setattr(
+        "flows.execution.jobs.require_free_space", lambda *_: None
+    )  # as if another process filled it meanwhile
     (small_disk / "filler").write_bytes(bytes(2_500_000))
     code, _, err = shell.curate(source, "--shard-mb", "1")
     assert code == 2

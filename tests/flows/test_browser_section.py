@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from data_manifests.manifest import DatasetVersion
-from flows.browsed_samples import Browsed, browse
-from flows.browser_script import SCRIPT
-from flows.browser_section import browser_section
-from flows.pages import page
+from flows.pages.html import page
+from flows.pages.script import SCRIPT
+from flows.pages.sections.sample_selection import Browsed, browse
+from flows.pages.sections.samples import browser_section
 from tests.data_manifests.built_versions import Picture, build, negative, picture
 from tests.flows.browser import Browser, in_a_browser
 from tests.flows.pages import assert_self_contained, data_of, page_of

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from flows.cli import main
-from flows.demo import edit_one_caption, write_photos
+from flows.cli.demo import edit_one_caption, write_photos
+from flows.cli.main import main
 
 NUM_SCENES = 40
 

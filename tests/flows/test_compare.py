@@ -11,16 +11,16 @@ import orjson
 import pytest
 
 from data_manifests.errors import InputError
-from flows.cells import Cell, Finished, Result
-from flows.cli_compare import Asked
-from flows.comparison import Gate, blind_numbers, headlines, weigh
-from flows.comparison_table import markdown_table, screen_table
+from flows.cli.compare import Asked
+from flows.comparison.cells import Cell, Finished, Result
+from flows.comparison.statistics import Gate, blind_numbers, headlines, weigh
+from flows.comparison.table import markdown_table, screen_table
+from flows.comparison.variants import Variant, read_seeds
 from flows.recipe import load_recipe
-from flows.screen import out
-from flows.variants import Variant, read_seeds
+from flows.terminal.console import out
 from tests.flows.test_bad_input import Shell, shell
 from training.checkpoint import save_checkpoint
-from training.evaluate.items import Items, Outcome
+from training.evaluate.outcome import Items, Outcome
 from training.train import Trainer
 
 __all__ = ["shell"]

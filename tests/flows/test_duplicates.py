@@ -12,22 +12,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curation.run import run_here
+from curation.engine.engine import run_here
 from curation.sources import Record, open_source
-from curation.stages.check_images import CheckImages
-from curation.stages.find_duplicates import FindDuplicates
-from curation.stages.hash_images import HashImages
-from curation.stages.remove_leaks import RemoveLeaks
+from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.hygiene.find_duplicates import FindDuplicates
+from curation.stages.hygiene.hash_images import HashImages
+from curation.stages.hygiene.remove_leaks import RemoveLeaks
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.sample import ImageRef
-from flows.jobs import CurateJob, Outcome, execute, prepare
+from flows.execution.jobs import CurateJob, Outcome, execute, prepare
 from flows.recipe import RecipeInputs, load_recipe, open_against
 from tests.flows.pages import page_of
 from tests.planted_copies import KINDS, plant
-from training.plan import make_plan
-from training.plan_index import PlanIndex
-from training.planners import ShuffledPlan
+from training.batches.basic import ShuffledPlan
+from training.batches.index import PlanIndex
+from training.batches.plan import make_plan
 
 NUM_PHOTOS, NUM_COPIES, NUM_LEAKS = 120, 24, 12
 

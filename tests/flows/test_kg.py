@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import main
+from flows.cli.main import main
 
-SEED = str(files("curation.graphs") / "seed.csv")
+SEED = str(files("curation.knowledge") / "seed.csv")
 
 
 class Shell:

@@ -14,13 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from curation.stages.check_images import CheckImages
+from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
-from data_manifests.text_diff import Piece
-from flows import negatives_screen
-from flows.cli import main
-from flows.negatives import (
+from data_manifests.negatives import (
     ALL,
     MAX_PIECES,
     Wanted,
@@ -30,6 +27,9 @@ from flows.negatives import (
     read_negatives,
     shortened,
 )
+from data_manifests.text_diff import Piece
+from flows.cli.main import main
+from flows.terminal import negatives
 from tests.data_manifests.built_versions import Picture, build, negative, picture
 
 HOSTILE = "[red]a[/red] <script>alert(1)</script> \x1b]0;owned\x07\u202e dog"
@@ -198,8 +198,8 @@ def test_blind_gaps_are_the_scores_of_blind_readers() -> None:
 
 def printed(version: DatasetVersion, patch: pytest.MonkeyPatch, wanted: Wanted, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=140, **options)
-    patch.setattr(negatives_screen, "out", console)
-    negatives_screen.print_negatives(version, wanted, 100, 0, as_json=False)
+    patch.setattr(negatives, "out", console)
+    negatives.print_negatives(version, wanted, 100, 0, as_json=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

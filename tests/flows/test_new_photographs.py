@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.demo import write_photos
+from flows.cli.demo import write_photos
 from tests.flows.test_commands import Shell
 
 NUM_BEFORE, NUM_NEW = 24, 2

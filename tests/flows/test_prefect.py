@@ -19,7 +19,7 @@ from data_manifests.manifest import Catalog
 
 pytestmark = pytest.mark.slow
 
-CLI = (sys.executable, "-c", "from flows.cli import main; main()")
+CLI = (sys.executable, "-c", "from flows.cli.main import main; main()")
 START_S = 120
 SCHEDULE_S = 240
 

@@ -13,20 +13,22 @@ import pytest
 from PIL import Image
 
 from data_manifests.errors import InputError
-from flows.benchmarks import Wishes, open_benchmark
+from data_manifests.manifest import Catalog
+from flows.evaluation.registry import EvalOptions, open_benchmark
 from training.evaluate.features import TextMemory, encode_texts
-from training.evaluate.items import Outcome
-from training.evaluate.pictures import Picture, encode_pictures
+from training.evaluate.image_files import Picture, encode_pictures
+from training.evaluate.outcome import Outcome
 from training.evaluate.triplets import text_only
 from training.evaluate.winoground import Quartet, winoground
-from training.model import ModelSpec, Towers
+from training.model.clip_model import ClipModel
+from training.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 DATA = Path(os.environ.get("CLIPCURATE_DATA", "../shared/data"))
 
 
 @pytest.fixture(scope="module")
-def towers() -> Towers:
+def towers() -> ClipModel:
     return ModelSpec.parse("tiny").load()
 
 
@@ -113,10 +115,10 @@ FORMATS: dict[str, tuple[Maker, dict[str, tuple[int, int]]]] = {
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_formats_load_and_count(kind: str, tmp_path: Path, pictures: Path, towers: Towers) -> None:
+def test_formats_load_and_count(kind: str, tmp_path: Path, pictures: Path, towers: ClipModel) -> None:
     make, expected = FORMATS[kind]
     make(tmp_path / "set")
-    opened = open_benchmark(f"{kind}:{tmp_path / 'set'}?images={pictures}", Wishes(tmp_path))
+    opened = open_benchmark(f"{kind}:{tmp_path / 'set'}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
     result = opened.run(towers, lambda *_: None)
     categories = result.metrics["categories"]
     assert {name: (entry["num_listed"], entry["num_missing"]) for name, entry in categories.items()} == expected
@@ -142,9 +144,11 @@ def means_hold(result: Outcome) -> None:
         assert result.metrics[name] == pytest.approx(np.mean([result.items[part].values.mean() for part in parts]))
 
 
-def test_sugarcrepe_equals_a_literal_scorer(tmp_path: Path, pictures: Path, towers: Towers) -> None:
+def test_sugarcrepe_equals_a_literal_scorer(tmp_path: Path, pictures: Path, towers: ClipModel) -> None:
     sugarcrepe(tmp_path)
-    result = open_benchmark(f"sugarcrepe:{tmp_path}?images={pictures}", Wishes(tmp_path)).run(towers, lambda *_: None)
+    result = open_benchmark(f"sugarcrepe:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path))).run(
+        towers, lambda *_: None
+    )
     for category in ("swap_obj", "add_att"):
         wins = []
         for record in orjson.loads((tmp_path / f"{category}.json").read_bytes()).values():
@@ -159,12 +163,12 @@ def test_sugarcrepe_equals_a_literal_scorer(tmp_path: Path, pictures: Path, towe
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_without_images(kind: str, tmp_path: Path, towers: Towers) -> None:
+def test_without_images(kind: str, tmp_path: Path, towers: ClipModel) -> None:
     make, expected = FORMATS[kind]
     make(tmp_path)
     with pytest.raises(InputError, match=r"none of its \d+ images"):
-        open_benchmark(f"{kind}:{tmp_path}", Wishes(tmp_path))
-    opened = open_benchmark(f"{kind}:{tmp_path}", Wishes(tmp_path, blind=True))
+        open_benchmark(f"{kind}:{tmp_path}", EvalOptions(Catalog(tmp_path, tmp_path)))
+    opened = open_benchmark(f"{kind}:{tmp_path}", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
     result = opened.run(towers, lambda *_: None)
     assert opened.num_samples == sum(listed for listed, _ in expected.values())
     assert "accuracy" not in result.metrics
@@ -172,9 +176,9 @@ def test_without_images(kind: str, tmp_path: Path, towers: Towers) -> None:
     means_hold(result)
 
 
-def test_boxes_are_cut_out(tmp_path: Path, pictures: Path, towers: Towers) -> None:
+def test_boxes_are_cut_out(tmp_path: Path, pictures: Path, towers: ClipModel) -> None:
     aro_relation(tmp_path)
-    opened: Any = open_benchmark(f"aro_relation:{tmp_path}?images={pictures}", Wishes(tmp_path))
+    opened: Any = open_benchmark(f"aro_relation:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
     image, readable = opened._image(towers, None)
     assert readable.tolist() == [True, True, False]
     cut = Image.open(pictures / "2.png").convert("RGB").crop((10, 0, 40, 20))
@@ -182,18 +186,24 @@ def test_boxes_are_cut_out(tmp_path: Path, pictures: Path, towers: Towers) -> No
     assert np.array_equal(image[0], encode_pictures(towers, [Picture(tmp_path / "cut.png")])[0][0])
 
 
-def test_relations_that_hold_both_ways_are_no_part_of_the_mean(tmp_path: Path, pictures: Path, towers: Towers) -> None:
+def test_relations_that_hold_both_ways_are_no_part_of_the_mean(
+    tmp_path: Path, pictures: Path, towers: ClipModel
+) -> None:
     aro_relation(tmp_path)
     rows = orjson.loads((tmp_path / "visual_genome_relation.json").read_bytes())
     write(tmp_path / "visual_genome_relation.json", [*rows, {**rows[0], "relation_name": "next to"}])
-    result = open_benchmark(f"aro_relation:{tmp_path}?images={pictures}", Wishes(tmp_path)).run(towers, lambda *_: None)
+    result = open_benchmark(f"aro_relation:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path))).run(
+        towers, lambda *_: None
+    )
     assert set(result.metrics["categories"]) == {"on", "next to"}
     assert result.means["accuracy"] == ("categories.on.accuracy",)
 
 
 def test_limit_gives_every_category_its_turn(tmp_path: Path, pictures: Path) -> None:
     sugarcrepe(tmp_path)
-    opened: Any = open_benchmark(f"sugarcrepe:{tmp_path}?images={pictures}", Wishes(tmp_path, limit=3))
+    opened: Any = open_benchmark(
+        f"sugarcrepe:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path), limit=3)
+    )
     assert [one.case.category for one in opened.listed] == ["add_att", "swap_obj", "add_att"]
 
 
@@ -223,7 +233,7 @@ BROKEN: list[tuple[str, str, Any, str]] = [
 def test_what_is_not_as_published_is_named(kind: str, name: str, value: Any, told: str, tmp_path: Path) -> None:
     write(tmp_path / name, value)
     with pytest.raises(InputError, match=told):
-        open_benchmark(f"{kind}:{tmp_path}", Wishes(tmp_path, blind=True))
+        open_benchmark(f"{kind}:{tmp_path}", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
 
 
 def test_options_are_checked(tmp_path: Path, pictures: Path) -> None:
@@ -236,15 +246,20 @@ def test_options_are_checked(tmp_path: Path, pictures: Path) -> None:
         (f"sugarcrep:{tmp_path}", "did you mean 'sugarcrepe'"),
     ):
         with pytest.raises(InputError, match=told):
-            open_benchmark(text, Wishes(tmp_path))
-    assert open_benchmark(f"sugarcrepe:{tmp_path / 'what?'}?images={pictures}", Wishes(tmp_path)).num_samples == 5
+            open_benchmark(text, EvalOptions(Catalog(tmp_path, tmp_path)))
+    assert (
+        open_benchmark(
+            f"sugarcrepe:{tmp_path / 'what?'}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path))
+        ).num_samples
+        == 5
+    )
     with pytest.raises(InputError, match="--blind"):
-        open_benchmark("retrieval:scenes:3", Wishes(tmp_path, blind=True))
+        open_benchmark("retrieval:scenes:3", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
 
 
-def test_text_only_task_equals_the_literal_loop(tmp_path: Path, towers: Towers) -> None:
+def test_text_only_task_equals_the_literal_loop(tmp_path: Path, towers: ClipModel) -> None:
     sugarcrepe_pp(tmp_path)
-    opened: Any = open_benchmark(f"sugarcrepe_pp:{tmp_path}", Wishes(tmp_path, blind=True))
+    opened: Any = open_benchmark(f"sugarcrepe_pp:{tmp_path}", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
     cases = [one.case for one in opened.listed]
     result = text_only(TextMemory(towers), cases)
     for category in ("swap_obj", "swap_att"):
@@ -275,7 +290,7 @@ def test_winoground_scores() -> None:
     means_hold(result)
 
 
-def test_winoground_files(tmp_path: Path, pictures: Path, towers: Towers) -> None:
+def test_winoground_files(tmp_path: Path, pictures: Path, towers: ClipModel) -> None:
     def line(number: int, images: tuple[str, str]) -> dict[str, Any]:
         told = {"caption_0": "a dog on a cat", "caption_1": "a cat on a dog", "collapsed_tag": "Object"}
         return {"id": number, **told, "image_0": images[0], "image_1": images[1]}
@@ -283,11 +298,11 @@ def test_winoground_files(tmp_path: Path, pictures: Path, towers: Towers) -> Non
     rows = [line(0, ("0", "1")), line(1, ("2", "3.png")), line(2, ("3", "4"))]
     path = tmp_path / "examples.jsonl"
     path.write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
-    opened = open_benchmark(f"winoground:{tmp_path}?images={pictures}", Wishes(tmp_path))
+    opened = open_benchmark(f"winoground:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
     result = opened.run(towers, lambda *_: None)
     assert (opened.num_samples, opened.num_refused, result.metrics["num_listed"]) == (2, 1, 3)
     (pictures / "0.png").write_bytes(b"damaged")
-    opened = open_benchmark(f"winoground:{tmp_path}?images={pictures}", Wishes(tmp_path))
+    opened = open_benchmark(f"winoground:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
     assert opened.run(towers, lambda *_: None).metrics["num_missing"] == 2
     for text, told in (
         ("{", "line 1"),
@@ -296,7 +311,7 @@ def test_winoground_files(tmp_path: Path, pictures: Path, towers: Towers) -> Non
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=told):
-            open_benchmark(f"winoground:{tmp_path}?images={pictures}", Wishes(tmp_path))
+            open_benchmark(f"winoground:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -313,7 +328,7 @@ def test_real_files(kind: str, folder: str, sizes: dict[str, int], tmp_path: Pat
     source = DATA / folder
     if not source.is_dir():
         pytest.skip(f"no {source}: set CLIPCURATE_DATA")
-    blind: Any = open_benchmark(f"{kind}:{source}", Wishes(tmp_path, blind=True))
+    blind: Any = open_benchmark(f"{kind}:{source}", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
     counts: dict[str, int] = {}
     for one in blind.listed:
         counts[one.case.category] = counts.get(one.case.category, 0) + 1
@@ -324,6 +339,6 @@ def test_real_files(kind: str, folder: str, sizes: dict[str, int], tmp_path: Pat
         path = tmp_path / "some" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(path, format="JPEG")
-    opened = open_benchmark(f"{kind}:{source}?images={tmp_path / 'some'}", Wishes(tmp_path))
+    opened = open_benchmark(f"{kind}:{source}?images={tmp_path / 'some'}", EvalOptions(Catalog(tmp_path, tmp_path)))
     assert opened.num_samples == sum(one.file in wanted for one in blind.listed) > 0
     assert opened.num_samples + opened.num_refused == len(blind.listed)

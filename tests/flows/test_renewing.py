@@ -13,11 +13,11 @@ import orjson
 import pytest
 from PIL import Image
 
-from curation.layout import band
+from curation.versions.layout import band
 from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import image_uid
-from flows.changes import change_markdown
-from flows.cli import main
+from flows.cli.main import main
+from flows.execution.prefect_summary import change_markdown
 from tests.data_manifests.built_versions import Picture, build, picture
 
 NUM = 12

@@ -14,16 +14,17 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from curation.stages.check_images import CheckImages
+from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.diff import VersionDiff, diff_versions
 from data_manifests.manifest import DatasetVersion, Manifest
 from data_manifests.text_diff import diff_words
-from flows.browser_script import SCRIPT
-from flows.charts import MAX_BARS, MAX_POINTS, Measured, bars, histogram, lines, whiskers
-from flows.lineage import print_version
-from flows.pages import Html, markup, page, papers, table, tag, words
-from flows.report import diff_html, print_diff
-from flows.thumbnails import EDGE_PX, Thumbnails
+from flows.pages.charts import MAX_BARS, MAX_POINTS, Measured, bars, histogram, lines, whiskers
+from flows.pages.diff import diff_html
+from flows.pages.html import Html, markup, page, papers, table, tag, words
+from flows.pages.script import SCRIPT
+from flows.pages.thumbnails import EDGE_PX, Thumbnails
+from flows.terminal.diff import print_diff
+from flows.terminal.versions import print_version
 from tests.data_manifests.built_versions import Given, Picture, build, negative, picture
 from tests.flows.pages import assert_self_contained, catalog_of, page_of
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from data_manifests.errors import InputError
-from flows.benchmarks import Wishes
-from flows.evaluate import Evaluated, Further, print_results, run_evaluation
-from flows.result_files import write_clip_benchmark, write_items
+from data_manifests.manifest import Catalog
+from flows.evaluation.blind import given_texts
+from flows.evaluation.registry import EvalOptions
+from flows.evaluation.results import Evaluated, write_clip_benchmark, write_items
+from flows.evaluation.run import ResultFiles, print_results, run_evaluation
 from tests.training.test_evaluate import made_features
 from training.evaluate.features import EvalFeatures
-from training.evaluate.items import Items, Outcome
+from training.evaluate.outcome import Items, Outcome
 from training.evaluate.retrieval import retrieval
 from training.evaluate.zero_shot import zero_shot
 
@@ -139,10 +141,10 @@ def test_items_as_parquet(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:model 'tiny'")
 def test_a_run_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "texts.txt").write_text("a red circle\na blue square\n")
-    further = Further(
-        blind_texts=str(tmp_path / "texts.txt"), items_file=tmp_path / "i.parquet", clip_benchmark=tmp_path / "cb"
-    )
-    results = run_evaluation("tiny", ["scenes:6@5", "order:scenes:6@5"], None, None, None, tmp_path / "w", further)
+    catalog = Catalog(tmp_path, tmp_path / "w")
+    options = EvalOptions(catalog, blind_texts=given_texts(str(tmp_path / "texts.txt")))
+    files = ResultFiles(items=tmp_path / "i.parquet", clip_benchmark=tmp_path / "cb")
+    results = run_evaluation("tiny", ["scenes:6@5", "order:scenes:6@5"], options, files)
     assert len(list((tmp_path / "cb").iterdir())) == 1
     assert {row["on"] for row in pq.read_table(tmp_path / "i.parquet").to_pylist()} == {
         "scenes:6@5",
@@ -155,11 +157,8 @@ def test_a_run_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(kept.items["blind_ngram"].values) == kept.metrics["num_cases"]
     print_results(results)
     assert "blind" in capsys.readouterr().out
-    alone = run_evaluation(
-        "tiny", ["scenes:6@5", "order:scenes:6@5"], None, None, None, tmp_path / "w", Further(blind=True)
-    )
+    alone = run_evaluation("tiny", ["scenes:6@5", "order:scenes:6@5"], EvalOptions(catalog, blind=True))
     assert "image_to_text_R@1" not in alone[0].metrics
     assert alone[1].metrics["num_cases"] == kept.metrics["num_cases"]
     with pytest.raises(InputError, match="blind"):
-        run_evaluation("tiny", ["retrieval:scenes:6@5"], None, None, None, tmp_path / "w", Further(blind=True))
-    assert Further().wishes(tmp_path, None, None) == Wishes(tmp_path)
+        run_evaluation("tiny", ["retrieval:scenes:6@5"], EvalOptions(catalog, blind=True))

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
-from flows.cli import app
-from flows.comparison_report import FORMAT
-from flows.reports import report_html
-from flows.run_report import found_beside, read_results
+from flows.cli.main import app
+from flows.comparison.output import FORMAT
+from flows.pages.build import report_html
+from flows.pages.run import found_beside, read_results
 from tests.data_manifests.built_versions import build, picture
 from tests.flows.browser import Browser, in_a_browser
 from tests.flows.pages import assert_self_contained, catalog_of

@@ -8,7 +8,7 @@ import pytest
 
 from data_manifests.errors import InputError
 from flows.recipe import load_recipe
-from training.mining import AdaptiveNegatives
+from training.hard_negatives import AdaptiveNegatives
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,17 @@ import orjson
 import pytest
 from PIL import Image
 
-from curation.stage import Drop, Field, MapStage
-from curation.stages.check_images import CheckImages
+from curation.engine.stage import Drop, Field, MapStage
+from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import Sample
-from flows import browsed_samples, browser_section, cluster_section, duplicates_page, neighbour_section, version_report
-from flows.browsed_samples import MAX_TEXTS, _evenly, browse
-from flows.browser_script import SCRIPT
-from flows.cluster_section import draw_sheets
-from flows.diff_page import FEW
-from flows.neighbour_section import draw_neighbours, neighbour_uids
-from flows.thumbnails import EDGE_PX, _shrink
+from flows.pages.diff import FEW
+from flows.pages.script import SCRIPT
+from flows.pages.sections import clusters, duplicates, neighbours, sample_selection, samples
+from flows.pages.sections.clusters import draw_sheets
+from flows.pages.sections.neighbours import draw_neighbours, neighbour_uids
+from flows.pages.sections.sample_selection import MAX_TEXTS, _evenly, browse
+from flows.pages.thumbnails import EDGE_PX, _shrink
 from tests.data_manifests.built_versions import Given, build, negative, picture
 from tests.flows.pages import assert_self_contained, data_of, page_of
 
@@ -142,8 +142,8 @@ def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     text = "word " * 60 + "ball"
     many = [negative(0, text, len(text) - 4, len(text), f"cat{place}") for place in range(MAX_TEXTS + 5)]
     version = build(tmp_path, "drawn", [picture(number, text, negatives=tuple(many)) for number in range(16)])
-    monkeypatch.setattr(browsed_samples, "NUM_OF_KINDS", 1)
-    monkeypatch.setattr(browser_section, "NUM_STATIC", 1)
+    monkeypatch.setattr(sample_selection, "NUM_OF_KINDS", 1)
+    monkeypatch.setattr(samples, "NUM_STATIC", 1)
     entries = browse(version, index_rows(version), 0).entries
     assert len(entries) == 16 and all(len(entry["t"]) == MAX_TEXTS and entry["m"] == 6 for entry in entries)
     assert max(len(orjson.dumps(text)) for entry in entries for text in entry["t"]) < 1000
@@ -151,7 +151,7 @@ def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = browse(version, index_rows(version), 0, 4 * size + 100)
     assert 3 <= len(found.entries) <= 4 and found.total == 16 and found.of_kinds == 1
     whole = len(page_of(version))
-    for module, name, least in ((version_report, "PAGE_BYTES", whole // 2), (version_report, "MAX_BYTES", 5 * size)):
+    for module, name, least in ((version_page, "PAGE_BYTES", whole // 2), (version, "MAX_BYTES", 5 * size)):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, least)
             page = page_of(version)
@@ -172,15 +172,15 @@ def test_samples_are_drawn_evenly_however_many(total: int) -> None:
 
 def test_a_page_of_noise_stays_below_ten_megabytes(placed: DatasetVersion) -> None:
     """Samples take what other sections leave; those ask for at most so many pictures, and noise compresses worst."""
-    asked = cluster_section.NUM_CLUSTERS * cluster_section.CLUSTER_PICTURES
-    asked += neighbour_section.NUM_SAMPLES * (1 + neighbour_section.MAX_NEIGHBOURS) + duplicates_page.MAX_DROPPED
-    asked += duplicates_page.MAX_GROUPS * duplicates_page.MAX_MEMBERS + FEW.edited + FEW.added + FEW.removed
+    asked = clusters.NUM_CLUSTERS * clusters.CLUSTER_PICTURES
+    asked += neighbours.NUM_SAMPLES * (1 + neighbours.MAX_NEIGHBOURS) + duplicates.MAX_DROPPED
+    asked += duplicates.MAX_GROUPS * duplicates.MAX_MEMBERS + FEW.edited + FEW.added + FEW.removed
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (EDGE_PX, EDGE_PX, 3), np.uint8))
     path = placed.folder.parent / "noise.png"
     noise.save(path)
     small = _shrink(path.read_bytes())
     assert small and len(small[0]) > 4000, "not blurred"
-    assert asked * (len(small[0]) * 4 / 3 + 1000) + 100 * len(small[0]) < version_report.PAGE_BYTES < 9.8e6
+    assert asked * (len(small[0]) * 4 / 3 + 1000) + 100 * len(small[0]) < version_page.PAGE_BYTES < 9.8e6
 
 
 def test_what_is_seen_first_comes_from_everywhere(placed: DatasetVersion) -> None:

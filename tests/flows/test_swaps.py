@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog
 from data_manifests.sample import ImageRef, Sample
-from flows.benchmarks import Wishes, open_benchmark
-from flows.swaps_test import drawn_cases, swaps_test
-from training.model import ModelSpec
+from flows.evaluation.foils import drawn_cases, swaps_test
+from flows.evaluation.registry import EvalOptions, open_benchmark
+from training.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
@@ -44,11 +45,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return open_benchmark(f"swaps:folder:{photos}", Wishes(tmp_path_factory.mktemp("swaps_w")))
+    return open_benchmark(
+        f"swaps:folder:{photos}",
+        EvalOptions(Catalog(tmp_path_factory.mktemp("swaps_w"), tmp_path_factory.mktemp("swaps_w"))),
+    )
 
 
 def test_foils_are_made_once_and_kept(opened: Any) -> None:
-    workspace = opened.wishes.workspace
+    workspace = opened.eval_options.workspace
     cases = swaps_test(opened.snapshot, opened.samples, workspace)
     made = {(case.category, case.right[0], case.wrong[0]) for case in cases}
     assert ("roles", "a black dog chases a white cat", "a white cat chases a black dog") in made
@@ -85,7 +89,7 @@ def test_one_foil_of_a_kind_for_each_caption() -> None:
 def test_numbers_are_means_of_their_cases(opened: Any) -> None:
     towers = ModelSpec.parse("tiny").load()
     result = opened.run(towers, lambda *_: None)
-    cases = swaps_test(opened.snapshot, opened.samples, opened.wishes.workspace)
+    cases = swaps_test(opened.snapshot, opened.samples, opened.eval_options.workspace)
     assert result.metrics["num_cases"] == len(cases)
     for name, items in result.items.items():
         value: Any = result.metrics
@@ -105,6 +109,6 @@ def test_nothing_to_exchange_is_told(photos: Path, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "0.png").write_bytes((photos / "0.png").read_bytes())
     (folder / "captions.jsonl").write_text('{"file": "0.png", "captions": ["dogs"]}\n')
-    opened = open_benchmark(f"swaps:folder:{folder}", Wishes(tmp_path / "w"))
+    opened = open_benchmark(f"swaps:folder:{folder}", EvalOptions(Catalog(tmp_path / "w", tmp_path / "w")))
     with pytest.raises(InputError, match="nothing to exchange"):
         opened.run(ModelSpec.parse("tiny").load(), lambda *_: None)

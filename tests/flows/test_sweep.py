@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from data_manifests.errors import InputError
-from flows.evaluate import run_evaluation, run_sweep
-from training.evaluate import seen_images
+from data_manifests.manifest import Catalog
+from flows.evaluation.registry import EvalOptions
+from flows.evaluation.run import run_evaluation, run_sweep
+from training.evaluate import image_cache
 
 ON = ("retrieval:scenes:6@5", "order:scenes:6@5")
 
@@ -17,20 +19,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny")
 
 
 def test_the_ends_of_a_sweep_are_the_two_models(tmp_path: Path) -> None:
-    swept = run_sweep("tiny@1", "tiny", (0.0, 0.5, 1.0), ON, None, None, tmp_path)
-    ends = {name: run_evaluation(name, ON, None, None, None, tmp_path) for name in ("tiny", "tiny@1")}
+    swept = run_sweep("tiny@1", "tiny", (0.0, 0.5, 1.0), ON, EvalOptions(Catalog(tmp_path, tmp_path)))
+    ends = {name: run_evaluation(name, ON, EvalOptions(Catalog(tmp_path, tmp_path))) for name in ("tiny", "tiny@1")}
     for place, by_share in enumerate(swept):
         assert list(by_share) == ["0", "0.5", "1"]
         assert by_share["0"].metrics == ends["tiny"][place].metrics
         assert by_share["1"].metrics == ends["tiny@1"][place].metrics
     assert swept[0]["0.5"].metrics not in (swept[0]["0"].metrics, swept[0]["1"].metrics)
     with pytest.raises(InputError, match="0 to 1"):
-        run_sweep("tiny@1", "tiny", (1.5,), ON, None, None, tmp_path)
+        run_sweep("tiny@1", "tiny", (1.5,), ON, EvalOptions(Catalog(tmp_path, tmp_path)))
 
 
 def test_models_of_one_image_trunk_look_at_each_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
-    plain = seen_images._plain
+    plain = image_cache._plain
 
     def counted(towers: Any) -> Any:
         trunk = plain(towers)
@@ -41,12 +43,12 @@ def test_models_of_one_image_trunk_look_at_each_image_once(tmp_path: Path, monke
 
         return count
 
-    monkeypatch.setattr(seen_images, "_plain", counted)
-    run_sweep("tiny", "tiny", (0.0, 0.5, 1.0), ON, None, None, tmp_path)
+    monkeypatch.setattr(image_cache, "_plain", counted)
+    run_sweep("tiny", "tiny", (0.0, 0.5, 1.0), ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 6, "three models of one trunk on two benchmarks of the same six images"
-    run_evaluation("tiny", ON, None, None, None, tmp_path)
+    run_evaluation("tiny", ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 12, "and nothing is kept for the next command"
-    with seen_images.remembering():
+    with image_cache.remembering():
         for _ in range(2):
-            run_evaluation("tiny", ON, None, None, None, tmp_path)
+            run_evaluation("tiny", ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 18, "except inside a block that remembers"

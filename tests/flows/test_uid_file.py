@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_manifests.manifest import Catalog
-from flows.cli import main
-from flows.uid_file import uid_array
+from flows.cli.datacomp_uids import uid_array
+from flows.cli.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
@@ -63,7 +63,7 @@ def test_select_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_fff_leaves_its_thresholds_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.positives import thresholds_of
+    from training.false_negative_gate import thresholds_of
 
     words = (
         "curate",

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from data_manifests.errors import InputError
 from tests.training.test_plan import PLANNERS, make_index
-from training.apart import keep_apart
-from training.plan import Planner, make_plan
-from training.plan_index import PlanIndex
-from training.planners import ShuffledPlan
+from training.batches.basic import ShuffledPlan
+from training.batches.epoch import Planner
+from training.batches.index import PlanIndex
+from training.batches.plan import make_plan
+from training.batches.separate_duplicates import keep_apart
 
 
 def grouped_index(size: int, seed: int, pictures: int, captions: int) -> PlanIndex:

@@ -11,13 +11,13 @@ import torch
 from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
 from tests.training.test_model import load
-from training import lora
-from training.blend import blend
-from training.config import TrainConfig, TrainParts, Tune
-from training.model import ModelSpec
+from training.batches.basic import ShuffledPlan
+from training.config import TrainConfig, Tune
+from training.model.spec import ModelSpec
+from training.model.wise_ft import blend
 from training.objectives import InfoNCE
-from training.planners import ShuffledPlan
 from training.train import train
+from training.train_parts import TrainParts
 
 PARTS = TrainParts("clip", ShuffledPlan(), (InfoNCE(),))
 CONFIG = TrainConfig(steps=6, batch_size=6, lr=3e-3, warmup_steps=0, checkpoint_every=2, seed=5, num_threads=1)
@@ -52,7 +52,7 @@ def test_a_run_that_is_stopped_goes_back_once(
         def fail(*_given: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(lora, "save_run_model", fail)
+        patch.setattr("training.train.save_run_model", fail)
         with pytest.raises(KeyboardInterrupt):
             train(version, PARTS, spec, config, tmp_path / "stopped")
     assert train(version, PARTS, spec, config, tmp_path / "stopped", resume=True).weights_hash == whole.weights_hash

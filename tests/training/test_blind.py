@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from data_manifests.errors import InputError
-from flows.blind import given_texts, ngram_gaps, with_blind
+from flows.evaluation.blind import given_texts, ngram_gaps, with_blind
 from training.evaluate.blind import Case, Reading, beside, length_gaps, own_texts, tower_gaps, values_of
-from training.evaluate.items import Outcome
-from training.evaluate.pairs import Tally, choose_texts, counted, rare, score_texts
+from training.evaluate.foils import Tally, choose_texts, counted, rare, score_texts
+from training.evaluate.outcome import Outcome
 
 
 def make_cases(num: int, seed: int = 0) -> list[Case]:

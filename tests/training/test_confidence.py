@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_manifests.errors import InputError
 from training.evaluate.confidence import Parts, difference, interval, mcnemar, parts_of
-from training.evaluate.items import Items, Outcome
+from training.evaluate.outcome import Items, Outcome
 from training.evaluate.outcome_file import load_cases, save_cases
 
 

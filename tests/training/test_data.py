@@ -17,18 +17,19 @@ from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import image_uid
 from data_manifests.shards import shard_name
 from tests.training.conftest import MakeVersion, describe, draw
-from training.activations import ActivationStore, fill_texts, text_name
-from training.batch import Batch, Drawn
+from training.batches.activation_cache import ActivationStore, fill_texts, text_name
+from training.batches.basic import ShuffledPlan
+from training.batches.batch import Batch, Drawn
+from training.batches.decode import decode_image
+from training.batches.index import PlanIndex
+from training.batches.loader import PlannedBatches
+from training.batches.plan import Plan, make_plan
+from training.batches.text_sampling import CaptionViews
 from training.config import TrainConfig
-from training.data import PlannedBatches
-from training.images import decode_image
-from training.lora import apply_tuning, eval_mode
-from training.mining import UniformNegatives
-from training.model import ModelSpec, Towers
-from training.plan import Plan, make_plan
-from training.plan_index import PlanIndex
-from training.planners import ShuffledPlan
-from training.views import CaptionViews
+from training.hard_negatives import UniformNegatives
+from training.model.clip_model import ClipModel
+from training.model.lora import apply_tuning, eval_mode
+from training.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
@@ -40,7 +41,7 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def towers() -> Iterator[Towers]:
+def towers() -> Iterator[ClipModel]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     with pytest.warns(UserWarning, match="random"):
@@ -62,7 +63,7 @@ def equal(a: Batch, b: Batch) -> bool:
     return same and (a.step, a.texts) == (b.step, b.texts)
 
 
-def test_batches_are_what_the_plan_says(make_version: MakeVersion, towers: Towers) -> None:
+def test_batches_are_what_the_plan_says(make_version: MakeVersion, towers: ClipModel) -> None:
     version = make_version(24)
     plan = plan_for(version)
     numbers = {image_uid(describe(number)[0]): number for number in range(24)}
@@ -87,7 +88,9 @@ def test_batches_are_what_the_plan_says(make_version: MakeVersion, towers: Tower
     batches.close()
 
 
-def test_reading_ahead_changes_nothing_and_any_step_can_come_first(make_version: MakeVersion, towers: Towers) -> None:
+def test_reading_ahead_changes_nothing_and_any_step_can_come_first(
+    make_version: MakeVersion, towers: ClipModel
+) -> None:
     version = make_version(24)
     plan = plan_for(version)
     ahead = list(PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2))))
@@ -99,7 +102,7 @@ def test_reading_ahead_changes_nothing_and_any_step_can_come_first(make_version:
     )
 
 
-def test_an_iteration_can_be_left_early(make_version: MakeVersion, towers: Towers) -> None:
+def test_an_iteration_can_be_left_early(make_version: MakeVersion, towers: ClipModel) -> None:
     import threading
 
     version = make_version(24)
@@ -109,7 +112,7 @@ def test_an_iteration_can_be_left_early(make_version: MakeVersion, towers: Tower
     assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
 
 
-def test_negatives_vary_by_step_and_seed_and_are_drawn_evenly(make_version: MakeVersion, towers: Towers) -> None:
+def test_negatives_vary_by_step_and_seed_and_are_drawn_evenly(make_version: MakeVersion, towers: ClipModel) -> None:
     version = make_version(16)
     config = TrainConfig(steps=300, batch_size=8)
     batches = PlannedBatches(version, plan_for(version, config), towers, config, Drawn(UniformNegatives(1)))
@@ -164,7 +167,7 @@ def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
         again.cache_images(cache / "image", quiet)
 
 
-def test_a_text_activation_depends_on_the_text_alone(towers: Towers) -> None:
+def test_a_text_activation_depends_on_the_text_alone(towers: ClipModel) -> None:
     texts = [f"a {'very ' * (number % 9)}large {number} dog on the grass" for number in range(70)]
     named = {text_name(text): text for text in texts}
     together, alone = ActivationStore(None, list(named)), ActivationStore(None, list(named))
@@ -205,7 +208,7 @@ def test_bad_images_are_refused_by_name() -> None:
             decode_image(data, "sample 7", limit)
 
 
-def test_damage_reaches_the_iterating_thread(make_version: MakeVersion, towers: Towers) -> None:
+def test_damage_reaches_the_iterating_thread(make_version: MakeVersion, towers: ClipModel) -> None:
     version = make_version(24)
     plan = plan_for(version)
     shard = version.folder / shard_name(1)
@@ -217,14 +220,14 @@ def test_damage_reaches_the_iterating_thread(make_version: MakeVersion, towers: 
         list(PlannedBatches(version, plan, towers, CONFIG))
 
 
-def test_a_plan_of_other_data_is_refused(make_version: MakeVersion, towers: Towers) -> None:
+def test_a_plan_of_other_data_is_refused(make_version: MakeVersion, towers: ClipModel) -> None:
     version, other = make_version(24), make_version(30, name="other")
     with pytest.raises(InputError, match="the index does not"):
         PlannedBatches(version, plan_for(other), towers, CONFIG)
 
 
 def test_beside_a_view_stand_only_the_negatives_that_were_made_from_it(
-    make_version: MakeVersion, towers: Towers
+    make_version: MakeVersion, towers: ClipModel
 ) -> None:
     version = make_version(24)
     told = {"kind": "knowledge", "caption": 0, "text": "a shape of paint"}

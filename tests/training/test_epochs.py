@@ -11,15 +11,16 @@ import pytest
 from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
 from tests.training.test_train import CONFIG, PLAIN, TINY, Killed, kill_before_step, log_of
-from training.config import TrainConfig, TrainParts
-from training.epochs import Embedder, GrowingPlan, is_online
-from training.neighbour_planners import SimclipPlan, WeightedPlan
+from training.batches.basic import ShuffledPlan
+from training.batches.index import PlanIndex
+from training.batches.plan import Plan
+from training.batches.similarity import SimclipPlan, WeightedPlan
+from training.config import TrainConfig
+from training.distributed import Ranks
 from training.objectives import InfoNCE
-from training.plan import Plan
-from training.plan_index import PlanIndex
-from training.planners import ShuffledPlan
-from training.ranks import Ranks
+from training.online_plan import Embedder, GrowingPlan, is_online
 from training.train import train
+from training.train_parts import TrainParts
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 

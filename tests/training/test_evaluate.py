@@ -16,16 +16,17 @@ from PIL import Image
 
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
-from training import lora
-from training.evaluate import composition
+from training.evaluate import word_order
 from training.evaluate.features import EvalFeatures, encode_samples, encode_texts
+from training.evaluate.image_cache import SeenImages, remembering
 from training.evaluate.retrieval import retrieval
-from training.evaluate.seen_images import SeenImages, remembering
-from training.model import ModelSpec, Towers
+from training.model import lora
+from training.model.clip_model import ClipModel
+from training.model.spec import ModelSpec
 
 
 @pytest.fixture(scope="module")
-def towers() -> Towers:
+def towers() -> ClipModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return ModelSpec.parse("tiny").load()
@@ -118,7 +119,7 @@ def test_an_image_without_captions_is_refused() -> None:
         retrieval(EvalFeatures(features.image, features.text[few], features.text_owner[few], features.uids, ()))
 
 
-def test_features_do_not_depend_on_company(towers: Towers, samples: list[Sample]) -> None:
+def test_features_do_not_depend_on_company(towers: ClipModel, samples: list[Sample]) -> None:
     whole = encode_samples(towers, iter(samples))
     assert whole.image.shape == (11, towers.embed_dim)
     assert np.allclose(np.linalg.norm(whole.text, axis=1), 1, atol=1e-6)
@@ -131,7 +132,7 @@ def test_features_do_not_depend_on_company(towers: Towers, samples: list[Sample]
         encode_samples(towers, [])
 
 
-def test_unreadable_images_are_named(towers: Towers, samples: list[Sample], tmp_path: Path) -> None:
+def test_unreadable_images_are_named(towers: ClipModel, samples: list[Sample], tmp_path: Path) -> None:
     Path(samples[3].image.path).write_bytes(Path(samples[3].image.path).read_bytes()[:60])
     with pytest.raises(InputError, match=samples[3].uid):
         encode_samples(towers, samples)
@@ -143,21 +144,19 @@ def tag(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
 
 
 def test_order_test_is_seeded_and_kept(samples: list[Sample], tmp_path: Path) -> None:
-    test = composition.make_order_test(samples, tag, seed=3)
-    assert (
-        test == composition.make_order_test(samples, tag, seed=3) != composition.make_order_test(samples, tag, seed=4)
-    )
-    alone = composition.make_order_test(samples[4:5], tag, seed=3)
+    test = word_order.make_order_test(samples, tag, seed=3)
+    assert test == word_order.make_order_test(samples, tag, seed=3) != word_order.make_order_test(samples, tag, seed=4)
+    alone = word_order.make_order_test(samples[4:5], tag, seed=3)
     assert alone.cases == tuple(case for case in test.cases if case.uid == samples[4].uid)
-    composition.save_order_test(tmp_path / "kept" / "order.json", test)
-    assert composition.load_order_test(tmp_path / "kept" / "order.json") == test
+    word_order.save_order_test(tmp_path / "kept" / "order.json", test)
+    assert word_order.load_order_test(tmp_path / "kept" / "order.json") == test
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(InputError, match="not an order test"):
-        composition.load_order_test(tmp_path / "bad.json")
+        word_order.load_order_test(tmp_path / "bad.json")
 
 
 def test_wrong_orders_keep_the_words_and_the_promise(samples: list[Sample]) -> None:
-    test = composition.make_order_test(samples, tag)
+    test = word_order.make_order_test(samples, tag)
     for case in test.cases:
         words = case.text.split()
         for text in case.wrong.values():
@@ -175,19 +174,19 @@ def test_wrong_orders_keep_the_words_and_the_promise(samples: list[Sample]) -> N
 
 
 def test_what_cannot_change_is_counted(samples: list[Sample]) -> None:
-    test = composition.make_order_test(samples, tag)
+    test = word_order.make_order_test(samples, tag)
     # "N squares" has one noun, one other word and one run of three; only the order inside the run can change
     short = [case for case in test.cases if case.caption == 1]
     assert all(set(case.wrong) == {"within_trigrams"} for case in short)
     assert test.num_same["trigrams"] >= len(samples)
     lonely = [Sample("0" * 32, "x", ImageRef("/none"), ("squares!", "dog dog dog."))]
-    assert composition.make_order_test(lonely, tag).num_left_out == 2
+    assert word_order.make_order_test(lonely, tag).num_left_out == 2
 
 
-def test_order_accuracy_counts_ties_as_wrong(towers: Towers, samples: list[Sample]) -> None:
+def test_order_accuracy_counts_ties_as_wrong(towers: ClipModel, samples: list[Sample]) -> None:
     features = encode_samples(towers, samples)
-    test = composition.make_order_test(samples, tag)
-    result = composition.order_accuracy(towers, features, test).metrics
+    test = word_order.make_order_test(samples, tag)
+    result = word_order.order_accuracy(towers, features, test).metrics
     scores: dict[tuple[str, str], float] = {}
     for case in test.cases:
         for text in (case.text, *case.wrong.values()):
@@ -202,16 +201,16 @@ def test_order_accuracy_counts_ties_as_wrong(towers: Towers, samples: list[Sampl
     flat = EvalFeatures(
         np.zeros_like(features.image), features.text, features.text_owner, features.uids, features.captions
     )
-    tied = composition.order_accuracy(towers, flat, test).metrics
+    tied = word_order.order_accuracy(towers, flat, test).metrics
     assert (tied["order_accuracy"], tied["num_ties"]) == (0.0, len(test.cases))
     with pytest.raises(InputError, match="not evaluated"):
-        composition.order_accuracy(towers, encode_samples(towers, samples[:2]), test)
+        word_order.order_accuracy(towers, encode_samples(towers, samples[:2]), test)
 
 
-def test_every_number_is_the_mean_of_its_cases(towers: Towers, samples: list[Sample]) -> None:
+def test_every_number_is_the_mean_of_its_cases(towers: ClipModel, samples: list[Sample]) -> None:
     features = encode_samples(towers, samples)
-    order = composition.order_accuracy(towers, features, composition.make_order_test(samples, tag))
-    for outcome in (retrieval(features), order, composition.scenes_foils(towers, samples, features)):
+    order = word_order.order_accuracy(towers, features, word_order.make_order_test(samples, tag))
+    for outcome in (retrieval(features), order, word_order.scenes_foils(towers, samples, features)):
         assert outcome.items
         for name, items in outcome.items.items():
             assert functools.reduce(operator.getitem, name.split("."), outcome.metrics) == items.values.mean(), name
@@ -223,8 +222,8 @@ def test_every_number_is_the_mean_of_its_cases(towers: Towers, samples: list[Sam
             )
 
 
-def test_foils(towers: Towers, samples: list[Sample]) -> None:
-    result = composition.scenes_foils(towers, samples).metrics
+def test_foils(towers: ClipModel, samples: list[Sample]) -> None:
+    result = word_order.scenes_foils(towers, samples).metrics
     assert result["foils"]["attribute"] == {"accuracy": 0.0, "num_cases": 11, "num_ties": 11}
     features = encode_samples(towers, samples)
     wins = []
@@ -234,24 +233,24 @@ def test_foils(towers: Towers, samples: list[Sample]) -> None:
         true, false = encode_texts(towers, [sample.captions[0], foil["text"]]).astype(np.float64)
         wins.append(image @ true > image @ false)
     assert result["foils"]["order"]["accuracy"] == pytest.approx(np.mean(wins))
-    assert result == composition.scenes_foils(towers, samples, features).metrics
+    assert result == word_order.scenes_foils(towers, samples, features).metrics
     bare = Sample(samples[0].uid, "x", samples[0].image, samples[0].captions)
     with pytest.raises(InputError, match="no sample has any"):
-        composition.scenes_foils(towers, [bare])
+        word_order.scenes_foils(towers, [bare])
 
 
 def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
-    towers: Towers, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    towers: ClipModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = encode_samples(towers, samples)
     calls: list[int] = []
-    real = Towers.image_trunk
+    real = ClipModel.image_trunk
 
-    def image_trunk(self: Towers, pixels: Any) -> Any:
+    def image_trunk(self: ClipModel, pixels: Any) -> Any:
         calls.append(len(pixels))
         return real(self, pixels)
 
-    monkeypatch.setattr(Towers, "image_trunk", image_trunk)
+    monkeypatch.setattr(ClipModel, "image_trunk", image_trunk)
     tuned = _tiny()
     lora.apply_tuning(tuned, "lora", targets="text")
     seen = SeenImages()
@@ -267,7 +266,7 @@ def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
     assert len(calls) == 5, "another trunk computes its own"
 
 
-def test_seen_images_make_room(towers: Towers) -> None:
+def test_seen_images_make_room(towers: ClipModel) -> None:
     import torch
 
     images = [torch.full((3, towers.image_size_px, towers.image_size_px), number / 8) for number in range(4)]
@@ -285,7 +284,7 @@ def test_seen_images_make_room(towers: Towers) -> None:
     assert seen._bytes <= 5 * size
 
 
-def _tiny() -> Towers:
+def _tiny() -> ClipModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return ModelSpec.parse("tiny").load()

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from data_manifests.errors import InputError
-from flows.benchmarks import Wishes, open_benchmark
+from data_manifests.manifest import Catalog
+from flows.evaluation.registry import EvalOptions, open_benchmark
 from training.evaluate.fairness import Groups, fairness, ndkl, parity_gaps, shares_chosen, skew
-from training.model import ModelSpec
+from training.model.spec import ModelSpec
 
 
 def test_skew_by_hand() -> None:
@@ -135,10 +136,10 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore:model 'tiny'")
 def test_groups_come_from_captions_or_a_column(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: Any = open_benchmark(f"fairness:folder:{photos}", Wishes(tmp_path / "w"))
+    opened: Any = open_benchmark(f"fairness:folder:{photos}", EvalOptions(Catalog(tmp_path / "w", tmp_path / "w")))
     with pytest.raises(InputError, match=r"'female': 3, 'male': 3"):
         opened.groups()
-    monkeypatch.setattr("flows.benchmark_fairness.LEAST_IMAGES", 3)
+    monkeypatch.setattr("flows.evaluation.fairness.LEAST_IMAGES", 3)
     groups = opened.groups()
     assert (groups.names, groups.prompts) == (("female", "male"), ("a woman", "a man"))
     said = [sample.captions[0] for sample in opened.samples]
@@ -148,11 +149,13 @@ def test_groups_come_from_captions_or_a_column(photos: Path, tmp_path: Path, mon
     assert (result.metrics["num_labelled"], result.metrics["num_several_or_unknown"]) == (6, 6)
     assert "perceived" in result.metrics["limits"]
 
-    other: Any = open_benchmark(f"fairness:folder:{photos}?column=origin", Wishes(tmp_path / "w"))
+    other: Any = open_benchmark(
+        f"fairness:folder:{photos}?column=origin", EvalOptions(Catalog(tmp_path / "w", tmp_path / "w"))
+    )
     groups = other.groups()
     assert groups.names == ("north", "south")
     assert groups.prompts == ("a north person", "a south person")
     assert groups.no_people.sum() == 5
     for wrong in ("?by=height", "?by=age&column=origin"):
         with pytest.raises(InputError, match="fairness"):
-            open_benchmark(f"fairness:folder:{photos}{wrong}", Wishes(tmp_path / "w"))
+            open_benchmark(f"fairness:folder:{photos}{wrong}", EvalOptions(Catalog(tmp_path / "w", tmp_path / "w")))

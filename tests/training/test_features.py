@@ -6,20 +6,21 @@ import pytest
 import torch
 
 from tests.training.conftest import MakeVersion
-from training import choosing
-from training.batch import Batch, Drawn
+from training import negative_scores
+from training.batches.basic import ShuffledPlan
+from training.batches.batch import Batch, Drawn
+from training.batches.index import PlanIndex
+from training.batches.loader import PlannedBatches
+from training.batches.plan import make_plan
 from training.config import TrainConfig
-from training.data import PlannedBatches
 from training.features import make_features
-from training.lora import eval_mode, train_mode
-from training.mining import AdaptiveNegatives, Negatives, UniformNegatives
-from training.model import ModelSpec, Towers
-from training.plan import make_plan
-from training.plan_index import PlanIndex
-from training.planners import ShuffledPlan
+from training.hard_negatives import AdaptiveNegatives, Negatives, UniformNegatives
+from training.model.clip_model import ClipModel
+from training.model.lora import eval_mode, train_mode
+from training.model.spec import ModelSpec
 
 
-def make_batch(make_version: MakeVersion, negatives: Negatives | None) -> tuple[Towers, Batch]:
+def make_batch(make_version: MakeVersion, negatives: Negatives | None) -> tuple[ClipModel, Batch]:
     with pytest.warns(UserWarning, match="random"):
         towers = ModelSpec.parse("tiny").load()
     eval_mode(towers)
@@ -86,7 +87,7 @@ def test_a_choice_among_features_is_the_choice_of_the_look_ahead(
     towers, batch = make_batch(make_version, negatives)
     made = []
     for largest in (0.0, 1.5):
-        monkeypatch.setattr(choosing, "ONE_PASS", largest)
+        monkeypatch.setattr(negative_scores, "ONE_PASS", largest)
         features, _, choice = make_features(towers, batch, negatives.start(), 0.5)
         assert choice is not None and features.negatives is not None
         towers.model.zero_grad()
@@ -102,17 +103,17 @@ def test_a_choice_among_features_is_the_choice_of_the_look_ahead(
 def test_dropout_in_the_head_does_not_blur_the_look(make_version: MakeVersion, monkeypatch: pytest.MonkeyPatch) -> None:
     negatives = AdaptiveNegatives(candidates=4, choose=3)
     towers, batch = make_batch(make_version, negatives)
-    plain = Towers.text_head
+    plain = ClipModel.text_head
 
-    def dropping(self: Towers, activations: torch.Tensor) -> torch.Tensor:
+    def dropping(self: ClipModel, activations: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.dropout(plain(self, activations), 0.5, self.model.training)
 
-    monkeypatch.setattr(Towers, "text_head", dropping)
-    monkeypatch.setattr(choosing, "head_drops", lambda towers: True)
+    monkeypatch.setattr(ClipModel, "text_head", dropping)
+    monkeypatch.setattr(negative_scores, "head_drops", lambda towers: True)
     train_mode(towers)
     chosen = []
     for largest in (0.0, 1.5):
-        monkeypatch.setattr(choosing, "ONE_PASS", largest)
+        monkeypatch.setattr(negative_scores, "ONE_PASS", largest)
         features, _, choice = make_features(towers, batch, negatives.start(), 0.5)
         assert choice is not None and features.negatives is not None
         assert float((features.negatives[choice.mask] == 0).float().mean()) > 0.3, "the loss sees dropout"

@@ -12,7 +12,7 @@ from tests.training.conftest import MakeVersion
 from tests.training.test_features import make_batch
 from training.features import make_features
 from training.feedback import FEEDBACK_FILE, FeedbackLog
-from training.mining import AdaptiveNegatives, UniformNegatives
+from training.hard_negatives import AdaptiveNegatives, UniformNegatives
 
 
 def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion, tmp_path: Path) -> None:

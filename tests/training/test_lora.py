@@ -12,20 +12,23 @@ import pytest
 import torch
 
 from data_manifests.errors import InputError
-from training import lora, weights
-from training.model import ModelSpec, Towers
+from data_manifests.seeds import canonical
+from training.model import checkpoint_files, lora
+from training.model.clip_model import ClipModel
+from training.model.run_folder import save_run_model
+from training.model.spec import ModelSpec
 
 TEXTS = ["a red circle left of a blue square", "two dogs", "a small striped triangle above a large green star"]
 
 
 @functools.cache
-def built(spec: str) -> Towers:
+def built(spec: str) -> ClipModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return ModelSpec.parse(spec).load()
 
 
-def load(spec: str) -> Towers:
+def load(spec: str) -> ClipModel:
     towers = built(spec)
     return dataclasses.replace(towers, model=copy.deepcopy(towers.model))
 
@@ -33,19 +36,19 @@ def load(spec: str) -> Towers:
 @pytest.fixture(scope="module")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small DistilBERT and a small ViT, random: what vit_small_distilbert is, at a size for tests."""
-    config = weights.read_json(weights.SHIPPED / "vit_small_distilbert.json")
+    config = checkpoint_files.read_json(checkpoint_files.SHIPPED / "vit_small_distilbert.json")
     config["image"] |= {"timm": "vit_tiny_patch16_224", "size_px": 32}
     config["text"]["config"] |= {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
     config["embed_dim"] = 24
     path = tmp_path_factory.mktemp("config") / "small.json"
-    path.write_bytes(weights.canonical(config))
+    path.write_bytes(canonical(config))
     return str(path)
 
 
 @pytest.fixture(scope="module")
 def hybrid(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A convolutional tower with batch normalisation and a small BERT, random: the shape of lite0_minilm."""
-    config = weights.read_json(weights.SHIPPED / "lite0_minilm.json")
+    config = checkpoint_files.read_json(checkpoint_files.SHIPPED / "lite0_minilm.json")
     config["image"] |= {"timm": "resnet10t", "size_px": 32, "weights": None}
     config["text"] |= {"weights": None}
     config["text"]["config"] |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -53,22 +56,22 @@ def hybrid(tmp_path_factory: pytest.TempPathFactory) -> str:
     config |= {"embed_dim": 24}
     config["projection"]["hidden"] = 16
     path = tmp_path_factory.mktemp("config") / "hybrid.json"
-    path.write_bytes(weights.canonical(config))
+    path.write_bytes(canonical(config))
     return str(path)
 
 
-def pixels(towers: Towers, num: int = 3) -> torch.Tensor:
+def pixels(towers: ClipModel, num: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(num, 3, towers.image_size_px, towers.image_size_px, generator=generator)
 
 
 @torch.no_grad()
-def embeddings(towers: Towers) -> torch.Tensor:
+def embeddings(towers: ClipModel) -> torch.Tensor:
     lora.eval_mode(towers)
     return torch.cat([towers.encode_image(pixels(towers)), towers.encode_text(towers.tokenize(TEXTS))])
 
 
-def train(towers: Towers, steps: int) -> None:
+def train(towers: ClipModel, steps: int) -> None:
     lora.train_mode(towers)
     torch.manual_seed(3)
     tokens = towers.tokenize(TEXTS)
@@ -81,7 +84,7 @@ def train(towers: Towers, steps: int) -> None:
         optimizer.step()
 
 
-def tuned(spec: str, tune: str, steps: int = 0, **options: object) -> Towers:
+def tuned(spec: str, tune: str, steps: int = 0, **options: object) -> ClipModel:
     towers = load(spec)
     torch.manual_seed(7)
     lora.apply_tuning(towers, tune, **options)  # type: ignore[arg-type]
@@ -209,19 +212,19 @@ def test_merging_keeps_features_and_names(spec: str) -> None:
 def test_run_folder_gives_back_what_was_trained(spec: str, tune: str, tmp_path: Path) -> None:
     towers = tuned(spec, tune, steps=2)
     parsed = ModelSpec.parse(spec)
-    lora.save_run_model(tmp_path / "run", towers, parsed, tune)
+    save_run_model(tmp_path / "run", towers, parsed.describe(), parsed.content_hash(), tune)
     run = ModelSpec.parse(str(tmp_path / "run"))
     assert run.kind == "run"
     loaded = run.load()
     assert torch.allclose(embeddings(loaded), embeddings(towers), atol=2e-6)
     assert str(tmp_path) not in (tmp_path / "run" / "model.json").read_text()
     again = tmp_path / "elsewhere" / "again"
-    lora.save_run_model(again, towers, parsed, tune)
+    save_run_model(again, towers, parsed.describe(), parsed.content_hash(), tune)
     assert ModelSpec.parse(str(again)).content_hash() == run.content_hash() != parsed.content_hash()
     # a run on a run needs nothing of the first
     lora.apply_tuning(loaded, "lora")
     train(loaded, 2)
-    lora.save_run_model(tmp_path / "second", loaded, run, "lora")
+    save_run_model(tmp_path / "second", loaded, run.describe(), run.content_hash(), "lora")
     expected = embeddings(loaded)
     (tmp_path / "run").rename(tmp_path / "gone")
     assert torch.allclose(embeddings(ModelSpec.parse(str(tmp_path / "second")).load()), expected, atol=2e-6)
@@ -231,10 +234,10 @@ def test_peft_loads_the_adapter(spec: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
     towers = tuned(spec, "lora", steps=2)
-    lora.save_run_model(tmp_path, towers, ModelSpec.parse(spec), "lora")
+    save_run_model(tmp_path, towers, ModelSpec.parse(spec).describe(), ModelSpec.parse(spec).content_hash(), "lora")
     fresh = load(spec)
     adapted = PeftModel.from_pretrained(fresh.model, str(tmp_path / "adapter"))
-    state = fresh.model.state_dict() | weights.load_state(tmp_path / "head.safetensors")
+    state = fresh.model.state_dict() | checkpoint_files.load_state(tmp_path / "head.safetensors")
     assert adapted.base_model.model.load_state_dict(state)
     assert torch.allclose(embeddings(fresh), embeddings(towers), atol=2e-6)
 
@@ -246,7 +249,7 @@ def test_weights_of_packages_are_not_copied_but_checked(tmp_path: Path, monkeypa
     except InputError as error:
         pytest.skip(str(error))
     spec = ModelSpec.parse("lite0_minilm")
-    lora.save_run_model(tmp_path / "first", towers, spec, "lora")
+    save_run_model(tmp_path / "first", towers, spec.describe(), spec.content_hash(), "lora")
     assert not (tmp_path / "first" / "base.safetensors").exists()
     run = ModelSpec.parse(str(tmp_path / "first"))
     loaded = run.load()
@@ -254,20 +257,20 @@ def test_weights_of_packages_are_not_copied_but_checked(tmp_path: Path, monkeypa
     # the text tower is no longer the package's, so a run on the run must hold it; the image tower still is
     lora.apply_tuning(loaded, "projection")
     train(loaded, 1)
-    lora.save_run_model(tmp_path / "second", loaded, run, "projection")
-    names = weights.load_state(tmp_path / "second" / "base.safetensors")
+    save_run_model(tmp_path / "second", loaded, run.describe(), run.content_hash(), "projection")
+    names = checkpoint_files.load_state(tmp_path / "second" / "base.safetensors")
     assert {name.split(".")[0] for name in names} == {"text"}
     second = ModelSpec.parse(str(tmp_path / "second")).load()
     assert torch.allclose(embeddings(second), embeddings(loaded), atol=2e-6)
     # another release of the package with other weights
-    monkeypatch.setattr(weights, "state_hash", lambda _: "0" * 32)
+    monkeypatch.setattr(checkpoint_files, "state_hash", lambda _: "0" * 32)
     with pytest.raises(InputError, match="other weights"):
         run.load()
 
 
 def test_damaged_runs_are_refused(tmp_path: Path) -> None:
     towers = tuned("tiny", "lora", steps=1)
-    lora.save_run_model(tmp_path, towers, ModelSpec.parse("tiny"), "lora")
+    save_run_model(tmp_path, towers, ModelSpec.parse("tiny").describe(), ModelSpec.parse("tiny").content_hash(), "lora")
     adapter = tmp_path / "adapter" / "adapter_model.safetensors"
     whole = adapter.read_bytes()
     hash_before = ModelSpec.parse(str(tmp_path)).content_hash()

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from data_manifests.errors import InputError
-from training.mining import AdaptiveNegatives, Choice, UniformNegatives
-from training.runlog import count_operations
+from training.hard_negatives import AdaptiveNegatives, Choice, UniformNegatives
+from training.log import count_operations
 
 
 def no_gate(**changes: object) -> AdaptiveNegatives:

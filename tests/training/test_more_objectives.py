@@ -16,7 +16,7 @@ from torch import Tensor
 import training.objectives
 from data_manifests.errors import InputError
 from tests.training.test_objectives import make_features, some_labels
-from training.config import TrainParts
+from training.batches.basic import ShuffledPlan
 from training.objectives import (
     CrossModalRank,
     CutoffContrast,
@@ -39,8 +39,8 @@ from training.objectives import (
     Triplets,
     start_term,
 )
-from training.objectives.contract import NEGATIVE_TYPES
-from training.planners import ShuffledPlan
+from training.objectives.interface import NEGATIVE_TYPES
+from training.train_parts import TrainParts
 
 B, K, P, L, N, D = 5, 3, 2, 6, 4, 4
 

@@ -10,10 +10,10 @@ import pytest
 from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
 from tests.training.test_plan import make_index
-from training.neighbour_planners import NeighbourPlan, SimclipPlan, WeightedPlan
-from training.plan_columns import column_needs, load_index
-from training.plan_index import PlanIndex
-from training.planners import CurriculumPlan, ShuffledPlan
+from training.batches.basic import CurriculumPlan, ShuffledPlan
+from training.batches.index import PlanIndex
+from training.batches.index_columns import column_needs, load_index
+from training.batches.similarity import NeighbourPlan, SimclipPlan, WeightedPlan
 
 
 def positions(rows: np.ndarray) -> list[int]:

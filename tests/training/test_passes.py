@@ -14,18 +14,20 @@ from torch import Tensor, nn
 from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
 from tests.training.test_train import HARD, PLAIN
-from training import lora
-from training.batch import Batch
-from training.config import TrainConfig, TrainParts
-from training.data import PlannedBatches
-from training.images import decode_image
-from training.model import ModelSpec, Towers
+from training.batches.batch import Batch
+from training.batches.decode import decode_image
+from training.batches.index import PlanIndex
+from training.batches.loader import PlannedBatches
+from training.batches.plan import make_plan
+from training.config import TrainConfig
+from training.gradient_cache import Passes, check_chunks, choose_device
+from training.log import Clock
+from training.model import lora
+from training.model.clip_model import ClipModel
+from training.model.spec import ModelSpec
 from training.objectives import LocalContrast
-from training.passes import Passes, check_chunks, choose_device
-from training.plan import make_plan
-from training.plan_index import PlanIndex
-from training.runlog import Clock
 from training.train import Trainer, train
+from training.train_parts import TrainParts
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 TINY = ModelSpec.parse("tiny")
@@ -78,7 +80,7 @@ def test_both_passes_of_a_chunk_draw_the_same() -> None:
 
 def test_what_looks_at_the_whole_batch_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    towers = Towers(model, lambda image: torch.zeros(3), lambda texts: torch.zeros(0), 8, 8, 8, 0, {})
+    towers = ClipModel(model, lambda image: torch.zeros(3), lambda texts: torch.zeros(0), 8, 8, 8, 0, {})
     with pytest.raises(InputError, match=r"micro_batch_size: 1 normalises(.|\n)*train\.tune"):
         check_chunks(towers)
     lora.eval_mode(towers)

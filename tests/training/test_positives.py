@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_manifests.errors import InputError
+from training.false_negative_gate import (
+    PositiveGate,
+    PositiveThresholds,
+    batch_thresholds,
+    positive_labels,
+    thresholds_of,
+)
 from training.objectives import Features, InfoNCE
-from training.positives import PositiveGate, PositiveThresholds, batch_thresholds, positive_labels, thresholds_of
 
 
 def literal(

@@ -19,9 +19,9 @@ import torch
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from tests.training import two_ranks
-from training.plan import Plan
-from training.ranks import Ranks
-from training.runlog import read_lines
+from training.batches.plan import Plan
+from training.distributed import Ranks
+from training.log import read_lines
 from training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")

@@ -17,11 +17,11 @@ from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.shards import sha256_file
 from tests.training.conftest import MakeVersion
 from tests.training.test_data import CONFIG, equal, plan_for
-from training.batch import Drawn
-from training.data import PlannedBatches
-from training.mining import UniformNegatives
-from training.model import ModelSpec
-from training.remote import GAP_BYTES, RemoteShards, RemoteVersion, join_ranges, open_remote, open_url
+from training.batches.batch import Drawn
+from training.batches.loader import PlannedBatches
+from training.batches.remote_shards import GAP_BYTES, RemoteShards, RemoteVersion, join_ranges, open_remote, open_url
+from training.hard_negatives import UniformNegatives
+from training.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training import lora, texts
-from training.model import ModelSpec, Towers
-from training.texts import Tries, encode_text, group_lengths
+from training.model import lora, text_encoding
+from training.model.clip_model import ClipModel
+from training.model.spec import ModelSpec
+from training.model.text_encoding import Tries, encode_text, group_lengths
 
 CAPTIONS = [
     "a red cube",
@@ -24,7 +25,7 @@ CAPTIONS = [
 ]
 
 
-def load(name: str, dropout: float = 0.0) -> Towers:
+def load(name: str, dropout: float = 0.0) -> ClipModel:
     with pytest.warns(UserWarning, match="random"):
         towers = ModelSpec.parse(name).load()
     torch.manual_seed(0)
@@ -37,7 +38,7 @@ def load(name: str, dropout: float = 0.0) -> Towers:
     return towers
 
 
-def gradients(towers: Towers, features: Tensor) -> dict[str, Tensor]:
+def gradients(towers: ClipModel, features: Tensor) -> dict[str, Tensor]:
     towers.model.zero_grad()
     wanted = torch.randn(features.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (features * wanted).sum().backward()  # type: ignore[no-untyped-call]
@@ -51,7 +52,7 @@ def test_features_and_gradients_equal_the_plain_pass(name: str) -> None:
     for module in towers.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    assert not texts.drops(towers, "text_trunk")
+    assert not text_encoding.drops(towers, "text_trunk")
     tokens = towers.tokenize(CAPTIONS)
     plain = towers.encode_text(tokens)
     expected = gradients(towers, plain)
@@ -73,11 +74,11 @@ def test_features_and_gradients_equal_the_plain_pass(name: str) -> None:
 
 def test_equal_texts_do_not_share_the_draws_of_dropout() -> None:
     towers = load("tiny", dropout=0.5)
-    assert texts.drops(towers, "text_trunk")
+    assert text_encoding.drops(towers, "text_trunk")
     features = encode_text(towers, towers.tokenize(["a red cube"] * 2))
     assert not torch.allclose(features[0], features[1])
     lora.eval_mode(towers)
-    assert not texts.drops(towers, "text_trunk")
+    assert not text_encoding.drops(towers, "text_trunk")
 
 
 def test_tries_hold_each_text_once_and_see_ancestors_only() -> None:

@@ -17,15 +17,16 @@ import torch
 
 from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
-from training import checkpoint, lora
-from training.config import TrainConfig, TrainParts
-from training.mining import AdaptiveNegatives, UniformNegatives
-from training.model import ModelSpec
+from training import checkpoint
+from training.batches.basic import ClusterPlan, ShuffledPlan
+from training.batches.text_sampling import FurtherTexts
+from training.config import TrainConfig
+from training.hard_negatives import AdaptiveNegatives, UniformNegatives
+from training.log import TIMES, read_lines
+from training.model.spec import ModelSpec
 from training.objectives import CrossModalRank, CutoffContrast, Distillation, InfoNCE, NegativeContrast, Sigmoid
-from training.planners import ClusterPlan, ShuffledPlan
-from training.runlog import TIMES, read_lines
 from training.train import Trainer, train
-from training.views import FurtherTexts
+from training.train_parts import TrainParts
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
@@ -140,7 +141,7 @@ def test_a_kill_while_the_model_is_saved(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(lora, "save_run_model", half)
+        patch.setattr("training.train.save_run_model", half)
         with pytest.raises(Killed):
             train(version, PLAIN, TINY, CONFIG, tmp_path / "killed")
     resumed = train(version, PLAIN, TINY, CONFIG, tmp_path / "killed", resume=True)

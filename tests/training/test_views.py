@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from data_manifests.errors import InputError
-from training.views import CaptionViews
+from training.batches.text_sampling import CaptionViews
 
 MADE = [
     {"text": "a dog is running", "kind": "rewrite"},

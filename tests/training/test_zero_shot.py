@@ -13,14 +13,16 @@ import pytest
 from PIL import Image
 
 from data_manifests.errors import InputError
-from flows.benchmarks import Wishes, open_benchmark
-from training.evaluate.pictures import Picture, PictureFolder, encode_pictures
+from data_manifests.manifest import Catalog
+from flows.evaluation.registry import EvalOptions, open_benchmark
+from training.evaluate.image_files import Picture, PictureFolder, encode_pictures
 from training.evaluate.zero_shot import TEMPLATES, class_embeddings, fill, zero_shot
-from training.model import ModelSpec, Towers
+from training.model.clip_model import ClipModel
+from training.model.spec import ModelSpec
 
 
 @pytest.fixture(scope="module")
-def towers() -> Towers:
+def towers() -> ClipModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return ModelSpec.parse("tiny").load()
@@ -70,7 +72,7 @@ def test_a_model_that_says_one_thing_finds_nothing() -> None:
         zero_shot(flat, np.zeros(6, dtype=np.int64), flat[:1], ["a"], list("uvwxyz"))
 
 
-def test_class_embeddings_are_means_of_templates(towers: Towers) -> None:
+def test_class_embeddings_are_means_of_templates(towers: ClipModel) -> None:
     from training.evaluate.features import encode_texts
 
     found = class_embeddings(towers, [["dog", "hound"], ["cat"]])
@@ -93,15 +95,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_a_folder_of_classes(folder: Path, towers: Towers, tmp_path: Path) -> None:
+def test_a_folder_of_classes(folder: Path, towers: ClipModel, tmp_path: Path) -> None:
     (folder / "green" / "0.png").write_bytes(b"no image")
-    opened = open_benchmark(f"zero_shot:{folder}", Wishes(tmp_path))
+    opened = open_benchmark(f"zero_shot:{folder}", EvalOptions(Catalog(tmp_path, tmp_path)))
     result = opened.run(towers, lambda *_: None)
     assert (opened.num_samples, opened.num_refused) == (11, 1)
     assert {name: entry["num_images"] for name, entry in result.metrics["classes"].items()} == {
         "blue_sky": 5, "green": 3, "red": 3,
     }  # fmt: skip
-    limited: Any = open_benchmark(f"zero_shot:{folder}", Wishes(tmp_path, limit=4))
+    limited: Any = open_benchmark(f"zero_shot:{folder}", EvalOptions(Catalog(tmp_path, tmp_path), limit=4))
     assert limited.ids == ["blue_sky/0.png", "blue_sky/1.png", "green/0.png", "red/0.png"]
     assert limited.names == [["blue sky"], ["green"], ["red"]]
 
@@ -109,11 +111,11 @@ def test_a_folder_of_classes(folder: Path, towers: Towers, tmp_path: Path) -> No
 def test_names_and_templates_beside_it(folder: Path, tmp_path: Path) -> None:
     (folder / "classes.txt").write_text("sky\nmeadow\n\nrose\n")
     (folder / "templates.txt").write_text("the colour of a {}\n")
-    opened: Any = open_benchmark(f"zero_shot:{folder}", Wishes(tmp_path))
+    opened: Any = open_benchmark(f"zero_shot:{folder}", EvalOptions(Catalog(tmp_path, tmp_path)))
     assert opened.names == [["sky"], ["meadow"], ["rose"]]
     assert opened.templates == ("the colour of a {}",)
     (folder / "classes.json").write_text('{"red": ["rose", "blood"], "green": "meadow", "blue_sky": "sky"}')
-    opened = open_benchmark(f"zero_shot:{folder}", Wishes(tmp_path))
+    opened = open_benchmark(f"zero_shot:{folder}", EvalOptions(Catalog(tmp_path, tmp_path)))
     assert opened.names == [["sky"], ["meadow"], ["rose", "blood"]]
 
 
@@ -132,16 +134,16 @@ def test_names_and_templates_beside_it(folder: Path, tmp_path: Path) -> None:
 def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, name: str, text: str, told: str) -> None:
     (folder / name).write_text(text)
     with pytest.raises(InputError, match=told):
-        open_benchmark(f"zero_shot:{folder}", Wishes(tmp_path))
+        open_benchmark(f"zero_shot:{folder}", EvalOptions(Catalog(tmp_path, tmp_path)))
 
 
 def test_folders_without_classes_are_refused(folder: Path, tmp_path: Path) -> None:
     for where in (folder / "red", folder / "nowhere"):
         with pytest.raises(InputError, match=r"subfolders|no folder"):
-            open_benchmark(f"zero_shot:{where}", Wishes(tmp_path))
+            open_benchmark(f"zero_shot:{where}", EvalOptions(Catalog(tmp_path, tmp_path)))
 
 
-def test_pictures_are_cut_and_counted(folder: Path, towers: Towers) -> None:
+def test_pictures_are_cut_and_counted(folder: Path, towers: ClipModel) -> None:
     half = Image.new("RGB", (40, 20), (220, 30, 30))
     half.paste((30, 220, 30), (20, 0, 40, 20))
     half.save(folder / "half.png")

@@ -13,12 +13,17 @@ from pathlib import Path
 import torch
 
 from data_manifests.manifest import DatasetVersion, Manifest
-from training.batch import Batch
-from training.config import TrainConfig, TrainParts
-from training.data import PlannedBatches
-from training.mining import AdaptiveNegatives
-from training.model import ModelSpec
-from training.neighbour_planners import SimclipPlan
+from training.batches.basic import ShuffledPlan
+from training.batches.batch import Batch
+from training.batches.index import PlanIndex
+from training.batches.loader import PlannedBatches
+from training.batches.plan import make_plan
+from training.batches.similarity import SimclipPlan
+from training.batches.text_sampling import FurtherTexts
+from training.config import TrainConfig
+from training.distributed import Ranks
+from training.hard_negatives import AdaptiveNegatives
+from training.model.spec import ModelSpec
 from training.objectives import (
     CrossModalRank,
     Distillation,
@@ -28,12 +33,8 @@ from training.objectives import (
     NegativeContrast,
     Sigmoid,
 )
-from training.plan import make_plan
-from training.plan_index import PlanIndex
-from training.planners import ShuffledPlan
-from training.ranks import Ranks
 from training.train import Trainer, train
-from training.views import FurtherTexts
+from training.train_parts import TrainParts
 
 TINY = ModelSpec.parse("tiny")
 OBJECTIVES = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from blake3 import blake3
 
-from training.evaluate.items import Items, Outcome
+from training.evaluate.outcome import Items, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

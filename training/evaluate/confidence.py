@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.plan import generator
+from data_manifests.seeds import generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.evaluate.items import Items, Outcome
+    from training.evaluate.outcome import Items, Outcome
 
 Parts = tuple["Items", ...]
 """What one run's number is the unweighted mean of: one set of cases, or one for each category."""

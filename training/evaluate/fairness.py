@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.evaluate.items import Items, Outcome
+from training.evaluate.outcome import Items, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

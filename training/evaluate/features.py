@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.evaluate import seen_images
-from training.images import decode_image
+from training.batches.decode import decode_image
+from training.evaluate import image_cache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
     from data_manifests.sample import Sample
-    from training.model import Towers
+    from training.model.clip_model import ClipModel
 
 MAX_IMAGE_PX = 100_000_000
 IMAGE_ROWS = 8
@@ -49,7 +49,7 @@ class EvalFeatures:
 
 
 def encode_samples(
-    towers: Towers, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    towers: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
 ) -> EvalFeatures:
     """Embed every image and every caption; the model is left in eval mode.
 
@@ -81,7 +81,7 @@ def encode_samples(
 
 
 def encode_sample_images(
-    towers: Towers, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    towers: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings of the samples' images, float32 [n, embed_dim]; their captions are not read.
 
@@ -94,18 +94,18 @@ def encode_sample_images(
 
 
 def encode_images(
-    towers: Towers, images: Iterable[Tensor], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    towers: ClipModel, images: Iterable[Tensor], batch_size: int = IMAGE_ROWS, report: Report | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim], of preprocessed images [3, size, size]."""
     import torch
 
     towers.model.eval()
-    trunk = seen_images.trunk_of(towers)
+    trunk = image_cache.trunk_of(towers)
     found: list[NDArray[np.float32]] = []
     done = 0
     with torch.inference_mode():
         for part in _parts(images, batch_size):
-            activations = seen_images.filled_up(trunk(part, batch_size), batch_size)
+            activations = image_cache.filled_up(trunk(part, batch_size), batch_size)
             embeddings = torch.nn.functional.normalize(towers.image_head(activations), dim=-1)
             found.append(embeddings[: len(part)].numpy())
             done += len(part)
@@ -114,7 +114,7 @@ def encode_images(
     return np.concatenate(found) if found else np.zeros((0, towers.embed_dim), dtype=np.float32)
 
 
-def encode_texts(towers: Towers, texts: Sequence[str], report: Report | None = None) -> NDArray[np.float32]:
+def encode_texts(towers: ClipModel, texts: Sequence[str], report: Report | None = None) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim]; each distinct text is computed once.
 
     A text goes into a batch of 64 rows and of the length that it alone decides, so its bits do not depend on the
@@ -149,7 +149,7 @@ class TextMemory:
         report: Is told of progress.
     """
 
-    def __init__(self, towers: Towers, report: Report | None = None) -> None:
+    def __init__(self, towers: ClipModel, report: Report | None = None) -> None:
         self._towers, self._report = towers, report
         self._rows: dict[str, NDArray[np.float32]] = {}
 

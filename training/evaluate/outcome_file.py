@@ -11,7 +11,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import write_atomically
-from training.evaluate.items import Items, Outcome
+from training.evaluate.outcome import Items, Outcome
 
 COLUMNS = ("metric", "id", "image", "value")
 

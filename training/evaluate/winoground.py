@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from data_manifests.errors import InputError
-from training.evaluate.items import Items, Outcome
+from training.evaluate.outcome import Items, Outcome
 from training.evaluate.small_files import read_lines
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from training.evaluate.features import encode_texts
-from training.evaluate.items import Items, Outcome
+from training.evaluate.outcome import Items, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.model import Towers
+    from training.model.clip_model import ClipModel
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -30,7 +30,7 @@ TEMPLATES = (
 
 
 def class_embeddings(
-    towers: Towers, classes: Sequence[Sequence[str]], templates: Sequence[str] = TEMPLATES
+    towers: ClipModel, classes: Sequence[Sequence[str]], templates: Sequence[str] = TEMPLATES
 ) -> NDArray[np.float32]:
     """Return a unit-norm embedding of each class, float32 [classes, embed_dim].
 

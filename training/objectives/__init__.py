@@ -1,7 +1,11 @@
 """Objectives: named, weighted loss terms over a batch's features; a file for each family."""
 
 from training.objectives.ce_clip import CrossModalRank, IntraModalContrast
-from training.objectives.contract import (
+from training.objectives.cutoff import CutoffContrast
+from training.objectives.fairness import GroupAlignment, GroupParity
+from training.objectives.further_texts import KnowledgeContrast, MultipleInstance, TextAnalogy
+from training.objectives.info_nce import InfoNCE
+from training.objectives.interface import (
     Features,
     Objective,
     Term,
@@ -11,10 +15,6 @@ from training.objectives.contract import (
     check_weight,
     start_term,
 )
-from training.objectives.cutoff import CutoffContrast
-from training.objectives.fairness import GroupAlignment, GroupParity
-from training.objectives.further_texts import KnowledgeContrast, MultipleInstance, TextAnalogy
-from training.objectives.info_nce import InfoNCE
 from training.objectives.knowledge import Distillation, TripletContrast
 from training.objectives.local_contrast import LocalContrast
 from training.objectives.memory import MemoryContrast

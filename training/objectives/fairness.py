@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.contract import check_weight
+from training.objectives.interface import check_weight
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from training.objectives.contract import Features
+    from training.objectives.interface import Features
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from training.objectives.contract import check_weight, pair_labels
+from training.objectives.interface import check_weight, pair_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.objectives.contract import Features
+    from training.objectives.interface import Features
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.contract import check_weight, pair_labels
 from training.objectives.info_nce import contrast
+from training.objectives.interface import check_weight, pair_labels
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from training.objectives.contract import Features
+    from training.objectives.interface import Features
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.contract import check_weight, own_negatives
+from training.objectives.interface import check_weight, own_negatives
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.objectives.contract import Features
+    from training.objectives.interface import Features
 
 
 @dataclass(frozen=True)

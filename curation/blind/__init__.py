@@ -1,0 +1,1 @@
+"""Judges that see only text, and negatives refined until they cannot tell."""

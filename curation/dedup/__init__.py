@@ -1,0 +1,1 @@
+"""Near-duplicate pictures and captions, and leaks from evaluation sets."""

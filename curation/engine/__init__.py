@@ -1,0 +1,1 @@
+"""The engine: stages, the memo store, and what runs them."""

@@ -1,0 +1,195 @@
+"""The memo store: what stages have computed, addressed by content, published file by file.
+
+``<root>/<stage>/<fingerprint>/<lo>-<hi>-<id>.parquet`` holds rows (`input_id`, `drop`, provided fields)
+of samples whose uid starts between `lo` and `hi` (three hex digits). A file appears whole or not at
+all, so a run that is killed loses at most the batch it had in hand, and two runs may share a store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+from blake3 import blake3
+
+from curation.engine.stage import Drop, Stage
+from data_manifests.errors import InputError
+from data_manifests.manifest import write_atomically
+from data_manifests.seeds import canonical
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREFIXES = 4096
+"""Number of uid prefixes (three hex digits): the finest a data set can be partitioned."""
+
+STAGE_FILE = "stage.json"
+"""Beside a stage's results: what they were computed from, so that a sample's can be found when it is forgotten."""
+
+_PREFIX_CHARS = 3
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """The samples whose uid starts with `first` .. `last` (numbers of three hex digits, both included)."""
+
+    first: int
+    last: int
+
+    @property
+    def label(self) -> str:
+        """``000-0ff``: used in file names."""
+        return f"{self.first:03x}-{self.last:03x}"
+
+    def holds(self, uid: str) -> bool:
+        """Whether a uid belongs to this partition."""
+        return self.first <= int(uid[:_PREFIX_CHARS], 16) <= self.last
+
+    def bounds(self) -> tuple[str, str]:
+        """Return the uid strings that enclose it: first <= uid < end."""
+        return f"{self.first:03x}", f"{self.last + 1:03x}" if self.last + 1 < PREFIXES else "g"
+
+
+def partitions(num_samples: int, samples_each: int = 512) -> list[Partition]:
+    """Return partitions of about `samples_each`; a data set's split depends on its size alone."""
+    count = max(1, min(PREFIXES, -(-num_samples // samples_each)))
+    edges = [index * PREFIXES // count for index in range(count + 1)]
+    return [Partition(low, high - 1) for low, high in pairwise(edges)]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a stage made of one input: the encoded fields, or a drop."""
+
+    values: Mapping[str, bytes]
+    drop: Drop | None = None
+
+
+def input_id(stage: Stage, encoded: Mapping[str, bytes]) -> bytes:
+    """Return the identity (16 bytes) of one sample's input to a stage: BLAKE3 over the fields it requires."""
+    return input_id_of(stage.needs(), encoded)
+
+
+def input_id_of(names: Sequence[str], encoded: Mapping[str, bytes]) -> bytes:
+    """Return the identity (16 bytes) of some fields."""
+    hasher = blake3()
+    for name in names:
+        data = encoded[name]
+        hasher.update(b"%d:%s=%d:" % (len(name), name.encode(), len(data)))
+        hasher.update(data)
+    return hasher.digest(length=16)
+
+
+class Store:
+    """Reads and publishes stage results.
+
+    Args:
+        root: The store's folder; created when first written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, stage: Stage, inputs: str = "") -> Path:
+        """Return where a stage's results lie; a corpus stage's also depend on the hash of its inputs."""
+        folder = self.root / stage.name / stage.fingerprint()
+        return folder / inputs if inputs else folder
+
+    def declare(self, stage: Stage) -> None:
+        """Say beside a stage's results what they are computed from, before the first is."""
+        path = self.folder(stage) / STAGE_FILE
+        if not path.is_file():
+            about = {
+                "name": stage.name,
+                "fingerprint": stage.fingerprint(),
+                "requires": list(stage.needs()),
+                "config": stage.config(),
+            }
+            write_atomically(path, canonical(about))
+
+    def files(self, folder: Path, partition: Partition | None = None) -> list[Path]:
+        """Return the result files that may hold rows of a partition (all files without one)."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(folder):
+                if not entry.name.endswith(".parquet") or entry.name.startswith("."):
+                    continue
+                first, last = (int(part, 16) for part in entry.name.split("-")[:2])
+                if partition is None or (first <= partition.last and partition.first <= last):
+                    found.append(Path(entry.path))
+        return sorted(found)
+
+    def ids(self, folder: Path, partition: Partition | None = None) -> set[bytes]:
+        """Return the input ids that have a result."""
+        return {
+            value for table in self._tables(folder, partition, ["input_id"]) for value in table["input_id"].to_pylist()
+        }
+
+    def rows(self, folder: Path, partition: Partition | None, fields: Sequence[str]) -> dict[bytes, Row]:
+        """Return results by input id, with only the named fields."""
+        found: dict[bytes, Row] = {}
+        for table in self._tables(folder, partition, ["input_id", "drop", *fields]):
+            columns = [table[name].to_pylist() for name in fields]
+            for position, (key, drop) in enumerate(
+                zip(table["input_id"].to_pylist(), table["drop"].to_pylist(), strict=True)
+            ):
+                values = {name: column[position] for name, column in zip(fields, columns, strict=True)}
+                found[key] = Row(values, Drop(**orjson.loads(drop)) if drop else None)
+        return found
+
+    def publish(self, folder: Path, partition: Partition, rows: Mapping[bytes, Row], fields: Sequence[str]) -> Path:
+        """Write one result file; it appears complete or not at all.
+
+        The file's name holds a hash of its input ids, so doing a batch twice leaves one file.
+        """
+        import pyarrow as pa
+
+        keys = sorted(rows)
+        columns: dict[str, pa.Array] = {
+            "input_id": pa.array(keys, pa.binary(16)),
+            "drop": pa.array([_encode_drop(rows[key].drop) for key in keys], pa.binary()),
+        }
+        for name in fields:
+            columns[name] = pa.array([rows[key].values.get(name) for key in keys], pa.large_binary())
+        batch = blake3(b"".join(keys)).hexdigest(length=8)
+        return write_parquet(folder / f"{partition.label}-{batch}.parquet", pa.table(columns))
+
+    def _tables(self, folder: Path, partition: Partition | None, columns: list[str]) -> Iterator[pa.Table]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for path in self.files(folder, partition):
+            try:
+                yield pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(
+                    f"{path}: result file is damaged: {error}",
+                    fix="delete this file; the next run computes its rows again",
+                ) from error
+
+
+def _encode_drop(drop: Drop | None) -> bytes | None:
+    return orjson.dumps({"reason": drop.reason, "detail": drop.detail}) if drop else None
+
+
+def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None) -> Path:
+    """Write a parquet file with checksummed pages atomically; equal tables give equal bytes.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table, sink, compression="zstd", compression_level=3, write_page_checksum=True, row_group_size=row_group_size
+    )
+    write_atomically(path, sink.getvalue())
+    return path

@@ -1,0 +1,266 @@
+"""What a text claims, in a form in which two wordings of one claim are equal.
+
+A text is read word by word into things, what is said of each, and what is said between two of them. No tree is needed:
+the words of a negative are nearly all words of its captions, whose tags are known, and the few new ones stand where
+a tagged word stood. So a negative costs microseconds where parsing it would cost a millisecond, and a caption and its
+negative are read by the same rules, which matters more here than that every rule is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from curation.entailment.claims import SCENE, Claims, Thing, with_copies
+from curation.entailment.tokens import (
+    BE,
+    CLAUSE,
+    DENYING,
+    JOINING,
+    PARTS,
+    PICTURES,
+    PREPOSITIONS,
+    RELATIVE,
+    SHOWING,
+    joined_runs,
+    kinds_in,
+    split_words,
+)
+from curation.knowledge.concept_linking import may_be_verb
+from curation.text.lexicon import BEINGS, COLOURS, noun_lemma, number_value, verb_lemma
+from curation.text.word_meanings import (
+    DIRECTIONS,
+    PATTERN_NOUNS,
+    PLACED_BY,
+    PLACES,
+    in_order,
+    is_describing,
+    value_of,
+)
+
+_MOST_COPIES = 4
+_HAVING = frozenset({"has", "have", "had", "having"})
+
+
+def read_claims(text: str, tags: Mapping[str, str], *, copies: bool = True) -> Claims:
+    """Read a text.
+
+    Args:
+        text: Any text; one of the captions' kind is understood best.
+        tags: As of `tags_of`, and one letter for each new word; unknown words count as nouns.
+        copies: Turn "two dogs" into a dog and a dog, so that at least two of them make it true; without, a number is
+            said of its noun and another number clashes with it.
+    """
+    return _Reader(joined_runs(split_words(text)), tags, copies).claims()
+
+
+class _Reader:
+    """One pass over the words, thing by thing, with the words between two things as what links them."""
+
+    def __init__(self, words: Sequence[str], tags: Mapping[str, str], copies: bool) -> None:
+        self.words, self.copies = words, copies
+        self.kinds = kinds_in(words, tags)
+        if not COLOURS.keys().isdisjoint(words):
+            for at, word in enumerate(words[:-1]):
+                # "a red large hoop": taggers take a colour out of its place for a noun.
+                if word in COLOURS and self.kinds[at + 1] in "AN":
+                    self.kinds[at] = "A"
+        self.found = Claims()
+        self.subjects: list[int] = []
+        self.fronted: tuple[str, int] | None = None
+        self.last = -1
+        self.linked: tuple[Sequence[int], Sequence[str]] | None = None
+
+    def claims(self) -> Claims:
+        between: list[int] = []
+        at = 0
+        while at < len(self.words):
+            stop = self._phrase_end(at)
+            if stop > at:
+                self._take(at, stop, between)
+                between, at = [], stop
+            else:
+                between.append(at)
+                at += 1
+        self._end(between)
+        return with_copies(self.found) if self.copies else self.found
+
+    def _phrase_end(self, at: int) -> int:
+        """Return one past the noun phrase that begins here, or `at` when none does."""
+        place, noun = at, -1
+        while place < len(self.words):
+            kind = self.kinds[place]
+            if kind == "N":
+                noun = place
+            elif noun >= 0:
+                break
+            elif kind == "V":
+                # "a running dog", "a checked disc": a verb in a phrase needs its article, or it is the clause's.
+                if (
+                    self.kinds[at] not in "DU"
+                    or place == at
+                    or not self.words[place].endswith(("ing", "ed", "en", "n"))
+                ):
+                    break
+            elif self.words[place] in ("and", ","):
+                if place == at or self.kinds[place - 1] != "A" or self.kinds[place + 1 : place + 2] != ["A"]:
+                    break
+            elif kind not in "DUAR" or (kind == "R" and place == at):
+                break
+            place += 1
+        if noun >= 0:
+            return noun if self._is_verb(at, noun) else noun + 1
+        # "a square" whose noun passes for an adjective; without an article adjectives alone are no thing.
+        return place if self.kinds[at] == "D" and place > at + 1 and self.kinds[place - 1] == "A" else at
+
+    def _is_verb(self, at: int, last: int) -> bool:
+        """Say whether the last noun of a phrase is a verb that a tagger took for a plural: "a dog runs"."""
+        word = self.words[last]
+        found = (
+            self.words[at] in ("a", "an", "no", "one", "each", "every")
+            and self.kinds[last - 1] == "N"
+            and noun_lemma(word) != word
+            and may_be_verb(word)
+            and last - 1 > at
+        )
+        if found:
+            self.kinds[last] = "V"
+        return found
+
+    def _take(self, start: int, stop: int, between: list[int]) -> None:
+        """Add a thing and link it to what came before."""
+        words = [self.words[at] for at in between if self.kinds[at] != "Q" or self.words[at] == ","]
+        head = self.words[stop - 1]
+        if words in (["with"], ["without"]) and head in PATTERN_NOUNS and self.last >= 0 and stop == start + 1:
+            self.found.things[self.last].said.add(("" if words == ["with"] else "not:") + value_of(head)[1])
+            return
+        thing = self._thing(start, stop, denied="without" in words)
+        before = self.found.things[self.last] if self.last >= 0 else None
+        if words == ["of"] and before is not None and before.noun in PICTURES | PARTS:
+            # "a group of dogs": the dogs, in a group.
+            thing.said |= before.said | {before.noun} if before.noun in PARTS else set()
+            thing.denied |= before.denied
+            self.found.things[self.last] = thing
+            return
+        self.found.rest |= DENYING.intersection(words)
+        self.found.things.append(thing)
+        number = len(self.found.things) - 1
+        self._link(number, words, stop)
+        self.last = number
+
+    def _has_verb(self, at: int) -> bool:
+        """Say whether a thing that ends here is the subject of what follows, up to the next comma or "and"."""
+        for word, kind in zip(self.words[at:], self.kinds[at:], strict=True):
+            if kind in "CQ" or word in RELATIVE:
+                return False
+            if kind == "X" or (kind == "V" and word.endswith("s")):
+                return True
+        return False
+
+    def _thing(self, start: int, stop: int, *, denied: bool) -> Thing:
+        head = self.words[stop - 1]
+        lemma = noun_lemma(head)
+        thing = Thing(lemma, set(), plural=lemma != head, denied=denied)
+        for at in range(start, stop - 1):
+            word, kind = self.words[at], self.kinds[at]
+            value = number_value(word) if kind == "U" else None
+            if value is not None and value != 1:
+                thing.count = value if self.copies and value <= _MOST_COPIES else 1
+                thing.said |= set() if thing.count > 1 else {f"#{value}"}
+                thing.plural = False
+            elif word == "one" and not self.copies:
+                thing.said.add("#1")
+            elif word == "no":
+                thing.denied = True
+            elif kind == "V" and not value_of(word)[0]:
+                thing.said.add(f"do:{verb_lemma(word)}")
+            elif kind not in "DUC":
+                thing.said.add(value_of(word)[1])
+        return thing
+
+    def _link(self, number: int, words: Sequence[str], stop: int) -> None:
+        """Say how a new thing that ends at `stop` is linked to those before it by the words in between."""
+        if words in (["'s"], ["\u2019s"]) and self.last >= 0:
+            self._own(number)
+            return
+        joint = bool(words) and words[0] in JOINING
+        told = [word for word in words if word not in JOINING and word not in BE and word not in RELATIVE]
+        if not told and not _HAVING.isdisjoint(words):
+            told = ["with"]
+        relative = not joint and not RELATIVE.isdisjoint(words)
+        if self.last < 0:
+            told = [] if all(word in SHOWING or word == "we" for word in told) else told
+            if told and told[-1] in PREPOSITIONS and len(told) == 1:
+                self.fronted = told[0], number
+            else:
+                self.subjects = [number]
+                self._say(told)
+            return
+        if self.fronted is not None:
+            relation, place = self.fronted
+            self.fronted, self.subjects = None, [number]
+            self._connect([number], [relation], place)
+            self._say(
+                [word for word in told if word not in SHOWING and word != "we" and verb_lemma(word) not in BEINGS]
+            )
+            return
+        if not told or not CLAUSE.isdisjoint(words):
+            self._say(told)
+            own_verb = not CLAUSE.isdisjoint(words) or self._has_verb(stop)
+            if self.linked is not None and not own_verb:
+                self._connect(*self.linked, number)
+            elif self.linked is not None and not self.found.things[number].denied:
+                self.subjects, self.linked = [number], None
+            elif self.linked is None:
+                self.subjects.append(number)
+            return
+        who = [self.last] if told[0] in ("of", "'s") or relative else self.subjects or [self.last]
+        self.subjects = who if relative else self.subjects
+        self._connect(who, told, number)
+
+    def _own(self, number: int) -> None:
+        """Put a thing where its owner stood: who holds "the man's hand" holds the hand, which is the man's."""
+        owner = self.last
+        self.found.links = {
+            (number if one == owner else one, name, number if other == owner else other)
+            for one, name, other in self.found.links
+        }
+        self.subjects = [number if one == owner else one for one in self.subjects]
+        self.found.links.add((number, "of", owner))
+
+    def _connect(self, who: Sequence[int], told: Sequence[str], target: int) -> None:
+        """Add what links some things to another: a direction by itself, any other run of words as it stands."""
+        self.linked = list(who), told
+        *verbs, last = [word if word in PREPOSITIONS else verb_lemma(word) for word in told]
+        passive = last == "by" and told[-2:-1] and str(told[-2]).endswith(("ed", "en", "n", "t"))
+        if passive:
+            last, verbs = verbs[-1], verbs[:-1]
+        elif last not in DIRECTIONS and last not in PLACED_BY and last in PREPOSITIONS and verbs:
+            last = f"{verbs[-1]} {last}"
+        doers = [target] if passive else who
+        if last not in PREPOSITIONS and last not in DIRECTIONS and " " not in last:
+            # Who chases a cat chases.
+            for one in doers:
+                self.found.things[one].said.add(f"do:{last}")
+        for one in who:
+            self.found.things[one].said |= {f"do:{verb}" for verb in verbs}
+            if last in PLACED_BY and self.found.things[target].noun in PLACES:
+                self.found.links.add((SCENE, "at", target))
+            else:
+                self.found.links.add(in_order(target, last, one) if passive else in_order(one, last, target))
+
+    def _say(self, told: Iterable[str]) -> None:
+        """Say words without an object of their subject."""
+        for word in told:
+            form = verb_lemma(word) if word not in PREPOSITIONS else word
+            for one in self.subjects or ([self.last] if self.last >= 0 else []):
+                self.found.things[one].said.add(value_of(word)[1] if is_describing(word) else f"do:{form}")
+            if not self.subjects and self.last < 0:
+                self.found.rest.add(form)
+
+    def _end(self, between: Sequence[int]) -> None:
+        words = [self.words[at] for at in between if self.kinds[at] not in "QDC"]
+        self.found.rest |= DENYING.intersection(words)
+        told = [word for word in words if word not in BE and word not in RELATIVE and word not in JOINING]
+        if self.fronted is not None:
+            self.found.rest.add(self.fronted[0])
+        self._say(told)

@@ -1,0 +1,1 @@
+"""Taking samples out of everything that is kept."""

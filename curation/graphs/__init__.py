@@ -1,1 +1,0 @@
-"""Where knowledge graphs come from: one file per format."""

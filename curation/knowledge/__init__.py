@@ -1,0 +1,1 @@
+"""Knowledge graphs: reading, linking, and saying in words what they know."""

@@ -1,0 +1,1 @@
+"""Formats that knowledge graphs come in, one file each."""

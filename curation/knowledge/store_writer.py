@@ -1,0 +1,246 @@
+"""Compiles edges, in whatever order they come, into the one store file that queries read.
+
+A store is a SQLite file. Names (concepts, relations, sources, senses) are numbered in alphabetical order, so numbers
+sort as names do; edges lie by head in the order in which they are answered, with a second index by tail. The same
+edges give the same content hash, and with the same SQLite the same bytes, because nothing in the file depends on the
+order of arrival: that lives in a scratch file beside it, which SQLite sorts on disk at bounded memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+import sqlite3
+import struct
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import orjson
+from blake3 import blake3
+from filelock import FileLock, Timeout
+
+from curation.knowledge.formats.rows import PROGRESS_EVERY, Progress, Row
+from data_manifests.errors import InputError
+from data_manifests.manifest import sync_folder
+
+FORMAT = 1
+APPLICATION_ID = 0x6B676331
+"""In the header of every store: how one is told from other SQLite files."""
+PAGE_BYTES = 4096
+
+_CACHE_KIB = 65536
+_SETTINGS = f"""
+PRAGMA main.page_size={PAGE_BYTES}; PRAGMA main.application_id={APPLICATION_ID};
+PRAGMA main.journal_mode=OFF; PRAGMA main.synchronous=OFF; PRAGMA main.cache_size=-{_CACHE_KIB};
+PRAGMA scratch.journal_mode=OFF; PRAGMA scratch.synchronous=OFF; PRAGMA scratch.cache_size=-{_CACHE_KIB};
+PRAGMA temp_store=FILE;
+"""
+_TABLES = """
+CREATE TABLE scratch.arrived(
+    head TEXT, relation TEXT, tail TEXT, weight REAL, dataset TEXT, license TEXT, head_sense TEXT, tail_sense TEXT);
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE concept(id INTEGER PRIMARY KEY, words TEXT NOT NULL);
+CREATE TABLE relation(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE sense(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE source(id INTEGER PRIMARY KEY, dataset TEXT NOT NULL, license TEXT NOT NULL, UNIQUE(dataset, license));
+CREATE TABLE edge(
+    head INTEGER, weight REAL, relation INTEGER, tail INTEGER, head_sense INTEGER, tail_sense INTEGER, source INTEGER,
+    PRIMARY KEY(head, weight DESC, relation, tail, head_sense, tail_sense)) WITHOUT ROWID;
+"""
+_NAMES = """
+INSERT INTO concept(words) SELECT head FROM scratch.arrived UNION SELECT tail FROM scratch.arrived ORDER BY 1;
+CREATE UNIQUE INDEX concept_words ON concept(words);
+INSERT INTO relation(name) SELECT DISTINCT relation FROM scratch.arrived ORDER BY 1;
+INSERT INTO sense(name)
+    SELECT DISTINCT head_sense FROM scratch.arrived UNION SELECT DISTINCT tail_sense FROM scratch.arrived ORDER BY 1;
+INSERT INTO source(dataset, license) SELECT DISTINCT dataset, license FROM scratch.arrived ORDER BY 1, 2;
+"""
+_NUMBERED = """
+SELECT h.id, r.id, t.id, hs.id, ts.id, a.weight, s.id
+FROM scratch.arrived AS a
+CROSS JOIN concept AS h ON h.words = a.head CROSS JOIN concept AS t ON t.words = a.tail
+CROSS JOIN relation AS r ON r.name = a.relation
+CROSS JOIN sense AS hs ON hs.name = a.head_sense CROSS JOIN sense AS ts ON ts.name = a.tail_sense
+CROSS JOIN source AS s ON s.dataset = a.dataset AND s.license = a.license
+ORDER BY 1, 2, 3, 4, 5, 6 DESC, 7
+"""
+_BY_TAIL = "CREATE INDEX edge_by_tail ON edge(tail, weight DESC, relation, head, head_sense, tail_sense, source)"
+
+_Numbered = tuple[int, int, int, int, int, float, int]
+_PACKED = struct.Struct("<5Id16s")
+
+
+def publish_store(rows: Iterable[Row], out: Path, progress: Progress) -> None:
+    """Write a store so that it is there whole or not at all, also after a kill or a power cut.
+
+    What a killed build leaves behind (a hidden folder beside `out`) is removed by the next one.
+
+    Raises:
+        InputError: `out` is something else than a store, or its folder does not exist.
+        OSError: the disk is full or broken.
+    """
+    require_writable(out)
+    _sweep(out)
+    working = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
+    try:
+        with FileLock(working / "lock"):
+            made = working / "store"
+            with _disk_errors(made), contextlib.closing(sqlite3.connect(made, isolation_level=None)) as db:
+                compile_rows(rows, db, str(working / "scratch"), progress)
+            with made.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(made, out)
+            sync_folder(out.parent)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def require_writable(out: Path) -> None:
+    """Check that a store may be written at `out`: nothing is there, or an older store.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}", fix="make the folder first")
+    if out.exists() and not (out.is_file() and is_store(out)):
+        raise InputError(
+            f"--out {out}: something else is there already",
+            allowed="a new path, or an older store",
+            fix="name another file",
+        )
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a SQLite file with our mark (the header's bytes 68 to 71)."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    return header.startswith(b"SQLite format 3\0") and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def compile_rows(rows: Iterable[Row], db: sqlite3.Connection, scratch: str, progress: Progress) -> None:
+    """Fill an empty database (in autocommit mode) with a store of the given edges.
+
+    Args:
+        rows: Edges in any order; the same edge (ends, relation, senses) twice counts once, with the heaviest weight and
+            that one's data set (the first by name among equals).
+        db: Where to.
+        scratch: Path of a scratch database; ``:memory:`` for small graphs.
+        progress: Told how far it has come.
+    """
+    db.execute("ATTACH DATABASE ? AS scratch", (scratch,))
+    db.executescript(_SETTINGS)
+    db.executescript(f"BEGIN; {_TABLES}")
+    db.executemany("INSERT INTO scratch.arrived VALUES (?,?,?,?,?,?,?,?)", rows)
+    progress("numbering concepts", 0)
+    for statement in _NAMES.split(";"):
+        db.execute(statement)
+    hasher = blake3(b"clipcurate graph 1\n")
+    counts = {table: _hash_names(db, table, hasher) for table in ("concept", "relation", "sense")}
+    sources = {
+        number: blake3(orjson.dumps(names)).digest(length=16)
+        for number, *names in db.execute("SELECT id, dataset, license FROM source")
+    }
+    progress("sorting edges", 0)
+    by_relation: Counter[int] = Counter()
+    by_source: Counter[int] = Counter()
+    edges = _merged(db, hasher, sources, (by_relation, by_source), progress)
+    db.executemany("INSERT INTO edge VALUES (?,?,?,?,?,?,?)", edges)
+    progress("indexing by tail", 0)
+    db.execute(_BY_TAIL)
+    meta = {
+        "format": FORMAT,
+        "content_hash": hasher.hexdigest(length=16),
+        "num_edges": by_relation.total(),
+        **{f"num_{table}s": number for table, number in counts.items()},
+        "edges_by_relation": [by_relation[number + 1] for number in range(counts["relation"])],
+        "edges_by_source": [by_source[number + 1] for number in range(len(sources))],
+    }
+    db.executemany("INSERT INTO meta VALUES (?,?)", [(key, orjson.dumps(meta[key]).decode()) for key in sorted(meta)])
+    db.execute("COMMIT")
+    db.execute("DETACH DATABASE scratch")
+
+
+def _hash_names(db: sqlite3.Connection, table: str, hasher: blake3) -> int:
+    """Hash a table's names in order; return how many there are."""
+    count = 0
+    for row in db.execute(f"SELECT * FROM {table} ORDER BY id"):  # noqa: S608 - our own table names
+        hasher.update(orjson.dumps(row[1:]) + b"\n")
+        count += 1
+    hasher.update(b"\n")
+    return count
+
+
+def _merged(
+    db: sqlite3.Connection,
+    hasher: blake3,
+    sources: Mapping[int, bytes],
+    counts: tuple[Counter[int], Counter[int]],
+    progress: Progress,
+) -> Iterator[tuple[int, float, int, int, int, int, int]]:
+    """Yield each edge once, by head and then as it is answered; hash and count them by the way.
+
+    A source is hashed by name, not by number: one whose every edge was merged into a heavier one counts for nothing.
+    """
+    by_relation, by_source = counts
+    cursor = db.execute(_NUMBERED)
+    cursor.arraysize = 4096
+    done = 0
+    for head, group in itertools.groupby(_fetched(cursor), key=lambda row: row[0]):
+        of_head = []
+        packed = bytearray()
+        previous: tuple[int, ...] = ()
+        for row in group:
+            # The heaviest of equal edges comes first, and the first source by name among those.
+            if row[:5] == previous:
+                continue
+            previous = row[:5]
+            packed += _PACKED.pack(*row[:6], sources[row[6]])
+            _, relation, tail, head_sense, tail_sense, weight, source = row
+            by_relation[relation] += 1
+            by_source[source] += 1
+            of_head.append((-weight, relation, tail, head_sense, tail_sense, source))
+        hasher.update(packed)
+        of_head.sort()
+        for negative, relation, tail, head_sense, tail_sense, source in of_head:
+            yield head, -negative, relation, tail, head_sense, tail_sense, source
+            done += 1
+            if done % PROGRESS_EVERY == 0:
+                progress("writing edges", done)
+
+
+def _fetched(cursor: sqlite3.Cursor) -> Iterator[_Numbered]:
+    while rows := cursor.fetchmany():
+        yield from rows
+
+
+def _prefix(out: Path) -> str:
+    return f".{out.name}.building-"
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed builds of this store left behind; one that is still at work holds its lock."""
+    for folder in out.parent.glob(f"{_prefix(out)}*"):
+        if not (folder / "lock").exists():
+            continue
+        with contextlib.suppress(Timeout), FileLock(folder / "lock", blocking=False):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Raise what SQLite says of the disk as the error that the system would have raised."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        code = error.sqlite_errorcode & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if code == sqlite3.SQLITE_IOERR:
+            raise OSError(errno.EIO, f"SQLite: {error}", str(path)) from error
+        raise

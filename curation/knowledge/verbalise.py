@@ -1,0 +1,189 @@
+"""Facts as clauses, put into captions so that grammar, case and punctuation hold."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from curation.knowledge.homonyms import word_set
+from curation.knowledge.interface import Edge
+from curation.knowledge.visual_lexicon import PARTS
+from curation.models.parser import CaptionParse
+
+_MASS = word_set(
+    "food furniture clothing equipment water snow ice grass sand wood metal glass plastic paper music fruit seafood "
+    "jewelry footwear headgear eyewear meat bread cheese candy livestock cattle poultry vegetation transportation "
+    "playground_equipment fish sheep fabric cloth rock fun precipitation weather kitchenware cutlery entertainment"
+)
+_ON = word_set(
+    "street road beach table field lawn shelf wall mountain hill roof track court bench grass floor sidewalk"
+)
+_AT = word_set("airport school playground zoo stadium party event farm")
+_REPAIRED = {"clothe": "clothing", "build": "building", "olympic": "Olympic"}
+"""Words that a graph of bare lemmas has cut too short."""
+_AN_FOR = ("hour", "honest", "heir")
+_A_FOR = ("uni", "use", "eu", "one", "ute")
+_CARRIERS = ("form", "type", "kind", "sort", "piece", "article")
+_ROLES = ("person", "adult", "child", "athlete", "musician", "performer")
+_PREPOSITIONS = word_set("in on at of for with to from into by about over under through out your his it they them you")
+_ENDS = (".", "!", "?")
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def inflected(word: str, tag: str) -> str:
+    """Return a word in the form of a Penn tag (``NNS``, ``VBG``, ``VBN``); itself where none is known."""
+    from lemminflect import getInflection
+
+    forms = getInflection(word, tag=tag)
+    # The last of several is the unmarked one ("baseballs", "baseball"), the first the usual one.
+    return forms[0] if forms else word
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _readings(word: str) -> frozenset[str]:
+    from lemminflect import getAllLemmas
+
+    return frozenset(getAllLemmas(word))
+
+
+def plural_of(words: str) -> str:
+    """Return a noun phrase in the plural; words for stuff stay as they are."""
+    *front, last = words.split()
+    return words if words in _MASS or last in _MASS else " ".join([*front, inflected(last, "NNS")])
+
+
+def with_article(words: str) -> str:
+    """Return a noun phrase with ``a`` or ``an``; words for stuff get none."""
+    if words.rsplit(maxsplit=1)[-1] in _MASS:
+        return words
+    vowel = (words[0] in "aeiou" and not words.startswith(_A_FOR)) or words.startswith(_AN_FOR)
+    return f"{'an' if vowel else 'a'} {words}"
+
+
+def predicate(edge: Edge, plural: bool) -> str:
+    """Return what a fact says of its head, beginning with the verb: ``is a kind of animal``; empty if it cannot.
+
+    Args:
+        edge: The fact.
+        plural: Whether the head stands in the plural.
+    """
+    tail = " ".join(_REPAIRED.get(word, word) for word in edge.tail.split())
+    be, have = ("are", "have") if plural else ("is", "has")
+    said = ""
+    match edge.relation:
+        case "IsA" | "InstanceOf":
+            said = _kind(tail, be, plural=plural)
+        case "HasA":
+            said = f"{have} {_parts(tail, plural=plural)}"
+        case "PartOf":
+            said = f"{be} part of {with_article(tail)}"
+        case "MadeOf":
+            said = f"{be} made of {tail}"
+        case "HasProperty":
+            said = f"{be} {tail}"
+        case "UsedFor" if activity := _activity(tail):
+            said = f"{be} used for {activity}"
+        case "CapableOf" if action := _verb_phrase(tail, "VB"):
+            said = f"can {action}"
+        case "AtLocation":
+            said = _location(tail)
+        case "ReceivesAction" if action := _verb_phrase(tail, "VBN"):
+            said = f"can be {action}"
+    return said
+
+
+def _parts(tail: str, *, plural: bool) -> str:
+    """Return a part with its article or number; of several owners without, for each has its own."""
+    *number, part = tail.split()
+    many = plural or bool(number) or any(PARTS.get(part, {}).values())
+    said = inflected(part, "NNS") if many else with_article(part)
+    return " ".join([*number, said]) if number and not plural else said
+
+
+def _kind(tail: str, be: str, *, plural: bool) -> str:
+    """Return what something is; ``form of clothing`` is said as ``clothing``."""
+    front, of, rest = tail.partition(" of ")
+    tail = rest if of and front in _CARRIERS else tail
+    if tail in _ROLES:
+        people = "people" if tail == "person" else "children" if tail == "child" else plural_of(tail)
+        return f"{be} {people if plural else with_article(tail)}"
+    return f"{be} {plural_of(tail)}" if plural else f"{be} a kind of {tail}"
+
+
+def _location(tail: str) -> str:
+    """Return where something is found; a tail may begin with its own preposition (``at park``)."""
+    first, _, rest = tail.partition(" ")
+    if first in ("at", "on", "in") and rest:
+        return f"can be found {first} {with_article(rest)}"
+    last = tail.rsplit(maxsplit=1)[-1]
+    where = "on" if last in _ON else "at" if last in _AT else "in"
+    return f"can be found {where} {with_article(tail)}"
+
+
+def _activity(tail: str) -> str:
+    """Return a purpose as ``playing tennis``, or the noun it is."""
+    first = tail.split(maxsplit=1)[0]
+    if first.endswith("ing") and len(first) > len("swing"):
+        return tail
+    if "VERB" not in _readings(first):
+        return tail if len(tail.split()) == 1 else ""
+    return _verb_phrase(tail, "VBG")
+
+
+def _verb_phrase(tail: str, tag: str) -> str:
+    """Return a phrase of verb and at most one object or particle with the verb in a form; empty if it is no such."""
+    verb, *rest = tail.split()
+    if "VERB" not in _readings(verb) or len(rest) > 2 or not _PREPOSITIONS.isdisjoint(rest[:-1]):
+        return ""
+    said = verb if tag == "VB" else inflected(verb, tag)
+    if tag == "VBG" and said == verb:
+        return ""
+    if rest:
+        last = _readings(rest[-1])
+        if "ADV" not in last and rest[-1] not in _PREPOSITIONS and ("NOUN" in last or not last):
+            rest = plural_of(" ".join(rest)).split() if _countable(rest[-1]) else rest
+    return " ".join([said, *rest])
+
+
+def _countable(word: str) -> bool:
+    """Say whether an object gets a plural: balls, but tennis."""
+    return (
+        word not in _MASS and not word.endswith(("ball", "is", "ing", "y", "s", "er", "f", "ism"))
+    ) or word == "ball"
+
+
+def placed(caption: str, parse: CaptionParse, link: Mapping[str, Any], predicate_text: str, person: bool) -> str:
+    """Return a caption with a fact put in, or an empty string where no place is right.
+
+    After a noun phrase that a verb, a mark or the end follows, as a relative clause; before a preposition or ``and``,
+    where a clause would cut the phrase in two, as a sentence of its own.
+
+    Args:
+        caption: As written.
+        parse: Its parse.
+        link: The concept's record of `link_concepts`.
+        predicate_text: From `predicate`.
+        person: Whether it is ``who`` rather than ``which``.
+    """
+    first, stop = link["tokens"]
+    end = parse["starts"][stop - 1] + len(parse["words"][stop - 1])
+    if caption[end : end + 1] in ("-", "'", "\N{RIGHT SINGLE QUOTATION MARK}", "/", "_"):
+        return ""
+    after = next((token for token in range(stop, len(parse["words"])) if parse["words"][token].strip()), None)
+    clause = f", {'who' if person else 'which'} {predicate_text}"
+    follower = parse["words"][after] if after is not None else ""
+    if not follower or not any(char.isalnum() for char in follower):
+        return caption[:end] + clause + caption[end:] if follower not in ("'s", "(", '"', "-") else ""
+    joined = parse["deps"][stop - 1] == "conj"
+    if parse["pos"][after or 0] in ("VERB", "AUX") and not joined:
+        return f"{caption[:end]}{clause},{caption[end:]}"
+    article = "" if link["sense"] == "event" and not link["countable"] else "the "
+    sentence = f"{article}{' '.join(parse['words'][first:stop]).lower()} {predicate_text}"
+    sentence = sentence[0].upper() + sentence[1:]
+    body = caption.rstrip()
+    again = sum(word.lower() == parse["words"][stop - 1].lower() for word in parse["words"]) > 1
+    if body.endswith(_ENDS) and not again:
+        gap = " " if body[-2:-1] == " " else ""
+        return f"{body} {sentence}{gap}."
+    return "" if joined else f"{caption[:end]}{clause},{caption[end:]}"

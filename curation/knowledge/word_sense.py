@@ -1,0 +1,278 @@
+"""Which sense of a concept a caption means, so that a baseball bat does not fly: classes read off a graph."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation.knowledge.homonyms import homonyms, word_set
+from curation.knowledge.interface import Edge, KnowledgeGraph
+
+RELATIONS = (
+    "IsA", "InstanceOf", "NotIsA", "HasA", "PartOf", "MadeOf", "HasProperty", "UsedFor", "CapableOf", "AtLocation",
+    "ReceivesAction", "Antonym",
+)  # fmt: skip
+"""What is read of a concept. Anything else (Desires, Causes ...) is not to be seen in a photograph."""
+
+_ROOTS = {
+    "animal": "animal mammal bird fish insect reptile amphibian rodent dog cat horse pet creature canine feline equine "
+    "livestock primate spider arthropod crustacean carnivore herbivore predator quadruped lizard snake whale bug "
+    "puppy kitten cow sheep duck raptor monkey bear cattle poultry shellfish beast hound terrier retriever",
+    "person": "person human people man woman child adult baby boy girl athlete worker player performer musician "
+    "singer actor artist professional teacher doctor student criminal citizen kid individual sibling relative parent "
+    "human_being",
+    "plant": "plant tree flower grass bush shrub vegetation weed herb vine moss fern conifer",
+    "food": "food fruit vegetable meat drink beverage dessert snack meal dish bread cheese candy alcohol sandwich "
+    "sauce spice pasta soup cake pastry seafood wine beer juice berry foodstuff",
+    "thing": "tool toy vehicle car boat ship machine device instrument furniture clothing clothe garment shoe hat "
+    "container equipment weapon appliance utensil jewelry ornament automobile bicycle bike truck book knife gun "
+    "footwear headgear eyewear accessory aircraft watercraft chair seat computer ball doll tent bag box vessel "
+    "artifact implement gear camera lamp disc disk rope pant trouser shirt coat jacket dress skirt pen fastener firearm sword "
+    "glove wheel telephone phone cutlery kitchenware barrier",
+    "place": "place building build room location city country land store shop house home road street path river "
+    "lake sea ocean mountain hill field park beach island landform landscape restaurant school bridge forest garden "
+    "structure shelter town area yard surface_of_water body_of_water stream pond canyon valley playground stadium "
+    "highway facility court arena cliff shore alley hillside marsh",
+    "substance": "substance material stone rock metal wood mineral liquid gas fabric cloth fluid precipitation snow "
+    "ice soil solid plastic",
+    "body": "body_part organ limb part_of_body joint muscle appendage arm leg hand head foot eye ear mouth nose tail wing "
+    "knee face hair finger shoulder neck paw",
+    "event": "sport game activity exercise event dance hobby recreation party contest competition race pastime "
+    "entertainment celebration stunt",
+}
+_CLASS_OF_ROOT = {word.replace("_", " "): name for name, words in _ROOTS.items() for word in words.split()}
+
+_TOGETHER = (
+    frozenset(("thing", "place", "substance")),
+    frozenset(("plant", "food", "substance")),
+    frozenset(("plant", "place")),
+)
+"""Classes that one and the same sense may claim: a boat is a vehicle and a place, an apple a plant and food."""
+
+_WORDNET = {
+    "animal": "animal", "person": "person", "plant": "plant", "food": "food", "artifact": "thing", "object": "place",
+    "location": "place", "substance": "substance", "body": "body", "act": "event", "event": "event",
+}  # fmt: skip
+"""WordNet's lexicographer files, as ConceptNet marks senses by (``n/wn/animal``)."""
+
+_CARRIERS = word_set("form type kind sort piece brand breed mode mean means article variety species item")
+_CUTS = word_set("of with that which who in on at for from to where when by you without like than")
+_SAYS_NOTHING = word_set(
+    "man woman person people boy girl child play make use have get take go do look hold wear stand sit walk thing two "
+    "three red black white blue green brown yellow small large big little young old one someone something animal"
+)
+"""Words of nearly every caption: they speak for no sense."""
+
+_LIVING = frozenset(("animal", "person", "plant", "food"))
+_DOMINANT = 0.7
+"""Share of the typed IsA edges from which a class counts as the only one: single edges are often mistakes."""
+_OFF_SENSE = 2
+_MEMO = 20_000
+
+
+def root_class(words: str) -> str:
+    """Return the class that a phrase names by itself (``four legged animal``), or an empty string."""
+    if words in _CLASS_OF_ROOT:
+        return _CLASS_OF_ROOT[words]
+    return _CLASS_OF_ROOT.get(head_word(words), "")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def head_word(words: str) -> str:
+    """Return the noun a phrase is about: ``knot`` of ``knot of ribbon``, ``sport`` of ``form of sport``."""
+    parts = words.split()
+    if not parts or parts[0] in ("not", "often", "usually", "sometimes", "in", "both", "than") or "than" in parts:
+        return ""
+    if len(parts) > 2 and parts[0] in _CARRIERS and parts[1] == "of":
+        return head_word(" ".join(parts[2:]))
+    stop = next((place for place, word in enumerate(parts) if place and word in _CUTS), len(parts))
+    return parts[stop - 1]
+
+
+def sense_class(sense: str) -> str:
+    """Return the class that a source's sense mark stands for, or an empty string."""
+    return _WORDNET.get(sense.rpartition("/wn/")[2], "") if "/wn/" in sense else ""
+
+
+def fit_together(one: str, other: str) -> bool:
+    """Say whether one sense of a word may belong to both classes."""
+    return one == other or any(one in group and other in group for group in _TOGETHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A sense and what spoke for it.
+
+    Attributes:
+        sense: A class, or empty: the word is ambiguous here, or the graph does not say what it is.
+        evidence: The words that decided, sorted; empty where nothing had to be decided.
+        known: False where the graph does not say what the concept is.
+    """
+
+    sense: str
+    evidence: tuple[str, ...] = ()
+    known: bool = True
+
+
+@dataclass
+class Lexicon:
+    """A graph's concepts with their classes, looked up in batches and kept for the next call.
+
+    What it says of a concept depends on the graph alone, never on what was asked before.
+    """
+
+    graph: KnowledgeGraph
+    sorted_facts: dict[Any, list[tuple[str, list[Edge]]]] = field(default_factory=dict)
+    _edges: dict[str, list[Edge]] = field(default_factory=dict)
+    _parents: dict[str, list[str]] = field(default_factory=dict)
+    _children: dict[str, int] = field(default_factory=dict)
+
+    def prepare(self, concepts: Iterable[str]) -> None:
+        """Look up concepts, what they are, and what that is: three questions to the graph at most."""
+        if max(len(self._edges), len(self._parents)) > _MEMO:
+            for memo in (self.sorted_facts, self._edges, self._parents, self._children):
+                memo.clear()
+        new = sorted({concept for concept in concepts if concept not in self._edges})
+        found = self.graph.edges_from(new, RELATIONS) if new else {}
+        for concept in new:
+            self._edges[concept] = [edge for edge in found.get(concept, []) if edge.head_sense[:1] in ("", "n")]
+        level = [
+            edge.tail for concept in new for edge in self._edges[concept] if edge.relation in ("IsA", "InstanceOf")
+        ]
+        self._count_children(level)
+        for _ in range(2):
+            level = self._look_up_parents(level)
+
+    def _look_up_parents(self, words: Iterable[str]) -> list[str]:
+        new = sorted({word for word in words if word not in self._parents and not root_class(word)})
+        found = self.graph.edges_from(new, ("IsA", "InstanceOf")) if new else {}
+        for word in new:
+            self._parents[word] = [edge.tail for edge in found.get(word, [])[:30]]
+        return [parent for word in new for parent in self._parents[word]]
+
+    def _count_children(self, words: Iterable[str]) -> None:
+        new = sorted(set(words) - self._children.keys())
+        found = self.graph.edges_to(new, ("IsA", "InstanceOf")) if new else {}
+        for word in new:
+            self._children[word] = len({edge.head for edge in found.get(word, ())})
+
+    def edges(self, concept: str) -> Sequence[Edge]:
+        """Return a prepared concept's edges as a noun, heaviest first."""
+        return self._edges.get(concept, ())
+
+    def members(self, words: str) -> int:
+        """Return how many concepts are said to be one of these."""
+        return self._children.get(words, 0)
+
+    def class_of(self, words: str, sense: str = "", depth: int = 2) -> str:
+        """Return what a phrase is: by its sense mark, its own words, or most of what the graph says it is."""
+        own = sense_class(sense) or root_class(words)
+        if own or not depth:
+            return own
+        votes = Counter(self.class_of(parent, "", depth - 1) for parent in self._parents.get(words, ()))
+        votes.pop("", None)
+        (first, count), *others = votes.most_common(2) or [("", 0)]
+        return "" if others and others[0][1] == count else first
+
+    def votes(self, concept: str) -> dict[str, float]:
+        """Return how much of what a concept is said to be falls into each class."""
+        votes: dict[str, float] = {}
+        for edge in self.edges(concept):
+            if edge.relation in ("IsA", "InstanceOf"):
+                name = sense_class(edge.head_sense) or self.class_of(edge.tail, edge.tail_sense)
+                if name:
+                    votes[name] = votes.get(name, 0.0) + min(edge.weight, 3.0)
+        return votes
+
+    def senses(self, concept: str) -> dict[str, frozenset[str]]:
+        """Return the classes between which a concept is ambiguous, each with the words near it in the graph."""
+        votes = self.votes(concept)
+        ours = homonyms().get(concept)
+        if ours:
+            return {name: self._near(concept, name) for name in ours.senses}
+        own = _CLASS_OF_ROOT.get(concept) or _of_compound(root_class(concept), votes)
+        if own:
+            return {own: frozenset()}
+        total = sum(votes.values())
+        ranked = sorted(votes, key=lambda name: (-votes[name], name))
+        if not ranked:
+            return {}
+        first = ranked[0]
+        others = [name for name in ranked[1:] if not fit_together(first, name)]
+        clash = sum(votes[name] for name in others)
+        if not others or (total - clash) / total >= _DOMINANT:
+            return {first: frozenset()}
+        return {name: self._near(concept, name) for name in (first, *others)}
+
+    def _near(self, concept: str, name: str) -> frozenset[str]:
+        words: set[str] = set()
+        for edge in self.edges(concept):
+            if self.belongs(edge, name):
+                words.update(edge.tail.split())
+        return frozenset(words - _SAYS_NOTHING - {concept})
+
+    def belongs(self, edge: Edge, name: str) -> bool:
+        """Say whether an edge of an ambiguous concept can only be about its sense of this class."""
+        marked = sense_class(edge.head_sense)
+        if marked:
+            return marked == name
+        if edge.relation in ("IsA", "InstanceOf"):
+            found = self.class_of(edge.tail, edge.tail_sense)
+            return bool(found) and fit_together(found, name)
+        if edge.relation == "UsedFor":
+            return name not in ("animal", "person", "event")
+        return edge.relation == "CapableOf" and name in ("animal", "person")
+
+    def choose(self, concept: str, context: AbstractSet[str], countable: bool, imitation: bool) -> Choice:
+        """Return the sense that an image's captions speak for.
+
+        Args:
+            concept: A prepared concept.
+            context: Content words of all the captions.
+            countable: It stands with an article or number: a thing rather than an activity.
+            imitation: It is called a toy, a statue ...: a thing, whatever it looks like.
+        """
+        senses = self.senses(concept)
+        if not senses:
+            return Choice("", known=False)
+        if imitation and not _LIVING.isdisjoint(senses):
+            return Choice("thing")
+        ours = homonyms().get(concept)
+        if len(senses) == 1 and not ours:
+            return Choice(next(iter(senses)))
+        around = set(context) - {concept}
+        spoken: dict[str, set[str]] = {}
+        scores: Counter[str] = Counter()
+        for name in senses:
+            listed = (ours.senses[name] & around) if ours else frozenset[str]()
+            near = (senses[name] - frozenset().union(*(senses[other] for other in senses if other != name))) & around
+            spoken[name] = {*listed, *near}
+            scores[name] = _OFF_SENSE * len(listed) + len(near - listed)
+        if {"thing", "event"} <= set(senses):
+            scores["thing" if countable else "event"] += 1
+        (first, best), *others = scores.most_common(2)
+        if best == 0 or (others and others[0][1] == best):
+            return Choice(ours.assumed if ours else "")
+        return Choice(first, tuple(sorted(spoken[first])))
+
+
+def _of_compound(named: str, votes: Mapping[str, float]) -> str:
+    """Return what a compound's last word makes it: a little girl is a person, but a hot dog is what votes say."""
+    return named if named == "person" or named in votes else ""
+
+
+_LEXICONS: dict[str, Lexicon] = {}
+
+
+def lexicon_of(graph: KnowledgeGraph) -> Lexicon:
+    """Return the lexicon of a graph, one per process and content; the last two are kept."""
+    key = graph.content_hash()
+    if key not in _LEXICONS:
+        while len(_LEXICONS) >= 2:
+            _LEXICONS.pop(next(iter(_LEXICONS)))
+        _LEXICONS[key] = Lexicon(graph)
+    return _LEXICONS[key]

@@ -1,1 +1,0 @@
-"""Words and sentences: what stages that read or write text share."""

@@ -1,1 +1,0 @@
-"""When two pictures or two captions are too alike to be told apart."""

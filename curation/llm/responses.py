@@ -1,0 +1,92 @@
+"""What servers of the OpenAI interface send back, read with suspicion: an answer, or a fault with a name."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from curation.llm.interface import Answer, Endpoint, Failure
+
+
+class Fault(NamedTuple):
+    """An attempt that may succeed when it is made again.
+
+    Attributes:
+        reason: A short name; becomes the `Failure`'s when attempts run out.
+        detail: What was seen.
+        pause_s: How long the server asked everybody to wait; None when it did not.
+    """
+
+    reason: str
+    detail: str = ""
+    pause_s: float | None = None
+
+
+def read_reply(endpoint: Endpoint, data: bytes) -> Answer | Failure | Fault:
+    """Read the body of a successful reply."""
+    if not data.strip():
+        return Fault("empty_body")
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return Fault("invalid_json", f"{len(data)} bytes that are not JSON")
+    return read_answer(endpoint, value)
+
+
+def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | Fault:
+    """Read a completion or chat completion from its JSON value.
+
+    A model that declines by the interface's ``refusal`` has answered: that is a failure, and no fault.
+    """
+    choices = value.get("choices") if isinstance(value, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        return Fault("wrong_shape", "no 'choices' with a choice in it")
+    text = choice.get("text")
+    if endpoint == "chat/completions":
+        message = choice.get("message")
+        text = message.get("content") if isinstance(message, dict) else None
+        if text is None and isinstance(message, dict) and isinstance(message.get("refusal"), str):
+            return Failure("refused", "the model declined")
+    if not isinstance(text, str):
+        return Fault("wrong_shape", "the choice holds no text")
+    finish = choice.get("finish_reason")
+    usage = value.get("usage")
+    return Answer(
+        text,
+        finish if isinstance(finish, str) and len(finish) <= 40 else "unknown",
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+    )
+
+
+def _count(usage: Any, name: str) -> int:
+    """Return a token count, 0 when the server gives none that can be believed."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and 0 <= value < 2**40 else 0
+
+
+def error_message(data: bytes) -> str:
+    """Return the message of an error reply in any of the usual forms, or its beginning as text."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data[:300].decode("utf-8", "replace")
+    for name in ("error", "message", "detail"):
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+    return value if isinstance(value, str) else orjson.dumps(value)[:300].decode("utf-8", "replace")
+
+
+def complains_about_structure(message: str) -> bool:
+    """Say whether an error message is about structured output rather than about one request."""
+    lower = message.lower()
+    return any(word in lower for word in ("response_format", "json_schema", "guided", "grammar", "structured output"))
+
+
+def complains_about_model(message: str, model: str) -> bool:
+    """Say whether an error message is about the model's name."""
+    lower = message.lower()
+    gone = any(words in lower for words in ("not found", "does not exist", "not exist", "unknown model"))
+    return gone and "model" in lower and model.lower() in lower

@@ -1,0 +1,138 @@
+"""Whether a caption of another image is false of this one, and what it says that this one's captions do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curation.entailment.claims import Claims
+from curation.entailment.entail import World, follows, may_hold, world_of
+from curation.entailment.read_claims import read_claims
+from curation.entailment.tokens import plain, tags_of
+from curation.knowledge.homonyms import word_set
+from curation.models.parser import CaptionParse
+from curation.text.caption_facts import Facts, facts_of, plain_words
+from curation.text.lexicon import NEGATIONS, noun_class, same_deed
+from curation.text.word_families import object_families
+from curation.text.word_meanings import Kinds
+
+REASONS = ("too_similar", "same_text", "said", "possible", "nothing_new", "denies", "repeated")
+"""Why a caption is not borrowed."""
+
+_ABSTRACT = word_set("breed species brand style others rest view day time weather outfit gear")
+"""Nouns that may be said of about anything: none of them makes a caption false."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """An image's captions, read once for all images that may borrow them.
+
+    Attributes:
+        captions: As written.
+        parses: Of each.
+        tags: Word -> tag, of all captions together.
+        claims: What each says.
+        facts: What each names.
+    """
+
+    captions: tuple[str, ...]
+    parses: Sequence[CaptionParse]
+    tags: Mapping[str, str]
+    claims: tuple[Claims, ...]
+    facts: tuple[Facts, ...]
+
+
+def read(captions: tuple[str, ...], parses: Sequence[CaptionParse]) -> Read:
+    """Read an image's captions."""
+    tags = tags_of(parses)
+    claims = tuple(
+        read_claims(text, dict(tags) | tags_of([parse]), copies=True)
+        for text, parse in zip(captions, parses, strict=True)
+    )
+    facts = tuple(facts_of(text, parse) for text, parse in zip(captions, parses, strict=True))
+    return Read(captions, parses, tags, claims, facts)
+
+
+class Borrower:
+    """One image, asked whether captions of others are false of it.
+
+    Args:
+        own: Its captions.
+        kinds: What is known of words' meanings.
+    """
+
+    def __init__(self, own: Read, kinds: Kinds) -> None:
+        self.own, self.kinds = own, kinds
+        self.texts = {plain(caption) for caption in own.captions}
+        self.worlds: dict[int, World] = {}
+        self.nouns = {noun_class(noun) for facts in own.facts for noun in facts.nouns}
+        self.lemmas = frozenset[str]().union(*(facts.lemmas for facts in own.facts))
+        self.verbs = {verb for facts in own.facts for verb in facts.verbs} | self.lemmas
+        self.colours = {colour for facts in own.facts for colour, _ in facts.colours}
+        self.numbers = {number for facts in own.facts for number, _ in facts.numbers}
+
+    def world(self, caption: int) -> World:
+        """Return what one caption says, or with -1 what all say together."""
+        if caption not in self.worlds:
+            self.worlds[caption] = world_of(self.own.claims if caption < 0 else [self.own.claims[caption]], self.kinds)
+        return self.worlds[caption]
+
+    def judge(self, other: Read, index: int) -> tuple[str, str]:
+        """Return (type, reason) of another image's caption: a type where it may be borrowed, else a reason."""
+        words, claims = other.parses[index]["words"], other.claims[index]
+        kind = self.new_in(other.facts[index])
+        reason = ""
+        if not NEGATIONS.isdisjoint(map(str.lower, words)):
+            reason = "denies"
+        elif plain(other.captions[index]) in self.texts:
+            reason = "same_text"
+        elif any(follows(claims, self.world(own), self.kinds) for own in (*range(len(self.own.captions)), -1)):
+            reason = "said"
+        elif may_hold(claims, self.world(-1), self.kinds):
+            reason = "possible"
+        elif not kind:
+            reason = "nothing_new"
+        return ("", reason) if reason else (kind, "")
+
+    def new_in(self, facts: Facts) -> str:
+        """Return the type of what a caption names and this image's captions do not: things first, then deeds."""
+        new = [noun for noun in facts.nouns if not self._named(noun)]
+        if new:
+            return "object"
+        if any(not same_deed(verb, self.verbs) for verb in facts.verbs):
+            return "action"
+        if any(colour not in self.colours for colour, _ in facts.colours):
+            return "attribute"
+        return "number" if any(value not in self.numbers for value, _ in facts.numbers) else ""
+
+    def _named(self, noun: str) -> bool:
+        """Say whether some caption names a thing, in other words or by another name of its kind."""
+        return (
+            noun in _ABSTRACT
+            or any(_alike(noun, one) for one in self.nouns)
+            or noun_class(noun) in self.nouns
+            or noun in self.lemmas
+            or any(self.kinds.covers(one, noun) or self.kinds.covers(noun, one) for one in self.nouns)
+        )
+
+    def nearest(self, text: str) -> int:
+        """Return the caption that shares most words with a text; the first of equals."""
+        words = set(plain_words(text))
+        shared = [_overlap(words, set(facts.words)) for facts in self.own.facts]
+        return shared.index(max(shared))
+
+
+def _alike(one: str, other: str) -> bool:
+    """Say whether our own lists take two nouns for about the same: cliff and rock, dog and hound."""
+    return any(family.members[one] == family.members.get(other) for family in object_families(one))
+
+
+def _overlap(one: set[str], other: set[str]) -> float:
+    return len(one & other) / max(1, len(one | other))
+
+
+def whole_text_record(own: Read, caption: int, text: str, parse: CaptionParse) -> dict[str, Any]:
+    """Return the edits of a record whose text takes its caption's place as a whole."""
+    old, num_old, num_new = own.captions[caption], len(own.parses[caption]["words"]), len(parse["words"])
+    return {"edits": [[0, len(old), 0, len(text)]], "tokens": [[0, num_old, 0, num_new]]}

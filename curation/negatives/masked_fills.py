@@ -1,0 +1,185 @@
+"""Which words of a caption may be hidden, and which fills of the blank make a negative."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+
+from curation.knowledge.homonyms import word_set
+from curation.text.lexicon import (
+    GENDERS,
+    LIGHT_NOUNS,
+    LIGHT_VERBS,
+    is_english,
+    noun_lemma,
+    number_value,
+    same_deed,
+    verb_lemma,
+)
+from curation.text.phrases import Caption, noun_form, verb_form
+from curation.text.word_meanings import Kinds, value_of
+
+KINDS: Mapping[str, str] = {"attribute": "ADJ", "object": "NOUN", "action": "VERB", "relation": "ADP"}
+"""Type of a negative -> part of speech that is hidden for it."""
+REASONS = ("same_word", "other_form", "synonym", "kind_of", "told", "pronoun", "compatible")
+"""Why a fill is refused."""
+
+_PLACES: tuple[frozenset[str], ...] = (
+    word_set("on in at upon atop onto into inside within through across along over"),
+    word_set("under underneath beneath below"),
+    word_set("behind"),
+    word_set("above"),
+    word_set("outside"),
+)
+"""Prepositions that may be said of one place; those of different lines exclude each other."""
+_VERB_TAGS = ("VBG", "VBZ", "VBP", "VBD", "VB")
+_VAGUE = word_set(
+    "other own same different various several many few more most such next last first second certain main"
+)
+
+
+def hidden(caption: Caption, kind: str) -> list[int]:
+    """Return the tokens of a caption that may be hidden for a type of negative."""
+    test = {"attribute": _describes, "object": _names, "action": _tells, "relation": _places}[kind]
+    return [token for token in range(len(caption.words)) if caption.whole(token) and test(caption, token)]
+
+
+def _describes(caption: Caption, token: int) -> bool:
+    word = caption.words[token]
+    return (
+        caption.pos[token] == "ADJ"
+        and caption.tags[token] == "JJ"
+        and caption.deps[token] in ("amod", "acomp")
+        and word.isalpha()
+        and word not in _VAGUE
+        and number_value(word) is None
+        and not caption.with_dep(token, "conj", "neg")
+    )
+
+
+def _names(caption: Caption, token: int) -> bool:
+    lemma = caption.lemma(token)
+    return (
+        caption.is_noun(token)
+        and caption.words[token].isalpha()
+        and lemma not in LIGHT_NOUNS
+        and number_value(caption.words[token]) is None
+        and caption.deps[token] not in ("compound", "nmod", "npadvmod", "amod")
+        and not caption.with_dep(token, "compound", "nmod", "neg")
+    )
+
+
+def _tells(caption: Caption, token: int) -> bool:
+    return (
+        caption.pos[token] == "VERB"
+        and caption.tags[token] in _VERB_TAGS
+        and caption.words[token].isalpha()
+        and caption.deps[token] not in ("amod", "compound", "prep", "pcomp")
+        and caption.verb(token) not in LIGHT_VERBS
+        and verb_form(caption.verb(token), caption.tags[token]) == caption.words[token]
+        and not caption.with_dep(token, "prt", "neg", "ccomp", "xcomp", "dative", "auxpass")
+    )
+
+
+def _places(caption: Caption, token: int) -> bool:
+    objects = caption.with_dep(token, "pobj")
+    alone = caption.deps[token] == "prep" and not caption.with_dep(token, "prep", "advmod", "npadvmod")
+    fixed = bool(objects) and (
+        caption.lemma(objects[0]) in LIGHT_NOUNS or not caption.with_dep(objects[0], "det", "poss")
+    )
+    return caption.pos[token] == "ADP" and alone and bool(objects) and not fixed and bool(_line(caption.words[token]))
+
+
+def _line(word: str) -> frozenset[str]:
+    return next((line for line in _PLACES if word in line), frozenset())
+
+
+def judged(
+    caption: Caption, token: int, kind: str, words: Sequence[str], told: AbstractSet[str], kinds: Kinds
+) -> Iterator[tuple[str, str]]:
+    """Yield each fill with why it is refused, or with an empty string.
+
+    Args:
+        caption: The caption.
+        token: What is hidden.
+        kind: See `KINDS`.
+        words: The fills, likeliest first.
+        told: Dictionary forms of all words in the captions of the image.
+        kinds: What is known of the words' meanings.
+    """
+    old = caption.words[token]
+    for word in words:
+        yield word, _refused(caption, token, kind, old, word, told, kinds)
+
+
+def _refused(caption: Caption, token: int, kind: str, old: str, word: str, told: AbstractSet[str], kinds: Kinds) -> str:
+    if kind == "relation":
+        return _place_refused(old, word, told)
+    form = {"attribute": word, "object": noun_lemma(word), "action": verb_lemma(word)}[kind]
+    base = {"attribute": old, "object": caption.lemma(token), "action": caption.verb(token)}[kind]
+    reason = ""
+    if form == base or {noun_lemma(word), verb_lemma(word)} & {noun_lemma(old), verb_lemma(old)}:
+        reason = "same_word"
+    elif not _same_form(caption, token, kind, word, form):
+        reason = "other_form"
+    elif _same_meaning(kind, base, form, kinds):
+        reason = "synonym"
+    elif kind != "attribute" and (kinds.covers(base, form) or kinds.covers(form, base)):
+        reason = "kind_of"
+    elif not told.isdisjoint((word, form)) or (kind == "action" and same_deed(form, told)):
+        reason = "told"
+    elif (
+        kind == "object"
+        and GENDERS.get(base, "") != GENDERS.get(form, "")
+        and (caption.owners("m") or caption.owners("f"))
+    ):
+        reason = "pronoun"
+    return reason
+
+
+def _place_refused(old: str, word: str, told: AbstractSet[str]) -> str:
+    one, other = _line(old), _line(word)
+    if word == old or not other:
+        return "same_word" if word == old else "other_form"
+    if one is other:
+        return "compatible"
+    return "told" if word in told else ""
+
+
+def _same_meaning(kind: str, base: str, form: str, kinds: Kinds) -> bool:
+    if kind == "action":
+        return kinds.synonymous(f"do:{base}", f"do:{form}")
+    return kinds.synonymous(base, form) or (kind == "attribute" and value_of(base) == value_of(form))
+
+
+def _same_form(caption: Caption, token: int, kind: str, word: str, form: str) -> bool:
+    """Say whether a fill is of the hidden word's part of speech and in its form."""
+    if not is_english(word) or number_value(word) is not None:
+        return False
+    if kind == "object":
+        if (
+            (word.endswith("ing") and verb_lemma(word) != word)
+            or form in LIGHT_NOUNS
+            or "NOUN" not in _parts(word)
+            or ("ADJ" in _parts(word) and value_of(word)[0])
+        ):
+            return False
+        return noun_form(form, caption.many(token)) == word
+    if kind == "action":
+        return "VERB" in _parts(word) and form not in LIGHT_VERBS and verb_form(form, caption.tags[token]) == word
+    return "ADJ" in _parts(word) and word not in _VAGUE and not _compared(word)
+
+
+@lru_cache(maxsize=8192)
+def _parts(word: str) -> frozenset[str]:
+    from lemminflect import getAllLemmas
+
+    return frozenset(getAllLemmas(word))
+
+
+@lru_cache(maxsize=8192)
+def _compared(word: str) -> bool:
+    from lemminflect import getLemma
+
+    return (getLemma(word, upos="ADJ") or (word,))[0] != word

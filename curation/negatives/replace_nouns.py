@@ -1,0 +1,299 @@
+"""Which things and qualities of a caption may be replaced, and by what, so that the sentence stays a good one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
+
+from curation.knowledge.homonyms import word_set
+from curation.negatives.records import Change, Slot
+from curation.text.edits import Piece, like
+from curation.text.lexicon import GENDERS, NEGATIONS, noun_class
+from curation.text.phrases import FEMALE, MALE, Caption, noun_form
+from curation.text.word_families import (
+    Family,
+    attribute_families,
+    is_beast,
+    is_human,
+    object_families,
+)
+
+Known = Mapping[str, Sequence[tuple[str, str]]]
+"""Word -> (what excludes it, the edge that says so), from a graph."""
+
+_GENDERED = word_set(
+    "bearded beard mustache moustache shirtless topless bald pregnant bikini bra dress gown skirt bride groom husband wife mr mrs "
+    "boyfriend girlfriend topless men's women's"
+)
+"""Words beside which the other sex, or a child, would be odd."""
+_PEOPLE = ("sex", "child", "age", "parent", "couple")
+_UNCOUNTED = ("surface", "drink", "sport", "season", "night")
+_GAMES = word_set("player game team match uniform coach fan practice")
+_PLACES_ON = word_set("on along across down up near by beside off from to toward towards onto")
+_PLACES_IN = word_set("in through into near by inside across from to around outside")
+_WATERY = word_set(
+    "swim swims swimming swam splash splashes splashing drink drinks drinking wade wading dive dives diving surf surfing surfs surfer kayak kayaking "
+    "paddle paddling row rowing float floating boat canoe raft body bottle drinks spray spraying wave waves swimmer wakeboard ski skis skiing skier "
+    "snowboard snowboarding snowboarder sled sledding snowboards shovel shoveling snowball of"
+)
+
+_HANDLED = word_set("read wave fly take open play write talk answer")
+_BODY_HUES = word_set("hair beard mustache eyebrow ponytail fur curl pigtail")
+_OWN_COLOUR = word_set(
+    "grass tree leaf field sky snow sand water ocean sea lake river cloud skin lawn plant hill forest face eye people light mountain bush "
+    "vegetation hillside fire smoke background area terrain american lab labrador pepper belt tie night"
+)
+"""What has a colour of its own: any other would be odd."""
+_GROWN = word_set("man woman person people lady couple guy gentleman adult male female")
+_MADE = word_set(
+    "car house building truck bus bicycle bike boat train shoe church barn bridge boot chair couch sofa bench jacket coat book camera fence"
+)
+_TALL = word_set("building tower tree fence wall plant grass ladder pole statue stack") | _GROWN
+_LONG = word_set(
+    "hair dress sleeve leg coat grass tail fur skirt rope stick pole beard braid scarf shirt table bridge road"
+)
+_OPENING = word_set("window door mouth gate umbrella box book suitcase eye")
+_PLACE_NOUNS = word_set(
+    "street beach park road pool restaurant room field area city bus train store bar market stadium sidewalk"
+)
+_WET = word_set(
+    "dog sand hair street road pavement ground grass beach sidewalk puppy dirt rock child boy girl man woman clothes"
+)
+_WATERS = word_set("water pool sea ocean river lake stream creek")
+_DARK = word_set("room sky background street alley tunnel forest hallway night")
+_WIDE = word_set("road street path river bridge sidewalk hallway tunnel trail stream beach")
+_BUILT = word_set(
+    "fence wall bench table chair bridge floor house building dock structure ramp railing post gate door walkway box sculpture statue "
+    "pole rail stair step platform barrier barn"
+)
+_CLOTHES = word_set(
+    "shirt dress jacket shorts pants coat sweater skirt hat cap scarf top bikini swimsuit suit tie uniform outfit jersey hoodie blouse sock "
+    "blanket umbrella towel vest robe bandana glove boot sari t-shirt tshirt"
+)
+_FORMED = word_set("table window mirror object tray clock sign rug building")
+_HEATED = word_set("day water drink coffee soup")
+_SHAPES = word_set("circle disc square triangle star cross heart diamond ring hoop background backdrop")
+
+
+def object_slots(caption: Caption, known: Known, among: AbstractSet[int] | None = None) -> list[Slot]:
+    """Return the things of a caption that may be replaced, of some tokens only if they are given."""
+    slots = []
+    for token in range(len(caption.words)) if among is None else sorted(among):
+        if not caption.is_noun(token) or not caption.whole(token) or caption.with_dep(token, "compound", "nmod", "neg"):
+            continue
+        lemma = caption.lemma(token)
+        options = [
+            (family, word)
+            for family in object_families(lemma)
+            if _fits_object(caption, token, family)
+            for word in family.rivals[lemma]
+        ]
+        if options:
+            slots.append(Slot("object", "object", options, partial(_object, caption, token, lemma), token))
+        elif (
+            lemma in known and caption.deps[token] != "compound" and not object_families(lemma) and not is_human(lemma)
+        ):
+            slots.append(Slot("object", "object", known[lemma], partial(_from_graph, caption, token, lemma, noun=True)))
+    return slots
+
+
+def _preposition(caption: Caption, token: int) -> str:
+    return caption.words[caption.heads[token]] if caption.deps[token] == "pobj" else ""
+
+
+def _fits_object(caption: Caption, token: int, family: Family) -> bool:
+    """Say whether a family's words can stand where a noun stands."""
+    name, dep, words = family.name, caption.deps[token], caption.words
+    determiners = {words[child] for child in caption.with_dep(token, "det", "poss")}
+    if name == "sport":
+        head = caption.heads[token]
+        if dep == "compound":
+            return caption.lemma(head) in _GAMES
+        return dep == "dobj" and caption.verb(head) == "play" and not determiners
+    describing = (
+        dep in ("compound", "nmod", "npadvmod", "amod") or words[token] in ("back", "top") or _is_fixed(words, token)
+    )
+    counted = caption.many(token) or "a" in determiners or "an" in determiners
+    if describing or (name in _UNCOUNTED and counted) or (name in _SINGLE and caption.many(token)):
+        return False
+    if name in _PEOPLE:
+        little = name == "age" and any(words[child] in ("little", "small") for child in caption.with_dep(token, "amod"))
+        return _GENDERED.isdisjoint(words) and not little and not (name == "age" and "its" in words)
+    test = _CONTEXTS.get(name)
+    return test is None or test(caption, token, determiners)
+
+
+def _is_fixed(words: Sequence[str], token: int) -> bool:
+    return token > 0 and f"{words[token - 1]} {words[token]}".rstrip("s") in (
+        "hot dog",
+        "high chair",
+        "high school",
+        "polar bear",
+    )
+
+
+def _on_ground(caption: Caption, token: int, _determiners: AbstractSet[str]) -> bool:
+    bare = not caption.with_dep(token, "amod") and caption.words[token + 1 : token + 2] != ["of"]
+    ground = _preposition(caption, token) in ("in", "on", "through", "across", "into")
+    return bare and ground and _WATERY.isdisjoint({*caption.words} - {"of"})
+
+
+def _at_night(caption: Caption, token: int, determiners: AbstractSet[str]) -> bool:
+    return (
+        _preposition(caption, token) == "at" and not determiners and caption.words[token + 1 : token + 2] in ([], ["."])
+    )
+
+
+_SINGLE = ("way", "climb", "body_of_water")
+_CONTEXTS: Mapping[str, Callable[[Caption, int, AbstractSet[str]], bool]] = {
+    "surface": _on_ground,
+    "terrain": lambda caption, token, _: _preposition(caption, token) in _PLACES_IN,
+    "way": lambda caption, token, _: _preposition(caption, token) in _PLACES_ON,
+    "climb": lambda caption, token, _: caption.verb(caption.heads[token]) in ("climb", "scale"),
+    "night": _at_night,
+    "body_of_water": lambda caption, token, _: _preposition(caption, token) not in ("on", ""),
+    "handheld": lambda caption, token, _: (
+        _preposition(caption, token) == "with"
+        or (caption.deps[token] == "dobj" and caption.verb(caption.heads[token]) not in _HANDLED)
+    ),
+    "vessel": lambda caption, token, _: _preposition(caption, token) not in ("on", "onto"),
+    "ball": lambda caption, token, determiners: bool(determiners) and caption.words[token + 1 : token + 2] != ["of"],
+    "fruit": lambda caption, token, determiners: (
+        caption.words[token] != "orange" or (caption.pos[token] != "ADJ" and bool(determiners))
+    ),
+}
+"""Family of things -> whether a noun's place is one where its members are said."""
+
+
+def _object(caption: Caption, token: int, lemma: str, option: tuple[Family, str]) -> Change | None:
+    family, new = option
+    meaning = noun_class(new)
+    if any(
+        noun_class(caption.lemma(one)) == meaning for one, pos in enumerate(caption.pos) if pos in ("NOUN", "PROPN")
+    ):
+        return None
+    form = noun_form(new, caption.many(token))
+    pieces = _with_pronouns(caption, token, lemma, new) if family.name in _PEOPLE else []
+    if not form or pieces is None:
+        return None
+    rule = f"replace object '{caption.raw[token]}' -> '{form}' ({family.name})"
+    return Change([*caption.replaced(token, form), *pieces], rule)
+
+
+def _with_pronouns(caption: Caption, token: int, old: str, new: str) -> list[Piece] | None:
+    """Return the pieces that turn the pronouns of a person whose sex changes; None where they may be another's."""
+    before, after = GENDERS.get(old, ""), GENDERS.get(new, "")
+    if before == after or not after:
+        return []
+    own, foreign = caption.owners(before) if before else [], caption.owners(after)
+    objects = any(caption.tags[one] == "PRP" and caption.words[one] in ("her", "him") for one in own)
+    if foreign or objects:
+        return None  # "him" is someone else
+    nouns = (one for one in range(len(caption.words)) if one != token and caption.pos[one] in ("NOUN", "PROPN"))
+    if own and any(caption.lemma(one) in GENDERS or is_human(caption.lemma(one)) for one in nouns):
+        return None
+    pieces = []
+    for one in own:
+        place = caption.span(one, one + 1)
+        other = (MALE if before == "m" else FEMALE)[caption.words[one]]
+        pieces.append(Piece(place.start, place.end, like(caption.raw[one], other)))
+    return pieces
+
+
+def _from_graph(caption: Caption, token: int, lemma: str, option: tuple[str, str], *, noun: bool) -> Change | None:
+    new, edge = option
+    form = noun_form(new, caption.many(token)) if noun else new
+    if not form or noun_class(new) == noun_class(lemma) or new in caption.words or form in caption.words:
+        return None
+    return Change(caption.replaced(token, form), edge)
+
+
+def attribute_slots(caption: Caption, known: Known) -> list[Slot]:
+    """Return the qualities of a caption that may be replaced."""
+    slots = []
+    for token, word in enumerate(caption.words):
+        families = attribute_families(word)
+        if (not families and word not in known) or not caption.whole(token) or caption.tags[token] in ("JJR", "JJS"):
+            continue
+        noun = described(caption, token)
+        if noun < 0 or any(child in NEGATIONS for child in map(caption.words.__getitem__, caption.children[token])):
+            continue
+        fitting = [family for family in families if fits_quality(family.name, caption, noun)]
+        options = [(family, other) for family in fitting for other in family.rivals[word]]
+        if options:
+            slots.append(Slot("attribute", "attribute", options, partial(_quality, caption, token, noun)))
+        elif not families and caption.pos[token] == "ADJ":
+            slots.append(
+                Slot("attribute", "attribute", known[word], partial(_from_graph, caption, token, word, noun=False))
+            )
+    return slots
+
+
+def described(caption: Caption, token: int) -> int:
+    """Return the noun that a describing word belongs to, or -1."""
+    for _ in range(4):
+        head, dep = caption.heads[token], caption.deps[token]
+        if dep in ("amod", "compound", "nmod") and caption.pos[head] in ("NOUN", "PROPN"):
+            return head
+        if dep == "acomp":
+            who = caption.with_dep(head, "nsubj")
+            return who[0] if who and caption.pos[who[0]] == "NOUN" else -1
+        if dep not in ("conj", "amod") or head == token or caption.pos[token] not in ("ADJ", "NOUN", "PROPN", "VERB"):
+            return -1
+        if dep == "conj" and caption.pos[head] == "NOUN" and not attribute_families(caption.words[head]):
+            return -1  # things that are joined, not qualities
+        token = head
+    return -1
+
+
+_FITS: Mapping[str, Callable[[str], bool]] = {
+    "colour": lambda noun: (
+        not (is_human(noun) or is_beast(noun) or noun in _OWN_COLOUR or noun in _BODY_HUES or noun in _SHAPES)
+    ),
+    "fur": is_beast,
+    "hair_colour": _BODY_HUES.__contains__,
+    "size": lambda noun: not is_human(noun) or noun in ("group", "crowd"),
+    "grown": _GROWN.__contains__,
+    "used": _MADE.__contains__,
+    "height": _TALL.__contains__,
+    "length": _LONG.__contains__,
+    "wet": _WET.__contains__,
+    "clean": lambda noun: noun not in ("bike", "area"),
+    "shut": _OPENING.__contains__,
+    "full": _PLACE_NOUNS.__contains__,
+    "weather": lambda noun: noun in ("day", "afternoon", "morning", "sky", "beach", "street", "park"),
+    "depth": _WATERS.__contains__,
+    "waves": _WATERS.__contains__,
+    "mood": is_human,
+    "sex_of": is_human,
+    "width": _WIDE.__contains__,
+    "light": _DARK.__contains__,
+    "material": _BUILT.__contains__,
+    "pattern": lambda noun: noun in _CLOTHES or noun in _SHAPES,
+    "form": _FORMED.__contains__,
+    "heat": _HEATED.__contains__,
+}
+
+
+def fits_quality(family: str, caption: Caption, noun: int) -> bool:
+    """Say whether a family of qualities is said of such a thing without surprise."""
+    lemma = caption.lemma(noun)
+    if family == "colour" and lemma in _SHAPES:
+        return True
+    if family == "hair_colour" and is_human(lemma):
+        return False
+    test = _FITS.get(family)
+    return test is None or test(lemma)
+
+
+def _quality(caption: Caption, token: int, noun: int, option: tuple[Family, str]) -> Change | None:
+    family, new = option
+    word, before = caption.words[token], caption.words[token - 1] if token else ""
+    near = {caption.words[one] for one in range(max(0, token - 3), min(len(caption.words), token + 4))}
+    if new in caption.words or (before in ("light", "dark", "bright", "neon", "pale") and new in ("black", "white")):
+        return None
+    if any(family.members.get(one) == family.members[new] for one in near - {word}):
+        return None
+    rule = f"replace attribute '{caption.raw[token]}' -> '{new}' of '{caption.raw[noun]}' ({family.name})"
+    return Change(caption.replaced(token, new), rule)

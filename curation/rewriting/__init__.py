@@ -1,0 +1,1 @@
+"""Captions in other words: prompts, rules, and the gate that checks them."""

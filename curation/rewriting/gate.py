@@ -1,0 +1,208 @@
+"""What a rewrite must keep and may not add, judged on its parse; every refusal has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from curation.models.parser import Parse
+from curation.rewriting.text_checks import Verdict, screen
+from curation.text.caption_facts import Facts, facts_of
+from curation.text.lexicon import (
+    BEINGS,
+    CONVERSES,
+    IMPLIED_NOUNS,
+    LIGHT_VERBS,
+    PEOPLE,
+    SAME_IN_PLURAL,
+    VIEW_NOUNS,
+    noun_class,
+    opposed,
+    same_deed,
+    same_people,
+)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What one caption's rewrites are held to.
+
+    Attributes:
+        caption: The caption.
+        source: What it claims.
+        others: What the other captions of its image claim.
+        synonyms: Noun -> nouns that a knowledge graph says mean the same.
+        echoes: Texts of the prompt, in plain words, that may not come back.
+    """
+
+    caption: str
+    source: Facts
+    others: Sequence[Facts] = ()
+    synonyms: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    echoes: frozenset[tuple[str, ...]] = frozenset()
+
+    def screen(self, text: str, growth: float = 1.6) -> Verdict | None:
+        """Judge what needs no parse: length, language, repetition, echoes; return why it is refused, or None."""
+        told = [one.words for one in self.others]
+        return screen(text, self.caption, told, self.echoes, growth)
+
+    def judge(self, text: str, parse: Parse, *, view: bool = False) -> Verdict | None:
+        """Judge what a text claims; return why it is refused, or None.
+
+        Args:
+            text: The rewrite.
+            parse: Its parse.
+            view: Whether it may say how the picture was taken.
+        """
+        found = facts_of(text, parse)
+        checks = (
+            self._negations(found), self._numbers(found), self._colours(found), self._genders(found),
+            self._lost(found), self._new(found, view=view), self._forms(found), self._opposites(found), self._roles(found), self._actions(found),
+        )  # fmt: skip
+        return next((verdict for verdict in checks if verdict), None)
+
+    def _same(self, noun: str) -> frozenset[str]:
+        """Return the nouns that may stand for one: our own list, and the graph's where no person is meant."""
+        graph = frozenset() if noun in PEOPLE else self.synonyms.get(noun, frozenset()) - PEOPLE
+        return graph | {noun}
+
+    def _stands_for(self, noun: str, others: Iterable[str]) -> bool:
+        """Say whether one of the other nouns means the same."""
+        mine = {noun_class(one) for one in self._same(noun)}
+        return any(noun_class(other) in mine or noun in self._same(other) for other in others)
+
+    def _lost(self, found: Facts) -> Verdict | None:
+        for noun in self.source.nouns:
+            if noun in found.lemmas or self._stands_for(noun, found.nouns):
+                continue
+            if self._stands_for(noun, found.lemmas) or self._told_by_another(noun, found):
+                continue
+            return Verdict("lost_noun", noun)
+        return None
+
+    def _told_by_another(self, noun: str, found: Facts) -> bool:
+        """Say whether a noun's place is taken by what another caption of the image is about.
+
+        Only what both captions are about counts, only where neither holds the other's noun, and never a person of
+        another gender or age: else a man and a woman in one picture would change places.
+        """
+        if noun not in self.source.subjects or noun in PEOPLE:
+            return False
+        for other in self.others:
+            fitting = {
+                one for one in other.subjects if one in found.subjects and one not in PEOPLE and same_people(noun, one)
+            }
+            if fitting - set(self.source.nouns) and noun not in other.lemmas:
+                return True
+        return False
+
+    def _new(self, found: Facts, *, view: bool) -> Verdict | None:
+        grounded = self.source.lemmas.union(*(other.nouns for other in self.others))
+        for noun in found.nouns:
+            if noun in IMPLIED_NOUNS or (noun in VIEW_NOUNS and view):
+                continue
+            if noun in grounded or self._stands_for(noun, grounded):
+                continue
+            return Verdict("new_object", noun)
+        return None
+
+    def _negations(self, found: Facts) -> Verdict | None:
+        lost = [one for one in self.source.denied if one not in found.denied]
+        added = [one for one in found.denied if one not in self.source.denied]
+        if lost and (not found.denied or not added or "" not in (*lost, *added)):
+            return Verdict("lost_negation", lost[0])
+        if added and not self.source.denied:
+            return Verdict("added_negation", added[0])
+        return None
+
+    def _numbers(self, found: Facts) -> Verdict | None:
+        have, wanted = [value for value, _ in found.numbers], [value for value, _ in self.source.numbers]
+        told = {value for other in self.others for value, _ in other.numbers}
+        new = [value for value in have if value not in wanted]
+        for value in wanted:
+            if value not in have:
+                return Verdict("changed_number" if new else "lost_number", f"{value}")
+        for value in new:
+            if value not in told:
+                return Verdict("changed_number", f"{value}")
+        moved = _moved(self.source.numbers, found.numbers)
+        return Verdict("changed_number", moved) if moved else None
+
+    def _colours(self, found: Facts) -> Verdict | None:
+        have, wanted = [colour for colour, _ in found.colours], [colour for colour, _ in self.source.colours]
+        told = {pair for other in self.others for pair in other.colours}
+        new = [pair for pair in found.colours if pair[0] not in wanted]
+        for colour in wanted:
+            if colour not in have:
+                return Verdict("changed_colour" if new else "lost_colour", colour)
+        for colour, noun in new:
+            if (colour, noun) not in told:
+                return Verdict("changed_colour", colour)
+        moved = _moved(self.source.colours, found.colours)
+        return Verdict("changed_colour", moved) if moved else None
+
+    def _genders(self, found: Facts) -> Verdict | None:
+        told = self.source.genders.union(*(other.genders for other in self.others))
+        new = found.genders - told
+        # A noun that turns into one of another gender is a lost and a new thing; a pronoun alone is neither.
+        by_noun = any(noun in PEOPLE and noun not in self.source.lemmas for noun in found.nouns)
+        return Verdict("changed_gender", min(new)) if new and not by_noun else None
+
+    def _forms(self, found: Facts) -> Verdict | None:
+        told = self.source.forms.union(*(other.forms for other in self.others))
+        named = {noun for noun, _ in self.source.forms}
+        for noun, form in sorted(found.forms - told):
+            if noun in named and noun not in SAME_IN_PLURAL:
+                return Verdict("changed_number", f"{form} {noun}")
+        return None
+
+    def _opposites(self, found: Facts) -> Verdict | None:
+        against = opposed(self.source.lemmas)
+        told = self.source.lemmas.union(*(other.lemmas for other in self.others))
+        for word in sorted(found.lemmas & against.keys()):
+            if word in told or against[word] <= found.lemmas:
+                continue
+            if word in CONVERSES and self._turned(found):
+                continue
+            return Verdict("contradiction", f"{word} for {min(against[word])}")
+        return None
+
+    def _turned(self, found: Facts) -> bool:
+        """Say whether the first two things have changed places, so that a converse says the same."""
+        first, then = self.source.nouns[:2], [noun for noun in found.nouns if noun in self.source.nouns][:2]
+        return len(first) == 2 and list(first) == then[::-1]
+
+    def _roles(self, found: Facts) -> Verdict | None:
+        for who, verb, whom in sorted(found.events - self.source.events):
+            told = (whom, verb, who) in self.source.events
+            # "A woman walks past a waterfall" has not been walked by it.
+            done_by = (whom, verb) in self.source.acts and (who, verb) not in self.source.acts
+            if told or (done_by and (whom, verb) not in found.acts):
+                return Verdict("swapped_roles", f"{who} {verb} {whom}")
+        return None
+
+    def _actions(self, found: Facts) -> Verdict | None:
+        grounded = self.source.lemmas.union(*(other.lemmas for other in self.others))
+        for verb in sorted(found.verbs - LIGHT_VERBS):
+            alive = any(who not in found.nouns or who not in self._things() for who, did in found.acts if did == verb)
+            if not same_deed(verb, grounded) and (verb not in BEINGS or alive):
+                return Verdict("new_action", verb)
+        return None
+
+    def _things(self) -> set[str]:
+        """Return the nouns of the source that do nothing in it."""
+        return set(self.source.nouns) - {who for who, _ in self.source.acts} - PEOPLE
+
+
+def _moved(source: Sequence[tuple[object, str]], found: Sequence[tuple[object, str]]) -> str:
+    """Return a number or colour that has gone to another noun, where both parses say whose it is."""
+    for value in sorted({str(value) for value, _ in source}):
+        mine = {noun for one, noun in source if str(one) == value}
+        theirs = {noun for one, noun in found if str(one) == value}
+        if "" in mine or "" in theirs or not theirs or mine & theirs:
+            continue
+        named = {noun for _, noun in source}
+        # Another owner only counts when the source gives it something else: parses attach loosely.
+        if theirs & (named - mine):
+            return f"{value} {min(theirs)}"
+    return ""

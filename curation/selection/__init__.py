@@ -1,0 +1,1 @@
+"""What selection ranks and weighs by."""

@@ -1,0 +1,1 @@
+"""Generated scenes whose truth is known."""

@@ -1,0 +1,116 @@
+"""``scenes:COUNT[@SEED]``: a generated world in which one can know whether a caption is true.
+
+Every scene is drawn for (seed, index) alone, so that the first hundred of ``scenes:2000`` are those of ``scenes:100``.
+A record's attributes hold the scene graph (``scene``, see `scene_world`) and texts known to be wrong (``foils``, see
+`scene_captions.foils_of`); `scene_grammar.truth` judges any further sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+from blake3 import blake3
+
+from curation.sources import Record
+from curation.sources.synthetic.captions import captions_of, foils_of
+from curation.sources.synthetic.drawing import draw_scene
+from curation.sources.synthetic.world import sample_scene
+from data_manifests.errors import InputError, nearest
+from data_manifests.seeds import canonical, generator
+
+GENERATOR_VERSION = 1
+"""Raised whenever the same seed and index would give another picture or other texts."""
+MAX_COUNT = 1_000_000
+LICENCE = "CC0-1.0"
+SPLITS = ("train", "dev", "test")
+
+_SPEC = re.compile(r"([0-9]{1,7})(?:@([0-9]{1,18}))?")
+_SPLIT_OF_LAST_DIGIT = ("train",) * 8 + ("dev", "test")
+
+
+def split_of(index: int) -> str:
+    """Return a scene's split: of every ten in a row, eight are for training, then one each for dev and test."""
+    return _SPLIT_OF_LAST_DIGIT[index % 10]
+
+
+class ScenesSource:
+    """Generated scenes with captions, ground truth and foils.
+
+    Args:
+        path: ``COUNT`` or ``COUNT@SEED`` (seed 0 when left out).
+        split: Yield only this split of the COUNT scenes; all when None.
+
+    Raises:
+        InputError: COUNT or SEED is not a number in range, or the split is unknown or would be empty.
+    """
+
+    kind: ClassVar[str] = "scenes"
+
+    def __init__(self, path: str, split: str | None = None) -> None:
+        parts = _SPEC.fullmatch(path)
+        self.count = int(parts[1]) if parts else 0
+        if parts is None or not 1 <= self.count <= MAX_COUNT:
+            raise InputError(
+                f"--source 'scenes:{path}': not a number of scenes, or a bad seed",
+                allowed=f"scenes:COUNT[@SEED], COUNT from 1 to {MAX_COUNT}, SEED a whole number of at most 18 digits",
+                fix="for example --source scenes:2000 or --source scenes:2000@7",
+            )
+        self.seed = int(parts[2] or 0)
+        if split is not None and split not in SPLITS:
+            hint = nearest(split, SPLITS)
+            raise InputError(
+                f"--split {split!r}: scenes have no such split",
+                allowed=", ".join(SPLITS),
+                fix=hint or "leave --split out for all",
+            )
+        self.split = split
+        if next(self._indices(), None) is None:
+            raise InputError(
+                f"--source 'scenes:{path}' --split {split}: the first {self.count} scenes hold none of this split",
+                allowed="of every ten scenes in a row, eight are train, then one dev, one test",
+                fix="ask for at least 10 scenes, or leave --split out",
+            )
+
+    def records(self) -> Iterator[Record]:
+        """Yield the scenes in order of their index."""
+        for index in self._indices():
+            yield scene_record(self.seed, index)
+
+    def signature(self) -> str:
+        """Return a hash of what decides the records; nothing is drawn for it."""
+        return blake3(canonical([self.kind, GENERATOR_VERSION, self.count, self.seed, self.split])).hexdigest(length=16)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the manifest says of the source."""
+        return {
+            "kind": self.kind,
+            "name": self.kind,
+            "count": self.count,
+            "seed": self.seed,
+            "licence": LICENCE,
+            "split": self.split,
+        }
+
+    def _indices(self) -> Iterator[int]:
+        """Yield the indices of the scenes that `records` yields."""
+        return (index for index in range(self.count) if self.split in (None, split_of(index)))
+
+
+def scene_record(seed: int, index: int) -> Record:
+    """Return scene `index` of a seed; it depends on nothing else."""
+
+    def draws(purpose: str) -> np.random.Generator:
+        return generator(seed, "scenes", index, purpose)
+
+    scene = sample_scene(draws("world"))
+    captions = captions_of(scene, draws("captions"))
+    return Record(
+        name=f"scene-{seed}-{index:06d}",
+        image=draw_scene(scene, draws("drawing")),
+        captions=captions,
+        split=split_of(index),
+        attributes={"scene": scene, "foils": foils_of(scene, captions, draws("foils"))},
+    )

@@ -1,0 +1,1 @@
+"""Stages that parse captions and say them in other words."""

@@ -1,0 +1,1 @@
+"""Stages that embed samples, and what is computed from embeddings."""

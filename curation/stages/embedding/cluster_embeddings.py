@@ -1,0 +1,109 @@
+"""Cluster the images, so that batches and shards can hold images that look alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.engine.stage import Corpus, CorpusStage, Drop, Field
+from data_manifests.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClusterEmbeddings(CorpusStage):
+    """Clusters of image embeddings, numbered so that near clusters have near numbers and lie in near shards.
+
+    Attributes:
+        samples_per_cluster: Wished size; the number of clusters follows from the corpus size.
+        balanced: Clusters of equal size (one apart at most, or within `slack`), as batches of equally many neighbours
+            need; otherwise spherical k-means, whose sizes follow the data.
+        num_iterations: Rounds of k-means, or of prices when balanced.
+        slack: How far sizes of balanced clusters may lie from the mean size, as a share of it. Exactly equal ones force
+            the rests of groups together; 0.1 spares most of them that.
+        seed: Of every draw.
+
+    Source: k-means: Lloyd 1982 as in faiss (Johnson 2017, arXiv 1702.08734); balanced: k-means with size
+        constraints (Bradley 2000, MSR-TR-2000-65), solved by prices as in Bertsekas' auctions (1988);
+        clusters as batch candidates as in SimCLIP (FITML 2024).
+    Differs: SimCLIP finds neighbours anew for each batch; clusters are fixed here and the plan draws from them.
+        Balanced clusters are found among near clusters only, so that millions of images can be parted.
+    """
+
+    name = "cluster_embeddings"
+    version = 2
+    requires = ("image_embedding",)
+    provides = (Field("cluster_id", publish="index"),)
+    source = "Lloyd 1982 by faiss, arXiv 1702.08734; balanced: Bradley 2000, MSR-TR-2000-65"
+
+    samples_per_cluster: int = 64
+    balanced: bool = False
+    num_iterations: int = 25
+    slack: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("samples_per_cluster", "num_iterations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"cluster_embeddings.{name}={getattr(self, name)}", allowed="1 or more")
+        if not 0.0 <= self.slack < 1.0:
+            raise InputError(f"cluster_embeddings.slack={self.slack!r}", allowed="a share from 0 to below 1")
+        if self.slack and not self.balanced:
+            raise InputError(
+                f"cluster_embeddings.slack={self.slack!r} without balanced=true",
+                allowed="slack 0, or balanced=true",
+                fix="sizes of k-means follow the data, so there is nothing to loosen",
+            )
+
+    def choose(self, num_samples: int) -> str:
+        """Say how so many samples are clustered."""
+        count = self._count(num_samples)
+        if self.balanced:
+            from curation.vectors.pricing import size_bounds
+
+            least, most = size_bounds(num_samples, count, self.slack)
+            sizes = str(most) if least == most else f"{least} to {most}"
+            return f"{count} clusters of {sizes} samples, balanced by prices"
+        return f"{count} clusters by k-means, sizes as the data have them"
+
+    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
+        """Return ``cluster_id`` (0 .. clusters - 1) for each sample."""
+        if not corpus.uids:
+            return []
+        points = corpus.array("image_embedding")
+        labels = self._balanced(points) if self.balanced else self._k_means(points)
+        return [{"cluster_id": label} for label in labels.tolist()]
+
+    def _count(self, num_samples: int) -> int:
+        return max(1, round(num_samples / self.samples_per_cluster))
+
+    def _balanced(self, points: NDArray[np.float16]) -> NDArray[np.int64]:
+        from curation.vectors.balanced import balanced_clusters
+
+        count = self._count(len(points))
+        return balanced_clusters(points, count, seed=self.seed, rounds=self.num_iterations, slack=self.slack)
+
+    def _k_means(self, points: NDArray[np.float16]) -> NDArray[np.int64]:
+        import faiss
+
+        from curation.vectors.balanced import side_by_side
+        from curation.vectors.rows import one_thread
+
+        wide = np.ascontiguousarray(points, dtype=np.float32)
+        with one_thread():
+            kmeans = faiss.Kmeans(
+                wide.shape[1],
+                self._count(len(wide)),
+                niter=self.num_iterations,
+                seed=self.seed,
+                spherical=True,
+                min_points_per_centroid=1,
+                max_points_per_centroid=len(wide),
+            )
+            kmeans.train(wide)
+            nearest = kmeans.index.search(wide, 1)[1][:, 0]
+        used, compact = np.unique(nearest, return_inverse=True)
+        places = side_by_side(np.asarray(kmeans.centroids)[used], seed=self.seed)
+        return places[compact]

@@ -1,0 +1,1 @@
+"""Stages that check pictures: readable, not twice, not in an evaluation set."""

@@ -1,0 +1,1 @@
+"""Stages that make, check, refine and grade hard negatives."""

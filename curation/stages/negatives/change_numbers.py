@@ -1,0 +1,257 @@
+"""Say another number of what a caption counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from curation.engine.stage import Drop, Field, MapStage
+from curation.knowledge.homonyms import word_set
+from curation.models.parser import CaptionParse
+from curation.negatives.paired_positives import Counterparts, views_of
+from curation.negatives.records import Change, Maker, Slot, check_per_caption
+from curation.text.edits import Piece, like, put
+from curation.text.lexicon import ALWAYS_PAIRED, LIGHT_NOUNS, SAME_IN_PLURAL, noun_lemma, number_value
+from curation.text.phrases import Caption, noun_form
+from curation.text.word_families import is_beast, is_human, object_families
+from data_manifests.sample import Sample
+
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_OPTIONS = ((), (2, 2, 2, 3), (3, 3, 3, 4), (2, 2, 2, 4, 5), (3, 3, 2, 5, 6), (4, 4, 3, 6, 7))
+"""Number -> what it becomes, more often what captions say more often: then each change is made about as often as its
+reverse. Larger numbers become their neighbours."""
+_TOGETHER = word_set(
+    "their them they theirs themselves together both each all other another race fight wrestle kiss hug embrace meet gather compete "
+    "talk chat tug rest line row pair two group crowd team against between among different various matching same several many"
+)
+"""Words that speak of several: with one thing alone they would not fit."""
+_SEVERAL = word_set("group crowd team couple pair people family bunch herd flock pack")
+_MEASURES = word_set(
+    "year month week day hour minute second mile meter metre foot inch pound kilo dollar percent time story storey piece pound lane wheel "
+    "way side half number person-hour finger wing clock"
+)
+"""What is measured or told rather than counted in a picture."""
+_ECHO = word_set("one other others another both each he she him his her himself herself it its itself who that which")
+"""Words that would no longer fit another number."""
+_UNCOUNTED_FAMILIES = (
+    "surface",
+    "drink",
+    "sport",
+    "season",
+    "night",
+    "terrain",
+    "way",
+    "body_of_water",
+    "indoor",
+    "venue",
+    "climb",
+)
+
+
+_OWN = word_set(
+    "uniform dress suit outfit costume top jersey hood cap bandana mask bathing bikini swimsuit wetsuit collar leash hoodie"
+)
+_COLLECTIVE = word_set("crowd group team couple family people police")
+_HELD = ("hold", "carry", "watch", "chase", "see", "hug", "feed")
+_WORN = ("top", "bottom", "hat", "eyewear", "neck", "carried")
+
+
+@dataclass(frozen=True)
+class ChangeNumbers(MapStage):
+    """Make up to `per_caption` negatives per caption by changing how many there are of something.
+
+    Provides ``number_negatives``, a list of negative records. ``span_class`` is ``numeral`` (a number word or digits
+    become another: "two dogs" to "three dogs", and "three dogs" to "two dogs") or ``plural`` (one living thing or
+    thing becomes two or three and the other way round, noun and verb agreeing: "a dog runs" to "two dogs run", "two
+    dogs run" to "one dog runs"). Both directions are made in one class, and what a number becomes follows how often
+    captions say it, so that larger or smaller numbers give nothing away.
+
+    "One dog" is not how captions begin, so "two dogs" made from "a dog" names "one dog" under ``against``, the true
+    text that it is to be told from. Provides these texts as ``count``, a list of views, too. They are made where no
+    caption of the image speaks of several.
+
+    Known weakness: a caption that names fewer than there are is, read to the letter, still true. People who describe
+    pictures mean the exact number; so does `find_false_negatives` with ``numbers="exactly"``, without which only the
+    larger numbers remain, and balancing leaves none of them.
+
+    Attributes:
+        seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
+        per_caption: Most negatives per caption, 1 or more.
+        fewer: Whether smaller numbers are made too.
+
+    Raises:
+        InputError: `per_caption` is below 1.
+
+    Source: Parcalabescu et al. 2022 (VALSE, counting and plurality), section 3, arXiv 2112.07566.
+    Differs: VALSE writes its foils from templates over annotated counts; here a caption keeps its own words.
+    """
+
+    name: ClassVar[str] = "change_numbers"
+    version: ClassVar[int] = 2
+    requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
+    provides: ClassVar[tuple[Field, ...]] = (
+        Field("number_negatives", kind="json", publish="sample", role="negatives"),
+        Field("count", publish="sample", role="views"),
+    )
+    source: ClassVar[str] = "Parcalabescu et al. 2022, section 3, arXiv 2112.07566"
+
+    seed: int = 0
+    per_caption: int = 2
+    fewer: bool = True
+
+    def __post_init__(self) -> None:
+        check_per_caption(self.name, self.per_caption)
+
+    def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
+        """Change numbers in every caption of every sample."""
+        maker = Maker(self.name, "number", self.seed, self.per_caption)
+        results: list[dict[str, Any] | Drop] = []
+        for sample in samples:
+            beside = Counterparts(sample)
+            slots = partial(self._slots, beside, _told_of_several(sample["parses"]))
+            records = beside.true_of(maker.records(sample, slots, _worth))
+            results.append({"number_negatives": records, "count": views_of(records, "number")})
+        return results
+
+    def _slots(self, beside: Counterparts, several: AbstractSet[str], caption: Caption) -> list[Slot]:
+        shared = _each_has_one(caption)
+        slots = []
+        for token, word in enumerate(caption.words):
+            if caption.deps[token] == "nummod" and caption.tags[token] == "CD" and caption.whole(token):
+                slots += self._counted(caption, token)
+            elif word in ("a", "an") and caption.deps[token] == "det":
+                noun = caption.heads[token]
+                if not shared and _is_single(caption, noun) and several.isdisjoint(_names(caption.lemma(noun))):
+                    make = partial(_several, beside, caption, token, noun)
+                    slots.append(Slot("plural", "number", _OPTIONS[1], make, token))
+        return slots
+
+    def _counted(self, caption: Caption, token: int) -> list[Slot]:
+        """Return the slots of a number that counts a plural noun."""
+        noun, value = caption.heads[token], number_value(caption.words[token])
+        lemma = caption.lemma(noun)
+        if value is None or not 2 <= value <= 12 or not caption.many(noun) or lemma in _MEASURES or not noun > token:
+            return []
+        if lemma in ALWAYS_PAIRED or caption.words[noun + 1 : noun + 2] == ["old"] or caption.with_dep(noun, "appos"):
+            return []
+        near = _OPTIONS[value] if value < len(_OPTIONS) else (value - 1, value - 2, value + 1, value + 2)
+        others = [one for one in near if one <= 12 and (self.fewer or one > value)]
+        slots = [Slot("numeral", "number", others, partial(_other, caption, token), token)] if others else []
+        if self.fewer and value <= 3 and _may_be_one(caption, noun):
+            slots.append(Slot("plural", "number", (1,), partial(_alone, caption, token, noun), token))
+        return slots
+
+
+def _worth(parse: CaptionParse) -> bool:
+    words = set(map(str.lower, parse["words"]))
+    return _ECHO.isdisjoint(words) and ("CD" in parse["tags"] or not words.isdisjoint(("a", "an")))
+
+
+def _each_has_one(caption: Caption) -> bool:
+    """Say whether a single thing is worn or carried, of which several people would have several; or the parse errs."""
+    for token, word in enumerate(caption.words):
+        if word in ("a", "an") and caption.deps[token] == "det":
+            noun = caption.heads[token]
+            lemma = caption.lemma(noun)
+            if (
+                caption.tags[noun] == "NNS"
+                or lemma in _OWN
+                or any(family.name in _WORN for family in object_families(lemma))
+            ):
+                return True
+    return False
+
+
+def _told_of_several(parses: Sequence[CaptionParse]) -> set[str]:
+    """Return the names of all that some caption tells of more than one of: nouns, "person", "animal"."""
+    found: set[str] = set()
+    for parse in parses:
+        for word, tag in zip(parse["words"], parse["tags"], strict=True):
+            low = word.lower()
+            if tag in ("NNS", "NNPS"):
+                found |= _names(noun_lemma(low)) | _names(low)
+            elif low in _SEVERAL:
+                found |= {"person", "animal"}
+    return found
+
+
+def _names(lemma: str) -> set[str]:
+    """Return what a thing goes by when several are told of: its noun, and "person" or "animal" for the living."""
+    return {lemma} | ({"person"} if is_human(lemma) else set()) | ({"animal"} if is_beast(lemma) else set())
+
+
+def _is_single(caption: Caption, noun: int) -> bool:
+    """Say whether "a" noun may become several: something that is counted, and whose verb is known."""
+    if caption.tags[noun] != "NN" or caption.pos[noun] != "NOUN" or not _is_counted(caption, noun):
+        return False
+    first = (caption.phrase(noun) or (noun, noun))[0]
+    if "CD" in caption.tags[first:noun] or caption.with_dep(noun, "nummod"):
+        return False
+    return not any(caption.words[child] in ("single", "lone") for child in caption.with_dep(noun, "amod"))
+
+
+def _may_be_one(caption: Caption, noun: int) -> bool:
+    """Say whether of several one may be left: nothing else in the caption is several, or done together."""
+    if caption.tags[noun] != "NNS" or not _is_counted(caption, noun):
+        return False
+    if any(tag in ("NNS", "NNPS") and at != noun for at, tag in enumerate(caption.tags)):
+        return False
+    said = {*caption.words[:noun], *caption.words[noun + 1 :]} | {
+        caption.verb(at) for at, pos in enumerate(caption.pos) if pos == "VERB"
+    }
+    return _TOGETHER.isdisjoint(said - {"two"})
+
+
+def _is_counted(caption: Caption, noun: int) -> bool:
+    """Say whether a noun names living things or things that people count, in a place where its number may change."""
+    lemma = caption.lemma(noun)
+    if lemma in LIGHT_NOUNS or lemma in SAME_IN_PLURAL | _COLLECTIVE or caption.phrase(noun) is None:
+        return False
+    if caption.with_dep(noun, "conj", "cc", "appos") or not caption.whole(noun):
+        return False
+    known = is_human(lemma) or is_beast(lemma) or bool(_families(lemma))
+    if caption.deps[noun] in ("nsubj", "ROOT", "attr", "nsubjpass"):
+        return known
+    return known and caption.deps[noun] == "dobj" and caption.verb(caption.heads[noun]) in _HELD
+
+
+def _families(lemma: str) -> list[str]:
+    return [family.name for family in object_families(lemma) if family.name not in _UNCOUNTED_FAMILIES]
+
+
+def _other(caption: Caption, token: int, value: int) -> Change:
+    old = caption.raw[token]
+    new = str(value) if old.isdigit() else like(old, _WORDS[value])
+    rule = f"change number '{old}' -> '{new}' of '{caption.raw[caption.heads[token]]}'"
+    return Change(caption.replaced(token, new), rule)
+
+
+def _several(beside: Counterparts, caption: Caption, article: int, noun: int, value: int) -> Change | None:
+    """Return the change of one into several, to be told from the text that says "one"."""
+    form, agreed = noun_form(caption.lemma(noun), many=True), caption.agree(noun, plural=True)
+    if not form or form == caption.words[noun] or agreed is None:
+        return None
+    place, number = caption.span(noun, noun + 1), caption.span(article, article + 1)
+    first, form = caption.raw[article], like(caption.raw[noun], form)
+    loud = caption.raw[noun].isupper() and len(caption.raw[noun]) > 1
+    new, one = (
+        word.upper() if loud else word.title() if first[0].isupper() else word for word in (_WORDS[value], _WORDS[1])
+    )
+    pieces = [Piece(number.start, number.end, new), Piece(place.start, place.end, form), *agreed]
+    alone, _ = put(caption.text, [Piece(number.start, number.end, one)])
+    against = beside.rest_on(alone, caption, pieces, "number")
+    return Change(pieces, f"change number '{first}' -> '{new}' of '{caption.raw[noun]}'", against)
+
+
+def _alone(caption: Caption, number: int, noun: int, value: int) -> Change | None:
+    """Return the change of several into one."""
+    form, agreed = noun_form(caption.lemma(noun), many=False), caption.agree(noun, plural=False)
+    if not form or form == caption.words[noun] or agreed is None:
+        return None
+    old, place = caption.raw[number], caption.span(noun, noun + 1)
+    new = str(value) if old.isdigit() else like(old, _WORDS[value])
+    pieces = [*caption.replaced(number, new), Piece(place.start, place.end, like(caption.raw[noun], form)), *agreed]
+    return Change(pieces, f"change number '{old}' -> '{new}' of '{caption.raw[noun]}'")

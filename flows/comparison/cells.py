@@ -1,0 +1,219 @@
+"""The cells of a comparison: one row with one seed, trained and evaluated once, found again by what it is.
+
+```
+OUT/cells/<row>-<seed>-<hash>/cell.json        what it is
+                              run/             the trainer's run folder; a killed one goes on from its checkpoint
+                              <kind>-<hash>.json, .parquet    one benchmark's numbers, and the cases behind them
+```
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from blake3 import blake3
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog, write_atomically
+from training.evaluate.image_cache import SeenImages, remembering
+
+if TYPE_CHECKING:
+    from flows.execution.jobs import TrainJob
+    from training.evaluate.outcome import Outcome
+
+CELL_FILE = "cell.json"
+CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+
+
+@dataclass(frozen=True)
+class Benchmarks:
+    """What every cell is evaluated on.
+
+    Attributes:
+        on: ``KIND:SRC`` each.
+        split: Only this split; None for all.
+        limit: At most so many samples each; None for all.
+        catalog: Where snapshots and drawn tests are kept.
+        seen: What image trunks have made of the images so far.
+    """
+
+    on: tuple[str, ...]
+    split: str | None
+    limit: int | None
+    catalog: Catalog
+    seen: SeenImages = field(default_factory=SeenImages, compare=False)
+
+    def stem(self, on: str) -> str:
+        """Return the file name, without its ending, of one benchmark in a cell's folder."""
+        return f"{on.partition(':')[0]}-{hash_of([on, self.split, self.limit])}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row with one seed.
+
+    Attributes:
+        row: Name of the row.
+        seed: Its seed; None for the pretrained model.
+        identity: What decides its weights, as JSON values: manifest, recipe's training half, base model, numbers.
+        folder: Where it lies.
+        job: How it is trained; None for the pretrained model.
+        model: Spec of the model that is evaluated: the run, or the base.
+    """
+
+    row: str
+    seed: int | None
+    identity: Mapping[str, Any]
+    folder: Path
+    job: TrainJob | None
+    model: str
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return self.row if self.seed is None else f"{self.row} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell's numbers on one benchmark.
+
+    Attributes:
+        record: What its JSON file holds: metrics, counts of samples, seconds.
+        outcome: The same with the cases behind each number.
+        file: The JSON file.
+    """
+
+    record: Mapping[str, Any]
+    outcome: Outcome
+    file: Path
+
+
+@dataclass
+class Finished:
+    """A cell that is done, or says why it cannot be.
+
+    Attributes:
+        cell: Which.
+        results: By ``KIND:SRC``.
+        fault: What stopped it; empty when nothing did.
+        trained: Whether this call trained it, or went on with it.
+        train_s: Seconds in training steps, earlier sittings included.
+        evaluate_s: Seconds of its evaluations.
+    """
+
+    cell: Cell
+    results: dict[str, Result] = field(default_factory=dict)
+    fault: str = ""
+    trained: bool = False
+    train_s: float = 0.0
+    evaluate_s: float = 0.0
+
+
+def hash_of(value: Any) -> str:
+    """Return 8 bytes, hex, of a JSON value."""
+    return blake3(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest(length=8)
+
+
+def place_cell(root: Path, row: str, seed: int | None, identity: Mapping[str, Any]) -> Path:
+    """Return a cell's folder: where an equal one lies already, whatever its row was called, or a new name."""
+    key = hash_of(identity)
+    there = sorted(root.glob(f"*-{key}"))
+    return there[0] if there else root / "-".join([row, *([] if seed is None else [str(seed)]), key])
+
+
+def moved(cell: Cell, folder: Path) -> Cell:
+    """Return a cell in another folder."""
+    if cell.job is None or cell.folder == folder:
+        return cell
+    run = str(folder / "run")
+    return replace(cell, folder=folder, job=replace(cell.job, out=run), model=run)
+
+
+def has_weights(cell: Cell) -> bool:
+    """Say whether a cell needs no training (any more)."""
+    return cell.job is None or (cell.folder / "run" / "done.json").is_file()
+
+
+def missing(cell: Cell, benchmarks: Benchmarks) -> list[str]:
+    """Return the benchmarks that a cell still lacks."""
+    return [on for on in benchmarks.on if not (cell.folder / f"{benchmarks.stem(on)}.json").is_file()]
+
+
+def finish(cell: Cell, benchmarks: Benchmarks) -> Finished:
+    """Train and evaluate what a cell lacks, and return its numbers; what a user can mend becomes its fault."""
+    done = Finished(cell)
+    try:
+        done.trained = _train(cell)
+        done.train_s = train_seconds(cell.folder)[0]
+        _evaluate(cell, benchmarks)
+        done.results = {on: read_result(cell.folder / f"{benchmarks.stem(on)}.json") for on in benchmarks.on}
+        done.evaluate_s = sum(float(result.record["seconds"]) for result in done.results.values())
+    except InputError as error:
+        done.fault = str(error)
+    return done
+
+
+def read_result(path: Path) -> Result:
+    """Read one benchmark's numbers and cases.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    from training.evaluate.outcome import Outcome
+    from training.evaluate.outcome_file import load_cases
+
+    try:
+        record: dict[str, Any] = orjson.loads(path.read_bytes())
+        means = {name: tuple(parts) for name, parts in record["means"].items()}
+        metrics = dict(record["metrics"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not an evaluation ({error!r})", fix="delete this file; it is made again") from None
+    return Result(record, Outcome(metrics, load_cases(path.with_suffix(".parquet")), means), path)
+
+
+def _train(cell: Cell) -> bool:
+    """Train unless that is done; return whether anything was."""
+    from flows.execution.run_training import train_here
+
+    if cell.job is None or has_weights(cell):
+        return False
+    if not (cell.folder / CELL_FILE).is_file():
+        about = {"row": cell.row, "seed": cell.seed, **cell.identity}
+        write_atomically(cell.folder / CELL_FILE, orjson.dumps(about, option=CANONICAL))
+    train_here(replace(cell.job, resume=(cell.folder / "run").exists()))
+    return True
+
+
+def train_seconds(folder: Path) -> tuple[float, int]:
+    """Return the seconds of all steps in a cell's log, over all sittings, and how many steps they were."""
+    from training.log import read_lines
+
+    lines = read_lines(folder / "run" / "log.jsonl")
+    return round(sum(float(line["step_s"]) + float(line["wait_s"]) for line in lines), 3), len(lines)
+
+
+def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:
+    """Run the benchmarks that are missing; the JSON is written after the cases, and says that both are there."""
+    from flows.evaluation.registry import EvalOptions
+    from flows.evaluation.run import run_evaluation
+    from training.evaluate.outcome_file import save_cases
+
+    wanted = missing(cell, benchmarks)
+    if not wanted:
+        return
+    started = time.perf_counter()
+    with remembering(benchmarks.seen):
+        found = run_evaluation(cell.model, wanted, EvalOptions(benchmarks.catalog, benchmarks.split, benchmarks.limit))
+    seconds = round((time.perf_counter() - started) / len(wanted), 3)
+    for on, evaluated in zip(wanted, found, strict=True):
+        path = cell.folder / f"{benchmarks.stem(on)}.json"
+        save_cases(path.with_suffix(".parquet"), evaluated.outcome)
+        means = {name: list(parts) for name, parts in evaluated.outcome.means.items()}
+        about = {"split": benchmarks.split, "limit": benchmarks.limit, "means": means, "seconds": seconds}
+        write_atomically(path, orjson.dumps({**evaluated.to_json(), **about}, option=CANONICAL))

@@ -1,0 +1,141 @@
+"""What a comparison would do, before it does it: versions to curate, cells to run and reused, minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from data_manifests.errors import InputError
+from flows.comparison.cells import CELL_FILE, Benchmarks, Cell, has_weights, missing, train_seconds
+from flows.comparison.job import CompareJob
+from flows.comparison.run import base_cell, check_rows, rounds_of
+from flows.terminal.console import out, print_json, table
+
+if TYPE_CHECKING:
+    from data_manifests.manifest import DatasetVersion
+
+
+@dataclass
+class Pace:
+    """Seconds that finished cells took.
+
+    Attributes:
+        step_s: Of a training step, by row; under an empty name of any row.
+        evaluate_s: By the file name of a benchmark's results.
+    """
+
+    step_s: dict[str, float]
+    evaluate_s: dict[str, float]
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One row's part.
+
+    Attributes:
+        name: Its name.
+        version: The version it trains on, or that it is to be curated.
+        num_run: Cells to train or evaluate.
+        num_reused: Cells that are done.
+        seconds: For those to run; None when nothing like it has run here.
+    """
+
+    name: str
+    version: str
+    num_run: int
+    num_reused: int
+    seconds: float | None
+
+
+def show_comparison_plan(job: CompareJob, *, as_json: bool) -> None:
+    """Print what a comparison would run and reuse; nothing is curated, trained or evaluated.
+
+    Raises:
+        InputError: a recipe, setting, source or model cannot be used.
+    """
+    check_rows(job)
+    versions = existing_versions(job)
+    every = [base_cell(job), *(cell for cells in rounds_of(job, versions) for cell in cells)]
+    pace = pace_of(job.out / "cells")
+    steps = int(next(item for item in job.settings if item.startswith("train.steps=")).partition("=")[2])
+    rows = [planned(every[0].row, "-", every[:1], 0, job.benchmarks, pace, steps)]
+    for row in job.rows:
+        cells = [cell for cell in every if cell.row == row.name]
+        version = versions[row.name].ref if row.name in versions else "to be curated"
+        rows.append(planned(row.name, version, cells, len(job.seeds) - len(cells), job.benchmarks, pace, steps))
+    known = [part.seconds for part in rows if part.seconds is not None]
+    total = sum(known) if len(known) == len(rows) else None
+    if as_json:
+        print_json({"rows": [vars(part) for part in rows], "seconds": total})
+        return
+    made = table("plan of the comparison", "row", "version", ">to run", ">reused", ">minutes")
+    for part in rows:
+        made.add_row(part.name, part.version, str(part.num_run), str(part.num_reused), _minutes(part.seconds))
+    out.print(made)
+    out.print(f"{sum(part.num_run for part in rows)} cells to run, {_minutes(total)} minutes without curation")
+
+
+def existing_versions(job: CompareJob) -> dict[str, DatasetVersion]:
+    """Return the versions that are up to date, by row; the others would be curated."""
+    from flows.execution.jobs import existing, prepare
+
+    if job.name is not None:
+        version = job.catalog.open(job.name)
+        return {row.name: version for row in job.rows}
+    found: dict[str, DatasetVersion] = {}
+    there: dict[str, str | None] = {}
+    for row in job.rows:
+        curated = job.curated(row)
+        if curated.name not in there:
+            outcome = existing(prepare(curated))
+            there[curated.name] = None if outcome is None else outcome.ref
+        ref = there[curated.name]
+        if ref is not None:
+            found[row.name] = job.catalog.open(ref)
+    return found
+
+
+def pace_of(root: Path) -> Pace:
+    """Read how long the cells that are there took."""
+    step: dict[str, list[float]] = {}
+    evaluate: dict[str, list[float]] = {}
+    for folder in sorted(root.glob("*")) if root.is_dir() else []:
+        for path in sorted(folder.glob("*-*.json")):
+            evaluate.setdefault(path.stem, []).append(float(_json(path)["seconds"]))
+        seconds, steps = train_seconds(folder)
+        if steps and (folder / CELL_FILE).is_file():
+            for name in (str(_json(folder / CELL_FILE)["row"]), ""):
+                step.setdefault(name, []).append(seconds / steps)
+    return Pace(*({name: sum(values) / len(values) for name, values in found.items()} for found in (step, evaluate)))
+
+
+def planned(
+    name: str, version: str, cells: Sequence[Cell], unknown: int, benchmarks: Benchmarks, pace: Pace, steps: int
+) -> PlannedRow:
+    """Return one row's part of the plan; `unknown` cells have no version yet."""
+    due = [cell for cell in cells if not has_weights(cell) or missing(cell, benchmarks)]
+    wanted = [(not has_weights(cell), missing(cell, benchmarks)) for cell in due]
+    wanted += [(True, list(benchmarks.on))] * unknown
+    step = pace.step_s.get(name, pace.step_s.get(""))
+    parts: list[float | None] = [None if step is None else step * steps for trains, _ in wanted if trains] + [
+        pace.evaluate_s.get(benchmarks.stem(on)) for _, lacking in wanted for on in lacking
+    ]
+    known = [part for part in parts if part is not None]
+    seconds = sum(known) if len(known) == len(parts) else None
+    return PlannedRow(name, version, len(wanted), len(cells) - len(due), seconds)
+
+
+def _minutes(seconds: float | None) -> str:
+    return "not known yet" if seconds is None else f"{seconds / 60:.0f}" if seconds > 600 else f"{seconds / 60:.1f}"
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        found: dict[str, Any] = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON ({error})", fix="delete this file; it is made again") from None
+    return found

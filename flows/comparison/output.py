@@ -1,0 +1,120 @@
+"""What a comparison leaves in its folder: comparison.json with everything, table.md for a README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from data_manifests.manifest import write_atomically
+from flows.comparison.cells import CANONICAL
+from flows.comparison.statistics import blind_numbers, weigh
+from flows.comparison.table import markdown_table
+from flows.comparison.variants import PRETRAINED
+from flows.recipe import load_recipe
+from training.config import TrainConfig
+from training.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from data_manifests.manifest import DatasetVersion
+    from flows.comparison.cells import Finished
+    from flows.comparison.job import CompareJob
+    from flows.comparison.statistics import Row
+    from flows.comparison.variants import Variant
+
+TABLE_FILE = "table.md"
+COMPARISON_FILE = "comparison.json"
+FORMAT = "clipcurate-comparison/1"
+
+
+def samples_of(versions: Mapping[str, DatasetVersion]) -> dict[str, int]:
+    """Return how many samples each row is trained on: those of the split for training."""
+    found: dict[str, int] = {}
+    for name, version in versions.items():
+        index = version.index()
+        splits = index.column("split").to_pylist() if "split" in index.column_names else [None] * index.num_rows
+        found[name] = sum(split in (None, TrainConfig.split) for split in splits)
+    return found
+
+
+def title_of(job: CompareJob) -> str:
+    """Return the table's heading: what was the same for all rows."""
+    config = load_recipe(job.rows[0].recipe, settings=job.trained(job.rows[0], job.seeds[0])).train
+    seeds = ", ".join(str(seed) for seed in job.seeds)
+    return (
+        f"{ModelSpec.parse(job.model).describe()}: {config.steps} steps of {config.batch_size}, lr {config.lr:g}, "
+        f"{config.tune}, seeds {seeds}"
+    )
+
+
+def conclude(job: CompareJob, finished: Sequence[Finished], versions: Mapping[str, DatasetVersion]) -> list[Row]:
+    """Weigh what is done, and write comparison.json and table.md."""
+    names = [PRETRAINED, *(row.name for row in job.rows)]
+    rows = weigh(finished, names, job.benchmarks.on, job.gate)
+    document = dict(_document(job, rows, finished, versions))
+    write_atomically(job.out / COMPARISON_FILE, orjson.dumps(document, option=CANONICAL))
+    prints = sorted({f"{item.ref} `{item.manifest.fingerprint}`" for item in versions.values()})
+    text = [
+        markdown_table(rows, samples_of(versions), blind_numbers(finished)),
+        "",
+        f"{title_of(job)}. Versions: {', '.join(prints)}.",
+    ]
+    write_atomically(job.out / TABLE_FILE, "\n".join([*text, "", f"`{job.command}`", ""]).encode())
+    return rows
+
+
+def _document(
+    job: CompareJob, rows: Sequence[Row], finished: Sequence[Finished], versions: Mapping[str, DatasetVersion]
+) -> Iterator[tuple[str, Any]]:
+    from training.checkpoint import package_versions
+
+    spec, samples = ModelSpec.parse(job.model), samples_of(versions)
+    variants = {row.name: row for row in job.rows}
+    yield "format", FORMAT
+    yield "command", job.command
+    yield "title", title_of(job)
+    yield "model", {"spec": spec.describe(), "hash": spec.content_hash()}
+    yield "seeds", list(job.seeds)
+    yield "settings", list(job.settings)
+    yield "benchmarks", {"on": list(job.benchmarks.on), "split": job.benchmarks.split, "limit": job.benchmarks.limit}
+    yield "gate", {"zero_shot": job.gate.zero_shot, "retrieval": job.gate.retrieval, "against": PRETRAINED}
+    yield "versions", package_versions()
+    yield "rows", [_row_json(row, variants.get(row.name), versions, samples) for row in rows]
+    blind = blind_numbers(finished)
+    yield (
+        "blind",
+        [
+            {"on": on, "metric": m, "judge": judge, "value": round(value, 6)}
+            for (on, m), (judge, value) in blind.items()
+        ],
+    )
+    yield "cells", [_cell_json(job, cell) for cell in finished]
+
+
+def _row_json(
+    row: Row, variant: Variant | None, versions: Mapping[str, DatasetVersion], samples: Mapping[str, int]
+) -> dict[str, Any]:
+    numbers = [{"on": on, "metric": metric, **number.to_json()} for (on, metric), number in row.numbers.items()]
+    found: dict[str, Any] = {"name": row.name, "seeds": list(row.seeds), "numbers": numbers, "failed": row.failed}
+    found["lost"] = [{"on": on, "metric": metric, "points": points} for on, metric, points in row.lost]
+    found["faults"] = dict(row.faults)
+    if variant is not None:
+        version = versions[row.name]
+        found |= {"recipe": variant.recipe, "settings": list(variant.settings), "num_samples": samples[row.name]}
+        found["manifest"] = {"ref": version.ref, "fingerprint": version.manifest.fingerprint}
+    return found
+
+
+def _cell_json(job: CompareJob, done: Finished) -> dict[str, Any]:
+    results = {
+        on: {"file": result.file.relative_to(job.out).as_posix(), **result.record}
+        for on, result in done.results.items()
+    }
+    about = {"row": done.cell.row, "seed": done.cell.seed, "folder": done.cell.folder.relative_to(job.out).as_posix()}
+    return about | {
+        "train_s": done.train_s,
+        "evaluate_s": round(done.evaluate_s, 3),
+        "fault": done.fault,
+        "results": results,
+    }

@@ -1,0 +1,1 @@
+"""What `evaluate --on KIND:SRC` opens, and the results it writes."""

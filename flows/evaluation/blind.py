@@ -1,0 +1,83 @@
+"""Blind judges beside a test of texts: fluency by n-grams, length, and the model's text tower alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from curation.blind.ngram_model import NgramModel, Vocabulary
+from curation.sources import Record, open_source
+from data_manifests.errors import InputError
+from training.evaluate.blind import Case, Reading, beside, flat_texts, length_gaps, own_texts, smallest_gaps, tower_gaps
+from training.evaluate.small_files import read_lines
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.evaluate.features import Embed
+    from training.evaluate.outcome import Outcome
+
+
+def ngram_gaps(cases: Sequence[Case], reading: Reading) -> NDArray[np.float64]:
+    """Return by how much each case's right text is likelier than its wrong one to a trigram model of other captions.
+
+    Differences of log probability (natural logarithm); 0 where there is nothing to read.
+    """
+    gaps = np.zeros(len(cases))
+    for asked, texts in reading.lessons(cases):
+        if not texts or not len(asked):
+            continue
+        vocabulary = Vocabulary(texts)
+        model = NgramModel.fit(vocabulary.encode(texts), len(vocabulary))
+        part = [cases[place] for place in asked]
+        right, wrong = (model.score(vocabulary.encode(side)) for side in flat_texts(part))
+        gaps[asked] = smallest_gaps(part, right, wrong)
+    return gaps
+
+
+def blind_gaps(embed: Embed, cases: Sequence[Case], reading: Reading) -> dict[str, NDArray[np.float64]]:
+    """Return each judge's gaps, by name."""
+    return {
+        "ngram": ngram_gaps(cases, reading),
+        "length": length_gaps(cases),
+        "text_tower": tower_gaps(embed, cases, reading),
+    }
+
+
+def with_blind(
+    embed: Embed, outcome: Outcome, prefix: str, cases: Sequence[Case], reading: Reading | None = None
+) -> Outcome:
+    """Return an outcome with every judge's number beside the model's; see `beside`.
+
+    Args:
+        embed: The model's text tower.
+        outcome: The model's numbers.
+        prefix: Where its categories are.
+        cases: The cases behind them.
+        reading: What judges read; by default the cases' own right texts.
+    """
+    return beside(outcome, prefix, cases, blind_gaps(embed, cases, reading or Reading(own_texts(cases))))
+
+
+def given_texts(spec: str) -> tuple[str, ...]:
+    """Return the texts that a user gives judges to read.
+
+    Args:
+        spec: A text file, one a line, or a source ``KIND:PATH`` or ``KIND:PATH#SPLIT``.
+
+    Raises:
+        InputError: neither, or no text in it.
+    """
+    path = Path(spec)
+    if path.is_file():
+        texts = [line for _, line in read_lines(path)]
+    else:
+        source, _, split = spec.partition("#")
+        records = (item for item in open_source(source, split or None).records() if isinstance(item, Record))
+        texts = [text for record in records for text in record.captions if text.strip()]
+    if not texts:
+        raise InputError(f"--blind-texts {spec}: no text", allowed="a text file, one a line, or KIND:PATH[#SPLIT]")
+    return tuple(texts)

@@ -1,0 +1,128 @@
+"""A two-way test of composition made of any source's captions by the stages that also make hard negatives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from blake3 import blake3
+
+from curation.blind.pairs import positive_of
+from curation.engine.engine import run_stages
+from curation.engine.intake import Snapshot
+from curation.engine.replay import Unit, replay
+from curation.engine.stage import Stage
+from curation.engine.store import partitions
+from curation.knowledge.open_graph import SeedGraph
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives.bind_attributes import BindAttributes
+from curation.stages.negatives.find_false_negatives import FindFalseNegatives
+from curation.stages.negatives.swap_roles import SwapRoles
+from curation.stages.negatives.swap_words import SwapWords
+from data_manifests.errors import InputError
+from data_manifests.sample import Sample
+from data_manifests.seeds import canonical, draw_seed
+from training.evaluate.blind import Case
+from training.evaluate.small_files import read_json
+
+FORMAT = "clipcurate/swaps-test/1"
+KIND_OF_OPERATION = {"bind": "attributes", "role": "roles"}
+"""What is not of one of these is a swap of words and is called by its span class."""
+
+
+def swap_stages() -> tuple[Stage, ...]:
+    """Return the stages that make the foils: re-bound attributes, exchanged roles and words, the true ones taken out."""
+    graph = SeedGraph()
+    fields = ("bind_negatives", "role_negatives", "swap_negatives")
+    judge = FindFalseNegatives(fields, graph, "exactly", like_swaps=True)
+    return (ParseCaptions(), BindAttributes(), SwapRoles(), SwapWords(), judge)
+
+
+def swaps_test(snapshot: Snapshot, samples: Sequence[Sample], workspace: Path, seed: int = 0) -> list[Case]:
+    """Return the test of these samples' captions, drawn once and kept, so that every run sees the same texts.
+
+    At most one foil of each kind for each caption: ``attributes`` (the qualities of two things exchanged), ``roles`` (who
+    does it and to whom it is done exchanged), and exchanged words by their class (``noun``, ``noun_chunk``, ``plural_noun``,
+    ``verb_phrase``, ``adjective``, ``adverb``). A foil that the image's captions say too, or do not speak against, is left
+    out.
+
+    Source: the two-way design of Hsieh et al. 2023 (SugarCrepe, arXiv 2306.14610); the kinds of Yuksekgonul et al. 2023
+        (ARO, arXiv 2210.01936).
+    Differs: made by rules from any captions, so that a set that no model was trained on can be a test; nobody has
+        checked the single foils, so some are true of their image; the blind judges beside it say what text alone tells.
+
+    Args:
+        snapshot: The source as it was read.
+        samples: Its usable samples.
+        workspace: Holds the store and, under ``benchmarks``, the test.
+        seed: Another seed, other foils.
+
+    Raises:
+        InputError: the captions hold nothing to exchange, or the kept file is damaged.
+    """
+    stages = swap_stages()
+    made_by = [stage.fingerprint() for stage in stages]
+    identity = canonical([made_by, seed, [[sample.uid, list(sample.captions)] for sample in samples]])
+    path = workspace / "benchmarks" / f"swaps-{blake3(identity).hexdigest(length=8)}.json"
+    if not path.is_file():
+        usable = {sample.uid for sample in samples}
+        done, _ = run_stages(stages, snapshot, workspace / "store")
+        found = [
+            held.sample
+            for part in partitions(snapshot.num_samples)
+            for held in replay(Unit(stages[-1], tuple(done), snapshot.folder, workspace / "store", part), _NEEDED)
+            if held.sample.uid in usable
+        ]
+        _save(path, seed, drawn_cases(found, seed))
+    cases = _load(path)
+    if not cases:
+        raise InputError("swaps: the captions hold nothing to exchange", fix="take more captions, or longer ones")
+    return cases
+
+
+_NEEDED = ("captions", "true_negatives")
+
+
+def drawn_cases(samples: Iterable[Sample], seed: int) -> list[Case]:
+    """Return one case for each caption and kind, drawn by (seed, uid, caption, kind)."""
+    cases = []
+    for sample in samples:
+        choices: dict[tuple[int, str], list[dict[str, Any]]] = {}
+        for record in sample["true_negatives"]:
+            kind = KIND_OF_OPERATION.get(record["operation"], record["span_class"])
+            choices.setdefault((record["caption"], kind), []).append(record)
+        for (caption, kind), records in sorted(choices.items()):
+            ordered = sorted(records, key=lambda record: str(record["text"]))
+            chosen = ordered[draw_seed(seed, "swaps_test", sample.uid, caption, kind) % len(ordered)]
+            right = positive_of(chosen, sample.captions)
+            cases.append(Case(f"{sample.uid}/{caption}", sample.uid, kind, (right,), (str(chosen["text"]),)))
+    return cases
+
+
+def _save(path: Path, seed: int, cases: Sequence[Case]) -> None:
+    """Write a test as JSON; equal tests give equal bytes."""
+    listed = [
+        {"id": case.id, "image": case.image, "kind": case.category, "right": case.right[0], "wrong": case.wrong[0]}
+        for case in cases
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    record = {"format": FORMAT, "seed": seed, "cases": listed}
+    draft.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    os.replace(draft, path)
+
+
+def _load(path: Path) -> list[Case]:
+    try:
+        record = read_json(path)
+        if record["format"] != FORMAT:
+            raise InputError(f"{path}: format {record['format']!r}", allowed=FORMAT, fix="delete it: it is drawn again")
+        return [
+            Case(str(one["id"]), str(one["image"]), str(one["kind"]), (str(one["right"]),), (str(one["wrong"]),))
+            for one in record["cases"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a swaps test ({error})", fix="delete it: it is drawn again") from error

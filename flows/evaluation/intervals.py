@@ -1,0 +1,67 @@
+"""Intervals of results whose cases were kept beside them: a page is to say how far a number would move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_manifests.errors import InputError
+
+if TYPE_CHECKING:
+    from training.evaluate.outcome import Items
+
+_COLUMNS = ("metric", "id", "image", "value")
+_MAX_ROWS = 5_000_000
+
+
+def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
+    """Return a result with intervals at those numbers whose cases are in a file; as it was where there is none.
+
+    Args:
+        result: ``on`` and ``metrics``; ``means`` names the parts of a number that is a mean of others.
+        cases: What ``evaluate --items``, or a comparison's cell, left: a row for each case of each number.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    from training.evaluate.confidence import interval
+
+    if not cases.is_file():
+        return dict(result)
+    items = _read(cases, str(result["on"]))
+    means = {name: list(parts) for name, parts in (result.get("means") or {}).items()}
+
+    def told(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: told(f"{name}.{key}" if name else key, item) for key, item in value.items()}
+        parts = means.get(name, [name])
+        if not isinstance(value, float) or not all(part in items for part in parts):
+            return value
+        found = interval([tuple(items[part] for part in parts)])
+        return {"value": value, "low": round(found.low, 6), "high": round(found.high, 6)}
+
+    return {**result, "metrics": told("", result["metrics"])}
+
+
+def _read(path: Path, on: str) -> dict[str, Items]:
+    """Return one benchmark's cases by number; none from a table of something else."""
+    import polars as pl
+
+    from training.evaluate.outcome import Items
+
+    try:
+        frame = pl.read_parquet(path, n_rows=_MAX_ROWS)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: not the cases of an evaluation ({error})", fix="evaluate again") from None
+    if not set(_COLUMNS) <= set(frame.columns):
+        return {}
+    if "on" in frame.columns:
+        frame = frame.filter(pl.col("on") == on)
+    found: dict[str, Items] = {}
+    for (name,), part in frame.group_by(["metric"], maintain_order=True):
+        ids, images = (tuple(map(str, part[what].to_list())) for what in ("id", "image"))
+        found[str(name)] = Items(ids, images, part["value"].to_numpy().astype(np.float64))
+    return found

@@ -1,0 +1,182 @@
+"""Benchmarks over any source of images with captions: retrieval, order of words, generated scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import orjson
+from blake3 import blake3
+
+from curation.engine.denylist import Forgotten
+from curation.engine.intake import Snapshot, take_in
+from curation.models.parser import SpacyParser
+from curation.sources import open_source
+from curation.stages.hygiene.check_images import CheckImages
+from flows.evaluation.registry import EvalOptions, Place
+
+if TYPE_CHECKING:
+    from data_manifests.sample import Sample
+    from training.evaluate.blind import Reading
+    from training.evaluate.features import EvalFeatures, Report
+    from training.evaluate.outcome import Outcome
+    from training.model.clip_model import ClipModel
+
+LEAST_CASES = 20
+"""A kind of swap with fewer cases is shown, but is no part of the mean."""
+
+
+class SampleBenchmark:
+    """What these benchmarks share: a source is read, and what cannot be decoded is left out and counted.
+
+    Attributes:
+        snapshot: The source as it was read.
+        samples: Its usable samples, sorted by uid.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+    has_blind: ClassVar[bool] = True
+
+    def __init__(self, place: Place, eval_options: EvalOptions) -> None:
+        self.place, self.eval_options = place, eval_options
+        self.snapshot: Snapshot = take_in(
+            open_source(self._source(), eval_options.split),
+            eval_options.workspace / "intake",
+            location=f"{Path.cwd()}|{self._source()}",
+            limit=eval_options.limit,
+            forgotten=Forgotten.load(eval_options.catalog.manifests),
+        )
+        samples = self.snapshot.samples()
+        verdicts = CheckImages().process(samples)
+        self.samples: list[Sample] = [
+            sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict)
+        ]
+        self._num_refused = len(self.snapshot.rejected) + len(samples) - len(self.samples)
+
+    @property
+    def num_samples(self) -> int:
+        """How many images are evaluated."""
+        return len(self.samples)
+
+    @property
+    def num_refused(self) -> int:
+        """How many entries were refused at intake or cannot be decoded."""
+        return self._num_refused
+
+    def features(self, towers: ClipModel, report: Report) -> EvalFeatures:
+        """Return the embeddings of all images and captions."""
+        from training.evaluate.features import encode_samples
+
+        return encode_samples(towers, self.samples, report=report)
+
+    def identity(self) -> str:
+        """Return a short hash of images and captions, by which what is drawn from them is kept."""
+        return blake3(orjson.dumps([[one.uid, one.captions] for one in self.samples])).hexdigest(length=8)
+
+    def reading(self) -> Reading:
+        """Return what blind judges may read: the captions of all samples, or what the user gives."""
+        from training.evaluate.blind import Reading
+
+        return Reading(
+            tuple((one.uid, text) for one in self.samples for text in one.captions), self.eval_options.blind_texts
+        )
+
+    def _source(self) -> str:
+        return self.place.source
+
+
+class RetrievalBenchmark(SampleBenchmark):
+    """``retrieval:SRC``."""
+
+    has_blind: ClassVar[bool] = False
+
+    def run(self, towers: ClipModel, report: Report) -> Outcome:
+        """Return recall, ranks and precision both ways."""
+        from training.evaluate.retrieval import retrieval
+
+        return retrieval(self.features(towers, report))
+
+
+class ScenesBenchmark(SampleBenchmark):
+    """``scenes:COUNT@SEED``: generated pictures, their retrieval and their foils."""
+
+    def _source(self) -> str:
+        return f"scenes:{self.place.source}"
+
+    def run(self, towers: ClipModel, report: Report) -> Outcome:
+        """Return retrieval and foils."""
+        from flows.evaluation.blind import with_blind
+        from training.evaluate.features import TextMemory
+        from training.evaluate.outcome import Outcome, join
+        from training.evaluate.retrieval import retrieval
+        from training.evaluate.word_order import foil_cases, scenes_foils
+
+        embed, cases = TextMemory(towers, report), foil_cases(self.samples)
+        if self.eval_options.blind:
+            return with_blind(embed, Outcome({"num_cases": len(cases)}), "foils", cases, self.reading())
+        features = self.features(towers, report)
+        found = scenes_foils(towers, self.samples, features, embed)
+        return join(retrieval(features), with_blind(embed, found, "foils", cases, self.reading()))
+
+
+class OrderBenchmark(SampleBenchmark):
+    """``order:SRC``: ARO's test of word order over any captions."""
+
+    def run(self, towers: ClipModel, report: Report) -> Outcome:
+        """Return how often the true order wins."""
+        from flows.evaluation.blind import blind_gaps, with_blind
+        from training.evaluate.blind import Reading, on_the_whole, own_texts
+        from training.evaluate.features import TextMemory
+        from training.evaluate.outcome import Outcome
+        from training.evaluate.word_order import clean, order_accuracy, order_cases
+
+        test, embed = self._test(), TextMemory(towers, report)
+        whole, single = order_cases(test)
+        # judges read captions as the test writes them: lower case, without marks
+        given = tuple(clean(text) for text in self.eval_options.blind_texts)
+        reading = Reading(own_texts(whole), given)
+        if self.eval_options.blind:
+            found = Outcome({"num_cases": len(test.cases)})
+        else:
+            found = order_accuracy(towers, self.features(towers, report), test, embed)
+        found = with_blind(embed, found, "by_perturbation", single, reading)
+        return on_the_whole(found, whole, blind_gaps(embed, whole, reading))
+
+    def _test(self) -> Any:
+        """Return the seeded order test of these captions, made once and kept, so that every run sees the same texts."""
+        from training.evaluate.word_order import load_order_test, make_order_test, save_order_test
+
+        path = self.eval_options.workspace / "benchmarks" / f"order-{self.identity()}.json"
+        if not path.is_file():
+            parser = SpacyParser()
+
+            def tag(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+                return [list(zip(parse["words"], parse["tags"], strict=True)) for parse in parser.parse(texts)]
+
+            save_order_test(path, make_order_test(self.samples, tag))
+        return load_order_test(path)
+
+
+class SwapsBenchmark(SampleBenchmark):
+    """``swaps:SRC``: two-way foils made of the captions by our own stages; see `flows.evaluation.foils`."""
+
+    def run(self, towers: ClipModel, report: Report) -> Outcome:
+        """Return accuracy by kind of foil and their mean, the blind judges beside each."""
+        from flows.evaluation.blind import with_blind
+        from flows.evaluation.foils import swaps_test
+        from training.evaluate.features import TextMemory, encode_sample_images
+        from training.evaluate.foils import Tally, choose_texts, rare
+        from training.evaluate.outcome import Outcome
+
+        cases = swaps_test(self.snapshot, self.samples, self.eval_options.workspace)
+        embed = TextMemory(towers, report)
+        if self.eval_options.blind:
+            return with_blind(embed, Outcome({"num_cases": len(cases)}), "categories", cases, self.reading())
+        asked = {case.image for case in cases}
+        shown = [sample for sample in self.samples if sample.uid in asked]
+        row = {sample.uid: place for place, sample in enumerate(shown)}
+        image = encode_sample_images(towers, shown, report=report)
+        tally = Tally(apart=rare(cases, LEAST_CASES))
+        found = choose_texts(embed, cases, image[[row[case.image] for case in cases]], tally)
+        return with_blind(embed, found, "categories", cases, self.reading())

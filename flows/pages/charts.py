@@ -1,0 +1,216 @@
+"""Charts as inline SVG or tables: bars, lines and numbers with their intervals; light and dark, read without colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flows.pages.html import Html, join, tag
+
+MAX_POINTS = 400
+"""Most points of a line: more than a phone has pixels."""
+MAX_LINES = 12
+MAX_BARS = 12
+"""Most lying bars of a chart; what comes after is summed up."""
+_MOST_LETTERS = 34
+_NARROWEST = 10.0
+"""Points that an axis of percents spans at least."""
+
+Points = Sequence[tuple[float, float]]
+
+
+def figure(title: str, chart: Html) -> Html:
+    """Return a chart with its title; no chart, no figure."""
+    return tag("figure", tag("figcaption", title), chart, class_="chart") if chart else Html("")
+
+
+def histogram(values: Sequence[tuple[object, float]], label: str) -> Html:
+    """Return upright bars in the given order.
+
+    Args:
+        values: (name, height) of each bar; heights not negative.
+        label: What the bars are, for those who cannot see them.
+    """
+    if not values:
+        return Html("")
+    top = max(height for _, height in values) or 1
+    width, tall = 360, 120
+    step = width / len(values)
+    every = -(-len(values) // 8)
+    parts: list[Html] = []
+    for place, (name, height) in enumerate(values):
+        size = max(height / top * tall, 1.0 if height else 0.0)
+        bar = {"x": f"{place * step + step * 0.08:.1f}", "y": f"{14 + tall - size:.1f}", "width": f"{step * 0.84:.1f}"}
+        parts.append(tag("g", tag("title", f"{name}: {told(height)}"), tag("rect", height=f"{size:.1f}", **bar)))
+        if place % every == 0:
+            parts.append(tag("text", name, x=f"{(place + 0.5) * step:.1f}", y=tall + 28, text_anchor="middle"))
+    parts.append(tag("text", f"most: {told(top)}", x=width, y=10, text_anchor="end"))
+    return tag("svg", *parts, viewBox=f"0 0 {width} {tall + 34}", role="img", aria_label=label)
+
+
+def bars(values: Sequence[tuple[str, float]]) -> Html:
+    """Return lying bars with names and numbers, the longest as wide as the page lets it, the last ones summed up."""
+    if len(values) > MAX_BARS:
+        others = values[MAX_BARS - 1 :]
+        values = [*values[: MAX_BARS - 1], (f"{len(others):,} others", sum(size for _, size in others))]
+    top = max((size for _, size in values), default=0) or 1
+    rows = []
+    for name, size in values:
+        bar = tag("span", class_="bar", style=f"width:{max(size / top * 100, 0.5):.1f}%")
+        rows.append(tag("tr", tag("th", name, scope="row"), tag("td", bar), tag("td", told(size), class_="number")))
+    return tag("table", tag("tbody", *rows), class_="bars") if rows else Html("")
+
+
+def told(value: float) -> str:
+    """Return a number as charts show it."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+
+
+def lines(series: Mapping[str, Points], label: str, across: str = "step") -> Html:
+    """Return lines over a common axis, told apart by colour and by dashes; a line needs two points.
+
+    Args:
+        series: (x, y) points of each line by its name, x rising.
+        label: What is drawn, for those who cannot see it.
+        across: What x is.
+    """
+    drawn = {name: points for name, points in series.items() if len(points) > 1}
+    shown = dict(list(drawn.items())[:MAX_LINES])
+    if not shown:
+        return Html("")
+    xs = [x for points in shown.values() for x, _ in points]
+    ys = [y for points in shown.values() for _, y in points]
+    low, high, first, last = min(ys), max(ys), min(xs), max(xs)
+    left, width, top, tall = 44.0, 316.0, 8.0, 130.0
+    wide, high_by = (last - first) or 1.0, (high - low) or 1.0
+    parts: list[Html] = []
+    for share in (0.0, 0.5, 1.0):
+        at = f"{top + (1 - share) * tall:.1f}"
+        parts.append(tag("line", x1=left, x2=left + width, y1=at, y2=at, class_="rule"))
+        if high > low or share == 0.5:
+            parts.append(
+                tag("text", told(low + share * (high - low)), x=left - 5, y=at, dy="0.35em", text_anchor="end")
+            )
+    for number, points in enumerate(shown.values()):
+        flat = high == low
+        places = " ".join(
+            f"{left + (x - first) / wide * width:.1f},{top + (0.5 if flat else (high - y) / high_by) * tall:.1f}"
+            for x, y in _thinned(points)
+        )
+        parts.append(
+            tag("polyline", points=places, class_=f"curve s{number % 6}", stroke_dasharray=_DASHES[number // 6])
+        )
+    bottom = top + tall + 16
+    parts.append(tag("text", f"{across} {told(first)}", x=left, y=bottom))
+    parts.append(tag("text", told(last), x=left + width, y=bottom, text_anchor="end"))
+    svg = tag("svg", *parts, viewBox=f"0 0 {left + width:.0f} {bottom + 6:.0f}", role="img", aria_label=label)
+    ends = [(name, points[-1][1]) for name, points in shown.items()]
+    key = [_key(number, name, told(end)) for number, (name, end) in enumerate(ends)]
+    left_out = tag("li", f"and {len(drawn) - len(shown):,} more", class_="soft") if len(drawn) > len(shown) else ""
+    return join([svg, tag("ul", *key, left_out, class_="key")])
+
+
+_DASHES = (None, "5 3")
+
+
+def _key(number: int, name: str, end: str) -> Html:
+    mark = tag("line", x1=0, x2=22, y1=5, y2=5, class_=f"curve s{number % 6}", stroke_dasharray=_DASHES[number // 6])
+    swatch = tag("svg", mark, viewBox="0 0 22 10", class_="swatch", aria_hidden="true")
+    return tag("li", swatch, f" {name} ", tag("span", f"ends at {end}", class_="soft"))
+
+
+def _thinned(points: Points) -> Points:
+    """Return at most `MAX_POINTS` points, evenly, the first and the last among them."""
+    if len(points) <= MAX_POINTS:
+        return points
+    return [points[round(at * (len(points) - 1) / (MAX_POINTS - 1))] for at in range(MAX_POINTS)]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number of a chart.
+
+    Attributes:
+        label: Whose.
+        value: The number.
+        low: Lower end of its interval; None without one.
+        high: Upper end.
+        bad: Whether it is to be marked as failing.
+    """
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    bad: bool = False
+
+
+def whiskers(
+    numbers: Sequence[Measured], label: str, mark: tuple[float, str] | None = None, scale: float = 100
+) -> Html:
+    """Return a row for each number: its name, and below it a dot with the whiskers of its interval.
+
+    Args:
+        numbers: From top to bottom.
+        label: What they are, for those who cannot see them.
+        mark: Where a dashed line stands, such as chance, and its name.
+        scale: What numbers are multiplied with: 100 makes percents.
+    """
+    if not numbers:
+        return Html("")
+    ends = [end for item in numbers for end in (item.value, item.low, item.high) if end is not None]
+    ends += [mark[0]] if mark else []
+    low, high = min(ends), max(ends)
+    # numbers that are nearly the same are to look so
+    margin = max((high - low) * 0.06, (_NARROWEST / scale - (high - low)) / 2)
+    low, high = _inside(low - margin, high + margin, low, high, 100 / scale)
+    width, row, top = 360.0, 30.0, 18.0 if mark else 4.0
+
+    def at(value: float) -> str:
+        return f"{4 + (value - low) / (high - low) * (width - 8):.1f}"
+
+    parts: list[Html] = []
+    bottom = top + row * len(numbers)
+    place = float(at(mark[0])) if mark else 0.0
+    if mark:
+        anchor = "start" if place < width * 0.15 else "end" if place > width * 0.85 else "middle"
+        parts.append(tag("text", f"{mark[1]} {_points(mark[0], scale)}", x=place, y=11, text_anchor=anchor))
+    for number, item in enumerate(numbers):
+        y = top + row * number
+        ends_told = "" if item.low is None or item.high is None else _between(item.low, item.high, scale)
+        name = item.label if len(item.label) <= _MOST_LETTERS else f"{item.label[: _MOST_LETTERS - 1]}…"
+        mark_bad = " ✗" if item.bad else ""
+        parts.append(tag("text", tag("title", item.label), f"{name}{mark_bad}", x=0, y=y + 11, class_="name"))
+        numeric = tag("tspan", _points(item.value, scale), class_="name")
+        parts.append(tag("text", numeric, ends_told, x=width, y=y + 11, text_anchor="end"))
+        middle = f"{y + 21:.1f}"
+        parts.append(tag("line", x1=4, x2=width - 4, y1=middle, y2=middle, class_="rule"))
+        if mark:  # beside the dots alone, so that it crosses no name
+            parts.append(tag("line", x1=place, x2=place, y1=y + 14, y2=y + 28, class_="mark"))
+        kind = "bad" if item.bad else None
+        if item.low is not None and item.high is not None:
+            parts.append(
+                tag("line", x1=at(item.low), x2=at(item.high), y1=middle, y2=middle, class_=f"whisker {kind or ''}")
+            )
+        parts.append(tag("circle", cx=at(item.value), cy=middle, r=4, class_=kind))
+    ends_at = bottom + 9
+    parts.append(tag("text", _points(low, scale), x=4, y=ends_at))
+    parts.append(tag("text", _points(high, scale), x=width - 4, y=ends_at, text_anchor="end"))
+    return tag("svg", *parts, viewBox=f"0 0 {width:.0f} {bottom + 14:.0f}", role="img", aria_label=label)
+
+
+def _inside(low: float, high: float, first: float, last: float, whole: float) -> tuple[float, float]:
+    """Return an axis moved to where numbers can be: shares lie between none and all."""
+    if first >= 0 > low:
+        low, high = 0.0, max(high - low, last) if high - low <= whole else high
+    if last <= whole < high:
+        low, high = max(low - (high - whole), min(first, 0.0)), whole
+    return low, high
+
+
+def _points(value: float, scale: float) -> str:
+    return f"{value * scale:.1f}" if scale == 100 else told(value * scale)
+
+
+def _between(low: float, high: float, scale: float) -> str:
+    return f" ({_points(low, scale)} to {_points(high, scale)})"

@@ -1,0 +1,235 @@
+"""The sections of a comparison's page: numbers with intervals as charts and as a table, the gate, papers, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from data_manifests.errors import InputError
+from flows.comparison.output import COMPARISON_FILE, FORMAT
+from flows.comparison.variants import CONTROL, PRETRAINED
+from flows.pages.charts import Measured, figure, whiskers
+from flows.pages.html import Html, Section, join, papers, table, tag, tiles
+from flows.pages.run import LOG_FILE, read_json
+from flows.pages.sections.results import benchmark_name
+from flows.pages.sections.training_curves import Log, overlaid
+
+_CURVES = (
+    ("loss", "Loss"),
+    ("lr", "Learning rate"),
+    ("logit_scale", "Logit scale"),
+    ("hardness.margin", "Margin of captions to their negatives"),
+    ("hardness.fooled", "Share of negatives nearer to the image than the caption"),
+    ("hardness.rival_margin", "Margin of captions to the nearest rival in the batch"),
+)
+
+Row = Mapping[str, Any]
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """Return what a comparison found.
+
+    Raises:
+        InputError: the folder holds none, or one in another format.
+    """
+    document = read_json(folder / COMPARISON_FILE)
+    if document.get("format") != FORMAT:
+        raise InputError(
+            f"{folder / COMPARISON_FILE}: format is {document.get('format')!r}", allowed=repr(FORMAT),
+            fix="run clipcurate compare again",
+        )  # fmt: skip
+    return document
+
+
+def comparison_sections(document: Mapping[str, Any], folder: Path) -> list[Section]:
+    """Return a comparison's sections.
+
+    Args:
+        document: What `read_comparison` returned.
+        folder: Where its cells' runs lie.
+    """
+    rows = document["rows"]
+    return [
+        ("numbers", "Numbers with their intervals", _charts(rows, document.get("blind", []))),
+        ("table", "Table", _table(rows, document.get("blind", []))),
+        ("differences", "Differences to plain fine-tuning", _differences(rows)),
+        ("recipes", "Recipes", _recipes(rows)),
+        ("curves", "Training", _curves(document.get("cells", []), folder)),
+        ("cells", "Cells", _cells(document.get("cells", []))),
+    ]
+
+
+def comparison_lead(document: Mapping[str, Any]) -> Html:
+    """Return what stands above a comparison's sections."""
+    rows = document["rows"]
+    gate = document["gate"]
+    judged = [row for row in rows if row["name"] != PRETRAINED and row["numbers"]]
+    failed = [row["name"] for row in judged if row["failed"]]
+    told = (
+        f"The gate: a recipe fails that loses more than {gate['zero_shot']:g} points in zero-shot classification or "
+        f"{gate['retrieval']:g} in R@1 against the {gate['against']} model, whatever it wins."
+    )
+    benchmarks = document["benchmarks"]
+    return join(
+        [
+            tag("p", document["title"]),
+            tag("p", told, class_="soft"),
+            tag("p", tag("span", "✗ ", class_="bad"), "fails: ", ", ".join(failed)) if failed else "",
+            tiles(
+                [
+                    (f"{len(judged):,}", "row(s)"),
+                    (f"{len(document['seeds']):,}", "seed(s) each"),
+                    (f"{len(benchmarks['on']):,}", "benchmark(s)"),
+                    (f"{len(judged) - len(failed):,}", "pass the gate"),
+                ]
+            ),
+            tag("p", tag("code", document["command"])),
+        ]
+    )
+
+
+def _keys(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((item["on"], item["metric"]) for row in rows for item in row["numbers"]))
+
+
+def _key(item: Row) -> tuple[str, str]:
+    return item["on"], item["metric"]
+
+
+def _numbers(row: Row) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {(item["on"], item["metric"]): item for item in row["numbers"]}
+
+
+def _lost(row: Row) -> dict[tuple[str, str], float]:
+    return {(item["on"], item["metric"]): item["points"] for item in row["lost"]}
+
+
+def _charts(rows: Sequence[Row], blind: Sequence[Row]) -> Html:
+    """Return a chart for each number: every row's dot with its interval, a line at the pretrained model's.
+
+    Judges that see no image stand below, where there are any: what they reach says nothing of seeing.
+    """
+    charts = []
+    for key in _keys(rows):
+        found = [(row["name"], _numbers(row)[key], key in _lost(row)) for row in rows if key in _numbers(row)]
+        numbers = [Measured(name, item["value"], item["low"], item["high"], bad) for name, item, bad in found]
+        numbers += [Measured(f"blind: {item['judge']}", item["value"]) for item in blind if _key(item) == key]
+        base = next((item["value"] for name, item, _ in found if name == PRETRAINED), None)
+        title = f"{benchmark_name(key[0])}: {key[1]}, in %"
+        charts.append(figure(title, whiskers(numbers, title, None if base is None else (base, PRETRAINED))))
+    note = "Dots are means over seeds, whiskers 95 % intervals over images and seeds; ✗ marks what the gate fails."
+    return join([tag("p", note, class_="soft"), tag("div", *charts, class_="charts")]) if charts else Html("")
+
+
+def _table(rows: Sequence[Row], blind: Sequence[Row]) -> Html:
+    keys = _keys(rows)
+    heads = [f">{benchmark_name(on)} {metric}" for on, metric in keys]
+    lines = []
+    for row in rows:
+        numbers, lost = _numbers(row), _lost(row)
+        cells = [_cell(numbers.get(key), lost.get(key)) for key in keys]
+        count = f"{row['num_samples']:,}" if "num_samples" in row else ""
+        name = tag("span", row["name"], class_="bad") if row["failed"] else row["name"]
+        lines.append((name, _gate(row), count, *cells))
+    told = {_key(item): f"{100 * item['value']:.1f} by {item['judge']}" for item in blind}
+    if told:
+        lines.append(("without the image", Html(""), "", *(tag("span", told.get(key, "")) for key in keys)))
+    note = (
+        "In %: mean over seeds (95 % interval), difference to plain fine-tuning; ▲ ▼ where a paired test tells them apart. "
+        "Red: what fails at the gate, with the points lost against the pretrained model."
+    )
+    return join([table(("recipe", "gate", ">samples", *heads), lines), tag("p", note, class_="soft")])
+
+
+def _cell(number: Mapping[str, Any] | None, lost: float | None) -> Html:
+    if number is None:
+        return Html("")
+    text = f"{100 * number['value']:.1f} ({100 * number['low']:.1f} to {100 * number['high']:.1f})"
+    found = number.get("to_control")
+    change = "" if found is None else f" {100 * found['value']:+.1f}{_mark(found)}"
+    if lost is not None:
+        text += f" lost {-lost:.1f}"
+    return join([tag("span", text, class_=None if lost is None else "bad"), tag("span", change, class_="soft")])
+
+
+def _mark(found: Mapping[str, Any]) -> str:
+    if not found["told_apart"]:
+        return ""
+    return "▲" if found["value"] > 0 else "▼"
+
+
+def _gate(row: Row) -> Html:
+    if row["faults"]:
+        return tag("span", f"did not run: {next(iter(row['faults'].values())).splitlines()[0]}", class_="bad")
+    if row["failed"]:
+        return tag("span", "✗\N{NO-BREAK SPACE}failed", class_="bad")
+    return Html("" if row["name"] == PRETRAINED or not row["numbers"] else "passed")
+
+
+def _differences(rows: Sequence[Row]) -> Html:
+    """Return a chart for each number of every row's difference to the control."""
+    charts = []
+    for key in _keys(rows):
+        found = [
+            Measured(f"{row['name']} {_mark(told)}".strip(), told["value"], told["low"], told["high"])
+            for row in rows
+            if (told := _numbers(row).get(key, {}).get("to_control"))
+        ]
+        title = f"{benchmark_name(key[0])}: {key[1]} less that of {CONTROL}, in points"
+        charts.append(figure(title, whiskers(found, title, (0.0, CONTROL) if found else None)))
+    shown = [chart for chart in charts if chart]
+    return tag("div", *shown, class_="charts") if shown else Html("")
+
+
+def _recipes(rows: Sequence[Row]) -> Html:
+    """Return each row's recipe with its paper and what is done otherwise."""
+    from flows.recipe import load_recipe, recipe_names
+
+    known, lines = set(recipe_names()), []
+    for row in rows:
+        name = row.get("recipe")
+        if name is None:
+            continue
+        recipe = load_recipe(name) if name in known else None
+        manifest = row["manifest"]
+        settings = ", ".join(row["settings"])
+        version = join([manifest["ref"], " ", tag("code", manifest["fingerprint"][:12])])
+        told = (papers(recipe.paper), recipe.differs) if recipe else ("", "")
+        lines.append((row["name"], name, *told, settings, version))
+    return table(("row", "recipe", "paper", "differs", "set otherwise", "version"), lines)
+
+
+def _curves(cells: Sequence[Mapping[str, Any]], folder: Path) -> Html:
+    """Return the runs' curves over each other: of each row the first seed, so that lines stay few."""
+    from training.log import read_lines
+
+    logs: dict[str, Log] = {}
+    for cell in cells:
+        path = (folder / str(cell["folder"]) / "run" / LOG_FILE).resolve()
+        if cell["row"] not in logs and path.is_relative_to(folder.resolve()) and path.is_file():
+            try:
+                logs[cell["row"]] = read_lines(path)
+            except orjson.JSONDecodeError as error:
+                raise InputError(f"{path}: not JSON lines: {error.msg}", fix="run clipcurate compare again") from None
+    charts = [chart for column, title in _CURVES if (chart := overlaid(logs, column, title))]
+    note = tag("p", "Of each recipe the first seed.", class_="soft")
+    return join([note, tag("div", *charts, class_="charts")]) if charts else Html("")
+
+
+def _cells(cells: Sequence[Mapping[str, Any]]) -> Html:
+    rows = []
+    for cell in cells:
+        counts = {
+            f"{item['num_samples']:,} of {item['num_samples'] + item['num_refused']:,}"
+            for item in cell["results"].values()
+        }
+        fault = tag("span", cell["fault"].splitlines()[0], class_="bad") if cell["fault"] else ""
+        seed = "" if cell["seed"] is None else cell["seed"]
+        rows.append(
+            (cell["row"], seed, f"{cell['train_s']:.0f}", f"{cell['evaluate_s']:.0f}", ", ".join(sorted(counts)), fault)
+        )
+    made = table(("row", ">seed", ">training s", ">evaluation s", "items scored", "fault"), rows)
+    return tag("details", tag("summary", f"{len(rows)} cells"), made) if rows else Html("")

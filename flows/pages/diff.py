@@ -1,0 +1,258 @@
+"""The page that shows how two versions differ, with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
+from data_manifests.drift import Difference
+from data_manifests.index_diff import NumberShift
+from data_manifests.manifest import DatasetVersion
+from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
+from flows.pages.html import Html, Section, join, page, table, tag, tiles, words
+from flows.pages.thumbnails import Thumbnails
+from flows.terminal.diff import graded_anew, scored_anew, short
+
+
+@dataclass(frozen=True)
+class Most:
+    """Most pictures of each sort."""
+
+    edited: int
+    added: int
+    removed: int
+    moved: int
+
+
+MANY = Most(80, 45, 45, 24)
+"""Of a page of its own: together below 200."""
+FEW = Most(12, 12, 12, 0)
+"""Of a section of another page."""
+
+_KINDS = {"changed": "changed", "added": "new", "removed": "gone", "moved": "moved"}
+
+Picture = Callable[[str, str], Html]
+
+
+def diff_html(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion) -> str:
+    """Return one self-contained page: pictures inside, no scripts, no network; everything is escaped.
+
+    Args:
+        diff: What `diff_versions` found.
+        old: The old version, for pictures of removed samples.
+        new: The new version, for all others.
+
+    Raises:
+        InputError: a shard is missing or shorter than its index says.
+    """
+    return page(f"{diff.old} → {diff.new}", diff_lead(diff), diff_sections(diff, old, new))
+
+
+def diff_sections(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion, most: Most = MANY) -> list[Section]:
+    """Return the sections of such a page.
+
+    Args:
+        diff: What `diff_versions` found.
+        old: The old version.
+        new: The new version.
+        most: How many pictures of each sort.
+
+    Raises:
+        InputError: a shard is missing or shorter than its index says.
+    """
+    moved = diff.clusters.moved[: most.moved] if diff.clusters else ()
+    shown = [item.uid for item in diff.edited[: most.edited]] + [item.uid for item in diff.added[: most.added]]
+    shown += [item.uid for item in moved]
+    gone = [item.uid for item in diff.removed[: most.removed]]
+    with Thumbnails(new, shown) as now, Thumbnails(old, gone) as before:
+        return [
+            ("edited", "Edited samples", _edited(diff, most.edited, now.picture)),
+            ("added", "Added samples", _refs(diff.added, diff.num_added, most.added, now.picture)),
+            ("removed", "Removed samples", _refs(diff.removed, diff.num_removed, most.removed, before.picture)),
+            ("negatives", "Negatives", _negatives(diff)),
+            ("clusters", "Clusters", _clusters(diff, most.moved, now.picture)),
+            ("scores", "Difficulty and scores", join(_shift(shift) for shift in diff.shifts)),
+            ("numbers", "Counts", table(("what", ">before", ">after", ">change"), map(_number_row, diff.numbers))),
+            ("distributions", "Distributions", _distributions(diff)),
+            ("stages", "Stages and settings", _stages(diff)),
+        ]
+
+
+def diff_lead(diff: VersionDiff) -> Html:
+    """Return how many samples differ."""
+    if diff.is_empty:
+        return tag("p", "Nothing differs.")
+    values: list[tuple[object, str]] = [
+        (f"{diff.num_old:,} → {diff.num_new:,}", "samples"),
+        (f"{diff.num_added:,}", "added"),
+        (f"{diff.num_removed:,}", "removed"),
+        (f"{diff.num_edited:,}", "edited"),
+        (f"{diff.num_moved:,}", "at another place in the shards"),
+    ]
+    if diff.clusters:
+        values.append((f"{diff.clusters.num_moved:,}", "in another cluster"))
+    return tiles(values)
+
+
+def _edited(diff: VersionDiff, most: int, picture: Picture) -> Html:
+    fields = [f"{name} in {number:,}" for name, number in diff.edited_fields.items()]
+    parts: list[Html] = [tag("p", "Fields that differ: ", ", ".join(fields), ".")] if fields else []
+    for what, names in (("new", diff.added_fields), ("gone", diff.removed_fields)):
+        if names:
+            parts.append(tag("p", f"Fields that are {what} in all samples: ", ", ".join(names), "."))
+    if diff.edited:
+        parts.append(tag("div", *(_card(item, picture) for item in diff.edited[:most]), class_="cards"))
+    return join([*parts, _more(diff.num_edited, min(len(diff.edited), most))])
+
+
+def _more(total: int, shown: int) -> Html:
+    if total <= shown:
+        return Html("")
+    return tag("p", f"{total - shown:,} more are not shown; clipcurate diff --json lists them.", class_="soft")
+
+
+def _card(sample: SampleDiff, picture: Picture) -> Html:
+    kept = (piece.text for change in sample.captions[:1] for piece in change.pieces if piece.kind != "removed")
+    alternative = "".join(kept) or sample.name
+    content = [tag("h3", sample.name), tag("div", *(tag("span", name, class_="tag") for name in sample.fields))]
+    if sample.captions:
+        content.append(tag("ul", *map(_caption, sample.captions)))
+    if sample.negatives:
+        summary = tag("summary", f"{len(sample.negatives)} negative(s) differ")
+        content.append(tag("details", summary, tag("ul", *map(_negative, sample.negatives))))
+    if sample.regraded:
+        content.append(tag("p", graded_anew(sample.regraded)))
+    if sample.num_rescored:
+        content.append(tag("p", scored_anew(sample.num_rescored)))
+    if sample.views:
+        summary = tag("summary", f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ")
+        content.append(tag("details", summary, tag("ul", *map(_view, sample.views))))
+    if sample.values:
+        summary = tag("summary", f"{len(sample.values)} other value(s) differ")
+        content.append(tag("details", summary, tag("ul", *map(_value, sample.values))))
+    content.append(tag("code", sample.uid))
+    return tag("article", picture(sample.uid, alternative), tag("div", *content), class_="card")
+
+
+def _caption(change: CaptionChange) -> Html:
+    position = change.old_position if change.new_position is None else change.new_position
+    label = f"caption {0 if position is None else position}, {_KINDS[change.kind]}: "
+    return tag("li", tag("span", label, class_="soft"), words(change.pieces))
+
+
+def _negative(change: TextChange) -> Html:
+    record = change.new or change.old or {}
+    label = f"{record.get('operation')} {record.get('span_class')}, {_KINDS[change.kind]}: "
+    return tag("li", tag("span", label, class_="soft"), words(change.pieces))
+
+
+def _view(change: TextChange) -> Html:
+    record = change.new or change.old or {}
+    label = f"{record.get('kind')} {record.get('family')}, {_KINDS[change.kind]}: "
+    return tag("li", tag("span", label, class_="soft"), words(change.pieces))
+
+
+def _value(value: Difference) -> Html:
+    """Return a differing value; texts and lists of texts word by word."""
+    name = tag("span", f"{value.name}: ", class_="soft")
+    if isinstance(value.old, str) and isinstance(value.new, str):
+        return tag("li", name, words(diff_words(value.old, value.new)))
+    if _texts(value.old) and _texts(value.new):
+        changes, _ = diff_captions(value.old, value.new)
+        return tag("li", name, tag("ul", *(tag("li", words(change.pieces)) for change in changes)))
+    return tag("li", name, tag("del", short(value.old)), " ", tag("ins", short(value.new)))
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _refs(samples: Sequence[SampleRef], total: int, most: int, picture: Picture) -> Html:
+    if not samples:
+        return Html("")
+    figures = [
+        tag(
+            "figure",
+            picture(item.uid, item.caption),
+            tag("figcaption", tag("span", item.caption, class_="text", dir="auto"), " ", tag("code", item.name)),
+        )
+        for item in samples[:most]
+    ]
+    return join([tag("div", *figures, class_="grid"), _more(total, len(figures))])
+
+
+def _negatives(diff: VersionDiff) -> Html:
+    rows = [
+        (row.operation, row.span_class, row.added, row.removed, row.changed, row.regraded) for row in diff.negatives
+    ]
+    note = tag("p", "In samples that both versions have.", class_="soft") if rows else Html("")
+    return join([note, table(("operation", "span class", ">added", ">removed", ">changed", ">graded anew"), rows)])
+
+
+def _clusters(diff: VersionDiff, most: int, picture: Picture) -> Html:
+    found = diff.clusters
+    if found is None or (not found.num_moved and found.num_old == found.num_new):
+        return Html("")
+    text = (
+        f"{found.num_old:,} clusters became {found.num_new:,}; {len(found.matched):,} are matched by their common "
+        f"samples, and {found.num_moved:,} samples are outside that match."
+    )
+    became = {before: f"became {after}" for before, after, _ in found.matched}
+    figures = [
+        tag(
+            "figure",
+            picture(move.uid, f"sample {move.uid}"),
+            tag(
+                "figcaption",
+                f"old {move.old} → new {move.new} ",
+                tag("span", f"(old {move.old} {became.get(move.old, 'is gone')})", class_="soft"),
+            ),
+        )
+        for move in found.moved[:most]
+    ]
+    shown = tag("div", *figures, class_="grid") if figures else ""
+    return join([tag("p", text), shown, _more(found.num_moved, len(figures))])
+
+
+def _shift(shift: NumberShift) -> Html:
+    text = f"{shift.num_changed:,} samples moved; mean absolute difference {shift.mean_abs:.4f}. The largest:"
+    rows = [(tag("code", uid), f"{old:.4f}", f"{new:.4f}", f"{new - old:+.4f}") for uid, old, new in shift.largest]
+    moved = table(("sample", ">before", ">after", ">change"), rows)
+    return join([tag("h3", shift.name), tag("p", text), tag("details", tag("summary", f"{len(rows)} samples"), moved)])
+
+
+def _number_row(value: Difference) -> tuple[object, ...]:
+    change = value.new - value.old
+    share = f" ({change / value.old:+.1%})" if value.old else ""
+    return value.name, f"{value.old:,}", f"{value.new:,}", f"{change:+,}{share}"
+
+
+def _distributions(diff: VersionDiff) -> Html:
+    columns = ("distribution", ">mean before", ">mean after", ">total variation", ">Kolmogorov-Smirnov")
+    return table(
+        columns,
+        (
+            (item.name, _mean(item.old_mean), _mean(item.new_mean), f"{item.total_variation:.4f}", f"{item.ks:.4f}")
+            for item in diff.distributions
+        ),
+    )
+
+
+def _mean(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _stages(diff: VersionDiff) -> Html:
+    rows: list[tuple[object, ...]] = []
+    for stage in diff.stages:
+        rows += _detail_rows(stage.name, _KINDS[stage.kind], stage.details)
+    for setting in diff.settings:
+        rows += _detail_rows(setting.name.partition(".")[0], "changed", [setting])
+    return table(("stage or setting", "", "what", "before", "after"), rows)
+
+
+def _detail_rows(name: str, kind: str, details: Iterable[Difference]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = [(name, kind, item.name, short(item.old), short(item.new)) for item in details]
+    return rows or [(name, kind, "", "", "")]

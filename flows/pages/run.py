@@ -1,0 +1,227 @@
+"""The sections of a run's page: recipe, numbers, curves, what it learned of its negatives, results found beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from flows.evaluation.intervals import with_intervals
+from flows.pages.html import Html, Section, join, table, tag, tiles
+from flows.pages.sections.feedback import feedback_section
+from flows.pages.sections.lineage import Step, lineage_graph, parents_of, version_steps
+from flows.pages.sections.results import Column, results_section
+from flows.pages.sections.training_curves import Log, hardness_curves, training_curves
+
+RUN_FILE, DONE_FILE, LOG_FILE = "run.json", "done.json", "log.jsonl"
+_PARTS = ("manifest", "model", "recipe", "config")
+_MAX_FILE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, read.
+
+    Attributes:
+        folder: Where it lies.
+        identity: What it is: recipe, config, model, manifest, plan.
+        done: How it ended; None while it has not.
+        log: A record for each step.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    done: Mapping[str, Any] | None
+    log: Log
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Read a run's folder.
+
+        Raises:
+            InputError: it is none, or a file of it is damaged.
+        """
+        from training.log import read_lines
+
+        if not (folder / RUN_FILE).is_file():
+            raise InputError(f"{folder} holds no {RUN_FILE}", allowed="a folder that clipcurate train wrote")
+        identity = read_json(folder / RUN_FILE)
+        if lacking := [part for part in _PARTS if not isinstance(identity.get(part), dict)]:
+            raise InputError(f"{folder / RUN_FILE}: no {lacking[0]!r}", allowed=f"objects {', '.join(_PARTS)}")
+        done = read_json(folder / DONE_FILE) if (folder / DONE_FILE).is_file() else None
+        try:
+            log = read_lines(folder / LOG_FILE)
+        except orjson.JSONDecodeError as error:
+            raise InputError(f"{folder / LOG_FILE}: not JSON lines: {error.msg}", fix="train again") from None
+        return cls(folder, identity, done, log)
+
+    @property
+    def ref(self) -> str:
+        """The version that it trained on."""
+        manifest = self.identity["manifest"]
+        return f"{manifest['name']}@{manifest['version']}"
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.folder.resolve().name
+
+    def version(self, catalog: Catalog) -> DatasetVersion | None:
+        """Return the version that it trained on, if it and its shards are here."""
+        try:
+            version = catalog.open(self.ref)
+        except InputError:
+            return None
+        return version if version.manifest.fingerprint == self.identity["manifest"]["fingerprint"] else None
+
+
+def run_sections(run: Run, catalog: Catalog, evaluations: Sequence[Column]) -> list[Section]:
+    """Return a run's sections.
+
+    Args:
+        run: The run.
+        catalog: Where the version that it trained on is looked for.
+        evaluations: Results that were given; those found beside the run come after them.
+
+    Raises:
+        InputError: a file of the run or of its version is damaged.
+    """
+    version = run.version(catalog)
+    return [
+        ("results", "Results", results_section([*evaluations, *found_beside(run.folder)])),
+        ("training", "Training", training_curves(run.log)),
+        ("hardness", "Hardness of negatives over time", hardness_curves(run.log)),
+        ("negatives", "What was learned of negatives", feedback_section(run.folder, version)),
+        ("lineage", "Lineage", _lineage(run, catalog, version)),
+        ("settings", "Recipe and settings", _settings(run.identity)),
+    ]
+
+
+def run_lead(run: Run) -> Html:
+    """Return what stands above a run's sections."""
+    recipe, model = run.identity["recipe"], run.identity["model"]
+    lines = [
+        tag("p", f"Recipe {recipe.get('recipe')} on {run.ref}, from {model['spec']}."),
+        tag("p", "Finished." if run.done else "Not finished: what follows is how far it came.", class_="soft"),
+        tag("code", f"manifest {run.identity['manifest']['fingerprint']}"),
+    ]
+    config, last = run.identity["config"], run.log[-1] if run.log else {}
+    shown = [
+        (f"{len(run.log):,} of {config.get('steps', '?'):,}", "steps"),
+        (f"{config.get('batch_size', 0):,}", "samples a step"),
+        (_number(last.get("loss")), "last loss"),
+        (config.get("tune", "?"), "tuned"),
+        (_number(sum(line.get("step_s", 0.0) for line in run.log)), "seconds in steps"),
+    ]
+    hash_ = tag("p", tag("code", f"weights {run.done['weights_hash']}")) if run.done else ""
+    return join([*lines, hash_, tiles(shown)])
+
+
+def _number(value: Any) -> str:
+    return "none" if value is None else f"{value:,.4g}"
+
+
+def _lineage(run: Run, catalog: Catalog, version: DatasetVersion | None) -> Html:
+    manifest = version.manifest if version else _manifest(run, catalog)
+    model, recipe = run.identity["model"], run.identity["recipe"].get("recipe")
+    steps = (
+        version_steps(manifest.body, parents_of(catalog, manifest.body), here=False) if manifest else [Step(run.ref)]
+    )
+    base = [(model["spec"], f"{model['spec']}, {model['hash']}")]
+    steps.append(Step(f"run {run.name}", f"recipe {recipe}, {len(run.log)} steps", base, "here"))
+    return lineage_graph(steps, f"How {run.name} was made, from its source down")
+
+
+def _manifest(run: Run, catalog: Catalog) -> Manifest | None:
+    told = run.identity["manifest"]
+    path = catalog.manifest_path(told["name"], told["version"])
+    return Manifest.load(path) if path.is_file() else None
+
+
+def _settings(identity: Mapping[str, Any]) -> Html:
+    parts = []
+    for part in ("recipe", "config", "plan", "versions"):
+        rows = [(name, value) for name, value in _leaves(identity.get(part) or {})]
+        parts.append(tag("div", tag("h3", {"versions": "packages"}.get(part, part)), table((part, "value"), rows)))
+    return tag("div", *parts, class_="charts")
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
+    if not pairs and pairs is not None:
+        return
+    if pairs is None:
+        yield prefix, str(value)
+        return
+    for name, item in pairs:
+        yield from _leaves(item, f"{prefix}.{name}" if prefix else str(name))
+
+
+def found_beside(folder: Path) -> list[Column]:
+    """Return results in the JSON files of a run's folder, and in those beside it that bear its name.
+
+    Files of other kinds are passed by.
+    """
+    folder = folder.resolve()
+    beside = [path for path in folder.parent.glob("*.json") if folder.name == "run" or _named(path, folder.name)]
+    found: list[Column] = []
+    for path in [*sorted(folder.glob("*.json")), *sorted(beside)]:
+        if path.stat().st_size <= _MAX_FILE_BYTES:
+            try:
+                document = read_json(path)
+            except InputError:
+                continue  # not of ours: nobody promised that all files beside a run are
+            found += results_of(document, path)
+    return found
+
+
+def _named(path: Path, name: str) -> bool:
+    return path.stem == name or path.stem.startswith((f"{name}-", f"{name}."))
+
+
+def read_results(path: Path) -> list[Column]:
+    """Return the results that ``evaluate --json`` wrote, each labelled by the file's name.
+
+    Raises:
+        InputError: not such a file.
+    """
+    found = results_of(read_json(path), path)
+    if not found:
+        raise InputError(f"{path} holds no results", allowed="a file that clipcurate evaluate --json wrote")
+    return found
+
+
+def results_of(document: Mapping[str, Any], path: Path) -> list[Column]:
+    """Return the results in a document: of one benchmark, or of several; none in one of another kind.
+
+    Each bears the file's name, and intervals where its cases lie beside it under the same name as Parquet.
+    """
+    listed = document.get("results", [document])
+    if not isinstance(listed, list):
+        return []
+    fitting = [
+        item for item in listed if isinstance(item, dict) and isinstance(item.get("metrics"), dict) and "on" in item
+    ]
+    return [{**with_intervals(item, path.with_suffix(".parquet")), "label": path.stem} for item in fitting]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        InputError: the file is not there, or holds something else.
+    """
+    try:
+        document = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: JSON of type {type(document).__name__}", allowed="an object")
+    return document

@@ -1,0 +1,106 @@
+"""The part of a version's page that shows duplicates and leaks: what is there side by side, what was dropped by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from data_manifests.manifest import DatasetVersion
+from data_manifests.shards import ShardReader
+from flows.pages.html import Html, join, table, tag
+from flows.pages.thumbnails import Thumbnails
+
+MAX_GROUPS, MAX_MEMBERS, MAX_DROPPED = 24, 6, 48
+
+_KEPT = re.compile(r"like ([0-9a-f]{32})")
+_PLACE = ("uid", "shard", "json_offset", "json_bytes", "duplicate_group")
+
+Row = Mapping[str, Any]
+
+
+def duplicates(version: DatasetVersion) -> Html:
+    """Return groups that were kept whole, pictures that went for another one, and leaks; empty if there are none.
+
+    A dropped picture is not in the version: beside what it looked like stand its name, its uid and what told.
+
+    Raises:
+        InputError: a file of the version is missing or damaged.
+    """
+    groups = _groups(version)
+    dropped = _dropped(version)
+    near = [row for row in dropped if row["reason"] == "near_duplicate"]
+    leaks = [row for row in dropped if row["reason"] == "leak"]
+    shown = [row["uid"] for members in groups[:MAX_GROUPS] for row in members[:MAX_MEMBERS]]
+    shown += [uid for row in near[:MAX_DROPPED] if (uid := _kept(row["detail"]))]
+    parts: list[Html] = []
+    with Thumbnails(version, shown) as pictures, ShardReader(version.folder) as reader:
+        if groups:
+            parts.append(tag("h3", f"{len(groups):,} group(s) of pictures that show the same, all kept"))
+            parts += [_group(members, pictures, reader) for members in groups[:MAX_GROUPS]]
+        if near:
+            parts.append(tag("h3", f"{len(near):,} near-duplicate(s) dropped, beside what was kept"))
+            rows = [
+                (pictures.picture(uid, f"kept sample {uid}") if (uid := _kept(row["detail"])) else "", *_told(row))
+                for row in near[:MAX_DROPPED]
+            ]
+            parts.append(table(("kept", "dropped", "what told"), rows))
+    if leaks:
+        parts.append(tag("h3", f"{len(leaks):,} sample(s) dropped that an evaluation set shows"))
+        parts.append(table(("dropped", "evaluation item, and what told"), [_told(row) for row in leaks[:MAX_DROPPED]]))
+    for what, number in (("groups", len(groups) - MAX_GROUPS), ("near-duplicates", len(near) - MAX_DROPPED)):
+        if number > 0:
+            parts.append(tag("p", f"{number:,} more {what} are not shown here.", class_="soft"))
+    if len(leaks) > MAX_DROPPED:
+        parts.append(tag("p", f"{len(leaks) - MAX_DROPPED:,} more leaks are in dropped.parquet.", class_="soft"))
+    return join(parts)
+
+
+def _groups(version: DatasetVersion) -> list[list[Row]]:
+    """Return the rows of each group with two or more members in the version, largest first."""
+    index = version.index()
+    if "duplicate_group" not in index.column_names:
+        return []
+    members: dict[str, list[Row]] = {}
+    for row in index.select(list(_PLACE)).to_pylist():
+        if row["duplicate_group"]:
+            members.setdefault(row["duplicate_group"], []).append(row)
+    found = [sorted(rows, key=lambda row: str(row["uid"])) for rows in members.values() if len(rows) > 1]
+    return sorted(found, key=lambda rows: (-len(rows), rows[0]["duplicate_group"]))
+
+
+def _dropped(version: DatasetVersion) -> list[Row]:
+    import pyarrow.parquet as pq
+
+    path = version.folder / "dropped.parquet"
+    if not path.is_file():
+        return []
+    rows: list[Row] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def _kept(detail: str) -> str:
+    found = _KEPT.match(detail)
+    return found[1] if found else ""
+
+
+def _told(row: Row) -> tuple[Html, str]:
+    return join([row["name"], " ", tag("code", row["uid"])]), row["detail"]
+
+
+def _group(members: Sequence[Row], pictures: Thumbnails, reader: ShardReader) -> Html:
+    """Return a group's pictures side by side, each over what it matches and how."""
+    cells = []
+    for row in members[:MAX_MEMBERS]:
+        sample = orjson.loads(reader.read(row["shard"], row["json_offset"], row["json_bytes"]))
+        match = sample.get("duplicate_match") or {}
+        told = [f"{' and '.join(match.get('by', []))} with {match['uid'][:8]}"] if match.get("uid") else []
+        told += [f"{match['bits']} of 64 bits differ"] if match.get("bits") is not None else []
+        told += [f"cosine {match['similarity']:.4f}"] if match.get("similarity") is not None else []
+        told += [f"agreement {match['agreement']:.3f}"] if match.get("agreement") is not None else []
+        caption = tag("figcaption", f"{sample['name']} {row['uid'][:8]}: {', '.join(told)}")
+        cells.append(tag("figure", pictures.picture(row["uid"], f"sample {row['uid']}"), caption))
+    rest = tag("p", f"and {len(members) - MAX_MEMBERS:,} more", class_="soft") if len(members) > MAX_MEMBERS else ""
+    return tag("div", *cells, rest, class_="cards")

@@ -1,0 +1,117 @@
+"""The section of a run's page with what it learned of negatives: those that are learned, those that are likely true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_manifests.manifest import DatasetVersion
+from data_manifests.negatives import edit_pieces, shortened
+from data_manifests.sidecar_diff import read_payloads
+from data_manifests.text_diff import diff_words
+from flows.pages.charts import figure, histogram
+from flows.pages.html import Html, join, tag, tiles, words
+from flows.pages.thumbnails import Thumbnails
+
+FEEDBACK_FILE = "feedback.parquet"
+NUM_SHOWN = 12
+_BINS = 24
+_MAX_CHARS = 240
+
+Row = Mapping[str, Any]
+
+
+def feedback_section(run: Path, version: DatasetVersion | None) -> Html:
+    """Return counts, a histogram of margins, and the negatives at both ends; nothing when there is no feedback.
+
+    Args:
+        run: The run's folder.
+        version: What it trained on, for captions and pictures; None shows the negatives alone.
+
+    Raises:
+        InputError: a file of the version is damaged.
+    """
+    import polars as pl
+
+    if not (run / FEEDBACK_FILE).is_file():
+        return Html("")
+    rows = pl.read_parquet(run / FEEDBACK_FILE).filter(pl.col("text") != "")
+    trained = rows.filter(pl.col("drawn") > 0)
+    if not rows.height:
+        return Html("")
+    order = ["uid", "caption", "text"]  # ties
+    learned = trained.sort(["mean_loss", *order]).head(NUM_SHOWN).to_dicts()
+    doubtful = trained.filter(pl.col("mean_margin") < 0).sort(["mean_margin", *order]).head(NUM_SHOWN).to_dicts()
+    gated = rows.filter(pl.col("gated") > 0).sort(["gated", *order], descending=[True, False, False, False])
+    shown = [
+        ("Learned: nearest to no loss at all", learned),
+        ("Likely true of their image: nearer to it than the caption is", doubtful),
+        ("Left out most often as likely true", gated.head(NUM_SHOWN).to_dicts()),
+    ]
+    counts = [
+        (f"{rows.height:,}", "negatives seen"),
+        (f"{int(trained['drawn'].sum()):,}", "times drawn"),
+        (f"{trained.filter(pl.col('mean_margin') < 0).height:,}", "beat their caption"),
+        (f"{gated.height:,}", "left out at least once"),
+    ]
+    margins = [value for value in trained["mean_margin"].to_list() if value is not None]
+    parts: list[Html] = [tiles(counts), _histogram(margins)]
+    return join([*parts, *_cards(shown, version)])
+
+
+def _histogram(margins: Sequence[float]) -> Html:
+    import numpy as np
+
+    if not margins:
+        return Html("")
+    heights, edges = np.histogram(np.array(margins, dtype=np.float64), bins=_BINS)
+    values: list[tuple[object, float]] = [
+        (f"{(edges[at] + edges[at + 1]) / 2:.2f}", int(height)) for at, height in enumerate(heights)
+    ]
+    title = "Margins of captions to their negatives (cosine; below 0 the negative is nearer to the image)"
+    return figure(title, histogram(values, title))
+
+
+def _cards(shown: Sequence[tuple[str, Sequence[Row]]], version: DatasetVersion | None) -> list[Html]:
+    uids = list(dict.fromkeys(row["uid"] for _, rows in shown for row in rows))
+    if version is None:
+        told = tag("p", "The version is not here, so captions and pictures are not shown.", class_="soft")
+        return [told, *(_listed(title, [_card(row, None, None) for row in rows]) for title, rows in shown)]
+    samples = _samples(version, uids)
+    with Thumbnails(version, uids) as pictures:
+        return [
+            _listed(title, [_card(row, samples.get(row["uid"]), pictures) for row in rows]) for title, rows in shown
+        ]
+
+
+def _listed(title: str, cards: Sequence[Html]) -> Html:
+    return join([tag("h3", title), tag("div", *cards, class_="cards")]) if cards else Html("")
+
+
+def _samples(version: DatasetVersion, uids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    import polars as pl
+
+    index = pl.DataFrame(version.index(["uid", "shard", "json_offset", "json_bytes"]))
+    return read_payloads(version, index.filter(pl.col("uid").is_in(uids)))
+
+
+def _card(row: Row, sample: Mapping[str, Any] | None, pictures: Thumbnails | None) -> Html:
+    told = [f"drawn {row['drawn']}", f"left out {row['gated']}" if row["gated"] else ""]
+    if row["mean_margin"] is not None:
+        told += [f"margin {row['mean_margin']:+.3f}, last {row['last_margin']:+.3f}", f"loss {row['mean_loss']:.3f}"]
+    tags = tag("div", *(tag("span", fact, class_="tag") for fact in told if fact))
+    caption = sample["captions"][row["caption"]] if sample and row["caption"] < len(sample["captions"]) else None
+    if sample is None or caption is None:
+        text = tag("span", _cut(str(row["text"])), class_="text", dir="auto")
+        return tag("article", tag("span", "no picture", class_="lost"), tag("div", text, tags), class_="card")
+    record = next((item for item in sample["negatives"] if item["text"] == row["text"]), None)
+    base = (record or {}).get("against") or caption
+    pieces = edit_pieces(base, record) if record else diff_words(base, str(row["text"]))
+    picture = pictures.picture(row["uid"], _cut(caption)) if pictures else Html("")
+    text = words(shortened(pieces, _MAX_CHARS))
+    return tag("article", picture, tag("div", tag("p", text), tags, tag("code", row["uid"])), class_="card")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} …"

@@ -1,0 +1,110 @@
+"""Where a version comes from, drawn: source, stages with what they used and dropped, parents, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_manifests.manifest import Catalog, Manifest
+from flows.pages.html import Html, tag
+
+MAX_PARENTS = 12
+
+_WIDTH, _ROW, _BOX = 360, 30, 22
+_LEFT, _STAGE, _SIDE = 0, 196, 224
+_CHARS = 6.6
+"""About the width of a letter."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One box of the way down.
+
+    Attributes:
+        text: What stands in it.
+        told: What stands below the pointer.
+        beside: Boxes to its right that lead into it, with what they are.
+        kind: ``here`` for what the page is about, ``made`` for a source, else empty.
+        dropped: Samples that it dropped.
+    """
+
+    text: str
+    told: str = ""
+    beside: Sequence[tuple[str, str]] = ()
+    kind: str = ""
+    dropped: int = 0
+
+
+def parents_of(catalog: Catalog | None, body: Mapping[str, Any]) -> list[str]:
+    """Return a version's parent, its parent and so on, as far as their manifests are here."""
+    found: list[str] = []
+    while body["parent"] and len(found) < MAX_PARENTS:
+        name = body["parent"].get("name", body["name"])
+        found.append(f"{name}@{body['parent']['version']}")
+        path = catalog.manifest_path(name, body["parent"]["version"]) if catalog else None
+        if path is None or not path.is_file():
+            break
+        body = Manifest.load(path).body
+    return found
+
+
+def version_steps(body: Mapping[str, Any], parents: Sequence[str], *, here: bool = True) -> list[Step]:
+    """Return the way from the source through the stages to the version, each model or graph where it is first used."""
+    source = body["source"]
+    told = ", ".join(f"{key} {value}" for key, value in source.items() if value is not None)
+    dropped = {stage: sum(reasons.values()) for stage, reasons in body["counts"]["dropped"].items()}
+    name = f"{source.get('kind')}: {source.get('name')}"
+    steps = [Step(name, told, kind="made", dropped=dropped.pop("intake", 0))]
+    seen: set[str] = set()
+    for stage in body["stages"]:
+        used = [item for item in stage["resources"].values() if item["hash"] not in seen and item["name"] != "none"]
+        seen |= {item["hash"] for item in used}
+        beside = [(item["name"], f"{item['name']}, {item['hash']}") for item in used]
+        what = f"{stage['name']} /{stage['version']}, {stage['source']}"
+        steps.append(Step(stage["name"], what, beside, dropped=dropped.pop(stage["name"], 0)))
+    chain = [("after " + parents[0], " after ".join(["", *parents]).strip())] if parents else []
+    chain += [(f"… {len(parents) - 1} earlier", " after ".join(parents[1:]))] if len(parents) > 1 else []
+    ref = f"{body['name']}@{body['version']}"
+    steps.append(Step(ref, body["fingerprint"], chain, "here" if here else "", sum(dropped.values())))
+    return steps
+
+
+def lineage_graph(steps: Sequence[Step], label: str) -> Html:
+    """Return the graph, from top to bottom; names that do not fit are cut, whole under the pointer and in the tables."""
+    parts: list[Html] = []
+    y = 1
+    for number, step in enumerate(steps):
+        if number:
+            parts.append(_arrow(_STAGE / 2, y - (_ROW - _BOX), _STAGE / 2, y))
+        parts.append(_box(_LEFT, y, _STAGE, step.text, step.told, step.kind))
+        if step.dropped:
+            parts.append(tag("text", f"-{step.dropped:,}", x=_STAGE - 7, y=y + 15, text_anchor="end", class_="bad"))
+        for place, (text, told) in enumerate(step.beside):
+            at = y + place * _ROW
+            parts.append(_box(_SIDE, at, _WIDTH - _SIDE - 1, text, told, "made"))
+            middle = at + _BOX / 2
+            bend = f"M{_SIDE} {middle} H{(_SIDE + _STAGE) / 2} V{y + _BOX / 2} H{_STAGE + 4}"
+            parts += [tag("path", d=bend, class_="edge"), _head(_STAGE, y + _BOX / 2, sideways=True)]
+        down = y + max(len(step.beside), 1) * _ROW
+        if len(step.beside) > 1 and number + 1 < len(steps):
+            parts.append(tag("path", d=f"M{_STAGE / 2} {y + _BOX} V{down}", class_="edge"))
+        y = down
+    return tag("svg", *parts, viewBox=f"0 0 {_WIDTH} {y}", role="img", aria_label=label, class_="graph")
+
+
+def _box(x: float, y: float, width: float, text: str, told: str, kind: str) -> Html:
+    room = int((width - 12) / _CHARS)
+    shown = text if len(text) <= room else f"{text[: room - 1]}…"
+    frame = tag("rect", x=x + 0.5, y=y, width=width - 1, height=_BOX, rx=5, class_=f"box {kind}".strip())
+    words = tag("text", shown, x=x + 7, y=y + 15, class_="name")
+    return tag("g", tag("title", told or text), frame, words)
+
+
+def _arrow(x: float, y: float, to_x: float, to_y: float) -> Html:
+    return tag("g", tag("path", d=f"M{x} {y} L{to_x} {to_y - 4}", class_="edge"), _head(to_x, to_y))
+
+
+def _head(x: float, y: float, *, sideways: bool = False) -> Html:
+    shape = f"M{x} {y} l5 -3 v6 z" if sideways else f"M{x} {y} l-3 -5 h6 z"
+    return tag("path", d=shape)

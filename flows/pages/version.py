@@ -1,0 +1,220 @@
+"""The sections of a version's page: what it holds, how it was made, how good it is, what changed, with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog, DatasetVersion
+from flows.pages.charts import bars, figure, histogram
+from flows.pages.diff import FEW, diff_lead, diff_sections
+from flows.pages.html import Html, Section, join, papers, table, tag, tiles
+from flows.pages.sections.clusters import cluster_section, draw_sheets, spread
+from flows.pages.sections.duplicates import duplicates
+from flows.pages.sections.lineage import lineage_graph, parents_of, version_steps
+from flows.pages.sections.neighbours import draw_neighbours, neighbour_section, neighbour_uids
+from flows.pages.sections.quality import quality_section
+from flows.pages.sections.sample_selection import MAX_BYTES, browse
+from flows.pages.sections.samples import browser_section
+from flows.pages.thumbnails import Thumbnails
+
+PAGE_BYTES = 9_700_000
+"""About what a page may have in all: samples take what other sections leave."""
+
+_MAX_BARS = 60
+
+_CHARTED = ("caption_words", "captions_per_sample", "negatives", "views", "splits", "cluster_sizes")
+_COLUMNS = ("uid", "shard", "json_offset", "json_bytes", "cluster_id", "difficulty")
+
+Rows = Mapping[str, list[Any]]
+
+
+def version_sections(
+    version: DatasetVersion, catalog: Catalog | None, run_json: Mapping[str, Any] | None, seed: int = 0
+) -> list[Section]:
+    """Return a version's sections.
+
+    Args:
+        version: The version.
+        catalog: Where its parents are; None does not look for them.
+        run_json: The run record beside its manifest (when, where, how long), if there is one.
+        seed: Picks what is shown as drawn.
+
+    Raises:
+        InputError: a file of the version is missing or damaged.
+    """
+    body = version.manifest.body
+    index = version.index()
+    rows = {name: index[name].to_pylist() for name in _COLUMNS if name in index.column_names}
+    sheets, near = draw_sheets(version, rows, seed), draw_neighbours(version, rows, seed)
+    steps = version_steps(body, parents_of(catalog, body))
+    with Thumbnails(version, [*sheets.uids, *neighbour_uids(near)]) as pictures:
+        drawn = [
+            ("clusters", "Clusters", cluster_section(sheets, pictures)),
+            ("neighbours", "Neighbours", neighbour_section(near, pictures)),
+        ]
+    rest = [
+        *drawn,
+        ("duplicates", "Duplicates and leaks", duplicates(version)),
+        ("lineage", "Lineage", lineage_graph(steps, f"How {version.ref} was made, from its source down")),
+        ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
+        ("stages", "Stages", _stages(body["stages"], run_json)),
+        ("changes", "Changes", _changes(version, catalog)),
+    ]
+    room = PAGE_BYTES - sum(len(content.encode()) for _, _, content in rest)
+    return [
+        ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
+        ("quality", "Quality", quality_section(body["statistics"])),
+        ("samples", "Samples", browser_section(browse(version, rows, seed, min(room, MAX_BYTES)))),
+        *rest,
+    ]
+
+
+def version_lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
+    """Return what stands above a version's sections: recipe, source, fingerprint, and its counts."""
+    return join([_lead(version, run_json), _tiles(version.manifest.body)])
+
+
+def _changes(version: DatasetVersion, catalog: Catalog | None) -> Html:
+    """Return how the version differs from its parent; a sentence where that cannot be told."""
+    parent = version.manifest.body["parent"]
+    if catalog is None or not parent:
+        return Html("")
+    ref = f"{parent.get('name', version.manifest.name)}@{parent['version']}"
+    try:
+        old = catalog.open(ref)
+    except InputError:
+        return tag("p", f"Its parent {ref} is not here, so there is nothing to compare with.", class_="soft")
+    from data_manifests.diff import diff_versions
+
+    found = diff_versions(old, version)
+    parts: list[Html] = [tag("p", f"Against its parent {ref}.", class_="soft"), diff_lead(found)]
+    for _, heading, content in diff_sections(found, old, version, FEW):
+        parts += [tag("h3", heading), content] if content else []
+    return join(parts)
+
+
+def _lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
+    body = version.manifest.body
+    source = ", ".join(f"{key} {value}" for key, value in body["source"].items() if value is not None)
+    parent = (
+        f"from {body['parent'].get('name', body['name'])}@{body['parent']['version']}"
+        if body["parent"]
+        else "the first version"
+    )
+    lines: list[object] = [
+        tag(
+            "p",
+            f"Recipe {body['recipe'].get('name')} (",
+            papers(body["recipe"].get("paper", "no paper")),
+            f"); {parent}.",
+        ),
+        tag("p", f"Source: {source}.", class_="soft"),
+        tag("code", version.manifest.fingerprint),
+    ]
+    if run_json and "seconds" in run_json:
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run_json["seconds"].items())
+        lines.append(
+            tag(
+                "p",
+                f"Made {run_json.get('finished', '')} on {run_json.get('cores', '?')} cores: {took}.",
+                class_="soft",
+            )
+        )
+    return join(lines)
+
+
+def _tiles(body: Mapping[str, Any]) -> Html:
+    counts = body["counts"]
+    dropped = sum(number for reasons in counts["dropped"].values() for number in reasons.values())
+    size = sum(record["bytes"] for record in body["files"])
+    values = [(f"{counts.get(name, 0):,}", name) for name in ("samples", "captions", "views", "negatives")]
+    return tiles(
+        [
+            *values,
+            (f"{dropped:,}", "dropped"),
+            (f"{len(body['shards']):,}", "shards"),
+            (f"{size / 2**20:,.1f}", "MiB"),
+        ]
+    )
+
+
+def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: Rows) -> Html:
+    # versions made before something was counted do not say it: their page has no such chart
+    told = {name: statistics.get(name, {}) for name in _CHARTED}
+    sizes = sorted(told["cluster_sizes"].values(), reverse=True)
+    scores = [value for value in rows.get("difficulty", []) if value is not None]
+    charts = [
+        figure("Words in a caption", histogram(_binned(told["caption_words"]), "captions by number of words")),
+        figure("Captions of a sample", bars(list(told["captions_per_sample"].items()))),
+        figure("Negatives by kind", bars(_longest(told["negatives"]))),
+        figure("Rewrites and knowledge captions by kind", bars(_longest(told["views"]))),
+        figure("Texts that a gate refused, by reason", bars(_longest(_refused(counts)))),
+        figure("Splits", bars(list(told["splits"].items()))),
+        figure("Clusters by size, largest first", histogram(_sampled(sizes), "cluster sizes, largest first")),
+        figure("Difficulty", histogram(_shares(scores), "samples by difficulty")),
+    ]
+    return tag("div", *charts, class_="charts")
+
+
+def _refused(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many texts were refused by ``stage: reason``."""
+    stages = counts.get("rejected", {}).items()
+    return {f"{stage}: {reason}": number for stage, reasons in stages for reason, number in reasons.items()}
+
+
+def _binned(counts: Mapping[str, int]) -> list[tuple[object, float]]:
+    """Return a histogram over whole numbers without gaps; what lies far out is summed up in the last bar."""
+    numbers = {int(value): number for value, number in counts.items()}
+    if not numbers:
+        return []
+    first, last = min(numbers), min(max(numbers), min(numbers) + _MAX_BARS - 1)
+    made: list[tuple[object, float]] = [(value, numbers.get(value, 0)) for value in range(first, last + 1)]
+    beyond = sum(number for value, number in numbers.items() if value > last)
+    return [*made[:-1], (f"{last}+", made[-1][1] + beyond)] if beyond else made
+
+
+def _longest(counts: Mapping[str, int]) -> Sequence[tuple[str, float]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _sampled(sizes: Sequence[int]) -> list[tuple[object, float]]:
+    return [(place + 1, sizes[place]) for place in spread(len(sizes), _MAX_BARS)]
+
+
+def _shares(scores: Sequence[float]) -> list[tuple[object, float]]:
+    if not scores:
+        return []
+    heights, _ = np.histogram(np.array(scores, dtype=np.float64), bins=20, range=(0.0, 1.0))
+    return [(f"{place / 20:.2f}", int(height)) for place, height in enumerate(heights)]
+
+
+def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any] | None) -> Html:
+    ran = {item["stage"]: item for item in (run_json or {}).get("stages", [])}
+    rows = []
+    for stage in stages:
+        told = ran.get(stage["name"], {})
+        work = f"{told['computed']:,} computed, {told['reused']:,} reused" if told else ""
+        config = ", ".join(f"{name} = {value}" for name, value in stage["config"].items())
+        models = ", ".join(f"{value['name']} ({value['hash'][:8]})" for value in stage["resources"].values())
+        seconds = f"{told['wall_s']:.1f}" if told else ""
+        rows.append(
+            (
+                f"{stage['name']} /{stage['version']}",
+                papers(stage["source"]),
+                config,
+                models,
+                tag("code", stage["fingerprint"][:12]),
+                work,
+                seconds,
+            )
+        )
+    return table(("stage /version", "paper", "settings", "models", "fingerprint", "samples", ">seconds"), rows)
+
+
+def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> Html:
+    rows = [(stage, reason, f"{number:,}") for stage, reasons in dropped.items() for reason, number in reasons.items()]
+    return table(("by", "reason", ">samples"), rows)

@@ -1,0 +1,52 @@
+"""Parts that several recipes share: recipes do not import each other."""
+
+from __future__ import annotations
+
+from curation.engine.stage import Stage
+from curation.knowledge.interface import KnowledgeGraph
+from curation.llm.interface import LanguageModel
+from curation.rewriting.rules import RuleWriter
+from curation.stages.captions.expand_knowledge import ExpandKnowledge
+from curation.stages.captions.link_concepts import LinkConcepts
+from curation.stages.captions.rewrite_captions import RewriteCaptions
+from curation.stages.negatives.bind_attributes import BindAttributes
+from curation.stages.negatives.change_numbers import ChangeNumbers
+from curation.stages.negatives.find_false_negatives import FindFalseNegatives
+from curation.stages.negatives.grade_negatives import GradeNegatives
+from curation.stages.negatives.invert_relations import InvertRelations
+from curation.stages.negatives.refine_negatives import RefineNegatives
+from curation.stages.negatives.replace_words import ReplaceWords
+from curation.stages.negatives.swap_roles import SwapRoles
+from curation.stages.negatives.swap_words import SwapWords
+
+_FIELDS = (
+    "swap_negatives", "replace_negatives", "bind_negatives", "role_negatives", "space_negatives", "number_negatives",
+)  # fmt: skip
+
+
+_EXCHANGES = ("swap", "bind", "role")
+
+
+def checked_negatives(graph: KnowledgeGraph, *, exchanges: bool = False) -> tuple[Stage, ...]:
+    """Return stages that make negatives of six operations, take out the true ones, balance and grade the rest.
+
+    They need parses and provide ``graded_negatives``.
+
+    Args:
+        graph: Knows siblings and synonyms.
+        exchanges: Keep what exchanges words of one sentence, odd sentences included, instead of balancing it away.
+    """
+    made = (SwapWords(), ReplaceWords(graph=graph), BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers())
+    refine = RefineNegatives(("true_negatives",), spared=_EXCHANGES if exchanges else ())
+    judged = (FindFalseNegatives(_FIELDS, graph, "exactly", like_swaps=not exchanges), refine)
+    return (*made, *judged, GradeNegatives(("refined_negatives",), graph=graph))
+
+
+def told_views(graph: KnowledgeGraph, writer: LanguageModel | RuleWriter) -> tuple[Stage, ...]:
+    """Return stages that say captions in other words and with what a graph knows; they need parses.
+
+    Args:
+        graph: Knows what captions may add.
+        writer: Rewrites captions.
+    """
+    return (LinkConcepts(graph), ExpandKnowledge(graph), RewriteCaptions(writer, max_captions=2))

@@ -1,0 +1,103 @@
+"""What the terminal shows: tables on standard output, progress and messages on standard error."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from data_manifests.text_diff import Piece
+
+if TYPE_CHECKING:
+    from curation.engine.engine import Events
+
+out = Console()
+err = Console(stderr=True)
+
+_STYLES = {"same": "", "removed": "red strike", "added": "green underline"}
+_MARKS = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """Return a stranger's text without characters that steer the terminal or turn the reading direction."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def words(pieces: Iterable[Piece], console: Console) -> Text:
+    """Return a text with its removed words red and struck out, its added ones green and underlined.
+
+    Without colours they are marked as ``[-removed-]`` and ``{+added+}``.
+    """
+    line = Text()
+    plain = console.color_system is None
+    for piece in pieces:
+        text = clean(piece.text.rstrip())
+        before, after = _MARKS[piece.kind] if plain else ("", "")
+        line.append(f"{before}{text}{after}", _STYLES[piece.kind])
+        line.append(piece.text[len(piece.text.rstrip()) :] and " ")
+    return line
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document and nothing else."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.flush()
+
+
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table whose columns named with a leading ``>`` are numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for name in columns:
+        made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    return made
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Show progress with remaining time on standard error."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bars:
+        yield bars
+
+
+def counter(bars: Progress, what: str) -> Callable[[int], None]:
+    """Return a callback that shows a count without a known end."""
+    ids: list[Any] = []
+
+    def count(number: int) -> None:
+        if not ids:
+            ids.append(bars.add_task(what, total=None))
+        bars.update(ids[0], completed=number)
+
+    return count
+
+
+def stage_bars(bars: Progress) -> Events:
+    """Return engine events shown as one bar for each stage."""
+    from curation.engine.engine import Events, UnitReport
+    from curation.engine.stage import Stage
+
+    ids: dict[str, Any] = {}
+
+    def started(stage: Stage, num_units: int) -> None:
+        ids[stage.name] = bars.add_task(stage.name, total=num_units)
+
+    def done(stage: Stage, _: UnitReport) -> None:
+        bars.advance(ids[stage.name])
+
+    return Events(started, done)

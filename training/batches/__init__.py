@@ -1,0 +1,1 @@
+"""Batches: plans and samplers, the loader, decoding, caches."""

@@ -1,0 +1,154 @@
+"""Planners: who meets whom in a batch, and when. One class each; see `training/batches/plan.py` for what they make."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from data_manifests.errors import InputError
+from data_manifests.seeds import generator
+from training.batches.epoch import EpochPlan, Feedback, Planner, count_batches, draw_captions
+from training.batches.index import PlanIndex
+
+
+@dataclass(frozen=True)
+class ShuffledPlan:
+    """Uniformly shuffled batches: the control every other order is compared with.
+
+    Source: Radford et al. 2021, figure 3 (arXiv 2103.00020): minibatches without any order.
+    Differs: one caption per image and epoch, drawn uniformly; the last incomplete batch is dropped.
+    """
+
+    name: ClassVar[str] = "shuffled"
+    source: ClassVar[str] = "Radford et al. 2021, figure 3 (arXiv 2103.00020)"
+
+    def __call__(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
+    ) -> EpochPlan:
+        """Return the epoch's batches."""
+        num_batches = count_batches(index, batch_size)
+        order = generator(seed, self.name, epoch, "order").permutation(len(index))
+        return draw_captions(index, order[: num_batches * batch_size].reshape(num_batches, batch_size), seed, epoch)
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """Batches of a few clusters each, so that similar images meet and the contrast gets hard.
+
+    A share `fraction` of every batch comes in runs of neighbours from `clusters_per_batch` places of the data set
+    sorted by cluster; the rest is drawn from everywhere. A run at the edge of a cluster goes on into the next one,
+    so that no sample is left over for want of company.
+
+    Attributes:
+        fraction: Share of each batch that comes in runs, 0 to 1.
+        clusters_per_batch: Runs in each batch; a run has about fraction * batch_size / clusters_per_batch samples.
+
+    Source: SimCLIP (FITML workshop at NeurIPS 2024): batches of num_clusters groups of similar samples, share p.
+    Differs: groups are k-means clusters of the data set version instead of neighbours of random pivots found again
+        every epoch by the current model, so the order is a pure function of the version; without replacement.
+    """
+
+    name: ClassVar[str] = "clusters"
+    source: ClassVar[str] = "SimCLIP, FITML workshop at NeurIPS 2024"
+
+    fraction: float = 0.5
+    clusters_per_batch: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        if not 0 <= self.fraction <= 1 or self.clusters_per_batch < 1:
+            raise InputError(
+                f"cluster plan: fraction={self.fraction!r}, clusters_per_batch={self.clusters_per_batch!r}",
+                allowed="fraction 0 to 1, clusters_per_batch 1 or more",
+            )
+
+    def __call__(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
+    ) -> EpochPlan:
+        """Return the epoch's batches."""
+        if index.cluster_id is None:
+            raise InputError(
+                "a plan by clusters needs the column cluster_id, which this data set version does not have",
+                fix="curate with a recipe that has the stage cluster_embeddings, or use the shuffled plan",
+            )
+        num_batches = count_batches(index, batch_size)
+        run = int(batch_size * self.fraction) // self.clusters_per_batch
+        in_runs = run * self.clusters_per_batch
+        draws = generator(seed, self.name, epoch, "order")
+        order = draws.permutation(len(index))[: num_batches * batch_size]
+        scattered, grouped = order[in_runs * num_batches :], order[: in_runs * num_batches]
+        batches = scattered.reshape(num_batches, batch_size - in_runs)
+        if in_runs:
+            by_cluster = grouped[np.argsort(index.cluster_id[grouped], kind="stable")].reshape(-1, run)
+            runs = by_cluster[draws.permutation(len(by_cluster))].reshape(num_batches, in_runs)
+            batches = np.concatenate([runs, batches], axis=1)
+        return draw_captions(index, batches, seed, epoch)
+
+
+@dataclass(frozen=True)
+class CurriculumPlan:
+    """An inner plan over a pool that grows from one end of the difficulty scale to all samples, batches in that order.
+
+    In epoch e the pool is the first c(e) of the samples by difficulty, c(e) = sqrt(s^2 + (1 - s^2) e / E), with
+    s = `start_fraction` and E = `pace_epochs`. The inner planner makes the batches; they come in order of their mean
+    difficulty.
+
+    Attributes:
+        inner: The planner that decides who meets whom.
+        direction: Which end comes first. FALCON (CVPR 2026) found hard first better, so both can be tried.
+        start_fraction: Share of the samples in the first epoch, above 0 to 1.
+        pace_epochs: Epochs until all samples are in.
+
+    Source: Platanios et al. 2019, square-root competence (arXiv 1903.09848).
+    Differs: competence grows by epoch instead of by step; within an epoch batches are sorted by mean difficulty.
+    """
+
+    name: ClassVar[str] = "curriculum"
+    source: ClassVar[str] = "Platanios et al. 2019, square-root competence (arXiv 1903.09848)"
+
+    inner: Planner
+    direction: Literal["easy_to_hard", "hard_to_easy"] = "easy_to_hard"
+    start_fraction: float = 0.5
+    pace_epochs: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        known = self.direction in ("easy_to_hard", "hard_to_easy")
+        if not known or not 0 < self.start_fraction <= 1 or self.pace_epochs < 1:
+            raise InputError(
+                f"curriculum plan: direction={self.direction!r}, start_fraction={self.start_fraction!r}, "
+                f"pace_epochs={self.pace_epochs!r}",
+                allowed="direction easy_to_hard or hard_to_easy, start_fraction above 0 to 1, pace_epochs 1 or more",
+            )
+
+    def __call__(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
+    ) -> EpochPlan:
+        """Return the epoch's batches."""
+        if index.difficulty is None or np.isnan(index.difficulty).any():
+            raise InputError(
+                "a curriculum needs a difficulty for every sample, which this data set version does not have",
+                fix="curate with a recipe that has the stage order_difficulty, or use another plan",
+            )
+        count_batches(index, batch_size)
+        sign = 1.0 if self.direction == "easy_to_hard" else -1.0
+        start = self.start_fraction**2
+        share = min(1.0, math.sqrt(start + (1.0 - start) * epoch / self.pace_epochs))
+        size = max(batch_size, math.ceil(share * len(index)))
+        pool = np.sort(np.argsort(sign * index.difficulty, kind="stable")[:size])
+        plan = self.inner(index.take(pool), seed, epoch, batch_size, feedback)
+        difficulty = np.zeros(int(index.rows.max()) + 1)
+        difficulty[index.rows] = index.difficulty
+        order = np.argsort(sign * difficulty[plan.rows].mean(axis=1), kind="stable")
+        return EpochPlan(plan.rows[order], plan.caption[order])

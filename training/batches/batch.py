@@ -1,0 +1,109 @@
+"""One step's input: what is drawn for each sample, its texts, and both as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.batches.text_sampling import CaptionViews, FurtherTexts
+    from training.hard_negatives import Negatives
+
+Record = dict[str, Any]
+"""A negative as the data set holds it: text, caption, operation, span_class, edits, rule, source."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn for each sample of a batch.
+
+    Attributes:
+        negatives: How many negatives; None for none.
+        views: Among a caption and what was made from it; None shows the caption.
+        positives: Further texts; None for none.
+    """
+
+    negatives: Negatives | None = None
+    views: CaptionViews | None = None
+    positives: FurtherTexts | None = None
+
+
+@dataclass(frozen=True)
+class StepTexts:
+    """The texts of one step, before any tower.
+
+    Attributes:
+        uids: The samples.
+        captions: The text shown of each: a caption, or a view of it.
+        records: The negatives drawn for each, at most as many as were asked for.
+        positives: Further texts drawn for each; empty lists when none were asked for.
+    """
+
+    uids: tuple[str, ...]
+    captions: tuple[str, ...]
+    records: list[list[Record]]
+    positives: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input. B samples, C candidate negatives each.
+
+    Attributes:
+        step: Its number, from 0.
+        texts: Uids, captions and negative records.
+        image: Pixels [B, 3, size, size], or trunk activations [B, width] when `image_cached`.
+        text: Token ids [B, L], or trunk activations [B, width] when `text_cached`.
+        negatives: The same for negatives, [B, C, L] or [B, C, width]; zeros where `negative_mask` is False.
+        negative_mask: True where there is a candidate, bool [B, C].
+        image_cached: See `image`.
+        text_cached: See `text`.
+        positives: Further texts, [B, P, L] or [B, P, width], as `negatives`.
+        positive_mask: True where there is one, bool [B, P].
+    """
+
+    step: int
+    texts: StepTexts
+    image: Tensor
+    text: Tensor
+    negatives: Tensor | None
+    negative_mask: Tensor | None
+    image_cached: bool
+    text_cached: bool
+    positives: Tensor | None = None
+    positive_mask: Tensor | None = None
+
+    def to(self, device: str) -> Batch:
+        """Return the batch on a device; the copy does not wait where the batch is pinned."""
+        return self if device == "cpu" else self._each(lambda value: value.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory that a GPU can fetch by itself."""
+        return self._each(lambda value: value.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        import torch
+
+        held: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        changed: dict[str, Any] = {
+            name: change(value) if isinstance(value, torch.Tensor) else value for name, value in held.items()
+        }
+        return Batch(**changed)
+
+
+Slots = tuple["Tensor | None", "Tensor | None"]
+
+
+def in_slots(encoded: Tensor, rows: list[list[str]], slots: int) -> Slots:
+    """Return encoded texts [n, L], in the order of `rows`, as [B, slots, L], and a mask of the filled slots."""
+    import torch
+
+    mask = torch.zeros((len(rows), slots), dtype=torch.bool)
+    for at, row in enumerate(rows):
+        mask[at, : len(row)] = True
+    placed = torch.zeros((*mask.shape, encoded.shape[1]), dtype=encoded.dtype)
+    placed[mask] = encoded
+    return placed, mask

@@ -1,0 +1,257 @@
+"""From a plan and shards to batches, by byte ranges: nothing is read that a step does not use.
+
+Batch s is a pure function of (version, plan, s): any step can be asked for first; reading ahead changes nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from data_manifests.errors import InputError
+from data_manifests.seeds import generator
+from training.batches.activation_cache import ActivationStore, Report, fill_images, fill_texts, text_name
+from training.batches.batch import Batch, Drawn, Record, Slots, StepTexts, in_slots
+from training.batches.decode import decode_image
+from training.batches.plan import Plan
+from training.batches.remote_shards import fetch_ahead, open_shards
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from data_manifests.manifest import DatasetVersion
+    from training.config import TrainConfig
+    from training.model.clip_model import ClipModel
+
+AHEAD = 2
+"""Batches that wait ready while a step runs."""
+
+
+class PlannedBatches:
+    """The batches of a plan, read ahead by a thread.
+
+    Args:
+        dataset: The version whose shards are read.
+        plan: Which samples and captions each step has.
+        towers: For its preprocessing, tokeniser and, where a trunk is frozen, its activations.
+        config: Seed and limits.
+        drawn: How many negatives and further texts to draw for each sample, and among which texts the shown one.
+        start_step: The first batch that iteration yields.
+
+    Raises:
+        InputError: the plan was made for other data.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetVersion,
+        plan: Plan,
+        towers: ClipModel,
+        config: TrainConfig,
+        drawn: Drawn | None = None,
+        start_step: int = 0,
+    ) -> None:
+        self._plan, self._towers, self._config, self._start = plan, towers, config, start_step
+        drawn = drawn or Drawn()
+        self._negatives, self._views, self._positives = drawn.negatives, drawn.views, drawn.positives
+        self._reader = open_shards(dataset)
+        self._index = _Index(dataset)
+        self._images: ActivationStore | None = None
+        self._texts: ActivationStore | None = None
+        self._index.check(plan)
+        # what it makes is taken in the order asked for: their number changes no batch
+        self._pool = ThreadPoolExecutor(config.readers, thread_name_prefix="reader")
+
+    def cache_images(self, folder: Path | None, report: Report) -> None:
+        """Compute the frozen image trunk's activations of all images ahead once, and read from them from now on.
+
+        Args:
+            folder: Keeps them for other runs with the same trunk; None keeps them in memory.
+            report: Is told how far it has come.
+        """
+        ahead = self._plan.rows[self._start :].ravel().tolist()
+        rows = dict(zip(self._plan.uids[len(self._plan.uids) - len(ahead) :], ahead, strict=True))
+        store = ActivationStore(folder, list(rows))
+        fill_images(store, self._towers, store.missing(), lambda uid: self._pixels(rows[uid]), report)
+        self._images = store
+
+    def cache_texts(self, folder: Path | None, report: Report) -> None:
+        """Do the same for the frozen text trunk and all texts ahead."""
+        named = {text_name(text): text for text in self.distinct_texts()}
+        store = ActivationStore(folder, list(named))
+        fill_texts(store, self._towers, {name: named[name] for name in store.missing()}, report)
+        self._texts = store
+
+    def distinct_texts(self) -> set[str]:
+        """Return every text that any step from `start_step` on shows."""
+        found: set[str] = set()
+        for step in range(self._start, self._plan.num_steps):
+            texts = self.texts(step)
+            found.update(texts.captions)
+            found.update(record["text"] for row in texts.records for record in row)
+            found.update(text for row in texts.positives for text in row)
+        return found
+
+    def texts(self, step: int) -> StepTexts:
+        """Return a step's captions and the negatives drawn for them."""
+        rows, shown = self._plan.rows[step].tolist(), self._plan.caption[step].tolist()
+        size = len(rows)
+        uids = self._plan.uids[step * size : (step + 1) * size]
+        captions: list[str] = []
+        records, positives = [], []
+        fetch_ahead(self._reader, (self._index.json(row) for row in rows))
+        for row, uid, caption in zip(rows, uids, shown, strict=True):
+            sample = self._sample(row, uid)
+            if not 0 <= caption < len(sample["captions"]):
+                raise InputError(
+                    f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY
+                )
+            text = str(sample["captions"][caption])
+            made = _of_caption(sample, "views", caption) if self._views else []
+            captions.append(self._views.draw(text, made, self._config.seed, step, uid) if self._views else text)
+            own = _changed_from(captions[-1], text, _of_caption(sample, "negatives", caption))
+            records.append(self._draw(own, step, uid))
+            further = self._positives
+            positives.append(further.draw(sample, captions[-1], self._config.seed, step, uid) if further else [])
+        return StepTexts(uids, tuple(captions), records, positives)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        import torch
+
+        members = [self._index.json] if self._images is not None else [self._index.json, self._index.image]
+        fetch_ahead(self._reader, (member(row) for row in self._plan.rows[step].tolist() for member in members))
+        texts = self.texts(step)
+        if self._images is None:
+            image = torch.stack(list(self._pool.map(self._pixels, self._plan.rows[step].tolist())))
+        else:
+            image = self._images.take(texts.uids)
+        false = [[str(record["text"]) for record in row] for row in texts.records]
+        rows = [*false, *texts.positives]
+        encoded = self._encode([*texts.captions, *(text for row in rows for text in row)])
+        size, end = len(texts.captions), len(encoded) - sum(map(len, texts.positives))
+        negatives: Slots = (None, None)
+        positives: Slots = (None, None)
+        if self._negatives is not None:
+            negatives = in_slots(encoded[size:end], false, self._negatives.candidates)
+        if self._positives is not None:
+            positives = in_slots(encoded[end:], texts.positives, self._positives.count)
+        cached = self._images is not None, self._texts is not None
+        made = Batch(step, texts, image, encoded[:size], *negatives, *cached, *positives)
+        return made.pinned() if self._config.device == "cuda" else made
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches from `start_step` on, in order."""
+        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=AHEAD)
+        stop = threading.Event()
+        thread = threading.Thread(target=self._fill, args=(ready, stop), name="batches", daemon=True)
+        thread.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            while thread.is_alive():  # the thread may be waiting for room in the queue
+                _drain(ready)
+                thread.join(timeout=0.05)
+
+    def close(self) -> None:
+        """Stop the readers and close the shards."""
+        self._pool.shutdown()
+        self._reader.close()
+
+    def _fill(self, ready: queue.Queue[Batch | BaseException | None], stop: threading.Event) -> None:
+        try:
+            for step in range(self._start, self._plan.num_steps):
+                if stop.is_set():
+                    return
+                ready.put(self.batch(step))
+            ready.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
+            ready.put(error)
+
+    def _draw(self, records: list[Record], step: int, uid: str) -> list[Record]:
+        if self._negatives is None or not records:
+            return []
+        order = generator(self._config.seed, "negatives", step, uid).permutation(len(records))
+        return [records[at] for at in order[: self._negatives.candidates]]
+
+    def _encode(self, texts: list[str]) -> Tensor:
+        if self._texts is None:
+            return self._towers.trim(self._towers.tokenize(texts))
+        return self._texts.take([text_name(text) for text in texts])
+
+    def _sample(self, row: int, uid: str) -> Record:
+        sample: Record = orjson.loads(self._reader.read(*self._index.json(row)))
+        if sample.get("uid") != uid:
+            raise InputError(
+                f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY
+            )
+        return sample
+
+    def _pixels(self, row: int) -> Tensor:
+        data = self._reader.read(*self._index.image(row))
+        side = self._towers.image_size_px if self._config.fast_decode else 0
+        image = decode_image(data, f"sample {self._index.key(row)}", self._config.max_image_px, side)
+        return self._towers.preprocess(image)
+
+
+_VERIFY = "run clipcurate verify"
+
+
+def _of_caption(sample: Record, what: str, caption: int) -> list[Record]:
+    return [record for record in sample.get(what, []) if record["caption"] == caption]
+
+
+def _changed_from(shown: str, caption: str, negatives: list[Record]) -> list[Record]:
+    """Return a caption's negatives, but beside a view of it only those that differ from the view by their edit.
+
+    A knowledge caption set against an edited caption would teach that longer texts are true.
+    """
+    return negatives if shown == caption else [record for record in negatives if record.get("against") == shown]
+
+
+class _Index:
+    """Where each row's bytes lie."""
+
+    def __init__(self, dataset: DatasetVersion) -> None:
+        table = dataset.index()
+        self._uids = table.column("uid").to_pylist()
+        self._keys = table.column("key").to_pylist()
+        names = ("shard", "image_offset", "image_bytes", "json_offset", "json_bytes")
+        self._at = {name: table.column(name).to_numpy() for name in names}
+
+    def check(self, plan: Plan) -> None:
+        """Check that every planned row is the sample that the plan means."""
+        for row, uid in dict(zip(plan.rows.ravel().tolist(), plan.uids, strict=True)).items():
+            if not 0 <= row < len(self._uids) or self._uids[row] != uid:
+                raise InputError(f"the plan means sample {uid} by row {row}, the index does not", fix="make a new plan")
+
+    def key(self, row: int) -> str:
+        return str(self._keys[row])
+
+    def image(self, row: int) -> tuple[int, int, int]:
+        return self._range(row, "image")
+
+    def json(self, row: int) -> tuple[int, int, int]:
+        return self._range(row, "json")
+
+    def _range(self, row: int, member: str) -> tuple[int, int, int]:
+        at = self._at
+        return int(at["shard"][row]), int(at[f"{member}_offset"][row]), int(at[f"{member}_bytes"][row])
+
+
+def _drain(ready: queue.Queue[Any]) -> None:
+    try:
+        while True:
+            ready.get_nowait()
+    except queue.Empty:
+        return

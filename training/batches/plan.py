@@ -1,0 +1,129 @@
+"""The order of training is data: planners compute it, a run saves it, and a resumed run replays it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+
+from data_manifests.errors import InputError
+from data_manifests.manifest import write_atomically
+from training.batches.epoch import EpochPlan, Planner
+from training.batches.index import Array, PlanIndex
+from training.batches.separate_duplicates import keep_apart
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All batches of a run, epoch after epoch, cut at the run's number of steps.
+
+    Attributes:
+        rows: int64 [num_steps, batch_size], row numbers in index.parquet.
+        caption: int16 [num_steps, batch_size].
+        epoch: int32 [num_steps].
+        uids: The samples meant by the rows, in the order of `rows`' flattening; binds the plan to its data.
+    """
+
+    rows: Array
+    caption: Array
+    epoch: Array
+    uids: tuple[str, ...]
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps."""
+        return int(self.rows.shape[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """BLAKE3 (128 bits, hex) of everything the plan says."""
+        digest = blake3(np.asarray(self.rows.shape, dtype="<i8").tobytes())
+        for array, dtype in ((self.rows, "<i8"), (self.caption, "<i2"), (self.epoch, "<i4")):
+            digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+        digest.update("".join(self.uids).encode())
+        return digest.hexdigest(length=16)
+
+    def save(self, path: Path) -> None:
+        """Write plan.parquet atomically: one row per (step, sample), readable by any parquet tool."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        steps, batch = self.rows.shape
+        table = pa.table(
+            {
+                "step": np.repeat(np.arange(steps, dtype=np.int32), batch),
+                "epoch": np.repeat(self.epoch, batch),
+                "row": self.rows.ravel(),
+                "caption": self.caption.ravel(),
+                "uid": pa.array(self.uids),
+            },
+            metadata={"fingerprint": self.fingerprint, "batch_size": str(batch)},
+        )
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        write_atomically(path, sink.getvalue().to_pybytes())
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read plan.parquet.
+
+        Raises:
+            InputError: missing, not a plan, or edited by hand.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+            metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+            batch = int(metadata["batch_size"])
+            columns = {name: table.column(name).to_numpy() for name in ("epoch", "row", "caption")}
+            uids = tuple(table.column("uid").to_pylist())
+            rows, caption = columns["row"].reshape(-1, batch), columns["caption"].reshape(-1, batch)
+        except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+            raise InputError(f"{path}: not a training plan: {error}", fix="start a new run folder") from None
+        plan = cls(rows, caption, columns["epoch"].reshape(-1, batch)[:, 0], uids)
+        if plan.fingerprint != metadata.get("fingerprint"):
+            raise InputError(f"{path}: the plan was edited by hand", fix="start a new run folder")
+        return plan
+
+
+def plan_epoch(planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
+    """Return one epoch, duplicates kept apart.
+
+    Raises:
+        InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
+            no batch can be filled.
+    """
+    plan = keep_apart(planner(index, seed, epoch, batch_size), index, seed, epoch)
+    if not len(plan.rows):
+        raise InputError(
+            f"no batch of {batch_size} samples without two that are duplicates or share a caption",
+            fix="a smaller --set train.batch_size=N, or curate with --set stages.find_duplicates.keep=one",
+        )
+    return plan
+
+
+def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, batch_size: int) -> Plan:
+    """Return the plan of a whole run: epochs one after the other, cut after `num_steps` batches.
+
+    Duplicates are kept out of each other's batches, whatever the planner.
+
+    Raises:
+        InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
+            no batch can be filled.
+    """
+    epochs: list[EpochPlan] = []
+    numbers: list[Array] = []
+    have = 0
+    while have < num_steps:
+        plan = plan_epoch(planner, index, seed, len(epochs), batch_size)
+        numbers.append(np.full(len(plan.rows), len(epochs), dtype=np.int32))
+        epochs.append(plan)
+        have += len(plan.rows)
+    rows = np.concatenate([plan.rows for plan in epochs])[:num_steps]
+    caption = np.concatenate([plan.caption for plan in epochs])[:num_steps]
+    uid_of = dict(zip(index.rows.tolist(), index.uids, strict=True))
+    return Plan(rows, caption, np.concatenate(numbers)[:num_steps], tuple(uid_of[row] for row in rows.ravel().tolist()))

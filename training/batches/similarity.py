@@ -1,0 +1,258 @@
+"""Planners by similarity and by weight: hard image pairs (NegCLIP), clusters around pivots (SimCLIP), M4's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from data_manifests.errors import InputError
+from data_manifests.seeds import draw_seed, generator
+from training.batches.epoch import EpochPlan, Feedback, Planner, count_batches, draw_captions
+from training.batches.index import Array, PlanIndex
+from training.batches.index_columns import EMBEDDINGS, NEIGHBOURS
+
+Nearest = Callable[[int, Array], Array]
+"""From a pivot and a mask of who is unused to the unused ones, nearest first."""
+
+
+@dataclass(frozen=True)
+class NeighbourPlan:
+    """Batches of pairs: a sample and one of its nearest neighbours, so that each image meets a hard one.
+
+    Samples come in a drawn order; each that is still alone takes, from a drawn place of its neighbours on, the first
+    that is alone. Who finds none stays without a partner. A pair is always in one batch.
+
+    Attributes:
+        num_neighbours: How many of the nearest are drawn from.
+
+    Source: Yuksekgonul et al. 2023, section 4 (NegCLIP, arXiv 2210.01936): every image brings one of its three nearest
+        neighbours along, and both captions.
+    Differs: a neighbour takes its place in the epoch instead of coming in addition, so that every sample is seen at
+        most once an epoch; batch_size counts images, theirs counts pairs.
+    """
+
+    name: ClassVar[str] = "neighbours"
+    source: ClassVar[str] = "Yuksekgonul et al. 2023, section 4 (NegCLIP, arXiv 2210.01936)"
+    needs: ClassVar[tuple[str, ...]] = (NEIGHBOURS,)
+
+    num_neighbours: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        if self.num_neighbours < 1:
+            raise InputError(f"neighbour plan: num_neighbours={self.num_neighbours!r}", allowed="1 or more")
+
+    def __call__(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
+    ) -> EpochPlan:
+        """Return the epoch's batches."""
+        num_batches = count_batches(index, batch_size)
+        draws = generator(seed, self.name, epoch, "pairs")
+        pairs, alone = _pair_up(_neighbours(index, self.name)[:, : self.num_neighbours], draws)
+        pairs = pairs[draws.permutation(len(pairs))]
+        placed = min(num_batches * (batch_size // 2), len(pairs))
+        # batch b gets pairs b, b + num_batches, ...; pairs that no batch has room for fill up as single samples
+        dealt = [pairs[batch:placed:num_batches].ravel() for batch in range(num_batches)]
+        singles = draws.permutation(np.concatenate([alone, pairs[placed:].ravel()]))
+        return draw_captions(index, np.stack(list(_fill(dealt, singles, batch_size))), seed, epoch)
+
+
+@dataclass(frozen=True)
+class SimclipPlan:
+    """Batches of clusters, each a drawn pivot and samples near it, and drawn samples for the rest.
+
+    For each cluster: an unused pivot is drawn; of the unused samples nearest to it, the first `cluster_size` * `spread`
+    are candidates; `cluster_size` - 1 of them are drawn.
+
+    Attributes:
+        fraction: Share of each batch that comes in clusters, above 0 to 1.
+        cluster_size: Samples in a cluster, 2 or more.
+        spread: From how many times as many candidates a cluster is drawn, 1 or more.
+        max_similarity: Samples more similar to the pivot are left out as its likely doubles; 1 leaves none out.
+        doubling_epochs: The share starts at fraction / 2^len and doubles at each of these epochs; the paper's are 4,
+            6, ..., 18. Empty starts with `fraction`.
+        table: Candidates are the pivot's listed neighbours alone, for data too large to compare each pivot with all.
+        online: Embeddings are made anew with the current model when an epoch begins; see `training.train`.
+
+    Source: SimCLIP (FITML workshop at NeurIPS 2024), `get_synthesis_batch` of the authors' code.
+    Differs: a sample is used at most once an epoch, not only once a batch; similarity is that of images, as versions
+        hold image embeddings; with a table, too, nobody comes twice.
+    """
+
+    name: ClassVar[str] = "simclip"
+    source: ClassVar[str] = "SimCLIP, FITML workshop at NeurIPS 2024"
+
+    fraction: float = 0.5
+    cluster_size: int = 16
+    spread: int = 1
+    max_similarity: float = 1.0
+    doubling_epochs: tuple[int, ...] = ()
+    table: bool = False
+    online: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        if not 0 < self.fraction <= 1 or self.cluster_size < 2 or self.spread < 1 or not 0 < self.max_similarity <= 1:
+            raise InputError(
+                f"simclip plan: fraction={self.fraction!r}, cluster_size={self.cluster_size!r}, "
+                f"spread={self.spread!r}, max_similarity={self.max_similarity!r}",
+                allowed="fraction and max_similarity above 0 to 1, cluster_size 2 or more, spread 1 or more",
+            )
+        if self.table and (self.online or self.max_similarity < 1):
+            raise InputError(
+                "simclip plan: table=true together with online or max_similarity",
+                allowed="a table of neighbours, made once, or embeddings",
+            )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The columns it looks at."""
+        return (NEIGHBOURS,) if self.table else () if self.online else (EMBEDDINGS,)
+
+    def fraction_at(self, epoch: int) -> float:
+        """Return the share of an epoch's batches that comes in clusters."""
+        return self.fraction / 2.0 ** sum(when > epoch for when in self.doubling_epochs)
+
+    def __call__(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
+    ) -> EpochPlan:
+        """Return the epoch's batches."""
+        num_batches = count_batches(index, batch_size)
+        if self.cluster_size > batch_size:
+            raise InputError(
+                f"simclip plan: clusters of {self.cluster_size} in a batch of {batch_size}",
+                fix=f"--set planner.cluster_size={batch_size}",
+            )
+        nearest = self._by_table(index) if self.table else self._by_embedding(index)
+        draws = generator(seed, self.name, epoch, "pivots")
+        clusters = max(1, int(self.fraction_at(epoch) * batch_size) // self.cluster_size)
+        unused = np.ones(len(index), dtype=bool)
+        order = iter(draws.permutation(len(index)).tolist())
+        grouped = [
+            np.concatenate([self._cluster(nearest, unused, order, draws) for _ in range(clusters)])
+            for _ in range(num_batches)
+        ]
+        rest = draws.permutation(np.flatnonzero(unused))
+        return draw_captions(index, np.stack(list(_fill(grouped, rest, batch_size))), seed, epoch)
+
+    def _cluster(self, nearest: Nearest, unused: Array, order: Iterator[int], draws: np.random.Generator) -> Array:
+        """Take the next unused pivot and its company, and mark them used; empty when nobody is left."""
+        pivot = next((at for at in order if unused[at]), None)
+        if pivot is None:
+            return np.empty(0, dtype=np.int64)
+        unused[pivot] = False
+        near = nearest(pivot, unused)[: self.cluster_size * self.spread]
+        company = near if self.spread == 1 else draws.permutation(near)
+        cluster = np.concatenate([[pivot], company[: self.cluster_size - 1]])
+        unused[cluster] = False
+        return cluster
+
+    def _by_embedding(self, index: PlanIndex) -> Nearest:
+        embeddings = index.embeddings
+        if embeddings is None:
+            raise InputError(
+                "a plan by pivots needs embeddings, which this data set version does not have",
+                fix="curate with a recipe that has the stage embed_samples, or use another plan",
+            )
+
+        def nearest(pivot: int, unused: Array) -> Array:
+            left = np.flatnonzero(unused)
+            # rounded: the last bits of a matrix product differ between machines, plans must not
+            similarity = np.round(embeddings[left] @ embeddings[pivot], 5)
+            allowed = similarity <= self.max_similarity if self.max_similarity < 1 else slice(None)
+            left, similarity = left[allowed], similarity[allowed]
+            return left[np.lexsort((left, -similarity))]
+
+        return nearest
+
+    def _by_table(self, index: PlanIndex) -> Nearest:
+        neighbours = _neighbours(index, self.name)
+
+        def nearest(pivot: int, unused: Array) -> Array:
+            listed = neighbours[pivot][neighbours[pivot] >= 0]
+            free: Array = listed[unused[listed]]
+            return free
+
+        return nearest
+
+
+@dataclass(frozen=True)
+class WeightedPlan:
+    """An inner plan over samples drawn by weight: the largest comes every epoch, one of half of it every second.
+
+    Attributes:
+        inner: Makes the batches of those that were drawn.
+
+    Source: Alabdulmohsin et al. 2024 (M4, arXiv 2403.04547): each example is kept with probability q / Q.
+    Differs: drawn anew every epoch, by (seed, epoch, uid), instead of once.
+    """
+
+    name: ClassVar[str] = "weighted"
+    source: ClassVar[str] = "Alabdulmohsin et al. 2024 (M4, arXiv 2403.04547)"
+
+    inner: Planner
+
+    def __call__(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
+    ) -> EpochPlan:
+        """Return the epoch's batches."""
+        count_batches(index, batch_size)
+        if index.weight is None or not (index.weight >= 0).all() or index.weight.max() <= 0:
+            raise InputError(
+                "a plan by weights needs a keep_weight of 0 or more for every sample, which this data set version lacks",
+                fix="curate with a recipe that has the stage balance_attributes, or use another plan",
+            )
+        share = index.weight / index.weight.max()
+        draws = np.array([draw_seed(seed, self.name, epoch, uid) for uid in index.uids], dtype=np.uint64)
+        kept = np.flatnonzero(draws < share * 2.0**64)
+        if len(kept) < batch_size:
+            raise InputError(
+                f"weights keep {len(kept)} of {len(index)} samples in epoch {epoch}, fewer than a batch of {batch_size}",
+                fix="a smaller train.batch_size, or more even weights",
+            )
+        return self.inner(index.take(kept), seed, epoch, batch_size, feedback)
+
+
+def _neighbours(index: PlanIndex, plan: str) -> Array:
+    if index.neighbours is None:
+        raise InputError(
+            f"the plan '{plan}' needs each sample's neighbours, which this data set version does not have",
+            fix="curate with a recipe that has the stage find_neighbours, or use another plan",
+        )
+    return index.neighbours
+
+
+def _pair_up(neighbours: Array, draws: np.random.Generator) -> tuple[Array, Array]:
+    """Return disjoint pairs int64 [m, 2] of samples and neighbours, and those that found nobody."""
+    alone = np.ones(len(neighbours), dtype=bool)
+    pairs = []
+    first = draws.integers(0, neighbours.shape[1], len(neighbours))
+    for at in draws.permutation(len(neighbours)).tolist():
+        if not alone[at]:
+            continue
+        listed = np.roll(neighbours[at], -first[at]).tolist()
+        partner = next((other for other in listed if other >= 0 and other != at and alone[other]), None)
+        if partner is not None:
+            alone[at] = alone[partner] = False
+            pairs.append((at, partner))
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.flatnonzero(alone)
+
+
+def _fill(batches: list[Array], rest: Array, batch_size: int) -> Iterator[Array]:
+    """Yield each batch, filled up from `rest`."""
+    taken = 0
+    for batch in batches:
+        missing = batch_size - len(batch)
+        yield np.concatenate([batch, rest[taken : taken + missing]])
+        taken += missing

@@ -1,0 +1,297 @@
+"""Tests of word order and composition: does the right caption beat one made of the same words?"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from data_manifests.errors import InputError
+from data_manifests.seeds import generator
+from training.evaluate.blind import Case
+from training.evaluate.features import Embed, EvalFeatures, TextMemory
+from training.evaluate.outcome import Items, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from data_manifests.sample import Sample
+    from training.model.clip_model import ClipModel
+
+Tag = Callable[[Sequence[str]], list[list[tuple[str, str]]]]
+"""Splits each text into (word, Penn Treebank tag)."""
+
+FORMAT = "clipcurate/order-test/1"
+MAX_FILE_BYTES = 1 << 30
+MAX_WORDS = 30
+MAX_DRAWS = 8
+NOUNS = {"NN", "NNS", "NNP", "NNPS"}
+ADJECTIVES = {"JJ", "JJR", "JJS"}
+PERTURBATIONS = ("nouns_and_adjectives", "all_but_nouns_and_adjectives", "within_trigrams", "trigrams")
+
+
+@dataclass(frozen=True)
+class OrderCase:
+    """One caption and up to four wrong orders of its words.
+
+    Attributes:
+        uid: The image.
+        caption: Which of its captions.
+        text: The caption, cleaned, its words joined by spaces.
+        wrong: By name of the perturbation; one that leaves the words as they are is absent.
+    """
+
+    uid: str
+    caption: int
+    text: str
+    wrong: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class OrderTest:
+    """A five-way test of word order, drawn once and kept.
+
+    Attributes:
+        seed: What it was drawn with.
+        cases: The cases, in the samples' order; each has at least one wrong text.
+        num_same: By perturbation: captions that it cannot change (one noun, three equal words).
+        num_left_out: Captions that nothing can change.
+    """
+
+    seed: int
+    cases: tuple[OrderCase, ...]
+    num_same: Mapping[str, int]
+    num_left_out: int
+
+
+def make_order_test(samples: Iterable[Sample], tag: Tag, seed: int = 0) -> OrderTest:
+    """Draw four wrong orders of each caption.
+
+    They are: nouns among themselves and adjectives among themselves; all other words; words inside each run of three;
+    the runs of three. Every draw has its own generator, by (seed, uid, caption, perturbation).
+
+    Source: Yuksekgonul et al. 2023, section 2.3 (ARO: COCO-Order, Flickr30k-Order; arXiv:2210.01936).
+    Differs: seeded and kept, where the original draws anew each time; a draw that changes nothing is repeated up to
+        8 times and then left out and counted; the true caption is joined from the same tokens as the wrong
+        ones, so that spaces before commas do not give it away; one tokenizer for all four instead of two.
+
+    Args:
+        samples: Their captions; images are not read.
+        tag: The tagger.
+        seed: Another seed, another test.
+    """
+    places = [(sample.uid, number, clean(text)) for sample in samples for number, text in enumerate(sample.captions)]
+    tagged = tag([text for _, _, text in places])
+    cases: list[OrderCase] = []
+    num_same = dict.fromkeys(PERTURBATIONS, 0)
+    for (uid, number, _), pairs in zip(places, tagged, strict=True):
+        words = [word for word, _ in pairs if word.strip()]
+        tags = [name for word, name in pairs if word.strip()]
+        wrong: dict[str, str] = {}
+        for name in PERTURBATIONS:
+            rng = generator(seed, "order_test", uid, number, name)
+            draws = (" ".join(perturb(name, words, tags, rng)) for _ in range(MAX_DRAWS))
+            changed = next((text for text in draws if text != " ".join(words)), None)
+            if changed is None:
+                num_same[name] += 1
+            else:
+                wrong[name] = changed
+        if wrong:
+            cases.append(OrderCase(uid, number, " ".join(words), wrong))
+    return OrderTest(seed, tuple(cases), num_same, len(places) - len(cases))
+
+
+def clean(text: str) -> str:
+    """Return a caption as ARO shows it: lower case, without sentence marks, at most 30 words."""
+    return " ".join(re.sub(r"[.!\"()*#:;~]", " ", text.lower()).split()[:MAX_WORDS])
+
+
+def perturb(name: str, words: Sequence[str], tags: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """Return the words in one wrong order; see `make_order_test` for the four names."""
+    order = np.arange(len(words))
+    nouns = np.array([tag in NOUNS for tag in tags], dtype=bool)
+    adjectives = np.array([tag in ADJECTIVES for tag in tags], dtype=bool)
+    if name in ("trigrams", "within_trigrams"):
+        runs = [order[start : start + 3] for start in range(0, len(order), 3)]
+        if name == "trigrams":
+            runs = [runs[int(place)] for place in rng.permutation(len(runs))]
+        else:
+            runs = [rng.permutation(run) for run in runs]
+        order = np.concatenate(runs) if runs else order
+    else:
+        groups = (nouns, adjectives) if name == "nouns_and_adjectives" else (~(nouns | adjectives),)
+        for group in groups:
+            order[group] = rng.permutation(order[group])
+    return [words[int(place)] for place in order]
+
+
+def save_order_test(path: Path, test: OrderTest) -> None:
+    """Write a test as JSON; equal tests give equal bytes."""
+    cases = [{"uid": c.uid, "caption": c.caption, "text": c.text, "wrong": dict(c.wrong)} for c in test.cases]
+    record = {"format": FORMAT, "seed": test.seed, "num_same": dict(test.num_same), "num_left_out": test.num_left_out}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.part")
+    draft.write_bytes(orjson.dumps({**record, "cases": cases}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    os.replace(draft, path)
+
+
+def load_order_test(path: Path) -> OrderTest:
+    """Read a test that `save_order_test` wrote.
+
+    Raises:
+        InputError: missing, damaged or of another format.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size} bytes", allowed=f"at most {MAX_FILE_BYTES} bytes")
+        record = orjson.loads(path.read_bytes())
+        if record["format"] != FORMAT:
+            raise InputError(f"{path}: format {record['format']!r}", allowed=FORMAT, fix="draw the test again")
+        cases = tuple(
+            OrderCase(str(c["uid"]), int(c["caption"]), str(c["text"]), {n: str(t) for n, t in c["wrong"].items()})
+            for c in record["cases"]
+        )
+        return OrderTest(int(record["seed"]), cases, dict(record["num_same"]), int(record["num_left_out"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not an order test ({error})", fix="delete it, and it is drawn again") from error
+
+
+def order_accuracy(towers: ClipModel, features: EvalFeatures, test: OrderTest, embed: Embed | None = None) -> Outcome:
+    """Return how often the true order scores above *every* wrong one; a tie counts as wrong.
+
+    Returns:
+        Metrics `order_accuracy` (0 to 1), `chance` (what guessing would reach), `num_cases`, `num_ties` (the best wrong text
+        scores just like the true one), `num_left_out`, and `by_perturbation`: accuracy of the true text against that
+        one alone, with `num_cases`, `num_ties` and `num_same`.
+
+    Raises:
+        InputError: the test is of other images, or has no case.
+    """
+    row = {uid: number for number, uid in enumerate(features.uids)}
+    strangers = [case.uid for case in test.cases if case.uid not in row]
+    if strangers or not test.cases:
+        raise InputError(
+            f"order test: image {strangers[0]} is not evaluated" if strangers else "order test: no case",
+            fix="draw the test from the samples that are evaluated",
+        )
+    texts = [text for case in test.cases for text in (case.text, *case.wrong.values())]
+    images = [row[case.uid] for case in test.cases for _ in range(1 + len(case.wrong))]
+    scores = iter(_scores(features.image[images], (embed or TextMemory(towers))(texts)).tolist())
+    gaps: dict[str, dict[str, float]] = {name: {} for name in PERTURBATIONS}
+    smallest: dict[str, float] = {}
+    for case in test.cases:
+        true, name_of_case = next(scores), f"{case.uid}/{case.caption}"
+        mine = {name: true - next(scores) for name in case.wrong}
+        smallest[name_of_case] = min(mine.values())
+        for name, gap in mine.items():
+            gaps.setdefault(name, {})[name_of_case] = gap
+    overall = _summary(list(smallest.values()))
+    by_name = {
+        name: {**_summary(list(gap.values())), "num_same": test.num_same.get(name, 0)}
+        for name, gap in gaps.items()
+        if gap
+    }
+    items = {f"by_perturbation.{name}.accuracy": _items(gap) for name, gap in gaps.items() if gap}
+    metrics = {
+        "order_accuracy": overall["accuracy"],
+        "chance": float(np.mean([1 / (1 + len(case.wrong)) for case in test.cases])),
+        "num_cases": overall["num_cases"],
+        "num_ties": overall["num_ties"],
+        "num_left_out": test.num_left_out,
+        "by_perturbation": by_name,
+    }
+    return Outcome(metrics, {"order_accuracy": _items(smallest), **items})
+
+
+def scenes_foils(
+    towers: ClipModel, samples: Sequence[Sample], features: EvalFeatures | None = None, embed: Embed | None = None
+) -> Outcome:
+    """Return how often a caption scores above a text known to be false of its image; a tie counts as wrong.
+
+    Args:
+        towers: The model.
+        samples: With `attributes["foils"]`: records of `kind`, `caption` (its number) and `text`.
+        features: What `encode_samples` made of the same samples; computed when None.
+        embed: The model's text tower; made of the model when None.
+
+    Returns:
+        Metrics `foil_accuracy` (mean over the kinds; guessing reaches 0.5) and `foils`: by kind accuracy, `num_cases`,
+        `num_ties`.
+
+    Raises:
+        InputError: no sample has a foil, or a foil names a caption that is not there.
+    """
+    from training.evaluate.features import encode_samples
+
+    features = features or encode_samples(towers, samples)
+    row = {uid: number for number, uid in enumerate(features.uids)}
+    first = np.searchsorted(features.text_owner, np.arange(len(features.uids)))
+    kinds: list[str] = []
+    ids: list[str] = []
+    images: list[int] = []
+    captions: list[int] = []
+    texts: list[str] = []
+    for sample in samples:
+        for place, foil in enumerate(sample.attributes.get("foils", ())):
+            if not 0 <= foil["caption"] < len(sample.captions):
+                raise InputError(f"sample {sample.uid}: a foil of caption {foil['caption']}",
+                                 allowed=f"0 to {len(sample.captions) - 1}")  # fmt: skip
+            kinds.append(foil["kind"])
+            ids.append(f"{sample.uid}/{place}")
+            images.append(row[sample.uid])
+            captions.append(int(first[row[sample.uid]]) + foil["caption"])
+            texts.append(foil["text"])
+    if not kinds:
+        raise InputError("foils: no sample has any", allowed="samples of the 'scenes' source")
+    image = features.image[images]
+    gaps = _scores(image, features.text[captions]) - _scores(image, (embed or TextMemory(towers))(texts))
+    names = np.array(kinds)
+    by_kind = {kind: _summary(gaps[names == kind]) for kind in sorted(set(kinds))}
+    cases = {
+        f"foils.{kind}.accuracy": _items({ids[place]: gaps[place] for place in np.flatnonzero(names == kind)})
+        for kind in by_kind
+    }
+    mean = float(np.mean([entry["accuracy"] for entry in by_kind.values()]))
+    return Outcome({"foil_accuracy": mean, "foils": by_kind}, cases, {"foil_accuracy": tuple(cases)})
+
+
+def order_cases(test: OrderTest) -> tuple[list[Case], list[Case]]:
+    """Return a test's questions for judges of texts: true against all wrong orders, and against each by itself."""
+    named = [(f"{case.uid}/{case.caption}", case) for case in test.cases]
+    whole = [Case(name, case.uid, "order", (case.text,), tuple(case.wrong.values())) for name, case in named]
+    single = [
+        Case(name, case.uid, kind, (case.text,), (text,)) for name, case in named for kind, text in case.wrong.items()
+    ]
+    return whole, single
+
+
+def foil_cases(samples: Iterable[Sample]) -> list[Case]:
+    """Return scenes' foils as questions for judges of texts."""
+    return [
+        Case(f"{sample.uid}/{place}", sample.uid, foil["kind"], (sample.captions[foil["caption"]],), (foil["text"],))
+        for sample in samples
+        for place, foil in enumerate(sample.attributes.get("foils", ()))
+    ]
+
+
+def _scores(image: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the products of paired rows [n]; equal pairs have exactly equal scores."""
+    scores: NDArray[np.float64] = (image.astype(np.float64) * text.astype(np.float64)).sum(axis=1)
+    return scores
+
+
+def _items(gaps: Mapping[str, float]) -> Items:
+    """Return the cases of gaps by name, ``uid/number``."""
+    images = tuple(name.split("/")[0] for name in gaps)
+    return Items(tuple(gaps), images, np.array([gap > 0 for gap in gaps.values()], dtype=np.float64))
+
+
+def _summary(gaps: Sequence[float] | NDArray[np.float64]) -> dict[str, Any]:
+    gap = np.asarray(gaps)
+    return {"accuracy": float((gap > 0).mean()), "num_cases": len(gap), "num_ties": int((gap == 0).sum())}

@@ -1,0 +1,1 @@
+"""Models: specs, two-tower models, LoRA, text encoding."""

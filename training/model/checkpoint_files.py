@@ -1,0 +1,234 @@
+"""Configs and weight files: which names exist, what a file is by content, and how foreign weights are read safely."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from blake3 import blake3
+
+from data_manifests.errors import InputError
+from data_manifests.seeds import canonical
+from training.model import weight_packages
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+SHIPPED = Path(__file__).parent / "model_configs"
+MODEL_FILE = "model.json"
+MAX_JSON_BYTES = 4 << 20
+TWO_TOWER_FIELDS = {"kind", "embed_dim", "image", "text", "projection", "lora", "notes"}
+IMAGE_FIELDS = {"timm", "size_px", "mean", "std", "interpolation", "weights"}
+TEXT_FIELDS = {"model_type", "config", "weights", "tokenizer", "context_length", "pooling"}
+PROJECTION_FIELDS = {"kind", "hidden", "dropout"}
+
+
+@functools.cache
+def shipped_names() -> tuple[str, ...]:
+    """Return the names of the configs in `training/model/model_configs`."""
+    return tuple(sorted(path.stem for path in SHIPPED.glob("*.json")))
+
+
+@functools.cache
+def _open_clip_configs() -> Mapping[str, Path]:
+    """Return open_clip's architecture files by name, without importing open_clip."""
+    found = importlib.util.find_spec("open_clip")
+    if found is None or not found.submodule_search_locations:
+        return {}
+    folder = Path(found.submodule_search_locations[0]) / "model_configs"
+    return {path.stem: path for path in sorted(folder.glob("*.json"))}
+
+
+@functools.cache
+def known_names() -> tuple[str, ...]:
+    """Return every bare name a spec may use: shipped configs, then open_clip architectures."""
+    return (*shipped_names(), *(name for name in _open_clip_configs() if name not in shipped_names()))
+
+
+def architecture_file(name: str) -> Path:
+    """Return the config file behind one of `known_names`."""
+    return SHIPPED / f"{name}.json" if name in shipped_names() else _open_clip_configs()[name]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the checked config of a file: one of ours, open_clip's own, or the config of an open_clip folder.
+
+    Raises:
+        InputError: not JSON, too big, or a field is missing or unknown.
+    """
+    config = read_json(path)
+    if isinstance(config.get("model_cfg"), dict):
+        config = {**config["model_cfg"], "preprocess_cfg": config.get("preprocess_cfg", {})}
+    return check_config(config, f"model config {path}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a small file.
+
+    Raises:
+        InputError: missing, over 4 MiB, not JSON or not an object.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size} bytes", allowed=f"at most {MAX_JSON_BYTES} bytes")
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})", fix="check the file") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a {type(value).__name__}", allowed="a JSON object")
+    return value
+
+
+def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the config when its fields are known and complete.
+
+    Raises:
+        InputError: naming the field.
+    """
+    if config.get("kind") != "two_tower":
+        missing = [name for name in ("embed_dim", "vision_cfg", "text_cfg") if name not in config]
+        if missing:
+            raise InputError(
+                f"{where}: no '{missing[0]}'",
+                allowed='an open_clip config (embed_dim, vision_cfg, text_cfg), or "kind": "two_tower"',
+            )
+        if "multimodal_cfg" in config:
+            raise InputError(f"{where}: a captioning model (multimodal_cfg)", allowed="contrastive two-tower models")
+        return config
+    optional = {"lora", "notes"}
+    for name, fields in (
+        ("", TWO_TOWER_FIELDS), ("image", IMAGE_FIELDS), ("text", TEXT_FIELDS), ("projection", PROJECTION_FIELDS)
+    ):  # fmt: skip
+        part = config.get(name) if name else config
+        if not isinstance(part, dict):
+            raise InputError(
+                f"{where}: '{name}' is not an object", allowed=f"an object with {', '.join(sorted(fields))}"
+            )
+        wrong = sorted(set(part) - fields) or sorted(fields - set(part) - optional)
+        if wrong:
+            raise InputError(
+                f"{where}: field '{name + '.' if name else ''}{wrong[0]}' is unknown or missing",
+                allowed=", ".join(sorted(fields)),
+            )
+    for weights in (config["image"]["weights"], config["text"]["weights"], config["text"]["tokenizer"]):
+        if (
+            isinstance(weights, str)
+            and weights.startswith("package:")
+            and weights.removeprefix("package:") not in weight_packages.PACKAGES
+        ):
+            raise InputError(
+                f"{where}: '{weights}' is not a package of weights we can read",
+                allowed=", ".join(f"package:{name}" for name in weight_packages.PACKAGES),
+            )
+    return config
+
+
+def is_pretrained(config: Mapping[str, Any]) -> bool:
+    """Say whether both towers of a two-tower config have pretrained weights, so that only projections are random."""
+    return config.get("kind") == "two_tower" and bool(config["image"]["weights"] and config["text"]["weights"])
+
+
+def uses_hub(config: Mapping[str, Any]) -> bool:
+    """Say whether a two-tower config takes weights or its tokenizer from the hub."""
+    if config.get("kind") != "two_tower":
+        return False
+    sources = (config["image"]["weights"], config["text"]["weights"], config["text"]["tokenizer"])
+    return any(source is not None and source.startswith("hub") for source in sources)
+
+
+def file_hash(path: Path) -> str:
+    """Return BLAKE3-128 (hex) of a file's bytes; remembered until its size or time changes.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        stat = path.stat()
+        return _file_hash(str(path), stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"weights {path}: {error.strerror}", fix="check the path") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _file_hash(path: str, *_changes: int) -> str:
+    return blake3().update_mmap(path).hexdigest(length=16)
+
+
+def state_hash(tensors: Mapping[str, Tensor] | torch.nn.Module) -> str:
+    """Return BLAKE3-128 (hex) of named tensors: names, types, shapes and bits, in the names' order."""
+    state: Mapping[str, Tensor] = tensors if isinstance(tensors, Mapping) else tensors.state_dict()
+    digest = blake3()
+    for name in sorted(state):
+        array: np.ndarray[Any, Any] = state[name].detach().cpu().contiguous().numpy()
+        digest.update(canonical([name, str(array.dtype), list(array.shape)]))
+        digest.update(np.atleast_1d(array).view(np.uint8).data)
+    return digest.hexdigest(length=16)
+
+
+def random_identity(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return what a model drawn from a config is made of: config, seed and the package files it starts from."""
+    identity: dict[str, Any] = {"config": {key: config[key] for key in config if key != "notes"}, "seed": seed}
+    if config.get("kind") == "two_tower":
+        sources = [source for source in (config["image"]["weights"], config["text"]["weights"]) if source]
+        identity["files"] = {source: file_hash(weight_packages.package_file(source)) for source in sorted(set(sources))}
+        tokenizer = config["text"]["tokenizer"]
+        if tokenizer.startswith("package:"):
+            identity["tokenizer"] = file_hash(weight_packages.package_file(tokenizer, "tokenizer"))
+    return identity
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """Return the weights file of an open_clip folder.
+
+    Raises:
+        InputError: none, or several with none of open_clip's names.
+    """
+    names = ("open_clip_model", "open_clip_pytorch_model", "model", "pytorch_model")
+    for name in names:
+        for suffix in (".safetensors", ".bin", ".pth", ".pt"):
+            if (folder / f"{name}{suffix}").is_file():
+                return folder / f"{name}{suffix}"
+    raise InputError(
+        f"model folder {folder}: no weights in it", allowed=f"{', '.join(names)} + .safetensors, .bin, .pt"
+    )
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a weights file; nothing in it is executed.
+
+    Raises:
+        InputError: damaged, or holds more than tensors.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(str(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise InputError(
+            f"weights {path}: cannot be read ({first_line(error)})", fix="fetch or save the file again"
+        ) from error
+    except Exception as error:  # torch raises pickle.UnpicklingError for code, KeyError for junk
+        raise InputError(
+            f"weights {path}: not a plain file of tensors ({first_line(error)})",
+            allowed="a state dict that torch.load(weights_only=True) reads, or .safetensors",
+            fix="save it again as .safetensors",
+        ) from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not all(hasattr(value, "shape") for value in state.values()):
+        raise InputError(f"weights {path}: not a state dict", allowed="names to tensors, or {'state_dict': ...}")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type when it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

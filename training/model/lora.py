@@ -1,0 +1,267 @@
+"""Which parameters are trained: `lora` (adapters by peft), `full` (everything) or `projection` (the heads alone).
+
+| model | `lora` adapts | `projection` trains |
+| --- | --- | --- |
+| open_clip's own ViT and text transformer | attention (q, k, v together) and MLP layers | the projection matrices |
+| timm ViT | attention and MLP layers | the tower's head |
+| BERT, DistilBERT | attention and MLP layers | the tower's head |
+| convolutional image towers | nothing: the trunk stays frozen | the tower's head |
+
+The logit scale is trained always. `lora` also trains the heads of a two-tower assembly, which start random; the
+pretrained projection matrices of an open_clip model stay as they are, for their trunks were trained against them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from data_manifests.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from training.model.clip_model import ClipModel
+
+Tune = Literal["lora", "full", "projection"]
+TUNES = ("lora", "full", "projection")
+
+# open_clip's attention is one fused module: peft must be given `attn` as a whole, for an adapter on its `out_proj`
+# is never called. A bare `attn` or `proj` would in turn hit timm's Attention and patch embedding.
+NATIVE_BLOCK = r"resblocks\.\d+\.(attn|mlp\.c_fc|mlp\.c_proj)"
+TARGETS: Mapping[str, tuple[str, ...]] = {
+    "image": (
+        rf"visual\.transformer\.{NATIVE_BLOCK}",
+        r"visual\.trunk\.blocks\.\d+\.(attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)",
+    ),
+    "text": (
+        rf"(text\.)?transformer\.{NATIVE_BLOCK}",
+        r"text\.transformer\.encoder\.layer\.\d+\.(attention\.self\.(query|key|value)|((attention\.)?output|intermediate)\.dense)",
+        r"text\.transformer\.transformer\.layer\.\d+\.(attention\.(q_lin|k_lin|v_lin|out_lin)|ffn\.(lin1|lin2))",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class FreezeReport:
+    """What a tuning trains.
+
+    Attributes:
+        tune: The tuning.
+        groups: (trained, all) numbers of parameters by group: image_trunk, image_head, text_trunk, text_head,
+            logit_scale. Adapters count in the trunk they adapt.
+        targets: The regular expression of the adapted modules; empty without adapters.
+    """
+
+    tune: str
+    groups: Mapping[str, tuple[int, int]]
+    targets: str = ""
+
+    @property
+    def trainable(self) -> int:
+        """Number of trained parameters."""
+        return sum(trained for trained, _ in self.groups.values())
+
+    @property
+    def total(self) -> int:
+        """Number of parameters."""
+        return sum(count for _, count in self.groups.values())
+
+    def lines(self) -> list[str]:
+        """Return one line per group, for people."""
+        share = 100 * self.trainable / self.total
+        head = f"tuning '{self.tune}': {self.trainable:,} of {self.total:,} parameters trained ({share:.2f} %)"
+        rows = [f"  {name:<12} {trained:>12,} of {count:>12,}" for name, (trained, count) in self.groups.items()]
+        return [head, *rows]
+
+
+def apply_tuning(
+    towers: ClipModel,
+    tune: str,
+    *,
+    rank: int = 4,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    targets: str | None = None,
+    layers: Sequence[int] | None = None,
+) -> FreezeReport:
+    """Decide what is trained; changes `towers.model` in place. At first the model computes what it did before.
+
+    Args:
+        towers: A freshly loaded model.
+        tune: `lora`, `full` or `projection`.
+        rank: Rank of the adapters.
+        alpha: Adapters are scaled by alpha / rank; the rank when None.
+        dropout: Dropout on the adapters' inputs; peft ignores it on open_clip's fused attention.
+        targets: `image` or `text` for one tower alone, or a full-match regular expression of module names; None for
+            the config's `lora` entry, else the table above.
+        layers: Numbers of the layers to adapt; None for all.
+
+    Adapters are drawn from torch's global generator: seed it first.
+
+    Raises:
+        InputError: an unknown tuning, a second tuning of one model, no module that matches, or no head to train.
+    """
+    if tune not in TUNES:
+        raise InputError(f"tuning '{tune}'", allowed=", ".join(TUNES))
+    if towers.tune:
+        raise InputError(f"the model is tuned already ('{towers.tune}')", fix="load it again")
+    chosen = ""
+    if tune == "full":
+        towers.model.requires_grad_(requires_grad=True)
+    else:
+        towers.model.requires_grad_(requires_grad=False)
+        if tune == "lora":
+            chosen = _choose_targets(towers, targets, layers)
+            towers.peft = _adapt(towers.model, chosen, rank, rank if alpha is None else alpha, dropout)
+        _train_heads(towers, tune)
+    towers.tune = tune
+    return FreezeReport(tune, _count(towers.model), chosen)
+
+
+def _choose_targets(towers: ClipModel, targets: str | None, layers: Sequence[int] | None) -> str:
+    """Return one full-match regular expression of the modules to adapt."""
+    names = [name for name, _ in towers.model.named_modules()]
+    own = towers.config.get("lora") or {}
+    if targets in (None, "image", "text"):
+        patterns = []
+        for side in TARGETS if targets is None else (targets,):
+            known = [own[side]] if own.get(side) else [] if side in own else TARGETS[str(side)]
+            patterns += [pattern for pattern in known if any(re.fullmatch(pattern, name) for name in names)]
+    else:
+        patterns = [str(targets)]
+    if layers is not None:
+        numbers = "|".join(str(number) for number in layers)
+        patterns = [pattern.replace(r"\d+", f"({numbers})") for pattern in patterns]
+    chosen = "|".join(patterns) if len(patterns) == 1 else "|".join(f"({pattern})" for pattern in patterns)
+    try:
+        matched = [name for name in names if chosen and re.fullmatch(chosen, name)]
+    except re.error as error:
+        raise InputError(
+            f"LoRA targets '{targets}': {error}", allowed="image, text, or a regular expression"
+        ) from error
+    if not matched:
+        raise InputError(
+            f"LoRA targets '{targets or 'by default'}', layers {list(layers or []) or 'all'}: no module matches",
+            allowed="a full-match regular expression such as " + TARGETS["text"][0],
+            fix="use --tune projection for towers without attention or linear layers",
+        )
+    return chosen
+
+
+def _adapt(model: nn.Module, targets: str, rank: int, alpha: float, dropout: float) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    from training.model import lora_attention
+
+    # peft's type says int, its arithmetic is plain division
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets)  # type: ignore[arg-type]
+    lora_attention.register(config)
+    try:
+        adapted = get_peft_model(model, config)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"LoRA targets '{targets}': peft refuses them ({error})", fix="leave the targets out"
+        ) from error
+    lora_attention.freeze_output_adapters(model)
+    return adapted
+
+
+def _train_heads(towers: ClipModel, tune: str) -> None:
+    from training.model.two_tower import group_of
+
+    heads = tune == "projection" or towers.config.get("kind") == "two_tower"
+    wanted = {"logit_scale"} | ({"image_head", "text_head"} if heads else set())
+    found = set()
+    for name, parameter in towers.model.named_parameters():
+        if group_of(towers.model, name) in wanted:
+            found.add(group_of(towers.model, name))
+            parameter.requires_grad = True
+    if tune == "projection" and not found & {"image_head", "text_head"}:
+        raise InputError("tuning 'projection': this architecture has no projection apart from its towers",
+                         allowed="lora, full")  # fmt: skip
+
+
+def _count(model: nn.Module) -> dict[str, tuple[int, int]]:
+    from training.model.two_tower import GROUPS, group_of
+
+    counts = {group: [0, 0] for group in GROUPS}
+    for name, parameter in model.named_parameters():
+        count = counts[group_of(model, name)]
+        count[0] += parameter.numel() * parameter.requires_grad
+        count[1] += parameter.numel()
+    return {group: (count[0], count[1]) for group, count in counts.items() if count[1]}
+
+
+def train_mode(towers: ClipModel) -> None:
+    """Put the trained parts in training mode and leave the rest in eval mode.
+
+    A module trains when a parameter in it does; one without parameters (dropout) follows the module it is in. So
+    frozen batch normalisation keeps its statistics, and a frozen trunk computes what its cached activations say.
+    """
+    _set_mode(towers.model, parent=True)
+
+
+def _set_mode(module: nn.Module, parent: bool) -> None:
+    parameters = list(module.parameters())
+    mode = any(parameter.requires_grad for parameter in parameters) if parameters else parent
+    module.training = mode
+    for child in module.children():
+        _set_mode(child, mode)
+
+
+def eval_mode(towers: ClipModel) -> None:
+    """Put everything in eval mode."""
+    towers.model.eval()
+
+
+def trainable_parameters(towers: ClipModel) -> list[tuple[str, nn.Parameter]]:
+    """Return the trained parameters with their names, in the model's order."""
+    return [(name, parameter) for name, parameter in towers.model.named_parameters() if parameter.requires_grad]
+
+
+def changing(towers: ClipModel) -> dict[str, Tensor]:
+    """Return trained parameters, and the buffers (running statistics) of modules whose own parameters are trained."""
+    state: dict[str, Tensor] = dict(trainable_parameters(towers))
+    for prefix, module in towers.model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if any(parameter.requires_grad for parameter in own):
+            state |= {f"{prefix}.{name}".lstrip("."): value for name, value in module.named_buffers(recurse=False)}
+    kept = towers.model.state_dict().keys()
+    return {name: value for name, value in state.items() if name in kept}
+
+
+def trainable_state(towers: ClipModel) -> dict[str, Tensor]:
+    """Return a copy of all that training changes in the model, by name; what a checkpoint needs."""
+    return {name: value.detach().clone() for name, value in changing(towers).items()}
+
+
+def load_trainable_state(towers: ClipModel, state: Mapping[str, Tensor]) -> None:
+    """Put back what `trainable_state` returned, on a model tuned the same way.
+
+    Raises:
+        InputError: other names or shapes: the model or its tuning differs.
+    """
+    import torch
+
+    mine = changing(towers)
+    odd = sorted(mine.keys() ^ state.keys()) or [name for name in mine if mine[name].shape != state[name].shape]
+    if odd:
+        raise InputError(
+            f"checkpoint: tensor '{odd[0]}' does not fit this model and tuning ({len(odd)} do not)",
+            fix="resume with the model, tuning and rank the run was started with",
+        )
+    with torch.no_grad():
+        for name, value in mine.items():
+            value.copy_(state[name])
+
+
+def merge(towers: ClipModel) -> None:
+    """Fold the adapters into the weights: same features up to rounding, original names, nothing trained any more."""
+    if towers.peft is not None:
+        towers.model = towers.peft.merge_and_unload()
+        towers.peft = None
+    towers.model.requires_grad_(requires_grad=True)
+    towers.tune = ""

@@ -1,0 +1,244 @@
+"""A trained run as a folder that stands alone: what the trainer writes and `--model RUN` reads.
+
+```
+model.json          how to rebuild it: config, seed, tuning, and by content what it started from; written last
+adapter/            a standard peft adapter (tune lora)
+head.safetensors    trained tensors outside the adapter: projections, logit scale (lora, projection)
+model.safetensors   everything (tune full)
+base.safetensors    frozen tensors that no public file holds (lora, projection)
+```
+
+A frozen tensor is left out only while it lies unchanged in a file that the config names: weights from the hub or
+from a package of the registry; their hash is recorded and checked. So a run never points at another folder: a run on
+a run holds the merged weights of the first, and stays whole when that one is deleted. Random towers that
+stay frozen are written too, for another torch or processor may draw other numbers from the same seed.
+
+Scaling: bytes follow the frozen tensors without a public home; for `lite0_minilm` with LoRA that is none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from data_manifests.errors import InputError
+from data_manifests.seeds import canonical
+from training.model import build, checkpoint_files
+from training.model.two_tower import group_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.model.clip_model import ClipModel
+
+FORMAT = 1
+ADAPTER_FILES = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json")
+FIELDS = {"format", "base", "base_hash", "config", "seed", "hub", "public", "public_hash", "tune"}
+
+
+def save_run_model(run: Path, towers: ClipModel, base: str, base_hash: str, tune: str) -> None:
+    """Write a tuned model into its run folder.
+
+    Args:
+        run: The run folder; other files in it are left alone.
+        towers: The tuned model, not merged.
+        base: Name of what it started from, for people.
+        base_hash: Content hash of what it started from.
+        tune: How it was tuned.
+
+    Raises:
+        InputError: the model was tuned another way.
+    """
+    from safetensors.torch import save_file
+
+    if towers.tune != tune:
+        raise InputError(f"the model was tuned '{towers.tune}', not '{tune}'")
+    run.mkdir(parents=True, exist_ok=True)
+    (run / checkpoint_files.MODEL_FILE).unlink(missing_ok=True)
+    for name in ("head.safetensors", "model.safetensors", "base.safetensors"):
+        (run / name).unlink(missing_ok=True)
+    shutil.rmtree(run / "adapter", ignore_errors=True)
+    parts = _split(towers)
+    public = sorted(_public_groups(towers))
+    if tune == "full":
+        save_file({**parts["base"], **parts["head"], **parts["public"]}, str(run / "model.safetensors"))
+    else:
+        save_file(parts["head"], str(run / "head.safetensors"))
+        if parts["base"]:
+            save_file(parts["base"], str(run / "base.safetensors"))
+    if towers.peft is not None:
+        _save_adapter(towers, run / "adapter")
+    record = {
+        "format": FORMAT,
+        "base": base,
+        "base_hash": base_hash,
+        "config": towers.config,
+        "seed": towers.seed,
+        "hub": list(towers.hub),
+        "public": public,
+        "public_hash": checkpoint_files.state_hash(parts["public"]) if public else "",
+        "tune": tune,
+    }
+    draft = run / f"{checkpoint_files.MODEL_FILE}.part"
+    draft.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(draft, run / checkpoint_files.MODEL_FILE)
+
+
+def _public_groups(towers: ClipModel) -> set[str]:
+    """Return the groups that training left as their public files have them, adapters aside."""
+    trained = {name for name, value in towers.model.named_parameters() if value.requires_grad and ".lora_" not in name}
+    return set(towers.public) - {group_of(towers.model, name) for name in trained}
+
+
+def _split(towers: ClipModel) -> dict[str, dict[str, Tensor]]:
+    """Return the model's tensors under their original names, adapters left out: `public`, `base` and `head`."""
+    trained = {name for name, parameter in towers.model.named_parameters() if parameter.requires_grad}
+    public = _public_groups(towers)
+    parts: dict[str, dict[str, Tensor]] = {"public": {}, "base": {}, "head": {}}
+    for name, tensor in towers.model.state_dict().items():
+        if ".lora_" in name:
+            continue
+        plain = name.replace(".base_layer.", ".")
+        part = "head" if name in trained else "public" if group_of(towers.model, plain) in public else "base"
+        parts[part][plain] = tensor.detach().clone().contiguous()
+    return parts
+
+
+def _save_adapter(towers: ClipModel, folder: Path) -> None:
+    assert towers.peft is not None
+    towers.peft.save_pretrained(str(folder), save_embedding_layers=False)
+    # a form full of "more information needed", with this machine's versions
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def load_run_model(run: Path) -> ClipModel:
+    """Return the model of a run folder, adapters merged, eval mode.
+
+    Raises:
+        InputError: the folder is incomplete or was edited, or what it was trained on has changed.
+    """
+    record = read_record(run)
+    towers = _rebuild(record)
+    tensors: dict[str, Tensor] = {}
+    for name in ("base.safetensors", "head.safetensors", "model.safetensors"):
+        if (run / name).is_file():
+            tensors |= checkpoint_files.load_state(run / name)
+    _check_public(towers, record, run)
+    _fill(towers, tensors, record["public"], run)
+    adapted: set[str] = set()
+    if record["tune"] == "lora":
+        towers.model = _merge_adapter(towers.model, run / "adapter")
+        adapted = _adapted_groups(towers, run / "adapter")
+    towers.model.requires_grad_(requires_grad=True)
+    towers.model.eval()
+    towers.public = frozenset(record["public"]) - adapted
+    return towers
+
+
+def run_hash(run: Path) -> str:
+    """Return BLAKE3-128 (hex) of a run's model: its record, tensors and adapter settings; not where it lies.
+
+    Raises:
+        InputError: the folder is incomplete.
+    """
+    record = read_record(run)
+    files = sorted(path for path in run.glob("*.safetensors")) + sorted(run.glob("adapter/*.safetensors"))
+    identity: dict[str, Any] = {
+        "record": record,
+        "files": {path.name: checkpoint_files.file_hash(path) for path in files},
+    }
+    if record["tune"] == "lora":
+        adapter = checkpoint_files.read_json(run / "adapter" / "adapter_config.json")
+        identity["adapter"] = {key: value for key, value in adapter.items() if key != "peft_version"}
+    return blake3(canonical(identity)).hexdigest(length=16)
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Return a run's checked `model.json`.
+
+    Raises:
+        InputError: missing, damaged or of another format.
+    """
+    record = checkpoint_files.read_json(run / checkpoint_files.MODEL_FILE)
+    if record.get("format") != FORMAT or set(record) != FIELDS:
+        raise InputError(
+            f"{run / checkpoint_files.MODEL_FILE}: not format {FORMAT} of a run", fix="train it again with this version"
+        )
+    checkpoint_files.check_config(record["config"], str(run / checkpoint_files.MODEL_FILE))
+    needed = {
+        "lora": ("head.safetensors", *ADAPTER_FILES),
+        "projection": ("head.safetensors",),
+        "full": ("model.safetensors",),
+    }
+    for name in needed.get(record["tune"], ("",)):
+        if not name or not (run / name).is_file():
+            raise InputError(f"{run}: tune '{record['tune']}' without '{name}'", fix="train it again")
+    return record
+
+
+def _rebuild(record: Mapping[str, Any]) -> ClipModel:
+    """Return the architecture, with its public weights when the run counts on any."""
+    if record["hub"] and record["public"]:
+        name, tag = record["hub"]
+        return build.load_hub(name, tag)
+    return build.build(record["config"], record["seed"], pretrained=bool(record["public"]))
+
+
+def _check_public(towers: ClipModel, record: Mapping[str, Any], run: Path) -> None:
+    if record["public"]:
+        found = checkpoint_files.state_hash(_split_plain(towers, record["public"]))
+        if found != record["public_hash"]:
+            raise InputError(
+                f"{run}: trained on other weights of {', '.join(record['public'])} than '{record['base']}' has here",
+                fix="install the versions of the weight packages it was trained with",
+            )
+
+
+def _split_plain(towers: ClipModel, public: list[str]) -> dict[str, Tensor]:
+    state = towers.model.state_dict()
+    return {name: tensor for name, tensor in state.items() if group_of(towers.model, name) in public}
+
+
+def _fill(towers: ClipModel, tensors: Mapping[str, Tensor], public: list[str], run: Path) -> None:
+    state = towers.model.state_dict()
+    missing = sorted(state.keys() - tensors.keys() - _split_plain(towers, public).keys())
+    if missing or tensors.keys() - state.keys():
+        odd = (missing or sorted(tensors.keys() - state.keys()))[0]
+        raise InputError(f"{run}: its files and its config disagree about the tensor '{odd}'", fix="train it again")
+    try:
+        towers.model.load_state_dict({**state, **tensors}, strict=True)
+    except RuntimeError as error:
+        raise InputError(f"{run}: {checkpoint_files.first_line(error)}", fix="train it again") from error
+
+
+def _merge_adapter(model: Any, folder: Path) -> Any:
+    from peft import LoraConfig, PeftModel
+
+    # a settings file from elsewhere may also name modules to import; only the numbers and names are taken from it
+    found = checkpoint_files.read_json(folder / "adapter_config.json")
+    known = {key: found[key] for key in ("r", "lora_alpha", "lora_dropout", "target_modules") if key in found}
+    if found.get("peft_type") != "LORA" or len(known) != 4:
+        raise InputError(f"{folder}: not a LoRA adapter", allowed="peft_type LORA with r, lora_alpha, target_modules")
+    checkpoint_files.load_state(folder / "adapter_model.safetensors")
+    try:
+        with warnings.catch_warnings():
+            # peft only warns when tensors of the adapter are missing
+            warnings.simplefilter("error", UserWarning)
+            adapted = PeftModel.from_pretrained(model, str(folder), config=LoraConfig(**known))
+        return adapted.merge_and_unload()
+    except (ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
+        raise InputError(
+            f"{folder}: peft cannot load it ({checkpoint_files.first_line(error)})", fix="train it again"
+        ) from error
+
+
+def _adapted_groups(towers: ClipModel, folder: Path) -> set[str]:
+    names = checkpoint_files.load_state(folder / "adapter_model.safetensors")
+    return {group_of(towers.model, name.removeprefix("base_model.model.")) for name in names}

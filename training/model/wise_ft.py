@@ -1,0 +1,70 @@
+"""A model between two: the weights of a base and of what was tuned from it, mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from data_manifests.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.model.clip_model import ClipModel
+
+
+def blend(base: ClipModel, tuned: ClipModel, share: float) -> None:
+    """Set `tuned` to base + share * (tuned - base), in place; 0 is the base, 1 leaves it as it is.
+
+    With adapters merged, as runs are loaded, this is the straight line between the two sets of weights.
+
+    Args:
+        base: What the tuned model started from.
+        tuned: Changed in place.
+        share: 0 to 1.
+
+    Raises:
+        InputError: the share is out of range, or the models are not of one architecture.
+
+    Source: Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903), equation 1.
+    Differs: none.
+    """
+    import torch
+
+    if not 0 <= share <= 1:
+        raise InputError(f"share of the tuned model: {share}", allowed="0 to 1")
+    start, end = base.model.state_dict(), tuned.model.state_dict()
+    odd = sorted(start.keys() ^ end.keys()) or [name for name in end if start[name].shape != end[name].shape]
+    if odd:
+        raise InputError(
+            f"the two models differ in the tensor '{odd[0]}'",
+            allowed="a run and the model it was started from",
+            fix="give the --model of the run's training as --blend",
+        )
+    with torch.no_grad():
+        for name, value in end.items():
+            if value.is_floating_point():
+                value.copy_(torch.lerp(start[name], value, share))
+
+
+def step_back(changing: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> None:
+    """Put what training has changed at start + share * (end - start), in place, with adapters as they are.
+
+    An adapter adds B A to a weight and began with B = 0, so that its B takes the share and its A stays.
+
+    Args:
+        changing: The tuned tensors by name, adapters not merged; changed in place.
+        start: The same before the first step.
+        share: 0 to 1.
+
+    Source: as `blend`.
+    Differs: none.
+    """
+    import torch
+
+    with torch.no_grad():
+        for name, value in changing.items():
+            if ".lora_B." in name:
+                value.mul_(share)
+            elif ".lora_A." not in name and value.is_floating_point():
+                value.copy_(torch.lerp(start[name], value, share))
