@@ -17,6 +17,7 @@ from curation.engine.stage import Drop, Field, MapStage
 from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import Sample
+from flows.pages import version as version_page
 from flows.pages.diff import FEW
 from flows.pages.script import SCRIPT
 from flows.pages.sections import clusters, duplicates, neighbours, sample_selection, samples
@@ -151,7 +152,7 @@ def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = browse(version, index_rows(version), 0, 4 * size + 100)
     assert 3 <= len(found.entries) <= 4 and found.total == 16 and found.of_kinds == 1
     whole = len(page_of(version))
-    for module, name, least in ((version_page, "PAGE_BYTES", whole // 2), (version, "MAX_BYTES", 5 * size)):
+    for module, name, least in ((version_page, "PAGE_BYTES", whole // 2), (version_page, "MAX_BYTES", 5 * size)):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, least)
             page = page_of(version)
