@@ -26,8 +26,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup      ## the main job, end to end, on generated scenes
 	$(BIN)/clipcurate demo --out demo
 
-test: setup      ## all tests but the slow ones that a machine cannot run
-	$(BIN)/pytest
+test: setup      ## all tests but the slow ones
+	$(BIN)/pytest -m "not slow"
+
+test-slow: setup ## the tests that take more than 20 seconds each
+	$(BIN)/pytest -m slow
 
 check: setup     ## lint, types, imports, docs in step
 	$(BIN)/ruff check .
