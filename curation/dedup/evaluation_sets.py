@@ -9,7 +9,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from curation.dedup.matching import Pictures
+from curation.dedup.matching import ImageSignatures
 from curation.engine.stage import Stage
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
@@ -59,7 +59,7 @@ class EvaluationSets:
         """Return the same sets, seen through these stages."""
         return replace(self, makers=makers)
 
-    def see(self, number: int, *, embedded: bool) -> Pictures:
+    def see(self, number: int, *, embedded: bool) -> ImageSignatures:
         """Return one set's pictures as detectors see them; what the store lacks is computed.
 
         Raises:
@@ -76,17 +76,17 @@ class EvaluationSets:
         done, _ = run_stages(self.makers, snapshot, Path(self.store))
         need = ("hash_windows", "thumbnail", *(("image_embedding",) if embedded else ()))
         unit = Unit(self.makers[-1], tuple(done), snapshot.folder, Path(self.store), WHOLE)
-        return pictures_of([item.sample for item in replay(unit, need)], embedded=embedded)
+        return image_signatures([item.sample for item in replay(unit, need)], embedded=embedded)
 
 
-def pictures_of(samples: Sequence[Any], *, embedded: bool) -> Pictures:
+def image_signatures(samples: Sequence[Any], *, embedded: bool) -> ImageSignatures:
     """Return samples as detectors see them."""
     import numpy as np
 
     column = {name: [sample[name] for sample in samples] for name in ("uid", "hash_windows", "thumbnail")}
     vectors = np.stack([sample["image_embedding"] for sample in samples]) if embedded and samples else None
     thumbnails = np.stack(column["thumbnail"]) if samples else np.zeros((0, 1, 1))
-    return Pictures(column["uid"], column["hash_windows"], thumbnails, vectors)
+    return ImageSignatures(column["uid"], column["hash_windows"], thumbnails, vectors)
 
 
 def read_set(spec: str, snapshots: Path) -> EvaluationSet:

@@ -21,8 +21,8 @@ _DECIMALS = 4
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures as the detectors see them, sorted by uid.
+class ImageSignatures:
+    """ImageSignatures as the detectors see them, sorted by uid.
 
     Attributes:
         uids: Identities [n].
@@ -81,15 +81,15 @@ class Match:
 
 
 def find_matches(
-    left: Pictures,
-    right: Pictures | None,
+    left: ImageSignatures,
+    right: ImageSignatures | None,
     how: Detectors,
     also: Sequence[tuple[int, int]] = (),
 ) -> list[Match]:
     """Return pairs that show the same, sorted: of two sets of pictures, or within one if `right` is None.
 
     Args:
-        left: Pictures.
+        left: ImageSignatures.
         right: Others, or None for the same.
         how: Detectors.
         also: Further candidates.
@@ -106,7 +106,7 @@ def find_matches(
     return found
 
 
-def _by_hash(left: Pictures, right: Pictures | None, radius: int) -> dict[tuple[int, int], int]:
+def _by_hash(left: ImageSignatures, right: ImageSignatures | None, radius: int) -> dict[tuple[int, int], int]:
     """Return the distances of pairs of which one picture's hash is near that of a window of the other, or mirrored.
 
     Of pictures with one and the same hashes, such as a site's placeholder, only the first is searched for; the others
@@ -132,7 +132,7 @@ def _by_hash(left: Pictures, right: Pictures | None, radius: int) -> dict[tuple[
     return best | {(other, two): bits for (one, two), bits in best.items() for other in twins[one]}
 
 
-def _held(pictures: Pictures) -> tuple[Array, Array, dict[int, list[int]]]:
+def _held(pictures: ImageSignatures) -> tuple[Array, Array, dict[int, list[int]]]:
     """Return different window hashes [m, windows] of pictures that are not flat, who has them first [m], and who too."""
     twins: dict[int, list[int]] = {}
     first: dict[str, int] = {}
@@ -147,7 +147,7 @@ def _held(pictures: Pictures) -> tuple[Array, Array, dict[int, list[int]]]:
     return hashes, np.array(list(first.values()), dtype=np.int64), twins
 
 
-def _by_embedding(left: Pictures, right: Pictures | None, how: Detectors) -> dict[tuple[int, int], float]:
+def _by_embedding(left: ImageSignatures, right: ImageSignatures | None, how: Detectors) -> dict[tuple[int, int], float]:
     """Return the cosines of the closest pairs of neighbours: as many as `closest` says, whatever model embedded them."""
     other = left if right is None else right
     if left.embeddings is None or other.embeddings is None or not len(other.uids):

@@ -49,7 +49,7 @@ MIRROR = int(sum(1 << place for place, (_, across) in enumerate(_FREQUENCIES) if
 
 
 @dataclass(frozen=True)
-class PictureHash:
+class ImageHash:
     """What pictures are compared by.
 
     Attributes:
@@ -61,7 +61,7 @@ class PictureHash:
     thumbnail: Array
 
 
-def hash_picture(data: bytes) -> PictureHash:
+def hash_image(data: bytes) -> ImageHash:
     """Return the hash of an encoded picture (JPEG, PNG or WebP).
 
     Raises:
@@ -71,7 +71,7 @@ def hash_picture(data: bytes) -> PictureHash:
     return hash_grey(_grey(data))
 
 
-def hash_grey(grey: Array) -> PictureHash:
+def hash_grey(grey: Array) -> ImageHash:
     """Return the hash of a grey picture, uint8 [height, width]."""
     sums = np.zeros((grey.shape[0] + 1, grey.shape[1] + 1), dtype=np.int64)
     np.cumsum(np.cumsum(grey, axis=0, dtype=np.int64), axis=1, out=sums[1:, 1:])
@@ -85,11 +85,11 @@ def hash_grey(grey: Array) -> PictureHash:
     )
     thumbnail = np.minimum(cells[0] // _CELL_SCALE, 255).astype(np.uint8)
     if thumbnail.std() < _LEAST_CONTRAST:
-        return PictureHash(np.zeros(0, dtype=np.uint64), thumbnail)
+        return ImageHash(np.zeros(0, dtype=np.uint64), thumbnail)
     # whole numbers below 2^53 throughout, so the order of the sums does not matter
     spectrum = _COSINES @ cells.astype(np.float64) @ _COSINES.T
     signs = np.stack([spectrum[:, down, across] > 0 for down, across in _FREQUENCIES], axis=1)
-    return PictureHash((signs * _BIT).sum(axis=1, dtype=np.uint64), thumbnail)
+    return ImageHash((signs * _BIT).sum(axis=1, dtype=np.uint64), thumbnail)
 
 
 def _cell_sums(sums: Array, start: int, end: int) -> Array:

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from curation.engine.denylist import Forgotten
 from curation.engine.store import Partition, write_parquet
-from curation.sources import Record, Rejected, Source
+from curation.sources import Rejected, SampleSource, SourceRecord
 from data_manifests.errors import InputError
 from data_manifests.manifest import sync_folder, write_atomically
 from data_manifests.sample import ImageRef, Sample, image_uid
@@ -90,7 +90,7 @@ class _Intake:
     def refuse(self, name: str, reason: str, detail: str = "") -> None:
         self.rejected.append((name, reason, detail))
 
-    def take(self, record: Record) -> bool:
+    def take(self, record: SourceRecord) -> bool:
         """Take a record in, or refuse it by name; return whether it was taken."""
         captions = tuple(" ".join(text.split()) for text in record.captions)
         for position, text in enumerate(captions):
@@ -144,7 +144,7 @@ def _read_bounded(image: ImageRef) -> bytes:
 
 
 def take_in(
-    source: Source,
+    source: SampleSource,
     root: Path,
     *,
     location: str,
@@ -202,7 +202,7 @@ def _holds_any(folder: Path, forgotten: Forgotten) -> bool:
 
 
 def _read_all(
-    records: Iterator[Record | Rejected], intake: _Intake, limit: int | None, progress: Progress | None
+    records: Iterator[SourceRecord | Rejected], intake: _Intake, limit: int | None, progress: Progress | None
 ) -> int:
     taken = num_records = 0
     for num_records, record in enumerate(records, start=1):

@@ -19,8 +19,8 @@ from filelock import FileLock
 
 from curation.engine.stage import WaitingError
 from curation.llm.client import model_hash
-from curation.llm.interface import Answer, Failure, Line, Request
-from curation.llm.journal import Entry, Journal, JournaledLine, Outcome, entry_of, shortened
+from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
+from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, JournalEntry, entry_of, shortened
 from curation.llm.responses import read_answer
 from data_manifests.errors import InputError
 
@@ -72,7 +72,7 @@ class BatchModel:
         return f"language model {self.model} (by files)"
 
     @contextmanager
-    def open(self) -> Iterator[Line]:
+    def open(self) -> Iterator[CompletionClient]:
         """Open a line; what the journal cannot answer has no outcome on it.
 
         Raises:
@@ -82,7 +82,7 @@ class BatchModel:
         journal = Journal(self.journal)
         try:
             sheet = _Sheet(Path(self.path))
-            yield JournaledLine(journal, sheet)
+            yield JournaledClient(journal, sheet)
             num_requests = sheet.publish(journal)
         finally:
             journal.close()
@@ -95,9 +95,9 @@ class _Sheet:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._requests: dict[str, Request] = {}
+        self._requests: dict[str, CompletionRequest] = {}
 
-    def put(self, key: str, request: Request) -> None:
+    def put(self, key: str, request: CompletionRequest) -> None:
         """Note a question."""
         if request.endpoint != "chat/completions":
             raise InputError(
@@ -107,7 +107,7 @@ class _Sheet:
             )
         self._requests[key] = request
 
-    def take(self) -> list[tuple[str, Outcome]]:
+    def take(self) -> list[tuple[str, CompletionOutcome]]:
         """Say that nothing will come on this line."""
         return []
 
@@ -136,16 +136,16 @@ class _Sheet:
         return kept + len(self._requests)
 
 
-def _line(key: str, request: Request) -> bytes:
+def _line(key: str, request: CompletionRequest) -> bytes:
     value = {"custom_id": key, "method": "POST", "url": f"/v1/{request.endpoint}", "body": dict(request.body)}
     return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _request(data: bytes) -> tuple[str, Request] | None:
+def _request(data: bytes) -> tuple[str, CompletionRequest] | None:
     """Read a line of a questions' file, or None when its id is not the hash of what it asks."""
     try:
         value = orjson.loads(data)
-        request = Request("chat/completions", value["body"])
+        request = CompletionRequest("chat/completions", value["body"])
         return (value["custom_id"], request) if request.key == value["custom_id"] else None
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
@@ -227,10 +227,10 @@ def import_answers(answers: Path, asked: Path, journal: str | Path) -> ImportRep
             blank = entry_of(*found, Failure(""))
             questions[found[0]] = (blank.model, blank.prompt_chars)
     report = ImportReport()
-    refusals: list[Entry] = []
+    refusals: list[JournalEntry] = []
     held = Journal(journal)
     try:
-        pending: list[Entry] = []
+        pending: list[JournalEntry] = []
         for number, data, whole in _lines(answers):
             entry = _entry(number, data if whole else b"", questions, report)
             if entry is not None and isinstance(entry.outcome, Failure):
@@ -249,7 +249,7 @@ def import_answers(answers: Path, asked: Path, journal: str | Path) -> ImportRep
     return report
 
 
-def _store(journal: Journal, entries: list[Entry], report: ImportReport) -> None:
+def _store(journal: Journal, entries: list[JournalEntry], report: ImportReport) -> None:
     """Record entries that the journal does not have, and empty the list."""
     fresh = [entry for entry in {entry.key: entry for entry in entries}.values() if journal.find(entry.key) is None]
     journal.record(fresh)
@@ -257,7 +257,9 @@ def _store(journal: Journal, entries: list[Entry], report: ImportReport) -> None
     entries.clear()
 
 
-def _entry(number: int, data: bytes, questions: dict[str, tuple[str, int]], report: ImportReport) -> Entry | None:
+def _entry(
+    number: int, data: bytes, questions: dict[str, tuple[str, int]], report: ImportReport
+) -> JournalEntry | None:
     """Read a line of answers; count it and return None when it holds no outcome."""
     try:
         value: Any = orjson.loads(data)
@@ -274,16 +276,16 @@ def _entry(number: int, data: bytes, questions: dict[str, tuple[str, int]], repo
     status = (response or {}).get("status_code", 0)
     if status in (400, 413, 422):
         detail = shortened(orjson.dumps(value.get("error")).decode("utf-8", "replace"))
-        return Entry(key, "chat/completions", *questions[key], Failure("refused", f"HTTP {status}: {detail}"))
+        return JournalEntry(key, "chat/completions", *questions[key], Failure("refused", f"HTTP {status}: {detail}"))
     fault = read_answer("chat/completions", (response or {}).get("body")) if status == 200 else None
     if isinstance(fault, Answer | Failure):
-        return Entry(key, "chat/completions", *questions[key], fault)
+        return JournalEntry(key, "chat/completions", *questions[key], fault)
     report.num_faulty += 1
     report.faults[fault.reason if fault else "server_error"] += 1
     return None
 
 
-def _check_use(answers: Path, report: ImportReport, refusals: list[Entry]) -> None:
+def _check_use(answers: Path, report: ImportReport, refusals: list[JournalEntry]) -> None:
     if refusals and not report.num_answers and len(refusals) > 1:
         first = refusals[0].outcome
         raise InputError(

@@ -25,9 +25,15 @@ from urllib.request import getproxies, proxy_bypass
 import orjson
 from blake3 import blake3
 
-from curation.llm.interface import Answer, Failure, Line, Request
-from curation.llm.journal import Entry, Journal, JournaledLine, Outcome, entry_of, shortened
-from curation.llm.responses import Fault, complains_about_model, complains_about_structure, error_message, read_reply
+from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
+from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, JournalEntry, entry_of, shortened
+from curation.llm.responses import (
+    FailedAttempt,
+    complains_about_model,
+    complains_about_structure,
+    error_message,
+    read_reply,
+)
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
 
@@ -119,7 +125,7 @@ class ServedModel:
         return f"language model {self.model}"
 
     @contextmanager
-    def open(self) -> Iterator[Line]:
+    def open(self) -> Iterator[CompletionClient]:
         """Open a line; nothing is connected before a question that the journal cannot answer.
 
         Raises:
@@ -128,7 +134,7 @@ class ServedModel:
         journal = Journal(self.journal)
         requests = RequestQueue(self)
         try:
-            yield JournaledLine(journal, requests)
+            yield JournaledClient(journal, requests)
         finally:
             requests.close()
             journal.close()
@@ -143,15 +149,15 @@ class RequestQueue:
 
     def __init__(self, served: ServedModel) -> None:
         self._served = served
-        self._inbox: deque[tuple[str, Request]] = deque()
-        self._outbox: queue.SimpleQueue[list[tuple[str, Outcome]] | BaseException] = queue.SimpleQueue()
+        self._inbox: deque[tuple[str, CompletionRequest]] = deque()
+        self._outbox: queue.SimpleQueue[list[tuple[str, CompletionOutcome]] | BaseException] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pool: WorkerPool | None = None
         self._called = False
         self._error: BaseException | None = None
 
-    def put(self, key: str, request: Request) -> None:
+    def put(self, key: str, request: CompletionRequest) -> None:
         """Queue a question; starts the thread at the first one.
 
         Raises:
@@ -165,7 +171,7 @@ class RequestQueue:
             with suppress(RuntimeError):  # the loop has ended over an error, which `take` raises
                 self._loop.call_soon_threadsafe(self._collect)
 
-    def take(self) -> list[tuple[str, Outcome]]:
+    def take(self) -> list[tuple[str, CompletionOutcome]]:
         """Wait for recorded outcomes and return all that have arrived.
 
         Raises:
@@ -173,7 +179,7 @@ class RequestQueue:
         """
         if self._error is not None:  # it has been raised; nothing more will come
             raise self._error
-        arrived: list[tuple[str, Outcome]] = []
+        arrived: list[tuple[str, CompletionOutcome]] = []
         while not arrived or not self._outbox.empty():
             batch = self._outbox.get()
             if isinstance(batch, BaseException):
@@ -237,22 +243,22 @@ class WorkerPool:
         served: ServedModel,
         key: str | None,
         proxy: str | None,
-        hand_over: Callable[[list[tuple[str, Outcome]] | BaseException], None],
+        hand_over: Callable[[list[tuple[str, CompletionOutcome]] | BaseException], None],
     ) -> None:
         self._served, self._key, self._proxy, self._hand_over = served, key, proxy, hand_over
-        self._waiting: asyncio.Queue[tuple[str, Request]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[str, CompletionRequest]] = asyncio.Queue()
         self._stopping = asyncio.Event()
         self._something = asyncio.Event()
         self._num_open = 0
         self._num_answered = 0
         self._resume_at = 0.0
-        self._arrived: list[Entry] = []
+        self._arrived: list[JournalEntry] = []
         self._num_uncommitted = 0
         self._committed = asyncio.Event()  # set with the next commit, and replaced
-        self._doubtful: list[Entry] = []
+        self._doubtful: list[JournalEntry] = []
         self._noise = random.Random()  # noqa: S311 - spreads load; no output depends on it
 
-    def accept(self, key: str, request: Request) -> None:
+    def accept(self, key: str, request: CompletionRequest) -> None:
         """Take in a question."""
         self._num_open += 1
         self._waiting.put_nowait((key, request))
@@ -306,7 +312,7 @@ class WorkerPool:
             while self._num_uncommitted > self._served.slots:  # a slow disk must not put many answers at risk
                 await self._committed.wait()
 
-    def _doubt(self, entry: Entry, failure: Failure) -> None:
+    def _doubt(self, entry: JournalEntry, failure: Failure) -> None:
         """Hold a failure back until the server has shown that it can answer."""
         self._doubtful.append(entry)
         if len(self._doubtful) >= max(_SOME_IN_A_ROW, self._served.slots):
@@ -317,7 +323,7 @@ class WorkerPool:
                 fix="look at the server's log; answers so far are kept, and these requests will be asked again",
             )
 
-    def _keep(self, entries: list[Entry]) -> None:
+    def _keep(self, entries: list[JournalEntry]) -> None:
         """Have entries recorded, together with others that arrive until the last commit is done."""
         self._arrived += entries
         self._num_uncommitted += len(entries)
@@ -335,7 +341,7 @@ class WorkerPool:
                 self._committed.set()
                 self._committed = asyncio.Event()
 
-    async def _ask(self, key: str, request: Request) -> Entry:
+    async def _ask(self, key: str, request: CompletionRequest) -> JournalEntry:
         """Ask until there is an outcome.
 
         A refusal for being asked too much uses up an attempt only if the server has answered nobody meanwhile.
@@ -349,7 +355,7 @@ class WorkerPool:
             answered_before = self._num_answered
             reply = await self._client.post(request, body, proven=self._num_answered > 0)
             tries += 1
-            if not isinstance(reply, Fault):
+            if not isinstance(reply, FailedAttempt):
                 return entry_of(key, request, reply, tries)
             stuck = self._num_answered == answered_before
             if reply.reason != "rate_limited" or stuck:
@@ -365,7 +371,7 @@ class WorkerPool:
             else:
                 await asyncio.sleep(wait)
 
-    def _out_of_reach(self, fault: Fault) -> InputError:
+    def _out_of_reach(self, fault: FailedAttempt) -> InputError:
         if fault.reason == "rate_limited":
             fix = "ask with fewer --llm-slots or later; answers so far are kept"
             return InputError(f"the server at {self._served.host} refuses: too many requests (429)", fix=fix)
@@ -407,7 +413,7 @@ class HttpClient:
     async def __aexit__(self, *error: object) -> None:
         await self._session.close()
 
-    async def post(self, request: Request, body: bytes, *, proven: bool) -> Answer | Failure | Fault:
+    async def post(self, request: CompletionRequest, body: bytes, *, proven: bool) -> Answer | Failure | FailedAttempt:
         """Make one attempt.
 
         Args:
@@ -435,18 +441,18 @@ class HttpClient:
             ) from error
         except aiohttp.ClientConnectorError as error:
             detail = error.os_error.strerror or type(error.os_error).__name__
-            return Fault("unreachable", detail)
+            return FailedAttempt("unreachable", detail)
         except TimeoutError:
-            return Fault("timeout", f"no complete answer within {self._served.timeout_s:g} s")
+            return FailedAttempt("timeout", f"no complete answer within {self._served.timeout_s:g} s")
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as error:
-            return Fault("connection_lost", type(error).__name__)
+            return FailedAttempt("connection_lost", type(error).__name__)
         if data is None:
-            return Fault("answer_too_large", f"more than {limit} bytes")
+            return FailedAttempt("answer_too_large", f"more than {limit} bytes")
         return read_reply(request.endpoint, data)
 
     def _verdict(
-        self, request: Request, reply: aiohttp.ClientResponse, data: bytes, *, proven: bool
-    ) -> Failure | Fault:
+        self, request: CompletionRequest, reply: aiohttp.ClientResponse, data: bytes, *, proven: bool
+    ) -> Failure | FailedAttempt:
         """Say what an error status means: try again, give up this request, or stop the run."""
         status, host = reply.status, self._served.host
         message = error_message(data)
@@ -454,9 +460,9 @@ class HttpClient:
             message = message.replace(secret, "...")
         detail = f"HTTP {status}: {shortened(message)}"
         if status == 429:
-            return Fault("rate_limited", "HTTP 429", _retry_after(reply))
+            return FailedAttempt("rate_limited", "HTTP 429", _retry_after(reply))
         if status == 408 or status >= 500:
-            return Fault("server_error", f"HTTP {status}", _retry_after(reply))
+            return FailedAttempt("server_error", f"HTTP {status}", _retry_after(reply))
         if status in (401, 403):  # servers repeat keys in these messages
             raise InputError(
                 f"the server at {host} refuses {'the key' if self._key else 'a request without a key'} (HTTP {status})",

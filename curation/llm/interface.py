@@ -15,7 +15,7 @@ Endpoint = Literal["chat/completions", "completions"]
 
 
 @dataclass(frozen=True)
-class Request:
+class CompletionRequest:
     """One question in the words of the OpenAI interface.
 
     Attributes:
@@ -64,13 +64,13 @@ class Failure:
     detail: str = ""
 
 
-class Line(Protocol):
+class CompletionClient(Protocol):
     """An open line to a model: many questions under way at once."""
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: CompletionRequest) -> None:
         """Queue a question; returns at once."""
 
-    def outcomes(self) -> Iterator[tuple[Request, Answer | Failure]]:
+    def outcomes(self) -> Iterator[tuple[CompletionRequest, Answer | Failure]]:
         """Yield outcomes as they arrive, until nothing is under way; more may be submitted in between.
 
         Raises:
@@ -92,5 +92,5 @@ class LanguageModel(Protocol):
     def describe(self) -> str:
         """Name for people, no addresses, no keys."""
 
-    def open(self) -> AbstractContextManager[Line]:
+    def open(self) -> AbstractContextManager[CompletionClient]:
         """Open a line; what was under way when it closes is abandoned and asked again by the next run."""

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from curation.llm.interface import Answer, Failure, Request
+from curation.llm.interface import Answer, CompletionRequest, Failure
 from data_manifests.errors import InputError
 
-Outcome = Answer | Failure
+CompletionOutcome = Answer | Failure
 
 _APPLICATION_ID = 0x434C4A31
 _BUSY_S = 60.0
@@ -45,14 +45,14 @@ _INSERT = (
 )
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """One outcome as the journal takes it; `entry_of` makes it from a request."""
 
     key: str
     endpoint: str
     model: str
     prompt_chars: int
-    outcome: Outcome
+    outcome: CompletionOutcome
     attempts: int = 1
 
 
@@ -83,10 +83,10 @@ def prompt_chars(body: Mapping[str, Any]) -> int:
     return sum(len(content) for content in contents if isinstance(content, str))
 
 
-def entry_of(key: str, request: Request, outcome: Outcome, attempts: int = 1) -> Entry:
+def entry_of(key: str, request: CompletionRequest, outcome: CompletionOutcome, attempts: int = 1) -> JournalEntry:
     """Return the journal's entry for a request and its outcome."""
     body = request.body
-    return Entry(key, request.endpoint, str(body.get("model", "")), prompt_chars(body), outcome, attempts)
+    return JournalEntry(key, request.endpoint, str(body.get("model", "")), prompt_chars(body), outcome, attempts)
 
 
 class Journal:
@@ -161,7 +161,7 @@ class Journal:
         """Close the file."""
         self._connection.close()
 
-    def find(self, key: str) -> Outcome | None:
+    def find(self, key: str) -> CompletionOutcome | None:
         """Return what is known for a request's key, or None.
 
         Raises:
@@ -171,14 +171,14 @@ class Journal:
             row = self._connection.execute(_FIND, (bytes.fromhex(key),)).fetchone()
         return None if row is None else _outcome(row)
 
-    def record(self, entries: Sequence[Entry]) -> list[tuple[str, Outcome]]:
+    def record(self, entries: Sequence[JournalEntry]) -> list[tuple[str, CompletionOutcome]]:
         """Commit outcomes; return, by key, what stands in the journal: another process may have been first.
 
         Raises:
             InputError: the journal is damaged, or cannot be written.
         """
         run = self._connection.execute
-        standing: list[tuple[str, Outcome]] = []
+        standing: list[tuple[str, CompletionOutcome]] = []
         with self._readable():
             run("BEGIN IMMEDIATE")
             try:
@@ -223,12 +223,12 @@ class Journal:
             return self._connection.execute(query, values).fetchall()
 
 
-def _outcome(row: tuple[Any, ...]) -> Outcome:
+def _outcome(row: tuple[Any, ...]) -> CompletionOutcome:
     text, finish_reason, prompt_tokens, completion_tokens, reason, detail = row
     return Failure(reason, detail) if text is None else Answer(text, finish_reason, prompt_tokens, completion_tokens)
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
+def _row(entry: JournalEntry) -> tuple[Any, ...]:
     key, outcome = bytes.fromhex(entry.key), entry.outcome
     asked = (key, entry.endpoint, entry.model)
     if isinstance(outcome, Answer):
@@ -243,17 +243,17 @@ def shortened(detail: str) -> str:
     return plain if len(plain) <= _DETAIL_CHARS else plain[: _DETAIL_CHARS - 3] + "..."
 
 
-class Asker(Protocol):
+class CompletionBackend(Protocol):
     """A way to ask what the journal does not know; it records outcomes before it hands them over."""
 
-    def put(self, key: str, request: Request) -> None:
+    def put(self, key: str, request: CompletionRequest) -> None:
         """Queue a question; returns at once."""
 
-    def take(self) -> list[tuple[str, Outcome]]:
+    def take(self) -> list[tuple[str, CompletionOutcome]]:
         """Wait for at least one recorded outcome and return what has arrived; empty: none will come on this line."""
 
 
-class JournaledLine:
+class JournaledClient:
     """A `Line` that looks into the journal first, and asks equal questions once.
 
     Args:
@@ -261,12 +261,12 @@ class JournaledLine:
         asker: Who asks the rest.
     """
 
-    def __init__(self, journal: Journal, asker: Asker) -> None:
+    def __init__(self, journal: Journal, asker: CompletionBackend) -> None:
         self._journal, self._asker = journal, asker
-        self._ready: deque[tuple[Request, Outcome]] = deque()
-        self._asked: dict[str, list[Request]] = {}
+        self._ready: deque[tuple[CompletionRequest, CompletionOutcome]] = deque()
+        self._asked: dict[str, list[CompletionRequest]] = {}
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: CompletionRequest) -> None:
         """Queue a question, unless the journal knows the answer or the same question is under way."""
         key = request.key
         if key in self._asked:
@@ -277,7 +277,7 @@ class JournaledLine:
             self._asked[key] = [request]
             self._asker.put(key, request)
 
-    def outcomes(self) -> Iterator[tuple[Request, Outcome]]:
+    def outcomes(self) -> Iterator[tuple[CompletionRequest, CompletionOutcome]]:
         """Yield outcomes as they arrive, until nothing is under way."""
         while True:
             while self._ready:

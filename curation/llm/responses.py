@@ -9,7 +9,7 @@ import orjson
 from curation.llm.interface import Answer, Endpoint, Failure
 
 
-class Fault(NamedTuple):
+class FailedAttempt(NamedTuple):
     """An attempt that may succeed when it is made again.
 
     Attributes:
@@ -23,18 +23,18 @@ class Fault(NamedTuple):
     pause_s: float | None = None
 
 
-def read_reply(endpoint: Endpoint, data: bytes) -> Answer | Failure | Fault:
+def read_reply(endpoint: Endpoint, data: bytes) -> Answer | Failure | FailedAttempt:
     """Read the body of a successful reply."""
     if not data.strip():
-        return Fault("empty_body")
+        return FailedAttempt("empty_body")
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
-        return Fault("invalid_json", f"{len(data)} bytes that are not JSON")
+        return FailedAttempt("invalid_json", f"{len(data)} bytes that are not JSON")
     return read_answer(endpoint, value)
 
 
-def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | Fault:
+def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | FailedAttempt:
     """Read a completion or chat completion from its JSON value.
 
     A model that declines by the interface's ``refusal`` has answered: that is a failure, and no fault.
@@ -42,7 +42,7 @@ def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | Fault:
     choices = value.get("choices") if isinstance(value, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        return Fault("wrong_shape", "no 'choices' with a choice in it")
+        return FailedAttempt("wrong_shape", "no 'choices' with a choice in it")
     text = choice.get("text")
     if endpoint == "chat/completions":
         message = choice.get("message")
@@ -50,7 +50,7 @@ def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | Fault:
         if text is None and isinstance(message, dict) and isinstance(message.get("refusal"), str):
             return Failure("refused", "the model declined")
     if not isinstance(text, str):
-        return Fault("wrong_shape", "the choice holds no text")
+        return FailedAttempt("wrong_shape", "the choice holds no text")
     finish = choice.get("finish_reason")
     usage = value.get("usage")
     return Answer(

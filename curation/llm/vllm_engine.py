@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any
 
 from curation.llm.client import model_hash
-from curation.llm.interface import Answer, Failure, Line, Request
-from curation.llm.journal import Journal, JournaledLine, Outcome, entry_of, shortened
+from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
+from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, entry_of, shortened
 from data_manifests.errors import InputError
 
 _SAMPLING = (
@@ -51,7 +51,7 @@ class VllmModel:
         return f"language model {self.model.rstrip('/').rpartition('/')[2]} (vLLM)"
 
     @contextmanager
-    def open(self) -> Iterator[Line]:
+    def open(self) -> Iterator[CompletionClient]:
         """Open a line; the engine starts at the first question that the journal cannot answer.
 
         Raises:
@@ -59,7 +59,7 @@ class VllmModel:
         """
         journal = Journal(self.journal)
         try:
-            yield JournaledLine(journal, _Engine(self, journal))
+            yield JournaledClient(journal, _Engine(self, journal))
         finally:
             journal.close()
 
@@ -69,13 +69,13 @@ class _Engine:
 
     def __init__(self, asked: VllmModel, journal: Journal) -> None:
         self._asked, self._journal = asked, journal
-        self._waiting: list[tuple[str, Request]] = []
+        self._waiting: list[tuple[str, CompletionRequest]] = []
 
-    def put(self, key: str, request: Request) -> None:
+    def put(self, key: str, request: CompletionRequest) -> None:
         """Note a question."""
         self._waiting.append((key, request))
 
-    def take(self) -> list[tuple[str, Outcome]]:
+    def take(self) -> list[tuple[str, CompletionOutcome]]:
         """Ask what has been noted, one call at a time, and record it."""
         most = self._asked.prompts_per_call
         questions, self._waiting = self._waiting[:most], self._waiting[most:]
@@ -87,7 +87,7 @@ class _Engine:
         return self._journal.record(entries)
 
 
-def _answers(asked: VllmModel, requests: Sequence[Request]) -> list[Outcome]:
+def _answers(asked: VllmModel, requests: Sequence[CompletionRequest]) -> list[CompletionOutcome]:
     """Answer requests of one kind; one that the engine refuses costs the others nothing but time."""
     llm = _load(asked.model, asked.engine)
     sampling = [sampling_params(request.body) for request in requests]

@@ -20,7 +20,7 @@ TEXT_ROWS = 8
 """Texts in a batch: few, so that a sample alone wastes little, and as fast a text as larger batches on one thread."""
 
 
-class ClipModel(Protocol):
+class DualEncoder(Protocol):
     """A loaded model: what `training.model.clip_model.ClipModel` offers and curation needs."""
 
     @property
@@ -50,7 +50,7 @@ class EncoderSpec(Hashable, Protocol):
     def describe(self) -> str:
         """Name for people, no paths."""
 
-    def load(self) -> ClipModel:
+    def load(self) -> DualEncoder:
         """Build the model in evaluation mode."""
 
 
@@ -62,7 +62,7 @@ class Encoder:
     depends on the batch would make an incremental run differ from a rebuild in the last bit.
     """
 
-    def __init__(self, towers: ClipModel) -> None:
+    def __init__(self, towers: DualEncoder) -> None:
         self._towers = towers
 
     def embed(self, samples: Sequence[Sample]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:

@@ -17,7 +17,7 @@ COLUMNS = ("uid", "caption", "text", "drawn", "gated", "last_margin", "last_loss
 MAX_BYTES = 1 << 31
 
 
-class Told(NamedTuple):
+class NegativeStats(NamedTuple):
     """What is known of one negative; losses are None when it was never trained on."""
 
     drawn: int
@@ -63,13 +63,13 @@ class FeedbackFile:
         """Return which version it speaks of."""
         return f"feedback on {_read(self.path, self.content_hash())[1]}"
 
-    def of(self, uid: str) -> Mapping[tuple[int, str], Told]:
+    def of(self, uid: str) -> Mapping[tuple[int, str], NegativeStats]:
         """Return what is known of a sample's negatives, by number of the caption and text."""
         return _read(self.path, _hash_once(self.path)).rows.get(uid, {})
 
 
 class _Read(NamedTuple):
-    rows: Mapping[str, Mapping[tuple[int, str], Told]]
+    rows: Mapping[str, Mapping[tuple[int, str], NegativeStats]]
     version: str
 
 
@@ -94,8 +94,8 @@ def _read(path: str, _content: str) -> _Read:
         raise InputError(
             f"{path}: no feedback of a run ({error})", allowed="columns " + ", ".join(COLUMNS), fix="train again"
         ) from None
-    rows: dict[str, dict[tuple[int, str], Told]] = {}
+    rows: dict[str, dict[tuple[int, str], NegativeStats]] = {}
     for uid, caption, text, *numbers in zip(*columns, strict=True):
         if caption >= 0:
-            rows.setdefault(uid, {})[caption, text] = Told(*numbers)
+            rows.setdefault(uid, {})[caption, text] = NegativeStats(*numbers)
     return _Read(rows, version)

@@ -165,10 +165,10 @@ def _pipeline(model: str) -> tuple[Language, WordRules | None, ThreadpoolControl
     import spacy
     from threadpoolctl import ThreadpoolController
 
-    from curation.models.parser_speed import WordRules, hasten
+    from curation.models.parser_speed import WordRules, speed_up
 
     nlp = spacy.load(model, exclude=list(_UNUSED_PIPES))
-    hasten(nlp)
+    speed_up(nlp)
     return nlp, WordRules(nlp) if WordRules.understood(nlp) else None, ThreadpoolController()
 
 

@@ -125,7 +125,7 @@ def _patterns(ruler: Any) -> Iterable[Sequence[dict[str, Any]]]:
     return (tokens for rule in ruler.patterns for tokens in rule["patterns"])
 
 
-def hasten(nlp: Language) -> None:
+def speed_up(nlp: Language) -> None:
     """Let a pipeline's networks multiply in equal blocks, and remember its words' vectors."""
     from thinc.api import Model, NumpyOps
 

@@ -10,7 +10,7 @@ from typing import Any
 from curation.engine.stage import Drop
 from curation.entailment.check_negative import ImageClaims, read_sample, reason_against, words_of
 from curation.knowledge.interface import KnowledgeGraph
-from curation.llm.interface import Answer, Failure, Line
+from curation.llm.interface import Answer, CompletionClient, Failure
 from curation.models.parser import Parse, Parser
 from curation.negatives.llm_prompts import EXAMPLES, NegativeAsking
 from curation.negatives.single_edit import OneChange, one_change
@@ -60,7 +60,7 @@ class NegativeWork:
         self.plan, self.samples = plan, samples
         self.found = [Found() for _ in samples]
 
-    def by_model(self, line: Line, asking: NegativeAsking) -> None:
+    def by_model(self, line: CompletionClient, asking: NegativeAsking) -> None:
         """Ask for everything at once, judge answers in chunks as they arrive, ask again for what was refused."""
 
         def ask(wanted: _Wanted) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from curation.llm.interface import Request
+from curation.llm.interface import CompletionRequest
 from curation.rewriting.prompts import ARROW, Sampling, one_line
 from data_manifests.seeds import canonical, draw_seed
 
@@ -78,7 +78,7 @@ TYPES = tuple(INSTRUCTIONS)
 class NegativeAsking(Sampling):
     """How requests for negatives are made."""
 
-    def request(self, uid: str, index: int, caption: str, kind: str, draw: int) -> Request:
+    def request(self, uid: str, index: int, caption: str, kind: str, draw: int) -> CompletionRequest:
         """Return the request for one draw of one caption and type: a pure function of these and of the settings."""
         drawn = draw_seed(self.seed, "ask_negatives", uid, index, kind, draw, "sampling")
         body = self.body(drawn)
@@ -86,9 +86,9 @@ class NegativeAsking(Sampling):
         if self.prompting == "few_shot":
             lines = [f"{source} {ARROW} {target}" for source, target in shots]
             prompt = "\n".join([INSTRUCTIONS[kind], "", *lines, f"{one_line(caption)} {ARROW}"])
-            return Request("completions", body | {"prompt": prompt, "stop": ["\n"]}, (uid, index, kind, draw))
+            return CompletionRequest("completions", body | {"prompt": prompt, "stop": ["\n"]}, (uid, index, kind, draw))
         body |= {"messages": _messages(INSTRUCTIONS[kind], shots, caption), "response_format": _FORMAT}
-        return Request("chat/completions", body, (uid, index, kind, draw))
+        return CompletionRequest("chat/completions", body, (uid, index, kind, draw))
 
     def _shots(self, uid: str, index: int, kind: str, draw: int) -> list[tuple[str, str]]:
         """Return the examples of one draw, in the order drawn."""

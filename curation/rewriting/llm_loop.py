@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from curation.llm.interface import Answer, Failure, Line
+from curation.llm.interface import Answer, CompletionClient, Failure
 from curation.rewriting.prompts import Prompting, read_answer
 from curation.rewriting.text_checks import Verdict
 
@@ -61,7 +61,7 @@ class Found:
 
 
 def ask_all(
-    line: Line,
+    line: CompletionClient,
     wanted: Iterable[Wanted],
     ask: Callable[[Wanted], None],
     refused: Callable[[list[tuple[Wanted, Answer | Failure]]], Iterable[Wanted]],

@@ -10,7 +10,7 @@ from typing import Any
 
 from curation.engine.stage import Drop
 from curation.knowledge.interface import KnowledgeGraph
-from curation.llm.interface import Answer, Failure, Line
+from curation.llm.interface import Answer, CompletionClient, Failure
 from curation.models.parser import Parser
 from curation.rewriting.gate import Gate
 from curation.rewriting.llm_loop import Found, ask_all
@@ -91,7 +91,7 @@ class RewriteWork:
                 texts += [(_Slot(place, index, family, copy), text) for copy, (family, text) in enumerate(made)]
         self.judge(texts)
 
-    def by_model(self, line: Line, asking: Asking) -> None:
+    def by_model(self, line: CompletionClient, asking: Asking) -> None:
         """Ask for everything at once, judge answers in chunks as they arrive, ask again for what was refused."""
 
         def ask(slot: _Slot) -> None:

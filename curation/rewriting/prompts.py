@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from blake3 import blake3
 
-from curation.llm.interface import Request
+from curation.llm.interface import CompletionRequest
 from data_manifests.errors import InputError, nearest
 from data_manifests.seeds import canonical, draw_seed
 
@@ -165,7 +165,7 @@ class Sampling:
 class Asking(Sampling):
     """How requests for rewrites are made."""
 
-    def request(self, uid: str, index: int, caption: str, family: str, draw: int) -> Request:
+    def request(self, uid: str, index: int, caption: str, family: str, draw: int) -> CompletionRequest:
         """Return the request for one draw of one caption and family: a pure function of these and of the settings."""
         drawn = draw_seed(self.seed, "rewrite_captions", uid, index, family, draw, "sampling")
         body = self.body(drawn)
@@ -174,9 +174,11 @@ class Asking(Sampling):
         if self.prompting == "few_shot":
             lines = [f"{source} {ARROW} {target}" for source, target in shots]
             prompt = "\n".join([told.instruction, "", *lines, f"{one_line(caption)} {ARROW}"])
-            return Request("completions", body | {"prompt": prompt, "stop": ["\n"]}, (uid, index, family, draw))
+            return CompletionRequest(
+                "completions", body | {"prompt": prompt, "stop": ["\n"]}, (uid, index, family, draw)
+            )
         body |= {"messages": _messages(told, shots, caption), "response_format": _response_format(told)}
-        return Request("chat/completions", body, (uid, index, family, draw))
+        return CompletionRequest("chat/completions", body, (uid, index, family, draw))
 
     def _shots(self, uid: str, index: int, family: str, draw: int) -> list[tuple[str, str]]:
         """Return the examples of one draw, in the order drawn."""

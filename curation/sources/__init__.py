@@ -1,12 +1,13 @@
-"""Inputs: one file per kind, all yielding the same records.
+"""Sources of samples: one module per kind (`flickr.py` opens ``--source flickr:PATH``), all yielding the same records.
 
-A source reads; it never decodes an image and never decides what is good. What it cannot turn into a
-record it yields as a `Rejected` with a named reason, so that nothing is dropped silently.
+A source only reads: it does not decode images and does not judge quality. An entry that it cannot turn into a
+record is yielded as a `Rejected` with a named reason, so that nothing is dropped silently.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -14,27 +15,20 @@ from typing import Any, ClassVar, Protocol
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import ImageRef
 
-KINDS: Mapping[str, str] = {
-    "flickr": "curation.sources.flickr:FlickrSource",
-    "coco": "curation.sources.coco:CocoSource",
-    "folder": "curation.sources.folder:FolderSource",
-    "parquet": "curation.sources.parquet:ParquetSource",
-    "webdataset": "curation.sources.webdataset:WebDatasetSource",
-    "scenes": "curation.sources.synthetic.source:ScenesSource",
-}
-"""Source kind -> ``module:class``, imported only when used."""
+KINDS: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
+"""Source kinds: the names of this package's modules. Each is imported only when a source of that kind is opened."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SourceRecord:
     """One image with its captions, as the source has it.
 
     Attributes:
-        name: The source's own name for it (file name, tar key); unique within the source.
-        image: Where the bytes lie, or the bytes themselves when there is no file to point into.
-        captions: As found; blank ones included (the intake quarantines them by name).
+        name: The source's own name for the image (file name, tar key), unique within the source.
+        image: Where the encoded bytes are stored, or the bytes themselves when no file contains them.
+        captions: As found, including blank ones (the intake rejects those by name).
         split: ``train``, ``dev``, ``test`` or None.
-        attributes: Whatever else the source knows, as JSON values (``url``, ``licence``, a scene graph ...).
+        attributes: Everything else the source knows, as JSON values (``url``, ``licence``, a scene graph ...).
     """
 
     name: str
@@ -51,7 +45,7 @@ class Rejected:
     Attributes:
         name: The source's name for it.
         reason: ``missing_image``, ``no_captions``, ``duplicate_key``, ``unsafe_path`` ...
-        detail: What was seen, with file (base name only) and line or key; no paths of this machine.
+        detail: What was found, with the file's base name and the line or key. Never a path of this machine.
     """
 
     name: str
@@ -59,43 +53,47 @@ class Rejected:
     detail: str = ""
 
 
-class Source(Protocol):
-    """An input. Built as ``SourceClass(path, split)``; cheap to build, checks that its files exist.
+class SampleSource(Protocol):
+    """A source of samples, created as ``SourceClass(path, split)``, which is cheap and checks that its files exist.
 
     Raises (on construction):
-        InputError: the path or a file that the layout needs is missing or malformed.
+        InputError: the path or a file that the layout requires is missing or malformed.
     """
 
     kind: ClassVar[str]
+    """The name of the module that defines the class."""
 
-    def records(self) -> Iterator[Record | Rejected]:
-        """Yield every entry once, in a fixed order, without holding them all."""
+    def records(self) -> Iterator[SourceRecord | Rejected]:
+        """Yield every entry once, in a fixed order, without loading all of them into memory."""
 
     def signature(self) -> str:
-        """Return a cheap hash of all that `records` would read (for files: names, sizes, mtimes).
+        """Return a cheap hash of everything that `records` would read (for files: names, sizes, mtimes).
 
-        Equal signatures promise equal records, so that an unchanged source is not read again.
+        Equal signatures promise equal records, so an unchanged source is not read again.
         """
 
     def describe(self) -> dict[str, Any]:
-        """Return what the manifest says of it: kind, name (no folder), licence, split."""
+        """Return the source's entry in the manifest: kind, name (without folders), licence, split."""
 
 
-def open_source(spec: str, split: str | None = None) -> Source:
+def open_source(spec: str, split: str | None = None) -> SampleSource:
     """Open ``KIND:PATH`` (or ``scenes:COUNT[@SEED]``).
 
     Raises:
-        InputError: unknown kind, or the source itself refuses the path.
+        InputError: the kind is unknown, or the source rejects the path or the split.
     """
-    kind, colon, path = spec.partition(":")
-    if not colon or not path or kind not in KINDS:
-        hint = nearest(kind, KINDS)
+    kind, _, path = spec.partition(":")
+    if kind not in KINDS or not path:
+        if ":" not in spec:
+            problem = "it has no source kind"
+        else:
+            problem = "the path is empty" if kind in KINDS else f"unknown source kind {kind!r}; {nearest(kind, KINDS)}"
         raise InputError(
-            f"--source {spec!r}: "
-            + ("no source kind and path" if not colon else f"unknown source kind {kind!r}; {hint}"),
+            f"--source {spec!r}: {problem}".rstrip("; "),
             allowed="KIND:PATH with KIND one of " + ", ".join(KINDS),
             fix="for example --source flickr:/data/flickr8k or --source scenes:2000",
         )
-    module, _, name = KINDS[kind].partition(":")
-    source: Source = getattr(importlib.import_module(module), name)(path, split)
+    module = vars(importlib.import_module(f"{__name__}.{kind}"))
+    source_class: Any = next(item for item in module.values() if getattr(item, "kind", None) == kind)
+    source: SampleSource = source_class(path, split)
     return source

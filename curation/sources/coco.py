@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from curation.sources import Record, Rejected
-from curation.sources.files import (
+from curation.sources import Rejected, SourceRecord
+from curation.sources.reading.files import (
     SPLITS,
     base_name,
     file_entry,
@@ -24,7 +24,7 @@ from curation.sources.files import (
     shown,
     signature_of,
 )
-from curation.sources.table_rows import load_json
+from curation.sources.reading.table_rows import load_json
 from data_manifests.errors import InputError
 
 _FILE_NAME = re.compile(r"captions_?(train|val|test)?_?([0-9]*)(?:_.*)?\.json")
@@ -84,7 +84,7 @@ class CocoSource:
             by_split = {self._split: by_split[self._split]}
         self._parts = [_Part(by_split[s], self._image_folder(by_split[s]), s) for s in _SPLIT_ORDER if s in by_split]
 
-    def records(self) -> Iterator[Record | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield one record per photograph of each file, sorted by name, after what is wrong with its entries."""
         seen: set[str] = set()
         for part in self._parts:
@@ -107,7 +107,7 @@ class CocoSource:
                 if isinstance(image, Rejected):
                     yield image
                 else:
-                    yield Record(name, image, tuple(captions[image_id]), part.split, _attributes(entry, licences))
+                    yield SourceRecord(name, image, tuple(captions[image_id]), part.split, _attributes(entry, licences))
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the captions files and of all photographs."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from curation.sources import Record, Rejected
-from curation.sources.files import (
+from curation.sources import Rejected, SourceRecord
+from curation.sources.reading.files import (
     SPLITS,
     base_name,
     file_entry,
@@ -22,7 +22,7 @@ from curation.sources.files import (
     shown,
     signature_of,
 )
-from curation.sources.table_rows import csv_rows, load_json, text_lines
+from curation.sources.reading.table_rows import csv_rows, load_json, text_lines
 from data_manifests.errors import InputError
 
 IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k_images", "flickr30k-images")
@@ -87,7 +87,7 @@ class FlickrSource:
         if self._split is not None:
             self._check_split(self._split)
 
-    def records(self) -> Iterator[Record | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield one record per photograph of the data set, sorted by name, after what is wrong with the tables."""
         splits, listed_twice = self._read_splits()
         yield from listed_twice
@@ -103,7 +103,7 @@ class FlickrSource:
                 yield image
                 continue
             captions = tuple(text for _, text in sorted(table[name].items()))
-            yield Record(name, image, captions, None if splits is None else splits[name])
+            yield SourceRecord(name, image, captions, None if splits is None else splits[name])
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of all photographs, the table and the lists."""

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import orjson
 
-from curation.sources import Record, Rejected
-from curation.sources.files import (
+from curation.sources import Rejected, SourceRecord
+from curation.sources.reading.files import (
     base_name,
     clean_name,
     file_entry,
@@ -24,10 +24,10 @@ from curation.sources.files import (
     shown,
     signature_of,
 )
-from curation.sources.table_rows import (
+from curation.sources.reading.table_rows import (
     CAPTION_COLUMNS,
     FILE_COLUMNS,
-    Row,
+    TableRow,
     attributes_of,
     captions_of,
     csv_rows,
@@ -85,7 +85,7 @@ class FolderSource:
         if self._split and "split" not in self._columns and self._table.suffix != ".jsonl":
             raise self._no_split()
 
-    def records(self) -> Iterator[Record | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield what is wrong with rows, one record per image of the table, and the images without a row."""
         entries, problems, has_split = self._read()
         if self._split and not has_split:
@@ -111,7 +111,7 @@ class FolderSource:
         """Return kind, name and split; licences are attributes of single images."""
         return {"kind": self.kind, "name": self._name, "licence": None, "split": self._split}
 
-    def _item(self, name: str, entry: _Entry, used: set[str]) -> tuple[Record | Rejected, str]:
+    def _item(self, name: str, entry: _Entry, used: set[str]) -> tuple[SourceRecord | Rejected, str]:
         """Return the record of an image, or what it lacks, and where it lies, relative to the folder."""
         image = image_in(self._root, name)
         if isinstance(image, Rejected) and image.reason == "missing_image":
@@ -125,9 +125,9 @@ class FolderSource:
             return Rejected(shown(name), "duplicate_key", detail), place
         if not entry.captions:
             return Rejected(shown(name), "no_captions", f"{self._table.name} has an empty list for it"), place
-        return Record(name, image, tuple(entry.captions), entry.split, entry.attributes), place
+        return SourceRecord(name, image, tuple(entry.captions), entry.split, entry.attributes), place
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[TableRow]:
         """Yield the rows of the table."""
         if self._table.suffix == ".jsonl":
             yield from jsonl_rows(self._table)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from curation.sources import Record, Rejected
-from curation.sources.files import (
+from curation.sources import Rejected, SourceRecord
+from curation.sources.reading.files import (
     SPLITS,
     File,
     base_name,
@@ -20,7 +20,7 @@ from curation.sources.files import (
     shown,
     signature_of,
 )
-from curation.sources.table_rows import (
+from curation.sources.reading.table_rows import (
     CAPTION_COLUMNS,
     attributes_of,
     captions_of,
@@ -65,19 +65,21 @@ class ParquetSource:
                 fix="add the column, or leave --split out",
             )
 
-    def records(self) -> Iterator[Record | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield one record per row, or per adjacent rows of one path."""
         seen: set[str] = set()
         for label, file in self._files.items():
-            held: Record | None = None
+            held: SourceRecord | None = None
             for item in self._items(label, file):
-                if isinstance(item, Record) and held and (item.name, item.split) == (held.name, held.split):
-                    held = Record(held.name, held.image, held.captions + item.captions, held.split, held.attributes)
+                if isinstance(item, SourceRecord) and held and (item.name, item.split) == (held.name, held.split):
+                    held = SourceRecord(
+                        held.name, held.image, held.captions + item.captions, held.split, held.attributes
+                    )
                     continue
                 if held:
                     yield _checked(held, seen)
                     held = None
-                if isinstance(item, Record):
+                if isinstance(item, SourceRecord):
                     held = item
                 else:
                     yield item
@@ -112,7 +114,7 @@ class ParquetSource:
             if isinstance(image, ImageRef):
                 yield file_entry(Path(image.path), _beside(label, path))
 
-    def _items(self, label: str, file: Path) -> Iterator[Record | Rejected]:
+    def _items(self, label: str, file: Path) -> Iterator[SourceRecord | Rejected]:
         """Yield every row of one file that is in the wanted split."""
         columns = parquet_columns(file)
         image_column = self._image_column(file, columns)
@@ -139,7 +141,7 @@ class ParquetSource:
             elif not captions:
                 yield Rejected(own_name or name, "no_captions", f"{name}: no text in {', '.join(CAPTION_COLUMNS)}")
             else:
-                yield Record(own_name or name, image, captions, split, attributes | more)
+                yield SourceRecord(own_name or name, image, captions, split, attributes | more)
 
     def _image_column(self, file: Path, columns: dict[str, str]) -> str:
         """Return the column with the image.
@@ -179,7 +181,7 @@ def _beside(label: str, name: str) -> str:
     return str(PurePosixPath(label).parent / name)
 
 
-def _checked(record: Record, seen: set[str]) -> Record | Rejected:
+def _checked(record: SourceRecord, seen: set[str]) -> SourceRecord | Rejected:
     """Return a record, or its rejection when its image file has been there before."""
     if isinstance(record.image, ImageRef):
         if record.name in seen:

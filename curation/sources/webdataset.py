@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from curation.sources import Record, Rejected
-from curation.sources.files import (
+from curation.sources import Rejected, SourceRecord
+from curation.sources.reading.files import (
     IMAGE_ENDINGS,
     base_name,
     clean_name,
@@ -20,7 +20,7 @@ from curation.sources.files import (
     shown,
     signature_of,
 )
-from curation.sources.table_rows import (
+from curation.sources.reading.table_rows import (
     CAPTION_COLUMNS,
     MAX_TEXT_BYTES,
     attributes_of,
@@ -28,12 +28,12 @@ from curation.sources.table_rows import (
     json_object,
     split_of,
 )
-from curation.sources.tar_walk import Member, TarError, walk
+from curation.sources.reading.tar_walk import TarError, TarMember, walk
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef
 
 UNSAFE_ENDINGS = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill", "npy", "npz", "ten")
-"""Member types that some readers unpickle, or could."""
+"""Endings of members that some readers unpickle, or could."""
 
 MAX_NAME_CHARS = 4096
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
@@ -62,8 +62,8 @@ class _Group:
 
     key: str
     repeated: bool
-    images: dict[str, Member] = field(default_factory=dict)
-    texts: dict[str, Member] = field(default_factory=dict)
+    images: dict[str, TarMember] = field(default_factory=dict)
+    texts: dict[str, TarMember] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
 
 
@@ -95,7 +95,7 @@ class WebDatasetSource:
             if start.startswith(_MAGIC) or file.name.endswith(COMPRESSED):
                 raise self._compressed(file)
 
-    def records(self) -> Iterator[Record | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield one record per key, and what cannot be used where it is met."""
         has_split, num_records = False, 0
         for label, path in self._files.items():
@@ -105,7 +105,7 @@ class WebDatasetSource:
                         yield item
                         continue
                     made = _record(item, label, path, file)
-                    if isinstance(made, Record):
+                    if isinstance(made, SourceRecord):
                         num_records, has_split = num_records + 1, has_split or made.split is not None
                     if isinstance(made, Rejected) or self._split in (None, made.split):
                         yield made
@@ -173,7 +173,7 @@ def _groups(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:
         yield Rejected(label, broken.reason, f"{label}: {broken.detail}{lost}")
 
 
-def _place(member: Member, label: str) -> tuple[str, str] | Rejected | None:
+def _place(member: TarMember, label: str) -> tuple[str, str] | Rejected | None:
     """Return a member's key and ending, None when it belongs to no sample, or why it may not be used."""
     refused = _refusal(member)
     if refused:
@@ -182,7 +182,7 @@ def _place(member: Member, label: str) -> tuple[str, str] | Rejected | None:
     return (match[1], match[2].lower()) if match else None
 
 
-def _refusal(member: Member) -> tuple[str, str] | None:
+def _refusal(member: TarMember) -> tuple[str, str] | None:
     """Return the reason why a member may not be used, and what it is; None when it may."""
     climbs = clean_name(member.name) is None
     if climbs and not (member.is_folder and re.fullmatch(r"(\./?)?", member.name)):  # "./" is the folder packed
@@ -197,7 +197,7 @@ def _refusal(member: Member) -> tuple[str, str] | None:
     return None
 
 
-def _add(group: _Group, ending: str, member: Member) -> bool:
+def _add(group: _Group, ending: str, member: TarMember) -> bool:
     """Put a member into its group; False when one with that ending is there."""
     place = group.images if f".{ending}" in IMAGE_ENDINGS else group.texts if ending in ("txt", "json") else None
     if place is None:
@@ -209,7 +209,7 @@ def _add(group: _Group, ending: str, member: Member) -> bool:
     return True
 
 
-def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> Record | Rejected:
+def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceRecord | Rejected:
     """Return the record of a group, or what it lacks."""
     name = f"{label}/{group.key}"
     lack = _lack(group)
@@ -226,7 +226,7 @@ def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> Record | R
     if not captions:
         return Rejected(name, "no_captions", f"{label}: neither .txt nor a caption in .json")
     image = next(iter(group.images.values()))
-    return Record(name, ImageRef(str(path), image.offset, image.size_bytes), captions, split, attributes)
+    return SourceRecord(name, ImageRef(str(path), image.offset, image.size_bytes), captions, split, attributes)
 
 
 def _lack(group: _Group) -> tuple[str, str] | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from curation.sources import Record
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources import SourceRecord
+from curation.sources.scenes import ScenesSource
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, write_atomically
 from flows.cli.commands import run_curation, run_training, show_diff, show_plan, write_page
@@ -101,7 +101,7 @@ def write_photos(folder: Path, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for record in ScenesSource(str(count)).records():
-        if not isinstance(record, Record) or not isinstance(record.image, bytes):
+        if not isinstance(record, SourceRecord) or not isinstance(record.image, bytes):
             raise TypeError("generated scenes are records with image bytes")
         extension = "png" if record.image.startswith(b"\x89PNG") else "jpg"
         name = f"{record.name}.{extension}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curation.blind.ngram_model import NgramModel, Vocabulary
-from curation.sources import Record, open_source
+from curation.sources import SourceRecord, open_source
 from data_manifests.errors import InputError
 from training.evaluate.blind import Case, Reading, beside, flat_texts, length_gaps, own_texts, smallest_gaps, tower_gaps
 from training.evaluate.small_files import read_lines
@@ -76,7 +76,7 @@ def given_texts(spec: str) -> tuple[str, ...]:
         texts = [line for _, line in read_lines(path)]
     else:
         source, _, split = spec.partition("#")
-        records = (item for item in open_source(source, split or None).records() if isinstance(item, Record))
+        records = (item for item in open_source(source, split or None).records() if isinstance(item, SourceRecord))
         texts = [text for record in records for text in record.captions if text.strip()]
     if not texts:
         raise InputError(f"--blind-texts {spec}: no text", allowed="a text file, one a line, or KIND:PATH[#SPLIT]")

@@ -26,7 +26,6 @@ from curation.blind.judges import JUDGES, blind_accuracy
 from curation.blind.pairs import Pair, positive_of
 from curation.engine.stage import MapStage
 from curation.knowledge.open_graph import SeedGraph
-from curation.models.text_classifier import TextClassifier
 from curation.stages import stage_classes
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.negatives.find_false_negatives import FindFalseNegatives
@@ -192,16 +191,12 @@ def main() -> None:
     parser.add_argument("--sugarcrepe", type=Path)
     parser.add_argument("--rounds", type=int, default=RefineNegatives.num_rounds)
     parser.add_argument("--bins", type=int, nargs="+", default=list(RefineNegatives.bins))
-    parser.add_argument("--model", help="folder or hub name of a text classifier that is balanced too")
     asked = parser.parse_args()
     stages = generators()
     columns = make(read_flickr(asked.flickr, asked.limit, asked.offset), stages)
     every = [(uid, text) for uid, texts in zip(columns["uid"], columns["captions"], strict=True) for text in texts]
     print(f"{len(columns['uid'])} photographs, {len(every)} captions; " + ", ".join(stage.name for stage in stages))
-    refine = RefineNegatives(
-        fields=(GATED,), num_rounds=asked.rounds, bins=tuple(asked.bins),
-        model=TextClassifier(asked.model) if asked.model else None,
-    )  # fmt: skip
+    refine = RefineNegatives(fields=(GATED,), num_rounds=asked.rounds, bins=tuple(asked.bins))
     started, busy = time.perf_counter(), time.process_time()
     results: list[Any] = refine.fit(Corpus(columns))
     print(

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from curation.dedup.captions import same_caption_pairs
-from curation.dedup.evaluation_sets import pictures_of
-from curation.dedup.matching import Detectors, Pictures, _by_embedding, _by_hash, find_matches
+from curation.dedup.evaluation_sets import image_signatures
+from curation.dedup.matching import Detectors, ImageSignatures, _by_embedding, _by_hash, find_matches
 from curation.engine.engine import run_stages
 from curation.engine.intake import take_in
 from curation.engine.replay import WHOLE, Unit, replay
@@ -97,7 +97,7 @@ def report(name: str, found: Pairs, kinds: Mapping[tuple[str, str], str], second
     print(f"{name:28} {precision:8.1%} {len(right) / len(kinds):7.1%} {' '.join(cells)} {len(found):7} {seconds:7.1f}")
 
 
-def detectors(planted: Planted, pictures: Pictures, other: Pictures | None, cosine: float) -> None:
+def detectors(planted: Planted, pictures: ImageSignatures, other: ImageSignatures | None, cosine: float) -> None:
     """Print a line for each detector."""
     there = pictures if other is None else other
 
@@ -139,7 +139,7 @@ def detectors(planted: Planted, pictures: Pictures, other: Pictures | None, cosi
 
 def tuned_cosine(planted: Planted) -> float:
     """Return the cosine with the best F1 on planted copies."""
-    pictures = pictures_of(planted.both(), embedded=True)
+    pictures = image_signatures(planted.both(), embedded=True)
     near = _by_embedding(pictures, None, WIDE)
     best = (0.0, 1.0)
     for cosine in np.arange(0.5, 1.0, 0.005).round(3).tolist():
@@ -179,13 +179,16 @@ def main() -> None:
         embedded = bool(given.model)
         cosine = tuned_cosine(plant_into(originals, given.share, given.tune, root, stages)) if embedded else 1.0
         planted = plant_into(originals, given.share, given.seed, root, stages)
-    both = pictures_of(planted.both(), embedded=embedded)
+    both = image_signatures(planted.both(), embedded=embedded)
     print(f"\nduplicates among {len(both.uids)} pictures, {len(planted.kinds)} planted")
     detectors(planted, both, None, cosine)
     captions(planted)
     print(f"\nleaks of {len(planted.copies)} copies in {len(originals)} originals")
     detectors(
-        planted, pictures_of(originals, embedded=embedded), pictures_of(planted.copies, embedded=embedded), cosine
+        planted,
+        image_signatures(originals, embedded=embedded),
+        image_signatures(planted.copies, embedded=embedded),
+        cosine,
     )
 
 

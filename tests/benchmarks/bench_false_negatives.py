@@ -16,7 +16,7 @@ from typing import Any
 
 from curation.engine.stage import MapStage
 from curation.knowledge.open_graph import SeedGraph
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources.scenes import ScenesSource
 from curation.stages import stage_classes
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.negatives.find_false_negatives import FindFalseNegatives

@@ -25,7 +25,7 @@ import orjson
 import psutil  # type: ignore[import-untyped]
 
 from curation.llm.client import ServedModel
-from curation.llm.interface import Request
+from curation.llm.interface import CompletionRequest
 
 LATENCY_S = 0.05
 SLOTS = 64
@@ -71,10 +71,10 @@ def serve(port: Connection, spent: Any) -> None:
     asyncio.run(main())
 
 
-def request(number: int) -> Request:
+def request(number: int) -> CompletionRequest:
     """Return a request of the size of three pairs and a caption."""
     prompt = "A dog runs over the grass => On the grass, a dog is running\n" * 12 + f"{number} people on a boat =>"
-    return Request(
+    return CompletionRequest(
         "completions", {"model": "m", "prompt": prompt, "temperature": 0.9, "max_tokens": 77, "seed": number}
     )
 

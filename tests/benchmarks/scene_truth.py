@@ -6,7 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from curation.sources.synthetic.grammar import PATTERNS, Phrase, Reading, judge, read, split_words, truth
+from curation.sources.synthetic.grammar import (
+    PATTERNS,
+    ParsedSentence,
+    Phrase,
+    holds_in_scene,
+    parse_sentence,
+    split_words,
+    truth,
+)
 from curation.sources.synthetic.world import CONVERSE
 
 _EXACT = ("one", "two", "three", "four")
@@ -27,17 +35,17 @@ def denial_holds(scene: Mapping[str, Any], text: str, caption: str) -> bool | No
     if "no" in words:
         told = truth(scene, " ".join("a" if word == "no" else word for word in words))
         return None if told is None else not told
-    reading = read(split_words(caption if "not" in words else text.lower().replace("without", "with")))
+    reading = parse_sentence(split_words(caption if "not" in words else text.lower().replace("without", "with")))
     if reading is None:
         return None
     if "without" in words:
         return _without(scene, reading, words[words.index("without") + 1])
     if {"see", "show"} & set(words):
-        return not judge(scene, reading)
+        return not holds_in_scene(scene, reading)
     return _not_so(scene, reading)
 
 
-def _without(scene: Mapping[str, Any], reading: Reading, pattern: str) -> bool | None:
+def _without(scene: Mapping[str, Any], reading: ParsedSentence, pattern: str) -> bool | None:
     texture = next((name for name, nouns in PATTERNS.items() if pattern in nouns), None)
     others = {item["texture"] for item in scene["objects"]} - {texture}
     found = [phrase for phrase in reading.phrases if ("texture", texture) in {(a, b) for a, b, _ in phrase.features}]
@@ -45,12 +53,14 @@ def _without(scene: Mapping[str, Any], reading: Reading, pattern: str) -> bool |
         return None
     plain = [item for item in found[0].features if item[0] != "texture"]
     return any(
-        judge(scene, _with(reading, found[0], dataclasses.replace(found[0], features=[*plain, ("texture", other, 0)])))
+        holds_in_scene(
+            scene, _with(reading, found[0], dataclasses.replace(found[0], features=[*plain, ("texture", other, 0)]))
+        )
         for other in sorted(others)
     )
 
 
-def _not_so(scene: Mapping[str, Any], reading: Reading) -> bool | None:
+def _not_so(scene: Mapping[str, Any], reading: ParsedSentence) -> bool | None:
     """Say whether something that fits the first phrase stands in the claim to nothing that fits the second."""
     if len(reading.claims) != 1 or any(phrase.count != 1 for phrase in reading.phrases):
         return None
@@ -72,7 +82,7 @@ def _fitting(scene: Mapping[str, Any], phrase: Phrase) -> list[int]:
 def exactly_true(scene: Mapping[str, Any], text: str) -> bool | None:
     """Return whether a text is true of a scene when "one", "two" .. "four" mean that many and no more."""
     words = split_words(text)
-    reading = read(words)
+    reading = parse_sentence(words)
     if reading is None:
         return None
     more = [
@@ -80,10 +90,10 @@ def exactly_true(scene: Mapping[str, Any], text: str) -> bool | None:
         for phrase in reading.phrases
         if words[phrase.start] in _EXACT
     ]
-    return judge(scene, reading) and not any(judge(scene, one) for one in more)
+    return holds_in_scene(scene, reading) and not any(holds_in_scene(scene, one) for one in more)
 
 
-def _with(reading: Reading, old: Phrase, new: Phrase) -> Reading:
+def _with(reading: ParsedSentence, old: Phrase, new: Phrase) -> ParsedSentence:
     return dataclasses.replace(reading, phrases=[new if phrase is old else phrase for phrase in reading.phrases])
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.llm.interface import Answer, Request
+from curation.llm.interface import Answer, CompletionRequest
 from curation.models.masked_model import Blank
 
 WORDS = [
@@ -130,13 +130,13 @@ class Replacing:
 
     @contextmanager
     def open(self) -> Iterator[Replacing]:
-        self.waiting: list[Request] = []
+        self.waiting: list[CompletionRequest] = []
         yield self
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: CompletionRequest) -> None:
         self.waiting.append(request)
 
-    def outcomes(self) -> Iterator[tuple[Request, Answer]]:
+    def outcomes(self) -> Iterator[tuple[CompletionRequest, Answer]]:
         while self.waiting:
             request = self.waiting.pop()
             text = str(request.body["prompt"]).rsplit("\n", 1)[-1].removesuffix(" =>")

@@ -12,17 +12,17 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from curation.llm.interface import Answer, Endpoint, Failure, LanguageModel, Request
+from curation.llm.interface import Answer, CompletionRequest, Endpoint, Failure, LanguageModel
 
 MODEL = "test-model"
 Behaviour = Callable[[web.Request, dict[str, Any], int], Awaitable[web.StreamResponse]]
 
 
-def question(number: int, endpoint: Endpoint = "completions", **settings: Any) -> Request:
+def question(number: int, endpoint: Endpoint = "completions", **settings: Any) -> CompletionRequest:
     """Return a request that no other number equals."""
     text = f"caption {number}: a dog runs"
     asked = {"prompt": text} if endpoint == "completions" else {"messages": [{"role": "user", "content": text}]}
-    return Request(endpoint, {"model": MODEL, **asked, **settings}, tag=number)
+    return CompletionRequest(endpoint, {"model": MODEL, **asked, **settings}, tag=number)
 
 
 def prompt_of(body: dict[str, Any]) -> str:
@@ -170,7 +170,7 @@ class Server:
         return reply
 
 
-def ask(model: LanguageModel, requests: Sequence[Request]) -> dict[Any, Answer | Failure]:
+def ask(model: LanguageModel, requests: Sequence[CompletionRequest]) -> dict[Any, Answer | Failure]:
     """Ask everything at once; return outcomes by tag."""
     with model.open() as line:
         for request in requests:

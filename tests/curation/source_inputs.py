@@ -13,7 +13,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from curation.sources import Record, Rejected, open_source
+from curation.sources import Rejected, SourceRecord, open_source
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef
 
@@ -32,10 +32,10 @@ def put(path: Path, content: str | bytes = "") -> Path:
     return path
 
 
-def read(spec: str, split: str | None = None) -> tuple[list[Record], list[tuple[str, str]]]:
+def read(spec: str, split: str | None = None) -> tuple[list[SourceRecord], list[tuple[str, str]]]:
     """Return the records of a source, and name and reason of what it rejected; all of it must be fit to publish."""
     items = list(open_source(spec, split).records())
-    records = [item for item in items if isinstance(item, Record)]
+    records = [item for item in items if isinstance(item, SourceRecord)]
     rejected = [item for item in items if isinstance(item, Rejected)]
     assert len({record.name for record in records}) == len(records)
     orjson.dumps([(r.name, r.captions, r.split, dict(r.attributes)) for r in records])
@@ -46,7 +46,7 @@ def read(spec: str, split: str | None = None) -> tuple[list[Record], list[tuple[
     return records, [(item.name, item.reason) for item in rejected]
 
 
-def bytes_of(record: Record) -> bytes:
+def bytes_of(record: SourceRecord) -> bytes:
     """Return a record's image."""
     return record.image.read() if isinstance(record.image, ImageRef) else record.image
 

@@ -13,7 +13,7 @@ import torch
 from curation.engine.engine import run_stages
 from curation.engine.intake import take_in
 from curation.models.encoder import TEXT_ROWS, Encoder, open_encoder
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources.scenes import ScenesSource
 from curation.stages.embedding.embed_samples import EmbedSamples
 from curation.stages.embedding.find_neighbours import FindNeighbours
 from curation.stages.hygiene.check_images import CheckImages

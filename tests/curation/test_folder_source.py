@@ -149,7 +149,7 @@ def test_folder_signature_follows_table_and_images(tmp_path: Path) -> None:
 
 
 def test_an_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.sources.table_rows.MAX_TEXT_BYTES", 100)
+    monkeypatch.setattr("curation.sources.reading.table_rows.MAX_TEXT_BYTES", 100)
     put(tmp_path / "captions.jsonl", '{"file": "a.jpg", "caption": "one"}\n' + "x" * 200)
     with pytest.raises(InputError, match=r"captions.jsonl:2: the line is longer"):
         read(f"folder:{tmp_path}")

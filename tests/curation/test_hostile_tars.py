@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.sources.tar_walk import Member, TarError, walk, walk_from
+from curation.sources.reading.tar_walk import TarError, TarMember, walk, walk_from
 from data_manifests.tar_index import PlainWalk
 from tests.curation.source_inputs import bytes_of, pack, picture, put, read, refused, sample, special
 
@@ -111,9 +111,9 @@ def test_webdataset_groups_like_webdataset(tmp_path: Path) -> None:
     assert [bytes_of(r) for r in records] == [entry["jpg"] for entry in theirs]
 
 
-def outcome(members: Iterator[Member]) -> list[Member | str]:
+def outcome(members: Iterator[TarMember]) -> list[TarMember | str]:
     """Return the members, and behind them what ended the walk."""
-    found: list[Member | str] = []
+    found: list[TarMember | str] = []
     try:
         found += members
     except TarError as error:
@@ -121,7 +121,7 @@ def outcome(members: Iterator[Member]) -> list[Member | str]:
     return found
 
 
-def both(path: Path) -> list[Member | str]:
+def both(path: Path) -> list[TarMember | str]:
     """Walk in both ways, which must agree."""
     with path.open("rb") as file:
         fast, slow = outcome(walk(file)), outcome(walk_from(file, 0))

@@ -19,11 +19,11 @@ from PIL import Image, ImageOps
 from curation.dedup.captions import edits_within, plain_text, same_caption_pairs, shared_caption_groups
 from curation.dedup.groups import star_groups
 from curation.dedup.hash_search import near_pairs
-from curation.dedup.matching import Detectors, Pictures, find_matches
-from curation.dedup.perceptual_hash import GRID, MIRROR, NUM_WINDOWS, hash_grey, hash_picture
+from curation.dedup.matching import Detectors, ImageSignatures, find_matches
+from curation.dedup.perceptual_hash import GRID, MIRROR, NUM_WINDOWS, hash_grey, hash_image
 from curation.dedup.pixel_check import agreement
 from curation.engine.stage import Drop
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources.scenes import ScenesSource
 from curation.stages.hygiene.check_images import CheckImages
 from curation.stages.hygiene.find_duplicates import FindDuplicates
 from curation.stages.hygiene.hash_images import HashImages
@@ -95,7 +95,7 @@ def test_the_mirrored_picture_has_the_mirrored_hash(height: int, width: int) -> 
 
 def test_a_hash_is_of_the_picture_and_not_of_its_file() -> None:
     grey = noise(1)
-    found = hash_picture(png(grey))
+    found = hash_image(png(grey))
     assert np.array_equal(found.windows, hash_grey(grey).windows) and found.windows.shape == (NUM_WINDOWS,)
     double = Image.fromarray(grey).resize((320, 240), Image.Resampling.BOX)
     assert np.bitwise_count(hash_grey(np.asarray(double)).windows ^ found.windows).max() <= 1
@@ -103,14 +103,14 @@ def test_a_hash_is_of_the_picture_and_not_of_its_file() -> None:
         buffer = io.BytesIO()
         picture = Image.fromarray(grey).convert("RGB").convert(mode)
         picture.save(buffer, format="JPEG" if mode in ("CMYK", "L") else "PNG", quality=95)
-        other = hash_picture(buffer.getvalue())
+        other = hash_image(buffer.getvalue())
         assert np.bitwise_count(other.windows[0] ^ found.windows[0]) <= 4, mode
 
 
 def test_flat_pictures_match_nothing() -> None:
     flat = hash_grey(np.full((64, 64), 200, np.uint8))
     assert flat.windows.size == 0 and flat.thumbnail.shape == (GRID, GRID)
-    pictures = Pictures(["a", "b"], ["", ""], np.stack([flat.thumbnail] * 2))
+    pictures = ImageSignatures(["a", "b"], ["", ""], np.stack([flat.thumbnail] * 2))
     assert find_matches(pictures, None, Detectors(neighbours=0)) == []
 
 
@@ -129,23 +129,23 @@ def test_matches_are_found_within_and_across() -> None:
     greys[7] = greys[2][3:115, 4:156]
     greys[9] = greys[4][:, ::-1]
     hashes = [hash_grey(grey) for grey in greys]
-    pictures = Pictures(
+    pictures = ImageSignatures(
         [f"{at:032x}" for at in range(12)],
         [item.windows.astype(">u8").tobytes().hex() for item in hashes],
         np.stack([item.thumbnail for item in hashes]),
     )
     assert [(item.left, item.right) for item in find_matches(pictures, None, Detectors())] == [(2, 7), (4, 9)]
-    few = Pictures(pictures.uids[7:], pictures.windows[7:], pictures.thumbnails[7:])
+    few = ImageSignatures(pictures.uids[7:], pictures.windows[7:], pictures.thumbnails[7:])
     found = {(item.left, item.right + 7) for item in find_matches(pictures, few, Detectors())}
     assert found == {(2, 7), (4, 9)} | {(at, at) for at in range(7, 12)}
-    again = Pictures(
+    again = ImageSignatures(
         [*pictures.uids, "f" * 32], [*pictures.windows, pictures.windows[2]], pictures.thumbnails[[*range(12), 2]]
     )
     assert [(item.left, item.right) for item in find_matches(again, None, Detectors())] == [(2, 7), (2, 12), (4, 9)]
     assert (12, 0) in {(item.left, item.right) for item in find_matches(again, few, Detectors())}
     vectors = np.eye(12, 16, dtype=np.float32)
     vectors[11] = vectors[3] * 0.98 + vectors[11] * 0.199
-    embedded = Pictures(pictures.uids, pictures.windows, pictures.thumbnails, vectors)
+    embedded = ImageSignatures(pictures.uids, pictures.windows, pictures.thumbnails, vectors)
     alone = find_matches(embedded, None, Detectors(similarity_alone=0.95))
     assert [(item.left, item.right) for item in alone] == [(2, 7), (3, 11), (4, 9)]
     assert alone[1].told()["by"] == ["embedding"]

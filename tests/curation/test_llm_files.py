@@ -12,7 +12,7 @@ import pytest
 from curation.engine.stage import Resource
 from curation.llm.batch_files import AwaitingAnswers, BatchModel, import_answers
 from curation.llm.client import ServedModel
-from curation.llm.interface import Answer, Failure, LanguageModel, Request
+from curation.llm.interface import Answer, CompletionRequest, Failure, LanguageModel
 from data_manifests.errors import InputError
 from tests.curation.llm_servers import MODEL, ask, question, reply_to
 
@@ -22,7 +22,7 @@ def model(tmp_path: Path) -> BatchModel:
     return BatchModel(MODEL, str(tmp_path / "out.jsonl"), str(tmp_path / "answers.sqlite"))
 
 
-def requests(*numbers: int) -> list[Request]:
+def requests(*numbers: int) -> list[CompletionRequest]:
     return [question(number, "chat/completions", temperature=0.9) for number in numbers]
 
 

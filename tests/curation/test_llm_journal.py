@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.llm.interface import Answer, Failure, Request
-from curation.llm.journal import Calibration, Entry, Journal, Usage, entry_of, prompt_chars, shortened
+from curation.llm.interface import Answer, CompletionRequest, Failure
+from curation.llm.journal import Calibration, Journal, JournalEntry, Usage, entry_of, prompt_chars, shortened
 from data_manifests.errors import InputError
 from flows.cli.llm import app
 from tests.curation.llm_servers import MODEL, question
@@ -20,13 +20,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "answers.sqlite"
 
 
-def record(path: Path, *entries: Entry) -> None:
+def record(path: Path, *entries: JournalEntry) -> None:
     journal = Journal(path)
     journal.record(entries)
     journal.close()
 
 
-def entry(number: int, outcome: Answer | Failure, attempts: int = 1) -> Entry:
+def entry(number: int, outcome: Answer | Failure, attempts: int = 1) -> JournalEntry:
     return entry_of(question(number).key, question(number), outcome, attempts)
 
 
@@ -53,13 +53,13 @@ def test_the_first_outcome_stays(path: Path) -> None:
 
 
 def test_sums(path: Path) -> None:
-    chat = Request("chat/completions", {"model": MODEL, "messages": [{"content": "abc"}, {"content": "de"}]})
+    chat = CompletionRequest("chat/completions", {"model": MODEL, "messages": [{"content": "abc"}, {"content": "de"}]})
     entries = [
         entry(1, Answer("a", "stop", 10, 5)),
         entry(2, Answer("b")),
         entry(3, Failure("timeout")),
         entry_of(chat.key, chat, Answer("c", "stop", 30, 1)),
-        Entry("ff" * 16, "completions", "another", 7, Answer("x", "stop", 1, 1)),
+        JournalEntry("ff" * 16, "completions", "another", 7, Answer("x", "stop", 1, 1)),
     ]
     record(path, *entries)
     journal = Journal(path)

@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from curation.llm.client import ServedModel
-from curation.llm.interface import Answer, Request
+from curation.llm.interface import Answer, CompletionRequest
 from data_manifests.errors import InputError
 from flows.execution.llama_server import local_server
 from tests.curation.llm_servers import ask
@@ -36,12 +36,12 @@ def test_a_real_model_answers_and_dies_with_its_block(tmp_path: Path) -> None:
     with local_server(slots=2) as server:
         model = ServedModel(server.model, server.base_url, str(tmp_path / "answers.sqlite"), slots=2)
         ask_for = {"model": server.model, "temperature": 0.0, "seed": 1}
-        few = Request(
+        few = CompletionRequest(
             "completions", {**ask_for, "prompt": f"{PAIRS}A cat sits =>", "max_tokens": 24, "stop": ["\n"]}, tag="few"
         )
         message = {"role": "user", "content": "Rewrite in other words: A cat sits on a chair."}
         held = {"type": "json_schema", "json_schema": {"name": "rewrite", "schema": SCHEMA}}
-        chat = Request(
+        chat = CompletionRequest(
             "chat/completions",
             {**ask_for, "messages": [message], "max_tokens": 60, "response_format": held},
             tag="chat",

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from curation.llm.client import ServedModel
 from curation.llm.interface import Answer, Failure
-from curation.llm.responses import Fault, complains_about_model, error_message, read_reply
+from curation.llm.responses import FailedAttempt, complains_about_model, error_message, read_reply
 from tests.curation.llm_servers import MODEL, Server, ask, question, reply_to
 
 GOOD = {"choices": [{"text": "hi", "finish_reason": "length"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
@@ -30,15 +30,15 @@ def without(**changes: Any) -> bytes:
         (without(usage={"prompt_tokens": -5, "completion_tokens": "many"}), Answer("hi", "length", 0, 0)),
         (without(choices=[{"text": "", "finish_reason": None}]), Answer("", "unknown", 3, 1)),
         (without(choices=[{"text": "x", "finish_reason": "y" * 1000}]), Answer("x", "unknown", 3, 1)),
-        (b"", Fault("empty_body")),
-        (b" \n", Fault("empty_body")),
-        (b'{"choices": [{"text": "\xff"}]}', Fault("invalid_json", "28 bytes that are not JSON")),
-        (b'{"choices": [{"text": "\\ud800"}]}', Fault("invalid_json", "33 bytes that are not JSON")),
-        (b"[" * 100_000, Fault("invalid_json", "100000 bytes that are not JSON")),
-        (b"null", Fault("wrong_shape", "no 'choices' with a choice in it")),
-        (without(choices={}), Fault("wrong_shape", "no 'choices' with a choice in it")),
-        (without(choices=["hi"]), Fault("wrong_shape", "no 'choices' with a choice in it")),
-        (without(choices=[{"text": 7}]), Fault("wrong_shape", "the choice holds no text")),
+        (b"", FailedAttempt("empty_body")),
+        (b" \n", FailedAttempt("empty_body")),
+        (b'{"choices": [{"text": "\xff"}]}', FailedAttempt("invalid_json", "28 bytes that are not JSON")),
+        (b'{"choices": [{"text": "\\ud800"}]}', FailedAttempt("invalid_json", "33 bytes that are not JSON")),
+        (b"[" * 100_000, FailedAttempt("invalid_json", "100000 bytes that are not JSON")),
+        (b"null", FailedAttempt("wrong_shape", "no 'choices' with a choice in it")),
+        (without(choices={}), FailedAttempt("wrong_shape", "no 'choices' with a choice in it")),
+        (without(choices=["hi"]), FailedAttempt("wrong_shape", "no 'choices' with a choice in it")),
+        (without(choices=[{"text": 7}]), FailedAttempt("wrong_shape", "the choice holds no text")),
     ],
 )
 def test_completions(data: bytes, expected: Any) -> None:
@@ -50,8 +50,8 @@ def test_completions(data: bytes, expected: Any) -> None:
     [
         ({"content": "hi"}, Answer("hi", "unknown", 3, 1)),
         ({"content": None, "refusal": "no"}, Failure("refused", "the model declined")),
-        ({"content": None, "reasoning_content": "hm"}, Fault("wrong_shape", "the choice holds no text")),
-        ("hi", Fault("wrong_shape", "the choice holds no text")),
+        ({"content": None, "reasoning_content": "hm"}, FailedAttempt("wrong_shape", "the choice holds no text")),
+        ("hi", FailedAttempt("wrong_shape", "the choice holds no text")),
     ],
 )
 def test_chat(message: Any, expected: Any) -> None:

@@ -19,7 +19,7 @@ from aiohttp import web
 from curation.engine.stage import Resource
 from curation.llm.client import ServedModel, proxy_for
 from curation.llm.interface import Answer, Failure, LanguageModel
-from curation.llm.journal import Entry, Journal, Outcome
+from curation.llm.journal import CompletionOutcome, Journal, JournalEntry
 from data_manifests.errors import InputError
 from tests.curation.llm_servers import FAULTS, MODEL, Behaviour, Server, ask, faulty, prompt_of, question, says, well
 
@@ -240,7 +240,7 @@ def test_after_kill_9_only_the_unanswered_is_asked(journal: Path) -> None:
 def test_a_slow_disk_puts_few_answers_at_risk(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record, recorded, at_risk = Journal.record, [0], []
 
-    def late(self: Journal, entries: list[Entry]) -> list[tuple[str, Outcome]]:
+    def late(self: Journal, entries: list[JournalEntry]) -> list[tuple[str, CompletionOutcome]]:
         time.sleep(0.1)  # the server answers ten times meanwhile
         outcomes = record(self, entries)
         recorded[0] += len(entries)

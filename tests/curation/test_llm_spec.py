@@ -13,7 +13,7 @@ import pytest
 from curation.llm import vllm_engine
 from curation.llm.batch_files import BatchModel
 from curation.llm.client import ServedModel
-from curation.llm.interface import Answer, Failure, Request
+from curation.llm.interface import Answer, CompletionRequest, Failure
 from curation.llm.spec import open_language_model
 from curation.llm.vllm_engine import VllmModel
 from data_manifests.errors import InputError
@@ -89,7 +89,7 @@ def test_one_call_for_all_prompts_and_a_refused_one_alone(tmp_path: Path, monkey
     assert Engine.calls == [
         [{"seed": n, "max_tokens": 256, "structured_outputs": {"json": {"type": "object"}}} for n in range(5)]
     ]
-    long = Request("completions", {"model": MODEL, "prompt": "x" * 101}, tag=99)
+    long = CompletionRequest("completions", {"model": MODEL, "prompt": "x" * 101}, tag=99)
     got = ask(model, [*[question(n) for n in range(7)], long])
     assert got.pop(99) == Failure("refused", "the prompt is longer than the model's context")
     assert got == {n: Answer("21", "stop", 2, 1) for n in range(7)}

@@ -17,7 +17,7 @@ from curation.engine.intake import Snapshot, take_in
 from curation.engine.replay import WHOLE, Unit, replay
 from curation.engine.stage import MapStage, Stage
 from curation.engine.store import partitions
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources.scenes import ScenesSource
 from curation.stages import stage_classes
 from curation.stages.hygiene.check_images import CheckImages
 from curation.stages.negatives.negate_captions import NegateCaptions

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.engine.stage import MapStage
+from curation.sources.scenes import ScenesSource
 from curation.sources.synthetic.grammar import truth
-from curation.sources.synthetic.source import ScenesSource
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.curation.negative_checks import check, made, operations, parsed, sample
 from tests.curation.negative_golden_captions import CAPTIONS

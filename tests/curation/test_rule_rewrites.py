@@ -12,8 +12,8 @@ import pytest
 
 from curation.models.parser import CaptionParse
 from curation.rewriting.rules import RULES, RuleWriter
+from curation.sources.scenes import scene_record
 from curation.sources.synthetic.grammar import truth
-from curation.sources.synthetic.source import scene_record
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.captions.rewrite_captions import RewriteCaptions
 from curation.text.articles import articles

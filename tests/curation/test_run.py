@@ -19,8 +19,8 @@ from curation.engine.engine import StageReport, rare_collections, run_stages
 from curation.engine.intake import Snapshot, take_in
 from curation.engine.replay import Done
 from curation.engine.stage import Drop, Field, MapStage, Stage, check_order
-from curation.sources import Record, Rejected
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources import Rejected, SourceRecord
+from curation.sources.scenes import ScenesSource
 from curation.stages.hygiene.check_images import CheckImages
 from curation.versions.numbering import Published, Request, dataset_lock, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
@@ -55,10 +55,10 @@ class Listed:
 
     kind = "listed"
 
-    def __init__(self, records: Sequence[Record | Rejected]) -> None:
+    def __init__(self, records: Sequence[SourceRecord | Rejected]) -> None:
         self._records = records
 
-    def records(self) -> Sequence[Record | Rejected]:
+    def records(self) -> Sequence[SourceRecord | Rejected]:
         return self._records
 
     def signature(self) -> str:
@@ -72,12 +72,12 @@ STAGES: tuple[Stage, ...] = (CheckImages(), CountWords())
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Record]:
-    return [item for item in ScenesSource(str(NUM_SCENES)).records() if isinstance(item, Record)]
+def records() -> list[SourceRecord]:
+    return [item for item in ScenesSource(str(NUM_SCENES)).records() if isinstance(item, SourceRecord)]
 
 
 def build(
-    root: Path, records: Sequence[Record | Rejected], stages: Sequence[Stage] = STAGES, workers: int = 1
+    root: Path, records: Sequence[SourceRecord | Rejected], stages: Sequence[Stage] = STAGES, workers: int = 1
 ) -> tuple[Published, list[StageReport], Snapshot, list[Done]]:
     source = Listed(records)
     snapshot = take_in(source, root / "intake", location="here")  # type: ignore[arg-type]
@@ -87,12 +87,12 @@ def build(
     return publish_version(Catalog(root / "m", root), request, done, snapshot, root / "store"), reports, snapshot, done
 
 
-def edited(records: Sequence[Record], place: int) -> list[Record]:
+def edited(records: Sequence[SourceRecord], place: int) -> list[SourceRecord]:
     changed = dataclasses.replace(records[place], captions=("a new text", *records[place].captions[1:]))
     return [*records[:place], changed, *records[place + 1 :]]
 
 
-def test_one_edited_caption_redoes_one_sample(tmp_path: Path, records: list[Record]) -> None:
+def test_one_edited_caption_redoes_one_sample(tmp_path: Path, records: list[SourceRecord]) -> None:
     first, reports, *_ = build(tmp_path, records)
     assert [report.num_computed for report in reports] == [NUM_SCENES, NUM_SCENES]
     second, reports, *_ = build(tmp_path, edited(records, 3))
@@ -102,7 +102,7 @@ def test_one_edited_caption_redoes_one_sample(tmp_path: Path, records: list[Reco
     assert second.manifest.body["parent"] == {"version": "1.0.0", "fingerprint": first.manifest.fingerprint}
 
 
-def test_an_incremental_build_equals_a_fresh_one(tmp_path: Path, records: list[Record]) -> None:
+def test_an_incremental_build_equals_a_fresh_one(tmp_path: Path, records: list[SourceRecord]) -> None:
     build(tmp_path / "a", records)
     incremental = build(tmp_path / "a", edited(records, 3))[0]
     fresh = build(tmp_path / "b", edited(records, 3))[0]
@@ -113,7 +113,7 @@ def test_an_incremental_build_equals_a_fresh_one(tmp_path: Path, records: list[R
     }
 
 
-def test_two_workers_and_another_order_give_the_same_bytes(tmp_path: Path, records: list[Record]) -> None:
+def test_two_workers_and_another_order_give_the_same_bytes(tmp_path: Path, records: list[SourceRecord]) -> None:
     one = build(tmp_path / "a", records)[0]
     two = build(tmp_path / "b", records[::-1], stages=(CheckImages(),), workers=2)[0]
     again = build(tmp_path / "c", records, stages=(CheckImages(),))[0]
@@ -121,17 +121,19 @@ def test_two_workers_and_another_order_give_the_same_bytes(tmp_path: Path, recor
     assert one.manifest.fingerprint != again.manifest.fingerprint
 
 
-def test_more_samples_extend_and_fewer_edit(tmp_path: Path, records: list[Record]) -> None:
+def test_more_samples_extend_and_fewer_edit(tmp_path: Path, records: list[SourceRecord]) -> None:
     build(tmp_path, records[:40])
     assert build(tmp_path, records)[0].manifest.version == "1.1.0"
     assert build(tmp_path, records[:50])[0].manifest.version == "2.0.0"
 
 
-def test_drops_and_refusals_are_on_record(tmp_path: Path, records: list[Record]) -> None:
-    broken: list[Record | Rejected] = [
-        Record("cut.jpg", records[0].image[:2000] if isinstance(records[0].image, bytes) else b"", ("a cut image",)),
-        Record("none.jpg", b"GIF89a", ("no image",)),
-        Record("blank.jpg", records[1].image, ("  ",)),
+def test_drops_and_refusals_are_on_record(tmp_path: Path, records: list[SourceRecord]) -> None:
+    broken: list[SourceRecord | Rejected] = [
+        SourceRecord(
+            "cut.jpg", records[0].image[:2000] if isinstance(records[0].image, bytes) else b"", ("a cut image",)
+        ),
+        SourceRecord("none.jpg", b"GIF89a", ("no image",)),
+        SourceRecord("blank.jpg", records[1].image, ("  ",)),
         dataclasses.replace(records[2], name="twin.jpg"),
         Rejected("gone.jpg", "missing_image", "not there"),
     ]
@@ -146,7 +148,7 @@ def test_drops_and_refusals_are_on_record(tmp_path: Path, records: list[Record])
     assert counts["samples"] + lost == counts["records"]
 
 
-def test_unchanged_inputs_are_up_to_date_until_a_file_is_lost(tmp_path: Path, records: list[Record]) -> None:
+def test_unchanged_inputs_are_up_to_date_until_a_file_is_lost(tmp_path: Path, records: list[SourceRecord]) -> None:
     published, _, snapshot, done = build(tmp_path, records)
     catalog = Catalog(tmp_path / "m", tmp_path)
     request = Request("toy", {"name": "toy", "paper": ""}, Listed(records).describe(), DEFAULT_SHARD_BYTES)
@@ -175,15 +177,15 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.curation import test_run
-from curation.sources import Record
-from curation.sources.synthetic.source import ScenesSource
-records = [item for item in ScenesSource(str(test_run.NUM_SCENES)).records() if isinstance(item, Record)]
+from curation.sources import SourceRecord
+from curation.sources.scenes import ScenesSource
+records = [item for item in ScenesSource(str(test_run.NUM_SCENES)).records() if isinstance(item, SourceRecord)]
 print("ready", flush=True)
 test_run.build(Path(sys.argv[1]), records)
 """
 
 
-def test_kills_cost_nothing_but_time(tmp_path: Path, records: list[Record]) -> None:
+def test_kills_cost_nothing_but_time(tmp_path: Path, records: list[SourceRecord]) -> None:
     whole = build(tmp_path / "whole", records)[0]
     command = [sys.executable, "-c", _VICTIM, str(tmp_path / "killed"), str(Path(__file__).parents[2])]
     for delay_s in (0.02, 0.1, 0.3):

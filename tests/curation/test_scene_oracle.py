@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from curation.sources import Record
+from curation.sources import SourceRecord
+from curation.sources.scenes import ScenesSource
 from curation.sources.synthetic.grammar import ADJECTIVES, NOUNS, truth
-from curation.sources.synthetic.source import ScenesSource
 from curation.sources.synthetic.world import relations_between
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Record]:
+def records() -> list[SourceRecord]:
     return list(ScenesSource("150@12").records())
 
 
@@ -149,7 +149,7 @@ def test_every_word_is_understood(scene: dict[str, Any]) -> None:
                     assert said is (item[feature] == value), (word, item)
 
 
-def test_the_oracle_catches_exchanged_attributes(records: list[Record]) -> None:
+def test_the_oracle_catches_exchanged_attributes(records: list[SourceRecord]) -> None:
     """Exchange the colours of two objects in the text; the verdict must be that of the exchanged scene."""
     verdicts: Counter[bool | None] = Counter()
     for record in records:
@@ -173,7 +173,7 @@ def truth_of_pair(scene: dict[str, Any], one: dict[str, Any], relation: str, two
     return [i, relation, j] in scene["relations"]
 
 
-def test_conjunctions_do_not_care_for_order(records: list[Record]) -> None:
+def test_conjunctions_do_not_care_for_order(records: list[SourceRecord]) -> None:
     for record in records:
         scene = record.attributes["scene"]
         for one, two in itertools.permutations(scene["objects"], 2):

@@ -18,10 +18,10 @@ import orjson
 import pytest
 from PIL import Image
 
-from curation.sources import Record, open_source
+from curation.sources import SourceRecord, open_source
+from curation.sources.scenes import ScenesSource, scene_record, split_of
 from curation.sources.synthetic.drawing import _OBJECT_RGB
-from curation.sources.synthetic.grammar import ADJECTIVES, NOUNS, read, split_words, truth
-from curation.sources.synthetic.source import ScenesSource, scene_record, split_of
+from curation.sources.synthetic.grammar import ADJECTIVES, NOUNS, parse_sentence, split_words, truth
 from curation.sources.synthetic.world import CANVAS_PX, GAP_PX, IN_LINE_PX, TEXTURES
 from data_manifests.errors import InputError
 
@@ -30,22 +30,22 @@ NUM_SCENES = 300
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Record]:
+def records() -> list[SourceRecord]:
     return list(ScenesSource(f"{NUM_SCENES}@11").records())
 
 
-def test_captions_are_true_and_say_enough(records: list[Record]) -> None:
+def test_captions_are_true_and_say_enough(records: list[SourceRecord]) -> None:
     for record in records:
         scene = record.attributes["scene"]
         assert len(set(record.captions)) == 5
         assert [truth(scene, caption) for caption in record.captions] == [True] * 5, record.captions
-        readings = [read(split_words(caption)) for caption in record.captions]
+        readings = [parse_sentence(split_words(caption)) for caption in record.captions]
         if len(scene["objects"]) > 1:
             assert sum(len(reading.claims) > 0 for reading in readings if reading) >= 2
             assert sum(len(reading.phrases) > 1 for reading in readings if reading) >= 3
 
 
-def test_captions_vary(records: list[Record]) -> None:
+def test_captions_vary(records: list[SourceRecord]) -> None:
     texts = [caption for record in records for caption in record.captions]
     assert len(set(texts)) > 0.8 * len(texts)
     used = Counter(word for text in texts for word in split_words(text))
@@ -54,7 +54,7 @@ def test_captions_vary(records: list[Record]) -> None:
     assert not [word for word in known if used[word] < 3]
 
 
-def test_foils_are_false_and_one_exchange_away(records: list[Record]) -> None:
+def test_foils_are_false_and_one_exchange_away(records: list[SourceRecord]) -> None:
     kinds: Counter[str] = Counter()
     for record in records:
         scene = record.attributes["scene"]
@@ -78,7 +78,7 @@ def test_foils_are_false_and_one_exchange_away(records: list[Record]) -> None:
     assert kinds["relation"] > 0.75 * NUM_SCENES
 
 
-def test_layout_leaves_no_relation_in_doubt(records: list[Record]) -> None:
+def test_layout_leaves_no_relation_in_doubt(records: list[SourceRecord]) -> None:
     counts: Counter[int] = Counter()
     for record in records:
         scene = record.attributes["scene"]
@@ -104,7 +104,7 @@ def axis_of(a: list[int], b: list[int], axis: int) -> tuple[bool, float]:
     return gap >= GAP_PX, abs((a[axis] + a[axis + 2]) - (b[axis] + b[axis + 2])) / 2
 
 
-def test_pictures_show_the_colours_and_textures_of_the_graph(records: list[Record]) -> None:
+def test_pictures_show_the_colours_and_textures_of_the_graph(records: list[SourceRecord]) -> None:
     contrast: dict[str, list[float]] = {texture: [] for texture in TEXTURES}
     for record in records:
         assert isinstance(record.image, bytes)
@@ -136,18 +136,18 @@ def test_same_bytes_again_and_whatever_the_count() -> None:
 
 
 def test_same_bytes_in_another_process() -> None:
-    code = "import sys; from curation.sources.synthetic.source import scene_record as s; sys.stdout.buffer.write(s(5, 17).image)"
+    code = "import sys; from curation.sources.scenes import scene_record as s; sys.stdout.buffer.write(s(5, 17).image)"
     root = Path(__file__).parents[2]
     ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True, timeout=60)
     assert ran.stdout == scene_record(5, 17).image
 
 
-def test_no_two_pictures_alike(records: list[Record]) -> None:
+def test_no_two_pictures_alike(records: list[SourceRecord]) -> None:
     assert len({record.image for record in records}) == NUM_SCENES
     assert max(len(record.image) for record in records if isinstance(record.image, bytes)) < 12_000
 
 
-def test_records_are_complete_and_json(records: list[Record]) -> None:
+def test_records_are_complete_and_json(records: list[SourceRecord]) -> None:
     for index, record in enumerate(records):
         assert record.name == f"scene-11-{index:06d}"
         assert record.split == split_of(index)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.sources import Rejected, open_source
-from curation.sources.files import clean_name, expand_braces, image_in, scan, signature_of
+from curation.sources.reading.files import clean_name, expand_braces, image_in, scan, signature_of
 from data_manifests.errors import InputError
 from tests.curation.source_inputs import coco, flickr8k, pack, picture, put, read, refused, sample
 

@@ -16,7 +16,7 @@ from curation.engine.intake import Snapshot, take_in
 from curation.engine.replay import WHOLE, Done, Held, Unit, replay
 from curation.engine.stage import CorpusStage, Drop, MapStage, Stage
 from curation.knowledge.open_graph import SeedGraph
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources.scenes import ScenesSource
 from curation.stages import stage_classes
 from curation.stages.captions.expand_knowledge import ExpandKnowledge
 from curation.stages.captions.link_concepts import LinkConcepts

@@ -10,7 +10,7 @@ import pytest
 from curation.engine.engine import run_stages
 from curation.engine.intake import take_in
 from curation.llm.batch_files import AwaitingAnswers, BatchModel, import_answers
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources.scenes import ScenesSource
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.captions.rewrite_captions import RewriteCaptions
 

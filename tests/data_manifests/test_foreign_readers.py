@@ -16,7 +16,7 @@ from PIL import Image
 from curation.engine.engine import run_stages
 from curation.engine.intake import take_in
 from curation.knowledge.open_graph import SeedGraph
-from curation.sources.synthetic.source import ScenesSource
+from curation.sources.scenes import ScenesSource
 from curation.stages.captions.expand_knowledge import ExpandKnowledge
 from curation.stages.captions.link_concepts import LinkConcepts
 from curation.stages.captions.parse_captions import ParseCaptions

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.engine.engine import run_here
-from curation.sources import Record, open_source
+from curation.sources import SourceRecord, open_source
 from curation.stages.hygiene.check_images import CheckImages
 from curation.stages.hygiene.find_duplicates import FindDuplicates
 from curation.stages.hygiene.hash_images import HashImages
@@ -35,7 +35,9 @@ NUM_PHOTOS, NUM_COPIES, NUM_LEAKS = 120, 24, 12
 def photographs(real_data: Path, number: int) -> list[tuple[str, bytes, tuple[str, ...]]]:
     """Return so many photographs, drawn evenly over the set."""
     records = [
-        record for record in open_source(f"flickr:{real_data / 'flickr8k'}").records() if isinstance(record, Record)
+        record
+        for record in open_source(f"flickr:{real_data / 'flickr8k'}").records()
+        if isinstance(record, SourceRecord)
     ]
     chosen = random.Random(5).sample(records, number)
     found = []

@@ -16,8 +16,8 @@ from curation.sources.synthetic.grammar import (
     PATTERNS,
     PREPOSITIONS,
     VERB_FORMS,
-    Reading,
-    read,
+    ParsedSentence,
+    parse_sentence,
     split_words,
     truth,
 )
@@ -72,7 +72,7 @@ def foils_of(scene: Mapping[str, Any], captions: Sequence[str], rng: np.random.G
     foils: list[dict[str, Any]] = []
     for number, caption in enumerate(captions):
         words = split_words(caption)
-        reading = read(words)
+        reading = parse_sentence(words)
         if reading is None:
             raise ValueError(f"caption {number} is not in the grammar: {caption!r}")
         options = {"attribute": _exchanged_attributes(words, reading), "relation": _changed_relations(words, reading)}
@@ -90,7 +90,7 @@ def foils_of(scene: Mapping[str, Any], captions: Sequence[str], rng: np.random.G
     return foils
 
 
-def _exchanged_attributes(words: Sequence[str], reading: Reading) -> list[list[str]]:
+def _exchanged_attributes(words: Sequence[str], reading: ParsedSentence) -> list[list[str]]:
     """Return the words with two values of one feature exchanged between two phrases, in every such way."""
     allowed = ADJECTIVES.keys() - ({"size"} if _has_containment(reading) else set())
     named = [_exchangeable(words, phrase.features, allowed) for phrase in reading.phrases]
@@ -108,7 +108,7 @@ def _exchanged_attributes(words: Sequence[str], reading: Reading) -> list[list[s
     return [other for _, other in sorted(changed)]
 
 
-def _has_containment(reading: Reading) -> bool:
+def _has_containment(reading: ParsedSentence) -> bool:
     return any(relation not in _DIRECTIONS for _, relation, *_ in reading.claims)
 
 
@@ -119,7 +119,7 @@ def _exchangeable(
     return {(name, words[at] in _PATTERN_WORDS): (value, at) for name, value, at in features if name in allowed}
 
 
-def _changed_relations(words: Sequence[str], reading: Reading) -> list[list[str]]:
+def _changed_relations(words: Sequence[str], reading: ParsedSentence) -> list[list[str]]:
     """Return the words with a direction reversed, or with the phrases on its two sides exchanged."""
     changed = []
     for subject, relation, landmark, start, end in reading.claims:

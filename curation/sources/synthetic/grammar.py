@@ -99,7 +99,7 @@ class Phrase:
 
 
 @dataclass(slots=True)
-class Reading:
+class ParsedSentence:
     """What a sentence claims.
 
     Attributes:
@@ -117,11 +117,11 @@ class _NotASentenceError(Exception):
     """The words leave the grammar."""
 
 
-class _Reader:
+class _SentenceParser:
     """Recursive descent over the words of one sentence; every table takes its longest match."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self.words, self.at, self.reading = tuple(words), 0, Reading()
+        self.words, self.at, self.reading = tuple(words), 0, ParsedSentence()
 
     def take(self, table: Mapping[Words, T]) -> T | None:
         for length in (4, 3, 2, 1):
@@ -175,7 +175,7 @@ class _Reader:
         meaning = self.take(_RELATION) or (self.take(_VERB_FORM) if verb is None else None)
         return None if meaning is None else (meaning, start, self.at)
 
-    def sentence(self) -> Reading:
+    def sentence(self) -> ParsedSentence:
         if self.place():
             self.take(_COMMA)
         subject = self.front() if self.take(_OPENER) is None else self.phrase()
@@ -226,10 +226,10 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"[a-z]+|,", plain) if re.fullmatch(r"[a-z, ]+", plain) else []
 
 
-def read(words: Sequence[str]) -> Reading | None:
+def parse_sentence(words: Sequence[str]) -> ParsedSentence | None:
     """Return what a sentence claims, or None when the words are no sentence of the grammar."""
     try:
-        return _Reader(words).sentence()
+        return _SentenceParser(words).sentence()
     except _NotASentenceError:
         return None
 
@@ -241,13 +241,13 @@ def truth(scene: Mapping[str, Any], text: str) -> bool | None:
         scene: A scene graph as `scene_world` describes it (a record's ``attributes["scene"]``).
         text: Any text; case and a final full stop do not matter. See the module's docstring for the meaning.
     """
-    reading = read(split_words(text))
+    reading = parse_sentence(split_words(text))
     if reading is None:
         return None
-    return judge(scene, reading)
+    return holds_in_scene(scene, reading)
 
 
-def judge(scene: Mapping[str, Any], reading: Reading) -> bool:
+def holds_in_scene(scene: Mapping[str, Any], reading: ParsedSentence) -> bool:
     """Return whether what was read is true of a scene (see `truth`)."""
     # Counted first: a text of a thousand phrases is answered without trying to place them.
     enough = sum(phrase.count for phrase in reading.phrases) <= len(scene["objects"])

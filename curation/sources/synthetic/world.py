@@ -52,7 +52,7 @@ _SCENERY_CHANCE = 0.25
 _SMALL_PX, _LARGE_PX, _CONTAINER_PX, _CONTENT_PX = (20, 24), (37, 42), (41, 43), (17, 18)  # first and last diameter
 
 T = TypeVar("T")
-Box = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
@@ -83,7 +83,7 @@ def sample_scene(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def relations_between(boxes: Sequence[Box]) -> list[list[Any]]:
+def relations_between(boxes: Sequence[PixelBox]) -> list[list[Any]]:
     """Return every ``[i, relation, j]`` that holds between the boxes, in the direction of `RELATIONS`."""
     found: list[list[Any]] = []
     for i, a in enumerate(boxes):
@@ -130,10 +130,10 @@ def _diameter(rng: np.random.Generator, size: str, nested: bool) -> int:
     return int(rng.integers(low, high + 1))
 
 
-def _place(rng: np.random.Generator, diameters: Sequence[int], nested: bool) -> list[Box]:
+def _place(rng: np.random.Generator, diameters: Sequence[int], nested: bool) -> list[PixelBox]:
     """Return a box for each diameter, clear of each other; with `nested`, the second concentric with the first."""
     for _ in range(20):
-        boxes: list[Box] = []
+        boxes: list[PixelBox] = []
         for number, diameter in enumerate(diameters):
             if nested and number == 1:
                 boxes.append(_around(*_centre(boxes[0]), diameter))
@@ -157,7 +157,7 @@ def _place(rng: np.random.Generator, diameters: Sequence[int], nested: bool) -> 
     return boxes
 
 
-def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[Box]) -> Box | None:
+def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[PixelBox]) -> PixelBox | None:
     """Return a random box that is clear of all others, or None when a dozen tries found none."""
     low = MARGIN_PX + (diameter + 1) // 2
     span = CANVAS_PX - 2 * low + 1
@@ -173,17 +173,17 @@ def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[Box]) -> 
     return None
 
 
-def _clear(a: Box, b: Box) -> bool:
+def _clear(a: PixelBox, b: PixelBox) -> bool:
     """Return whether the two are apart along an axis, and in line along the other or apart there too."""
     apart = [max(a[axis], b[axis]) - min(a[axis + 2], b[axis + 2]) >= GAP_PX for axis in (0, 1)]
     offsets = [abs(a[axis] + a[axis + 2] - b[axis] - b[axis + 2]) / 2 for axis in (0, 1)]
     return any(apart) and all(far or offset <= IN_LINE_PX for far, offset in zip(apart, offsets, strict=True))
 
 
-def _around(x: int, y: int, diameter: int) -> Box:
+def _around(x: int, y: int, diameter: int) -> PixelBox:
     left, top = x - diameter // 2, y - diameter // 2
     return (left, top, left + diameter, top + diameter)
 
 
-def _centre(box: Box) -> tuple[int, int]:
+def _centre(box: PixelBox) -> tuple[int, int]:
     return (box[0] + box[2]) // 2, (box[1] + box[3]) // 2

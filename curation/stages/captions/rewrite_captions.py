@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
 from curation.knowledge.interface import KnowledgeGraph
-from curation.llm.interface import LanguageModel, Request
+from curation.llm.interface import CompletionRequest, LanguageModel
 from curation.llm.vllm_engine import VllmModel
 from curation.models.parser import Parser, SpacyParser
 from curation.rewriting.llm_rewrites import Plan, RewriteWork
@@ -144,7 +144,7 @@ class RewriteCaptions(MapStage):
                 work.by_model(line, asking)
         return work.results()
 
-    def requests(self, samples: Sequence[Sample]) -> Iterator[Request]:
+    def requests(self, samples: Sequence[Sample]) -> Iterator[CompletionRequest]:
         """Yield the first draws' requests in order, none for the rule writer; nothing is sent and nothing parsed.
 
         Raises:

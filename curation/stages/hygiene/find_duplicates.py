@@ -8,7 +8,7 @@ from typing import Any
 
 from curation.dedup.captions import same_caption_pairs, shared_caption_groups
 from curation.dedup.groups import star_groups
-from curation.dedup.matching import Detectors, Match, Pictures, find_matches
+from curation.dedup.matching import Detectors, ImageSignatures, Match, find_matches
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
 from data_manifests.errors import InputError
 
@@ -81,7 +81,7 @@ class FindDuplicates(CorpusStage):
         captions = corpus.column("captions")
         shares = same_caption_pairs(captions)
         vectors = corpus.array("image_embedding") if self.embeddings else None
-        pictures = Pictures(corpus.uids, corpus.column("hash_windows"), corpus.array("thumbnail"), vectors)
+        pictures = ImageSignatures(corpus.uids, corpus.column("hash_windows"), corpus.array("thumbnail"), vectors)
         neighbours = self.neighbours if self.embeddings else 0
         how = Detectors(self.radius, neighbours, self.closest, self.least_agreement, self.similarity_alone)
         also = [pair for pair, share in shares.items() if share >= self.caption_share]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curation.dedup.perceptual_hash import hash_picture
+from curation.dedup.perceptual_hash import hash_image
 from curation.engine.stage import Drop, Field, MapStage
 from data_manifests.sample import Sample
 
@@ -38,6 +38,6 @@ class HashImages(MapStage):
 
 
 def _fields(data: bytes) -> dict[str, Any]:
-    found = hash_picture(data)
+    found = hash_image(data)
     windows = found.windows.astype(">u8").tobytes().hex()
     return {"image_hash": windows[:16], "hash_windows": windows, "thumbnail": found.thumbnail}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from curation.dedup.evaluation_sets import EvaluationSets
-from curation.dedup.matching import Detectors, Match, Pictures, find_matches
+from curation.dedup.matching import Detectors, ImageSignatures, Match, find_matches
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
 from data_manifests.errors import InputError
 
@@ -68,7 +68,7 @@ class RemoveLeaks(CorpusStage):
             return results
         vectors = corpus.array("image_embedding")[checked] if self.embeddings else None
         windows = corpus.column("hash_windows")
-        pictures = Pictures(
+        pictures = ImageSignatures(
             [corpus.uids[at] for at in checked],
             [windows[at] for at in checked],
             corpus.array("thumbnail")[checked],
@@ -86,7 +86,7 @@ class RemoveLeaks(CorpusStage):
             )
         return results
 
-    def _leaks(self, pictures: Pictures, number: int) -> dict[int, str]:
+    def _leaks(self, pictures: ImageSignatures, number: int) -> dict[int, str]:
         """Return what leaks of one evaluation set, by position, with its item and what told."""
         seen = self.against.see(number, embedded=self.embeddings)
         names = dict(self.against.sets[number].items)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import orjson
 
 from curation.engine.stage import Drop, Field, MapStage
-from curation.models.feedback_file import FeedbackFile, Told
+from curation.models.feedback_file import FeedbackFile, NegativeStats
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import canonical
@@ -114,7 +114,7 @@ class ApplyFeedback(MapStage):
             )
         return {"feedback_negatives": kept, "feedback_rejected": rejected}
 
-    def _verdict(self, told: Told | None) -> str:
+    def _verdict(self, told: NegativeStats | None) -> str:
         if told is None:
             return ""
         if told.gated and told.gated >= self.gated_share * (told.gated + told.drawn):
@@ -125,7 +125,7 @@ class ApplyFeedback(MapStage):
             return "impossible"
         return "saturated" if told.last_loss < self.saturated_loss else ""
 
-    def _graded(self, record: Record, told: Told | None) -> Record:
+    def _graded(self, record: Record, told: NegativeStats | None) -> Record:
         if told is None or told.last_loss is None:
             return record
         taken = round(1.0 - math.exp(-told.last_loss), _DIGITS)
@@ -135,7 +135,9 @@ class ApplyFeedback(MapStage):
         return {**record, "difficulty": round(difficulty, _DIGITS), "scores": scores}
 
 
-def _spared(records: Sequence[Record], verdicts: Sequence[str], told: Mapping[tuple[int, str], Told]) -> set[int]:
+def _spared(
+    records: Sequence[Record], verdicts: Sequence[str], told: Mapping[tuple[int, str], NegativeStats]
+) -> set[int]:
     """Return the places of saturated negatives that stay, one for each caption that would be left without any."""
     spared = set()
     for caption in {record["caption"] for record in records}:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
 from curation.knowledge.interface import KnowledgeGraph
-from curation.llm.interface import LanguageModel, Request
+from curation.llm.interface import CompletionRequest, LanguageModel
 from curation.llm.vllm_engine import VllmModel
 from curation.models.parser import Parser, SpacyParser
 from curation.negatives.llm_negatives import NegativePlan, NegativeWork
@@ -126,7 +126,7 @@ class AskNegatives(MapStage):
             work.by_model(line, asking)
         return work.results()
 
-    def requests(self, samples: Sequence[Sample]) -> Iterator[Request]:
+    def requests(self, samples: Sequence[Sample]) -> Iterator[CompletionRequest]:
         """Yield the first draws' requests in order, none for rules; nothing is sent and nothing parsed."""
         if isinstance(self.writer, RuleWriter):
             return

@@ -25,7 +25,7 @@ _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ([^=\n]+)=")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class TarMember:
     """A member: its name as written, where its data lie, and its tar type (``b"0"`` a file, ``b"2"`` a link ...)."""
 
     name: str
@@ -57,7 +57,7 @@ class TarError(Exception):
         super().__init__(f"{reason}: {detail}")
 
 
-def walk(file: BinaryIO) -> Iterator[Member]:
+def walk(file: BinaryIO) -> Iterator[TarMember]:
     """Yield the members in order; where the file ends inside the data of one, that one is still yielded.
 
     Raises:
@@ -66,11 +66,11 @@ def walk(file: BinaryIO) -> Iterator[Member]:
     plain = PlainWalk(file.fileno())
     for part in plain:
         for name, offset, size in zip(part.names, part.offsets.tolist(), part.sizes.tolist(), strict=True):
-            yield Member(name, offset, size, tarfile.REGTYPE)
+            yield TarMember(name, offset, size, tarfile.REGTYPE)
     yield from walk_from(file, plain.position)
 
 
-def walk_from(file: BinaryIO, at: int) -> Iterator[Member]:
+def walk_from(file: BinaryIO, at: int) -> Iterator[TarMember]:
     """Yield the members from a header on, each read for what it is.
 
     Args:
@@ -99,7 +99,7 @@ def walk_from(file: BinaryIO, at: int) -> Iterator[Member]:
         end = data + -(-size // BLOCK_BYTES) * BLOCK_BYTES
         if info.type not in _EXTENSIONS:
             kind = tarfile.GNUTYPE_SPARSE if "sparse" in extended else info.type
-            yield Member(extended.get("path", info.name), data, size, kind)
+            yield TarMember(extended.get("path", info.name), data, size, kind)
             extended = {}
         if data + size > size_bytes:
             raise TarError("truncated_archive", f"the file ends at byte {size_bytes:,}, inside a member from {at:,}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from curation.sources.files import SPLITS, shown
+from curation.sources.reading.files import SPLITS, shown
 from data_manifests.errors import InputError
 
 MAX_TEXT_BYTES = 16 << 20
@@ -31,7 +31,7 @@ MAX_DEPTH = 32
 FILE_COLUMNS = ("file_name", "filename", "file", "image")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 
-Row = tuple[int, dict[str, Any] | str]
+TableRow = tuple[int, dict[str, Any] | str]
 """Line or row number, and the row's values or, as text, what is wrong with it."""
 
 
@@ -63,13 +63,13 @@ def json_object(data: bytes | str) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else "not a JSON object"
 
 
-def jsonl_rows(path: Path) -> Iterator[Row]:
+def jsonl_rows(path: Path) -> Iterator[TableRow]:
     """Yield the objects of a JSON Lines file, numbered by line."""
     for number, text in text_lines(path):
         yield number, "not UTF-8" if text is None else json_object(text)
 
 
-def csv_rows(path: Path) -> Iterator[Row]:
+def csv_rows(path: Path) -> Iterator[TableRow]:
     """Yield the rows below the header of a CSV file, numbered by the line on which each begins."""
     last, undecodable = 0, False
 
@@ -124,7 +124,7 @@ def parquet_columns(path: Path) -> dict[str, str]:
     return kinds
 
 
-def parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
+def parquet_rows(path: Path, columns: list[str]) -> Iterator[TableRow]:
     """Yield the rows of a Parquet file from number 0 on, one row group at a time.
 
     When a row group is damaged, one message stands for the rest of it.

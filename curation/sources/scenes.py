@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from blake3 import blake3
 
-from curation.sources import Record
+from curation.sources import SourceRecord
 from curation.sources.synthetic.captions import captions_of, foils_of
 from curation.sources.synthetic.drawing import draw_scene
 from curation.sources.synthetic.world import sample_scene
@@ -74,7 +74,7 @@ class ScenesSource:
                 fix="ask for at least 10 scenes, or leave --split out",
             )
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[SourceRecord]:
         """Yield the scenes in order of their index."""
         for index in self._indices():
             yield scene_record(self.seed, index)
@@ -99,7 +99,7 @@ class ScenesSource:
         return (index for index in range(self.count) if self.split in (None, split_of(index)))
 
 
-def scene_record(seed: int, index: int) -> Record:
+def scene_record(seed: int, index: int) -> SourceRecord:
     """Return scene `index` of a seed; it depends on nothing else."""
 
     def draws(purpose: str) -> np.random.Generator:
@@ -107,7 +107,7 @@ def scene_record(seed: int, index: int) -> Record:
 
     scene = sample_scene(draws("world"))
     captions = captions_of(scene, draws("captions"))
-    return Record(
+    return SourceRecord(
         name=f"scene-{seed}-{index:06d}",
         image=draw_scene(scene, draws("drawing")),
         captions=captions,
