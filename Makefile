@@ -34,6 +34,7 @@ test-slow: setup ## the tests that take more than 20 seconds each
 
 check: setup     ## lint, types, imports, docs in step
 	$(BIN)/ruff check .
+	$(BIN)/oxlint --quiet --deny-warnings -D correctness -D suspicious -A unicorn/consistent-function-scoping -A unicorn/no-array-sort flows/pages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 0 tests/test_house.py

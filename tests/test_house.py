@@ -56,6 +56,25 @@ def test_stage_declares_itself(stage: type[Stage]) -> None:
     assert "Differs:" in (stage.__doc__ or "")
 
 
+def test_page_style_parses_and_styles_only_what_pages_have() -> None:
+    import tinycss2
+
+    folder = ROOT / "flows" / "pages"
+    used = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.suffix in (".py", ".js"))
+    rules = tinycss2.parse_stylesheet((folder / "page.css").read_text(encoding="utf-8"), skip_whitespace=True)
+    while rules:
+        rule = rules.pop()
+        assert rule.type != "error", rule.message
+        if rule.type == "at-rule":
+            assert rule.at_keyword == "media"
+            rules += tinycss2.parse_rule_list(rule.content, skip_whitespace=True)
+        elif rule.type == "qualified-rule":
+            for name in re.findall(r"\.([a-z][\w-]*)", tinycss2.serialize(rule.prelude)):
+                assert re.search(rf"\b{name}\b|s\{{", used), name
+            declarations = tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True)
+            assert [item for item in declarations if item.type != "declaration"] == []
+
+
 def test_listing_recipes_imports_nothing_heavy() -> None:
     code = (
         "import sys; from flows.cli.main import app; from flows.recipe import load_recipe, recipe_names;"

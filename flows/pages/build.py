@@ -9,9 +9,8 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from flows.comparison.output import COMPARISON_FILE
 from flows.pages.comparison import comparison_lead, comparison_sections, read_comparison
-from flows.pages.html import page
+from flows.pages.html import SCRIPT, page
 from flows.pages.run import RUN_FILE, Run, read_json, run_lead, run_sections
-from flows.pages.script import SCRIPT
 from flows.pages.sections.results import Column, results_section
 from flows.pages.sections.training_curves import hardness_curves, training_curves
 from flows.pages.version import version_lead, version_sections

@@ -11,11 +11,16 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable, Sequence
+from importlib import resources
 
 import orjson
 
 from data_manifests.text_diff import Piece
-from flows.pages.style import STYLE
+
+_FILES = resources.files("flows.pages")
+STYLE = _FILES.joinpath("page.css").read_text(encoding="utf-8")
+SCRIPT = _FILES.joinpath("page.js").read_text(encoding="utf-8")
+"""The only script that a page may run; see `page`."""
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from data_manifests.manifest import DatasetVersion
-from flows.pages.html import page
-from flows.pages.script import SCRIPT
+from flows.pages.html import SCRIPT, page
 from flows.pages.sections.sample_selection import Browsed, browse
 from flows.pages.sections.samples import browser_section
 from tests.data_manifests.built_versions import Picture, build, negative, picture

@@ -20,8 +20,7 @@ from data_manifests.manifest import DatasetVersion, Manifest
 from data_manifests.text_diff import diff_words
 from flows.pages.charts import MAX_BARS, MAX_POINTS, Measured, bars, histogram, lines, whiskers
 from flows.pages.diff import diff_html
-from flows.pages.html import Html, markup, page, papers, table, tag, words
-from flows.pages.script import SCRIPT
+from flows.pages.html import SCRIPT, Html, markup, page, papers, table, tag, words
 from flows.pages.thumbnails import EDGE_PX, Thumbnails
 from flows.terminal.diff import print_diff
 from flows.terminal.versions import print_version

@@ -19,7 +19,7 @@ from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import Sample
 from flows.pages import version as version_page
 from flows.pages.diff import FEW
-from flows.pages.script import SCRIPT
+from flows.pages.html import SCRIPT
 from flows.pages.sections import clusters, duplicates, neighbours, sample_selection, samples
 from flows.pages.sections.clusters import draw_sheets
 from flows.pages.sections.neighbours import draw_neighbours, neighbour_uids

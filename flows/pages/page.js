@@ -1,12 +1,6 @@
-"""The page's only script: it shows, searches, filters and opens samples; it fetches and stores nothing.
-
-Texts come from strangers, so they only ever become text nodes. What is chosen and which sample is open stand behind the
-address's ``#samples:``, so that a link shows the same.
-"""
-
-from __future__ import annotations
-
-SCRIPT = """
+// The only script of a page: it shows, searches, filters and opens samples; it fetches and stores nothing.
+// Captions are untrusted, so they only ever become text nodes. The filters and the open sample are kept in the address
+// behind "#samples:", so that a link shows the same.
 "use strict";
 (() => {
   const PAGE = 24, HITS = 4;
@@ -14,10 +8,10 @@ SCRIPT = """
   const { labels, samples } = JSON.parse(at("samples-data").textContent);
   const bar = at("filters"), grid = at("grid"), count = at("filter-count"), more = at("more"), dialog = at("sample");
   const fields = [...bar.querySelectorAll("[name]")];
-  const squeezed = (text) => text.toLowerCase().replace(/\\s+/g, " ").trim();
-  const said = (text) => text.slice(4).filter((piece) => piece[0] !== "-").map((piece) => piece.slice(1)).join("");
+  const normalised = (text) => text.toLowerCase().replace(/\s+/g, " ").trim();
+  const plainText = (text) => text.slice(4).filter((piece) => piece[0] !== "-").map((piece) => piece.slice(1)).join("");
   const isCaption = (text) => labels[text[0]][0] === "caption";
-  for (const sample of samples) sample.words = sample.t.map((text) => squeezed(said(text)));
+  for (const sample of samples) sample.words = sample.t.map((text) => normalised(plainText(text)));
 
   const make = (name, props = {}, ...children) => {
     const node = Object.assign(document.createElement(name), props);
@@ -43,50 +37,50 @@ SCRIPT = """
   };
   const picture = (sample) => {
     if (!sample.p) return make("span", { className: "lost" }, "no picture");
-    const words = sample.t.length ? said(sample.t[0]) : "";
+    const words = sample.t.length ? plainText(sample.t[0]) : "";
     return make("img", { src: sample.p, alt: words || sample.n || "picture", decoding: "async" });
   };
   const facts = (sample) => {
-    const told = [sample.w, sample.s, sample.c === null ? "" : `cluster ${sample.c}`];
-    if (sample.d !== null) told.push(`difficulty ${sample.d}`);
-    return make("div", {}, ...told.filter(Boolean).map((fact) => make("span", { className: "tag" }, fact)));
+    const values = [sample.w, sample.s, sample.c === null ? "" : `cluster ${sample.c}`];
+    if (sample.d !== null) values.push(`difficulty ${sample.d}`);
+    return make("div", {}, ...values.filter(Boolean).map((fact) => make("span", { className: "tag" }, fact)));
   };
 
-  let found = [], shown = 0, current = -1, hold = false;
-  const chosen = () => Object.fromEntries(fields.map((field) => [field.name, field.value.trim()]));
-  const hits = (sample, want) => {
-    if (want.split && sample.s !== want.split) return [];
-    if (want.cluster && String(sample.c) !== String(want.cluster)) return [];
-    const query = squeezed(want.q || "");
-    const named = query !== "" && (squeezed(sample.n).includes(query) || sample.u.startsWith(query));
-    const negative = want.operation || want.type || want.min || want.max;
+  let found = [], shown = 0, current = -1, restoring = false;
+  const currentFilters = () => Object.fromEntries(fields.map((field) => [field.name, field.value.trim()]));
+  const hits = (sample, filter) => {
+    if (filter.split && sample.s !== filter.split) return [];
+    if (filter.cluster && String(sample.c) !== String(filter.cluster)) return [];
+    const query = normalised(filter.q || "");
+    const named = query !== "" && (normalised(sample.n).includes(query) || sample.u.startsWith(query));
+    const negative = filter.operation || filter.type || filter.min || filter.max;
     return sample.t.map((record, place) => place).filter((place) => {
       const record = sample.t[place], [kind, operation, , type] = labels[record[0]];
-      return (!want.text || kind === want.text) &&
+      return (!filter.text || kind === filter.text) &&
         (!negative || kind === "negative") &&
-        (!want.operation || operation === want.operation) &&
-        (!want.type || type === want.type) &&
-        (!want.min || (record[2] !== null && record[2] >= Number(want.min))) &&
-        (!want.max || (record[2] !== null && record[2] <= Number(want.max))) &&
+        (!filter.operation || operation === filter.operation) &&
+        (!filter.type || type === filter.type) &&
+        (!filter.min || (record[2] !== null && record[2] >= Number(filter.min))) &&
+        (!filter.max || (record[2] !== null && record[2] <= Number(filter.max))) &&
         (query === "" || named || sample.words[place].includes(query));
     });
   };
   const card = (place) => {
     const { sample, places } = found[place];
-    const hit = places.map((one) => sample.t[one]), lead = hit.find((record) => !isCaption(record)) ?? hit[0];
+    const hit = places.map((index) => sample.t[index]), lead = hit.find((record) => !isCaption(record)) ?? hit[0];
     const first = sample.t.find((record) => isCaption(record) && record[1] === lead[1]) ?? null;
-    const rest = hit.filter((record) => record !== first).sort((one, other) => isCaption(one) - isCaption(other));
+    const rest = hit.filter((record) => record !== first).sort((a, b) => isCaption(a) - isCaption(b));
     const list = make("ul", {}, ...rest.slice(0, HITS).map((record) => item(record, false)));
     if (rest.length > HITS) list.append(make("li", { className: "soft" }, `and ${rest.length - HITS} more`));
     const open = make("button", { type: "button", className: "open" }, picture(sample));
-    open.setAttribute("aria-label", `Open ${sample.n}: ${first ? said(first) : ""}`);
+    open.setAttribute("aria-label", `Open ${sample.n}: ${first ? plainText(first) : ""}`);
     const caption = first ? make("p", {}, text(first)) : "";
     const node = make("article", { className: "card live" }, open, make("div", {}, make("h3", {}, sample.n), caption, list));
     node.dataset.place = place;
     return node;
   };
-  const grow = (least) => {
-    const end = Math.min(found.length, Math.max(shown + PAGE, least));
+  const showMore = (minimum) => {
+    const end = Math.min(found.length, Math.max(shown + PAGE, minimum));
     const nodes = [];
     for (let place = shown; place < end; place += 1) nodes.push(card(place));
     grid.append(...nodes);
@@ -95,37 +89,37 @@ SCRIPT = """
     more.textContent = `Show more (${found.length - shown} left)`;
   };
   const show = () => {
-    const want = chosen();
-    found = samples.map((sample) => ({ sample, places: hits(sample, want) })).filter((one) => one.places.length);
+    const filter = currentFilters();
+    found = samples.map((sample) => ({ sample, places: hits(sample, filter) })).filter((entry) => entry.places.length);
     shown = 0;
     grid.replaceChildren();
-    grow(0);
-    const texts = found.reduce((sum, one) => sum + one.places.length, 0);
-    const told = [found.length, samples.length, texts].map((number) => number.toLocaleString("en"));
-    count.textContent = `${told[0]} of ${told[1]} samples, ${told[2]} texts`;
+    showMore(0);
+    const texts = found.reduce((sum, entry) => sum + entry.places.length, 0);
+    const counts = [found.length, samples.length, texts].map((number) => number.toLocaleString("en"));
+    count.textContent = `${counts[0]} of ${counts[1]} samples, ${counts[2]} texts`;
   };
 
-  const remember = () => {
-    if (hold) return;
-    const set = Object.entries(chosen()).filter(([, value]) => value !== "");
+  const saveToAddress = () => {
+    if (restoring) return;
+    const set = Object.entries(currentFilters()).filter(([, value]) => value !== "");
     if (current >= 0) set.push(["open", found[current].sample.u]);
     history.replaceState(null, "", "#samples" + (set.length ? ":" + new URLSearchParams(set) : ""));
   };
-  const fill = () => {
+  const showSample = () => {
     const { sample, places } = found[current];
     const captions = sample.t.map((record, place) => ({ record, place })).filter(({ record }) => isCaption(record));
     const hit = new Set(places.length < sample.t.length ? places : []);
-    const said_ = captions.map(({ record, place }) => {
-      const mine = sample.t.map((other, one) => ({ other, one }))
+    const captionItems = captions.map(({ record, place }) => {
+      const mine = sample.t.map((other, index) => ({ other, index }))
         .filter(({ other }) => !isCaption(other) && other[1] === record[1]);
-      const list = make("ul", {}, ...mine.map(({ other, one }) => {
+      const list = make("ul", {}, ...mine.map(({ other, index }) => {
         const node = item(other, true);
-        node.classList.toggle("hit", hit.has(one));
+        node.classList.toggle("hit", hit.has(index));
         return node;
       }));
       return make("li", { className: hit.has(place) ? "hit" : "" }, text(record), list);
     });
-    const body = make("div", {}, facts(sample), make("ol", { start: 0 }, ...said_));
+    const body = make("div", {}, facts(sample), make("ol", { start: 0 }, ...captionItems));
     if (sample.m) body.append(make("p", { className: "soft" }, `and ${sample.m} more texts`));
     body.append(make("code", {}, sample.u));
     const title = make("h3", { id: "sample-title" }, sample.n);
@@ -139,9 +133,9 @@ SCRIPT = """
   const open = (place) => {
     if (place < 0 || place >= found.length) return;
     current = place;
-    fill();
+    showSample();
     if (!dialog.open) dialog.showModal();
-    remember();
+    saveToAddress();
   };
   const buttons = () => [...grid.querySelectorAll(".open")];
 
@@ -157,7 +151,7 @@ SCRIPT = """
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: wide, ArrowUp: -wide }[event.key];
     if (!step) return;
     event.preventDefault();
-    if (now + step >= all.length && shown < found.length) grow(0);
+    if (now + step >= all.length && shown < found.length) showMore(0);
     const next = buttons()[now + step];
     if (next) next.focus();
   });
@@ -172,42 +166,41 @@ SCRIPT = """
     if (dialog.open) return;
     const place = current;
     current = -1;
-    remember();
-    if (place >= shown) grow(place + 1);
+    saveToAddress();
+    if (place >= shown) showMore(place + 1);
     const button = buttons()[place];
     if (button) button.focus();
   });
   at("step-back").addEventListener("click", () => open(current - 1));
   at("step-on").addEventListener("click", () => open(current + 1));
   at("step-close").addEventListener("click", () => dialog.close());
-  more.addEventListener("click", () => { const first = shown; grow(0); buttons()[first]?.focus(); });
-  bar.addEventListener("input", () => { show(); remember(); });
+  more.addEventListener("click", () => { const first = shown; showMore(0); buttons()[first]?.focus(); });
+  bar.addEventListener("input", () => { show(); saveToAddress(); });
   at("filter-reset").addEventListener("click", () => {
     for (const field of fields) field.value = "";
     show();
-    remember();
+    saveToAddress();
   });
 
-  const recall = () => {
+  const readFromAddress = () => {
     const mark = "#samples:";
     if (!location.hash.startsWith(mark)) return false;
-    const want = new URLSearchParams(location.hash.slice(mark.length));
-    hold = true;
+    const filter = new URLSearchParams(location.hash.slice(mark.length));
+    restoring = true;
     if (dialog.open) dialog.close();
     current = -1;
     for (const field of fields) {
-      field.value = want.get(field.name) ?? "";
+      field.value = filter.get(field.name) ?? "";
       if (field.selectedIndex === -1) field.value = "";
     }
     show();
     at("samples").scrollIntoView();
-    open(found.findIndex((one) => one.sample.u === want.get("open")));
-    hold = false;
+    open(found.findIndex((entry) => entry.sample.u === filter.get("open")));
+    restoring = false;
     return true;
   };
-  addEventListener("hashchange", recall);
+  addEventListener("hashchange", readFromAddress);
   bar.hidden = false;
   document.querySelectorAll(".scripted").forEach((node) => { node.hidden = false; });
-  if (!recall()) show();
+  if (!readFromAddress()) show();
 })();
-"""
