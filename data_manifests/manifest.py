@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from blake3 import blake3
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError, nearest
 from data_manifests.shards import sha256_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from typing_extensions import Buffer
 
 FORMAT = "clipcurate/1"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -29,32 +27,6 @@ def body_fingerprint(body: Mapping[str, Any]) -> str:
     """Return BLAKE3 (128 bits, hex) of a manifest's body without its ``fingerprint``."""
     rest = {key: value for key, value in body.items() if key != "fingerprint"}
     return blake3(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)).hexdigest(length=16)
-
-
-def write_atomically(path: Path, data: Buffer) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from blake3 import blake3
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import write_atomically
 
 if TYPE_CHECKING:
     from training.batches.plan import Plan

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_manifests.manifest import write_atomically
+from data_manifests.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import orjson
 
-from data_manifests.manifest import write_atomically
+from data_manifests.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from training.hard_negatives import Choice

@@ -12,8 +12,8 @@ from pathlib import Path
 import orjson
 from blake3 import blake3
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import write_atomically
 
 FORMAT = "clipcurate/forgotten/1"
 FILE = "forgotten.json"

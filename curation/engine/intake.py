@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ from blake3 import blake3
 from curation.engine.denylist import Forgotten
 from curation.engine.store import Partition, write_parquet
 from curation.sources import Rejected, SampleSource, SourceRecord
+from data_manifests.atomic_files import draft_folder, publish_folder, write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import sync_folder, write_atomically
 from data_manifests.sample import ImageRef, Sample, image_uid
 from data_manifests.seeds import canonical
 
@@ -169,10 +168,8 @@ def take_in(
     folder, refused = root / signature, forgotten or Forgotten()
     if (folder / "about.json").is_file() and not _holds_any(folder, refused):
         return Snapshot.load(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=".tmp-", dir=root))
-    try:
-        with open(working / "images.pack", "wb") as pack:
+    with draft_folder(root) as draft:
+        with open(draft / "images.pack", "wb") as pack:
             intake = _Intake(pack, folder / "images.pack", refused)
             num_records = _read_all(source.records(), intake, limit, progress)
         if not intake.rows:
@@ -180,14 +177,10 @@ def take_in(
                 f"--source {source.describe()['kind']}: no usable sample among {num_records} records{_tell(intake.rejected)}",
                 allowed="at least one image with a caption",
             )
-        _write_snapshot(working, intake, num_records)
+        _write_snapshot(draft, intake, num_records)
         if folder.exists():
             shutil.rmtree(folder)
-        working.rename(folder)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
-    sync_folder(root)
+        publish_folder(draft, folder)
     return Snapshot.load(folder)
 
 

@@ -19,8 +19,8 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.stage import Drop, Stage
+from data_manifests.atomic_files import write_atomically, write_table_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import write_atomically
 from data_manifests.seeds import canonical
 
 if TYPE_CHECKING:
@@ -184,12 +184,6 @@ def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table, sink, compression="zstd", compression_level=3, write_page_checksum=True, row_group_size=row_group_size
-    )
-    write_atomically(path, sink.getvalue())
+    options = {"compression_level": 3, "write_page_checksum": True, "row_group_size": row_group_size}
+    write_table_atomically(path, table, **options)
     return path

@@ -25,9 +25,10 @@ from curation.forget.remove import purge_answers, purge_benchmarks, purge_store,
 from curation.versions.numbering import dataset_lock
 from curation.versions.repack import Cut
 from curation.versions.reshard import publish_cut
+from data_manifests.atomic_files import DRAFT_PREFIX, sync_folder, write_atomically
 from data_manifests.data_card import card_path
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog, DatasetVersion, Manifest, sync_folder, version_key, write_atomically
+from data_manifests.manifest import Catalog, DatasetVersion, Manifest, version_key
 from data_manifests.sample import UID_HEX_CHARS
 from data_manifests.seeds import canonical
 
@@ -204,7 +205,7 @@ def carry_out(
                 report.removed[f"{name}@{old}"] = f"{name}@{new}" if new else None
         for snapshot in traces.snapshots:
             shutil.rmtree(workspace / "intake" / snapshot, ignore_errors=True)
-        for half in (workspace / "intake").glob(".tmp-*"):
+        for half in (workspace / "intake").glob(f"{DRAFT_PREFIX}*"):
             shutil.rmtree(half, ignore_errors=True)
         report.snapshots = len(traces.snapshots)
         (workspace / INTENT).unlink()

@@ -25,8 +25,8 @@ from blake3 import blake3
 from filelock import FileLock, Timeout
 
 from curation.knowledge.formats.rows import PROGRESS_EVERY, Progress, Row
+from data_manifests.atomic_files import publish_file
 from data_manifests.errors import InputError
-from data_manifests.manifest import sync_folder
 
 FORMAT = 1
 APPLICATION_ID = 0x6B676331
@@ -86,18 +86,13 @@ def publish_store(rows: Iterable[Row], out: Path, progress: Progress) -> None:
     """
     require_writable(out)
     _sweep(out)
-    working = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=_prefix(out), dir=out.parent, ignore_cleanup_errors=True) as name:
+        working = Path(name)
         with FileLock(working / "lock"):
-            made = working / "store"
-            with _disk_errors(made), contextlib.closing(sqlite3.connect(made, isolation_level=None)) as db:
+            draft = working / "store"
+            with _disk_errors(draft), contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
                 compile_rows(rows, db, str(working / "scratch"), progress)
-            with made.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(made, out)
-            sync_folder(out.parent)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+            publish_file(draft, out)
 
 
 def require_writable(out: Path) -> None:

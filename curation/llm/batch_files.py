@@ -6,7 +6,6 @@ writes it.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from curation.llm.client import model_hash
 from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
 from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, JournalEntry, entry_of, shortened
 from curation.llm.responses import read_answer
+from data_manifests.atomic_files import open_atomically
 from data_manifests.errors import InputError
 
 _MAX_LINE_BYTES = 4 * 2**20
@@ -119,20 +119,15 @@ class _Sheet:
         if not self._requests:
             return 0
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self._path}.lock"):
-            fresh = Path(f"{self._path}.part")
-            with fresh.open("wb") as out:
-                kept = 0
-                for _, data, _ in _lines(self._path) if self._path.exists() else ():
-                    key = _asked(data)
-                    if key is not None and key not in self._requests and journal.find(key) is None:
-                        out.write(data.rstrip(b"\n") + b"\n")
-                        kept += 1
-                for key, request in self._requests.items():
-                    out.write(_line(key, request))
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(fresh, self._path)
+        with FileLock(f"{self._path}.lock"), open_atomically(self._path) as out:
+            kept = 0
+            for _, data, _ in _lines(self._path) if self._path.exists() else ():
+                key = _asked(data)
+                if key is not None and key not in self._requests and journal.find(key) is None:
+                    out.write(data.rstrip(b"\n") + b"\n")
+                    kept += 1
+            for key, request in self._requests.items():
+                out.write(_line(key, request))
         return kept + len(self._requests)
 
 

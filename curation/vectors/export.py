@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from data_manifests.atomic_files import draft_folder, publish_folder
 from data_manifests.errors import InputError
-from data_manifests.manifest import DatasetVersion, sync_folder
+from data_manifests.manifest import DatasetVersion
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,16 +51,9 @@ def export_embeddings(version: DatasetVersion, out: Path, which: Which = "first"
             allowed="a version whose recipe has the stage embed_samples, version 2 or newer",
             fix="curate it again, with a recipe such as negclip",
         )
-    working = out.parent / f".{out.name}.{os.getpid()}.building"
-    working.mkdir(parents=True)
-    try:
-        rows = _write(version, working, which)
-        sync_folder(working)
-        working.rename(out)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
-    sync_folder(out.parent)
+    with draft_folder(out.parent, f".{out.name}.{os.getpid()}.building") as draft:
+        rows = _write(version, draft, which)
+        publish_folder(draft, out)
     return rows
 
 

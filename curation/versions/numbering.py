@@ -17,9 +17,10 @@ from curation.engine.intake import Snapshot
 from curation.engine.replay import Done
 from curation.engine.stage import CorpusStage, Licensed, Resource, Stage
 from curation.versions.publish import Contents, write_contents
+from data_manifests.atomic_files import draft_folder, publish_folder, write_atomically
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
-from data_manifests.manifest import FORMAT, Catalog, Manifest, sync_folder, version_key, write_atomically
+from data_manifests.manifest import FORMAT, Catalog, Manifest, version_key
 from data_manifests.seeds import canonical
 from data_manifests.shards import WrittenFile, sha256_file
 
@@ -119,20 +120,16 @@ def publish_version(
     Raises:
         OSError: no space, or the folder cannot be written; nothing is published.
     """
-    root = catalog.workspace / "datasets" / request.name
-    working = root / ".building"
-    shutil.rmtree(working, ignore_errors=True)
-    working.mkdir(parents=True)
-    try:
-        contents = write_contents(working, done, snapshot, store, (request.shard_bytes, request.bands), progress)
+    with draft_folder(catalog.workspace / "datasets" / request.name, ".building") as draft:
+        contents = write_contents(draft, done, snapshot, store, (request.shard_bytes, request.bands), progress)
         latest = catalog.latest(request.name)
         build = build_id(request, [item.stage for item in done], snapshot)
         restoring = latest is not None and latest.body["build"] == build
-        number, parent, why = _number(catalog, latest, working, _derived(done), restoring=restoring)
+        number, parent, why = _number(catalog, latest, draft, _derived(done), restoring=restoring)
         body = _body(request, done, contents, build) | {"version": number, "parent": parent}
         croissant = croissant_bytes(body)
-        write_atomically(working / "croissant.json", croissant)
-        contents.files.append(_file_record(working / "croissant.json"))
+        write_atomically(draft / "croissant.json", croissant)
+        contents.files.append(_file_record(draft / "croissant.json"))
         manifest = Manifest.seal(body | {"files": _files(contents)})
         if restoring and latest is not None and manifest.fingerprint != latest.fingerprint:
             raise InputError(
@@ -143,12 +140,7 @@ def publish_version(
             )
         final = catalog.folder(request.name, number)
         shutil.rmtree(final, ignore_errors=True)
-        sync_folder(working)
-        working.rename(final)
-        sync_folder(root)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
+        publish_folder(draft, final)
     manifest.save(catalog.manifest_path(request.name, number))
     return Published(manifest, not restoring, why)
 

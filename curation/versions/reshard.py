@@ -13,16 +13,9 @@ from curation.versions.layout import Layout
 from curation.versions.numbering import Published, dataset_lock
 from curation.versions.repack import Cut, write_cut
 from curation.versions.tables import written
+from data_manifests.atomic_files import draft_folder, publish_folder, write_atomically
 from data_manifests.croissant import croissant_bytes
-from data_manifests.manifest import (
-    Catalog,
-    DatasetVersion,
-    Manifest,
-    check_name,
-    sync_folder,
-    version_key,
-    write_atomically,
-)
+from data_manifests.manifest import Catalog, DatasetVersion, Manifest, check_name, version_key
 from data_manifests.seeds import canonical
 
 RESHARD_VERSION = 2
@@ -90,12 +83,8 @@ def publish_cut(
         progress: Called with the number of samples written so far.
     """
     name, number = str(about["name"]), str(about["version"])
-    root = catalog.workspace / "datasets" / name
-    working = root / ".building"
-    shutil.rmtree(working, ignore_errors=True)
-    working.mkdir(parents=True)
-    try:
-        contents = write_cut(working, old, cut, progress)
+    with draft_folder(catalog.workspace / "datasets" / name, ".building") as draft:
+        contents = write_cut(draft, old, cut, progress)
         kept = {key: value for key, value in old.manifest.body.items() if key not in ("fingerprint", "derived")}
         body = kept | {
             "shards": contents.shards,
@@ -104,17 +93,12 @@ def publish_cut(
             "statistics": contents.statistics,
             **about,
         }
-        write_atomically(working / "croissant.json", croissant_bytes(body))
-        contents.files.append(written(working / "croissant.json"))
+        write_atomically(draft / "croissant.json", croissant_bytes(body))
+        contents.files.append(written(draft / "croissant.json"))
         manifest = Manifest.seal(body | {"files": _records(contents.files)})
         final = catalog.folder(name, number)
         shutil.rmtree(final, ignore_errors=True)
-        sync_folder(working)
-        working.rename(final)
-        sync_folder(root)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
+        publish_folder(draft, final)
     manifest.save(catalog.manifest_path(name, number))
     return manifest
 

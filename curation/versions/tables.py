@@ -11,7 +11,7 @@ import numpy as np
 from curation.engine.intake import Snapshot
 from curation.engine.stage import Field
 from curation.engine.store import write_parquet
-from data_manifests.manifest import write_atomically
+from data_manifests.atomic_files import write_atomically
 from data_manifests.seeds import canonical
 from data_manifests.shards import WrittenFile, sha256_file
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import DatasetVersion, write_atomically
+from data_manifests.manifest import DatasetVersion
 
 UID_TYPE = np.dtype([("f0", "<u8"), ("f1", "<u8")])
 """What ``numpy.dtype("u8,u8")`` is on the machines that DataComp runs on."""

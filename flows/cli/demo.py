@@ -10,8 +10,9 @@ import orjson
 
 from curation.sources import SourceRecord
 from curation.sources.scenes import ScenesSource
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog, write_atomically
+from data_manifests.manifest import Catalog
 from flows.cli.commands import run_curation, run_training, show_diff, show_plan, write_page
 from flows.evaluation.registry import EvalOptions
 from flows.evaluation.results import Evaluated

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from blake3 import blake3
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog, write_atomically
+from data_manifests.manifest import Catalog
 from training.evaluate.image_cache import SeenImages, remembering
 
 if TYPE_CHECKING:

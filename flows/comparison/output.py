@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from data_manifests.manifest import write_atomically
+from data_manifests.atomic_files import write_atomically
 from flows.comparison.cells import CANONICAL
 from flows.comparison.statistics import blind_numbers, weigh
 from flows.comparison.table import markdown_table

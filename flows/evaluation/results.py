@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from data_manifests.manifest import write_atomically
+from data_manifests.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from training.evaluate.outcome import Outcome

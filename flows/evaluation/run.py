@@ -11,7 +11,7 @@ import orjson
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from data_manifests.manifest import write_atomically
+from data_manifests.atomic_files import write_atomically
 from flows.evaluation.registry import Benchmark, EvalOptions, open_benchmark
 from flows.evaluation.results import Evaluated, write_clip_benchmark, write_items
 from flows.terminal.console import out, progress_bars, table

@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.data_card import card_path, card_text
-from data_manifests.manifest import Catalog, Manifest, write_atomically
+from data_manifests.manifest import Catalog, Manifest
 
 
 def write_run_record(catalog: Catalog, manifest: Manifest, told: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from data_manifests.errors import InputError
-from data_manifests.manifest import FORMAT, Catalog, Manifest, body_fingerprint, check_name, write_atomically
+from data_manifests.manifest import FORMAT, Catalog, Manifest, body_fingerprint, check_name
 from tests.data_manifests.built_versions import build, picture
 
 
@@ -150,17 +150,3 @@ def test_missing_file_of_a_version(tmp_path: Path) -> None:
     (version.folder / "index.parquet").unlink()
     with pytest.raises(InputError, match=r"index\.parquet: file of drawn@1\.0\.0 is missing"):
         version.index()
-
-
-def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file.json"
-    write_atomically(path, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import write_atomically
 from training.batches.epoch import EpochPlan, Planner
 from training.batches.index import Array, PlanIndex
 from training.batches.separate_duplicates import keep_apart

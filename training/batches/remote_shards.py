@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog, DatasetVersion, Manifest, write_atomically
+from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.shards import BLOCK_BYTES, ShardReader, shard_name
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
-from data_manifests.manifest import write_atomically
 from training.evaluate.outcome import Items, Outcome
 
 COLUMNS = ("metric", "id", "image", "value")
