@@ -59,7 +59,7 @@ class Needs:
 
 
 def make_features(
-    towers: ClipModel,
+    model: ClipModel,
     batch: Batch,
     chooser: Chooser | None,
     progress: float,
@@ -71,7 +71,7 @@ def make_features(
     """Encode a batch with the negatives chosen for it.
 
     Args:
-        towers: In train mode.
+        model: In train mode.
         batch: From `PlannedBatches`.
         chooser: Chooses among the batch's candidates; None trains without negatives.
         progress: Share of the run's steps that are done, 0 to below 1.
@@ -83,7 +83,7 @@ def make_features(
         The features, what the log says of the negatives (empty without), and which were chosen.
     """
     needs, passes = needs or Needs(), passes or Passes()
-    made = _Encoded.of(towers, batch, passes, places="tokens" in needs.names)
+    made = _Encoded.of(model, batch, passes, places="tokens" in needs.names)
     choice: Choice | None = None
     stats: dict[str, Any] = {}
     cut = needs.cut_ratio(progress) if needs.cut_ratio else None
@@ -109,7 +109,7 @@ def make_features(
     features = Features(
         made.image,
         text.captions,
-        logit_scale(towers),
+        logit_scale(model),
         labels=labels,
         positives=text.positives,
         cut_text=text.cut,
@@ -148,34 +148,34 @@ class _Texts:
 class _Encoded:
     """A batch on its way: images are encoded, texts wait for the choice of negatives."""
 
-    towers: ClipModel
+    model: ClipModel
     batch: Batch
     passes: Passes
     image: Tensor
     patches: Tensor | None
 
     @classmethod
-    def of(cls, towers: ClipModel, batch: Batch, passes: Passes, *, places: bool) -> _Encoded:
+    def of(cls, model: ClipModel, batch: Batch, passes: Passes, *, places: bool) -> _Encoded:
         """Encode the images; with `places` also their patches."""
         if not places:
-            (image,) = passes.run(encoder(towers, "image", batch.image_cached), batch.image)
-            return cls(towers, batch, passes, image, None)
+            (image,) = passes.run(encoder(model, "image", batch.image_cached), batch.image)
+            return cls(model, batch, passes, image, None)
         from training.model.token_features import encode_image_places
 
-        return cls(towers, batch, passes, *passes.run(partial(encode_image_places, towers), batch.image))
+        return cls(model, batch, passes, *passes.run(partial(encode_image_places, model), batch.image))
 
     def choose(self, chooser: Chooser, progress: float, cut: float | None) -> tuple[Choice, _Texts]:
         """Choose negatives and encode the texts."""
         batch = self.batch
         assert batch.negative_mask is not None
         text: _Texts | None = None
-        if in_one_pass(self.towers, batch, chooser, places=self.patches is not None):
+        if in_one_pass(self.model, batch, chooser, places=self.patches is not None):
             text = self.encode_texts(take_all(batch.negative_mask), cut, look=True)
             assert text.seen is not None
             given = similarity_to(self.image, *text.seen)
         else:
-            given = similarities(self.towers, batch, chooser, self.image.detach(), self.passes)
-        choice = chooser.select(*given, batch.negative_mask, logit_scale(self.towers).item(), progress)
+            given = similarities(self.model, batch, chooser, self.image.detach(), self.passes)
+        choice = chooser.select(*given, batch.negative_mask, logit_scale(self.model).item(), progress)
         return choice, self.encode_texts(choice, cut) if text is None else text.chosen(choice)
 
     def encode_texts(self, choice: Choice | None, cut: float | None, *, look: bool = False) -> _Texts:
@@ -194,18 +194,18 @@ class _Encoded:
         if cut is not None:
             from training.model.token_features import cut_tokens
 
-            rows.append(cut_tokens(self.towers, batch.text, cut))
+            rows.append(cut_tokens(self.model, batch.text, cut))
         tokens: list[Tensor] = []
         bare: Tensor | None = None
-        if self.patches is None and look and negative_scores.head_drops(self.towers):
-            encode = partial(encode_and_look, self.towers, cached=batch.text_cached)
+        if self.patches is None and look and negative_scores.head_drops(self.model):
+            encode = partial(encode_and_look, self.model, cached=batch.text_cached)
             encoded, bare = self.passes.run(encode, torch.cat(rows))
         elif self.patches is None:
-            (encoded,) = self.passes.run(encoder(self.towers, "text", batch.text_cached), torch.cat(rows))
+            (encoded,) = self.passes.run(encoder(self.model, "text", batch.text_cached), torch.cat(rows))
         else:
             from training.model.token_features import encode_text_places
 
-            encoded, *tokens = self.passes.run(partial(encode_text_places, self.towers), torch.cat(rows))
+            encoded, *tokens = self.passes.run(partial(encode_text_places, self.model), torch.cat(rows))
         parts = torch.split(encoded, [len(part) for part in rows])
         slots = [in_slots(part, mask) for part, mask in zip(parts[1:], masks, strict=False)]
         negatives = slots.pop(0) if choice is not None and batch.negatives is not None else None
@@ -245,14 +245,14 @@ def _teach(teacher: ClipModel, batch: Batch, passes: Passes) -> dict[str, Tensor
     return {"teacher_image": image, "teacher_text": text}
 
 
-def logit_scale(towers: ClipModel) -> Tensor:
+def logit_scale(model: ClipModel) -> Tensor:
     """Return the factor from similarities to logits."""
-    return cast("Tensor", towers.model.logit_scale).exp()
+    return cast("Tensor", model.module.logit_scale).exp()
 
 
-def clamp_logit_scale(towers: ClipModel, largest: float) -> None:
+def clamp_logit_scale(model: ClipModel, largest: float) -> None:
     """Keep the factor from similarities to logits between 1 and `largest`."""
     import torch
 
     with torch.no_grad():
-        cast("Tensor", towers.model.logit_scale).clamp_(0.0, math.log(largest))
+        cast("Tensor", model.module.logit_scale).clamp_(0.0, math.log(largest))

@@ -137,7 +137,7 @@ class GatheredChooser:
         self._chooser.load_state_dict(state)
 
 
-def check_batch_statistics(towers: ClipModel, ranks: Ranks) -> None:
+def check_batch_statistics(model: ClipModel, ranks: Ranks) -> None:
     """Check that no feature depends on who else is in a rank's slice.
 
     Raises:
@@ -147,7 +147,7 @@ def check_batch_statistics(towers: ClipModel, ranks: Ranks) -> None:
 
     if ranks.size == 1:
         return
-    for name, module in towers.model.named_modules():
+    for name, module in model.module.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and any(p.requires_grad for p in module.parameters()):  # noqa: SLF001 - the only name that all kinds share
             raise InputError(
                 f"{name}: batch normalisation is trained on {ranks.size} ranks: each would use its own slice's statistics",

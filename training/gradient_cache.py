@@ -123,7 +123,7 @@ class _State:
             torch.cuda.set_rng_state_all(list(self.cuda))
 
 
-def check_chunks(towers: ClipModel) -> None:
+def check_chunks(model: ClipModel) -> None:
     """Check that a model in train mode computes each input alone, so that it may go through in chunks.
 
     Raises:
@@ -131,7 +131,7 @@ def check_chunks(towers: ClipModel) -> None:
     """
     from torch import nn
 
-    for name, module in towers.model.named_modules():
+    for name, module in model.module.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:  # noqa: SLF001 - all its kinds
             raise InputError(
                 f"training option micro_batch_size: {name} normalises over the batch, chunks would change the result",

@@ -152,7 +152,7 @@ class Embedder:
     Attributes:
         dataset: Whose shards are read.
         index: Whose images.
-        towers: The model; put in eval mode.
+        model: The model; put in eval mode.
         config: Limits of images.
         ranks: Share the work; all get all.
         fill: Lets frozen trunks compute ahead.
@@ -160,7 +160,7 @@ class Embedder:
 
     dataset: DatasetVersion
     index: PlanIndex
-    towers: ClipModel
+    model: ClipModel
     config: TrainConfig
     ranks: Ranks
     fill: Callable[[PlannedBatches], None]
@@ -169,7 +169,7 @@ class Embedder:
         """Return unit-norm embeddings, float32 [n, d]."""
         import torch
 
-        lora.eval_mode(self.towers)
+        lora.eval_mode(self.model)
         size = len(self.index)
         # rectangular: the last chunk, and whatever the ranks need to have equally many, begins again from the front
         chunks = -(-size // (EMBED_ROWS * self.ranks.size)) * self.ranks.size
@@ -177,10 +177,10 @@ class Embedder:
         order = order[self.ranks.rank :: self.ranks.size]
         rows, uids = self.index.rows[order], tuple(self.index.uids[at] for at in order.ravel().tolist())
         plan = Plan(rows, np.zeros(rows.shape, dtype=np.int16), np.zeros(len(rows), dtype=np.int32), uids)
-        device = next(self.towers.model.parameters()).device
-        with closing(PlannedBatches(self.dataset, plan, self.towers, self.config)) as batches, torch.no_grad():
+        device = next(self.model.module.parameters()).device
+        with closing(PlannedBatches(self.dataset, plan, self.model, self.config)) as batches, torch.no_grad():
             self.fill(batches)
-            made = [encode(self.towers, "image", item.image.to(device), item.image_cached).float() for item in batches]
+            made = [encode(self.model, "image", item.image.to(device), item.image_cached).float() for item in batches]
         # chunk k of rank r is chunk k * size + r of all
         whole = self.ranks.gather(torch.stack(made)[None]).transpose(0, 1).flatten(0, 2)
         embeddings: Array = whole[:size].cpu().numpy()

@@ -26,7 +26,7 @@ class CachedTrunks:
     """Lets frozen trunks compute ahead.
 
     Attributes:
-        towers: The model; put in eval mode.
+        model: The model; put in eval mode.
         needs: Say whether pooled activations are enough.
         config: Says what they are computed with.
         cache: Folder that keeps them for later runs and other ranks; None forgets them.
@@ -34,7 +34,7 @@ class CachedTrunks:
         report: Is told how far it has come.
     """
 
-    towers: ClipModel
+    model: ClipModel
     needs: Needs
     config: TrainConfig
     cache: Path | None
@@ -43,18 +43,18 @@ class CachedTrunks:
 
     def both(self, batches: PlannedBatches) -> None:
         """Compute the images and texts that these batches will show."""
-        self._fill("image", batches.cache_images if self.towers.image_trunk_frozen() else None)
-        self._fill("text", batches.cache_texts if self.towers.text_trunk_frozen() else None)
+        self._fill("image", batches.cache_images if self.model.image_trunk_frozen() else None)
+        self._fill("text", batches.cache_texts if self.model.text_trunk_frozen() else None)
 
     def images(self, batches: PlannedBatches) -> None:
         """Compute the images alone."""
-        self._fill("image", batches.cache_images if self.towers.image_trunk_frozen() else None)
+        self._fill("image", batches.cache_images if self.model.image_trunk_frozen() else None)
 
     def _fill(self, side: str, fill: Callable[[Path | None, Report], None] | None) -> None:
         if fill is None or not self.needs.cacheable(side):
             return
-        lora.eval_mode(self.towers)
-        what: list[Any] = [self.towers.trunk_hash(side), sorted(checkpoint.package_versions().items())]
+        lora.eval_mode(self.model)
+        what: list[Any] = [self.model.trunk_hash(side), sorted(checkpoint.package_versions().items())]
         what += [self.config.device] if self.config.device != "cpu" else []
         what += ["fast_decode"] if self.config.fast_decode and side == "image" else []
         key = blake3(str(what).encode()).hexdigest(length=16)

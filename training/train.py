@@ -88,13 +88,13 @@ def train(
             return finished
         statistics = dataset.manifest.body.get("statistics", {})
         trainer = Trainer.start(parts, spec, config, run, display.say, statistics, ranks)
-        filled = CachedTrunks(trainer.towers, trainer.needs, config, cache, ranks, display.report)
+        filled = CachedTrunks(trainer.model, trainer.needs, config, cache, ranks, display.report)
         clock = Clock()
         growing = GrowingPlan(parts.planner, index, config, run / checkpoint.PLAN_FILE, ranks)
-        embed = Embedder(dataset, index, trainer.towers, config, ranks, filled.images)
+        embed = Embedder(dataset, index, trainer.model, config, ranks, filled.images)
         with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
             for known in [plan] if plan else growing.plans(trainer.step, embed):
-                batches = PlannedBatches(dataset, ranks.own(known), trainer.towers, config, parts.drawn, trainer.step)
+                batches = PlannedBatches(dataset, ranks.own(known), trainer.model, config, parts.drawn, trainer.step)
                 with closing(batches):
                     filled.both(batches)
                     for batch in clock.timed(batches):
@@ -113,7 +113,7 @@ class Trainer:
     """Everything that changes from step to step.
 
     Attributes:
-        towers: The model, tuned in place.
+        model: The model, tuned in place.
         optimizer: AdamW over its trainable parameters.
         chooser: Chooses negatives; None trains without.
         terms: The objectives at work, by name.
@@ -127,7 +127,7 @@ class Trainer:
         start_state: What training changes, as it was before the first step, if the end goes back part of the way.
     """
 
-    towers: ClipModel
+    model: ClipModel
     optimizer: torch.optim.Optimizer
     chooser: Chooser | None
     terms: Mapping[str, Term]
@@ -154,10 +154,10 @@ class Trainer:
         """Load and tune the model, and go on from the run's last checkpoint if it has one."""
         import torch
 
-        config, towers = on_device(config), spec.load()
+        config, model = on_device(config), spec.load()
         torch.manual_seed(draw_seed(config.seed, "tuning"))
         report = lora.apply_tuning(
-            towers,
+            model,
             config.tune,
             rank=config.lora_rank,
             alpha=config.lora_alpha,
@@ -167,25 +167,25 @@ class Trainer:
         )
         for line in report.lines():
             say(line)
-        place(towers.model, config.device)
+        place(model.module, config.device)
         if config.micro_batch_size:
-            lora.train_mode(towers)
-            check_chunks(towers)
+            lora.train_mode(model)
+            check_chunks(model)
         ranks = ranks or Ranks()
-        check_batch_statistics(towers, ranks)
+        check_batch_statistics(model, ranks)
         chooser = GatheredChooser.around(parts.negatives.start(), ranks) if parts.negatives else None
         terms = {objective.name: start_term(objective) for objective in parts.objectives}
         needs = Needs.of(parts, spec.load, statistics or {})
         if needs.teacher:
-            place(needs.teacher.model, config.device)
+            place(needs.teacher.module, config.device)
         learned = [parameter for term in terms.values() for parameter in term.parameters()]
-        optimizer = make_optimizer(towers, config, learned)
-        trainer = cls(towers, optimizer, chooser, terms, needs, parts, config, ranks=ranks)
+        optimizer = make_optimizer(model, config, learned)
+        trainer = cls(model, optimizer, chooser, terms, needs, parts, config, ranks=ranks)
         if config.wise_ft < 1:
-            trainer.start_state = lora.trainable_state(towers)
+            trainer.start_state = lora.trainable_state(model)
         state = checkpoint.load_checkpoint(run)
         if state is not None:
-            lora.load_trainable_state(towers, state["towers"])
+            lora.load_trainable_state(model, state["towers"])
             trainer.optimizer.load_state_dict(state["optimizer"])
             if chooser:
                 chooser.load_state_dict(state["negatives"])
@@ -193,7 +193,7 @@ class Trainer:
             for name, term in terms.items():
                 term.load_state_dict(state["objectives"][name])
             trainer.step, trainer.loss = state["step"], state["loss"]
-        ranks.agree("weights", state_hash(lora.trainable_state(towers)))
+        ranks.agree("weights", state_hash(lora.trainable_state(model)))
         return trainer
 
     def state(self) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class Trainer:
         return {
             "step": self.step,
             "loss": self.loss,
-            "towers": lora.trainable_state(self.towers),
+            "towers": lora.trainable_state(self.model),
             "optimizer": self.optimizer.state_dict(),
             "negatives": self.chooser.state_dict() if self.chooser else {},
             "feedback": self.feedback.state_dict(),
@@ -217,8 +217,8 @@ class Trainer:
     def finish(self, dataset: DatasetVersion, spec: ModelSpec, run: Path) -> None:
         """Write the model, the feedback, and that the run is done. The last checkpoint keeps the tuned weights."""
         if self.start_state:
-            step_back(lora.changing(self.towers), self.start_state, self.config.wise_ft)
-        save_run_model(run, self.towers, spec.describe(), spec.content_hash(), self.config.tune)
+            step_back(lora.changing(self.model), self.start_state, self.config.wise_ft)
+        save_run_model(run, self.model, spec.describe(), spec.content_hash(), self.config.tune)
         self.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
         checkpoint.finish_run(run, self.step, self.loss)
 
@@ -235,13 +235,13 @@ class Trainer:
         lr = self.config.lr_at(batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        lora.train_mode(self.towers)
+        lora.train_mode(self.model)
         progress = batch.step / self.config.steps
         equal = self.config.ignore_equal_captions
         batch = batch.to(self.config.device)
         passes = Passes(self.config.micro_batch_size, bf16=self.config.precision == "bf16")
         own = make_features(
-            self.towers, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs, passes=passes
+            self.model, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs, passes=passes
         )
         batch, (features, stats, choice) = whole_batch(self.ranks, batch, own, self.needs.gate)
         terms = {name: term(features) for name, term in self.terms.items()}
@@ -255,11 +255,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         passes.backward()
-        trained = [parameter for _, parameter in lora.trainable_parameters(self.towers)]
+        trained = [parameter for _, parameter in lora.trainable_parameters(self.model)]
         self.ranks.sum_gradients(trained, [item for term in self.terms.values() for item in term.parameters()])
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.grad_clip or math.inf)
         self.optimizer.step()
-        clamp_logit_scale(self.towers, self.config.logit_scale_max)
+        clamp_logit_scale(self.model, self.config.logit_scale_max)
         hardness = self.feedback.record(batch, features, choice) if self.ranks.first else {}
         self.step, self.loss = batch.step + 1, loss.item()
         record = {"loss": self.loss, "objective": {name: term.item() for name, term in terms.items()}, "lr": lr}
@@ -268,18 +268,18 @@ class Trainer:
 
 
 def make_optimizer(
-    towers: ClipModel, config: TrainConfig, learned: Sequence[torch.nn.Parameter] = ()
+    model: ClipModel, config: TrainConfig, learned: Sequence[torch.nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
     """Return AdamW; vectors and scalars (norms, biases, the logit scale) do not decay.
 
     Args:
-        towers: Whose trainable weights it moves.
+        model: Whose trainable weights it moves.
         config: The numbers.
         learned: What objectives learn besides.
     """
     import torch
 
-    trained = [*(parameter for _, parameter in lora.trainable_parameters(towers)), *learned]
+    trained = [*(parameter for _, parameter in lora.trainable_parameters(model)), *learned]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},

@@ -62,8 +62,8 @@ class Encoder:
     depends on the batch would make an incremental run differ from a rebuild in the last bit.
     """
 
-    def __init__(self, towers: DualEncoder) -> None:
-        self._towers = towers
+    def __init__(self, model: DualEncoder) -> None:
+        self._model = model
 
     def embed(self, samples: Sequence[Sample]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
         """Return float16 unit vectors for each sample: the image's [d] and its captions' [num_captions, d]."""
@@ -86,8 +86,8 @@ class Encoder:
         from PIL import Image
 
         with Image.open(io.BytesIO(sample.image.read())) as image:
-            pixels = self._towers.preprocess(image.convert("RGB"))[None]
-        return self._towers.encode_image(pixels)[0].numpy().astype(np.float16)
+            pixels = self._model.preprocess(image.convert("RGB"))[None]
+        return self._model.encode_image(pixels)[0].numpy().astype(np.float16)
 
     def _texts(self, texts: Sequence[str], dim: int) -> np.ndarray[Any, Any]:
         import torch
@@ -95,12 +95,12 @@ class Encoder:
         distinct = list(dict.fromkeys(texts))
         table = np.zeros((len(distinct), dim), dtype=np.float16)
         if distinct:
-            tokens = self._towers.tokenize(distinct)
-            lengths = self._towers.padded_lengths(tokens)
+            tokens = self._model.tokenize(distinct)
+            lengths = self._model.padded_lengths(tokens)
             for length in sorted(set(lengths.tolist())):
                 for rows in torch.split(torch.nonzero(lengths == length)[:, 0], TEXT_ROWS):
                     filled = torch.cat([rows, rows[:1].expand(TEXT_ROWS - len(rows))])
-                    features = self._towers.encode_text(tokens[filled, :length])[: len(rows)]
+                    features = self._model.encode_text(tokens[filled, :length])[: len(rows)]
                     table[rows.numpy()] = features.numpy().astype(np.float16)
         place = {text: row for row, text in enumerate(distinct)}
         return table[[place[text] for text in texts]]

@@ -57,14 +57,14 @@ class FairnessBenchmark(SampleBenchmark):
             )
         super().__init__(place, eval_options)
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return biases of representation and association, parity, skew and NDKL."""
         from training.evaluate.fairness import fairness
         from training.evaluate.features import TextMemory, encode_sample_images
 
         groups = self.groups()
-        image = encode_sample_images(towers, self.samples, report=report)
-        return fairness(TextMemory(towers), image, [sample.uid for sample in self.samples], groups)
+        image = encode_sample_images(model, self.samples, report=report)
+        return fairness(TextMemory(model), image, [sample.uid for sample in self.samples], groups)
 
     def groups(self) -> Groups:
         """Return who is in the images.

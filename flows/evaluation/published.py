@@ -57,7 +57,7 @@ class PublishedBenchmark:
         """How many cases have no readable image; final once it has run."""
         return 0 if self.eval_options.blind else self._num_missing
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return accuracy by category and their mean, the blind judges beside each."""
         from flows.evaluation.blind import with_blind
         from training.evaluate.blind import Reading, own_texts
@@ -66,11 +66,11 @@ class PublishedBenchmark:
         from training.evaluate.outcome import Outcome
 
         every = [one.case for one in self.listed]
-        embed, cases = TextMemory(towers, report), every
+        embed, cases = TextMemory(model, report), every
         apart = self.published.apart | rare(every, self.published.least)
         found = Outcome({"num_cases": len(every)})
         if not self.eval_options.blind:
-            image, readable = self._image(towers, report)
+            image, readable = self._image(model, report)
             self._num_missing = int((~readable).sum())
             cases = [case for case, holds in zip(every, readable, strict=True) if holds]
             found = choose_texts(embed, cases, image[readable], counted(every, readable, apart))
@@ -81,14 +81,14 @@ class PublishedBenchmark:
         found = with_blind(embed, found, "categories", cases, reading)
         return _with_text_only(embed, found, every) if self.place.kind == "sugarcrepe_pp" else found
 
-    def _image(self, towers: ClipModel, report: Report) -> tuple[Any, Any]:
+    def _image(self, model: ClipModel, report: Report) -> tuple[Any, Any]:
         """Return the embedding of each listed case's image, and whether it could be read."""
         from training.evaluate.image_files import Picture, encode_pictures
 
         have = [place for place, one in enumerate(self.listed) if one.file in self.files]
         pictures = [Picture(self.files[self.listed[place].file], self.listed[place].box) for place in have]
-        found, holds = encode_pictures(towers, pictures, report)
-        image = np.zeros((len(self.listed), towers.embed_dim), dtype=np.float32)
+        found, holds = encode_pictures(model, pictures, report)
+        image = np.zeros((len(self.listed), model.embed_dim), dtype=np.float32)
         readable = np.zeros(len(self.listed), dtype=bool)
         image[have], readable[have] = found, holds
         if not readable.any():
@@ -141,7 +141,7 @@ class WinogroundBenchmark:
         """How many cases lack an image; final once it has run."""
         return self._num_missing
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return text, image and group score."""
         from training.evaluate.features import encode_texts
         from training.evaluate.image_files import Picture, encode_pictures
@@ -149,12 +149,12 @@ class WinogroundBenchmark:
 
         whole = [one for one in self.quartets if all(name in self.files for name in one.images)]
         pictures = [Picture(self.files[name]) for one in whole for name in one.images]
-        image, readable = encode_pictures(towers, pictures, report)
+        image, readable = encode_pictures(model, pictures, report)
         holds = np.logical_and(readable[0::2], readable[1::2])
         self._num_missing = len(self.quartets) - int(holds.sum())
         asked = [one for one, both in zip(whole, holds.tolist(), strict=True) if both]
-        text = encode_texts(towers, [caption for one in asked for caption in one.captions], report)
-        dim = towers.embed_dim
+        text = encode_texts(model, [caption for one in asked for caption in one.captions], report)
+        dim = model.embed_dim
         return winoground(asked, image.reshape(-1, 2, dim)[holds], text.reshape(-1, 2, dim), len(self.quartets))
 
 

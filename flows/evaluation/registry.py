@@ -94,7 +94,7 @@ class Benchmark(Protocol):
     def num_refused(self) -> int:
         """How many entries cannot be; final once it has run."""
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return a model's numbers."""
 
 

@@ -64,11 +64,11 @@ class SampleBenchmark:
         """How many entries were refused at intake or cannot be decoded."""
         return self._num_refused
 
-    def features(self, towers: ClipModel, report: Report) -> EvalFeatures:
+    def features(self, model: ClipModel, report: Report) -> EvalFeatures:
         """Return the embeddings of all images and captions."""
         from training.evaluate.features import encode_samples
 
-        return encode_samples(towers, self.samples, report=report)
+        return encode_samples(model, self.samples, report=report)
 
     def identity(self) -> str:
         """Return a short hash of images and captions, by which what is drawn from them is kept."""
@@ -91,11 +91,11 @@ class RetrievalBenchmark(SampleBenchmark):
 
     has_blind: ClassVar[bool] = False
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return recall, ranks and precision both ways."""
         from training.evaluate.retrieval import retrieval
 
-        return retrieval(self.features(towers, report))
+        return retrieval(self.features(model, report))
 
 
 class ScenesBenchmark(SampleBenchmark):
@@ -104,7 +104,7 @@ class ScenesBenchmark(SampleBenchmark):
     def _source(self) -> str:
         return f"scenes:{self.place.source}"
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return retrieval and foils."""
         from flows.evaluation.blind import with_blind
         from training.evaluate.features import TextMemory
@@ -112,18 +112,18 @@ class ScenesBenchmark(SampleBenchmark):
         from training.evaluate.retrieval import retrieval
         from training.evaluate.word_order import foil_cases, scenes_foils
 
-        embed, cases = TextMemory(towers, report), foil_cases(self.samples)
+        embed, cases = TextMemory(model, report), foil_cases(self.samples)
         if self.eval_options.blind:
             return with_blind(embed, Outcome({"num_cases": len(cases)}), "foils", cases, self.reading())
-        features = self.features(towers, report)
-        found = scenes_foils(towers, self.samples, features, embed)
+        features = self.features(model, report)
+        found = scenes_foils(model, self.samples, features, embed)
         return join(retrieval(features), with_blind(embed, found, "foils", cases, self.reading()))
 
 
 class OrderBenchmark(SampleBenchmark):
     """``order:SRC``: ARO's test of word order over any captions."""
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return how often the true order wins."""
         from flows.evaluation.blind import blind_gaps, with_blind
         from training.evaluate.blind import Reading, on_the_whole, own_texts
@@ -131,7 +131,7 @@ class OrderBenchmark(SampleBenchmark):
         from training.evaluate.outcome import Outcome
         from training.evaluate.word_order import clean, order_accuracy, order_cases
 
-        test, embed = self._test(), TextMemory(towers, report)
+        test, embed = self._test(), TextMemory(model, report)
         whole, single = order_cases(test)
         # judges read captions as the test writes them: lower case, without marks
         given = tuple(clean(text) for text in self.eval_options.blind_texts)
@@ -139,7 +139,7 @@ class OrderBenchmark(SampleBenchmark):
         if self.eval_options.blind:
             found = Outcome({"num_cases": len(test.cases)})
         else:
-            found = order_accuracy(towers, self.features(towers, report), test, embed)
+            found = order_accuracy(model, self.features(model, report), test, embed)
         found = with_blind(embed, found, "by_perturbation", single, reading)
         return on_the_whole(found, whole, blind_gaps(embed, whole, reading))
 
@@ -161,7 +161,7 @@ class OrderBenchmark(SampleBenchmark):
 class SwapsBenchmark(SampleBenchmark):
     """``swaps:SRC``: two-way foils made of the captions by our own stages; see `flows.evaluation.foils`."""
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return accuracy by kind of foil and their mean, the blind judges beside each."""
         from flows.evaluation.blind import with_blind
         from flows.evaluation.foils import swaps_test
@@ -170,13 +170,13 @@ class SwapsBenchmark(SampleBenchmark):
         from training.evaluate.outcome import Outcome
 
         cases = swaps_test(self.snapshot, self.samples, self.eval_options.workspace)
-        embed = TextMemory(towers, report)
+        embed = TextMemory(model, report)
         if self.eval_options.blind:
             return with_blind(embed, Outcome({"num_cases": len(cases)}), "categories", cases, self.reading())
         asked = {case.image for case in cases}
         shown = [sample for sample in self.samples if sample.uid in asked]
         row = {sample.uid: place for place, sample in enumerate(shown)}
-        image = encode_sample_images(towers, shown, report=report)
+        image = encode_sample_images(model, shown, report=report)
         tally = Tally(apart=rare(cases, LEAST_CASES))
         found = choose_texts(embed, cases, image[[row[case.image] for case in cases]], tally)
         return with_blind(embed, found, "categories", cases, self.reading())

@@ -52,9 +52,9 @@ def run_evaluation(
 
     spec = ModelSpec.parse(model)
     opened = [(text, open_benchmark(text, options)) for text in on]
-    towers = spec.load()
+    loaded = spec.load()
     with progress_bars() as bars, remembering():
-        results = [_evaluated(text, benchmark, spec, towers, bars) for text, benchmark in opened]
+        results = [_evaluated(text, benchmark, spec, loaded, bars) for text, benchmark in opened]
     if files.json is not None:
         document = {
             "model": spec.describe(),
@@ -85,15 +85,15 @@ def run_sweep(
     found: list[dict[str, Evaluated]] = [{} for _ in on]
     with progress_bars() as bars, remembering():
         for share in shares:
-            towers = spec.load()
-            blend(start, towers, share)
+            loaded = spec.load()
+            blend(start, loaded, share)
             for place, (text, benchmark) in enumerate(opened):
-                found[place][f"{share:g}"] = _evaluated(text, benchmark, spec, towers, bars)
+                found[place][f"{share:g}"] = _evaluated(text, benchmark, spec, loaded, bars)
     return found
 
 
-def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, towers: ClipModel, bars: Progress) -> Evaluated:
-    outcome = benchmark.run(towers, _reporter(bars))
+def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, bars: Progress) -> Evaluated:
+    outcome = benchmark.run(model, _reporter(bars))
     return Evaluated(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
 
 

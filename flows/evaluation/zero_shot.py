@@ -63,15 +63,15 @@ class ZeroShotBenchmark:
         """How many images cannot be decoded; known once it has run."""
         return self._num_unreadable
 
-    def run(self, towers: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: Report) -> Outcome:
         """Return top-1, top-5 and each class's own."""
         from training.evaluate.image_files import Picture, encode_pictures
         from training.evaluate.zero_shot import class_embeddings, zero_shot
 
-        image, readable = encode_pictures(towers, [Picture(path) for path in self.files], report)
+        image, readable = encode_pictures(model, [Picture(path) for path in self.files], report)
         self._num_unreadable = int((~readable).sum())
         ids = [name for name, holds in zip(self.ids, readable, strict=True) if holds]
-        classes = class_embeddings(towers, self.names, self.templates)
+        classes = class_embeddings(model, self.names, self.templates)
         return zero_shot(image[readable], np.array(self.labels)[readable], classes, _shown(self.classes), ids)
 
 

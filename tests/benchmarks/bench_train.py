@@ -52,16 +52,16 @@ ROUNDS = 2
 
 def plain_loop(version: DatasetVersion, spec: ModelSpec, config: TrainConfig) -> Iterator[float]:
     """Yield the loss of each step of the loop that people write."""
-    towers = spec.load()
-    lora.apply_tuning(towers, "lora")
-    optimizer = make_optimizer(towers, config)
-    lora.train_mode(towers)
+    model = spec.load()
+    lora.apply_tuning(model, "lora")
+    optimizer = make_optimizer(model, config)
+    lora.train_mode(model)
     yield 0.0
-    for images, captions, negatives in plain_batches(version, towers, config.batch_size):
-        features = nn.functional.normalize(towers.model.encode_image(images), dim=-1)  # type: ignore[operator]
-        tokens = towers.tokenizer([*captions, *negatives])
-        texts = nn.functional.normalize(towers.model.encode_text(tokens), dim=-1)  # type: ignore[operator]
-        logits = towers.model.logit_scale.exp() * features @ texts.T  # type: ignore[operator]
+    for images, captions, negatives in plain_batches(version, model, config.batch_size):
+        features = nn.functional.normalize(model.module.encode_image(images), dim=-1)  # type: ignore[operator]
+        tokens = model.tokenizer([*captions, *negatives])
+        texts = nn.functional.normalize(model.module.encode_text(tokens), dim=-1)  # type: ignore[operator]
+        logits = model.module.logit_scale.exp() * features @ texts.T  # type: ignore[operator]
         target = torch.arange(len(captions))
         cross = nn.functional.cross_entropy
         loss = (cross(logits, target) + cross(logits[:, : len(captions)].T, target)) / 2
@@ -72,7 +72,7 @@ def plain_loop(version: DatasetVersion, spec: ModelSpec, config: TrainConfig) ->
 
 
 def plain_batches(
-    version: DatasetVersion, towers: ClipModel, size: int
+    version: DatasetVersion, model: ClipModel, size: int
 ) -> Iterator[tuple[Tensor, list[str], list[str]]]:
     """Read the tars from the front again and again, as webdataset does without shuffling."""
     import webdataset
@@ -86,7 +86,7 @@ def plain_batches(
         body = orjson.loads(sample["json"])
         at = number % len(body["captions"])
         kind = next(name for name in ("jpg", "png", "webp") if name in sample)
-        pixels.append(towers.preprocess(Image.open(io.BytesIO(sample[kind])).convert("RGB")))
+        pixels.append(model.preprocess(Image.open(io.BytesIO(sample[kind])).convert("RGB")))
         captions.append(body["captions"][at])
         negatives += [row["text"] for row in body["negatives"] if row["caption"] == at][:NEGATIVES]
         if len(pixels) == size:
@@ -104,9 +104,9 @@ def our_loop(
     plan = make_plan(
         parts.planner, load_index(version, config.split, parts.planner), 0, config.steps, config.batch_size
     )
-    batches = PlannedBatches(version, plan, trainer.towers, config, parts.drawn)
+    batches = PlannedBatches(version, plan, trainer.model, config, parts.drawn)
     if cached:
-        CachedTrunks(trainer.towers, trainer.needs, config, None, trainer.ranks, lambda *_: None).both(batches)
+        CachedTrunks(trainer.model, trainer.needs, config, None, trainer.ranks, lambda *_: None).both(batches)
     yield 0.0
     for batch in clock.timed(batches):
         trainer.make_step(batch)

@@ -93,21 +93,21 @@ def test_neighbours_are_published_and_recall_is_told(version: DatasetVersion) ->
 
 
 def test_texts_come_in_batches_of_one_shape_for_each_length() -> None:
-    towers: Any = open_encoder(MODEL)._towers
+    model: Any = open_encoder(MODEL)._model
     shapes: list[tuple[int, ...]] = []
 
     class Watched:
         def __getattr__(self, name: str) -> object:
-            return getattr(towers, name)
+            return getattr(model, name)
 
         def encode_text(self, tokens: Any) -> Any:
             shapes.append(tuple(tokens.shape))
-            return towers.encode_text(tokens)
+            return model.encode_text(tokens)
 
     texts = [" ".join(["red"] * count) for count in range(1, 30)]
     with torch.inference_mode():
-        made = Encoder(Watched())._texts([*texts, texts[3]], towers.embed_dim)
-        alone = [Encoder(towers)._texts([texts[number]], towers.embed_dim)[0] for number in (0, 7, 28)]
+        made = Encoder(Watched())._texts([*texts, texts[3]], model.embed_dim)
+        alone = [Encoder(model)._texts([texts[number]], model.embed_dim)[0] for number in (0, 7, 28)]
     assert {rows for rows, _ in shapes} == {TEXT_ROWS}
     assert len({length for _, length in shapes}) > 1
     assert np.array_equal(made[3], made[-1])

@@ -28,7 +28,7 @@ DATA = Path(os.environ.get("CLIPCURATE_DATA", "../shared/data"))
 
 
 @pytest.fixture(scope="module")
-def towers() -> ClipModel:
+def model() -> ClipModel:
     return ModelSpec.parse("tiny").load()
 
 
@@ -115,11 +115,11 @@ FORMATS: dict[str, tuple[Maker, dict[str, tuple[int, int]]]] = {
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_formats_load_and_count(kind: str, tmp_path: Path, pictures: Path, towers: ClipModel) -> None:
+def test_formats_load_and_count(kind: str, tmp_path: Path, pictures: Path, model: ClipModel) -> None:
     make, expected = FORMATS[kind]
     make(tmp_path / "set")
     opened = open_benchmark(f"{kind}:{tmp_path / 'set'}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
-    result = opened.run(towers, lambda *_: None)
+    result = opened.run(model, lambda *_: None)
     categories = result.metrics["categories"]
     assert {name: (entry["num_listed"], entry["num_missing"]) for name, entry in categories.items()} == expected
     assert all(entry["num_cases"] == entry["num_listed"] - entry["num_missing"] for entry in categories.values())
@@ -144,18 +144,18 @@ def means_hold(result: Outcome) -> None:
         assert result.metrics[name] == pytest.approx(np.mean([result.items[part].values.mean() for part in parts]))
 
 
-def test_sugarcrepe_equals_a_literal_scorer(tmp_path: Path, pictures: Path, towers: ClipModel) -> None:
+def test_sugarcrepe_equals_a_literal_scorer(tmp_path: Path, pictures: Path, model: ClipModel) -> None:
     sugarcrepe(tmp_path)
     result = open_benchmark(f"sugarcrepe:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path))).run(
-        towers, lambda *_: None
+        model, lambda *_: None
     )
     for category in ("swap_obj", "add_att"):
         wins = []
         for record in orjson.loads((tmp_path / f"{category}.json").read_bytes()).values():
             if not (pictures / record["filename"]).is_file():
                 continue
-            image = encode_pictures(towers, [Picture(pictures / record["filename"])])[0][0]
-            texts = encode_texts(towers, [record["caption"], record["negative_caption"]])
+            image = encode_pictures(model, [Picture(pictures / record["filename"])])[0][0]
+            texts = encode_texts(model, [record["caption"], record["negative_caption"]])
             true, false = (sum(float(a) * float(b) for a, b in zip(image, text, strict=True)) for text in texts)
             wins.append(float(true > false))
         assert result.items[f"categories.{category}.accuracy"].values.tolist() == wins
@@ -163,37 +163,37 @@ def test_sugarcrepe_equals_a_literal_scorer(tmp_path: Path, pictures: Path, towe
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_without_images(kind: str, tmp_path: Path, towers: ClipModel) -> None:
+def test_without_images(kind: str, tmp_path: Path, model: ClipModel) -> None:
     make, expected = FORMATS[kind]
     make(tmp_path)
     with pytest.raises(InputError, match=r"none of its \d+ images"):
         open_benchmark(f"{kind}:{tmp_path}", EvalOptions(Catalog(tmp_path, tmp_path)))
     opened = open_benchmark(f"{kind}:{tmp_path}", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
-    result = opened.run(towers, lambda *_: None)
+    result = opened.run(model, lambda *_: None)
     assert opened.num_samples == sum(listed for listed, _ in expected.values())
     assert "accuracy" not in result.metrics
     assert {"blind_ngram", "blind_length", "blind_text_tower"} <= set(result.metrics)
     means_hold(result)
 
 
-def test_boxes_are_cut_out(tmp_path: Path, pictures: Path, towers: ClipModel) -> None:
+def test_boxes_are_cut_out(tmp_path: Path, pictures: Path, model: ClipModel) -> None:
     aro_relation(tmp_path)
     opened: Any = open_benchmark(f"aro_relation:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
-    image, readable = opened._image(towers, None)
+    image, readable = opened._image(model, None)
     assert readable.tolist() == [True, True, False]
     cut = Image.open(pictures / "2.png").convert("RGB").crop((10, 0, 40, 20))
     cut.save(tmp_path / "cut.png")
-    assert np.array_equal(image[0], encode_pictures(towers, [Picture(tmp_path / "cut.png")])[0][0])
+    assert np.array_equal(image[0], encode_pictures(model, [Picture(tmp_path / "cut.png")])[0][0])
 
 
 def test_relations_that_hold_both_ways_are_no_part_of_the_mean(
-    tmp_path: Path, pictures: Path, towers: ClipModel
+    tmp_path: Path, pictures: Path, model: ClipModel
 ) -> None:
     aro_relation(tmp_path)
     rows = orjson.loads((tmp_path / "visual_genome_relation.json").read_bytes())
     write(tmp_path / "visual_genome_relation.json", [*rows, {**rows[0], "relation_name": "next to"}])
     result = open_benchmark(f"aro_relation:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path))).run(
-        towers, lambda *_: None
+        model, lambda *_: None
     )
     assert set(result.metrics["categories"]) == {"on", "next to"}
     assert result.means["accuracy"] == ("categories.on.accuracy",)
@@ -257,16 +257,16 @@ def test_options_are_checked(tmp_path: Path, pictures: Path) -> None:
         open_benchmark("retrieval:scenes:3", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
 
 
-def test_text_only_task_equals_the_literal_loop(tmp_path: Path, towers: ClipModel) -> None:
+def test_text_only_task_equals_the_literal_loop(tmp_path: Path, model: ClipModel) -> None:
     sugarcrepe_pp(tmp_path)
     opened: Any = open_benchmark(f"sugarcrepe_pp:{tmp_path}", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
     cases = [one.case for one in opened.listed]
-    result = text_only(TextMemory(towers), cases)
+    result = text_only(TextMemory(model), cases)
     for category in ("swap_obj", "swap_att"):
         hits = []
         for case in cases:
             if case.category == category:
-                one, two, wrong = encode_texts(towers, [*case.right, *case.wrong]).astype(np.float64)
+                one, two, wrong = encode_texts(model, [*case.right, *case.wrong]).astype(np.float64)
                 hits.append(float((one * two).sum() > max((one * wrong).sum(), (two * wrong).sum())))
         assert result.items[f"categories.{category}.tot_accuracy"].values.tolist() == hits
 
@@ -290,7 +290,7 @@ def test_winoground_scores() -> None:
     means_hold(result)
 
 
-def test_winoground_files(tmp_path: Path, pictures: Path, towers: ClipModel) -> None:
+def test_winoground_files(tmp_path: Path, pictures: Path, model: ClipModel) -> None:
     def line(number: int, images: tuple[str, str]) -> dict[str, Any]:
         told = {"caption_0": "a dog on a cat", "caption_1": "a cat on a dog", "collapsed_tag": "Object"}
         return {"id": number, **told, "image_0": images[0], "image_1": images[1]}
@@ -299,11 +299,11 @@ def test_winoground_files(tmp_path: Path, pictures: Path, towers: ClipModel) -> 
     path = tmp_path / "examples.jsonl"
     path.write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
     opened = open_benchmark(f"winoground:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
-    result = opened.run(towers, lambda *_: None)
+    result = opened.run(model, lambda *_: None)
     assert (opened.num_samples, opened.num_refused, result.metrics["num_listed"]) == (2, 1, 3)
     (pictures / "0.png").write_bytes(b"damaged")
     opened = open_benchmark(f"winoground:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
-    assert opened.run(towers, lambda *_: None).metrics["num_missing"] == 2
+    assert opened.run(model, lambda *_: None).metrics["num_missing"] == 2
     for text, told in (
         ("{", "line 1"),
         ('{"id": 1}', "caption_0"),

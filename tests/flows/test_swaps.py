@@ -87,8 +87,8 @@ def test_one_foil_of_a_kind_for_each_caption() -> None:
 
 
 def test_numbers_are_means_of_their_cases(opened: Any) -> None:
-    towers = ModelSpec.parse("tiny").load()
-    result = opened.run(towers, lambda *_: None)
+    model = ModelSpec.parse("tiny").load()
+    result = opened.run(model, lambda *_: None)
     cases = swaps_test(opened.snapshot, opened.samples, opened.eval_options.workspace)
     assert result.metrics["num_cases"] == len(cases)
     for name, items in result.items.items():

@@ -34,8 +34,8 @@ def test_models_of_one_image_trunk_look_at_each_image_once(tmp_path: Path, monke
     looked: list[int] = []
     plain = image_cache._plain
 
-    def counted(towers: Any) -> Any:
-        trunk = plain(towers)
+    def counted(model: Any) -> Any:
+        trunk = plain(model)
 
         def count(images: Any, rows: int) -> Any:
             looked.append(len(images))

@@ -31,9 +31,9 @@ def test_a_run_may_end_part_of_the_way_back(make_version: MakeVersion, tmp_path:
     for share in (1.0, 0.25, 0.0):
         run = tmp_path / str(share)
         train(version, PARTS, ModelSpec.parse("tiny"), replace(config, wise_ft=share), run)
-        states[share] = ModelSpec.parse(str(run)).load().model.state_dict()
+        states[share] = ModelSpec.parse(str(run)).load().module.state_dict()
     mixed = load("tiny")
-    start = mixed.model.state_dict()
+    start = mixed.module.state_dict()
     assert any(not torch.allclose(value, states[1.0][name], atol=1e-4) for name, value in start.items())
     for name, value in start.items():
         for share, state in states.items():
@@ -59,21 +59,21 @@ def test_a_run_that_is_stopped_goes_back_once(
 
 
 def test_the_line_between_two_models() -> None:
-    start, end = load("tiny").model.state_dict(), load("tiny@1").model.state_dict()
+    start, end = load("tiny").module.state_dict(), load("tiny@1").module.state_dict()
     for share in (0.0, 0.25, 1.0):
         tuned = load("tiny@1")
         blend(load("tiny"), tuned, share)
-        for name, value in tuned.model.state_dict().items():
+        for name, value in tuned.module.state_dict().items():
             if value.is_floating_point():
                 assert torch.allclose(value, start[name] + share * (end[name] - start[name]), atol=1e-6), name
-    assert torch.equal(tuned.model.state_dict()["logit_scale"], end["logit_scale"])
+    assert torch.equal(tuned.module.state_dict()["logit_scale"], end["logit_scale"])
 
 
 def test_what_cannot_be_mixed_is_refused() -> None:
     with pytest.raises(InputError, match="0 to 1"):
         blend(load("tiny"), load("tiny"), 1.5)
     other = load("tiny")
-    other.model.extra = torch.nn.Parameter(torch.zeros(2))
+    other.module.extra = torch.nn.Parameter(torch.zeros(2))
     with pytest.raises(InputError, match="'extra'"):
         blend(load("tiny"), other, 0.5)
 

@@ -41,13 +41,13 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def towers() -> Iterator[ClipModel]:
+def model() -> Iterator[ClipModel]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     with pytest.warns(UserWarning, match="random"):
-        towers = ModelSpec.parse("tiny").load()
-    eval_mode(towers)
-    yield towers
+        model = ModelSpec.parse("tiny").load()
+    eval_mode(model)
+    yield model
     torch.set_num_threads(before)
 
 
@@ -63,18 +63,18 @@ def equal(a: Batch, b: Batch) -> bool:
     return same and (a.step, a.texts) == (b.step, b.texts)
 
 
-def test_batches_are_what_the_plan_says(make_version: MakeVersion, towers: ClipModel) -> None:
+def test_batches_are_what_the_plan_says(make_version: MakeVersion, model: ClipModel) -> None:
     version = make_version(24)
     plan = plan_for(version)
     numbers = {image_uid(describe(number)[0]): number for number in range(24)}
-    batches = PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(3)))
+    batches = PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(3)))
     shown = []
     for batch in batches:
         for at, uid in enumerate(batch.texts.uids):
             data, captions, negatives = describe(numbers[uid])
             caption = int(plan.caption[batch.step, at])
             assert batch.texts.captions[at] == captions[caption]
-            assert torch.equal(batch.image[at], towers.preprocess(Image.open(io.BytesIO(data)).convert("RGB")))
+            assert torch.equal(batch.image[at], model.preprocess(Image.open(io.BytesIO(data)).convert("RGB")))
             own = [record for record in negatives if record["caption"] == caption]
             records = batch.texts.records[at]
             assert len(records) == min(3, len(own)) and all(record in own for record in records)
@@ -82,41 +82,39 @@ def test_batches_are_what_the_plan_says(make_version: MakeVersion, towers: ClipM
             assert batch.negative_mask[at].tolist() == [True] * len(records) + [False] * (3 - len(records))
             texts = [batch.texts.captions[at], *(record["text"] for record in records)]
             tokens = torch.cat([batch.text[at : at + 1], batch.negatives[at, : len(records)]])
-            assert torch.equal(tokens, towers.tokenize(texts)[:, : tokens.shape[1]])
+            assert torch.equal(tokens, model.tokenize(texts)[:, : tokens.shape[1]])
         shown.append(batch.step)
-    assert shown == list(range(7)) and towers.tokenize(["x"]).shape[1] == 32 > batch.text.shape[1]
+    assert shown == list(range(7)) and model.tokenize(["x"]).shape[1] == 32 > batch.text.shape[1]
     batches.close()
 
 
-def test_reading_ahead_changes_nothing_and_any_step_can_come_first(
-    make_version: MakeVersion, towers: ClipModel
-) -> None:
+def test_reading_ahead_changes_nothing_and_any_step_can_come_first(make_version: MakeVersion, model: ClipModel) -> None:
     version = make_version(24)
     plan = plan_for(version)
-    ahead = list(PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2))))
-    alone = PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
+    ahead = list(PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2))))
+    alone = PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2)))
     assert all(equal(ahead[step], alone.batch(step)) for step in (6, 0, 3))
-    late = list(PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2)), start_step=4))
+    late = list(PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2)), start_step=4))
     assert [batch.step for batch in late] == [4, 5, 6] and all(
         equal(a, b) for a, b in zip(ahead[4:], late, strict=True)
     )
 
 
-def test_an_iteration_can_be_left_early(make_version: MakeVersion, towers: ClipModel) -> None:
+def test_an_iteration_can_be_left_early(make_version: MakeVersion, model: ClipModel) -> None:
     import threading
 
     version = make_version(24)
-    batches = PlannedBatches(version, plan_for(version), towers, CONFIG)
+    batches = PlannedBatches(version, plan_for(version), model, CONFIG)
     first = list(itertools.islice(batches, 2))
     assert [batch.step for batch in first] == [0, 1] and first[0].negatives is None
     assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
 
 
-def test_negatives_vary_by_step_and_seed_and_are_drawn_evenly(make_version: MakeVersion, towers: ClipModel) -> None:
+def test_negatives_vary_by_step_and_seed_and_are_drawn_evenly(make_version: MakeVersion, model: ClipModel) -> None:
     version = make_version(16)
     config = TrainConfig(steps=300, batch_size=8)
-    batches = PlannedBatches(version, plan_for(version, config), towers, config, Drawn(UniformNegatives(1)))
-    other = PlannedBatches(version, plan_for(version, config), towers, TrainConfig(seed=1), Drawn(UniformNegatives(1)))
+    batches = PlannedBatches(version, plan_for(version, config), model, config, Drawn(UniformNegatives(1)))
+    other = PlannedBatches(version, plan_for(version, config), model, TrainConfig(seed=1), Drawn(UniformNegatives(1)))
     target = image_uid(describe(7)[0])  # seven negatives for each of its captions
     counts: dict[str, int] = {}
     differ = 0
@@ -134,30 +132,30 @@ def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
     make_version: MakeVersion, tmp_path: Path
 ) -> None:
     with pytest.warns(UserWarning, match="random"):
-        towers = ModelSpec.parse("tiny").load()
-    apply_tuning(towers, "projection")
-    eval_mode(towers)
-    assert towers.image_trunk_frozen() and towers.text_trunk_frozen()
+        model = ModelSpec.parse("tiny").load()
+    apply_tuning(model, "projection")
+    eval_mode(model)
+    assert model.image_trunk_frozen() and model.text_trunk_frozen()
     version = make_version(24)
     plan = plan_for(version)
     cache = tmp_path / "cache"
-    batches = PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
+    batches = PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2)))
     pixels = batches.batch(0)
     batches.cache_images(cache / "image", quiet)
     batches.cache_texts(cache / "text", quiet)
     cached = batches.batch(0)
     assert cached.image_cached and cached.text_cached and not pixels.image_cached
     with torch.no_grad():
-        alone = torch.cat([towers.image_trunk(image[None]) for image in pixels.image])
+        alone = torch.cat([model.image_trunk(image[None]) for image in pixels.image])
         assert torch.equal(cached.image, alone)
-        assert torch.allclose(cached.text, towers.text_trunk(pixels.text), atol=1e-5)
+        assert torch.allclose(cached.text, model.text_trunk(pixels.text), atol=1e-5)
         assert pixels.negatives is not None and cached.negatives is not None and cached.negative_mask is not None
         mask = cached.negative_mask
-        assert torch.allclose(cached.negatives[mask], towers.text_trunk(pixels.negatives[mask]), atol=1e-5)
+        assert torch.allclose(cached.negatives[mask], model.text_trunk(pixels.negatives[mask]), atol=1e-5)
     parts = sorted((cache / "image").glob("*.npz"))
     before = {path: path.stat().st_mtime_ns for path in parts}
     calls: list[tuple[str, int, int]] = []
-    again = PlannedBatches(version, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
+    again = PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2)))
     again.cache_images(cache / "image", lambda *call: calls.append(call))
     again.cache_texts(cache / "text", lambda *call: calls.append(call))
     assert calls == [] and equal(again.batch(0), cached)
@@ -167,13 +165,13 @@ def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
         again.cache_images(cache / "image", quiet)
 
 
-def test_a_text_activation_depends_on_the_text_alone(towers: ClipModel) -> None:
+def test_a_text_activation_depends_on_the_text_alone(model: ClipModel) -> None:
     texts = [f"a {'very ' * (number % 9)}large {number} dog on the grass" for number in range(70)]
     named = {text_name(text): text for text in texts}
     together, alone = ActivationStore(None, list(named)), ActivationStore(None, list(named))
-    fill_texts(together, towers, named, quiet)
+    fill_texts(together, model, named, quiet)
     for name in reversed(named):
-        fill_texts(alone, towers, {name: named[name]}, quiet)
+        fill_texts(alone, model, {name: named[name]}, quiet)
     assert torch.equal(together.take(list(named)), alone.take(list(named)))
     assert len({tuple(row) for row in together.take(list(named)).tolist()}) == 70
 
@@ -208,32 +206,32 @@ def test_bad_images_are_refused_by_name() -> None:
             decode_image(data, "sample 7", limit)
 
 
-def test_damage_reaches_the_iterating_thread(make_version: MakeVersion, towers: ClipModel) -> None:
+def test_damage_reaches_the_iterating_thread(make_version: MakeVersion, model: ClipModel) -> None:
     version = make_version(24)
     plan = plan_for(version)
     shard = version.folder / shard_name(1)
     shard.write_bytes(shard.read_bytes()[:5000])
     with pytest.raises(InputError, match="wanted .* bytes"):
-        list(PlannedBatches(version, plan, towers, CONFIG))
+        list(PlannedBatches(version, plan, model, CONFIG))
     shard.unlink()
     with pytest.raises(InputError, match="shard is missing"):
-        list(PlannedBatches(version, plan, towers, CONFIG))
+        list(PlannedBatches(version, plan, model, CONFIG))
 
 
-def test_a_plan_of_other_data_is_refused(make_version: MakeVersion, towers: ClipModel) -> None:
+def test_a_plan_of_other_data_is_refused(make_version: MakeVersion, model: ClipModel) -> None:
     version, other = make_version(24), make_version(30, name="other")
     with pytest.raises(InputError, match="the index does not"):
-        PlannedBatches(version, plan_for(other), towers, CONFIG)
+        PlannedBatches(version, plan_for(other), model, CONFIG)
 
 
 def test_beside_a_view_stand_only_the_negatives_that_were_made_from_it(
-    make_version: MakeVersion, towers: ClipModel
+    make_version: MakeVersion, model: ClipModel
 ) -> None:
     version = make_version(24)
     told = {"kind": "knowledge", "caption": 0, "text": "a shape of paint"}
     denial = {"kind": "denial", "caption": 1, "text": "a shape without paint"}
     drawn = Drawn(negatives=UniformNegatives(9), views=CaptionViews(knowledge=1e9, denial=1e9))
-    batches = PlannedBatches(version, plan_for(version), towers, CONFIG, drawn)
+    batches = PlannedBatches(version, plan_for(version), model, CONFIG, drawn)
     real = batches._sample
 
     def sample(row: int, uid: str) -> dict[str, object]:

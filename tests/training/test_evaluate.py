@@ -26,7 +26,7 @@ from training.model.spec import ModelSpec
 
 
 @pytest.fixture(scope="module")
-def towers() -> ClipModel:
+def model() -> ClipModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return ModelSpec.parse("tiny").load()
@@ -119,23 +119,23 @@ def test_an_image_without_captions_is_refused() -> None:
         retrieval(EvalFeatures(features.image, features.text[few], features.text_owner[few], features.uids, ()))
 
 
-def test_features_do_not_depend_on_company(towers: ClipModel, samples: list[Sample]) -> None:
-    whole = encode_samples(towers, iter(samples))
-    assert whole.image.shape == (11, towers.embed_dim)
+def test_features_do_not_depend_on_company(model: ClipModel, samples: list[Sample]) -> None:
+    whole = encode_samples(model, iter(samples))
+    assert whole.image.shape == (11, model.embed_dim)
     assert np.allclose(np.linalg.norm(whole.text, axis=1), 1, atol=1e-6)
     assert whole.text_owner.tolist() == [number for number in range(11) for _ in range(3)]
-    part = encode_samples(towers, samples[10:])
+    part = encode_samples(model, samples[10:])
     assert np.array_equal(part.image, whole.image[10:])
     assert np.array_equal(part.text, whole.text[30:])
     assert np.array_equal(whole.text[2], whole.text[5])
     with pytest.raises(InputError, match="no samples"):
-        encode_samples(towers, [])
+        encode_samples(model, [])
 
 
-def test_unreadable_images_are_named(towers: ClipModel, samples: list[Sample], tmp_path: Path) -> None:
+def test_unreadable_images_are_named(model: ClipModel, samples: list[Sample], tmp_path: Path) -> None:
     Path(samples[3].image.path).write_bytes(Path(samples[3].image.path).read_bytes()[:60])
     with pytest.raises(InputError, match=samples[3].uid):
-        encode_samples(towers, samples)
+        encode_samples(model, samples)
 
 
 def tag(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -183,15 +183,15 @@ def test_what_cannot_change_is_counted(samples: list[Sample]) -> None:
     assert word_order.make_order_test(lonely, tag).num_left_out == 2
 
 
-def test_order_accuracy_counts_ties_as_wrong(towers: ClipModel, samples: list[Sample]) -> None:
-    features = encode_samples(towers, samples)
+def test_order_accuracy_counts_ties_as_wrong(model: ClipModel, samples: list[Sample]) -> None:
+    features = encode_samples(model, samples)
     test = word_order.make_order_test(samples, tag)
-    result = word_order.order_accuracy(towers, features, test).metrics
+    result = word_order.order_accuracy(model, features, test).metrics
     scores: dict[tuple[str, str], float] = {}
     for case in test.cases:
         for text in (case.text, *case.wrong.values()):
             image = features.image[features.uids.index(case.uid)].astype(np.float64)
-            scores[case.uid, text] = float(image @ encode_texts(towers, [text])[0].astype(np.float64))
+            scores[case.uid, text] = float(image @ encode_texts(model, [text])[0].astype(np.float64))
     right = [
         all(scores[case.uid, case.text] > scores[case.uid, text] for text in case.wrong.values()) for case in test.cases
     ]
@@ -201,16 +201,16 @@ def test_order_accuracy_counts_ties_as_wrong(towers: ClipModel, samples: list[Sa
     flat = EvalFeatures(
         np.zeros_like(features.image), features.text, features.text_owner, features.uids, features.captions
     )
-    tied = word_order.order_accuracy(towers, flat, test).metrics
+    tied = word_order.order_accuracy(model, flat, test).metrics
     assert (tied["order_accuracy"], tied["num_ties"]) == (0.0, len(test.cases))
     with pytest.raises(InputError, match="not evaluated"):
-        word_order.order_accuracy(towers, encode_samples(towers, samples[:2]), test)
+        word_order.order_accuracy(model, encode_samples(model, samples[:2]), test)
 
 
-def test_every_number_is_the_mean_of_its_cases(towers: ClipModel, samples: list[Sample]) -> None:
-    features = encode_samples(towers, samples)
-    order = word_order.order_accuracy(towers, features, word_order.make_order_test(samples, tag))
-    for outcome in (retrieval(features), order, word_order.scenes_foils(towers, samples, features)):
+def test_every_number_is_the_mean_of_its_cases(model: ClipModel, samples: list[Sample]) -> None:
+    features = encode_samples(model, samples)
+    order = word_order.order_accuracy(model, features, word_order.make_order_test(samples, tag))
+    for outcome in (retrieval(features), order, word_order.scenes_foils(model, samples, features)):
         assert outcome.items
         for name, items in outcome.items.items():
             assert functools.reduce(operator.getitem, name.split("."), outcome.metrics) == items.values.mean(), name
@@ -222,27 +222,27 @@ def test_every_number_is_the_mean_of_its_cases(towers: ClipModel, samples: list[
             )
 
 
-def test_foils(towers: ClipModel, samples: list[Sample]) -> None:
-    result = word_order.scenes_foils(towers, samples).metrics
+def test_foils(model: ClipModel, samples: list[Sample]) -> None:
+    result = word_order.scenes_foils(model, samples).metrics
     assert result["foils"]["attribute"] == {"accuracy": 0.0, "num_cases": 11, "num_ties": 11}
-    features = encode_samples(towers, samples)
+    features = encode_samples(model, samples)
     wins = []
     for number, sample in enumerate(samples):
         foil: dict[str, Any] = sample.attributes["foils"][0]
         image = features.image[number].astype(np.float64)
-        true, false = encode_texts(towers, [sample.captions[0], foil["text"]]).astype(np.float64)
+        true, false = encode_texts(model, [sample.captions[0], foil["text"]]).astype(np.float64)
         wins.append(image @ true > image @ false)
     assert result["foils"]["order"]["accuracy"] == pytest.approx(np.mean(wins))
-    assert result == word_order.scenes_foils(towers, samples, features).metrics
+    assert result == word_order.scenes_foils(model, samples, features).metrics
     bare = Sample(samples[0].uid, "x", samples[0].image, samples[0].captions)
     with pytest.raises(InputError, match="no sample has any"):
-        word_order.scenes_foils(towers, [bare])
+        word_order.scenes_foils(model, [bare])
 
 
 def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
-    towers: ClipModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    model: ClipModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = encode_samples(towers, samples)
+    alone = encode_samples(model, samples)
     calls: list[int] = []
     real = ClipModel.image_trunk
 
@@ -255,7 +255,7 @@ def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
     lora.apply_tuning(tuned, "lora", targets="text")
     seen = SeenImages()
     with remembering(seen):
-        first = encode_samples(towers, samples[3:6]), encode_samples(towers, samples)
+        first = encode_samples(model, samples[3:6]), encode_samples(model, samples)
         again = encode_samples(tuned, samples)
     assert calls == [8, 8, 8], "three images, then the eight others in two batches, and none for the tuned model"
     assert first[1].image.tobytes() == alone.image.tobytes() == again.image.tobytes()
@@ -266,19 +266,19 @@ def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
     assert len(calls) == 5, "another trunk computes its own"
 
 
-def test_seen_images_make_room(towers: ClipModel) -> None:
+def test_seen_images_make_room(model: ClipModel) -> None:
     import torch
 
-    images = [torch.full((3, towers.image_size_px, towers.image_size_px), number / 8) for number in range(4)]
+    images = [torch.full((3, model.image_size_px, model.image_size_px), number / 8) for number in range(4)]
     with torch.no_grad():
-        size = towers.image_trunk(images[0][None])[0].nbytes
+        size = model.image_trunk(images[0][None])[0].nbytes
         seen = SeenImages(max_bytes=5 * size)
-        mine = seen.trunk_of(towers)(images, 4)
+        mine = seen.trunk_of(model)(images, 4)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             other = ModelSpec.parse("tiny@1").load()
         theirs = seen.trunk_of(other)(images, 4)
-        back = seen.trunk_of(towers)(images, 4)
+        back = seen.trunk_of(model)(images, 4)
     assert all(torch.equal(one, two) for one, two in zip(mine, back, strict=True))
     assert not torch.equal(mine[0], theirs[0])
     assert seen._bytes <= 5 * size

@@ -22,24 +22,24 @@ from training.model.spec import ModelSpec
 
 def make_batch(make_version: MakeVersion, negatives: Negatives | None) -> tuple[ClipModel, Batch]:
     with pytest.warns(UserWarning, match="random"):
-        towers = ModelSpec.parse("tiny").load()
-    eval_mode(towers)
+        model = ModelSpec.parse("tiny").load()
+    eval_mode(model)
     version = make_version(24)
     config = TrainConfig(steps=1, batch_size=20)
     plan = make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), 0, 1, 20)
-    return towers, PlannedBatches(version, plan, towers, config, Drawn(negatives)).batch(0)
+    return model, PlannedBatches(version, plan, model, config, Drawn(negatives)).batch(0)
 
 
 @pytest.mark.parametrize("negatives", [UniformNegatives(3), AdaptiveNegatives(candidates=5, choose=3)])
 def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negatives) -> None:
-    towers, batch = make_batch(make_version, negatives)
+    model, batch = make_batch(make_version, negatives)
     chooser = negatives.start()
     with torch.no_grad():
-        features, stats, _ = make_features(towers, batch, chooser, 0.5)
+        features, stats, _ = make_features(model, batch, chooser, 0.5)
         assert batch.negatives is not None and batch.negative_mask is not None
-        image, text = towers.encode_image(batch.image), towers.encode_text(batch.text)
-        candidates = torch.zeros(*batch.negative_mask.shape, towers.embed_dim)
-        candidates[batch.negative_mask] = towers.encode_text(batch.negatives[batch.negative_mask])
+        image, text = model.encode_image(batch.image), model.encode_text(batch.text)
+        candidates = torch.zeros(*batch.negative_mask.shape, model.embed_dim)
+        candidates[batch.negative_mask] = model.encode_text(batch.negatives[batch.negative_mask])
     similarity = torch.einsum("bd,bcd->bc", image, candidates)
     scale = features.logit_scale.item()
     positive = (image * text).sum(dim=1)
@@ -69,14 +69,14 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
 
 def test_adaptive_weights_are_not_all_one(make_version: MakeVersion) -> None:
     negatives = AdaptiveNegatives(candidates=5, choose=3)
-    towers, batch = make_batch(make_version, negatives)
-    features, *_ = make_features(towers, batch, negatives.start(), 0.0)
+    model, batch = make_batch(make_version, negatives)
+    features, *_ = make_features(model, batch, negatives.start(), 0.0)
     assert features.negative_weight is not None and len(features.negative_weight.unique()) > 1
 
 
 def test_without_negatives_and_without_labels(make_version: MakeVersion) -> None:
-    towers, batch = make_batch(make_version, None)
-    features, stats, _ = make_features(towers, batch, None, 0.0, ignore_equal_captions=False)
+    model, batch = make_batch(make_version, None)
+    features, stats, _ = make_features(model, batch, None, 0.0, ignore_equal_captions=False)
     assert features.negatives is None and features.labels is None and stats == {}
 
 
@@ -84,15 +84,15 @@ def test_a_choice_among_features_is_the_choice_of_the_look_ahead(
     make_version: MakeVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     negatives = AdaptiveNegatives(candidates=4, choose=3)
-    towers, batch = make_batch(make_version, negatives)
+    model, batch = make_batch(make_version, negatives)
     made = []
     for largest in (0.0, 1.5):
         monkeypatch.setattr(negative_scores, "ONE_PASS", largest)
-        features, _, choice = make_features(towers, batch, negatives.start(), 0.5)
+        features, _, choice = make_features(model, batch, negatives.start(), 0.5)
         assert choice is not None and features.negatives is not None
-        towers.model.zero_grad()
+        model.module.zero_grad()
         (features.negatives * choice.mask[..., None]).pow(3).sum().backward()  # type: ignore[no-untyped-call]
-        gradient = towers.model.get_parameter("token_embedding.weight").grad
+        gradient = model.module.get_parameter("token_embedding.weight").grad
         assert gradient is not None
         made.append((choice.index[choice.mask], choice.weight, features.negatives[choice.mask].detach(), gradient))
     assert torch.equal(made[0][0], made[1][0]) and torch.equal(made[0][1], made[1][1])
@@ -102,19 +102,19 @@ def test_a_choice_among_features_is_the_choice_of_the_look_ahead(
 
 def test_dropout_in_the_head_does_not_blur_the_look(make_version: MakeVersion, monkeypatch: pytest.MonkeyPatch) -> None:
     negatives = AdaptiveNegatives(candidates=4, choose=3)
-    towers, batch = make_batch(make_version, negatives)
+    model, batch = make_batch(make_version, negatives)
     plain = ClipModel.text_head
 
     def dropping(self: ClipModel, activations: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.dropout(plain(self, activations), 0.5, self.model.training)
+        return torch.nn.functional.dropout(plain(self, activations), 0.5, self.module.training)
 
     monkeypatch.setattr(ClipModel, "text_head", dropping)
-    monkeypatch.setattr(negative_scores, "head_drops", lambda towers: True)
-    train_mode(towers)
+    monkeypatch.setattr(negative_scores, "head_drops", lambda model: True)
+    train_mode(model)
     chosen = []
     for largest in (0.0, 1.5):
         monkeypatch.setattr(negative_scores, "ONE_PASS", largest)
-        features, _, choice = make_features(towers, batch, negatives.start(), 0.5)
+        features, _, choice = make_features(model, batch, negatives.start(), 0.5)
         assert choice is not None and features.negatives is not None
         assert float((features.negatives[choice.mask] == 0).float().mean()) > 0.3, "the loss sees dropout"
         chosen.append((choice.index[choice.mask].tolist(), choice.weight.tolist()))

@@ -17,10 +17,10 @@ from training.hard_negatives import AdaptiveNegatives, UniformNegatives
 
 def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion, tmp_path: Path) -> None:
     negatives = UniformNegatives(3)
-    towers, batch = make_batch(make_version, negatives)
+    model, batch = make_batch(make_version, negatives)
     log = FeedbackLog()
     with torch.no_grad():
-        features, _, choice = make_features(towers, batch, negatives.start(), 0.0)
+        features, _, choice = make_features(model, batch, negatives.start(), 0.0)
     assert choice is not None and features.negatives is not None
     hardness = log.record(batch, features, choice)
     resumed = FeedbackLog()
@@ -62,9 +62,9 @@ def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion,
 
 def test_gated_candidates_are_counted_though_never_trained_on(make_version: MakeVersion, tmp_path: Path) -> None:
     negatives = AdaptiveNegatives(candidates=5, choose=2, gate_quantile=0.5)
-    towers, batch = make_batch(make_version, negatives)
+    model, batch = make_batch(make_version, negatives)
     with torch.no_grad():
-        features, stats, choice = make_features(towers, batch, negatives.start(), 0.0)
+        features, stats, choice = make_features(model, batch, negatives.start(), 0.0)
     assert choice is not None and choice.gated is not None and stats["gated"] == int(choice.gated.sum()) > 0
     log = FeedbackLog()
     hardness = log.record(batch, features, choice)

@@ -29,8 +29,8 @@ def built(spec: str) -> ClipModel:
 
 
 def load(spec: str) -> ClipModel:
-    towers = built(spec)
-    return dataclasses.replace(towers, model=copy.deepcopy(towers.model))
+    model = built(spec)
+    return dataclasses.replace(model, module=copy.deepcopy(model.module))
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +60,24 @@ def hybrid(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def pixels(towers: ClipModel, num: int = 3) -> torch.Tensor:
+def pixels(model: ClipModel, num: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(num, 3, towers.image_size_px, towers.image_size_px, generator=generator)
+    return torch.randn(num, 3, model.image_size_px, model.image_size_px, generator=generator)
 
 
 @torch.no_grad()
-def embeddings(towers: ClipModel) -> torch.Tensor:
-    lora.eval_mode(towers)
-    return torch.cat([towers.encode_image(pixels(towers)), towers.encode_text(towers.tokenize(TEXTS))])
+def embeddings(model: ClipModel) -> torch.Tensor:
+    lora.eval_mode(model)
+    return torch.cat([model.encode_image(pixels(model)), model.encode_text(model.tokenize(TEXTS))])
 
 
-def train(towers: ClipModel, steps: int) -> None:
-    lora.train_mode(towers)
+def train(model: ClipModel, steps: int) -> None:
+    lora.train_mode(model)
     torch.manual_seed(3)
-    tokens = towers.tokenize(TEXTS)
-    optimizer = torch.optim.AdamW([parameter for _, parameter in lora.trainable_parameters(towers)], lr=0.01)
+    tokens = model.tokenize(TEXTS)
+    optimizer = torch.optim.AdamW([parameter for _, parameter in lora.trainable_parameters(model)], lr=0.01)
     for _ in range(steps):
-        scores = towers.encode_image(pixels(towers)) @ towers.encode_text(tokens).T * towers.model.logit_scale.exp()
+        scores = model.encode_image(pixels(model)) @ model.encode_text(tokens).T * model.module.logit_scale.exp()
         loss = torch.nn.functional.cross_entropy(scores, torch.arange(len(TEXTS)))
         optimizer.zero_grad()
         loss.backward()
@@ -85,11 +85,11 @@ def train(towers: ClipModel, steps: int) -> None:
 
 
 def tuned(spec: str, tune: str, steps: int = 0, **options: object) -> ClipModel:
-    towers = load(spec)
+    model = load(spec)
     torch.manual_seed(7)
-    lora.apply_tuning(towers, tune, **options)  # type: ignore[arg-type]
-    train(towers, steps)
-    return towers
+    lora.apply_tuning(model, tune, **options)  # type: ignore[arg-type]
+    train(model, steps)
+    return model
 
 
 @pytest.fixture(params=["tiny", "assembly", "hybrid"])
@@ -100,22 +100,22 @@ def spec(request: pytest.FixtureRequest, assembly: str, hybrid: str) -> str:
 @pytest.mark.parametrize("tune", ["lora", "full", "projection"])
 def test_tuning_changes_nothing_at_first(spec: str, tune: str) -> None:
     before = embeddings(load(spec))
-    towers = tuned(spec, tune)
-    assert torch.allclose(embeddings(towers), before, atol=1e-6)
+    model = tuned(spec, tune)
+    assert torch.allclose(embeddings(model), before, atol=1e-6)
 
 
 def test_every_adapter_learns(spec: str) -> None:
-    towers = tuned(spec, "lora")
-    adapters = [name for name, _ in lora.trainable_parameters(towers) if ".lora_" in name]
+    model = tuned(spec, "lora")
+    adapters = [name for name, _ in lora.trainable_parameters(model) if ".lora_" in name]
     assert adapters
-    train(towers, 2)  # B starts at zero, so A has a gradient from the second step on
-    dead = [name for name, value in lora.trainable_parameters(towers) if value.grad is None or not value.grad.any()]
+    train(model, 2)  # B starts at zero, so A has a gradient from the second step on
+    dead = [name for name, value in lora.trainable_parameters(model) if value.grad is None or not value.grad.any()]
     assert dead == []
 
 
 def test_adapters_sit_where_they_should(assembly: str, hybrid: str) -> None:
     def adapted(spec: str) -> set[str]:
-        names = [name for name, _ in tuned(spec, "lora").model.named_parameters() if "lora_A" in name]
+        names = [name for name, _ in tuned(spec, "lora").module.named_parameters() if "lora_A" in name]
         return {name.split(".lora_A")[0].replace(".base_layer", "") for name in names}
 
     native = adapted("tiny")
@@ -130,96 +130,96 @@ def test_adapters_sit_where_they_should(assembly: str, hybrid: str) -> None:
 
 
 def test_frozen_weights_are_not_touched(spec: str) -> None:
-    towers = tuned(spec, "lora")
-    frozen = {name: value.clone() for name, value in towers.model.named_parameters() if not value.requires_grad}
-    train(towers, 3)
-    now = dict(towers.model.named_parameters())
+    model = tuned(spec, "lora")
+    frozen = {name: value.clone() for name, value in model.module.named_parameters() if not value.requires_grad}
+    train(model, 3)
+    now = dict(model.module.named_parameters())
     assert [name for name, value in frozen.items() if not torch.equal(value, now[name])] == []
 
 
 def test_targets_and_layers() -> None:
-    towers = tuned("tiny", "lora", targets="text", layers=[1])
-    names = {name.split(".lora")[0] for name, _ in lora.trainable_parameters(towers) if ".lora_" in name}
+    model = tuned("tiny", "lora", targets="text", layers=[1])
+    names = {name.split(".lora")[0] for name, _ in lora.trainable_parameters(model) if ".lora_" in name}
     assert all(name.startswith("transformer.resblocks.1.") for name in names)
     assert names
-    assert towers.image_trunk_frozen()
-    assert not towers.text_trunk_frozen()
+    assert model.image_trunk_frozen()
+    assert not model.text_trunk_frozen()
     for options in ({"targets": "no.such"}, {"targets": "(("}, {"layers": [99]}):
         with pytest.raises(InputError):
             tuned("tiny", "lora", **options)
     with pytest.raises(InputError, match="tuned already"):
-        lora.apply_tuning(towers, "full")
+        lora.apply_tuning(model, "full")
     with pytest.raises(InputError, match="allowed: lora, full, projection"):
         lora.apply_tuning(load("tiny"), "ia3")
 
 
 def test_report_counts(hybrid: str) -> None:
-    towers = load(hybrid)
-    report = lora.apply_tuning(towers, "projection")
+    model = load(hybrid)
+    report = lora.apply_tuning(model, "projection")
     assert report.groups["image_trunk"][0] == 0
     assert report.groups["text_trunk"][0] == 0
     assert report.groups["image_head"][0] == report.groups["image_head"][1] > 0
-    assert report.trainable == sum(value.numel() for _, value in lora.trainable_parameters(towers))
-    assert report.total == sum(value.numel() for value in towers.model.parameters())
-    assert towers.image_trunk_frozen()
-    assert towers.text_trunk_frozen()
+    assert report.trainable == sum(value.numel() for _, value in lora.trainable_parameters(model))
+    assert report.total == sum(value.numel() for value in model.module.parameters())
+    assert model.image_trunk_frozen()
+    assert model.text_trunk_frozen()
     assert "projection" in report.lines()[0]
 
 
 def test_frozen_parts_stay_in_eval_mode(hybrid: str) -> None:
-    towers = tuned(hybrid, "lora")
-    before = {name: value.clone() for name, value in towers.model.visual.trunk.state_dict().items()}
+    model = tuned(hybrid, "lora")
+    before = {name: value.clone() for name, value in model.module.visual.trunk.state_dict().items()}
     with torch.no_grad():
-        lora.eval_mode(towers)
-        expected = towers.image_trunk(pixels(towers))
-    lora.train_mode(towers)
-    assert torch.equal(towers.image_trunk(pixels(towers)), expected)
-    train(towers, 2)
-    assert all(torch.equal(value, before[name]) for name, value in towers.model.visual.trunk.state_dict().items())
-    assert towers.model.visual.head.branch.training
-    assert not towers.model.visual.trunk.training
+        lora.eval_mode(model)
+        expected = model.image_trunk(pixels(model))
+    lora.train_mode(model)
+    assert torch.equal(model.image_trunk(pixels(model)), expected)
+    train(model, 2)
+    assert all(torch.equal(value, before[name]) for name, value in model.module.visual.trunk.state_dict().items())
+    assert model.module.visual.head.branch.training
+    assert not model.module.visual.trunk.training
     heads = tuned(hybrid, "projection")
     tokens = heads.tokenize(TEXTS)
     lora.train_mode(heads)
     assert torch.equal(heads.text_trunk(tokens), heads.text_trunk(tokens))  # BERT's dropout is off
     assert not torch.equal(heads.encode_text(tokens), heads.encode_text(tokens))  # the head's is on
     full = tuned(hybrid, "full", steps=1)
-    after = full.model.visual.trunk.state_dict()
+    after = full.module.visual.trunk.state_dict()
     assert not torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
 
 
 @pytest.mark.parametrize("tune", ["lora", "full", "projection"])
 def test_checkpoint_state_restores_everything(spec: str, tune: str) -> None:
-    towers = tuned(spec, tune, steps=2)
+    model = tuned(spec, tune, steps=2)
     fresh = tuned(spec, tune)
-    assert not torch.allclose(embeddings(fresh), embeddings(towers), atol=1e-4)
-    lora.load_trainable_state(fresh, lora.trainable_state(towers))
-    assert torch.equal(embeddings(fresh), embeddings(towers))
+    assert not torch.allclose(embeddings(fresh), embeddings(model), atol=1e-4)
+    lora.load_trainable_state(fresh, lora.trainable_state(model))
+    assert torch.equal(embeddings(fresh), embeddings(model))
     with pytest.raises(InputError, match="does not fit"):
         lora.load_trainable_state(fresh, {"other": torch.zeros(1)})
 
 
 def test_merging_keeps_features_and_names(spec: str) -> None:
-    towers = tuned(spec, "lora", steps=2)
-    names = load(spec).model.state_dict().keys()
-    before = embeddings(towers)
-    lora.merge(towers)
-    assert towers.model.state_dict().keys() == names
-    assert torch.allclose(embeddings(towers), before, atol=2e-6)
+    model = tuned(spec, "lora", steps=2)
+    names = load(spec).module.state_dict().keys()
+    before = embeddings(model)
+    lora.merge(model)
+    assert model.module.state_dict().keys() == names
+    assert torch.allclose(embeddings(model), before, atol=2e-6)
 
 
 @pytest.mark.parametrize("tune", ["lora", "full", "projection"])
 def test_run_folder_gives_back_what_was_trained(spec: str, tune: str, tmp_path: Path) -> None:
-    towers = tuned(spec, tune, steps=2)
+    model = tuned(spec, tune, steps=2)
     parsed = ModelSpec.parse(spec)
-    save_run_model(tmp_path / "run", towers, parsed.describe(), parsed.content_hash(), tune)
+    save_run_model(tmp_path / "run", model, parsed.describe(), parsed.content_hash(), tune)
     run = ModelSpec.parse(str(tmp_path / "run"))
     assert run.kind == "run"
     loaded = run.load()
-    assert torch.allclose(embeddings(loaded), embeddings(towers), atol=2e-6)
+    assert torch.allclose(embeddings(loaded), embeddings(model), atol=2e-6)
     assert str(tmp_path) not in (tmp_path / "run" / "model.json").read_text()
     again = tmp_path / "elsewhere" / "again"
-    save_run_model(again, towers, parsed.describe(), parsed.content_hash(), tune)
+    save_run_model(again, model, parsed.describe(), parsed.content_hash(), tune)
     assert ModelSpec.parse(str(again)).content_hash() == run.content_hash() != parsed.content_hash()
     # a run on a run needs nothing of the first
     lora.apply_tuning(loaded, "lora")
@@ -233,27 +233,27 @@ def test_run_folder_gives_back_what_was_trained(spec: str, tune: str, tmp_path: 
 def test_peft_loads_the_adapter(spec: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    towers = tuned(spec, "lora", steps=2)
-    save_run_model(tmp_path, towers, ModelSpec.parse(spec).describe(), ModelSpec.parse(spec).content_hash(), "lora")
+    model = tuned(spec, "lora", steps=2)
+    save_run_model(tmp_path, model, ModelSpec.parse(spec).describe(), ModelSpec.parse(spec).content_hash(), "lora")
     fresh = load(spec)
-    adapted = PeftModel.from_pretrained(fresh.model, str(tmp_path / "adapter"))
-    state = fresh.model.state_dict() | checkpoint_files.load_state(tmp_path / "head.safetensors")
+    adapted = PeftModel.from_pretrained(fresh.module, str(tmp_path / "adapter"))
+    state = fresh.module.state_dict() | checkpoint_files.load_state(tmp_path / "head.safetensors")
     assert adapted.base_model.model.load_state_dict(state)
-    assert torch.allclose(embeddings(fresh), embeddings(towers), atol=2e-6)
+    assert torch.allclose(embeddings(fresh), embeddings(model), atol=2e-6)
 
 
 @pytest.mark.slow
 def test_weights_of_packages_are_not_copied_but_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
-        towers = tuned("lite0_minilm", "lora", steps=1)
+        model = tuned("lite0_minilm", "lora", steps=1)
     except InputError as error:
         pytest.skip(str(error))
     spec = ModelSpec.parse("lite0_minilm")
-    save_run_model(tmp_path / "first", towers, spec.describe(), spec.content_hash(), "lora")
+    save_run_model(tmp_path / "first", model, spec.describe(), spec.content_hash(), "lora")
     assert not (tmp_path / "first" / "base.safetensors").exists()
     run = ModelSpec.parse(str(tmp_path / "first"))
     loaded = run.load()
-    assert torch.allclose(embeddings(loaded), embeddings(towers), atol=2e-6)
+    assert torch.allclose(embeddings(loaded), embeddings(model), atol=2e-6)
     # the text tower is no longer the package's, so a run on the run must hold it; the image tower still is
     lora.apply_tuning(loaded, "projection")
     train(loaded, 1)
@@ -269,8 +269,8 @@ def test_weights_of_packages_are_not_copied_but_checked(tmp_path: Path, monkeypa
 
 
 def test_damaged_runs_are_refused(tmp_path: Path) -> None:
-    towers = tuned("tiny", "lora", steps=1)
-    save_run_model(tmp_path, towers, ModelSpec.parse("tiny").describe(), ModelSpec.parse("tiny").content_hash(), "lora")
+    model = tuned("tiny", "lora", steps=1)
+    save_run_model(tmp_path, model, ModelSpec.parse("tiny").describe(), ModelSpec.parse("tiny").content_hash(), "lora")
     adapter = tmp_path / "adapter" / "adapter_model.safetensors"
     whole = adapter.read_bytes()
     hash_before = ModelSpec.parse(str(tmp_path)).content_hash()

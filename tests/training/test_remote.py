@@ -81,11 +81,11 @@ def a_member(version: DatasetVersion) -> tuple[int, int, int]:
 def test_batches_are_those_of_the_disk_in_few_requests(remote: Any) -> None:
     local, far, handler = remote
     with pytest.warns(UserWarning, match="random"):
-        towers = ModelSpec.parse("tiny").load()
+        model = ModelSpec.parse("tiny").load()
     plan = plan_for(local)
     handler.seen.clear()
-    near = PlannedBatches(local, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
-    batches = PlannedBatches(far, plan, towers, CONFIG, Drawn(UniformNegatives(2)))
+    near = PlannedBatches(local, plan, model, CONFIG, Drawn(UniformNegatives(2)))
+    batches = PlannedBatches(far, plan, model, CONFIG, Drawn(UniformNegatives(2)))
     for one, two in zip(near, batches, strict=True):
         assert equal(one, two)
     ranges = [line for line in handler.seen if ".tar" in line]

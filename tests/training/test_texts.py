@@ -27,58 +27,58 @@ CAPTIONS = [
 
 def load(name: str, dropout: float = 0.0) -> ClipModel:
     with pytest.warns(UserWarning, match="random"):
-        towers = ModelSpec.parse(name).load()
+        model = ModelSpec.parse(name).load()
     torch.manual_seed(0)
-    lora.apply_tuning(towers, "lora", dropout=dropout)
-    towers.model.double()
-    lora.train_mode(towers)
-    for parameter in (parameter for _, parameter in lora.trainable_parameters(towers)):
+    lora.apply_tuning(model, "lora", dropout=dropout)
+    model.module.double()
+    lora.train_mode(model)
+    for parameter in (parameter for _, parameter in lora.trainable_parameters(model)):
         with torch.no_grad():  # adapters start at zero, where half of the gradients vanish
             parameter.add_(torch.randn(parameter.shape, dtype=torch.float64) * 0.02)
-    return towers
+    return model
 
 
-def gradients(towers: ClipModel, features: Tensor) -> dict[str, Tensor]:
-    towers.model.zero_grad()
+def gradients(model: ClipModel, features: Tensor) -> dict[str, Tensor]:
+    model.module.zero_grad()
     wanted = torch.randn(features.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (features * wanted).sum().backward()  # type: ignore[no-untyped-call]
-    trained = lora.trainable_parameters(towers)
+    trained = lora.trainable_parameters(model)
     return {name: parameter.grad for name, parameter in trained if parameter.grad is not None}
 
 
 @pytest.mark.parametrize("name", ["tiny", pytest.param("vit_small_distilbert", marks=pytest.mark.slow)])
 def test_features_and_gradients_equal_the_plain_pass(name: str) -> None:
-    towers = load(name)
-    for module in towers.model.modules():
+    model = load(name)
+    for module in model.module.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    assert not text_encoding.drops(towers, "text_trunk")
-    tokens = towers.tokenize(CAPTIONS)
-    plain = towers.encode_text(tokens)
-    expected = gradients(towers, plain)
+    assert not text_encoding.drops(model, "text_trunk")
+    tokens = model.tokenize(CAPTIONS)
+    plain = model.encode_text(tokens)
+    expected = gradients(model, plain)
     seen: list[int] = []
-    counted = towers.model.get_submodule("token_embedding" if name == "tiny" else "text.transformer.embeddings")
+    counted = model.module.get_submodule("token_embedding" if name == "tiny" else "text.transformer.embeddings")
     handle = counted.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[0] * out.shape[1]))
-    found = encode_text(towers, tokens)
+    found = encode_text(model, tokens)
     handle.remove()
     assert sum(seen) < tokens.numel() / 2, "no work was saved"
     assert torch.allclose(found, plain, atol=1e-12, rtol=0)
-    made = gradients(towers, found)
+    made = gradients(model, found)
     assert made.keys() == expected.keys() and len(made) > 4
     for key, value in expected.items():
         assert torch.allclose(made[key], value, atol=1e-10, rtol=1e-10), key
     with torch.no_grad():
-        lora.eval_mode(towers)
-        assert torch.allclose(encode_text(towers, tokens), plain, atol=1e-12, rtol=0)
+        lora.eval_mode(model)
+        assert torch.allclose(encode_text(model, tokens), plain, atol=1e-12, rtol=0)
 
 
 def test_equal_texts_do_not_share_the_draws_of_dropout() -> None:
-    towers = load("tiny", dropout=0.5)
-    assert text_encoding.drops(towers, "text_trunk")
-    features = encode_text(towers, towers.tokenize(["a red cube"] * 2))
+    model = load("tiny", dropout=0.5)
+    assert text_encoding.drops(model, "text_trunk")
+    features = encode_text(model, model.tokenize(["a red cube"] * 2))
     assert not torch.allclose(features[0], features[1])
-    lora.eval_mode(towers)
-    assert not text_encoding.drops(towers, "text_trunk")
+    lora.eval_mode(model)
+    assert not text_encoding.drops(model, "text_trunk")
 
 
 def test_tries_hold_each_text_once_and_see_ancestors_only() -> None:

@@ -22,7 +22,7 @@ from training.model.spec import ModelSpec
 
 
 @pytest.fixture(scope="module")
-def towers() -> ClipModel:
+def model() -> ClipModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return ModelSpec.parse("tiny").load()
@@ -72,12 +72,12 @@ def test_a_model_that_says_one_thing_finds_nothing() -> None:
         zero_shot(flat, np.zeros(6, dtype=np.int64), flat[:1], ["a"], list("uvwxyz"))
 
 
-def test_class_embeddings_are_means_of_templates(towers: ClipModel) -> None:
+def test_class_embeddings_are_means_of_templates(model: ClipModel) -> None:
     from training.evaluate.features import encode_texts
 
-    found = class_embeddings(towers, [["dog", "hound"], ["cat"]])
+    found = class_embeddings(model, [["dog", "hound"], ["cat"]])
     texts = [fill(template, name) for name in ("dog", "hound") for template in TEMPLATES]
-    mean = np.mean([encode_texts(towers, [text])[0].astype(np.float64) for text in texts], axis=0)
+    mean = np.mean([encode_texts(model, [text])[0].astype(np.float64) for text in texts], axis=0)
     assert np.array_equal(found[0], (mean / np.linalg.norm(mean)).astype(np.float32))
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     assert fill("a {c} by a {}", "dog") == "a dog by a dog"
@@ -95,10 +95,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_a_folder_of_classes(folder: Path, towers: ClipModel, tmp_path: Path) -> None:
+def test_a_folder_of_classes(folder: Path, model: ClipModel, tmp_path: Path) -> None:
     (folder / "green" / "0.png").write_bytes(b"no image")
     opened = open_benchmark(f"zero_shot:{folder}", EvalOptions(Catalog(tmp_path, tmp_path)))
-    result = opened.run(towers, lambda *_: None)
+    result = opened.run(model, lambda *_: None)
     assert (opened.num_samples, opened.num_refused) == (11, 1)
     assert {name: entry["num_images"] for name, entry in result.metrics["classes"].items()} == {
         "blue_sky": 5, "green": 3, "red": 3,
@@ -143,7 +143,7 @@ def test_folders_without_classes_are_refused(folder: Path, tmp_path: Path) -> No
             open_benchmark(f"zero_shot:{where}", EvalOptions(Catalog(tmp_path, tmp_path)))
 
 
-def test_pictures_are_cut_and_counted(folder: Path, towers: ClipModel) -> None:
+def test_pictures_are_cut_and_counted(folder: Path, model: ClipModel) -> None:
     half = Image.new("RGB", (40, 20), (220, 30, 30))
     half.paste((30, 220, 30), (20, 0, 40, 20))
     half.save(folder / "half.png")
@@ -154,7 +154,7 @@ def test_pictures_are_cut_and_counted(folder: Path, towers: ClipModel) -> None:
         Picture(folder / "half.png", (20, 0, 20, 20)),
         Picture(folder / "half.png"),
     ]
-    found, readable = encode_pictures(towers, asked)
+    found, readable = encode_pictures(model, asked)
     assert readable.tolist() == [True, False, True, False, True]
     assert np.array_equal(found[0], found[2])  # the same flat green
     assert not np.array_equal(found[0], found[4])

@@ -61,26 +61,26 @@ def three_steps(version: DatasetVersion, parts: TrainParts, folder: Path, ranks:
     config = replace(CONFIG, tune="full", grad_clip=0.0)
     trainer = Trainer.start(parts, TINY, config, folder / "none", lambda line: None, ranks=ranks)
     torch.set_default_dtype(torch.float64)
-    trainer.towers.model.double()
+    trainer.model.module.double()
     if trainer.needs.teacher is not None:
-        trainer.needs.teacher.model.double()
+        trainer.needs.teacher.module.double()
     for term in trainer.terms.values():
         for parameter in term.parameters():
             parameter.data = parameter.data.double()
     index = PlanIndex.from_table(version.index())
     plan = make_plan(ShuffledPlan(), index, config.seed, config.steps, config.batch_size)
-    batches = PlannedBatches(version, ranks.own(plan), trainer.towers, config, parts.drawn)
+    batches = PlannedBatches(version, ranks.own(plan), trainer.model, config, parts.drawn)
     found = {}
     for step in range(3):
         batch: Batch = batches.batch(step)
         record = trainer.make_step(replace(batch, image=batch.image.double()))
         found[f"{step}/loss"] = torch.tensor([record["loss"], record["negatives"]["count"]], dtype=torch.float64)
-        for name, parameter in trainer.towers.model.named_parameters():
+        for name, parameter in trainer.model.module.named_parameters():
             if parameter.grad is not None:
                 found[f"{step}/{name}"] = parameter.grad.clone()
         for name, term in trainer.terms.items():
             found |= {f"{step}/{name}/{at}": p.grad.clone() for at, p in enumerate(term.parameters())}
-    found |= {f"weights/{name}": value.clone() for name, value in trainer.towers.model.state_dict().items()}
+    found |= {f"weights/{name}": value.clone() for name, value in trainer.model.module.state_dict().items()}
     if trainer.chooser is not None:
         found |= {
             f"chooser/{name}": torch.tensor(value, dtype=torch.float64)

@@ -135,24 +135,24 @@ def _read_part(path: Path) -> tuple[list[str], np.ndarray[Any, Any]]:
 
 
 def fill_images(
-    store: ActivationStore, towers: ClipModel, names: Sequence[str], pixels: Callable[[str], Tensor], report: Report
+    store: ActivationStore, model: ClipModel, names: Sequence[str], pixels: Callable[[str], Tensor], report: Report
 ) -> None:
     """Compute image activations, one image at a time, and keep them.
 
     Args:
         store: Where they go.
-        towers: In eval mode.
+        model: In eval mode.
         names: The missing images.
         pixels: Gives the float [3, size, size] of an image by its name; called from several threads.
         report: Is told after each part.
     """
     import torch
 
-    device = next(towers.model.parameters()).device
+    device = next(model.module.parameters()).device
 
     def work(name: str) -> Tensor:
         with torch.no_grad():
-            return towers.image_trunk(pixels(name)[None].to(device))[0].cpu()
+            return model.image_trunk(pixels(name)[None].to(device))[0].cpu()
 
     with _workers() as pool:
         for first in range(0, len(names), PART_ROWS):
@@ -161,14 +161,14 @@ def fill_images(
             report("image activations", first + len(part), len(names))
 
 
-def fill_texts(store: ActivationStore, towers: ClipModel, texts: dict[str, str], report: Report) -> None:
+def fill_texts(store: ActivationStore, model: ClipModel, texts: dict[str, str], report: Report) -> None:
     """Compute text activations in batches of a fixed shape and keep them.
 
     A text's batch has `TEXT_ROWS` rows and the length that the text alone decides; missing rows repeat the first.
 
     Args:
         store: Where they go.
-        towers: In eval mode.
+        model: In eval mode.
         texts: Missing texts by name.
         report: Is told after each part.
     """
@@ -176,17 +176,17 @@ def fill_texts(store: ActivationStore, towers: ClipModel, texts: dict[str, str],
     with _workers() as pool:
         for first in range(0, len(names), PART_ROWS):
             part = names[first : first + PART_ROWS]
-            tokens = towers.tokenize([texts[name] for name in part])
-            store.add(part, _text_activations(towers, tokens, pool).numpy())
+            tokens = model.tokenize([texts[name] for name in part])
+            store.add(part, _text_activations(model, tokens, pool).numpy())
             report("text activations", first + len(part), len(names))
 
 
-def _text_activations(towers: ClipModel, tokens: torch.Tensor, pool: ThreadPoolExecutor) -> torch.Tensor:
+def _text_activations(model: ClipModel, tokens: torch.Tensor, pool: ThreadPoolExecutor) -> torch.Tensor:
     """Return activations [n, width] of tokens [n, context_length]."""
     import torch
 
-    device = next(towers.model.parameters()).device
-    lengths = towers.padded_lengths(tokens)
+    device = next(model.module.parameters()).device
+    lengths = model.padded_lengths(tokens)
     groups: list[tuple[int, Tensor]] = []
     for length in sorted(set(lengths.tolist())):
         rows = torch.nonzero(lengths == length)[:, 0]
@@ -196,7 +196,7 @@ def _text_activations(towers: ClipModel, tokens: torch.Tensor, pool: ThreadPoolE
         length, group = item
         padded = torch.cat([group, group[:1].expand(TEXT_ROWS - len(group))])
         with torch.no_grad():
-            return towers.text_trunk(tokens[padded, :length].to(device))[: len(group)].cpu()
+            return model.text_trunk(tokens[padded, :length].to(device))[: len(group)].cpu()
 
     found = torch.cat(list(pool.map(work, groups)))
     return found[torch.cat([group for _, group in groups]).argsort()]

@@ -39,7 +39,7 @@ class PlannedBatches:
     Args:
         dataset: The version whose shards are read.
         plan: Which samples and captions each step has.
-        towers: For its preprocessing, tokeniser and, where a trunk is frozen, its activations.
+        model: For its preprocessing, tokeniser and, where a trunk is frozen, its activations.
         config: Seed and limits.
         drawn: How many negatives and further texts to draw for each sample, and among which texts the shown one.
         start_step: The first batch that iteration yields.
@@ -52,12 +52,12 @@ class PlannedBatches:
         self,
         dataset: DatasetVersion,
         plan: Plan,
-        towers: ClipModel,
+        model: ClipModel,
         config: TrainConfig,
         drawn: Drawn | None = None,
         start_step: int = 0,
     ) -> None:
-        self._plan, self._towers, self._config, self._start = plan, towers, config, start_step
+        self._plan, self._model, self._config, self._start = plan, model, config, start_step
         drawn = drawn or Drawn()
         self._negatives, self._views, self._positives = drawn.negatives, drawn.views, drawn.positives
         self._reader = open_shards(dataset)
@@ -78,14 +78,14 @@ class PlannedBatches:
         ahead = self._plan.rows[self._start :].ravel().tolist()
         rows = dict(zip(self._plan.uids[len(self._plan.uids) - len(ahead) :], ahead, strict=True))
         store = ActivationStore(folder, list(rows))
-        fill_images(store, self._towers, store.missing(), lambda uid: self._pixels(rows[uid]), report)
+        fill_images(store, self._model, store.missing(), lambda uid: self._pixels(rows[uid]), report)
         self._images = store
 
     def cache_texts(self, folder: Path | None, report: Report) -> None:
         """Do the same for the frozen text trunk and all texts ahead."""
         named = {text_name(text): text for text in self.distinct_texts()}
         store = ActivationStore(folder, list(named))
-        fill_texts(store, self._towers, {name: named[name] for name in store.missing()}, report)
+        fill_texts(store, self._model, {name: named[name] for name in store.missing()}, report)
         self._texts = store
 
     def distinct_texts(self) -> set[str]:
@@ -186,7 +186,7 @@ class PlannedBatches:
 
     def _encode(self, texts: list[str]) -> Tensor:
         if self._texts is None:
-            return self._towers.trim(self._towers.tokenize(texts))
+            return self._model.trim(self._model.tokenize(texts))
         return self._texts.take([text_name(text) for text in texts])
 
     def _sample(self, row: int, uid: str) -> Record:
@@ -199,9 +199,9 @@ class PlannedBatches:
 
     def _pixels(self, row: int) -> Tensor:
         data = self._reader.read(*self._index.image(row))
-        side = self._towers.image_size_px if self._config.fast_decode else 0
+        side = self._model.image_size_px if self._config.fast_decode else 0
         image = decode_image(data, f"sample {self._index.key(row)}", self._config.max_image_px, side)
-        return self._towers.preprocess(image)
+        return self._model.preprocess(image)
 
 
 _VERIFY = "run clipcurate verify"

@@ -49,12 +49,12 @@ class EvalFeatures:
 
 
 def encode_samples(
-    towers: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    model: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
 ) -> EvalFeatures:
     """Embed every image and every caption; the model is left in eval mode.
 
     Args:
-        towers: The model.
+        model: The model.
         samples: May be read once; images are held one batch at a time.
         batch_size: Images per forward pass. Numbers of two runs compare to the last bit when it is the same.
         report: Is told (what, done, total) after each batch; total is 0 while it is not known.
@@ -73,15 +73,15 @@ def encode_samples(
             uids.append(sample.uid)
             yield sample
 
-    image = encode_sample_images(towers, seen(), batch_size, report)
+    image = encode_sample_images(model, seen(), batch_size, report)
     if not uids:
         raise InputError("evaluation: no samples", fix="check --on, --split and --limit")
-    text = encode_texts(towers, captions, report)
+    text = encode_texts(model, captions, report)
     return EvalFeatures(image, text, np.array(owners, dtype=np.int64), tuple(uids), tuple(captions))
 
 
 def encode_sample_images(
-    towers: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    model: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings of the samples' images, float32 [n, embed_dim]; their captions are not read.
 
@@ -89,32 +89,32 @@ def encode_sample_images(
         InputError: an image that cannot be decoded or has over 100 million pixels.
     """
     named = ((sample, f"sample {sample.uid} ({sample.name})") for sample in samples)
-    images = (towers.preprocess(decode_image(one.image.read(), name, MAX_IMAGE_PX)) for one, name in named)
-    return encode_images(towers, images, batch_size, report)
+    images = (model.preprocess(decode_image(one.image.read(), name, MAX_IMAGE_PX)) for one, name in named)
+    return encode_images(model, images, batch_size, report)
 
 
 def encode_images(
-    towers: ClipModel, images: Iterable[Tensor], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    model: ClipModel, images: Iterable[Tensor], batch_size: int = IMAGE_ROWS, report: Report | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim], of preprocessed images [3, size, size]."""
     import torch
 
-    towers.model.eval()
-    trunk = image_cache.trunk_of(towers)
+    model.module.eval()
+    trunk = image_cache.trunk_of(model)
     found: list[NDArray[np.float32]] = []
     done = 0
     with torch.inference_mode():
         for part in _parts(images, batch_size):
             activations = image_cache.filled_up(trunk(part, batch_size), batch_size)
-            embeddings = torch.nn.functional.normalize(towers.image_head(activations), dim=-1)
+            embeddings = torch.nn.functional.normalize(model.image_head(activations), dim=-1)
             found.append(embeddings[: len(part)].numpy())
             done += len(part)
             if report:
                 report("embedding images", done, 0)
-    return np.concatenate(found) if found else np.zeros((0, towers.embed_dim), dtype=np.float32)
+    return np.concatenate(found) if found else np.zeros((0, model.embed_dim), dtype=np.float32)
 
 
-def encode_texts(towers: ClipModel, texts: Sequence[str], report: Report | None = None) -> NDArray[np.float32]:
+def encode_texts(model: ClipModel, texts: Sequence[str], report: Report | None = None) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim]; each distinct text is computed once.
 
     A text goes into a batch of 64 rows and of the length that it alone decides, so its bits do not depend on the
@@ -122,18 +122,18 @@ def encode_texts(towers: ClipModel, texts: Sequence[str], report: Report | None 
     """
     import torch
 
-    towers.model.eval()
+    model.module.eval()
     distinct = list(dict.fromkeys(texts))
-    table = np.zeros((len(distinct), towers.embed_dim), dtype=np.float32)
+    table = np.zeros((len(distinct), model.embed_dim), dtype=np.float32)
     done = 0
     with torch.inference_mode():
-        tokens = towers.tokenize(distinct)
-        lengths = towers.padded_lengths(tokens)
+        tokens = model.tokenize(distinct)
+        lengths = model.padded_lengths(tokens)
         for length in sorted(set(lengths.tolist())):
             rows = torch.nonzero(lengths == length)[:, 0]
             for part in torch.split(rows, TEXT_ROWS):
                 filled = torch.cat([part, part[:1].expand(TEXT_ROWS - len(part))])
-                table[part.numpy()] = towers.encode_text(tokens[filled, :length])[: len(part)].numpy()
+                table[part.numpy()] = model.encode_text(tokens[filled, :length])[: len(part)].numpy()
                 done += len(part)
                 if report:
                     report("embedding texts", done, len(distinct))
@@ -145,21 +145,21 @@ class TextMemory:
     """Embeds texts with a model, each once however often it is asked for.
 
     Args:
-        towers: The model.
+        model: The model.
         report: Is told of progress.
     """
 
-    def __init__(self, towers: ClipModel, report: Report | None = None) -> None:
-        self._towers, self._report = towers, report
+    def __init__(self, model: ClipModel, report: Report | None = None) -> None:
+        self._model, self._report = model, report
         self._rows: dict[str, NDArray[np.float32]] = {}
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit-norm embeddings, float32 [n, embed_dim]."""
         fresh = [text for text in dict.fromkeys(texts) if text not in self._rows]
         if fresh:
-            self._rows.update(zip(fresh, encode_texts(self._towers, fresh, self._report), strict=True))
+            self._rows.update(zip(fresh, encode_texts(self._model, fresh, self._report), strict=True))
         if not texts:
-            return np.zeros((0, self._towers.embed_dim), dtype=np.float32)
+            return np.zeros((0, self._model.embed_dim), dtype=np.float32)
         return np.stack([self._rows[text] for text in texts])
 
 

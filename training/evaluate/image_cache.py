@@ -35,16 +35,16 @@ class SeenImages:
         self._max_bytes, self._bytes = max_bytes, 0
         self._rows: dict[str, dict[bytes, Tensor]] = {}
 
-    def trunk_of(self, towers: ClipModel) -> Trunk:
+    def trunk_of(self, model: ClipModel) -> Trunk:
         """Return a model's trunk, which computes only what is not kept."""
-        name = towers.trunk_hash("image")
+        name = model.trunk_hash("image")
         self._rows[name] = self._rows.pop(name, {})
 
         def trunk(images: list[Tensor], rows: int) -> list[Tensor]:
             keys = [blake3(image.numpy().tobytes()).digest(length=16) for image in images]
             kept = self._rows[name]
             fresh = [place for place, key in enumerate(keys) if key not in kept]
-            computed = _plain(towers)([images[place] for place in fresh], rows) if fresh else []
+            computed = _plain(model)([images[place] for place in fresh], rows) if fresh else []
             own = dict(zip((keys[place] for place in fresh), computed, strict=True))
             found = [own[key] if key in own else kept[key] for key in keys]
             self._keep(name, own)
@@ -79,10 +79,10 @@ def remembering(seen: SeenImages | None = None) -> Iterator[None]:
         _SEEN.reset(token)
 
 
-def trunk_of(towers: ClipModel) -> Trunk:
+def trunk_of(model: ClipModel) -> Trunk:
     """Return a model's image trunk, behind the memory if there is one."""
     seen = _SEEN.get()
-    return _plain(towers) if seen is None else seen.trunk_of(towers)
+    return _plain(model) if seen is None else seen.trunk_of(model)
 
 
 def filled_up(rows: list[Tensor], number: int) -> Tensor:
@@ -92,9 +92,9 @@ def filled_up(rows: list[Tensor], number: int) -> Tensor:
     return torch.stack(rows + [torch.zeros_like(rows[0])] * (number - len(rows)))
 
 
-def _plain(towers: ClipModel) -> Trunk:
+def _plain(model: ClipModel) -> Trunk:
     def trunk(images: list[Tensor], rows: int) -> list[Tensor]:
         # a row's own copy: a view would keep the whole batch alive
-        return [row.clone() for row in towers.image_trunk(filled_up(images, rows))[: len(images)]]
+        return [row.clone() for row in model.image_trunk(filled_up(images, rows))[: len(images)]]
 
     return trunk

@@ -57,7 +57,7 @@ class Picture:
 
 
 def encode_pictures(
-    towers: ClipModel, pictures: Sequence[Picture], report: Report | None = None
+    model: ClipModel, pictures: Sequence[Picture], report: Report | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return unit-norm embeddings, float32 [n, embed_dim], zero where a picture cannot be read; and which can be, [n].
 
@@ -73,10 +73,10 @@ def encode_pictures(
             except InputError:
                 continue  # counted by the caller: `readable` stays False
             readable[place] = True
-            yield towers.preprocess(image)
+            yield model.preprocess(image)
 
-    found = encode_images(towers, images(), report=report)
-    table = np.zeros((len(distinct), towers.embed_dim), dtype=np.float32)
+    found = encode_images(model, images(), report=report)
+    table = np.zeros((len(distinct), model.embed_dim), dtype=np.float32)
     table[readable] = found
     place = {picture: row for row, picture in enumerate(distinct)}
     rows = np.array([place[picture] for picture in pictures], dtype=np.int64)

@@ -162,7 +162,7 @@ def load_order_test(path: Path) -> OrderTest:
         raise InputError(f"{path}: not an order test ({error})", fix="delete it, and it is drawn again") from error
 
 
-def order_accuracy(towers: ClipModel, features: EvalFeatures, test: OrderTest, embed: Embed | None = None) -> Outcome:
+def order_accuracy(model: ClipModel, features: EvalFeatures, test: OrderTest, embed: Embed | None = None) -> Outcome:
     """Return how often the true order scores above *every* wrong one; a tie counts as wrong.
 
     Returns:
@@ -182,7 +182,7 @@ def order_accuracy(towers: ClipModel, features: EvalFeatures, test: OrderTest, e
         )
     texts = [text for case in test.cases for text in (case.text, *case.wrong.values())]
     images = [row[case.uid] for case in test.cases for _ in range(1 + len(case.wrong))]
-    scores = iter(_scores(features.image[images], (embed or TextMemory(towers))(texts)).tolist())
+    scores = iter(_scores(features.image[images], (embed or TextMemory(model))(texts)).tolist())
     gaps: dict[str, dict[str, float]] = {name: {} for name in PERTURBATIONS}
     smallest: dict[str, float] = {}
     for case in test.cases:
@@ -210,12 +210,12 @@ def order_accuracy(towers: ClipModel, features: EvalFeatures, test: OrderTest, e
 
 
 def scenes_foils(
-    towers: ClipModel, samples: Sequence[Sample], features: EvalFeatures | None = None, embed: Embed | None = None
+    model: ClipModel, samples: Sequence[Sample], features: EvalFeatures | None = None, embed: Embed | None = None
 ) -> Outcome:
     """Return how often a caption scores above a text known to be false of its image; a tie counts as wrong.
 
     Args:
-        towers: The model.
+        model: The model.
         samples: With `attributes["foils"]`: records of `kind`, `caption` (its number) and `text`.
         features: What `encode_samples` made of the same samples; computed when None.
         embed: The model's text tower; made of the model when None.
@@ -229,7 +229,7 @@ def scenes_foils(
     """
     from training.evaluate.features import encode_samples
 
-    features = features or encode_samples(towers, samples)
+    features = features or encode_samples(model, samples)
     row = {uid: number for number, uid in enumerate(features.uids)}
     first = np.searchsorted(features.text_owner, np.arange(len(features.uids)))
     kinds: list[str] = []
@@ -250,7 +250,7 @@ def scenes_foils(
     if not kinds:
         raise InputError("foils: no sample has any", allowed="samples of the 'scenes' source")
     image = features.image[images]
-    gaps = _scores(image, features.text[captions]) - _scores(image, (embed or TextMemory(towers))(texts))
+    gaps = _scores(image, features.text[captions]) - _scores(image, (embed or TextMemory(model))(texts))
     names = np.array(kinds)
     by_kind = {kind: _summary(gaps[names == kind]) for kind in sorted(set(kinds))}
     cases = {

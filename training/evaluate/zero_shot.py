@@ -30,7 +30,7 @@ TEMPLATES = (
 
 
 def class_embeddings(
-    towers: ClipModel, classes: Sequence[Sequence[str]], templates: Sequence[str] = TEMPLATES
+    model: ClipModel, classes: Sequence[Sequence[str]], templates: Sequence[str] = TEMPLATES
 ) -> NDArray[np.float32]:
     """Return a unit-norm embedding of each class, float32 [classes, embed_dim].
 
@@ -40,12 +40,12 @@ def class_embeddings(
     Differs: eight templates of our own instead of eighty; a class may have several names.
 
     Args:
-        towers: The model.
+        model: The model.
         classes: The names of each class, one or more.
         templates: Texts with ``{}`` or ``{c}`` where the name goes.
     """
     texts = [[fill(template, name) for name in names for template in templates] for names in classes]
-    flat = iter(encode_texts(towers, [text for of_class in texts for text in of_class]).astype(np.float64))
+    flat = iter(encode_texts(model, [text for of_class in texts for text in of_class]).astype(np.float64))
     means = np.stack([np.mean([next(flat) for _ in of_class], axis=0) for of_class in texts])
     found: NDArray[np.float32] = (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
     return found

@@ -86,16 +86,16 @@ def load_checkpoint(config: dict[str, Any], path: Path) -> ClipModel:
     Raises:
         InputError: the file is damaged, holds more than tensors, or does not fit the config.
     """
-    towers = build(config, 0, pretrained=False)
+    model = build(config, 0, pretrained=False)
     checkpoint_files.load_state(path)
     try:
-        open_clip.load_checkpoint(towers.model, str(path), strict=True, weights_only=True)
+        open_clip.load_checkpoint(model.module, str(path), strict=True, weights_only=True)
     except (RuntimeError, KeyError, AttributeError, ValueError) as error:
         raise InputError(
             f"weights {path}: do not fit the architecture ({checkpoint_files.first_line(error)})",
             fix="name the architecture they were trained with",
         ) from error
-    return towers
+    return model
 
 
 def load_hub(name: str, tag: str) -> ClipModel:
@@ -112,15 +112,15 @@ def load_hub(name: str, tag: str) -> ClipModel:
             fix=nearest(tag, tags),
         )
     with _fetching(f"model '{name}:{tag}'"):
-        model = open_clip.create_model(name, pretrained=tag)
+        module = open_clip.create_model(name, pretrained=tag)
     config = checkpoint_files.read_json(checkpoint_files.architecture_file(name))
-    towers = _finish(model, {**config, "preprocess_cfg": dict(model.visual.preprocess_cfg)})
-    towers.hub, towers.public = (name, tag), frozenset(GROUPS)
-    return towers
+    model = _finish(module, {**config, "preprocess_cfg": dict(module.visual.preprocess_cfg)})
+    model.hub, model.public = (name, tag), frozenset(GROUPS)
+    return model
 
 
 def build(config: dict[str, Any], seed: int, *, pretrained: bool = True) -> ClipModel:
-    """Return the towers of a config, random where it names no weights.
+    """Return the model of a config, random where it names no weights.
 
     Args:
         config: See `training/models`; checked already.
@@ -132,12 +132,12 @@ def build(config: dict[str, Any], seed: int, *, pretrained: bool = True) -> Clip
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _two_towers(config, pretrained) if config.get("kind") == "two_tower" else _open_clip_model(config)
-    towers = _finish(model, config)
-    towers.seed = seed
+        module = _two_towers(config, pretrained) if config.get("kind") == "two_tower" else _open_clip_model(config)
+    model = _finish(module, config)
+    model.seed = seed
     if pretrained and config.get("kind") == "two_tower":
-        towers.public = frozenset(f"{side}_trunk" for side in ("image", "text") if config[side]["weights"])
-    return towers
+        model.public = frozenset(f"{side}_trunk" for side in ("image", "text") if config[side]["weights"])
+    return model
 
 
 def _open_clip_model(config: Mapping[str, Any]) -> nn.Module:
@@ -215,9 +215,9 @@ def _load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) 
         ) from error
 
 
-def _finish(model: nn.Module, config: dict[str, Any]) -> ClipModel:
+def _finish(module: nn.Module, config: dict[str, Any]) -> ClipModel:
     """Put preprocessing and tokenizer beside a built model."""
-    visual = cast("Any", model).visual
+    visual = cast("Any", module).visual
     two_tower = config.get("kind") == "two_tower"
     size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
     if two_tower:
@@ -225,11 +225,11 @@ def _finish(model: nn.Module, config: dict[str, Any]) -> ClipModel:
     else:
         given = {key: value for key, value in config.get("preprocess_cfg", {}).items() if key != "size"}
     preprocess = PreprocessCfg(**{**asdict(PreprocessCfg()), **given, "size": size})
-    set_model_preprocess_cfg(model, asdict(preprocess))
+    set_model_preprocess_cfg(module, asdict(preprocess))
     tokenizer, pad_id = _two_tower_tokenizer(config["text"]) if two_tower else _open_clip_tokenizer(config["text_cfg"])
-    model.eval()
+    module.eval()
     return ClipModel(
-        model=model,
+        module=module,
         preprocess=cast("Callable[[Any], Tensor]", image_transform_v2(preprocess, is_train=False)),
         tokenizer=tokenizer,
         image_size_px=size,

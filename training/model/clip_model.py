@@ -33,7 +33,7 @@ class ClipModel:
     the whole tower as trunk and the identity as head.
 
     Attributes:
-        model: `open_clip.CLIP` or `open_clip.CustomTextCLIP`; tuning changes it in place.
+        module: `open_clip.CLIP` or `open_clip.CustomTextCLIP`; tuning changes it in place.
         preprocess: PIL image to float tensor [3, image_size_px, image_size_px]: open_clip's validation transform.
         tokenizer: Texts to int64 token ids [n, context_length], padded with `pad_id`.
         image_size_px: Side of the square the image tower sees.
@@ -48,7 +48,7 @@ class ClipModel:
         peft: The `peft.PeftModel` around the model while it has adapters.
     """
 
-    model: torch.nn.Module
+    module: torch.nn.Module
     preprocess: Callable[[Image.Image], Tensor]
     tokenizer: Callable[[list[str]], Tensor]
     image_size_px: int
@@ -73,7 +73,7 @@ class ClipModel:
 
         ClipModel that read padding always ask for the whole context.
         """
-        return two_tower.padded_lengths(self.model, tokens, pad_id=self.pad_id, bucket=LENGTH_BUCKET_TOKENS)
+        return two_tower.padded_lengths(self.module, tokens, pad_id=self.pad_id, bucket=LENGTH_BUCKET_TOKENS)
 
     def trim(self, tokens: Tensor) -> Tensor:
         """Return the tokens without the columns that every text of the batch leaves to padding.
@@ -84,19 +84,19 @@ class ClipModel:
 
     def image_trunk(self, pixels: Tensor) -> Tensor:
         """Return activations [n, width] of pixels [n, 3, size, size]; constant while the trunk is frozen."""
-        return two_tower.image_trunk(self.model, pixels)
+        return two_tower.image_trunk(self.module, pixels)
 
     def image_head(self, activations: Tensor) -> Tensor:
         """Return features [n, embed_dim], not normalised, of activations [n, width]."""
-        return two_tower.image_head(self.model, activations)
+        return two_tower.image_head(self.module, activations)
 
     def text_trunk(self, tokens: Tensor) -> Tensor:
         """Return activations [n, width] of token ids [n, length], length at most context_length."""
-        return two_tower.text_trunk(self.model, tokens)
+        return two_tower.text_trunk(self.module, tokens)
 
     def text_head(self, activations: Tensor) -> Tensor:
         """Return features [n, embed_dim], not normalised, of activations [n, width]."""
-        return two_tower.text_head(self.model, activations)
+        return two_tower.text_head(self.module, activations)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Return unit-norm embeddings [n, embed_dim] of pixels [n, 3, size, size]."""
@@ -115,13 +115,13 @@ class ClipModel:
         return self._frozen("text")
 
     def _frozen(self, side: str) -> bool:
-        return not any(p.requires_grad for p in two_tower.trunk_parameters(self.model, side))
+        return not any(p.requires_grad for p in two_tower.trunk_parameters(self.module, side))
 
     def trunk_hash(self, side: str) -> str:
         """Return a hash (hex) of all that decides a trunk's activations: its weights, and how inputs are prepared.
 
         Models that share a trunk, such as a base and its LoRA runs on the other tower, share the hash.
         """
-        state = self.model.state_dict()
-        held = {key: state[key] for key in state if two_tower.group_of(self.model, key) == f"{side}_trunk"}
+        state = self.module.state_dict()
+        held = {key: state[key] for key in state if two_tower.group_of(self.module, key) == f"{side}_trunk"}
         return blake3(checkpoint_files.state_hash(held).encode() + canonical(self.config)).hexdigest(length=16)

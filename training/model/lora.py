@@ -78,7 +78,7 @@ class FreezeReport:
 
 
 def apply_tuning(
-    towers: ClipModel,
+    model: ClipModel,
     tune: str,
     *,
     rank: int = 4,
@@ -87,10 +87,10 @@ def apply_tuning(
     targets: str | None = None,
     layers: Sequence[int] | None = None,
 ) -> FreezeReport:
-    """Decide what is trained; changes `towers.model` in place. At first the model computes what it did before.
+    """Decide what is trained; changes `model.module` in place. At first the model computes what it did before.
 
     Args:
-        towers: A freshly loaded model.
+        model: A freshly loaded model.
         tune: `lora`, `full` or `projection`.
         rank: Rank of the adapters.
         alpha: Adapters are scaled by alpha / rank; the rank when None.
@@ -106,25 +106,25 @@ def apply_tuning(
     """
     if tune not in TUNES:
         raise InputError(f"tuning '{tune}'", allowed=", ".join(TUNES))
-    if towers.tune:
-        raise InputError(f"the model is tuned already ('{towers.tune}')", fix="load it again")
+    if model.tune:
+        raise InputError(f"the model is tuned already ('{model.tune}')", fix="load it again")
     chosen = ""
     if tune == "full":
-        towers.model.requires_grad_(requires_grad=True)
+        model.module.requires_grad_(requires_grad=True)
     else:
-        towers.model.requires_grad_(requires_grad=False)
+        model.module.requires_grad_(requires_grad=False)
         if tune == "lora":
-            chosen = _choose_targets(towers, targets, layers)
-            towers.peft = _adapt(towers.model, chosen, rank, rank if alpha is None else alpha, dropout)
-        _train_heads(towers, tune)
-    towers.tune = tune
-    return FreezeReport(tune, _count(towers.model), chosen)
+            chosen = _choose_targets(model, targets, layers)
+            model.peft = _adapt(model.module, chosen, rank, rank if alpha is None else alpha, dropout)
+        _train_heads(model, tune)
+    model.tune = tune
+    return FreezeReport(tune, _count(model.module), chosen)
 
 
-def _choose_targets(towers: ClipModel, targets: str | None, layers: Sequence[int] | None) -> str:
+def _choose_targets(model: ClipModel, targets: str | None, layers: Sequence[int] | None) -> str:
     """Return one full-match regular expression of the modules to adapt."""
-    names = [name for name, _ in towers.model.named_modules()]
-    own = towers.config.get("lora") or {}
+    names = [name for name, _ in model.module.named_modules()]
+    own = model.config.get("lora") or {}
     if targets in (None, "image", "text"):
         patterns = []
         for side in TARGETS if targets is None else (targets,):
@@ -169,15 +169,15 @@ def _adapt(model: nn.Module, targets: str, rank: int, alpha: float, dropout: flo
     return adapted
 
 
-def _train_heads(towers: ClipModel, tune: str) -> None:
+def _train_heads(model: ClipModel, tune: str) -> None:
     from training.model.two_tower import group_of
 
-    heads = tune == "projection" or towers.config.get("kind") == "two_tower"
+    heads = tune == "projection" or model.config.get("kind") == "two_tower"
     wanted = {"logit_scale"} | ({"image_head", "text_head"} if heads else set())
     found = set()
-    for name, parameter in towers.model.named_parameters():
-        if group_of(towers.model, name) in wanted:
-            found.add(group_of(towers.model, name))
+    for name, parameter in model.module.named_parameters():
+        if group_of(model.module, name) in wanted:
+            found.add(group_of(model.module, name))
             parameter.requires_grad = True
     if tune == "projection" and not found & {"image_head", "text_head"}:
         raise InputError("tuning 'projection': this architecture has no projection apart from its towers",
@@ -195,13 +195,13 @@ def _count(model: nn.Module) -> dict[str, tuple[int, int]]:
     return {group: (count[0], count[1]) for group, count in counts.items() if count[1]}
 
 
-def train_mode(towers: ClipModel) -> None:
+def train_mode(model: ClipModel) -> None:
     """Put the trained parts in training mode and leave the rest in eval mode.
 
     A module trains when a parameter in it does; one without parameters (dropout) follows the module it is in. So
     frozen batch normalisation keeps its statistics, and a frozen trunk computes what its cached activations say.
     """
-    _set_mode(towers.model, parent=True)
+    _set_mode(model.module, parent=True)
 
 
 def _set_mode(module: nn.Module, parent: bool) -> None:
@@ -212,33 +212,33 @@ def _set_mode(module: nn.Module, parent: bool) -> None:
         _set_mode(child, mode)
 
 
-def eval_mode(towers: ClipModel) -> None:
+def eval_mode(model: ClipModel) -> None:
     """Put everything in eval mode."""
-    towers.model.eval()
+    model.module.eval()
 
 
-def trainable_parameters(towers: ClipModel) -> list[tuple[str, nn.Parameter]]:
+def trainable_parameters(model: ClipModel) -> list[tuple[str, nn.Parameter]]:
     """Return the trained parameters with their names, in the model's order."""
-    return [(name, parameter) for name, parameter in towers.model.named_parameters() if parameter.requires_grad]
+    return [(name, parameter) for name, parameter in model.module.named_parameters() if parameter.requires_grad]
 
 
-def changing(towers: ClipModel) -> dict[str, Tensor]:
+def changing(model: ClipModel) -> dict[str, Tensor]:
     """Return trained parameters, and the buffers (running statistics) of modules whose own parameters are trained."""
-    state: dict[str, Tensor] = dict(trainable_parameters(towers))
-    for prefix, module in towers.model.named_modules():
+    state: dict[str, Tensor] = dict(trainable_parameters(model))
+    for prefix, module in model.module.named_modules():
         own = list(module.parameters(recurse=False))
         if any(parameter.requires_grad for parameter in own):
             state |= {f"{prefix}.{name}".lstrip("."): value for name, value in module.named_buffers(recurse=False)}
-    kept = towers.model.state_dict().keys()
+    kept = model.module.state_dict().keys()
     return {name: value for name, value in state.items() if name in kept}
 
 
-def trainable_state(towers: ClipModel) -> dict[str, Tensor]:
+def trainable_state(model: ClipModel) -> dict[str, Tensor]:
     """Return a copy of all that training changes in the model, by name; what a checkpoint needs."""
-    return {name: value.detach().clone() for name, value in changing(towers).items()}
+    return {name: value.detach().clone() for name, value in changing(model).items()}
 
 
-def load_trainable_state(towers: ClipModel, state: Mapping[str, Tensor]) -> None:
+def load_trainable_state(model: ClipModel, state: Mapping[str, Tensor]) -> None:
     """Put back what `trainable_state` returned, on a model tuned the same way.
 
     Raises:
@@ -246,7 +246,7 @@ def load_trainable_state(towers: ClipModel, state: Mapping[str, Tensor]) -> None
     """
     import torch
 
-    mine = changing(towers)
+    mine = changing(model)
     odd = sorted(mine.keys() ^ state.keys()) or [name for name in mine if mine[name].shape != state[name].shape]
     if odd:
         raise InputError(
@@ -258,10 +258,10 @@ def load_trainable_state(towers: ClipModel, state: Mapping[str, Tensor]) -> None
             value.copy_(state[name])
 
 
-def merge(towers: ClipModel) -> None:
+def merge(model: ClipModel) -> None:
     """Fold the adapters into the weights: same features up to rounding, original names, nothing trained any more."""
-    if towers.peft is not None:
-        towers.model = towers.peft.merge_and_unload()
-        towers.peft = None
-    towers.model.requires_grad_(requires_grad=True)
-    towers.tune = ""
+    if model.peft is not None:
+        model.module = model.peft.merge_and_unload()
+        model.peft = None
+    model.module.requires_grad_(requires_grad=True)
+    model.tune = ""

@@ -43,12 +43,12 @@ ADAPTER_FILES = ("adapter/adapter_model.safetensors", "adapter/adapter_config.js
 FIELDS = {"format", "base", "base_hash", "config", "seed", "hub", "public", "public_hash", "tune"}
 
 
-def save_run_model(run: Path, towers: ClipModel, base: str, base_hash: str, tune: str) -> None:
+def save_run_model(run: Path, model: ClipModel, base: str, base_hash: str, tune: str) -> None:
     """Write a tuned model into its run folder.
 
     Args:
         run: The run folder; other files in it are left alone.
-        towers: The tuned model, not merged.
+        model: The tuned model, not merged.
         base: Name of what it started from, for people.
         base_hash: Content hash of what it started from.
         tune: How it was tuned.
@@ -58,30 +58,30 @@ def save_run_model(run: Path, towers: ClipModel, base: str, base_hash: str, tune
     """
     from safetensors.torch import save_file
 
-    if towers.tune != tune:
-        raise InputError(f"the model was tuned '{towers.tune}', not '{tune}'")
+    if model.tune != tune:
+        raise InputError(f"the model was tuned '{model.tune}', not '{tune}'")
     run.mkdir(parents=True, exist_ok=True)
     (run / checkpoint_files.MODEL_FILE).unlink(missing_ok=True)
     for name in ("head.safetensors", "model.safetensors", "base.safetensors"):
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / "adapter", ignore_errors=True)
-    parts = _split(towers)
-    public = sorted(_public_groups(towers))
+    parts = _split(model)
+    public = sorted(_public_groups(model))
     if tune == "full":
         save_file({**parts["base"], **parts["head"], **parts["public"]}, str(run / "model.safetensors"))
     else:
         save_file(parts["head"], str(run / "head.safetensors"))
         if parts["base"]:
             save_file(parts["base"], str(run / "base.safetensors"))
-    if towers.peft is not None:
-        _save_adapter(towers, run / "adapter")
+    if model.peft is not None:
+        _save_adapter(model, run / "adapter")
     record = {
         "format": FORMAT,
         "base": base,
         "base_hash": base_hash,
-        "config": towers.config,
-        "seed": towers.seed,
-        "hub": list(towers.hub),
+        "config": model.config,
+        "seed": model.seed,
+        "hub": list(model.hub),
         "public": public,
         "public_hash": checkpoint_files.state_hash(parts["public"]) if public else "",
         "tune": tune,
@@ -91,29 +91,29 @@ def save_run_model(run: Path, towers: ClipModel, base: str, base_hash: str, tune
     os.replace(draft, run / checkpoint_files.MODEL_FILE)
 
 
-def _public_groups(towers: ClipModel) -> set[str]:
+def _public_groups(model: ClipModel) -> set[str]:
     """Return the groups that training left as their public files have them, adapters aside."""
-    trained = {name for name, value in towers.model.named_parameters() if value.requires_grad and ".lora_" not in name}
-    return set(towers.public) - {group_of(towers.model, name) for name in trained}
+    trained = {name for name, value in model.module.named_parameters() if value.requires_grad and ".lora_" not in name}
+    return set(model.public) - {group_of(model.module, name) for name in trained}
 
 
-def _split(towers: ClipModel) -> dict[str, dict[str, Tensor]]:
+def _split(model: ClipModel) -> dict[str, dict[str, Tensor]]:
     """Return the model's tensors under their original names, adapters left out: `public`, `base` and `head`."""
-    trained = {name for name, parameter in towers.model.named_parameters() if parameter.requires_grad}
-    public = _public_groups(towers)
+    trained = {name for name, parameter in model.module.named_parameters() if parameter.requires_grad}
+    public = _public_groups(model)
     parts: dict[str, dict[str, Tensor]] = {"public": {}, "base": {}, "head": {}}
-    for name, tensor in towers.model.state_dict().items():
+    for name, tensor in model.module.state_dict().items():
         if ".lora_" in name:
             continue
         plain = name.replace(".base_layer.", ".")
-        part = "head" if name in trained else "public" if group_of(towers.model, plain) in public else "base"
+        part = "head" if name in trained else "public" if group_of(model.module, plain) in public else "base"
         parts[part][plain] = tensor.detach().clone().contiguous()
     return parts
 
 
-def _save_adapter(towers: ClipModel, folder: Path) -> None:
-    assert towers.peft is not None
-    towers.peft.save_pretrained(str(folder), save_embedding_layers=False)
+def _save_adapter(model: ClipModel, folder: Path) -> None:
+    assert model.peft is not None
+    model.peft.save_pretrained(str(folder), save_embedding_layers=False)
     # a form full of "more information needed", with this machine's versions
     (folder / "README.md").unlink(missing_ok=True)
 
@@ -125,21 +125,21 @@ def load_run_model(run: Path) -> ClipModel:
         InputError: the folder is incomplete or was edited, or what it was trained on has changed.
     """
     record = read_record(run)
-    towers = _rebuild(record)
+    model = _rebuild(record)
     tensors: dict[str, Tensor] = {}
     for name in ("base.safetensors", "head.safetensors", "model.safetensors"):
         if (run / name).is_file():
             tensors |= checkpoint_files.load_state(run / name)
-    _check_public(towers, record, run)
-    _fill(towers, tensors, record["public"], run)
+    _check_public(model, record, run)
+    _fill(model, tensors, record["public"], run)
     adapted: set[str] = set()
     if record["tune"] == "lora":
-        towers.model = _merge_adapter(towers.model, run / "adapter")
-        adapted = _adapted_groups(towers, run / "adapter")
-    towers.model.requires_grad_(requires_grad=True)
-    towers.model.eval()
-    towers.public = frozenset(record["public"]) - adapted
-    return towers
+        model.module = _merge_adapter(model.module, run / "adapter")
+        adapted = _adapted_groups(model, run / "adapter")
+    model.module.requires_grad_(requires_grad=True)
+    model.module.eval()
+    model.public = frozenset(record["public"]) - adapted
+    return model
 
 
 def run_hash(run: Path) -> str:
@@ -191,9 +191,9 @@ def _rebuild(record: Mapping[str, Any]) -> ClipModel:
     return build.build(record["config"], record["seed"], pretrained=bool(record["public"]))
 
 
-def _check_public(towers: ClipModel, record: Mapping[str, Any], run: Path) -> None:
+def _check_public(model: ClipModel, record: Mapping[str, Any], run: Path) -> None:
     if record["public"]:
-        found = checkpoint_files.state_hash(_split_plain(towers, record["public"]))
+        found = checkpoint_files.state_hash(_split_plain(model, record["public"]))
         if found != record["public_hash"]:
             raise InputError(
                 f"{run}: trained on other weights of {', '.join(record['public'])} than '{record['base']}' has here",
@@ -201,19 +201,19 @@ def _check_public(towers: ClipModel, record: Mapping[str, Any], run: Path) -> No
             )
 
 
-def _split_plain(towers: ClipModel, public: list[str]) -> dict[str, Tensor]:
-    state = towers.model.state_dict()
-    return {name: tensor for name, tensor in state.items() if group_of(towers.model, name) in public}
+def _split_plain(model: ClipModel, public: list[str]) -> dict[str, Tensor]:
+    state = model.module.state_dict()
+    return {name: tensor for name, tensor in state.items() if group_of(model.module, name) in public}
 
 
-def _fill(towers: ClipModel, tensors: Mapping[str, Tensor], public: list[str], run: Path) -> None:
-    state = towers.model.state_dict()
-    missing = sorted(state.keys() - tensors.keys() - _split_plain(towers, public).keys())
+def _fill(model: ClipModel, tensors: Mapping[str, Tensor], public: list[str], run: Path) -> None:
+    state = model.module.state_dict()
+    missing = sorted(state.keys() - tensors.keys() - _split_plain(model, public).keys())
     if missing or tensors.keys() - state.keys():
         odd = (missing or sorted(tensors.keys() - state.keys()))[0]
         raise InputError(f"{run}: its files and its config disagree about the tensor '{odd}'", fix="train it again")
     try:
-        towers.model.load_state_dict({**state, **tensors}, strict=True)
+        model.module.load_state_dict({**state, **tensors}, strict=True)
     except RuntimeError as error:
         raise InputError(f"{run}: {checkpoint_files.first_line(error)}", fix="train it again") from error
 
@@ -239,6 +239,6 @@ def _merge_adapter(model: Any, folder: Path) -> Any:
         ) from error
 
 
-def _adapted_groups(towers: ClipModel, folder: Path) -> set[str]:
+def _adapted_groups(model: ClipModel, folder: Path) -> set[str]:
     names = checkpoint_files.load_state(folder / "adapter_model.safetensors")
-    return {group_of(towers.model, name.removeprefix("base_model.model.")) for name in names}
+    return {group_of(model.module, name.removeprefix("base_model.model.")) for name in names}

@@ -196,6 +196,6 @@ def _content_hash(spec: ModelSpec) -> str:
 def _hub_hash(spec: ModelSpec) -> str:
     identity = {
         "config": checkpoint_files.read_config(spec.config_file()),
-        "state": checkpoint_files.state_hash(spec.load().model),
+        "state": checkpoint_files.state_hash(spec.load().module),
     }
     return blake3(canonical(identity)).hexdigest(length=16)

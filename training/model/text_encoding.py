@@ -33,31 +33,30 @@ TRIE_PLACES = 48
 """Places of a row of tries, unless one text alone is longer."""
 
 
-def encode_text(towers: ClipModel, tokens: Tensor) -> Tensor:
+def encode_text(model: ClipModel, tokens: Tensor) -> Tensor:
     """Return unit-norm features [n, d] of token ids [n, length]: `ClipModel.encode_text`, without work done twice."""
-    return nn.functional.normalize(towers.text_head(text_activations(towers, tokens)), dim=-1)
+    return nn.functional.normalize(model.text_head(text_activations(model, tokens)), dim=-1)
 
 
-def text_activations(towers: ClipModel, tokens: Tensor) -> Tensor:
+def text_activations(model: ClipModel, tokens: Tensor) -> Tensor:
     """Return activations [n, width] of token ids [n, length]: `ClipModel.text_trunk`, without work done twice."""
     if len(tokens) < 2:
-        return towers.text_trunk(tokens)
-    if drops(towers, "text_trunk"):
-        return _by_length(towers, tokens)
+        return model.text_trunk(tokens)
+    if drops(model, "text_trunk"):
+        return _by_length(model, tokens)
     distinct, back = torch.unique(tokens, dim=0, return_inverse=True)
-    ends = cut.causal_end(towers.model, distinct)
-    if ends is not None and not getattr(_text_tower(towers.model), "use_pad_mask", False):
-        return _as_tries(towers, distinct, ends)[back]
-    return _by_length(towers, distinct)[back]
+    ends = cut.causal_end(model.module, distinct)
+    if ends is not None and not getattr(_text_tower(model.module), "use_pad_mask", False):
+        return _as_tries(model, distinct, ends)[back]
+    return _by_length(model, distinct)[back]
 
 
-def drops(towers: ClipModel, *groups: str) -> bool:
-    """Say whether dropout is at work in some of `towers.GROUPS`, so that equal texts give different features."""
-    model = towers.model
-    for name, module in model.named_modules():
+def drops(model: ClipModel, *groups: str) -> bool:
+    """Say whether dropout is at work in some of `two_tower.GROUPS`, so that equal texts give different features."""
+    for name, module in model.module.named_modules():
         rate = getattr(module, "p", 0.0) if isinstance(module, nn.Dropout) else getattr(module, "dropout", 0.0)
         active = module.training and isinstance(rate, float) and rate > 0
-        if active and cut.group_of(model, name) in groups:
+        if active and cut.group_of(model.module, name) in groups:
             return True
     return False
 
@@ -82,17 +81,17 @@ def group_lengths(lengths: Sequence[int], cost: int = GROUP_TOKENS) -> list[int]
     return best[-1][1]
 
 
-def _by_length(towers: ClipModel, tokens: Tensor) -> Tensor:
+def _by_length(model: ClipModel, tokens: Tensor) -> Tensor:
     """Return activations [n, width], one pass for each group of lengths."""
-    text = _text_tower(towers.model)
-    if isinstance(text, (TextTower, HFTextEncoder)) or cut.causal_end(towers.model, tokens) is not None:
-        lengths = cut.padded_lengths(towers.model, tokens, pad_id=towers.pad_id, bucket=1)
+    text = _text_tower(model.module)
+    if isinstance(text, (TextTower, HFTextEncoder)) or cut.causal_end(model.module, tokens) is not None:
+        lengths = cut.padded_lengths(model.module, tokens, pad_id=model.pad_id, bucket=1)
     else:
-        return towers.text_trunk(tokens)
+        return model.text_trunk(tokens)
     groups = group_lengths(lengths.tolist())
     which = torch.bucketize(lengths, torch.tensor(groups, device=lengths.device))
     rows = [torch.nonzero(which == at)[:, 0] for at in range(len(groups))]
-    found = torch.cat([towers.text_trunk(tokens[row, :size]) for row, size in zip(rows, groups, strict=True)])
+    found = torch.cat([model.text_trunk(tokens[row, :size]) for row, size in zip(rows, groups, strict=True)])
     return found[torch.cat(rows).argsort()]
 
 
@@ -168,12 +167,12 @@ class _Row:
         return at
 
 
-def _as_tries(towers: ClipModel, tokens: Tensor, ends: Tensor) -> Tensor:
+def _as_tries(model: ClipModel, tokens: Tensor, ends: Tensor) -> Tensor:
     """Return activations [n, width] of a causal tower."""
     device = tokens.device
     lists = [row[: end + 1] for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)]
     tries = Tries.of(lists)
-    text = _text_tower(towers.model)
+    text = _text_tower(model.module)
     hidden = text.token_embedding(tries.tokens.to(device)) + text.positional_embedding[tries.place.to(device)]
     heads = text.transformer.resblocks[0].attn.num_heads
     mask = torch.zeros(tries.seen.shape, dtype=hidden.dtype).masked_fill_(~tries.seen, float("-inf")).to(device)

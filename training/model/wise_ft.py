@@ -33,7 +33,7 @@ def blend(base: ClipModel, tuned: ClipModel, share: float) -> None:
 
     if not 0 <= share <= 1:
         raise InputError(f"share of the tuned model: {share}", allowed="0 to 1")
-    start, end = base.model.state_dict(), tuned.model.state_dict()
+    start, end = base.module.state_dict(), tuned.module.state_dict()
     odd = sorted(start.keys() ^ end.keys()) or [name for name in end if start[name].shape != end[name].shape]
     if odd:
         raise InputError(
