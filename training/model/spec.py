@@ -173,7 +173,7 @@ def _unknown(text: str, name: str) -> InputError:
     allowed = (
         f"{', '.join(checkpoint_files.shipped_names())}, an open_clip name such as ViT-B-32[:PRETRAINED], or a path"
     )
-    fix = nearest(name, checkpoint_files.known_names()) or "see the table in training/README.md"
+    fix = nearest(name, checkpoint_files.known_names()) or "clipcurate train --help says what --model takes"
     return InputError(f"model '{text}': no config, architecture, file or folder of that name", allowed=allowed, fix=fix)
 
 
