@@ -17,8 +17,8 @@ from prefect.events import emit_event
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from curation.engine.engine import Events, Runner, UnitReport, run_unit
-from curation.engine.replay import Unit
+from curation.engine.engine import Events, Executor, UnitReport, run_unit
+from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
 from flows.execution import process_registry
 from flows.execution.executors import process_pool, worker_died
@@ -26,7 +26,7 @@ from flows.execution.jobs import CurateJob, Outcome, execute, existing, prepare
 from flows.execution.prefect_summary import change_markdown
 
 
-def carry_unit(unit: Unit, label: str, pool: int) -> UnitReport:  # noqa: ARG001 - the label names it in Prefect's pages
+def carry_unit(unit: WorkUnit, label: str, pool: int) -> UnitReport:  # noqa: ARG001 - the label names it in Prefect's pages
     """Run one unit here, or in the process pool registered under `pool`."""
     return (
         process_registry.POOLS[pool].submit(run_unit, unit).result()
@@ -62,10 +62,10 @@ def task_runner_for(runner: str, workers: int) -> TaskRunner[Any]:
     return DaskTaskRunner(cluster_kwargs=cluster)
 
 
-def _task_carrier(pool: int) -> Runner:
+def _task_carrier(pool: int) -> Executor:
     """Return a runner that submits each unit as a Prefect task of the current flow."""
 
-    def run(_: Callable[[Unit], UnitReport], units: Sequence[Unit]) -> Iterator[UnitReport]:
+    def run(_: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUnit]) -> Iterator[UnitReport]:
         labels = [f"{unit.stage.name} {unit.partition.label}" for unit in units]
         futures = [unit_task.submit(unit, label, pool) for unit, label in zip(units, labels, strict=True)]
         try:

@@ -67,7 +67,7 @@ class EvaluationSets:
         """
         from curation.engine.engine import run_stages
         from curation.engine.intake import Snapshot
-        from curation.engine.replay import WHOLE, Unit, replay
+        from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
 
         folder = Path(self.sets[number].snapshot)
         if not (folder / "about.json").is_file():
@@ -75,7 +75,7 @@ class EvaluationSets:
         snapshot = Snapshot.load(folder)
         done, _ = run_stages(self.makers, snapshot, Path(self.store))
         need = ("hash_windows", "thumbnail", *(("image_embedding",) if embedded else ()))
-        unit = Unit(self.makers[-1], tuple(done), snapshot.folder, Path(self.store), WHOLE)
+        unit = WorkUnit(self.makers[-1], tuple(done), snapshot.folder, Path(self.store), ALL_SAMPLES)
         return image_signatures([item.sample for item in replay(unit, need)], embedded=embedded)
 
 
@@ -99,14 +99,14 @@ def read_set(spec: str, snapshots: Path) -> EvaluationSet:
     Raises:
         InputError: no such source, or nothing usable in it.
     """
-    from curation.engine.intake import take_in
+    from curation.engine.intake import read_source
     from curation.sources import open_source
 
     place, mark, split = spec.rpartition("#")
     place, chosen = (place, split) if mark and split in SPLITS else (spec, None)
     try:
         source = open_source(place, chosen)
-        snapshot = take_in(source, snapshots, location=f"{Path.cwd()}|{place}")
+        snapshot = read_source(source, snapshots, location=f"{Path.cwd()}|{place}")
     except InputError as error:
         fix = error.fix or "--against takes the same as --source, with #test, #dev or #train for one split"
         raise InputError(f"--against {spec}: {error.got}", allowed=error.allowed, fix=fix) from None

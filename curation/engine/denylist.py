@@ -16,20 +16,20 @@ from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 
 FORMAT = "clipcurate/forgotten/1"
-FILE = "forgotten.json"
-INTENT = "forgetting.json"
+DENYLIST_FILE = "forgotten.json"
+FORGET_PLAN_FILE = "forgetting.json"
 """In the workspace while a forget is under way."""
 
 _RESTORE = "restore the file from version control"
 
 
-def mark(uid: str) -> str:
+def uid_hash(uid: str) -> str:
     """Return what the list holds of a uid: BLAKE3-128 of its 16 bytes, hex."""
     return blake3(b"forgotten:" + bytes.fromhex(uid)).hexdigest(length=16)
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class Denylist:
     """The list.
 
     Attributes:
@@ -41,13 +41,13 @@ class Forgotten:
     removed: Mapping[str, str | None] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, manifests: Path) -> Forgotten:
+    def load(cls, manifests: Path) -> Denylist:
         """Read the list; without a file nothing is forgotten.
 
         Raises:
             InputError: the file is not such a list: guessing would take a forgotten photograph in again.
         """
-        path = manifests / FILE
+        path = manifests / DENYLIST_FILE
         if not path.is_file():
             return cls()
         try:
@@ -60,9 +60,9 @@ class Forgotten:
             raise InputError(f"{path}: not a list of forgotten samples", allowed=repr(FORMAT), fix=_RESTORE)
         return cls(frozenset(marks), removed)
 
-    def adding(self, uids: Iterable[str] = (), removed: Mapping[str, str | None] | None = None) -> Forgotten:
+    def adding(self, uids: Iterable[str] = (), removed: Mapping[str, str | None] | None = None) -> Denylist:
         """Return the list with more on it."""
-        return Forgotten(self.marks | {mark(uid) for uid in uids}, {**self.removed, **(removed or {})})
+        return Denylist(self.marks | {uid_hash(uid) for uid in uids}, {**self.removed, **(removed or {})})
 
     def save(self, manifests: Path) -> None:
         """Write the list atomically; equal lists give equal bytes."""
@@ -73,21 +73,21 @@ class Forgotten:
             "removed": dict(self.removed),
         }
         options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-        write_atomically(manifests / FILE, orjson.dumps(body, option=options))
+        write_atomically(manifests / DENYLIST_FILE, orjson.dumps(body, option=options))
 
-    def holds(self, uid: str) -> bool:
+    def contains(self, uid: str) -> bool:
         """Whether a sample is to be refused."""
-        return bool(self.marks) and mark(uid) in self.marks
+        return bool(self.marks) and uid_hash(uid) in self.marks
 
 
-def check_not_forgetting(workspace: Path) -> None:
+def check_no_interrupted_forget(workspace: Path) -> None:
     """Check that no forget was interrupted in a workspace.
 
     Raises:
         InputError: one was; what it left half done must not be built upon.
     """
-    if (workspace / INTENT).is_file():
+    if (workspace / FORGET_PLAN_FILE).is_file():
         raise InputError(
-            f"{workspace / INTENT}: a forget was interrupted",
+            f"{workspace / FORGET_PLAN_FILE}: a forget was interrupted",
             fix="finish it: clipcurate forget NAME, without uids",
         )

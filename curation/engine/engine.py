@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from curation.engine.intake import Snapshot
-from curation.engine.replay import WHOLE, Done, Held, Unit, corpus_inputs, replay
+from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, corpus_input_hash, replay
 from curation.engine.stage import CorpusStage, Drop, MapStage, Stage, WaitingError, check_order
-from curation.engine.store import Row, Store, input_id, partitions
+from curation.engine.store import StageResult, Store, input_id, partitions
 from data_manifests.sample import Sample
 
 
@@ -38,18 +38,18 @@ class UnitReport:
     waiting: WaitingError | None = None
 
 
-_YOUNG_OBJECTS = 100_000
+_NEW_OBJECTS_PER_COLLECTION = 100_000
 """New objects between two looks for cycles while stages work; Python's default is 700 (2,000 from 3.13 on)."""
 
-Runner = Callable[[Callable[[Unit], UnitReport], Sequence[Unit]], Iterable[UnitReport]]
+Executor = Callable[[Callable[[WorkUnit], UnitReport], Sequence[WorkUnit]], Iterable[UnitReport]]
 
 
-def run_here(work: Callable[[Unit], UnitReport], units: Sequence[Unit]) -> Iterator[UnitReport]:
+def run_serially(work: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUnit]) -> Iterator[UnitReport]:
     """Run units one after another in this process."""
     return map(work, units)
 
 
-def run_unit(unit: Unit) -> UnitReport:
+def run_unit(unit: WorkUnit) -> UnitReport:
     """Compute what is missing of one stage over one partition and publish it, batch by batch.
 
     Numerical libraries get one thread: parallel work is between units, and sums that depend on a
@@ -58,17 +58,17 @@ def run_unit(unit: Unit) -> UnitReport:
     from threadpoolctl import threadpool_limits
 
     started = time.perf_counter()
-    with threadpool_limits(1), rare_collections():
+    with threadpool_limits(1), infrequent_garbage_collection():
         report = _run_map(unit, unit.stage) if isinstance(unit.stage, MapStage) else _run_corpus(unit, unit.stage)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return replace(report, seconds=time.perf_counter() - started, peak_memory_bytes=peak)
 
 
 @contextmanager
-def rare_collections() -> Iterator[None]:
+def infrequent_garbage_collection() -> Iterator[None]:
     """Let Python look for cycles rarely: stages make millions of records and next to no cycles."""
     before = gc.get_threshold()
-    gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
+    gc.set_threshold(_NEW_OBJECTS_PER_COLLECTION, *before[1:])
     try:
         yield
     finally:
@@ -76,18 +76,18 @@ def rare_collections() -> Iterator[None]:
 
 
 def _report(
-    unit: Unit, computed: int, reused: int, inputs: str = "", waiting: WaitingError | None = None
+    unit: WorkUnit, computed: int, reused: int, inputs: str = "", waiting: WaitingError | None = None
 ) -> UnitReport:
     return UnitReport(unit.stage.name, unit.partition.label, computed, reused, 0.0, 0, inputs, waiting)
 
 
-def _run_map(unit: Unit, stage: MapStage) -> UnitReport:
+def _run_map(unit: WorkUnit, stage: MapStage) -> UnitReport:
     store = Store(unit.store)
     store.declare(stage)
     folder = store.folder(stage)
     have = store.ids(folder, unit.partition)
-    missing: dict[bytes, Held] = {}
-    held = replay(unit, stage.needs())
+    missing: dict[bytes, EncodedSample] = {}
+    held = replay(unit, stage.required_fields())
     for item in held:
         key = input_id(stage, item.encoded)
         if key not in have:
@@ -106,52 +106,55 @@ def _run_map(unit: Unit, stage: MapStage) -> UnitReport:
     return _report(unit, len(keys), len(held) - len(keys), waiting=waiting)
 
 
-def _row(stage: Stage, sample: Sample, result: Mapping[str, Any] | Drop) -> Row:
+def _row(stage: Stage, sample: Sample, result: Mapping[str, Any] | Drop) -> StageResult:
     """Encode a stage's result, holding the stage to what it declared."""
     if isinstance(result, Drop):
         if result.reason not in stage.drops:
             raise ValueError(
                 f"stage '{stage.name}' dropped {sample.uid} as '{result.reason}', not one of {stage.drops}"
             )
-        return Row({}, result)
+        return StageResult({}, result)
     names = [item.name for item in stage.provides]
     if sorted(result) != sorted(names):
         raise ValueError(f"stage '{stage.name}' gave {sorted(result)} for {sample.uid}, it declares {sorted(names)}")
-    return Row({item.name: item.encode(result[item.name]) for item in stage.provides})
+    return StageResult({item.name: item.encode(result[item.name]) for item in stage.provides})
 
 
 @dataclass(frozen=True)
-class _Corpus:
-    """All samples that are still in, by column."""
+class LoadedCorpus:
+    """All samples of a data set in memory; see `Corpus`."""
 
-    held: Sequence[Held]
+    samples: Sequence[EncodedSample]
 
     @property
     def uids(self) -> list[str]:
-        return [item.sample.uid for item in self.held]
+        """Uids, sorted."""
+        return [item.sample.uid for item in self.samples]
 
     def column(self, name: str) -> list[Any]:
-        return [item.sample[name] for item in self.held]
+        """Return a field's values, one per sample."""
+        return [item.sample[name] for item in self.samples]
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
+        """Return an array field, stacked."""
         return np.stack(self.column(name))
 
 
-def _run_corpus(unit: Unit, stage: Stage) -> UnitReport:
+def _run_corpus(unit: WorkUnit, stage: Stage) -> UnitReport:
     if not isinstance(stage, CorpusStage):
         raise TypeError(f"stage '{stage.name}' is neither a MapStage nor a CorpusStage")
-    held = replay(unit, stage.needs())
-    inputs = corpus_inputs(stage, held)
+    held = replay(unit, stage.required_fields())
+    inputs = corpus_input_hash(stage, held)
     store = Store(unit.store)
     folder = store.folder(stage, inputs)
     if store.files(folder):
         return _report(unit, 0, len(held), inputs)
-    results = stage.fit(_Corpus(held))
+    results = stage.fit(LoadedCorpus(held))
     rows = {
         bytes.fromhex(item.sample.uid): _row(stage, item.sample, result)
         for item, result in zip(held, results, strict=True)
     }
-    store.publish(folder, WHOLE, rows, [item.name for item in stage.provides])
+    store.publish(folder, ALL_SAMPLES, rows, [item.name for item in stage.provides])
     return _report(unit, len(held), 0, inputs)
 
 
@@ -183,8 +186,12 @@ class Events:
 
 
 def run_stages(
-    stages: Sequence[Stage], snapshot: Snapshot, store: Path, runner: Runner = run_here, events: Events | None = None
-) -> tuple[list[Done], list[StageReport]]:
+    stages: Sequence[Stage],
+    snapshot: Snapshot,
+    store: Path,
+    runner: Executor = run_serially,
+    events: Events | None = None,
+) -> tuple[list[FinishedStage], list[StageReport]]:
     """Bring the store up to date for `stages` over `snapshot`; return where each stage's results lie.
 
     Raises:
@@ -193,16 +200,16 @@ def run_stages(
     """
     check_order(stages)
     listen = events or Events()
-    done: list[Done] = []
+    done: list[FinishedStage] = []
     reports: list[StageReport] = []
     parts = partitions(snapshot.num_samples)
     for stage in stages:
-        where = parts if isinstance(stage, MapStage) else [WHOLE]
-        units = [Unit(stage, tuple(done), snapshot.folder, store, part) for part in where]
+        where = parts if isinstance(stage, MapStage) else [ALL_SAMPLES]
+        units = [WorkUnit(stage, tuple(done), snapshot.folder, store, part) for part in where]
         total, inputs, started = StageReport(stage), "", time.perf_counter()
         waiting: WaitingError | None = None
         listen.stage_started(stage, len(units))
-        carry = run_here if stage.in_one_process() else runner
+        carry = run_serially if stage.runs_in_main_process() else runner
         for report in carry(run_unit, units):
             total.add(report)
             inputs, waiting = report.inputs, report.waiting or waiting
@@ -210,6 +217,6 @@ def run_stages(
         if waiting is not None:
             raise waiting
         total.wall_s = time.perf_counter() - started
-        done.append(Done(stage, inputs))
+        done.append(FinishedStage(stage, inputs))
         reports.append(total)
     return done, reports

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import orjson
 from blake3 import blake3
 
-from curation.engine.denylist import Forgotten
+from curation.engine.denylist import Denylist
 from curation.engine.store import Partition, write_parquet
 from curation.sources import Rejected, SampleSource, SourceRecord
 from data_manifests.atomic_files import draft_folder, publish_folder, write_atomically
@@ -81,7 +81,7 @@ class _Intake:
 
     pack: BinaryIO
     pack_path: Path
-    forgotten: Forgotten
+    forgotten: Denylist
     seen: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
@@ -106,7 +106,7 @@ class _Intake:
             self.refuse(record.name, reason, error.strerror or "" if isinstance(error, OSError) else str(error))
             return False
         uid = image_uid(data)
-        if self.forgotten.holds(uid):
+        if self.forgotten.contains(uid):
             self.refuse("", "forgotten")  # not even by name
             return False
         if uid in self.seen:
@@ -142,14 +142,14 @@ def _read_bounded(image: ImageRef) -> bytes:
     return image.read()
 
 
-def take_in(
+def read_source(
     source: SampleSource,
     root: Path,
     *,
     location: str,
     limit: int | None = None,
     progress: Progress | None = None,
-    forgotten: Forgotten | None = None,
+    forgotten: Denylist | None = None,
 ) -> Snapshot:
     """Read a source into ``<root>/<signature>``, or open it if the unchanged source was read before.
 
@@ -165,7 +165,7 @@ def take_in(
         InputError: the source has no usable sample at all.
     """
     signature = blake3(canonical([INTAKE_VERSION, location, source.signature(), limit])).hexdigest(length=16)
-    folder, refused = root / signature, forgotten or Forgotten()
+    folder, refused = root / signature, forgotten or Denylist()
     if (folder / "about.json").is_file() and not _holds_any(folder, refused):
         return Snapshot.load(folder)
     with draft_folder(root) as draft:
@@ -184,14 +184,14 @@ def take_in(
     return Snapshot.load(folder)
 
 
-def _holds_any(folder: Path, forgotten: Forgotten) -> bool:
+def _holds_any(folder: Path, forgotten: Denylist) -> bool:
     """Whether a snapshot from before a forget holds what was forgotten."""
     import pyarrow.parquet as pq
 
     if not forgotten.marks:
         return False
     uids = pq.read_table(folder / "samples.parquet", columns=["uid"])["uid"].to_pylist()
-    return any(forgotten.holds(uid) for uid in uids)
+    return any(forgotten.contains(uid) for uid in uids)
 
 
 def _read_all(

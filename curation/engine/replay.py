@@ -10,15 +10,15 @@ from blake3 import blake3
 
 from curation.engine.intake import Snapshot
 from curation.engine.stage import CorpusStage, Drop, Field, Stage
-from curation.engine.store import PREFIXES, Partition, Row, Store, input_id
+from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
 
-WHOLE = Partition(0, PREFIXES - 1)
+ALL_SAMPLES = Partition(0, PREFIXES - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class FinishedStage:
     """A stage whose results are in the store.
 
     Attributes:
@@ -31,27 +31,27 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class WorkUnit:
     """One stage over one partition: all that a worker needs to know."""
 
     stage: Stage
-    upstream: tuple[Done, ...]
+    upstream: tuple[FinishedStage, ...]
     snapshot: Path
     store: Path
     partition: Partition
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class EncodedSample:
     """A sample together with the canonical bytes of its fields, from which input ids are made."""
 
     sample: Sample
     encoded: Mapping[str, bytes]
 
 
-def hold(sample: Sample) -> Held:
+def encode_sample(sample: Sample) -> EncodedSample:
     """Encode a fresh sample's built-in fields; an image is known by its uid."""
-    return Held(
+    return EncodedSample(
         sample,
         {
             "uid": sample.uid.encode(),
@@ -64,12 +64,12 @@ def hold(sample: Sample) -> Held:
 
 
 def replay(
-    unit: Unit,
+    unit: WorkUnit,
     need: Iterable[str],
     on_drop: Callable[[Stage, Sample, Drop], None] | None = None,
     *,
     partial: bool = False,
-) -> list[Held]:
+) -> list[EncodedSample]:
     """Return a partition's samples as they stand after the upstream stages, with the needed fields filled in.
 
     Args:
@@ -83,7 +83,7 @@ def replay(
     """
     wanted = _closure([done.stage for done in unit.upstream], need)
     store = Store(unit.store)
-    held = [hold(sample) for sample in Snapshot.load(unit.snapshot).samples(unit.partition)]
+    held = [encode_sample(sample) for sample in Snapshot.load(unit.snapshot).samples(unit.partition)]
     for done in unit.upstream:
         fields = [item for item in done.stage.provides if item.name in wanted]
         if not fields and not done.stage.drops:
@@ -94,16 +94,16 @@ def replay(
 
 
 def _apply(
-    done: Done,
-    held: list[Held],
-    rows: Mapping[bytes, Row],
+    done: FinishedStage,
+    held: list[EncodedSample],
+    rows: Mapping[bytes, StageResult],
     fields: Sequence[Field],
     on_drop: Callable[[Stage, Sample, Drop], None] | None,
     *,
     partial: bool,
-) -> Iterator[Held]:
+) -> Iterator[EncodedSample]:
     for item in held:
-        row = rows.get(row_id(done.stage, item))
+        row = rows.get(result_id(done.stage, item))
         if row is None and partial:
             continue
         if row is None:
@@ -113,10 +113,10 @@ def _apply(
                 on_drop(done.stage, item.sample, row.drop)
             continue
         added = {spec.name: spec.decode(row.values[spec.name]) for spec in fields}
-        yield Held(item.sample.adding(added), {**item.encoded, **row.values})
+        yield EncodedSample(item.sample.adding(added), {**item.encoded, **row.values})
 
 
-def row_id(stage: Stage, held: Held) -> bytes:
+def result_id(stage: Stage, held: EncodedSample) -> bytes:
     """Return the key of a sample's row: its input id, or for a corpus stage its uid."""
     return bytes.fromhex(held.sample.uid) if isinstance(stage, CorpusStage) else input_id(stage, held.encoded)
 
@@ -126,11 +126,11 @@ def _closure(stages: Sequence[Stage], need: Iterable[str]) -> set[str]:
     wanted = set(need)
     for stage in reversed(stages):
         if stage.drops or wanted & {item.name for item in stage.provides}:
-            wanted |= set() if isinstance(stage, CorpusStage) else set(stage.needs())
+            wanted |= set() if isinstance(stage, CorpusStage) else set(stage.required_fields())
     return wanted - set(REQUIRABLE)
 
 
-def corpus_inputs(stage: Stage, held: Sequence[Held]) -> str:
+def corpus_input_hash(stage: Stage, held: Sequence[EncodedSample]) -> str:
     """Return the hash of a corpus stage's inputs: what each sample, sorted by uid, brings to it."""
     return blake3(b"".join(input_id(stage, item.encoded) + item.sample.uid.encode() for item in held)).hexdigest(
         length=16

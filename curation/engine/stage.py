@@ -16,9 +16,9 @@ from data_manifests.errors import InputError
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
 
-Kind = Literal["json", "array"]
+FieldKind = Literal["json", "array"]
 Publish = Literal["sample", "sidecar", "index", "store"]
-Role = Literal["value", "negatives", "views", "rejects", "usage", "finding"]
+FieldRole = Literal["value", "negatives", "views", "rejects", "usage", "finding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Field:
     """
 
     name: str
-    kind: Kind = "json"
+    kind: FieldKind = "json"
     publish: Publish = "store"
-    role: Role = "value"
+    role: FieldRole = "value"
 
     def encode(self, value: Any) -> bytes:
         """Return the canonical bytes of a value: equal values give equal bytes on every machine."""
@@ -120,7 +120,7 @@ class Stage(ABC):
     drops: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str]
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return the fields that this configuration reads: `requires`, unless a setting asks for more."""
         return self.requires
 
@@ -129,11 +129,11 @@ class Stage(ABC):
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Resource)}
 
-    def consumes(self) -> tuple[str, ...]:
+    def superseded_fields(self) -> tuple[str, ...]:
         """Return fields of negatives whose records it passes on in a field of its own, judged; they are not published."""
         return ()
 
-    def in_one_process(self) -> bool:
+    def runs_in_main_process(self) -> bool:
         """Whether its units must run in this process, one after another: it holds something that exists once."""
         return False
 
@@ -195,10 +195,10 @@ class CorpusStage(Stage):
 
 
 @runtime_checkable
-class Chooser(Protocol):
+class DescribesMethod(Protocol):
     """A stage that does its work one way or another by the number of samples, and can say which beforehand."""
 
-    def choose(self, num_samples: int) -> str:
+    def describe_method(self, num_samples: int) -> str:
         """Say for people how so many samples will be done, and why so."""
 
 
@@ -210,7 +210,7 @@ def check_order(stages: Sequence[Stage]) -> None:
     """
     have: dict[str, str] = dict.fromkeys(REQUIRABLE, "the source")
     for stage in stages:
-        for name in stage.needs():
+        for name in stage.required_fields():
             if name not in have:
                 raise ValueError(f"stage '{stage.name}' requires '{name}', which no earlier stage provides")
         for item in stage.provides:

@@ -47,7 +47,7 @@ class Partition:
         """``000-0ff``: used in file names."""
         return f"{self.first:03x}-{self.last:03x}"
 
-    def holds(self, uid: str) -> bool:
+    def contains(self, uid: str) -> bool:
         """Whether a uid belongs to this partition."""
         return self.first <= int(uid[:_PREFIX_CHARS], 16) <= self.last
 
@@ -64,7 +64,7 @@ def partitions(num_samples: int, samples_each: int = 512) -> list[Partition]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StageResult:
     """What a stage made of one input: the encoded fields, or a drop."""
 
     values: Mapping[str, bytes]
@@ -73,7 +73,7 @@ class Row:
 
 def input_id(stage: Stage, encoded: Mapping[str, bytes]) -> bytes:
     """Return the identity (16 bytes) of one sample's input to a stage: BLAKE3 over the fields it requires."""
-    return input_id_of(stage.needs(), encoded)
+    return input_id_of(stage.required_fields(), encoded)
 
 
 def input_id_of(names: Sequence[str], encoded: Mapping[str, bytes]) -> bytes:
@@ -108,7 +108,7 @@ class Store:
             about = {
                 "name": stage.name,
                 "fingerprint": stage.fingerprint(),
-                "requires": list(stage.needs()),
+                "requires": list(stage.required_fields()),
                 "config": stage.config(),
             }
             write_atomically(path, canonical(about))
@@ -131,19 +131,21 @@ class Store:
             value for table in self._tables(folder, partition, ["input_id"]) for value in table["input_id"].to_pylist()
         }
 
-    def rows(self, folder: Path, partition: Partition | None, fields: Sequence[str]) -> dict[bytes, Row]:
+    def rows(self, folder: Path, partition: Partition | None, fields: Sequence[str]) -> dict[bytes, StageResult]:
         """Return results by input id, with only the named fields."""
-        found: dict[bytes, Row] = {}
+        found: dict[bytes, StageResult] = {}
         for table in self._tables(folder, partition, ["input_id", "drop", *fields]):
             columns = [table[name].to_pylist() for name in fields]
             for position, (key, drop) in enumerate(
                 zip(table["input_id"].to_pylist(), table["drop"].to_pylist(), strict=True)
             ):
                 values = {name: column[position] for name, column in zip(fields, columns, strict=True)}
-                found[key] = Row(values, Drop(**orjson.loads(drop)) if drop else None)
+                found[key] = StageResult(values, Drop(**orjson.loads(drop)) if drop else None)
         return found
 
-    def publish(self, folder: Path, partition: Partition, rows: Mapping[bytes, Row], fields: Sequence[str]) -> Path:
+    def publish(
+        self, folder: Path, partition: Partition, rows: Mapping[bytes, StageResult], fields: Sequence[str]
+    ) -> Path:
         """Write one result file; it appears complete or not at all.
 
         The file's name holds a hash of its input ids, so doing a batch twice leaves one file.

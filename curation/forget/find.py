@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from curation.engine.replay import hold
+from curation.engine.replay import encode_sample
 from curation.engine.store import STAGE_FILE, input_id_of
 from data_manifests.absence import text_labels, uid_labels, unshared
 from data_manifests.byte_search import Needles
@@ -36,7 +36,7 @@ class Traces:
         texts: All texts: captions, negatives, views.
         rows: Results in the store: folder below it -> input ids, hex.
         folders: Folders of results that go whole: computed with the samples, or nobody knows from what.
-        snapshots: Snapshots of sources that hold them.
+        snapshots: Snapshots of sources that encode_sample them.
         questions: Keys of questions to a language model about them.
     """
 
@@ -59,7 +59,7 @@ class Traces:
         return Needles(labels)
 
 
-def versions_here(catalog: Catalog) -> Iterator[DatasetVersion]:
+def local_versions(catalog: Catalog) -> Iterator[DatasetVersion]:
     """Yield every version of every data set whose files are in the workspace."""
     for name in catalog.names():
         for version in catalog.versions(name):
@@ -68,7 +68,7 @@ def versions_here(catalog: Catalog) -> Iterator[DatasetVersion]:
                 yield DatasetVersion(manifest, catalog.folder(name, version))
 
 
-def collect(catalog: Catalog, uids: Sequence[str]) -> Traces:
+def find_traces(catalog: Catalog, uids: Sequence[str]) -> Traces:
     """Find everything that some samples left in a workspace, whatever data set they were used for.
 
     Args:
@@ -85,7 +85,7 @@ def collect(catalog: Catalog, uids: Sequence[str]) -> Traces:
         for row in table:
             _keep(samples, row["uid"], row)
     texts: set[str] = set()
-    for version in versions_here(catalog):
+    for version in local_versions(catalog):
         for row in _published(version, wanted):
             _keep(samples, row["uid"], row)
             for name in ("negatives", "views"):
@@ -94,7 +94,7 @@ def collect(catalog: Catalog, uids: Sequence[str]) -> Traces:
             found.names += [row["name"]] if row["uid"] in wanted else []
     mine = {text for sample in samples.values() for text in sample.captions}
     found.names = sorted({*found.names, *(sample.name for sample in samples.values())} - {""})
-    found.captions = unshared(mine, captions_left(catalog, wanted))
+    found.captions = unshared(mine, other_captions(catalog, wanted))
     found.texts = sorted(texts | mine)
     _in_store(catalog, found, list(samples.values()))
     found.questions = _questions(catalog, list(samples.values()))
@@ -106,12 +106,12 @@ def snapshot_folders(workspace: Path) -> list[Path]:
     return sorted(path.parent for path in (workspace / "intake").glob("*/samples.parquet"))
 
 
-def captions_left(catalog: Catalog, without: frozenset[str]) -> Iterator[list[str]]:
+def other_captions(catalog: Catalog, without: frozenset[str]) -> Iterator[list[str]]:
     """Yield, in handfuls, the captions of all samples but some, in snapshots and versions."""
     import pyarrow.parquet as pq
 
     paths = [folder / "samples.parquet" for folder in snapshot_folders(catalog.workspace)]
-    for version in versions_here(catalog):
+    for version in local_versions(catalog):
         paths += [version.folder / f"{number:05d}.parquet" for number in range(len(version.manifest.body["shards"]))]
     for path in paths:
         with pq.ParquetFile(path) as file:
@@ -273,7 +273,7 @@ def _reach(uid: str, samples: Sequence[Sample], tables: Mapping[Path, _Results],
     """Mark every row that can be reached from a sample: what a stage made of it, and what others made of that."""
     values: dict[str, set[bytes]] = {}
     for sample in samples:
-        for name, data in hold(sample).encoded.items():
+        for name, data in encode_sample(sample).encoded.items():
             values.setdefault(name, set()).add(data)
     for folder in sorted(corpus):
         for name, data in (_Results(folder, ()).values(bytes.fromhex(uid)) or {}).items():

@@ -19,12 +19,12 @@ import numpy as np
 import orjson
 from blake3 import blake3
 
-from curation.engine.denylist import INTENT, Forgotten
-from curation.forget.find import Traces, collect, versions_here
-from curation.forget.remove import purge_answers, purge_benchmarks, purge_store, tainted
+from curation.engine.denylist import FORGET_PLAN_FILE, Denylist
+from curation.forget.find import Traces, find_traces, local_versions
+from curation.forget.remove import purge_answers, purge_benchmarks, purge_store, samples_mentioning
 from curation.versions.numbering import dataset_lock
-from curation.versions.repack import Cut
-from curation.versions.reshard import publish_cut
+from curation.versions.repack import RepackPlan
+from curation.versions.reshard import publish_repacked
 from data_manifests.atomic_files import DRAFT_PREFIX, sync_folder, write_atomically
 from data_manifests.data_card import card_path
 from data_manifests.errors import InputError
@@ -32,12 +32,12 @@ from data_manifests.manifest import Catalog, DatasetVersion, Manifest, version_k
 from data_manifests.sample import UID_HEX_CHARS
 from data_manifests.seeds import canonical
 
-Caches = Callable[[Sequence[str], Sequence[str]], int]
+CleanCaches = Callable[[Sequence[str], Sequence[str]], int]
 """Takes uids and texts out of caches that others keep in the workspace; returns how many entries went."""
 
 
 @dataclass
-class Forgetting:
+class ForgetPlan:
     """What is to be done, as written down before it is.
 
     Attributes:
@@ -51,9 +51,9 @@ class Forgetting:
     elsewhere: list[str] = field(default_factory=list)
 
     @classmethod
-    def load(cls, workspace: Path) -> Forgetting | None:
+    def load(cls, workspace: Path) -> ForgetPlan | None:
         """Return what an interrupted forget wrote down, or None."""
-        path = workspace / INTENT
+        path = workspace / FORGET_PLAN_FILE
         if not path.is_file():
             return None
         body = orjson.loads(path.read_bytes())
@@ -62,11 +62,11 @@ class Forgetting:
 
     def save(self, workspace: Path) -> None:
         """Write it down."""
-        write_atomically(workspace / INTENT, canonical(asdict(self)))
+        write_atomically(workspace / FORGET_PLAN_FILE, canonical(asdict(self)))
 
 
 @dataclass
-class Report:
+class ForgetReport:
     """What was done.
 
     Attributes:
@@ -90,7 +90,7 @@ class Report:
     elsewhere: list[str] = field(default_factory=list)
 
 
-def full_uids(catalog: Catalog, name: str, wanted: Sequence[str]) -> list[str]:
+def complete_uids(catalog: Catalog, name: str, wanted: Sequence[str]) -> list[str]:
     """Return the full uids that beginnings stand for.
 
     Raises:
@@ -98,7 +98,7 @@ def full_uids(catalog: Catalog, name: str, wanted: Sequence[str]) -> list[str]:
     """
     catalog.resolve(name)
     known: set[str] = set()
-    for version in versions_here(catalog):
+    for version in local_versions(catalog):
         if version.manifest.name == name:
             known.update(version.index(["uid"])["uid"].to_pylist())
             known.update(version.table("dropped.parquet", ["uid"])["uid"].to_pylist())
@@ -119,15 +119,15 @@ def full_uids(catalog: Catalog, name: str, wanted: Sequence[str]) -> list[str]:
     return sorted(set(found))
 
 
-def plan_forgetting(catalog: Catalog, uids: Sequence[str]) -> Forgetting:
+def plan_forget(catalog: Catalog, uids: Sequence[str]) -> ForgetPlan:
     """Find what would go and which versions would be renewed; nothing is changed.
 
     Args:
         catalog: Where versions lie.
         uids: Full uids.
     """
-    traces = collect(catalog, uids)
-    todo = Forgetting(traces)
+    traces = find_traces(catalog, uids)
+    todo = ForgetPlan(traces)
     needles, wanted = traces.needles(), frozenset(uids)
     for name in catalog.names():
         versions, affected = catalog.versions(name), []
@@ -137,7 +137,7 @@ def plan_forgetting(catalog: Catalog, uids: Sequence[str]) -> Forgetting:
                 todo.elsewhere.append(f"{name}@{version}")
                 continue
             here = DatasetVersion(Manifest.load(catalog.manifest_path(name, version)), folder)
-            if _lists(here, wanted, traces.names) or tainted(here, wanted, needles):
+            if _lists(here, wanted, traces.names) or samples_mentioning(here, wanted, needles):
                 affected.append(version)
         if affected:
             # younger versions are renewed too: the newest must stay the newest
@@ -171,14 +171,14 @@ def _lists(version: DatasetVersion, uids: frozenset[str], names: Sequence[str]) 
     return any(name in told for name in names)
 
 
-def carry_out(
-    catalog: Catalog, todo: Forgetting, caches: Caches, progress: Callable[[str], None] = lambda _: None
-) -> Report:
+def run_forget(
+    catalog: Catalog, todo: ForgetPlan, caches: CleanCaches, progress: Callable[[str], None] = lambda _: None
+) -> ForgetReport:
     """Do what was planned; after a kill, do it again from what was written down.
 
     Args:
         catalog: Where versions lie.
-        todo: What `plan_forgetting` found, or `Forgetting.load` read.
+        todo: What `plan_forget` found, or `ForgetPlan.load` read.
         caches: Removes from caches that curation does not know.
         progress: Is told what is being done.
 
@@ -186,12 +186,12 @@ def carry_out(
         InputError: another run holds a data set, or a file cannot be used; call again afterwards.
     """
     workspace, traces = catalog.workspace, todo.traces
-    report = Report(traces.uids, elsewhere=todo.elsewhere)
+    report = ForgetReport(traces.uids, elsewhere=todo.elsewhere)
     with ExitStack() as held:
         for name in sorted({*catalog.names(), *todo.renewed}):
             held.enter_context(dataset_lock(catalog, name))
         todo.save(workspace)
-        Forgotten.load(catalog.manifests).adding(traces.uids).save(catalog.manifests)
+        Denylist.load(catalog.manifests).adding(traces.uids).save(catalog.manifests)
         progress("memo store")
         report.rows = purge_store(workspace / "store", traces)
         progress("answers and caches")
@@ -208,12 +208,12 @@ def carry_out(
         for half in (workspace / "intake").glob(f"{DRAFT_PREFIX}*"):
             shutil.rmtree(half, ignore_errors=True)
         report.snapshots = len(traces.snapshots)
-        (workspace / INTENT).unlink()
+        (workspace / FORGET_PLAN_FILE).unlink()
         sync_folder(workspace)
     return report
 
 
-def _grown_from_another(catalog: Catalog, todo: Forgetting, name: str) -> bool:
+def _grown_from_another(catalog: Catalog, todo: ForgetPlan, name: str) -> bool:
     """Whether a data set was cut from another one, whose new versions must then be there first."""
     for version in catalog.versions(name):
         parent = Manifest.load(catalog.manifest_path(name, version)).body["parent"]
@@ -222,17 +222,17 @@ def _grown_from_another(catalog: Catalog, todo: Forgetting, name: str) -> bool:
     return False
 
 
-def _renew(catalog: Catalog, todo: Forgetting, name: str, old: str, new: str | None) -> int:
+def _renew(catalog: Catalog, todo: ForgetPlan, name: str, old: str, new: str | None) -> int:
     """Publish a version without the samples, then remove the old one; return how many others were purged."""
     old_path, purged = catalog.manifest_path(name, old), 0
     if new is not None and not catalog.manifest_path(name, new).is_file():
         version = catalog.open(f"{name}@{old}")
         index, gone = version.index(["uid"]), frozenset(todo.traces.uids)
         stays = np.array([uid not in gone for uid in index["uid"].to_pylist()], dtype=bool)
-        replaced = tainted(version, gone, todo.traces.needles())
+        replaced = samples_mentioning(version, gone, todo.traces.needles())
         purged = len(replaced)
         body = version.manifest.body
-        cut = Cut(
+        cut = RepackPlan(
             np.flatnonzero(stays).astype(np.int64),
             max(shard["bytes"] for shard in body["shards"]),
             replaced,
@@ -245,9 +245,9 @@ def _renew(catalog: Catalog, todo: Forgetting, name: str, old: str, new: str | N
             "parent": _parent(catalog, todo, name, body["parent"]),
             "build": blake3(canonical(["forget", new, body["recipe"], body["source"]])).hexdigest(length=16),
         }
-        publish_cut(catalog, version, cut, about)
+        publish_repacked(catalog, version, cut, about)
     removed: Mapping[str, str | None] = {f"{name}@{old}": f"{name}@{new}" if new else None}
-    Forgotten.load(catalog.manifests).adding(removed=removed).save(catalog.manifests)
+    Denylist.load(catalog.manifests).adding(removed=removed).save(catalog.manifests)
     old_path.unlink(missing_ok=True)  # without its manifest, a folder is no version
     old_path.with_name(f"{old}.run.json").unlink(missing_ok=True)
     card_path(old_path).unlink(missing_ok=True)
@@ -255,7 +255,7 @@ def _renew(catalog: Catalog, todo: Forgetting, name: str, old: str, new: str | N
     return purged
 
 
-def _parent(catalog: Catalog, todo: Forgetting, name: str, parent: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _parent(catalog: Catalog, todo: ForgetPlan, name: str, parent: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the lineage of a renewed version: its parent's successor, if there is one."""
     if parent is None:
         return None

@@ -68,8 +68,8 @@ def purge_benchmarks(workspace: Path, traces: Traces) -> int:
     return gone
 
 
-def tainted(version: DatasetVersion, uids: Iterable[str], needles: Needles) -> dict[int, dict[str, Any]]:
-    """Return the purged JSON of samples that stay but name a forgotten one or hold its words, by row of the index."""
+def samples_mentioning(version: DatasetVersion, uids: Iterable[str], needles: Needles) -> dict[int, dict[str, Any]]:
+    """Return the redacted JSON of samples that stay but name a forgotten one or hold its words, by row of the index."""
     index = version.index()
     ranges = SampleRanges.of(index, version.ref)
     gone = frozenset(uids)
@@ -85,12 +85,12 @@ def tainted(version: DatasetVersion, uids: Iterable[str], needles: Needles) -> d
             if stays[row]:
                 low = int(ranges.start[row] + ranges.offsets[row, 1])
                 payload = orjson.loads(data[low : low + int(ranges.json_bytes[row])].tobytes())
-                found[row] = purged(payload, version.manifest.body["fields"], needles)
+                found[row] = redact(payload, version.manifest.body["fields"], needles)
         del data
     return found
 
 
-def purged(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], needles: Needles) -> dict[str, Any]:
+def redact(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], needles: Needles) -> dict[str, Any]:
     """Return a sample's JSON without what names or quotes a forgotten one.
 
     A list loses the elements that do; lists of equal length by the same stage lose the same places, because they run

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,13 @@ class Constraints:
         slack: How far from 0 each mean may be [K].
     """
 
-    values: Floats
-    slack: Floats
+    values: Float64Array
+    slack: Float64Array
 
     @classmethod
-    def of(cls, centred: Floats, labels: Floats, slack_representation: float, slack_association: float) -> Constraints:
+    def of(
+        cls, centred: Float64Array, labels: Float64Array, slack_representation: float, slack_association: float
+    ) -> Constraints:
         """Build the constraints.
 
         Args:
@@ -39,14 +41,14 @@ class Constraints:
         slack[:many] = slack_representation
         return cls(np.concatenate([centred, products], axis=1), slack)
 
-    def violations(self, weights: Floats) -> Floats:
+    def violations(self, weights: Float64Array) -> Float64Array:
         """Return |mean of q z| for each constraint, slack not taken off [K]."""
-        found: Floats = np.abs(weights @ self.values) / max(1, len(weights))
+        found: Float64Array = np.abs(weights @ self.values) / max(1, len(weights))
         return found
 
 
 @dataclass(frozen=True)
-class Settings:
+class M4Settings:
     """Numbers of the problem and of its solution.
 
     Attributes:
@@ -64,7 +66,9 @@ class Settings:
     num_passes: int = 20
 
 
-def keep_weights(constraints: Constraints, utility: Floats, settings: Settings, draws: np.random.Generator) -> Floats:
+def keep_weights(
+    constraints: Constraints, utility: Float64Array, settings: M4Settings, draws: np.random.Generator
+) -> Float64Array:
     """Return the keep-weights q in [0, Q] [n].
 
     Minimises (1/2) E[(u q - eta)^2] + V sum_k max(0, |E[q z_k]| - eps_k) with E[q] = eta, by stochastic descent on
@@ -101,5 +105,7 @@ def keep_weights(constraints: Constraints, utility: Floats, settings: Settings, 
             if last:
                 total += dual
                 mean_total += mean_price
-    weights: Floats = np.clip((utility * keep - both @ (total / size) - mean_total / size) / utility**2, 0.0, most)
+    weights: Float64Array = np.clip(
+        (utility * keep - both @ (total / size) - mean_total / size) / utility**2, 0.0, most
+    )
     return weights

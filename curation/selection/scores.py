@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
-Ints = np.ndarray[Any, np.dtype[np.integer[Any]]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 _BLOCK_FLOATS = 1 << 24
 """Similarities held at once: 64 MiB in float32."""
 
 
-def unit_rows(vectors: Floats) -> Floats:
+def unit_rows(vectors: FloatArray) -> FloatArray:
     """Return float32 rows of length 1 [n, d]; stored ones are off by the rounding of float16.
 
     Raises:
@@ -25,11 +25,11 @@ def unit_rows(vectors: Floats) -> Floats:
     bad = ~np.isfinite(norms) | (norms == 0)
     if bad.any():
         raise ValueError(int(np.flatnonzero(bad)[0]))
-    unit: Floats = (exact / norms[:, None]).astype(np.float32)
+    unit: FloatArray = (exact / norms[:, None]).astype(np.float32)
     return unit
 
 
-def clip_loss_batch(images: Floats, texts: Floats, temperature: float) -> Floats:
+def clip_loss_batch(images: FloatArray, texts: FloatArray, temperature: float) -> FloatArray:
     """Return s-CLIPLoss of each pair within one batch [b], in float64.
 
     With s_ij the similarity of image i and text j and t the temperature, pair i scores
@@ -57,13 +57,18 @@ def clip_loss_batch(images: Floats, texts: Floats, temperature: float) -> Floats
         total += np.exp((part - higher.astype(np.float32)) / np.float32(temperature)).sum(axis=0, dtype=np.float64)
         peak = higher
     by_text = peak / temperature + np.log(total)
-    scores: Floats = own - temperature / 2 * (by_image + by_text)
+    scores: FloatArray = own - temperature / 2 * (by_image + by_text)
     return scores
 
 
 def s_clip_loss(
-    images: Floats, texts: Floats, draws: np.random.Generator, temperature: float, batch_size: int, num_shuffles: int
-) -> Floats:
+    images: FloatArray,
+    texts: FloatArray,
+    draws: np.random.Generator,
+    temperature: float,
+    batch_size: int,
+    num_shuffles: int,
+) -> FloatArray:
     """Return s-CLIPLoss of each pair [n], averaged over random batches.
 
     Every shuffle deals all pairs into batches of equal size, as near to `batch_size` as the number allows. If all fit
@@ -84,22 +89,22 @@ def s_clip_loss(
     for _ in range(num_shuffles):
         for chosen in np.array_split(draws.permutation(size), round(size / batch_size)):
             total[chosen] += clip_loss_batch(images[chosen], texts[chosen], temperature)
-    mean: Floats = total / num_shuffles
+    mean: FloatArray = total / num_shuffles
     return mean
 
 
-def second_moment(vectors: Floats) -> Floats:
+def second_moment(vectors: FloatArray) -> FloatArray:
     """Return the mean of v v^T over the rows [d, d], in float64."""
     total = np.zeros((vectors.shape[1], vectors.shape[1]))
     rows = max(1, _BLOCK_FLOATS // vectors.shape[1])
     for first in range(0, len(vectors), rows):
         part = vectors[first : first + rows].astype(np.float64)
         total += part.T @ part
-    moment: Floats = total / max(1, len(vectors))
+    moment: FloatArray = total / max(1, len(vectors))
     return moment
 
 
-def variance_alignment(images: Floats, moment: Floats) -> Floats:
+def variance_alignment(images: FloatArray, moment: FloatArray) -> FloatArray:
     """Return VAS, f^T M f, for each image [n]: the mean squared similarity to the images that M was made of."""
     scores = np.empty(len(images))
     rows = max(1, _BLOCK_FLOATS // images.shape[1])
@@ -109,14 +114,14 @@ def variance_alignment(images: Floats, moment: Floats) -> Floats:
     return scores
 
 
-def norm_sim_2(images: Floats, target: Floats) -> Floats:
+def norm_sim_2(images: FloatArray, target: FloatArray) -> FloatArray:
     """Return the 2-norm of each image's similarities to all target images [n]."""
     squared = variance_alignment(images, second_moment(target)) * len(target)
-    norm: Floats = np.sqrt(np.maximum(squared, 0.0))
+    norm: FloatArray = np.sqrt(np.maximum(squared, 0.0))
     return norm
 
 
-def norm_sim_inf(images: Floats, target: Floats) -> Floats:
+def norm_sim_inf(images: FloatArray, target: FloatArray) -> FloatArray:
     """Return the infinity norm of each image's similarities to all target images [n]: the largest absolute value."""
     best = np.zeros(len(images))
     rows = max(1, _BLOCK_FLOATS // max(1, len(target)))
@@ -125,7 +130,7 @@ def norm_sim_inf(images: Floats, target: Floats) -> Floats:
     return best
 
 
-def norm_sim_d(images: Floats, start: Ints, keep: int, num_rounds: int, decimals: int) -> Floats:
+def norm_sim_d(images: FloatArray, start: IntArray, keep: int, num_rounds: int, decimals: int) -> FloatArray:
     """Return how long each image of `start` survives when the least aligned are dropped round by round [n], 0 to 1.
 
     Each round takes the second moment of what is left and drops the lowest VAS, in equal portions, until `keep` are
@@ -141,7 +146,7 @@ def norm_sim_d(images: Floats, start: Ints, keep: int, num_rounds: int, decimals
     """
     left, keep = start, min(max(1, keep), len(start))
     sizes = np.round(np.linspace(len(start), keep, max(1, num_rounds) + 1)).astype(np.int64)[1:]
-    order: list[Ints] = []
+    order: list[IntArray] = []
     for size in sizes:
         if size == len(left):
             continue
@@ -154,14 +159,14 @@ def norm_sim_d(images: Floats, start: Ints, keep: int, num_rounds: int, decimals
     return survival
 
 
-def _lowest_first(images: Floats, chosen: Ints, decimals: int) -> Ints:
+def _lowest_first(images: FloatArray, chosen: IntArray, decimals: int) -> IntArray:
     """Return positions by VAS within the chosen, lowest first; of equals the later position comes first."""
     score = np.round(variance_alignment(images[chosen], second_moment(images[chosen])), decimals)
-    ranked: Ints = chosen[np.lexsort((-chosen, score))]
+    ranked: IntArray = chosen[np.lexsort((-chosen, score))]
     return ranked
 
 
-def highest(score: Floats, among: Bools, number: int) -> Bools:
+def highest(score: FloatArray, among: BoolArray, number: int) -> BoolArray:
     """Return which of the samples `among` have the `number` highest scores [n]; of equals, earlier positions."""
     inside = np.flatnonzero(among)
     order = inside[np.lexsort((inside, -score[inside]))]

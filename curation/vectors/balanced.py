@@ -52,7 +52,7 @@ def balanced_clusters(
         return _side_by_side(half, labels, num_clusters, seed)
 
 
-def side_by_side(centroids: NDArray[Any], *, seed: int) -> Labels:
+def order_by_nearness(centroids: NDArray[Any], *, seed: int) -> Labels:
     """Return each centroid's place (0 .. n - 1) in an order in which near ones stand near each other.
 
     A hierarchy: the first half of the order is one side of a cut through all of them, and so on down.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curation.vectors.rows import BLOCK_ROWS, Floats, Half, Labels, Positions
+from curation.vectors.rows import BLOCK_ROWS, Float32Array, Half, Labels, Positions
 from data_manifests.seeds import draw_seed
 
 _IN_MEMORY_ROWS = 8_192
@@ -30,7 +30,7 @@ class Bisection:
         """Return the label of every vector."""
         n = len(self._vectors)
         # (first leaf, number of leaves, members, left neighbour's mean, right neighbour's mean)
-        nodes: list[tuple[int, int, Positions, Floats | None, Floats | None]] = [
+        nodes: list[tuple[int, int, Positions, Float32Array | None, Float32Array | None]] = [
             (0, self._num, np.arange(n, dtype=np.int64), None, None)
         ]
         while nodes:
@@ -56,7 +56,13 @@ class Bisection:
         return self._labels
 
     def _split_held(
-        self, first: int, leaves: int, members: Positions, held: Floats, left: Floats | None, right: Floats | None
+        self,
+        first: int,
+        leaves: int,
+        members: Positions,
+        held: Float32Array,
+        left: Float32Array | None,
+        right: Float32Array | None,
     ) -> None:
         if leaves == 1:
             self._labels[members] = first
@@ -73,14 +79,20 @@ class Bisection:
 class _Cut:
     """A direction, and the means of those who lie low and high along it."""
 
-    def __init__(self, direction: Floats, low: Floats, high: Floats) -> None:
+    def __init__(self, direction: Float32Array, low: Float32Array, high: Float32Array) -> None:
         self.direction, self.low, self.high = direction, low, high
 
 
-def _cut(rows: Floats, share_low: float, rng: np.random.Generator, left: Floats | None, right: Floats | None) -> _Cut:
+def _cut(
+    rows: Float32Array,
+    share_low: float,
+    rng: np.random.Generator,
+    left: Float32Array | None,
+    right: Float32Array | None,
+) -> _Cut:
     """Return where to cut so that `share_low` of the rows are low, and low is the side of the left neighbour."""
     mean = rows.mean(axis=0)
-    direction: Floats = rng.standard_normal((rows.shape[1],), dtype=np.float32)
+    direction: Float32Array = rng.standard_normal((rows.shape[1],), dtype=np.float32)
     for _ in range(4):  # towards the axis along which they differ most
         direction = (rows - mean).T @ ((rows - mean) @ direction)
         direction /= max(float(np.linalg.norm(direction)), 1e-12)
@@ -96,7 +108,9 @@ def _cut(rows: Floats, share_low: float, rng: np.random.Generator, left: Floats 
     return _Cut(direction, low, high)
 
 
-def _two_means(rows: Floats, direction: Floats, size: int) -> tuple[Floats, Floats, Floats]:
+def _two_means(
+    rows: Float32Array, direction: Float32Array, size: int
+) -> tuple[Float32Array, Float32Array, Float32Array]:
     total = rows.sum(axis=0)
     before: Positions | None = None
     for _ in range(_SPLIT_ROUNDS):
@@ -111,7 +125,7 @@ def _two_means(rows: Floats, direction: Floats, size: int) -> tuple[Floats, Floa
     return direction, low, high
 
 
-def _divide(along: Floats, size: int) -> tuple[Positions, Positions]:
+def _divide(along: Float32Array, size: int) -> tuple[Positions, Positions]:
     """Return the places of the `size` lowest and of the others; of equal ones the first are lower."""
     order = np.argsort(along, kind="stable")
     return order[:size], order[size:]

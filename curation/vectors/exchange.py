@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curation.vectors.rows import Floats, Half, Labels, Positions, cluster_means, members_by_cluster
+from curation.vectors.rows import Float32Array, Half, Labels, Positions, cluster_means, members_by_cluster
 
 _NEAR_CLUSTERS = 17
 """Its own and 16 others whose means lie nearest."""
@@ -27,7 +27,7 @@ def exchange(vectors: Half, labels: Labels, num_clusters: int) -> int:
     return int(moved.sum())
 
 
-def _wishes(vectors: Half, order: Positions, starts: Positions, means: Floats) -> tuple[Labels, Floats]:
+def _wishes(vectors: Half, order: Positions, starts: Positions, means: Float32Array) -> tuple[Labels, Float32Array]:
     """Return for each vector the clusters it would rather be in, best first [n, t], and what each is worth to it."""
     import faiss
 
@@ -45,7 +45,7 @@ def _wishes(vectors: Half, order: Positions, starts: Positions, means: Floats) -
     return targets, gains
 
 
-def _pairs(sources: Labels, targets: Labels, gains: Floats, num_clusters: int) -> tuple[Positions, Positions]:
+def _pairs(sources: Labels, targets: Labels, gains: Float32Array, num_clusters: int) -> tuple[Positions, Positions]:
     """Match those who wish to go from one cluster to another with those who wish the reverse, most eager first."""
     upwards = sources < targets
     road = np.where(upwards, sources * num_clusters + targets, targets * num_clusters + sources)

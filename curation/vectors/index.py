@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curation.vectors.bisection import Bisection
 from curation.vectors.pricing import free_clusters
-from curation.vectors.rows import BLOCK_ROWS, Floats, Half, Labels, Positions, as_half, exact_dots, one_thread
+from curation.vectors.rows import BLOCK_ROWS, Float32Array, Half, Labels, Positions, as_half, exact_dots, one_thread
 from data_manifests.seeds import draw_seed
 
 EXACT_BELOW = 50_000
@@ -40,7 +40,7 @@ class _Cells:
     label: Labels
     order: Positions
     starts: Positions
-    means: Floats
+    means: Float32Array
     near: Positions
 
 
@@ -198,7 +198,7 @@ def _candidates(vectors: Half, queries: Half, among: Positions | None, width: in
     wide = queries.astype(np.float32)
     total = len(vectors) if among is None else len(among)
     near: list[Positions] = []
-    values: list[Floats] = []
+    values: list[Float32Array] = []
     for first in range(0, total, _CANDIDATES_AT_ONCE):
         last = min(total, first + _CANDIDATES_AT_ONCE)
         rows = (vectors[first:last] if among is None else vectors[among[first:last]]).astype(np.float32)

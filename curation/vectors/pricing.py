@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from curation.vectors.rows import BLOCK_ROWS, Floats, Half, Labels, Positions, cluster_means, members_by_cluster
+from curation.vectors.rows import BLOCK_ROWS, Float32Array, Half, Labels, Positions, cluster_means, members_by_cluster
 
 _NEAR_CLUSTERS = 32
 """A member may move, each round, to the clusters whose means lie nearest to its own cluster's."""
@@ -27,10 +27,10 @@ _DECIMALS = 6
 
 def priced_clusters(
     vectors: Half, labels: Labels, num_clusters: int, rounds: int, slack: float = 0.0
-) -> tuple[Labels, Floats]:
+) -> tuple[Labels, Float32Array]:
     """Return labels whose sizes are nearly equal, or within `slack` of that, and the means they were chosen by."""
     prices = np.zeros(num_clusters, dtype=np.float32)
-    means: Floats | None = None
+    means: Float32Array | None = None
     for number in range(_FREE_ROUNDS + rounds):
         order, starts = members_by_cluster(labels, num_clusters)
         means = cluster_means(vectors, order, starts, means)
@@ -43,12 +43,12 @@ def priced_clusters(
     return labels, cluster_means(vectors, order, starts, means)
 
 
-def free_clusters(vectors: Half, labels: Labels, num_clusters: int) -> tuple[Labels, Floats]:
+def free_clusters(vectors: Half, labels: Labels, num_clusters: int) -> tuple[Labels, Float32Array]:
     """Return labels and means after a few rounds of Lloyd's algorithm without prices; clusters may run empty."""
     return priced_clusters(vectors, labels, num_clusters, 0)
 
 
-def _offers(vectors: Half, order: Positions, starts: Positions, means: Floats) -> tuple[Positions, Floats]:
+def _offers(vectors: Half, order: Positions, starts: Positions, means: Float32Array) -> tuple[Positions, Float32Array]:
     """Return each cluster's near clusters [k, t], and what each of those is worth to each member [n, t]."""
     import faiss
 
@@ -67,7 +67,7 @@ def _chosen(near: Positions, labels: Labels, places: Positions) -> Labels:
     return near[labels, places]
 
 
-def _settle(near: Positions, labels: Labels, worth: Floats, prices: Floats, slack: float) -> Labels:
+def _settle(near: Positions, labels: Labels, worth: Float32Array, prices: Float32Array, slack: float) -> Labels:
     """Move prices until sizes are nearly equal, or nearly within `slack` of that; return who is where then."""
     share = len(labels) / len(prices)
     eighth = max(0, worth.shape[1] - 8)
@@ -98,7 +98,7 @@ def size_bounds(num_vectors: int, num_clusters: int, slack: float) -> tuple[int,
     return max(min(1, num_vectors), math.floor(least)), math.ceil(most)
 
 
-def fill_up(vectors: Half, labels: Labels, means: Floats, slack: float = 0.0) -> Labels:
+def fill_up(vectors: Half, labels: Labels, means: Float32Array, slack: float = 0.0) -> Labels:
     """Return labels of equal sizes (one apart at most), or of sizes within `slack` of that.
 
     The members that a full cluster can best spare fill the others.
@@ -138,7 +138,7 @@ def _wished_sizes(sizes: Positions, least: int, most: int) -> Positions:
     return wished
 
 
-def _fill_once(vectors: Half, labels: Labels, means: Floats, waiting: Positions, room: Positions) -> Positions:
+def _fill_once(vectors: Half, labels: Labels, means: Float32Array, waiting: Positions, room: Positions) -> Positions:
     """Give each who waits its nearest cluster with room, the nearest first; return who still waits."""
     import faiss
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Half = NDArray[np.float16]
-Floats = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 Positions = NDArray[np.int64]
 Labels = NDArray[np.int64]
 
@@ -71,7 +71,9 @@ def members_by_cluster(labels: Labels, num_clusters: int) -> tuple[Positions, Po
     return order, np.searchsorted(labels[order], np.arange(num_clusters + 1))
 
 
-def cluster_means(vectors: Half, order: Positions, starts: Positions, before: Floats | None = None) -> Floats:
+def cluster_means(
+    vectors: Half, order: Positions, starts: Positions, before: Float32Array | None = None
+) -> Float32Array:
     """Return the mean [num_clusters, d] of the members ``order[starts[i]:starts[i + 1]]`` of each cluster.
 
     A cluster without members keeps its mean from `before`, or has a mean of zeros.

@@ -34,12 +34,12 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def band(difficulty: float, bands: int) -> float:
+def difficulty_band(difficulty: float, bands: int) -> float:
     """Return what a sample is sorted by inside its cluster: its band of difficulty, or without bands the difficulty.
 
     Args:
         difficulty: 0 (easiest) to 1.
-        bands: How many; 0 means that every difficulty is a band of its own.
+        bands: How many; 0 means that every difficulty is a difficulty_band of its own.
     """
     return float(min(int(difficulty * bands), bands - 1)) if bands else difficulty
 
@@ -106,7 +106,7 @@ class Layout:
             keys.append(_column(index, "cluster_id", told, f"--order {self.order}").to_pylist())
         if self.order in ("cluster", "difficulty"):
             difficulties = _column(index, "difficulty", told, f"--order {self.order}").to_pylist()
-            keys.append([band(value, self.bands) for value in difficulties])
+            keys.append([difficulty_band(value, self.bands) for value in difficulties])
         table = list(zip(*keys, uids, strict=True))
         return np.array(sorted(range(len(uids)), key=table.__getitem__), dtype=np.int64)
 

@@ -14,9 +14,9 @@ from blake3 import blake3
 from filelock import FileLock, Timeout
 
 from curation.engine.intake import Snapshot
-from curation.engine.replay import Done
+from curation.engine.replay import FinishedStage
 from curation.engine.stage import CorpusStage, Licensed, Resource, Stage
-from curation.versions.publish import Contents, write_contents
+from curation.versions.publish import VersionContents, write_contents
 from data_manifests.atomic_files import draft_folder, publish_folder, write_atomically
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
@@ -29,7 +29,7 @@ LAYOUT_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Request:
+class VersionRequest:
     """What a version is made from, besides the stages' results.
 
     Attributes:
@@ -48,7 +48,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedVersion:
     """The outcome: the version, and whether it is new."""
 
     manifest: Manifest
@@ -84,14 +84,16 @@ def dataset_lock(catalog: Catalog, name: str, wait_s: float = 0.0) -> Iterator[N
         lock.release()
 
 
-def build_id(request: Request, stages: Sequence[Stage], snapshot: Snapshot) -> str:
+def build_id(request: VersionRequest, stages: Sequence[Stage], snapshot: Snapshot) -> str:
     """Return the hash of all that decides a version's bytes."""
     parts = [LAYOUT_VERSION, request.recipe, request.source, request.shard_bytes, snapshot.content]
     parts += [[stage.fingerprint() for stage in stages], *([{"bands": request.bands}] if request.bands else [])]
     return blake3(canonical(parts)).hexdigest(length=16)
 
 
-def up_to_date(catalog: Catalog, request: Request, stages: Sequence[Stage], snapshot: Snapshot) -> Manifest | None:
+def up_to_date(
+    catalog: Catalog, request: VersionRequest, stages: Sequence[Stage], snapshot: Snapshot
+) -> Manifest | None:
     """Return the newest version's manifest if these inputs would build it again and its files are all there."""
     latest = catalog.latest(request.name)
     if latest is None or latest.body["build"] != build_id(request, stages, snapshot):
@@ -106,12 +108,12 @@ def up_to_date(catalog: Catalog, request: Request, stages: Sequence[Stage], snap
 
 def publish_version(
     catalog: Catalog,
-    request: Request,
-    done: Sequence[Done],
+    request: VersionRequest,
+    done: Sequence[FinishedStage],
     snapshot: Snapshot,
     store: Path,
     progress: Callable[[int], None] | None = None,
-) -> Published:
+) -> PublishedVersion:
     """Write the version's folder, rename it into place and then write its manifest.
 
     A reader sees a version only through its manifest, which comes last. If the newest version was made
@@ -142,10 +144,10 @@ def publish_version(
         shutil.rmtree(final, ignore_errors=True)
         publish_folder(draft, final)
     manifest.save(catalog.manifest_path(request.name, number))
-    return Published(manifest, not restoring, why)
+    return PublishedVersion(manifest, not restoring, why)
 
 
-def _files(contents: Contents) -> list[dict[str, Any]]:
+def _files(contents: VersionContents) -> list[dict[str, Any]]:
     return sorted((item.to_json() for item in contents.files), key=lambda record: str(record["name"]))
 
 
@@ -153,7 +155,9 @@ def _file_record(path: Path) -> WrittenFile:
     return WrittenFile(path.name, path.stat().st_size, sha256_file(path))
 
 
-def _body(request: Request, done: Sequence[Done], contents: Contents, build: str) -> dict[str, Any]:
+def _body(
+    request: VersionRequest, done: Sequence[FinishedStage], contents: VersionContents, build: str
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": request.name,
@@ -176,7 +180,7 @@ def stage_record(stage: Stage) -> dict[str, Any]:
         "version": stage.version,
         "fingerprint": stage.fingerprint(),
         "source": stage.source,
-        "requires": list(stage.needs()),
+        "requires": list(stage.required_fields()),
         "provides": [spec.name for spec in stage.provides],
         "config": stage.config(),
         "resources": {name: _resource(resource) for name, resource in sorted(stage.resources().items())},
@@ -188,7 +192,7 @@ def _resource(resource: Resource) -> dict[str, Any]:
     return told | ({"licences": list(resource.licences())} if isinstance(resource, Licensed) else {})
 
 
-def _derived(done: Sequence[Done]) -> frozenset[str]:
+def _derived(done: Sequence[FinishedStage]) -> frozenset[str]:
     """Return index columns that tell how samples stand to each other: new neighbours are no edit of a sample."""
     stages = [item.stage for item in done if isinstance(item.stage, CorpusStage)]
     return frozenset(f"h_{spec.name}" for stage in stages for spec in stage.provides if spec.role == "value")

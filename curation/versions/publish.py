@@ -12,11 +12,11 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.intake import Snapshot
-from curation.engine.replay import Done, Held, Unit, replay
+from curation.engine.replay import EncodedSample, FinishedStage, WorkUnit, replay
 from curation.engine.stage import Field, Stage
 from curation.engine.store import partitions
-from curation.versions.layout import band
-from curation.versions.statistics import Tally
+from curation.versions.layout import difficulty_band
+from curation.versions.statistics import StatisticsCounter
 from curation.versions.tables import RejectsWriter, write_drops, write_index, write_json, write_sidecar
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
@@ -44,7 +44,7 @@ _TEXT_OVERHEAD_BYTES = 4 * 512
 
 
 @dataclass(slots=True)
-class _Entry:
+class _SpooledSample:
     """What must be known of a sample to place it and to find its payload again."""
 
     uid: str
@@ -62,7 +62,7 @@ class _Spool:
     """Payloads on disk in uid order, so that writing shards in another order needs no memory for them."""
 
     file: BinaryIO
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[_SpooledSample] = field(default_factory=list)
 
     def put(self, data: bytes) -> tuple[int, int]:
         offset = self.file.tell()
@@ -75,7 +75,7 @@ class _Spool:
 
 
 @dataclass(frozen=True)
-class Contents:
+class VersionContents:
     """A finished folder: its files and what the manifest says of them."""
 
     files: list[WrittenFile]
@@ -87,12 +87,12 @@ class Contents:
 
 def write_contents(
     folder: Path,
-    done: Sequence[Done],
+    done: Sequence[FinishedStage],
     snapshot: Snapshot,
     store: Path,
     layout: tuple[int, int],
     progress: Callable[[int], None] | None = None,
-) -> Contents:
+) -> VersionContents:
     """Write shards, sidecars, index, sizes and the list of drops into an empty folder.
 
     Samples lie cluster by cluster, within a cluster by band of difficulty (without bands, by difficulty), then by uid.
@@ -107,16 +107,18 @@ def write_contents(
     """
     shard_bytes, bands = layout
     specs = [(done_stage.stage, spec) for done_stage in done for spec in done_stage.stage.provides]
-    passed_on = {name for item in done for name in item.stage.consumes()}
+    passed_on = {name for item in done for name in item.stage.superseded_fields()}
     published = [(stage, spec) for stage, spec in specs if spec.publish != "store" and spec.name not in passed_on]
-    tally = Tally()
+    tally = StatisticsCounter()
     refusing = any(spec.role == "rejects" for _, spec in specs)
     rejects = RejectsWriter(folder / "rejected.parquet") if refusing else None
     with open(folder / ".spool", "w+b") as file:
         spool = _Spool(file)
         counted = [(stage, spec) for stage, spec in specs if spec.role in ("rejects", "usage", "finding")]
         _spool_all(spool, done, snapshot, store, published, counted, tally, rejects)
-        entries = sorted(spool.entries, key=lambda one: (one.order[0], band(one.order[1], bands), one.order[2]))
+        entries = sorted(
+            spool.entries, key=lambda one: (one.order[0], difficulty_band(one.order[1], bands), one.order[2])
+        )
         files, shards, rows = _write_shards(folder, spool, entries, published, shard_bytes, progress)
     (folder / ".spool").unlink()
     files.append(write_index(folder, rows))
@@ -125,7 +127,7 @@ def write_contents(
     if rejects is not None:
         files.append(rejects.finish())
     counts = tally.counts(snapshot)
-    return Contents(
+    return VersionContents(
         files,
         shards,
         counts,
@@ -143,17 +145,17 @@ def write_contents(
 
 def _spool_all(
     spool: _Spool,
-    done: Sequence[Done],
+    done: Sequence[FinishedStage],
     snapshot: Snapshot,
     store: Path,
     published: Sequence[tuple[Stage, Field]],
     counted: Sequence[tuple[Stage, Field]],
-    tally: Tally,
+    tally: StatisticsCounter,
     rejects: RejectsWriter | None,
 ) -> None:
     need = [spec.name for _, spec in (*published, *counted)]
     for part in partitions(snapshot.num_samples):
-        unit = Unit(done[-1].stage, tuple(done), snapshot.folder, store, part)
+        unit = WorkUnit(done[-1].stage, tuple(done), snapshot.folder, store, part)
         for item in replay(unit, need, tally.drop):
             entry, listed = _spool_one(spool, item, published)
             spool.entries.append(entry)
@@ -169,8 +171,8 @@ def _spool_all(
 
 
 def _spool_one(
-    spool: _Spool, item: Held, published: Sequence[tuple[Stage, Field]]
-) -> tuple[_Entry, dict[str, list[dict[str, Any]]]]:
+    spool: _Spool, item: EncodedSample, published: Sequence[tuple[Stage, Field]]
+) -> tuple[_SpooledSample, dict[str, list[dict[str, Any]]]]:
     sample = item.sample
     listed = {
         role: [
@@ -213,7 +215,7 @@ def _spool_one(
             index[f"h_{spec.name}"] = hash64(item.encoded[spec.name])
     order = (sample.fields.get("cluster_id", 0), sample.fields.get("difficulty", 0.0), sample.uid)
     offset, length = spool.put(orjson.dumps(payload))
-    return _Entry(
+    return _SpooledSample(
         sample.uid, sample.image, sample["image_info"]["extension"], order, offset, length, arrays, index
     ), listed
 
@@ -248,7 +250,7 @@ def hash64(data: bytes) -> int:
 def _write_shards(
     folder: Path,
     spool: _Spool,
-    entries: list[_Entry],
+    entries: list[_SpooledSample],
     published: Sequence[tuple[Stage, Field]],
     shard_bytes: int,
     progress: Callable[[int], None] | None,
@@ -277,7 +279,9 @@ def _write_shards(
     return files, shards, rows
 
 
-def _write_sample(writer: ShardWriter, spool: _Spool, entry: _Entry, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _write_sample(
+    writer: ShardWriter, spool: _Spool, entry: _SpooledSample, key: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
     data = entry.image.read()
     if image_uid(data) != entry.uid:
         raise InputError(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curation.engine.store import write_parquet
-from curation.versions.publish import Contents, hash64
+from curation.versions.publish import VersionContents, hash64
 from curation.versions.sidecars import spool_sidecars, take_sidecar
-from curation.versions.statistics import Tally
+from curation.versions.statistics import StatisticsCounter
 from curation.versions.tables import write_json, written
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import ImageRef, Sample
@@ -29,7 +29,7 @@ NOT_SELECTED = ("reshard", "not_selected")
 
 
 @dataclass(frozen=True)
-class Cut:
+class RepackPlan:
     """What is taken from a version.
 
     Attributes:
@@ -49,7 +49,9 @@ class Cut:
     judged: bool = True
 
 
-def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[int], None] | None = None) -> Contents:
+def write_repacked(
+    folder: Path, old: DatasetVersion, cut: RepackPlan, progress: Callable[[int], None] | None = None
+) -> VersionContents:
     """Write a version's files into an empty folder; in memory are the index and one old or new shard's tables.
 
     Args:
@@ -65,10 +67,10 @@ def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[i
     ranges = SampleRanges.of(index, old.ref).take(cut.rows)
     bounds = split_into_shards(ranges.length.tolist(), cut.shard_bytes)
     replaced = {place: cut.replaced[row] for place, row in enumerate(cut.rows.tolist()) if row in cut.replaced}
-    table = _Index(index.take(cut.rows))
-    contents = Contents([], [], {}, {}, list(old.manifest.body["fields"]))
+    table = _IndexBuilder(index.take(cut.rows))
+    contents = VersionContents([], [], {}, {}, list(old.manifest.body["fields"]))
     spool = spool_sidecars(folder, old, index, cut.rows, bounds)
-    tally = Tally(cut.judged)
+    tally = StatisticsCounter(cut.judged)
     recount = len(cut.rows) < index.num_rows or bool(replaced)
     for number, (first, end) in enumerate(bounds):
         here = {place - first: replaced[place] for place in range(first, end) if place in replaced}
@@ -96,7 +98,7 @@ def write_cut(folder: Path, old: DatasetVersion, cut: Cut, progress: Callable[[i
     return contents
 
 
-class _Index:
+class _IndexBuilder:
     """The new index.parquet."""
 
     def __init__(self, table: pa.Table) -> None:
@@ -146,7 +148,7 @@ class _Index:
         return pa.table(columns)
 
 
-def _count(tally: Tally, sidecar: pa.Table, indexed: Sequence[str], image_bytes: Ints) -> None:
+def _count(tally: StatisticsCounter, sidecar: pa.Table, indexed: Sequence[str], image_bytes: Ints) -> None:
     """Count a shard's samples as `publish` counts them."""
     wanted = [name for name in ("negatives", "views", "cluster_id") if name in sidecar.column_names]
     table = sidecar.select(["uid", "name", "captions", "split", *wanted])
@@ -156,7 +158,9 @@ def _count(tally: Tally, sidecar: pa.Table, indexed: Sequence[str], image_bytes:
         tally.sample(sample, placed, row.get("negatives") or [], row.get("views") or [])
 
 
-def _write_lists(folder: Path, old: DatasetVersion, index: pa.Table, cut: Cut, contents: Contents) -> None:
+def _write_lists(
+    folder: Path, old: DatasetVersion, index: pa.Table, cut: RepackPlan, contents: VersionContents
+) -> None:
     """Write the lists of drops and of refused texts: unchanged when everything is kept."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -196,7 +200,9 @@ def _unselected(old: DatasetVersion, index: pa.Table, rows: Ints) -> list[dict[s
     return found
 
 
-def _tell(folder: Path, old: DatasetVersion, cut: Cut, contents: Contents, tally: Tally | None) -> None:
+def _tell(
+    folder: Path, old: DatasetVersion, cut: RepackPlan, contents: VersionContents, tally: StatisticsCounter | None
+) -> None:
     """Fill in counts and statistics: the old version's, or counted again where samples left."""
     body = old.manifest.body
     contents.counts.update({"views": 0, "rejected": {}} | body["counts"])

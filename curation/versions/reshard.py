@@ -10,8 +10,8 @@ from typing import Any
 from blake3 import blake3
 
 from curation.versions.layout import Layout
-from curation.versions.numbering import Published, dataset_lock
-from curation.versions.repack import Cut, write_cut
+from curation.versions.numbering import PublishedVersion, dataset_lock
+from curation.versions.repack import RepackPlan, write_repacked
 from curation.versions.tables import written
 from data_manifests.atomic_files import draft_folder, publish_folder, write_atomically
 from data_manifests.croissant import croissant_bytes
@@ -30,7 +30,7 @@ def reshard(
     progress: Callable[[int], None] | None = None,
     *,
     judge: bool = False,
-) -> Published:
+) -> PublishedVersion:
     """Publish a version laid out anew.
 
     With all samples kept it is a PATCH of the version it comes from (the next free one of its X.Y); with some left
@@ -56,20 +56,22 @@ def reshard(
     build = blake3(canonical([RESHARD_VERSION, told])).hexdigest(length=16)
     with dataset_lock(catalog, name):
         if there := _same_build(catalog, name, build):
-            return Published(there, created=False, why=f"nothing to do: {name}@{there.version} is laid out like this")
+            return PublishedVersion(
+                there, created=False, why=f"nothing to do: {name}@{there.version} is laid out like this"
+            )
         number, why = _number(catalog, old, name, len(rows), index.num_rows)
         parent = {"version": old.manifest.version, "fingerprint": old.manifest.fingerprint}
         if name != old.manifest.name:
             parent["name"] = old.manifest.name
         body = {"name": name, "version": number, "parent": parent, "build": build, "derived": told}
-        manifest = publish_cut(catalog, old, Cut(rows, layout.shard_bytes, judged=judge), body, progress)
-    return Published(manifest, created=True, why=why)
+        manifest = publish_repacked(catalog, old, RepackPlan(rows, layout.shard_bytes, judged=judge), body, progress)
+    return PublishedVersion(manifest, created=True, why=why)
 
 
-def publish_cut(
+def publish_repacked(
     catalog: Catalog,
     old: DatasetVersion,
-    cut: Cut,
+    cut: RepackPlan,
     about: Mapping[str, Any],
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
@@ -84,7 +86,7 @@ def publish_cut(
     """
     name, number = str(about["name"]), str(about["version"])
     with draft_folder(catalog.workspace / "datasets" / name, ".building") as draft:
-        contents = write_cut(draft, old, cut, progress)
+        contents = write_repacked(draft, old, cut, progress)
         kept = {key: value for key, value in old.manifest.body.items() if key not in ("fingerprint", "derived")}
         body = kept | {
             "shards": contents.shards,

@@ -17,7 +17,7 @@ _FEWEST_PAIRS = 200
 
 
 @dataclass
-class Tally:
+class StatisticsCounter:
     """Counts and statistics of a version, gathered while its samples pass.
 
     Attributes:

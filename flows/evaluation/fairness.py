@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from curation.engine.engine import run_stages
-from curation.engine.replay import Unit, replay
+from curation.engine.replay import WorkUnit, replay
 from curation.engine.store import partitions
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.selection.tag_attributes import TagAttributes
@@ -104,7 +104,7 @@ class FairnessBenchmark(SampleBenchmark):
         store = self.eval_options.workspace / "store"
         done, _ = run_stages(stages, self.snapshot, store)
         units = [
-            Unit(stages[-1], tuple(done), self.snapshot.folder, store, part)
+            WorkUnit(stages[-1], tuple(done), self.snapshot.folder, store, part)
             for part in partitions(self.snapshot.num_samples)
         ]
         held = [one.sample for unit in units for one in replay(unit, ("attribute_tags",))]

@@ -13,7 +13,7 @@ from blake3 import blake3
 from curation.blind.pairs import positive_of
 from curation.engine.engine import run_stages
 from curation.engine.intake import Snapshot
-from curation.engine.replay import Unit, replay
+from curation.engine.replay import WorkUnit, replay
 from curation.engine.stage import Stage
 from curation.engine.store import partitions
 from curation.knowledge.open_graph import SeedGraph
@@ -73,7 +73,7 @@ def swaps_test(snapshot: Snapshot, samples: Sequence[Sample], workspace: Path, s
         found = [
             held.sample
             for part in partitions(snapshot.num_samples)
-            for held in replay(Unit(stages[-1], tuple(done), snapshot.folder, workspace / "store", part), _NEEDED)
+            for held in replay(WorkUnit(stages[-1], tuple(done), snapshot.folder, workspace / "store", part), _NEEDED)
             if held.sample.uid in usable
         ]
         _save(path, seed, drawn_cases(found, seed))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 from blake3 import blake3
 
-from curation.engine.denylist import Forgotten
-from curation.engine.intake import Snapshot, take_in
+from curation.engine.denylist import Denylist
+from curation.engine.intake import Snapshot, read_source
 from curation.models.parser import SpacyParser
 from curation.sources import open_source
 from curation.stages.hygiene.check_images import CheckImages
@@ -40,12 +40,12 @@ class SampleBenchmark:
 
     def __init__(self, place: Place, eval_options: EvalOptions) -> None:
         self.place, self.eval_options = place, eval_options
-        self.snapshot: Snapshot = take_in(
+        self.snapshot: Snapshot = read_source(
             open_source(self._source(), eval_options.split),
             eval_options.workspace / "intake",
             location=f"{Path.cwd()}|{self._source()}",
             limit=eval_options.limit,
-            forgotten=Forgotten.load(eval_options.catalog.manifests),
+            forgotten=Denylist.load(eval_options.catalog.manifests),
         )
         samples = self.snapshot.samples()
         verdicts = CheckImages().process(samples)

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from curation.engine.replay import WHOLE, Done, Unit, corpus_inputs, replay, row_id
-from curation.engine.stage import Chooser, CorpusStage, MapStage, Stage
+from curation.engine.replay import ALL_SAMPLES, FinishedStage, WorkUnit, corpus_input_hash, replay, result_id
+from curation.engine.stage import CorpusStage, DescribesMethod, MapStage, Stage
 from curation.engine.store import Store
 from curation.stages.captions.rewrite_captions import RewriteCaptions
 from curation.stages.negatives.ask_negatives import AskNegatives
@@ -97,22 +97,22 @@ def forecast(prepared: Prepared) -> Forecast:
     there = existing(prepared)
     latest = job.catalog.latest(job.name)
     rates = _rates(job.catalog, job.num_workers)
-    done: list[Done] = []
+    done: list[FinishedStage] = []
     stages: list[StageForecast] = []
     blocked = False
     for stage in prepared.recipe.all_stages():
         missing, present, inputs = _missing(prepared, stage, done, blocked=blocked)
         seconds = 0.0 if not missing else rates[stage.name] * missing if stage.name in rates else None
         why = "" if not missing else _why(stage, latest, missing, blocked=blocked, known=bool(present))
-        if missing and isinstance(stage, Chooser):
-            why += f" ({stage.choose(missing)})"
+        if missing and isinstance(stage, DescribesMethod):
+            why += f" ({stage.describe_method(missing)})"
         tokens = (
             forecast_tokens(stage, prepared, missing)
             if missing and isinstance(stage, RewriteCaptions | AskNegatives)
             else 0
         )
         stages.append(StageForecast(stage, missing, present, seconds, why, tokens))
-        done.append(Done(stage, inputs))
+        done.append(FinishedStage(stage, inputs))
         blocked = blocked or missing > 0
     size = sum(sample.image.size_bytes for sample in snapshot.samples()) + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
     folder = Path(job.workspace)
@@ -120,23 +120,25 @@ def forecast(prepared: Prepared) -> Forecast:
     return Forecast(there, snapshot.num_samples, len(snapshot.rejected), stages, 0 if there else size, free)
 
 
-def _missing(prepared: Prepared, stage: Stage, done: Sequence[Done], *, blocked: bool) -> tuple[int, int, str]:
+def _missing(prepared: Prepared, stage: Stage, done: Sequence[FinishedStage], *, blocked: bool) -> tuple[int, int, str]:
     """Return how many samples a stage lacks and has, and a corpus stage's inputs hash.
 
     Behind a stage with missing results, input ids can only be had for samples that are complete up to here.
     """
     store = Store(prepared.job.store)
-    unit = Unit(stage, tuple(done), prepared.snapshot.folder, prepared.job.store, WHOLE)
+    unit = WorkUnit(stage, tuple(done), prepared.snapshot.folder, prepared.job.store, ALL_SAMPLES)
     dropped: list[str] = []
-    held = replay(unit, stage.needs(), lambda _stage, sample, _drop: dropped.append(sample.uid), partial=blocked)
+    held = replay(
+        unit, stage.required_fields(), lambda _stage, sample, _drop: dropped.append(sample.uid), partial=blocked
+    )
     remaining = prepared.snapshot.num_samples - len(dropped)
     if isinstance(stage, MapStage):
         have = store.ids(store.folder(stage))
-        present = sum(row_id(stage, item) in have for item in held)
+        present = sum(result_id(stage, item) in have for item in held)
         return remaining - present, present, ""
     if blocked:
         return remaining, 0, "unknown"
-    inputs = corpus_inputs(stage, held)
+    inputs = corpus_input_hash(stage, held)
     there = bool(store.files(store.folder(stage, inputs)))
     return (0, len(held), inputs) if there else (len(held), 0, inputs)
 
@@ -180,7 +182,7 @@ def _why_all(stage: Stage, latest: Manifest, num_samples: int, *, blocked: bool)
     told = f"compares all samples with each other, so {num_samples} are done again: "
     if num_samples != before:
         return f"{told}{latest.name}@{latest.version} has {before}"
-    needs = ", ".join(name for name in stage.needs() if name != "uid")
+    needs = ", ".join(name for name in stage.required_fields() if name != "uid")
     return told + (f"an earlier stage recomputes, so {needs} may change" if blocked else f"{needs} changed")
 
 

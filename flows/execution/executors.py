@@ -11,22 +11,22 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-from curation.engine.engine import Runner, UnitReport, run_here
-from curation.engine.replay import Unit
+from curation.engine.engine import Executor, UnitReport, run_serially
+from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
 
 _PARENT_CHECK_S = 1.0
 
 
 @contextmanager
-def local_runner(workers: int) -> Iterator[Runner]:
+def local_runner(workers: int) -> Iterator[Executor]:
     """Give a runner over `workers` processes (1: this process)."""
     if workers == 1:
-        yield run_here
+        yield run_serially
         return
     with process_pool(workers) as pool:
 
-        def run(work: Callable[[Unit], UnitReport], units: Sequence[Unit]) -> Iterator[UnitReport]:
+        def run(work: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUnit]) -> Iterator[UnitReport]:
             futures = [pool.submit(work, unit) for unit in units]
             try:
                 for future in as_completed(futures):

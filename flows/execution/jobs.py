@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.engine.denylist import Forgotten, check_not_forgetting
-from curation.engine.engine import Events, Runner, StageReport, run_stages
-from curation.engine.intake import Snapshot, take_in
+from curation.engine.denylist import Denylist, check_no_interrupted_forget
+from curation.engine.engine import Events, Executor, StageReport, run_stages
+from curation.engine.intake import Snapshot, read_source
 from curation.sources import open_source
-from curation.versions.numbering import Request, dataset_lock, publish_version, up_to_date
+from curation.versions.numbering import VersionRequest, dataset_lock, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest, check_name
@@ -150,7 +150,7 @@ class Prepared:
     job: CurateJob
     recipe: Recipe
     snapshot: Snapshot
-    request: Request
+    request: VersionRequest
     intake_s: float
     answers: ImportReport | None = None
 
@@ -201,21 +201,21 @@ def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Pr
     """
     started = time.perf_counter()
     check_name(job.name)
-    check_not_forgetting(Path(job.workspace))
+    check_no_interrupted_forget(Path(job.workspace))
     answers = take_answers(job) if job.llm_answers else None
     recipe = load_recipe(job.recipe, job.inputs, job.settings)
     check_bands(job, recipe)
     source = open_source(job.source, job.split)
-    snapshot = take_in(
+    snapshot = read_source(
         source,
         Path(job.workspace) / "intake",
         location=f"{Path.cwd()}|{job.source}",
         limit=job.limit,
         progress=progress,
-        forgotten=Forgotten.load(Path(job.manifests)),
+        forgotten=Denylist.load(Path(job.manifests)),
     )
     about = {"name": recipe.name, "paper": recipe.paper}
-    request = Request(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes, job.bands)
+    request = VersionRequest(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes, job.bands)
     return Prepared(job, recipe, snapshot, request, time.perf_counter() - started, answers)
 
 
@@ -257,7 +257,7 @@ def existing(prepared: Prepared) -> Outcome | None:
 
 
 def execute(
-    prepared: Prepared, runner: Runner, events: Events | None = None, progress: Callable[[int], None] | None = None
+    prepared: Prepared, runner: Executor, events: Events | None = None, progress: Callable[[int], None] | None = None
 ) -> Outcome:
     """Compute what is missing and publish; holds the data set's lock.
 

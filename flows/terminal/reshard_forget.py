@@ -18,7 +18,7 @@ from flows.execution.run_record import write_run_record
 from flows.terminal.console import counter, err, out, print_json, progress_bars
 
 if TYPE_CHECKING:
-    from curation.forget.forget import Forgetting, Report
+    from curation.forget.forget import ForgetPlan, ForgetReport
     from data_manifests.absence import Absence, Original
 
 
@@ -87,10 +87,10 @@ def run_forget(
     Raises:
         InputError: an uid is unknown or not unique, or there is nothing to do.
     """
-    from curation.forget.forget import Forgetting, full_uids, plan_forgetting
+    from curation.forget.forget import ForgetPlan, complete_uids, plan_forget
     from curation.versions.layout import read_uids
 
-    half = Forgetting.load(catalog.workspace)
+    half = ForgetPlan.load(catalog.workspace)
     if half is not None and not dry_run:
         err.print("finishing a forget that was interrupted …")
         _carry_out(catalog, half, as_json=as_json and not (uids or file))
@@ -99,15 +99,15 @@ def run_forget(
         if half is None:
             raise InputError(f"forget {name}: no uid given", fix="give uids, or --file LIST")
         return
-    todo = plan_forgetting(catalog, full_uids(catalog, name, wanted))
+    todo = plan_forget(catalog, complete_uids(catalog, name, wanted))
     if dry_run:
         _print_plan(todo, as_json=as_json)
     else:
         _carry_out(catalog, todo, as_json=as_json)
 
 
-def _carry_out(catalog: Catalog, todo: Forgetting, *, as_json: bool) -> None:
-    from curation.forget.forget import carry_out
+def _carry_out(catalog: Catalog, todo: ForgetPlan, *, as_json: bool) -> None:
+    from curation.forget.forget import run_forget
 
     def caches(uids: Sequence[str], texts: Sequence[str]) -> int:
         root = catalog.workspace / "activations"
@@ -118,7 +118,7 @@ def _carry_out(catalog: Catalog, todo: Forgetting, *, as_json: bool) -> None:
         return forget_activations(root, {*uids, *(text_name(text) for text in texts)})
 
     started = time.perf_counter()
-    report = carry_out(catalog, todo, caches, err.print)
+    report = run_forget(catalog, todo, caches, err.print)
     seconds = time.perf_counter() - started
     for new in filter(None, report.removed.values()):
         # how many, never who: what is forgotten is named nowhere
@@ -128,7 +128,7 @@ def _carry_out(catalog: Catalog, todo: Forgetting, *, as_json: bool) -> None:
     _print_report(report, seconds, as_json=as_json)
 
 
-def _print_plan(todo: Forgetting, *, as_json: bool) -> None:
+def _print_plan(todo: ForgetPlan, *, as_json: bool) -> None:
     traces = todo.traces
     if as_json:
         print_json(asdict(todo))
@@ -144,7 +144,7 @@ def _print_plan(todo: Forgetting, *, as_json: bool) -> None:
     _print_elsewhere(todo.elsewhere)
 
 
-def _print_report(report: Report, seconds: float, *, as_json: bool) -> None:
+def _print_report(report: ForgetReport, seconds: float, *, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(report), "seconds": round(seconds, 3)})
         return
@@ -180,7 +180,7 @@ def prove_absent(catalog: Catalog, ref: str, uids: Sequence[str], source: str | 
     Raises:
         InputError: the version or source cannot be opened, an uid is not whole, or the source lacks one.
     """
-    from curation.forget.find import captions_left
+    from curation.forget.find import other_captions
     from data_manifests.absence import search
 
     started = time.perf_counter()
@@ -189,7 +189,7 @@ def prove_absent(catalog: Catalog, ref: str, uids: Sequence[str], source: str | 
             raise InputError(f"--absent {uid!r} is no uid", allowed=f"all {UID_HEX_CHARS} hex digits, in lower case")
     version = catalog.open(ref)
     originals = _originals(source, uids) if source else dict.fromkeys(uids)
-    found = search([catalog.workspace, catalog.manifests], originals, captions_left(catalog, frozenset(uids)))
+    found = search([catalog.workspace, catalog.manifests], originals, other_captions(catalog, frozenset(uids)))
     wrong = version.verify()
     seconds = time.perf_counter() - started
     if as_json:

@@ -72,7 +72,7 @@ def generators() -> list[MapStage]:
         made_here = any(field.role == "negatives" for field in kind.provides)
         if issubclass(kind, MapStage) and made_here and not wanted and kind is not ShuffleOrder:
             stage = kind()
-            if not stage.consumes() and set(stage.needs()) <= {"uid", "captions", "parses"}:
+            if not stage.superseded_fields() and set(stage.required_fields()) <= {"uid", "captions", "parses"}:
                 found.append(stage)
     return found
 

@@ -24,8 +24,8 @@ from curation.dedup.captions import same_caption_pairs
 from curation.dedup.evaluation_sets import image_signatures
 from curation.dedup.matching import Detectors, ImageSignatures, _by_embedding, _by_hash, find_matches
 from curation.engine.engine import run_stages
-from curation.engine.intake import take_in
-from curation.engine.replay import WHOLE, Unit, replay
+from curation.engine.intake import read_source
+from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
 from curation.engine.stage import Stage
 from curation.sources import open_source
 from curation.stages.embedding.embed_samples import EmbedSamples
@@ -42,7 +42,7 @@ WIDE = Detectors(neighbours=5)
 
 def seen(spec: str, root: Path, stages: Sequence[Stage]) -> list[Sample]:
     """Return a source's samples with hashes (and embeddings)."""
-    snapshot = take_in(open_source(spec), root / "intake", location=spec)
+    snapshot = read_source(open_source(spec), root / "intake", location=spec)
     started = time.process_time()
     done, reports = run_stages(stages, snapshot, root / "store")
     computed = ", ".join(f"{report.stage.name} {report.num_computed}" for report in reports)
@@ -50,7 +50,7 @@ def seen(spec: str, root: Path, stages: Sequence[Stage]) -> list[Sample]:
         f"{spec.partition(':')[0]}: {snapshot.num_samples} samples, computed {computed}; {time.process_time() - started:.1f} s of CPU"
     )
     need = [field.name for stage in stages for field in stage.provides]
-    unit = Unit(stages[-1], tuple(done), snapshot.folder, root / "store", WHOLE)
+    unit = WorkUnit(stages[-1], tuple(done), snapshot.folder, root / "store", ALL_SAMPLES)
     return [item.sample for item in replay(unit, need)]
 
 

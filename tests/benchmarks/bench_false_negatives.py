@@ -35,7 +35,11 @@ def generators() -> tuple[list[MapStage], list[str]]:
         settings = inspect.signature(kind).parameters.values()
         bare = all(setting.default is not inspect.Parameter.empty for setting in settings)
         stage = kind() if bare else None
-        if isinstance(stage, MapStage) and not stage.consumes() and READABLE.issuperset(stage.needs()):
+        if (
+            isinstance(stage, MapStage)
+            and not stage.superseded_fields()
+            and READABLE.issuperset(stage.required_fields())
+        ):
             found.append(stage)
         else:
             left.append(kind.name)

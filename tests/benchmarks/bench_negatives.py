@@ -29,7 +29,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from curation.engine.engine import rare_collections
+from curation.engine.engine import infrequent_garbage_collection
 from curation.engine.stage import MapStage
 from curation.models.parser import DEFAULT_MODEL
 from curation.stages.captions.parse_captions import ParseCaptions
@@ -87,7 +87,7 @@ def measure_operations(num_captions: int, _repeat: int, half: int = 0) -> dict[s
     gc.collect()
     gc.freeze()
     found = {}
-    with rare_collections():
+    with infrequent_garbage_collection():
         for stage in stages:
             num_negatives(stage, warm)
             count, seconds = timed(lambda stage=stage: num_negatives(stage, samples))  # type: ignore[misc]

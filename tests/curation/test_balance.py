@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.engine.stage import Drop
-from curation.selection.m4_weights import Constraints, Settings, keep_weights
+from curation.selection.m4_weights import Constraints, M4Settings, keep_weights
 from curation.stages.selection.balance_attributes import BalanceAttributes
 from data_manifests.errors import InputError
 from tests.curation.few_samples import FewSamples, uids_of
@@ -56,7 +56,9 @@ def test_the_solver_is_the_algorithm(seed: int, size: int, many: int, labels: in
     draws = np.random.default_rng(seed)
     s, y = (draws.integers(0, 2, (size, width)).astype(float) for width in (many, labels))
     pi, u = draws.uniform(0.2, 0.8, many), draws.uniform(0.5, 2, size)
-    got = keep_weights(Constraints.of(s - pi, y, 0.01, 0.02), u, Settings(0.6, num_passes=3), np.random.default_rng(1))
+    got = keep_weights(
+        Constraints.of(s - pi, y, 0.01, 0.02), u, M4Settings(0.6, num_passes=3), np.random.default_rng(1)
+    )
     again = np.random.default_rng(1)
     orders = [again.permutation(size).tolist() for _ in range(3)]
     np.testing.assert_allclose(got, literal_m4(s.tolist(), pi.tolist(), y.tolist(), u.tolist(), 0.6, orders), atol=1e-9)
@@ -88,7 +90,7 @@ def planted(size: int, seed: int) -> tuple[Array, Array]:
 def test_a_planted_bias_goes_and_a_random_subsample_keeps_it() -> None:
     s, y = planted(20_000, 0)
     constraints = Constraints.of(s - 0.5, y, 0.005, 0.005)
-    q = keep_weights(constraints, np.ones(len(s)), Settings(0.6), np.random.default_rng(0))
+    q = keep_weights(constraints, np.ones(len(s)), M4Settings(0.6), np.random.default_rng(0))
 
     def measured(weights: Array) -> tuple[float, float, float]:
         sides = [weights * (s[:, 0] == side) for side in (1, 0)]

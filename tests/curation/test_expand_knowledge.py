@@ -272,8 +272,8 @@ def test_an_encoder_has_the_last_word(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_image_is_needed_with_a_model_only() -> None:
     graph = FewFacts(DOG)
-    assert "image" not in ExpandKnowledge(graph=graph).needs()
-    assert "image" in ExpandKnowledge(graph=graph, model=LikesShort()).needs()
+    assert "image" not in ExpandKnowledge(graph=graph).required_fields()
+    assert "image" in ExpandKnowledge(graph=graph, model=LikesShort()).required_fields()
     assert ExpandKnowledge(graph=graph, model=LikesShort()).fingerprint() != ExpandKnowledge(graph=graph).fingerprint()
 
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from curation.engine.engine import run_stages
-from curation.engine.intake import take_in
+from curation.engine.intake import read_source
 from curation.models.encoder import TEXT_ROWS, Encoder, open_encoder
 from curation.sources.scenes import ScenesSource
 from curation.stages.embedding.embed_samples import EmbedSamples
 from curation.stages.embedding.find_neighbours import FindNeighbours
 from curation.stages.hygiene.check_images import CheckImages
 from curation.vectors.export import export_embeddings
-from curation.versions.numbering import Request, publish_version
+from curation.versions.numbering import VersionRequest, publish_version
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from training.model.spec import ModelSpec
@@ -31,11 +31,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
     root = tmp_path_factory.mktemp("export")
-    snapshot = take_in(ScenesSource("24"), root / "intake", location="here")
+    snapshot = read_source(ScenesSource("24"), root / "intake", location="here")
     stages = (CheckImages(), EmbedSamples(MODEL), FindNeighbours(num_neighbours=2))
     done, _ = run_stages(stages, snapshot, root / "store")
     catalog = Catalog(root / "manifests", root)
-    request = Request("made", {"name": "none", "paper": "none"}, {"kind": "scenes"}, 40_000)  # several shards
+    request = VersionRequest("made", {"name": "none", "paper": "none"}, {"kind": "scenes"}, 40_000)  # several shards
     publish_version(catalog, request, done, snapshot, root / "store")
     return catalog.open("made@1")
 

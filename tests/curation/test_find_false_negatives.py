@@ -126,8 +126,8 @@ def test_what_passes_is_passed_on_with_its_source_and_what_does_not_with_its_rea
 
 def test_it_consumes_its_fields() -> None:
     stage = FindFalseNegatives(fields=("a_negatives", "b_negatives"))
-    assert stage.consumes() == ("a_negatives", "b_negatives")
-    assert stage.needs() == ("captions", "parses", "a_negatives", "b_negatives")
+    assert stage.superseded_fields() == ("a_negatives", "b_negatives")
+    assert stage.required_fields() == ("captions", "parses", "a_negatives", "b_negatives")
     assert [item.role for item in stage.provides] == ["negatives", "rejects"]
     assert all(isinstance(item, Field) for item in stage.provides)
 
@@ -174,7 +174,7 @@ def test_similarity_gates_and_their_calibration(monkeypatch: pytest.MonkeyPatch)
     texts = ["A red dog in a town .", "A red elephant in a town .", "A red ox in a town ."]
     one = sample(captions, *(record(captions, text) for text in texts))
     stage = FindFalseNegatives(model=LengthModel())
-    assert "image" in stage.needs()
+    assert "image" in stage.required_fields()
     assert set(verdicts(stage, one).values()) == {""}
     assert verdicts(dataclasses.replace(stage, most_text_similarity=0.996), one)[texts[0]] == "close_text"
     assert verdicts(dataclasses.replace(stage, most_image_gain=0.0), one) == {

@@ -15,18 +15,18 @@ import numpy as np
 import orjson
 import pytest
 
-from curation.engine.denylist import INTENT, Forgotten, check_not_forgetting
+from curation.engine.denylist import FORGET_PLAN_FILE, Denylist, check_no_interrupted_forget
 from curation.engine.engine import run_stages
-from curation.engine.intake import take_in
+from curation.engine.intake import read_source
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field, MapStage, Stage
-from curation.forget.find import captions_left
-from curation.forget.forget import Forgetting, carry_out, full_uids, plan_forgetting
+from curation.forget.find import other_captions
+from curation.forget.forget import ForgetPlan, complete_uids, plan_forget, run_forget
 from curation.llm.interface import Answer
 from curation.llm.journal import Journal, entry_of
 from curation.sources.folder import FolderSource
 from curation.stages.captions.rewrite_captions import RewriteCaptions
 from curation.stages.hygiene.check_images import CheckImages
-from curation.versions.numbering import Request, publish_version
+from curation.versions.numbering import VersionRequest, publish_version
 from data_manifests.absence import Original, search
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest
@@ -109,10 +109,12 @@ class World:
             lines.append(orjson.dumps(row))
         (self.photos / "captions.jsonl").write_bytes(b"\n".join(lines) + b"\n")
         space = self.catalog.workspace
-        forgotten = Forgotten.load(self.catalog.manifests)
-        snapshot = take_in(FolderSource(str(self.photos)), space / "intake", location="here", forgotten=forgotten)
+        forgotten = Denylist.load(self.catalog.manifests)
+        snapshot = read_source(FolderSource(str(self.photos)), space / "intake", location="here", forgotten=forgotten)
         done, _ = run_stages(list(stages), snapshot, space / "store")
-        request = Request(name, {"name": "t", "paper": "none"}, {"kind": "folder", "name": "p", "licence": None}, 9_000)
+        request = VersionRequest(
+            name, {"name": "t", "paper": "none"}, {"kind": "folder", "name": "p", "licence": None}, 9_000
+        )
         return publish_version(self.catalog, request, done, snapshot, space / "store").manifest.version
 
     def originals(self, *numbers: int) -> dict[str, Original | None]:
@@ -127,13 +129,13 @@ class World:
     def places(self, *numbers: int) -> list[str]:
         """Return where anything of some pictures is left."""
         originals = self.originals(*numbers)
-        others = captions_left(self.catalog, frozenset(originals))
+        others = other_captions(self.catalog, frozenset(originals))
         return search([self.catalog.workspace, self.catalog.manifests], originals, others).places
 
     def forget(self, *numbers: int) -> Any:
         """Forget pictures."""
-        todo = plan_forgetting(self.catalog, [self.uids[number] for number in numbers])
-        return carry_out(self.catalog, todo, self.caches)
+        todo = plan_forget(self.catalog, [self.uids[number] for number in numbers])
+        return run_forget(self.catalog, todo, self.caches)
 
     def caches(self, uids: Sequence[str], texts: Sequence[str]) -> int:
         names = {*uids, *(text_name(text) for text in texts)}
@@ -221,10 +223,10 @@ def test_it_is_refused_from_then_on_without_its_name(world: World) -> None:
 
 
 def test_words_that_another_sample_has_too_are_not_counted(world: World) -> None:
-    todo = plan_forgetting(world.catalog, [world.uids[3]])
+    todo = plan_forget(world.catalog, [world.uids[3]])
     assert todo.traces.captions == [world.texts[3][0]]  # the second caption is the same for all
     originals = world.originals(3)
-    found = search([world.catalog.workspace], originals, captions_left(world.catalog, frozenset(originals)))
+    found = search([world.catalog.workspace], originals, other_captions(world.catalog, frozenset(originals)))
     assert found.shared == ["One ball on a plain ground"]
 
 
@@ -234,7 +236,7 @@ def test_a_plan_changes_nothing(world: World) -> None:
         return {path: path.read_bytes() for root in roots for path in sorted(root.rglob("*")) if path.is_file()}
 
     before = all_bytes()
-    todo = plan_forgetting(world.catalog, [world.uids[0]])
+    todo = plan_forget(world.catalog, [world.uids[0]])
     assert todo.renewed == {"toy": [("1.0.0", "3.0.0"), ("2.0.0", "4.0.0")]} and len(todo.traces.rows) >= 2
     assert all_bytes() == before
 
@@ -259,13 +261,13 @@ def test_forgetting_all_that_there_is(tmp_path: Path) -> None:
 
 def test_uids_must_be_known_and_unique(world: World) -> None:
     uid = world.uids[0]
-    assert full_uids(world.catalog, "toy", [uid[:12], uid]) == [uid]
+    assert complete_uids(world.catalog, "toy", [uid[:12], uid]) == [uid]
     for wanted, said in (("ffffffffffff", "no sample has the uid"), ("", "no sample has the uid")):
         with pytest.raises(InputError, match=said):
-            full_uids(world.catalog, "toy", [wanted])
+            complete_uids(world.catalog, "toy", [wanted])
     twice = next(a[0] for a in world.uids.values() if sum(b[0] == a[0] for b in world.uids.values()) > 1)
     with pytest.raises(InputError, match="samples' uids begin with"):
-        full_uids(world.catalog, "toy", [twice])
+        complete_uids(world.catalog, "toy", [twice])
 
 
 def test_answers_about_it_leave_the_journal(world: World) -> None:
@@ -284,7 +286,12 @@ def test_answers_about_it_leave_the_journal(world: World) -> None:
     request = asking.request(world.uids[5], 0, "x", "laclip/coco", 0)
     journal.record([entry_of(request.key, request, Answer(f"as in: {world.texts[3][0]}"))])
     journal.close()
-    about = {"name": stage.name, "fingerprint": "f", "requires": list(stage.needs()), "config": stage.config()}
+    about = {
+        "name": stage.name,
+        "fingerprint": "f",
+        "requires": list(stage.required_fields()),
+        "config": stage.config(),
+    }
     (space / "store" / stage.name / "f").mkdir(parents=True)
     (space / "store" / stage.name / "f" / "stage.json").write_bytes(orjson.dumps(about))
     assert world.forget(3).answers == 3
@@ -295,7 +302,7 @@ def test_answers_about_it_leave_the_journal(world: World) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from curation.forget.forget import carry_out, plan_forgetting
+from curation.forget.forget import run_forget, plan_forget
 from data_manifests.manifest import Catalog, Manifest
 from training.batches.activation_cache import forget_activations
 left = int(sys.argv[4])
@@ -305,7 +312,7 @@ def progress(what):
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 catalog = Catalog(Path(sys.argv[1]), Path(sys.argv[2]))
-carry_out(catalog, plan_forgetting(catalog, [sys.argv[3]]), lambda uids, texts: 0, progress)
+run_forget(catalog, plan_forget(catalog, [sys.argv[3]]), lambda uids, texts: 0, progress)
 """
 
 
@@ -319,11 +326,11 @@ def test_killed_in_the_middle_and_finished_by_the_next_call(world: World, step: 
     child = subprocess.run([sys.executable, "-c", KILLED, *places], cwd=ROOT, check=False)
     assert child.returncode == -signal.SIGKILL
     with pytest.raises(InputError, match="a forget was interrupted"):
-        check_not_forgetting(world.catalog.workspace)
-    half = Forgetting.load(world.catalog.workspace)
+        check_no_interrupted_forget(world.catalog.workspace)
+    half = ForgetPlan.load(world.catalog.workspace)
     assert half is not None
-    carry_out(world.catalog, half, world.caches)
-    assert world.places(3) == [] and not (world.catalog.workspace / INTENT).exists()
+    run_forget(world.catalog, half, world.caches)
+    assert world.places(3) == [] and not (world.catalog.workspace / FORGET_PLAN_FILE).exists()
     for version in ("3.0.0", "4.0.0"):
         mine, theirs = (one.catalog.manifest_path("toy", version).read_bytes() for one in (world, twin))
         assert mine == theirs

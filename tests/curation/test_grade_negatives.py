@@ -88,7 +88,7 @@ def test_near_words_are_harder() -> None:
 def test_a_model_adds_what_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.stages.negatives.grade_negatives.open_encoder", lambda _: LengthEncoder())
     stage = GradeNegatives(model=LengthModel())
-    assert "image" in stage.needs()
+    assert "image" in stage.required_fields()
     same, shorter, longer, _ = (orjson.loads(item["scores"]) for item in graded(stage, sample(*RECORDS)))
     assert same["text"] == pytest.approx(1, abs=1e-3)
     assert same["image"] == 0.5
@@ -107,7 +107,7 @@ def test_deterministic_alone_and_in_a_batch() -> None:
     stage = pickle.loads(pickle.dumps(GradeNegatives(graph=SeedGraph())))
     one, other = sample(*RECORDS), sample(*RECORDS[:2])
     assert stage.process([one, other]) == [*stage.process([one]), *stage.process([other])]
-    assert stage.consumes() == ("true_negatives",)
+    assert stage.superseded_fields() == ("true_negatives",)
     assert dataclasses.replace(stage, text_weight=1.0).fingerprint() != stage.fingerprint()
 
 

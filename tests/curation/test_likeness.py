@@ -213,7 +213,7 @@ def test_of_equally_large_copies_the_one_with_more_captions_stays(richer: int, t
     for stage in (CheckImages(), HashImages()):
         made = stage.process(samples)
         samples = [one.adding(row) for one, row in zip(samples, made, strict=True) if isinstance(row, dict)]
-    columns = {name: [one[name] for one in samples] for name in FindDuplicates().needs()}
+    columns = {name: [one[name] for one in samples] for name in FindDuplicates().required_fields()}
     kept = FindDuplicates(keep="one").fit(Columns([one.uid for one in samples], columns))
     assert [isinstance(row, Drop) for row in kept] == [richer == 1, richer == 0]
 
@@ -226,7 +226,7 @@ def test_settings_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(InputError, match="allowed"):
             make()
-    assert "image_embedding" in FindDuplicates(embeddings=True).needs()
+    assert "image_embedding" in FindDuplicates(embeddings=True).required_fields()
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1000), (1000, 1), (1, 1), (2, 3)])

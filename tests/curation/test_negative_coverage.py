@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from curation.engine.engine import run_stages
-from curation.engine.intake import Snapshot, take_in
-from curation.engine.replay import WHOLE, Unit, replay
+from curation.engine.intake import Snapshot, read_source
+from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
 from curation.engine.stage import MapStage, Stage
 from curation.engine.store import partitions
 from curation.sources.scenes import ScenesSource
@@ -64,7 +64,7 @@ def generators() -> list[type[Stage]]:
     """Return every stage that makes negatives; those that pass on what others made say what they consume."""
     found = stage_classes()
     made = [item for item in found if any(spec.role == "negatives" for spec in item.provides)]
-    return [item for item in made if item.consumes is Stage.consumes]
+    return [item for item in made if item.superseded_fields is Stage.superseded_fields]
 
 
 @pytest.mark.parametrize("stage", generators(), ids=lambda stage: stage.name)
@@ -135,7 +135,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
         dataclasses.replace(record, captions=tuple(texts[4 * place : 4 * place + 4]))  # type: ignore[type-var]
         for place, record in enumerate(list(ScenesSource("12").records()))
     ]
-    return take_in(Listed(records), tmp_path_factory.mktemp("intake"), location="here")  # type: ignore[arg-type]
+    return read_source(Listed(records), tmp_path_factory.mktemp("intake"), location="here")  # type: ignore[arg-type]
 
 
 def outputs(snapshot: Snapshot, store: Path, workers: int) -> dict[str, bytes]:
@@ -145,7 +145,7 @@ def outputs(snapshot: Snapshot, store: Path, workers: int) -> dict[str, bytes]:
     found = {}
     for place, item in enumerate(done):
         names = [spec.name for spec in item.stage.provides]
-        held = replay(Unit(item.stage, tuple(done[: place + 1]), snapshot.folder, store, WHOLE), names)
+        held = replay(WorkUnit(item.stage, tuple(done[: place + 1]), snapshot.folder, store, ALL_SAMPLES), names)
         found[item.stage.name] = b"".join(row.encoded[name] for row in held for name in names)
     return found
 

@@ -252,8 +252,8 @@ def test_a_record_that_is_none_is_told_with_its_sample(broken: dict[str, Any]) -
 
 def test_needs_and_consumes_the_fields_it_is_given() -> None:
     stage = RefineNegatives(fields=("replace_negatives", "bind_negatives"))
-    assert stage.needs() == ("uid", "captions", "parses", "replace_negatives", "bind_negatives")
-    assert stage.consumes() == ("replace_negatives", "bind_negatives")
+    assert stage.required_fields() == ("uid", "captions", "parses", "replace_negatives", "bind_negatives")
+    assert stage.superseded_fields() == ("replace_negatives", "bind_negatives")
 
 
 class Longer:

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from curation.engine.engine import StageReport, rare_collections, run_stages
-from curation.engine.intake import Snapshot, take_in
-from curation.engine.replay import Done
+from curation.engine.engine import StageReport, infrequent_garbage_collection, run_stages
+from curation.engine.intake import Snapshot, read_source
+from curation.engine.replay import FinishedStage
 from curation.engine.stage import Drop, Field, MapStage, Stage, check_order
 from curation.sources import Rejected, SourceRecord
 from curation.sources.scenes import ScenesSource
 from curation.stages.hygiene.check_images import CheckImages
-from curation.versions.numbering import Published, Request, dataset_lock, publish_version, up_to_date
+from curation.versions.numbering import PublishedVersion, VersionRequest, dataset_lock, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
@@ -78,12 +78,12 @@ def records() -> list[SourceRecord]:
 
 def build(
     root: Path, records: Sequence[SourceRecord | Rejected], stages: Sequence[Stage] = STAGES, workers: int = 1
-) -> tuple[Published, list[StageReport], Snapshot, list[Done]]:
+) -> tuple[PublishedVersion, list[StageReport], Snapshot, list[FinishedStage]]:
     source = Listed(records)
-    snapshot = take_in(source, root / "intake", location="here")  # type: ignore[arg-type]
+    snapshot = read_source(source, root / "intake", location="here")  # type: ignore[arg-type]
     with local_runner(workers) as runner:
         done, reports = run_stages(stages, snapshot, root / "store", runner)
-    request = Request("toy", {"name": "toy", "paper": ""}, source.describe(), DEFAULT_SHARD_BYTES)
+    request = VersionRequest("toy", {"name": "toy", "paper": ""}, source.describe(), DEFAULT_SHARD_BYTES)
     return publish_version(Catalog(root / "m", root), request, done, snapshot, root / "store"), reports, snapshot, done
 
 
@@ -151,7 +151,7 @@ def test_drops_and_refusals_are_on_record(tmp_path: Path, records: list[SourceRe
 def test_unchanged_inputs_are_up_to_date_until_a_file_is_lost(tmp_path: Path, records: list[SourceRecord]) -> None:
     published, _, snapshot, done = build(tmp_path, records)
     catalog = Catalog(tmp_path / "m", tmp_path)
-    request = Request("toy", {"name": "toy", "paper": ""}, Listed(records).describe(), DEFAULT_SHARD_BYTES)
+    request = VersionRequest("toy", {"name": "toy", "paper": ""}, Listed(records).describe(), DEFAULT_SHARD_BYTES)
     assert up_to_date(catalog, request, STAGES, snapshot) is not None
     (catalog.folder("toy", "1.0.0") / "00000.tar").unlink()
     assert up_to_date(catalog, request, STAGES, snapshot) is None
@@ -203,7 +203,7 @@ def test_the_cycle_collector_is_as_before_after_work_that_fails() -> None:
     before, during = gc.get_threshold(), []
 
     def work() -> None:
-        with rare_collections():
+        with infrequent_garbage_collection():
             during.append(gc.get_threshold()[0])
             raise KeyError("a stage")
 

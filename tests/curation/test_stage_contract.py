@@ -12,8 +12,8 @@ from blake3 import blake3
 
 from curation.dedup.evaluation_sets import EvaluationSets
 from curation.engine.engine import run_stages
-from curation.engine.intake import Snapshot, take_in
-from curation.engine.replay import WHOLE, Done, Held, Unit, replay
+from curation.engine.intake import Snapshot, read_source
+from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, replay
 from curation.engine.stage import CorpusStage, Drop, MapStage, Stage
 from curation.knowledge.open_graph import SeedGraph
 from curation.sources.scenes import ScenesSource
@@ -106,18 +106,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Done], Snapshot, Path]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[FinishedStage], Snapshot, Path]:
     root = tmp_path_factory.mktemp("contract")
-    snapshot = take_in(ScenesSource(str(NUM_SCENES)), root / "intake", location="here")
+    snapshot = read_source(ScenesSource(str(NUM_SCENES)), root / "intake", location="here")
     done, _ = run_stages(CHAIN, snapshot, root / "store")
     return done, snapshot, root / "store"
 
 
-def before(built: tuple[list[Done], Snapshot, Path], stage: Stage) -> list[Held]:
+def before(built: tuple[list[FinishedStage], Snapshot, Path], stage: Stage) -> list[EncodedSample]:
     """Return the samples as a stage meets them."""
     done, snapshot, store = built
     upstream = tuple(done[: [item.name for item in CHAIN].index(stage.name)])
-    return replay(Unit(stage, upstream, snapshot.folder, store, WHOLE), stage.needs())
+    return replay(WorkUnit(stage, upstream, snapshot.folder, store, ALL_SAMPLES), stage.required_fields())
 
 
 def test_the_chain_holds_every_stage() -> None:
@@ -159,7 +159,7 @@ def test_every_setting_is_in_the_fingerprint(stage: Stage) -> None:
 
 @pytest.mark.parametrize("stage", [item for item in CHAIN if isinstance(item, MapStage)], ids=lambda stage: stage.name)
 def test_a_sample_alone_in_a_batch_and_elsewhere_gives_the_same_bytes(
-    stage: MapStage, built: tuple[list[Done], Snapshot, Path]
+    stage: MapStage, built: tuple[list[FinishedStage], Snapshot, Path]
 ) -> None:
     samples = [item.sample for item in before(built, stage)]
 
@@ -176,21 +176,23 @@ def test_a_sample_alone_in_a_batch_and_elsewhere_gives_the_same_bytes(
 @pytest.mark.parametrize(
     "stage", [item for item in CHAIN if isinstance(item, CorpusStage)], ids=lambda stage: stage.name
 )
-def test_a_corpus_stage_fits_the_same_twice(stage: CorpusStage, built: tuple[list[Done], Snapshot, Path]) -> None:
-    from curation.engine.engine import _Corpus
+def test_a_corpus_stage_fits_the_same_twice(
+    stage: CorpusStage, built: tuple[list[FinishedStage], Snapshot, Path]
+) -> None:
+    from curation.engine.engine import LoadedCorpus
 
     held = before(built, stage)
-    assert stage.fit(_Corpus(held)) == stage.fit(_Corpus(held))
+    assert stage.fit(LoadedCorpus(held)) == stage.fit(LoadedCorpus(held))
 
 
-def test_outputs_only_change_with_the_version(built: tuple[list[Done], Snapshot, Path]) -> None:
+def test_outputs_only_change_with_the_version(built: tuple[list[FinishedStage], Snapshot, Path]) -> None:
     done, snapshot, store = built
     lines = []
     for place, item in enumerate(done):
         if item.stage.name in FLOATS:
             continue
         names = [spec.name for spec in item.stage.provides]
-        held = replay(Unit(item.stage, tuple(done[: place + 1]), snapshot.folder, store, WHOLE), names)
+        held = replay(WorkUnit(item.stage, tuple(done[: place + 1]), snapshot.folder, store, ALL_SAMPLES), names)
         digest = blake3(b"".join(row.encoded[name] for row in held for name in names)).hexdigest(length=16)
         lines.append(f"{item.stage.name} version {item.stage.version}: {digest}")
     if os.environ.get("CLIPCURATE_WRITE_GOLDEN"):

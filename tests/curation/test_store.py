@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.engine.stage import Drop, Field
-from curation.engine.store import PREFIXES, Partition, Row, Store, input_id, partitions, write_parquet
+from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id, partitions, write_parquet
 from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.errors import InputError
 
@@ -25,7 +25,7 @@ def test_partitions_cover_every_uid_once(num_samples: int) -> None:
 def test_bounds_agree_with_holds(uid: str, num_samples: int) -> None:
     for part in partitions(num_samples):
         low, end = part.bounds()
-        assert part.holds(uid) == (low <= uid < end)
+        assert part.contains(uid) == (low <= uid < end)
 
 
 @given(
@@ -52,7 +52,7 @@ def test_input_id_tells_field_borders_apart() -> None:
 
 def test_rows_come_back_with_drops(tmp_path: Path) -> None:
     store, part = Store(tmp_path), Partition(0, 255)
-    rows = {bytes(16): Row({"a": b"1", "b": b"2"}), b"x" * 16: Row({}, Drop("broken", "why"))}
+    rows = {bytes(16): StageResult({"a": b"1", "b": b"2"}), b"x" * 16: StageResult({}, Drop("broken", "why"))}
     store.publish(tmp_path / "stage", part, rows, ["a", "b"])
     assert store.rows(tmp_path / "stage", part, ["a", "b"])[bytes(16)] == rows[bytes(16)]
     assert store.rows(tmp_path / "stage", None, ["a"])[b"x" * 16].drop == Drop("broken", "why")
@@ -60,7 +60,7 @@ def test_rows_come_back_with_drops(tmp_path: Path) -> None:
 
 
 def test_doing_a_batch_twice_leaves_one_file(tmp_path: Path) -> None:
-    store, rows = Store(tmp_path), {bytes(16): Row({"a": b"1"})}
+    store, rows = Store(tmp_path), {bytes(16): StageResult({"a": b"1"})}
     first = store.publish(tmp_path, Partition(0, 1), rows, ["a"]).read_bytes()
     assert store.publish(tmp_path, Partition(0, 1), rows, ["a"]).read_bytes() == first
     assert len(list(tmp_path.iterdir())) == 1
@@ -68,7 +68,9 @@ def test_doing_a_batch_twice_leaves_one_file(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_is_noticed_and_named(tmp_path: Path) -> None:
     store, part = Store(tmp_path), Partition(0, 1)
-    path = store.publish(tmp_path, part, {bytes([n]) * 16: Row({"a": bytes([n] * 100)}) for n in range(50)}, ["a"])
+    path = store.publish(
+        tmp_path, part, {bytes([n]) * 16: StageResult({"a": bytes([n] * 100)}) for n in range(50)}, ["a"]
+    )
     data = bytearray(path.read_bytes())
     data[60] ^= 0xFF
     path.write_bytes(bytes(data))

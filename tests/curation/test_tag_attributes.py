@@ -101,7 +101,7 @@ def test_a_model_says_what_is_nearest_if_by_enough(tmp_path: object) -> None:
     day, night, dark = (texts.astype(np.float64) @ image.astype(np.float64)).tolist()
     assert tags(sample, stage) == ("light:day" if day > max(night, dark) else "light:night")
     assert tags(sample, dataclasses.replace(stage, margin=1.9)) == ""
-    assert stage.needs() == ("image",)
+    assert stage.required_fields() == ("image",)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from curation.engine.stage import Drop
 from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embedding.find_neighbours import FindNeighbours
-from curation.vectors.balanced import balanced_clusters, side_by_side
+from curation.vectors.balanced import balanced_clusters, order_by_nearness
 from curation.vectors.index import build_index, recall_of
 from curation.vectors.pricing import size_bounds
 from curation.vectors.rows import exact_dots
@@ -116,7 +116,7 @@ def test_balanced_clusters_are_tighter_than_bisection_alone_and_the_same_again()
 def test_neighbouring_numbers_are_near() -> None:
     angles = np.random.default_rng(0).permutation(64) / 64 * np.pi
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    places = side_by_side(circle, seed=0)
+    places = order_by_nearness(circle, seed=0)
     assert sorted(places.tolist()) == list(range(64))
     along = angles[np.argsort(places)]
     assert np.abs(np.diff(along)).mean() < 3 * np.pi / 64  # a random order has pi / 3
@@ -212,11 +212,13 @@ def test_cluster_numbers_are_without_gaps(balanced: bool) -> None:
 
 def test_the_stage_says_beforehand_which_index_it_takes() -> None:
     balanced = ClusterEmbeddings(balanced=True)
-    assert balanced.choose(6_400).startswith("100 clusters of 64 samples")
-    assert balanced.choose(6_450).startswith("101 clusters of 63 to 64 samples")
-    assert dataclasses.replace(balanced, slack=0.25).choose(6_400).startswith("100 clusters of 48 to 80 samples")
-    assert FindNeighbours().choose(100).startswith("every pair")
-    assert FindNeighbours().choose(50_000).startswith("inverted file")
+    assert balanced.describe_method(6_400).startswith("100 clusters of 64 samples")
+    assert balanced.describe_method(6_450).startswith("101 clusters of 63 to 64 samples")
+    assert (
+        dataclasses.replace(balanced, slack=0.25).describe_method(6_400).startswith("100 clusters of 48 to 80 samples")
+    )
+    assert FindNeighbours().describe_method(100).startswith("every pair")
+    assert FindNeighbours().describe_method(50_000).startswith("inverted file")
 
 
 def test_vectors_that_are_not_numbers_are_refused() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation.engine.engine import run_stages
-from curation.engine.intake import take_in
+from curation.engine.intake import read_source
 from curation.llm.batch_files import AwaitingAnswers, BatchModel, import_answers
 from curation.sources.scenes import ScenesSource
 from curation.stages.captions.parse_captions import ParseCaptions
@@ -34,7 +34,7 @@ def answered(questions: Path, answers: Path) -> int:
 def test_questions_go_to_a_file_and_answers_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RewriteCaptions, "batch_size", 2)  # three batches, each of which must wait
     ask, answers, journal = tmp_path / "ask.jsonl", tmp_path / "answers.jsonl", str(tmp_path / "answers.sqlite")
-    snapshot = take_in(ScenesSource(str(NUM_SCENES)), tmp_path / "intake", location="here")
+    snapshot = read_source(ScenesSource(str(NUM_SCENES)), tmp_path / "intake", location="here")
     writer = BatchModel("m", str(ask), journal)
     stages = (ParseCaptions(), RewriteCaptions(writer, families=("laclip/coco",), prompting="schema", max_captions=1))
 

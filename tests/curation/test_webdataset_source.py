@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.engine.engine import run_here
+from curation.engine.engine import run_serially
 from curation.sources import SourceRecord, open_source
 from curation.sources.scenes import ScenesSource
 from data_manifests.errors import InputError
@@ -159,7 +159,7 @@ def test_webdataset_rejects_samples_by_name(tmp_path: Path, monkeypatch: pytest.
 
 def test_our_own_shards_come_back_with_captions_and_attributes(tmp_path: Path) -> None:
     job = CurateJob("clip", "scenes:12", "scenes", str(tmp_path), str(tmp_path / "m"))
-    execute(prepare(job), run_here)
+    execute(prepare(job), run_serially)
     drawn = {item.name: item for item in ScenesSource("12").records() if isinstance(item, SourceRecord)}
     again, rejected = read(f"webdataset:{tmp_path / 'datasets' / 'scenes' / '1.0.0' / '00000.tar'}")
     assert rejected == []

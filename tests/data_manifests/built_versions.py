@@ -11,11 +11,11 @@ import orjson
 from PIL import Image, ImageDraw
 
 from curation.engine.engine import run_stages
-from curation.engine.intake import take_in
+from curation.engine.intake import read_source
 from curation.engine.stage import Drop, Field, MapStage, Stage
 from curation.sources.folder import FolderSource
 from curation.stages.hygiene.check_images import CheckImages
-from curation.versions.numbering import Request, publish_version
+from curation.versions.numbering import VersionRequest, publish_version
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.sample import Sample, image_uid
 
@@ -108,11 +108,15 @@ def build(
         row = {"file_name": f"{item.number}.png", "captions": item.captions, "split": item.split, "given": given}
         lines.append(orjson.dumps({**row, **item.extra}))
     (photos / "captions.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    snapshot = take_in(FolderSource(str(photos)), root / "intake", location=photos.name)
+    snapshot = read_source(FolderSource(str(photos)), root / "intake", location=photos.name)
     ran, _ = run_stages(list(stages or (CheckImages(), Given())), snapshot, root / "store")
     catalog = Catalog(root / "manifests", root)
     about = source or {"kind": "folder", "name": "drawn", "licence": "CC0-1.0", "split": None}
     published = publish_version(
-        catalog, Request(name, {"name": "test", "paper": "none"}, about, shard_bytes), ran, snapshot, root / "store"
+        catalog,
+        VersionRequest(name, {"name": "test", "paper": "none"}, about, shard_bytes),
+        ran,
+        snapshot,
+        root / "store",
     )
     return catalog.open(f"{name}@{published.manifest.version}")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from curation.engine.engine import run_stages
-from curation.engine.intake import take_in
+from curation.engine.intake import read_source
 from curation.knowledge.open_graph import SeedGraph
 from curation.sources.scenes import ScenesSource
 from curation.stages.captions.expand_knowledge import ExpandKnowledge
@@ -23,7 +23,7 @@ from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.captions.rewrite_captions import RewriteCaptions
 from curation.stages.hygiene.check_images import CheckImages
 from curation.stages.negatives.swap_words import SwapWords
-from curation.versions.numbering import Request, publish_version
+from curation.versions.numbering import VersionRequest, publish_version
 from data_manifests.manifest import Catalog, DatasetVersion
 
 NUM_SCENES = 50
@@ -34,11 +34,11 @@ SHARD_BYTES = 100_000  # several shards
 def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
     root = tmp_path_factory.mktemp("readers")
     source = ScenesSource(str(NUM_SCENES))
-    snapshot = take_in(source, root / "intake", location="here")
+    snapshot = read_source(source, root / "intake", location="here")
     graph = SeedGraph()
     views = (LinkConcepts(graph), ExpandKnowledge(graph), RewriteCaptions())
     done, _ = run_stages((CheckImages(), ParseCaptions(), *views, SwapWords()), snapshot, root / "store")
-    request = Request("scenes", {"name": "swaps", "paper": ""}, source.describe(), SHARD_BYTES)
+    request = VersionRequest("scenes", {"name": "swaps", "paper": ""}, source.describe(), SHARD_BYTES)
     publish_version(Catalog(root / "m", root), request, done, snapshot, root / "store")
     made = Catalog(root / "m", root).open("scenes")
     assert len(made.manifest.body["shards"]) > 2

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curation.engine.engine import run_here
+from curation.engine.engine import run_serially
 from curation.sources import SourceRecord, open_source
 from curation.stages.hygiene.check_images import CheckImages
 from curation.stages.hygiene.find_duplicates import FindDuplicates
@@ -75,7 +75,7 @@ def curated(root: Path, train: Path, keep: str, *against: str) -> Outcome:
     seen = (CheckImages(), HashImages())
     leaks = replace(leaks, against=leaks.against.through(*seen), embeddings=False)
     stages = (*seen, leaks, replace(twins, embeddings=False, keep=keep))
-    return execute(replace(prepared, recipe=replace(prepared.recipe, stages=stages)), run_here)
+    return execute(replace(prepared, recipe=replace(prepared.recipe, stages=stages)), run_serially)
 
 
 def version_of(root: Path) -> DatasetVersion:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from curation.versions.layout import band
+from curation.versions.layout import difficulty_band
 from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import image_uid
 from flows.cli.main import main
@@ -85,7 +85,7 @@ def test_reshard_says_what_it_made_and_leaves_a_record(shell: Shell) -> None:
     assert record["command"] == "reshard" and record["job"]["bands"] == 3 and record["job"]["ref"] == "toy@1"
     assert record["seconds"]["reshard"] == made["seconds"] > 0
     rows = shell.catalog.open("toy").index().to_pylist()
-    placed = [(row["cluster_id"], band(row["difficulty"], 3), row["uid"]) for row in rows]
+    placed = [(row["cluster_id"], difficulty_band(row["difficulty"], 3), row["uid"]) for row in rows]
     assert placed == sorted(placed)
     assert shell.json("show", "toy@1.0.1")["version"] == "1.0.1"
     code, out, _ = shell("reshard", "toy@1.0.1", "--shard-mb", "1", "--where", "cluster_id<1", "--out-name", "part")
@@ -197,7 +197,7 @@ def test_curate_lays_bands_of_difficulty_inside_clusters(shell: Shell) -> None:
     banded = shell.json(*job, "--bands", "3")
     assert banded["version"] == "drawn@1.0.1" and "repacked" in banded["why"]
     new = shell.catalog.open("drawn").index().to_pylist()
-    assert new == sorted(new, key=lambda row: (row["cluster_id"], band(row["difficulty"], 3), row["uid"]))
+    assert new == sorted(new, key=lambda row: (row["cluster_id"], difficulty_band(row["difficulty"], 3), row["uid"]))
     assert [row["uid"] for row in new] != [row["uid"] for row in rows]
     assert shell.json("plan", *job[1:6], *job[9:], "--model", "tiny", "--bands", "3")["up_to_date"] == "drawn@1.0.1"
     same = shell.json("reshard", "drawn@1.0.0", "--order", "cluster", "--bands", "3", "--out-name", "other")

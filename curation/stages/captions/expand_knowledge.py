@@ -127,7 +127,7 @@ class ExpandKnowledge(MapStage):
         if not self.margin >= 0:
             raise InputError(f"expand_knowledge: margin is {self.margin}", allowed="0 or more", fix="raise it")
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return what it reads: the picture too when a model looks at it."""
         return (*self.requires, "image") if self.model is not None else self.requires
 

@@ -125,7 +125,7 @@ class RewriteCaptions(MapStage):
         default = tuple(RULES) if isinstance(self.writer, RuleWriter) else GROUPS["laclip"]
         return families_of(self.families or default, self._table)
 
-    def in_one_process(self) -> bool:
+    def runs_in_main_process(self) -> bool:
         """Whether the writer is an engine in this process, which a machine has memory for once."""
         return isinstance(self.writer, VllmModel)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from curation.selection.scores import Floats, Ints, unit_rows
+from curation.selection.scores import FloatArray, IntArray, unit_rows
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical, generator
 
@@ -23,10 +23,10 @@ _ROWS_AT_ONCE = 256
 class _Embedded(NamedTuple):
     """Unit rows: images [n, d], all captions [sum of counts, d], each sample's first caption and their number [n]."""
 
-    images: Floats
-    texts: Floats
-    first: Ints
-    counts: Ints
+    images: FloatArray
+    texts: FloatArray
+    first: IntArray
+    counts: IntArray
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class CalibratePositives(CorpusStage):
         ]
 
     def _embedded(self, corpus: Corpus) -> _Embedded:
-        captions: Sequence[Floats] = corpus.column("text_embeddings")
+        captions: Sequence[FloatArray] = corpus.column("text_embeddings")
         counts = np.array([len(own) for own in captions])
         try:
             images, texts = unit_rows(corpus.array("image_embedding")), unit_rows(np.concatenate(captions))
@@ -159,7 +159,7 @@ class CalibratePositives(CorpusStage):
         return found
 
 
-def _passes(t2i: Floats, i2i: Floats, t2t: Floats, thresholds: Mapping[str, float]) -> tuple[Any, ...]:
+def _passes(t2i: FloatArray, i2i: FloatArray, t2t: FloatArray, thresholds: Mapping[str, float]) -> tuple[Any, ...]:
     """Return which pairs are positives, and by which rule alone: text-image, image-image, text-text."""
     by_text = t2i > thresholds["t2i"]
     by_image = (i2i > thresholds["i2i"]) & (t2i > thresholds["t2i_weak"])
@@ -168,7 +168,7 @@ def _passes(t2i: Floats, i2i: Floats, t2t: Floats, thresholds: Mapping[str, floa
 
 
 def _likely(
-    embedded: _Embedded, members: Ints, thresholds: Mapping[str, float]
+    embedded: _Embedded, members: IntArray, thresholds: Mapping[str, float]
 ) -> Iterator[tuple[int, int, str, float]]:
     """Yield (sample, other, rule, similarity) of a cluster's pairs that some of their captions make positives."""
     images = embedded.images[members]

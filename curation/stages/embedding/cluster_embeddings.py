@@ -57,7 +57,7 @@ class ClusterEmbeddings(CorpusStage):
                 fix="sizes of k-means follow the data, so there is nothing to loosen",
             )
 
-    def choose(self, num_samples: int) -> str:
+    def describe_method(self, num_samples: int) -> str:
         """Say how so many samples are clustered."""
         count = self._count(num_samples)
         if self.balanced:
@@ -88,7 +88,7 @@ class ClusterEmbeddings(CorpusStage):
     def _k_means(self, points: NDArray[np.float16]) -> NDArray[np.int64]:
         import faiss
 
-        from curation.vectors.balanced import side_by_side
+        from curation.vectors.balanced import order_by_nearness
         from curation.vectors.rows import one_thread
 
         wide = np.ascontiguousarray(points, dtype=np.float32)
@@ -105,5 +105,5 @@ class ClusterEmbeddings(CorpusStage):
             kmeans.train(wide)
             nearest = kmeans.index.search(wide, 1)[1][:, 0]
         used, compact = np.unique(nearest, return_inverse=True)
-        places = side_by_side(np.asarray(kmeans.centroids)[used], seed=self.seed)
+        places = order_by_nearness(np.asarray(kmeans.centroids)[used], seed=self.seed)
         return places[compact]

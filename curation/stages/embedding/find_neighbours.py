@@ -54,7 +54,7 @@ class FindNeighbours(CorpusStage):
                 f"find_neighbours.num_neighbours={self.num_neighbours}", allowed=f"1 .. {_MOST_NEIGHBOURS}"
             )
 
-    def choose(self, num_samples: int) -> str:
+    def describe_method(self, num_samples: int) -> str:
         """Say which index so many samples get, and why."""
         from curation.vectors.index import choose_kind
 

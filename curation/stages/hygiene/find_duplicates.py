@@ -72,7 +72,7 @@ class FindDuplicates(CorpusStage):
                 allowed="keep all or one, radius 0 to 15, largest_group 2 or more",
             )
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return `requires`, and embeddings if they are used."""
         return (*self.requires, "image_embedding") if self.embeddings else self.requires
 

@@ -50,7 +50,7 @@ class RemoveLeaks(CorpusStage):
     least_agreement: float = 0.7
     similarity_alone: float | None = None
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return `requires`, and embeddings if they are used."""
         return (*self.requires, "image_embedding") if self.embeddings else self.requires
 

@@ -83,11 +83,11 @@ class ApplyFeedback(MapStage):
                 allowed="min_drawn 1 or more, 0 <= saturated_loss <= impossible_loss, trust 0 to 1",
             )
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return the uid and the fields."""
         return (*self.requires, *self.fields)
 
-    def consumes(self) -> tuple[str, ...]:
+    def superseded_fields(self) -> tuple[str, ...]:
         """Return the fields that it passes on."""
         return self.fields
 

@@ -101,7 +101,7 @@ class AskNegatives(MapStage):
                 f"{self.name}: types {self.types!r}", allowed=", ".join(TYPES), fix="name one or more, each once"
             )
 
-    def in_one_process(self) -> bool:
+    def runs_in_main_process(self) -> bool:
         """Whether the writer is an engine in this process, which a machine has memory for once."""
         return isinstance(self.writer, VllmModel)
 

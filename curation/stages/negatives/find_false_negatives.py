@@ -112,11 +112,11 @@ class FindFalseNegatives(MapStage):
                     fix="take what `calibrated` finds, or leave it out",
                 )
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return what it reads: the fields, and the picture when a model looks at it."""
         return (*self.requires, *self.fields, *(("image",) if self.model is not None else ()))
 
-    def consumes(self) -> tuple[str, ...]:
+    def superseded_fields(self) -> tuple[str, ...]:
         """Return the generators' fields."""
         return self.fields
 

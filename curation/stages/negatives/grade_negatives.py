@@ -101,11 +101,11 @@ class GradeNegatives(MapStage):
                 fix="give one of them a small weight",
             )
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return what it reads: the fields, and the picture when a model looks at it."""
         return (*self.requires, *self.fields, *(("image",) if self.model is not None else ()))
 
-    def consumes(self) -> tuple[str, ...]:
+    def superseded_fields(self) -> tuple[str, ...]:
         """Return the fields that it passes on."""
         return self.fields
 

@@ -120,11 +120,11 @@ class RefineNegatives(CorpusStage):
                     f"refine_negatives: {name} is {value}", allowed=f"{least} or more", fix=f"raise {name}"
                 )
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return the built-in needs and the fields of negatives."""
         return (*self.requires, *self.fields)
 
-    def consumes(self) -> tuple[str, ...]:
+    def superseded_fields(self) -> tuple[str, ...]:
         """Return the fields whose records are passed on."""
         return self.fields
 

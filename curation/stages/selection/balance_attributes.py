@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from curation.selection.m4_weights import Constraints, Floats, Settings, keep_weights
+from curation.selection.m4_weights import Constraints, Float64Array, M4Settings, keep_weights
 from data_manifests.errors import InputError, nearest
 from data_manifests.seeds import draw_seed, generator
 
@@ -111,7 +111,7 @@ class BalanceAttributes(CorpusStage):
         centred = np.stack([self._centred(tags, place) for place in range(len(self.sensitive))], axis=1)
         labels = np.array([[name in own for name in names] for own in tags], np.float64).reshape(len(tags), len(names))
         constraints = Constraints.of(centred, labels, self.slack_representation, self.slack_association)
-        settings = Settings(self.keep, self.most_weight, self.price, self.step, self.num_passes)
+        settings = M4Settings(self.keep, self.most_weight, self.price, self.step, self.num_passes)
         draws = generator(self.seed, self.name, "order")
         weights = np.round(keep_weights(constraints, np.ones(len(tags)), settings, draws), _DECIMALS)
         stays, control = self._drawn(corpus.uids, weights)
@@ -140,7 +140,7 @@ class BalanceAttributes(CorpusStage):
             if count >= self.min_label_count and (tag in self.labels or any(tag.startswith(part) for part in wanted))
         )
 
-    def _centred(self, tags: Sequence[frozenset[str]], place: int) -> Floats:
+    def _centred(self, tags: Sequence[frozenset[str]], place: int) -> Float64Array:
         """Return s - pi of one sensitive attribute [n], 0 where it is unknown.
 
         Raises:
@@ -160,7 +160,7 @@ class BalanceAttributes(CorpusStage):
             )
         return values
 
-    def _drawn(self, uids: Sequence[str], weights: Floats) -> tuple[Floats, Floats]:
+    def _drawn(self, uids: Sequence[str], weights: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Return who stays when drawn by weight, and a random subset of that size, as 0 and 1 [n] each."""
         chance = [draw_seed(self.seed, self.name, uid, "keep") / 2**64 for uid in uids]
         stays = (np.array(chance) < weights / self.most_weight).astype(np.float64)
@@ -175,12 +175,12 @@ class _Findings:
     """Measures weights against the constraints."""
 
     constraints: Constraints
-    centred: Floats
-    labels: Floats
+    centred: Float64Array
+    labels: Float64Array
     sensitive: tuple[str, ...]
     names: list[str]
 
-    def report(self, weights: dict[str, Floats]) -> dict[str, Any]:
+    def report(self, weights: dict[str, Float64Array]) -> dict[str, Any]:
         """Return shares, the largest violations and gaps, and the worst associations before, for each weighting."""
         many = len(self.sensitive)
         found = {name: self.constraints.violations(values) for name, values in weights.items()}
@@ -206,16 +206,16 @@ class _Findings:
             },
         }
 
-    def _share(self, weights: Floats, place: int) -> float:
+    def _share(self, weights: Float64Array, place: int) -> float:
         known, positive = self.centred[:, place] != 0, self.centred[:, place] > 0
         return float(weights[positive].sum() / max(weights[known].sum(), 1e-12))
 
-    def _gaps(self, weights: Floats) -> Floats:
+    def _gaps(self, weights: Float64Array) -> Float64Array:
         """Return P(y | s) - P(y | not s) for each pair [m * c]."""
         found = []
         for place in range(self.centred.shape[1]):
             sides = [weights * (self.centred[:, place] * sign > 0) for sign in (1, -1)]
             rates = [side @ self.labels / max(side.sum(), 1e-12) for side in sides]
             found.append(rates[0] - rates[1])
-        gaps: Floats = np.concatenate(found)
+        gaps: Float64Array = np.concatenate(found)
         return gaps

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from curation.selection.scores import Bools, Floats, count_of, highest
+from curation.selection.scores import BoolArray, FloatArray, count_of, highest
 from data_manifests.errors import InputError
 from data_manifests.seeds import draw_seed
 
@@ -88,7 +88,7 @@ class KeepTop(CorpusStage):
     def _parsed(self) -> list[Rule]:
         return [Rule.parse(text) for text in self.rules]
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return the fields of the rules."""
         return (*self.requires, *dict.fromkeys(rule.field for rule in self._parsed()))
 
@@ -118,15 +118,15 @@ class KeepTop(CorpusStage):
         return [{} if stays else Drop("not_drawn", "random subsample") for stays in kept.tolist()]
 
 
-def _keep(rule: Rule, score: Floats, left: Bools) -> Bools:
+def _keep(rule: Rule, score: FloatArray, left: BoolArray) -> BoolArray:
     if rule.least is not None:
-        reached: Bools = left & (score >= rule.least)
+        reached: BoolArray = left & (score >= rule.least)
         return reached
     share = max(1, count_of(rule.share or 0.0, len(score)))
     return highest(score, left, share if rule.number is None else rule.number)
 
 
-def _numbers(corpus: Corpus, name: str) -> Floats:
+def _numbers(corpus: Corpus, name: str) -> FloatArray:
     """Return a field as numbers.
 
     Raises:

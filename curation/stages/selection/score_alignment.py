@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from curation.selection.scores import Floats, s_clip_loss, unit_rows
+from curation.selection.scores import FloatArray, s_clip_loss, unit_rows
 from data_manifests.errors import InputError, nearest
 from data_manifests.seeds import generator
 
@@ -101,7 +101,7 @@ class ScoreAlignment(CorpusStage):
         return [{"clip_score": one, "s_clip_loss": other} for one, other in zip(*rounded, strict=True)]
 
 
-def _directions(vectors: Floats, uids: Any) -> Floats:
+def _directions(vectors: FloatArray, uids: Any) -> FloatArray:
     try:
         return unit_rows(vectors)
     except ValueError as error:

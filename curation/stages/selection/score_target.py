@@ -9,7 +9,7 @@ import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
 from curation.selection.scores import (
-    Floats,
+    FloatArray,
     count_of,
     highest,
     norm_sim_2,
@@ -86,7 +86,7 @@ class ScoreTarget(CorpusStage):
                 fix="0.3, 0.2 and 100 are the paper's",
             )
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return the built-in needs and the field that ``d`` starts from."""
         return (*self.requires, *((self.start_field,) if self.start_field else ()))
 
@@ -112,7 +112,7 @@ class ScoreTarget(CorpusStage):
         scores = self._within(corpus, images) if self.target is None else _toward(norm, self.target, images)
         return [{"norm_sim": score} for score in np.round(scores, _DECIMALS_OF_NORM[norm]).tolist()]
 
-    def _within(self, corpus: Corpus, images: Floats) -> Floats:
+    def _within(self, corpus: Corpus, images: FloatArray) -> FloatArray:
         """Return the survival of each image among its own."""
         size = len(images)
         start = np.ones(size, np.bool_)
@@ -129,7 +129,7 @@ class ScoreTarget(CorpusStage):
         return norm_sim_d(images, np.flatnonzero(start), count_of(self.keep, size), self.num_rounds, _DECIMALS)
 
 
-def _toward(norm: str, target: TargetImages, images: Floats) -> Floats:
+def _toward(norm: str, target: TargetImages, images: FloatArray) -> FloatArray:
     """Return the nearness of each image to the target."""
     wanted = unit_rows(target.load(images.shape[1]))
     if norm == "inf":

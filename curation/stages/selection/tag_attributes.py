@@ -86,7 +86,7 @@ class TagAttributes(MapStage):
                 fix="leave them out",
             )
 
-    def needs(self) -> tuple[str, ...]:
+    def required_fields(self) -> tuple[str, ...]:
         """Return what this configuration reads: parses for captions, the columns, the picture for a model."""
         asked = {"parses": self.captions, "attributes": bool(self.columns), "image": self.model is not None}
         return tuple(name for name, wanted in asked.items() if wanted)
