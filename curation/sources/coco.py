@@ -12,17 +12,14 @@ from typing import Any, ClassVar
 from curation.sources import Rejected, SourceRecord
 from curation.sources.reading.files import (
     SPLITS,
+    FileSource,
     base_name,
-    file_entry,
-    found_in,
+    contents_of,
     has_image_ending,
-    image_in,
-    inside,
-    open_folder,
-    our_split,
+    record_in,
     scan,
     shown,
-    signature_of,
+    stat_of,
 )
 from curation.sources.reading.table_rows import load_json
 from data_manifests.errors import InputError
@@ -33,92 +30,83 @@ _SPLIT_ORDER = ("train", "dev", "test", None)
 
 @dataclass(frozen=True)
 class _Part:
-    """One captions file with the folder that its image names are relative to, both as real paths."""
+    """The real paths of a captions file and of the folder that its image names are relative to."""
 
     captions: Path
     images: Path
     split: str | None
 
 
-class CocoSource:
-    """``annotations/captions_<split><year>.json`` beside ``<split><year>/``, or one captions file.
+class CocoSource(FileSource):
+    """``annotations/captions_<split><year>.json`` next to ``<split><year>/``, or one captions file.
 
-    Records come split by split (train, dev, test), within one sorted by image name. Photographs may lie in
-    ``<split><year>/``, ``images/<split><year>/``, ``images/`` or beside the file.
+    Records come split by split (train, dev, test), and within a split sorted by image name. Photographs may be in
+    ``<split><year>/``, ``images/<split><year>/``, ``images/`` or next to the captions file.
 
     Raises:
-        InputError: no captions file or no photographs where they are looked for, two files for one split.
+        InputError: no captions file, no photographs where they are looked for, or two files for one split.
     """
 
     kind: ClassVar[str] = "coco"
 
     def __init__(self, path: str, split: str | None = None) -> None:
-        self._name = base_name(path)
-        self._split = our_split(self.kind, split)
+        super().__init__(path, split)
         if Path(path).is_file():
             file = Path(path).resolve()
             self._root = file.parent.parent if file.parent.name == "annotations" else file.parent
             files = [file]
         else:
-            self._root = open_folder(self.kind, path)
-            files = [inside(self.kind, self._root, name) for name in self._caption_files()]
+            self._root = self._folder()
+            files = [self._inside(self._root, name) for name in self._caption_files()]
         by_split: dict[str | None, Path] = {}
         for file in files:
             found = _split_of_file(file)
             if found in by_split:
-                raise InputError(
-                    f"--source {self.kind}:{path}: two captions files for split {found}: "
-                    f"{base_name(by_split[found])} and {base_name(file)}",
-                    allowed="one file for each split",
-                    fix=f"give the file: --source {self.kind}:{file}",
+                raise self._error(
+                    f"two captions files for split {found}: {base_name(by_split[found])} and {base_name(file)}",
+                    allowed="one captions file per split",
+                    fix=f"choose one of them: --source {self.kind}:{file}",
                 )
             by_split[found] = file
         if self._split is not None:
             if self._split not in by_split:
-                have = ", ".join(base_name(file) for file in files)
-                raise InputError(
-                    f"--split {split}: no captions file of that split",
-                    allowed=f"captions_<train|val|test><year>.json; here: {have}",
-                    fix="add the file, or leave --split out",
+                raise self._no_split(
+                    "no captions file for this split",
+                    allowed="captions_<train|val|test><year>.json; found: " + ", ".join(map(base_name, files)),
+                    fix="add the captions file",
                 )
             by_split = {self._split: by_split[self._split]}
         self._parts = [_Part(by_split[s], self._image_folder(by_split[s]), s) for s in _SPLIT_ORDER if s in by_split]
 
     def records(self) -> Iterator[SourceRecord | Rejected]:
-        """Yield one record per photograph of each file, sorted by name, after what is wrong with its entries."""
+        """Yield for each captions file its unusable entries, then one record per photograph, sorted by name."""
         seen: set[str] = set()
         for part in self._parts:
             content = _load(part.captions)
             file, licences = base_name(part.captions), _licences(content)
-            images, problems = _images(content["images"], file)
-            captions, unusable = _captions(content["annotations"], images, file)
-            yield from problems
-            yield from unusable
+            images, unusable_images = _images(content["images"], file)
+            captions, unusable_captions = _captions(content["annotations"], images, file)
+            yield from unusable_images
+            yield from unusable_captions
             for image_id, entry in sorted(images.items(), key=lambda item: (item[1]["file_name"], item[0])):
                 name = entry["file_name"]
                 if name in seen:
                     yield Rejected(shown(name), "duplicate_key", f"{file}: a second image of that name")
                     continue
                 seen.add(name)
-                if image_id not in captions:
-                    yield Rejected(shown(name), "no_captions", f"{file} has none for it")
-                    continue
-                image = image_in(part.images, name)
-                if isinstance(image, Rejected):
-                    yield image
-                else:
-                    yield SourceRecord(name, image, tuple(captions[image_id]), part.split, _attributes(entry, licences))
+                attributes = _attributes(entry, licences)
+                yield record_in(part.images, name, captions.get(image_id), file, part.split, attributes)
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the captions files and of all photographs."""
-        files = [file_entry(part.captions, "captions/" + base_name(part.captions)) for part in self._parts]
+        files = [stat_of(part.captions, "captions/" + base_name(part.captions)) for part in self._parts]
         for folder in sorted({part.images for part in self._parts}):
             label = os.path.relpath(folder, self._root)
             files += [(f"{label}/{name}", size, mtime) for name, size, mtime in scan(folder) if has_image_ending(name)]
-        return signature_of(self.kind, self._split, files)
+        return self._signature(files)
 
-    def describe(self) -> dict[str, Any]:
-        """Return kind, name, split, and the licences that the photographs are under, as the files name them."""
+    def _licence(self) -> str | None:
+        """Return the licences of the photographs, as the captions files name them."""
         names: set[str] = set()
         for part in self._parts:
             content = _load(part.captions)
@@ -126,45 +114,40 @@ class CocoSource:
             for entry in content["images"]:
                 key = entry.get("license") if isinstance(entry, dict) else None
                 names |= {licences[key]["licence"]} if isinstance(key, int) and key in licences else set()
-        return {
-            "kind": self.kind,
-            "name": self._name,
-            "licence": "; ".join(sorted(names)) or None,
-            "split": self._split,
-        }
+        return "; ".join(sorted(names)) or None
 
     def _caption_files(self) -> list[str]:
-        """Return the captions files of a folder, relative to it."""
+        """Return the captions files of the folder, relative to it."""
         for folder in ("annotations", ""):
             found = sorted(item.name for item in (self._root / folder).glob("captions*.json"))
             if found:
                 return [f"{folder}/{name}" if folder else name for name in found]
-        raise InputError(
-            f"--source {self.kind}:{self._root}: no captions file",
-            allowed=f"annotations/captions_<split><year>.json or captions*.json; here are: {found_in(self._root)}",
-            fix="check the path, or give the file itself",
+        raise self._error(
+            "no captions file in this folder",
+            allowed=f"annotations/captions_<split><year>.json or captions*.json; {contents_of(self._root)}",
+            fix="check the path, or give the captions file itself",
         )
 
     def _image_folder(self, file: Path) -> Path:
-        """Return the real path of the folder that the images of a captions file lie in."""
+        """Return the real path of the folder that contains the images of a captions file."""
         match = _FILE_NAME.fullmatch(file.name)
         own = [match[1] + match[2]] if match and match[1] else []
-        places = [*own, *(f"images/{name}" for name in own), "images"]
-        for place in places:
-            if (self._root / place).is_dir():
-                return inside(self.kind, self._root, place)
+        candidates = [*own, *(f"images/{name}" for name in own), "images"]
+        for candidate in candidates:
+            if (self._root / candidate).is_dir():
+                return self._inside(self._root, candidate)
         if any(has_image_ending(item.name) for item in self._root.iterdir()):
             return self._root
-        raise InputError(
-            f"--source {self.kind}:{self._root}: no folder with the images of {base_name(file)}",
-            allowed=f"{', '.join(place + '/' for place in places)}, or images beside the file; "
-            f"here are: {found_in(self._root)}",
-            fix="add the images, or choose what is there with --split or by giving one captions file",
+        raise self._error(
+            f"no folder with the images of {base_name(file)}",
+            allowed=f"{', '.join(name + '/' for name in candidates)}, or images next to the file; "
+            f"{contents_of(self._root)}",
+            fix="add the images, or select what is there with --split or by giving one captions file",
         )
 
 
 def _split_of_file(path: Path) -> str | None:
-    """Return the split that a captions file's name tells, in our words."""
+    """Return the split that the name of a captions file stands for."""
     match = _FILE_NAME.fullmatch(path.name)
     return SPLITS[match[1]] if match and match[1] else None
 
@@ -173,22 +156,28 @@ def _load(path: Path) -> dict[str, Any]:
     """Return a captions file's content.
 
     Raises:
-        InputError: it is not JSON, or not of COCO's captions.
+        InputError: it is not JSON, or not a file of COCO captions.
     """
     content = load_json(path)
     match content:
         case {"images": list(), "annotations": list(notes)}:
             if notes and not any(isinstance(note, dict) and "caption" in note for note in notes):
-                have = "no annotation has a 'caption'"
-                raise InputError(f"{path}: {have}", allowed="captions_*.json", fix="give the captions file")
+                raise InputError(
+                    f"{path}: no annotation has a 'caption'",
+                    allowed="a captions file, not one of instances or keypoints",
+                    fix="give captions_<split><year>.json",
+                )
             return dict(content)
-    have = ", ".join(map(shown, sorted(content))) if isinstance(content, dict) else type(content).__name__
-    allowed = "an object with the lists 'images' and 'annotations'"
-    raise InputError(f"{path}: has {have}", allowed=allowed, fix="check the file")
+    found = ", ".join(map(shown, sorted(content))) if isinstance(content, dict) else type(content).__name__
+    raise InputError(
+        f"{path}: not COCO captions; it has: {found}",
+        allowed="an object with the lists 'images' and 'annotations'",
+        fix="give captions_<split><year>.json",
+    )
 
 
 def _licences(content: Mapping[str, Any]) -> dict[int, dict[str, str]]:
-    """Return licence id -> attributes of an image under it."""
+    """Return licence id -> attributes of an image with that licence."""
     found: dict[int, dict[str, str]] = {}
     entries = content.get("licenses")
     for entry in entries if isinstance(entries, list) else []:
@@ -200,7 +189,7 @@ def _licences(content: Mapping[str, Any]) -> dict[int, dict[str, str]]:
 
 
 def _images(entries: list[Any], file: str) -> tuple[dict[int, dict[str, Any]], list[Rejected]]:
-    """Return image id -> entry, and the entries that are not usable."""
+    """Return image id -> entry, and the unusable entries."""
     images: dict[int, dict[str, Any]] = {}
     problems: list[Rejected] = []
     for number, entry in enumerate(entries):
@@ -217,7 +206,7 @@ def _images(entries: list[Any], file: str) -> tuple[dict[int, dict[str, Any]], l
 
 
 def _captions(entries: list[Any], images: Mapping[int, Any], file: str) -> tuple[dict[int, list[str]], list[Rejected]]:
-    """Return image id -> captions in the file's order, and the annotations that are not usable."""
+    """Return image id -> captions in the file's order, and the unusable annotations."""
     captions: dict[int, list[str]] = {}
     problems: list[Rejected] = []
     for number, entry in enumerate(entries):

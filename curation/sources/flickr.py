@@ -10,17 +10,14 @@ from typing import Any, ClassVar
 from curation.sources import Rejected, SourceRecord
 from curation.sources.reading.files import (
     SPLITS,
+    FileSource,
     base_name,
-    file_entry,
-    found_in,
+    contents_of,
     has_image_ending,
-    image_in,
-    inside,
-    open_folder,
-    our_split,
+    record_in,
     scan,
     shown,
-    signature_of,
+    stat_of,
 )
 from curation.sources.reading.table_rows import csv_rows, load_json, text_lines
 from data_manifests.errors import InputError
@@ -48,37 +45,36 @@ Caption = tuple[str, int, str, int]
 """Image name, number of the caption (-1: the next one), text, line."""
 
 
-class FlickrSource:
-    """The layouts in which Flickr8k and Flickr30k are passed around; records come sorted by image name.
+class FlickrSource(FileSource):
+    """The layouts in which Flickr8k and Flickr30k are distributed; records come sorted by image name.
 
     Captions are read from ``Flickr8k.token.txt``, ``results_20130124.token``, Kaggle's ``captions.txt`` or
-    Karpathy's ``dataset_flickr8k.json``; splits from the official lists, else from Karpathy's file. Where splits
-    exist, the data set is their union: photographs in no list are counted by `describe`, nothing more. Where
-    there are none, it is every photograph named in the table or found on disk.
+    Karpathy's ``dataset_flickr8k.json``; splits from the official lists, otherwise from Karpathy's file. With splits,
+    the data set is their union: photographs in no list are left out. Without splits, it is every photograph named in
+    the captions file or found on disk.
 
     Raises:
-        InputError: the folder does not have this layout, or not the wanted split.
+        InputError: the folder does not have this layout, or lacks the split.
     """
 
     kind: ClassVar[str] = "flickr"
 
     def __init__(self, path: str, split: str | None = None) -> None:
-        self._root = open_folder(self.kind, path)
-        self._name = base_name(path)
-        self._split = our_split(self.kind, split)
+        super().__init__(path, split)
+        self._root = self._folder()
         self._images = self._image_folder()
         files = {
             name: f"{folder}/{name}" if folder else name
             for folder in reversed(TEXT_FOLDERS)
             for name in _listed(self._root / folder)
         }
-        wanted = (*TOKEN_FILES, KAGGLE_FILE, *KARPATHY_FILES)
-        table = self._first(files, wanted)
+        table_names = (*TOKEN_FILES, KAGGLE_FILE, *KARPATHY_FILES)
+        table = self._first(files, table_names)
         if table is None:
-            raise InputError(
-                f"--source {self.kind}:{path}: no table of captions",
-                allowed=f"one of {', '.join(wanted)}; here are: {found_in(self._root)}",
-                fix="put the table beside the image folder",
+            raise self._error(
+                "no captions file in this folder",
+                allowed=f"one of {', '.join(table_names)}; {contents_of(self._root)}",
+                fix="put the captions file next to the image folder",
             )
         self._table = table
         lists = {split: self._first(files, names) for split, names in SPLIT_FILES.items()}
@@ -88,78 +84,65 @@ class FlickrSource:
             self._check_split(self._split)
 
     def records(self) -> Iterator[SourceRecord | Rejected]:
-        """Yield one record per photograph of the data set, sorted by name, after what is wrong with the tables."""
+        """Yield the unusable entries of the tables, then one record per photograph, sorted by name."""
         splits, listed_twice = self._read_splits()
         yield from listed_twice
-        wanted = None if splits is None else {name for name, split in splits.items() if self._split in (None, split)}
-        table, problems = self._read_captions(wanted)
-        yield from problems
-        for name in sorted(set(table) | self._on_disk() if wanted is None else wanted):
-            if name not in table:
-                yield Rejected(shown(name), "no_captions", f"{base_name(self._table)} has none for it")
-                continue
-            image = image_in(self._images, name)
-            if isinstance(image, Rejected):
-                yield image
-                continue
-            captions = tuple(text for _, text in sorted(table[name].items()))
-            yield SourceRecord(name, image, captions, None if splits is None else splits[name])
+        selected = None if splits is None else {name for name, split in splits.items() if self._split in (None, split)}
+        table, malformed = self._read_captions(selected)
+        yield from malformed
+        for name in sorted(set(table) | self._on_disk() if selected is None else selected):
+            captions = [text for _, text in sorted(table[name].items())] if name in table else None
+            split = None if splits is None else splits[name]
+            yield record_in(self._images, name, captions, base_name(self._table), split, {})
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of all photographs, the table and the lists."""
-        files = [file_entry(path, "text/" + base_name(path)) for path in self._paths()[1:]]
-        return signature_of(self.kind, self._split, [*files, *scan(self._images)])
+        files = [stat_of(path, "text/" + base_name(path)) for path in self._paths()[1:]]
+        return self._signature([*files, *scan(self._images)])
 
-    def describe(self) -> dict[str, Any]:
-        """Return kind, name, licence and split."""
+    def _licence(self) -> str:
+        """Return the licence of the data set that the names of its files stand for."""
         names = " ".join(base_name(path) for path in self._paths())
-        size = "30k" if re.search("30k|results_20130124", names) else "8k" if re.search("8k", names) else ""
-        return {
-            "kind": self.kind,
-            "name": self._name,
-            "licence": LICENCES[size],
-            "split": self._split,
-        }
+        return LICENCES["30k" if re.search("30k|results_20130124", names) else "8k" if "8k" in names else ""]
 
     def _paths(self) -> list[Path]:
-        """Return the image folder and every file that is read."""
+        """Return the image folder, then every text file that is read."""
         texts = (self._table, self._karpathy, *self._lists.values())
         return [self._images, *(path for path in texts if path)]
 
     def _on_disk(self) -> set[str]:
-        """Return the names of all photographs that are there."""
+        """Return the names of all photographs in the image folder."""
         return {name for name, _, _ in scan(self._images) if has_image_ending(name)}
 
     def _first(self, files: Mapping[str, str], names: tuple[str, ...]) -> Path | None:
-        """Return the real path of the first of these files that is there."""
+        """Return the real path of the first of these files that exists."""
         name = next((name for name in names if name in files), None)
-        return None if name is None else inside(self.kind, self._root, files[name])
+        return None if name is None else self._inside(self._root, files[name])
 
     def _image_folder(self) -> Path:
         """Return the real path of the folder with the photographs."""
         name = next((name for name in IMAGE_FOLDERS if (self._root / name).is_dir()), None)
         if name is None:
-            raise InputError(
-                f"--source {self.kind}:{self._root}: no folder with the photographs",
-                allowed=f"one of {', '.join(IMAGE_FOLDERS)}; here are: {found_in(self._root)}",
-                fix="check the path, or rename the folder to 'images'",
+            raise self._error(
+                "no folder with the photographs",
+                allowed=f"one of {', '.join(IMAGE_FOLDERS)}; {contents_of(self._root)}",
+                fix="check the path, or rename the folder with the photographs to 'images'",
             )
-        return inside(self.kind, self._root, name)
+        return self._inside(self._root, name)
 
     def _check_split(self, split: str) -> None:
-        """Check that the wanted split can be told apart."""
+        """Check that the samples of a split are listed."""
         if split in self._lists or (self._karpathy and not self._lists):
             return
-        looked_for = ", ".join(SPLIT_FILES[split])
-        have = ", ".join(f"{have} ({base_name(path)})" for have, path in self._lists.items()) or "no list of any split"
-        raise InputError(
-            f"--split {split}: no list of that split",
-            allowed=f"{looked_for}; here: {have}",
-            fix="add the list, or leave --split out",
+        found = ", ".join(f"{base_name(path)} ({name})" for name, path in self._lists.items()) or "no list of any split"
+        raise self._no_split(
+            "no file lists the images of this split",
+            allowed=f"one of {', '.join(SPLIT_FILES[split])}; found: {found}",
+            fix="add the list",
         )
 
     def _read_splits(self) -> tuple[dict[str, str] | None, list[Rejected]]:
-        """Return image name -> split, None when there are no splits; and names that are listed more than once."""
+        """Return image name -> split (None without splits), and the names that are listed more than once."""
         if not self._lists and not self._karpathy:
             return None, []
         splits: dict[str, str] = {}
@@ -173,12 +156,16 @@ class FlickrSource:
         return splits, problems
 
     def _listings(self) -> Iterator[tuple[str, str, str]]:
-        """Yield name, split and place of every entry of the split lists."""
+        """Yield name, split and location of every entry of the split lists."""
         for split, path in self._lists.items():
             file = base_name(path)
             for number, text in text_lines(path):
                 if text is None:
-                    raise InputError(f"{path}:{number}: not UTF-8", allowed="one name a line", fix="correct the list")
+                    raise InputError(
+                        f"{path}:{number}: not UTF-8",
+                        allowed="one image name per line, in UTF-8",
+                        fix="save the list as UTF-8",
+                    )
                 name = text.strip()
                 yield name if has_image_ending(name) else name + ".jpg", split, f"{file}:{number}"
         if not self._lists and self._karpathy:
@@ -186,18 +173,18 @@ class FlickrSource:
             for number, entry in enumerate(_karpathy_images(self._karpathy)):
                 yield entry["filename"], SPLITS[entry["split"]], f"{file}: images[{number}]"
 
-    def _read_captions(self, wanted: set[str] | None) -> tuple[dict[str, dict[int, str]], list[Rejected]]:
-        """Return image name -> caption number -> caption, and what is wrong with lines of wanted images."""
+    def _read_captions(self, selected: set[str] | None) -> tuple[dict[str, dict[int, str]], list[Rejected]]:
+        """Return image name -> caption number -> caption, and the unusable lines, of the selected images (or all)."""
         table: dict[str, dict[int, str]] = {}
         problems: list[Rejected] = []
         file = base_name(self._table)
         for entry in self._caption_entries():
             if isinstance(entry, Rejected):
-                if wanted is None or entry.name in wanted or entry.name.startswith(f"{file}:"):
+                if selected is None or entry.name in selected or entry.name.startswith(f"{file}:"):
                     problems.append(entry)
                 continue
             name, number, text, line = entry
-            if wanted is not None and name not in wanted:
+            if selected is not None and name not in selected:
                 continue
             captions = table.setdefault(name, {})
             number = len(captions) if number < 0 else number
@@ -208,7 +195,7 @@ class FlickrSource:
         return table, problems
 
     def _caption_entries(self) -> Iterator[Caption | Rejected]:
-        """Yield every caption of the table, and every line that is none."""
+        """Yield every caption of the table, and every line that is not one."""
         if self._table == self._karpathy:
             for number, entry in enumerate(_karpathy_images(self._table)):
                 for sentence in entry["sentences"]:
@@ -229,21 +216,24 @@ class FlickrSource:
             if isinstance(row, str):
                 yield self._malformed(number, row)
             elif not {"image", "caption"} <= row.keys():
-                have = f"{self._table}: columns {', '.join(row)}"
-                raise InputError(have, allowed="image,caption", fix="write that as the first line")
+                raise InputError(
+                    f"{self._table}: the columns are {', '.join(row)}",
+                    allowed="image,caption",
+                    fix="write image,caption as the first line",
+                )
             elif has_image_ending(row["image"]):
                 yield row["image"], -1, row["caption"], number
             else:
                 yield self._malformed(number, row["image"])
 
     def _malformed(self, number: int, text: str) -> Rejected:
-        """Return a line that cannot be used, under the image that it seems to be about."""
+        """Return the rejection of a line, under the name of the image that it seems to be about."""
         where, name = f"{base_name(self._table)}:{number}", _IMAGE_NAME.match(text)
         return Rejected(shown(name[0]) if name else where, "malformed_line", f"{where}: {shown(text)}")
 
 
 def _listed(folder: Path) -> list[str]:
-    """Return the names of a folder's files; none when there is no such folder."""
+    """Return the names of a folder's files; empty when there is no such folder."""
     return [item.name for item in folder.iterdir() if item.is_file()] if folder.is_dir() else []
 
 
@@ -251,12 +241,14 @@ def _karpathy_images(path: Path) -> list[dict[str, Any]]:
     """Return the entries of a Karpathy split file.
 
     Raises:
-        InputError: an entry is not what Karpathy's files have.
+        InputError: an entry does not have the form of Karpathy's files.
     """
     content = load_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list):
-        raise InputError(f"{path}: no list 'images'", fix="use Karpathy's own file")
+        raise InputError(
+            f"{path}: no list 'images'", allowed="an object with the list 'images'", fix="use Karpathy's original file"
+        )
     for number, entry in enumerate(entries):
         match entry:
             case {"filename": str(), "split": str(split), "sentences": list(sentences)} if split in SPLITS and all(
@@ -264,8 +256,8 @@ def _karpathy_images(path: Path) -> list[dict[str, Any]]:
             ):
                 continue
         raise InputError(
-            f"{path}: images[{number}] is not as expected",
-            allowed=f"filename; split: {', '.join(SPLITS)}; sentences: objects with 'raw'",
-            fix="use Karpathy's own file",
+            f"{path}: images[{number}] has a missing or malformed field",
+            allowed=f"filename; split: {', '.join(SPLITS)}; sentences: a list of objects with 'raw'",
+            fix="use Karpathy's original file",
         )
     return entries

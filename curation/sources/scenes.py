@@ -1,8 +1,8 @@
-"""``scenes:COUNT[@SEED]``: a generated world in which one can know whether a caption is true.
+"""``scenes:COUNT[@SEED]``: generated scenes, for which it is known whether a caption is true.
 
-Every scene is drawn for (seed, index) alone, so that the first hundred of ``scenes:2000`` are those of ``scenes:100``.
-A record's attributes hold the scene graph (``scene``, see `scene_world`) and texts known to be wrong (``foils``, see
-`scene_captions.foils_of`); `scene_grammar.truth` judges any further sentence.
+A scene depends only on (seed, index), so the first hundred of ``scenes:2000`` are those of ``scenes:100``. A record's
+attributes contain the scene graph (``scene``, see `synthetic.world`) and false texts (``foils``, see
+`synthetic.captions.foils_of`); `synthetic.grammar.truth` decides any other sentence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from data_manifests.errors import InputError, nearest
 from data_manifests.seeds import canonical, generator
 
 GENERATOR_VERSION = 1
-"""Raised whenever the same seed and index would give another picture or other texts."""
+"""Increased whenever the same seed and index would give a different image or different texts."""
 MAX_COUNT = 1_000_000
 LICENCE = "CC0-1.0"
 SPLITS = ("train", "dev", "test")
@@ -32,7 +32,7 @@ _SPLIT_OF_LAST_DIGIT = ("train",) * 8 + ("dev", "test")
 
 
 def split_of(index: int) -> str:
-    """Return a scene's split: of every ten in a row, eight are for training, then one each for dev and test."""
+    """Return a scene's split: of every ten consecutive scenes, eight are train, one is dev and one is test."""
     return _SPLIT_OF_LAST_DIGIT[index % 10]
 
 
@@ -40,8 +40,8 @@ class ScenesSource:
     """Generated scenes with captions, ground truth and foils.
 
     Args:
-        path: ``COUNT`` or ``COUNT@SEED`` (seed 0 when left out).
-        split: Yield only this split of the COUNT scenes; all when None.
+        path: ``COUNT`` or ``COUNT@SEED`` (the default seed is 0).
+        split: Yield only this split of the COUNT scenes; all of them when None.
 
     Raises:
         InputError: COUNT or SEED is not a number in range, or the split is unknown or would be empty.
@@ -54,37 +54,35 @@ class ScenesSource:
         self.count = int(parts[1]) if parts else 0
         if parts is None or not 1 <= self.count <= MAX_COUNT:
             raise InputError(
-                f"--source 'scenes:{path}': not a number of scenes, or a bad seed",
-                allowed=f"scenes:COUNT[@SEED], COUNT from 1 to {MAX_COUNT}, SEED a whole number of at most 18 digits",
+                f"--source scenes:{path}: invalid count or seed",
+                allowed=f"scenes:COUNT[@SEED], COUNT from 1 to {MAX_COUNT:,}, SEED a whole number of at most 18 digits",
                 fix="for example --source scenes:2000 or --source scenes:2000@7",
             )
         self.seed = int(parts[2] or 0)
         if split is not None and split not in SPLITS:
             hint = nearest(split, SPLITS)
             raise InputError(
-                f"--split {split!r}: scenes have no such split",
-                allowed=", ".join(SPLITS),
-                fix=hint or "leave --split out for all",
+                f"--split {split!r}: unknown split", allowed=", ".join(SPLITS), fix=hint or "use one of these"
             )
         self.split = split
         if next(self._indices(), None) is None:
             raise InputError(
-                f"--source 'scenes:{path}' --split {split}: the first {self.count} scenes hold none of this split",
-                allowed="of every ten scenes in a row, eight are train, then one dev, one test",
-                fix="ask for at least 10 scenes, or leave --split out",
+                f"--source scenes:{path} --split {split}: none of these scenes is in this split",
+                allowed="a COUNT of 10 or more: of every ten scenes, eight are train, then one is dev and one is test",
+                fix="use at least scenes:10, or omit --split",
             )
 
     def records(self) -> Iterator[SourceRecord]:
-        """Yield the scenes in order of their index."""
+        """Yield the scenes by index."""
         for index in self._indices():
             yield scene_record(self.seed, index)
 
     def signature(self) -> str:
-        """Return a hash of what decides the records; nothing is drawn for it."""
+        """Return a hash of the settings that determine the records; no scene is drawn for it."""
         return blake3(canonical([self.kind, GENERATOR_VERSION, self.count, self.seed, self.split])).hexdigest(length=16)
 
     def describe(self) -> dict[str, Any]:
-        """Return what the manifest says of the source."""
+        """Return the source's entry in the manifest."""
         return {
             "kind": self.kind,
             "name": self.kind,
@@ -102,15 +100,15 @@ class ScenesSource:
 def scene_record(seed: int, index: int) -> SourceRecord:
     """Return scene `index` of a seed; it depends on nothing else."""
 
-    def draws(purpose: str) -> np.random.Generator:
+    def rng(purpose: str) -> np.random.Generator:
         return generator(seed, "scenes", index, purpose)
 
-    scene = sample_scene(draws("world"))
-    captions = captions_of(scene, draws("captions"))
+    scene = sample_scene(rng("world"))
+    captions = captions_of(scene, rng("captions"))
     return SourceRecord(
         name=f"scene-{seed}-{index:06d}",
-        image=draw_scene(scene, draws("drawing")),
+        image=draw_scene(scene, rng("drawing")),
         captions=captions,
         split=split_of(index),
-        attributes={"scene": scene, "foils": foils_of(scene, captions, draws("foils"))},
+        attributes={"scene": scene, "foils": foils_of(scene, captions, rng("foils"))},
     )

@@ -9,17 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from curation.sources import Rejected, SourceRecord
-from curation.sources.reading.files import (
-    IMAGE_ENDINGS,
-    base_name,
-    clean_name,
-    file_entry,
-    list_files,
-    our_split,
-    scan,
-    shown,
-    signature_of,
-)
+from curation.sources.reading.files import IMAGE_ENDINGS, FileSource, clean_name, scan, shown, stat_of
 from curation.sources.reading.table_rows import (
     CAPTION_COLUMNS,
     MAX_TEXT_BYTES,
@@ -33,7 +23,7 @@ from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef
 
 UNSAFE_ENDINGS = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill", "npy", "npz", "ten")
-"""Endings of members that some readers unpickle, or could."""
+"""Endings of members that some readers unpickle."""
 
 MAX_NAME_CHARS = 4096
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
@@ -41,7 +31,7 @@ _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\
 """First bytes of gzip, bzip2, xz, zstd and lz4 files."""
 
 _MEASURED = ("key", "uid", "status", "error_message", "width", "height", "exif", "negatives", "attributes", "split")
-"""JSON fields that are no attributes: told by other means, measured again, or made by a former curation."""
+"""JSON fields that are not attributes: known already, measured again, or written by an earlier curation."""
 
 _LINKS_AND_DEVICES = {
     b"1": "a hard link",
@@ -55,9 +45,9 @@ _KEY_AND_ENDING = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 
 @dataclass
 class _Group:
-    """The adjacent members of one key: images, text and JSON by ending, and the endings of the others.
+    """The adjacent members of one key: images, and text or JSON, by ending; of other members only the endings.
 
-    Repeated: the key was there before, with members of another key between.
+    `repeated` means that the key occurred before, with members of other keys in between.
     """
 
     key: str
@@ -67,13 +57,13 @@ class _Group:
     others: list[str] = field(default_factory=list)
 
 
-class WebDatasetSource:
+class WebDatasetSource(FileSource):
     """A tar, a folder of tars, ``{00000..00003}.tar``, or several of these joined by ``::``.
 
     Members are grouped by WebDataset's rule: the key is the path up to the first dot of the base name. Images are
-    not copied: records point into the tar. Captions are those of the JSON (``captions``, else ``caption``), led by
-    the ``.txt`` where its text is not among them. Records come in tar order and are named ``<tar>/<key>``, since keys
-    may start anew in each tar. Members with other endings are not read.
+    not copied: records point into the tar. Captions come from the JSON (``captions``, otherwise ``caption``), preceded
+    by the text of the ``.txt`` unless it is one of them. Records come in tar order and are named ``<tar>/<key>``, since
+    keys may repeat from tar to tar. Members with other endings are not read.
 
     Raises:
         InputError: no such tar, or a compressed one.
@@ -82,13 +72,13 @@ class WebDatasetSource:
     kind: ClassVar[str] = "webdataset"
 
     def __init__(self, path: str, split: str | None = None) -> None:
+        super().__init__(path, split)
         if re.match("pipe:|[a-z0-9]+://", path):
-            got = f"--source {self.kind}:{path}: not a local path"
-            raise InputError(got, allowed="local tars", fix="download them first")
-        self._name = base_name(path)
-        self._split = our_split(self.kind, split)
-        self._check_folder(path)
-        self._files = list_files(self.kind, path, ".tar")
+            raise self._error("not a local path", allowed="tars on a local disk", fix="download the tars first")
+        if Path(path).is_dir():  # compressed tars would be ignored
+            for name in sorted(name for name, _, _ in scan(Path(path)) if name.endswith(COMPRESSED)):
+                raise self._compressed(Path(path) / name)
+        self._files = self._list_files(".tar")
         for file in self._files.values():
             with file.open("rb") as tar:
                 start = tar.read(6)
@@ -96,7 +86,7 @@ class WebDatasetSource:
                 raise self._compressed(file)
 
     def records(self) -> Iterator[SourceRecord | Rejected]:
-        """Yield one record per key, and what cannot be used where it is met."""
+        """Yield one record or rejection per key, in tar order, and the rejections of unusable members."""
         has_split, num_records = False, 0
         for label, path in self._files.items():
             with path.open("rb") as file:
@@ -104,58 +94,47 @@ class WebDatasetSource:
                     if isinstance(item, Rejected):
                         yield item
                         continue
-                    made = _record(item, label, path, file)
-                    if isinstance(made, SourceRecord):
-                        num_records, has_split = num_records + 1, has_split or made.split is not None
-                    if isinstance(made, Rejected) or self._split in (None, made.split):
-                        yield made
+                    record = _record(item, label, path, file)
+                    if isinstance(record, SourceRecord):
+                        num_records, has_split = num_records + 1, has_split or record.split is not None
+                    if isinstance(record, Rejected) or self._split in (None, record.split):
+                        yield record
         if self._split and num_records and not has_split:
-            raise InputError(
-                f"--split {self._split}: no JSON in {self._name} has a 'split'",
+            raise self._no_split(
+                f"no JSON in {self._name} has a 'split'",
                 allowed="JSON members with 'split': train, dev or test",
-                fix="leave --split out, and name the tars of that split",
+                fix="give only the tars of that split",
             )
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the tars."""
-        files = [file_entry(path, label) for label, path in self._files.items()]
-        return signature_of(self.kind, self._split, files)
-
-    def describe(self) -> dict[str, Any]:
-        """Return kind, name and split; licences are attributes of single images."""
-        return {"kind": self.kind, "name": self._name, "licence": None, "split": self._split}
-
-    def _check_folder(self, path: str) -> None:
-        """Check that a folder holds no compressed tars, which would be passed over."""
-        if Path(path).is_dir():
-            for name in sorted(name for name, _, _ in scan(Path(path)) if name.endswith(COMPRESSED)):
-                raise self._compressed(Path(path) / name)
+        return self._signature(stat_of(path, label) for label, path in self._files.items())
 
     def _compressed(self, path: Path) -> InputError:
         """Return the error that a tar is compressed."""
-        return InputError(
-            f"--source {self.kind}: {path} is compressed",
-            allowed="plain .tar: images are read from the middle of it",
-            fix="decompress it first (images are compressed already: nothing is lost)",
+        return self._error(
+            f"{path.name} is a compressed tar",
+            allowed="uncompressed .tar files, because images are read by byte offset",
+            fix="decompress it, for example with gunzip; images are compressed already, so it hardly grows",
         )
 
 
 def _groups(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:
-    """Yield the complete groups of adjacent members with one key, and what cannot be used.
+    """Yield the complete groups of adjacent members with one key, and the rejections of unusable members.
 
-    When an archive breaks off, its last group is left out, since nobody knows what it lacks.
+    The last group of a truncated or damaged archive is left out, since it may be incomplete.
     """
     group: _Group | None = None
     broken: TarError | None = None
     seen: set[str] = set()
     try:
         for member in walk(file):
-            place = _place(member, label)
-            if isinstance(place, Rejected):
-                yield place
-            if not isinstance(place, tuple):
+            split_name = _key_and_ending(member, label)
+            if isinstance(split_name, Rejected):
+                yield split_name
+            if not isinstance(split_name, tuple):
                 continue
-            key, ending = place
+            key, ending = split_name
             if group is None or key != group.key:
                 if group:
                     yield group
@@ -173,19 +152,19 @@ def _groups(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:
         yield Rejected(label, broken.reason, f"{label}: {broken.detail}{lost}")
 
 
-def _place(member: TarMember, label: str) -> tuple[str, str] | Rejected | None:
-    """Return a member's key and ending, None when it belongs to no sample, or why it may not be used."""
-    refused = _refusal(member)
-    if refused:
-        return Rejected(shown(f"{label}/{member.name}"), refused[0], f"{label}: the member {refused[1]}")
+def _key_and_ending(member: TarMember, label: str) -> tuple[str, str] | Rejected | None:
+    """Return a member's key and ending, None when it belongs to no sample, or why it must not be read."""
+    problem = _member_problem(member)
+    if problem:
+        return Rejected(shown(f"{label}/{member.name}"), problem[0], f"{label}: the member {problem[1]}")
     match = _KEY_AND_ENDING.fullmatch(clean_name(member.name) or "") if member.is_file else None
     return (match[1], match[2].lower()) if match else None
 
 
-def _refusal(member: TarMember) -> tuple[str, str] | None:
-    """Return the reason why a member may not be used, and what it is; None when it may."""
-    climbs = clean_name(member.name) is None
-    if climbs and not (member.is_folder and re.fullmatch(r"(\./?)?", member.name)):  # "./" is the folder packed
+def _member_problem(member: TarMember) -> tuple[str, str] | None:
+    """Return the reason and the detail of why a member must not be read; None when it may be."""
+    unsafe = clean_name(member.name) is None
+    if unsafe and not (member.is_folder and re.fullmatch(r"(\./?)?", member.name)):  # "./" is the folder packed
         return "unsafe_path", "has a name that is absolute or climbs out with .."
     if len(member.name) > MAX_NAME_CHARS:
         return "unsafe_path", f"has a name of {len(member.name):,} characters"
@@ -198,23 +177,20 @@ def _refusal(member: TarMember) -> tuple[str, str] | None:
 
 
 def _add(group: _Group, ending: str, member: TarMember) -> bool:
-    """Put a member into its group; False when one with that ending is there."""
-    place = group.images if f".{ending}" in IMAGE_ENDINGS else group.texts if ending in ("txt", "json") else None
-    if place is None:
+    """Add a member to its group; return False when the group already has one with that ending."""
+    members = group.images if f".{ending}" in IMAGE_ENDINGS else group.texts if ending in ("txt", "json") else None
+    if members is None:
         group.others.append(ending)
         return True
-    if ending in place:
-        return False
-    place[ending] = member
-    return True
+    return members.setdefault(ending, member) is member
 
 
 def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceRecord | Rejected:
-    """Return the record of a group, or what it lacks."""
+    """Return the record of a group, or why it has none."""
     name = f"{label}/{group.key}"
-    lack = _lack(group)
-    if lack:
-        return Rejected(name, lack[0], f"{label}: {lack[1]}")
+    problem = _group_problem(group)
+    if problem:
+        return Rejected(name, problem[0], f"{label}: {problem[1]}")
     contents: dict[str, bytes] = {}
     for ending, member in group.texts.items():
         file.seek(member.offset)
@@ -229,8 +205,8 @@ def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceReco
     return SourceRecord(name, ImageRef(str(path), image.offset, image.size_bytes), captions, split, attributes)
 
 
-def _lack(group: _Group) -> tuple[str, str] | None:
-    """Return the reason why a group makes no record, and what was seen; None when its texts may be read."""
+def _group_problem(group: _Group) -> tuple[str, str] | None:
+    """Return the reason and the detail of why a group has no record; None when its texts can be read."""
     key = shown(group.key)
     if group.repeated:
         return "duplicate_key", f"{key} comes again, and not adjacent"
@@ -249,7 +225,7 @@ def _read_texts(contents: dict[str, bytes]) -> tuple[tuple[str, ...], str | None
     """Return captions, split and attributes from the ``.txt`` and ``.json`` of a group.
 
     Raises:
-        ValueError: one of them is not what its ending says.
+        ValueError: one of them does not have the format of its ending.
     """
     try:
         text = contents["txt"].decode("utf-8-sig").rstrip("\r\n") if "txt" in contents else None
@@ -264,7 +240,7 @@ def _read_texts(contents: dict[str, bytes]) -> tuple[tuple[str, ...], str | None
         captions = (text, *captions)
     views = {name for name in row if re.fullmatch("caption_[0-9]+", name)}
     nested = row.get("attributes")
-    if isinstance(nested, str):  # our own shards hold them as text
+    if isinstance(nested, str):  # our own shards store attributes as JSON text
         nested = json_object(nested)
     attributes = attributes_of(row, {*_MEASURED, *CAPTION_COLUMNS, *views})
     return captions, split_of(row), (attributes_of(nested, ()) if isinstance(nested, dict) else {}) | attributes

@@ -87,7 +87,7 @@ def test_coco_refuses_what_it_cannot_pair(tmp_path: Path) -> None:
     assert "two captions files for split train" in refused(f"coco:{tmp_path}")
     for content, message in (
         ('{"images": [', "not JSON"),
-        ('{"images": [], "boxes": []}', "has boxes, images"),
+        ('{"images": [], "boxes": []}', "it has: boxes, images"),
         ('{"images": [], "annotations": [{"bbox": 1}]}', "no annotation has a 'caption'"),
     ):
         put(first, content)

@@ -118,14 +118,14 @@ def test_folder_rejects_by_name(tmp_path: Path) -> None:
 def test_folder_refuses_tables_it_cannot_read(tmp_path: Path) -> None:
     put(tmp_path / "captions.jsonl", '{"img": "a.jpg", "caption": "one"}')
     message = refused(f"folder:{tmp_path}")
-    assert "it has: img, caption" in message
+    assert "its columns: img, caption" in message
     assert "file_name, filename, file, image" in message
     put(tmp_path / "captions.jsonl", '{"file": "a.jpg", "words": "one"}')
     assert "no column for captions; it has: file, words" in refused(f"folder:{tmp_path}")
     put(tmp_path / "captions.jsonl", "nothing\n")
     assert "no usable row" in refused(f"folder:{tmp_path}")
     put(tmp_path / "captions.csv", "file,caption\na.jpg,one\n")
-    assert "2 tables: captions.jsonl, captions.csv" in refused(f"folder:{tmp_path}")
+    assert "2 captions files: captions.jsonl, captions.csv" in refused(f"folder:{tmp_path}")
     (tmp_path / "captions.jsonl").unlink()
     assert "no column 'split'" in refused(f"folder:{tmp_path}", "train")
     (tmp_path / "captions.csv").rename(tmp_path / "captions.parquet")

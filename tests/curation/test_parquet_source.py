@@ -94,12 +94,12 @@ def test_parquet_damage_costs_a_row_group_and_is_named(tmp_path: Path) -> None:
 def test_parquet_refuses_files_it_cannot_use(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"picture": [b"1"], "caption": ["x"]}), path)
-    assert "no column for the image; it has: picture, caption" in refused(f"parquet:{path}")
+    assert "no column for the image; its columns: picture, caption" in refused(f"parquet:{path}")
     pq.write_table(pa.table({"image": [b"1"], "words": ["x"]}), path)
-    assert "no column for captions; it has: image, words" in refused(f"parquet:{path}")
+    assert "no column for captions; its columns: image, words" in refused(f"parquet:{path}")
     pq.write_table(pa.table({"image": [b"1"], "caption": ["x"]}), path)
     assert "no column 'split'" in refused(f"parquet:{path}", "train")
     put(path, path.read_bytes()[:-5])
-    assert "cannot be read as Parquet" in refused(f"parquet:{path}")
+    assert "not a readable Parquet file" in refused(f"parquet:{path}")
     put(path, "")
-    assert "cannot be read as Parquet" in refused(f"parquet:{path}")
+    assert "not a readable Parquet file" in refused(f"parquet:{path}")

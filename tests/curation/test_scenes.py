@@ -190,7 +190,7 @@ def test_bad_specs_are_refused(path: str) -> None:
 def test_bad_splits_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'train'"):
         ScenesSource("10", "trian")
-    with pytest.raises(InputError, match="hold none of this split"):
+    with pytest.raises(InputError, match="none of these scenes is in this split"):
         ScenesSource("8", "dev")
 
 

@@ -77,9 +77,9 @@ def test_braces() -> None:
     assert expand_braces("p/{008..011}.tar") == ["p/008.tar", "p/009.tar", "p/010.tar", "p/011.tar"]
     assert expand_braces("{2..0}{a,b}") == ["2a", "1a", "0a", "2b", "1b", "0b"]
     assert expand_braces("{x}.tar") == ["{x}.tar"]
-    with pytest.raises(InputError, match="stands for"):
+    with pytest.raises(InputError, match="braces expand to"):
         expand_braces("{0..999999999999}")
-    with pytest.raises(InputError, match="stands for"):
+    with pytest.raises(InputError, match="braces expand to"):
         expand_braces("{0..9999}{0..9999}")
 
 
@@ -93,7 +93,7 @@ def test_a_missing_path_and_an_unknown_split_are_refused(kind: str, tmp_path: Pa
 @pytest.mark.parametrize("kind", ["flickr", "coco", "folder", "parquet", "webdataset"])
 def test_a_folder_of_another_layout_is_refused_with_what_is_there(kind: str, tmp_path: Path) -> None:
     put(tmp_path / "unrelated.bin")
-    assert "here are: unrelated.bin" in refused(f"{kind}:{tmp_path}")
+    assert "the folder contains: unrelated.bin" in refused(f"{kind}:{tmp_path}")
 
 
 def a_folder(root: Path) -> str:

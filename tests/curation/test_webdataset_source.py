@@ -82,7 +82,7 @@ def test_webdataset_paths(tmp_path: Path) -> None:
     joined = f"{tmp_path}/q/00000.tar::{tmp_path}/p/{{00001,00000}}.tar"
     assert names(joined) == ["q/00000.tar/q0", "p/00001.tar/p1", "p/00000.tar/p0"]
     assert names(f"{tmp_path}/p/*1.tar") == ["00001.tar/p1"]
-    assert "named twice" in refused(f"webdataset:{tmp_path}/p::{tmp_path}/p/00000.tar")
+    assert "is given twice" in refused(f"webdataset:{tmp_path}/p::{tmp_path}/p/00000.tar")
     assert "no such file" in refused(f"webdataset:{tmp_path}/p/{{00000..00007}}.tar")
     assert "not a local path" in refused("webdataset:pipe:cat x.tar")
     assert "not a local path" in refused("webdataset:s3://bucket/x.tar")

@@ -1,7 +1,7 @@
-"""What the file-based sources share: safe names, listings, signatures and splits.
+"""What the file-based sources share: safe names, listings, signatures, splits and the base class `FileSource`.
 
-Names in caption tables come from strangers, so every one of them passes `image_in`, which never leads
-out of the folder that the user gave.
+Names in caption tables come from strangers. Every one of them passes `image_in`, which never leads out of the
+folder that the user gave.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 from blake3 import blake3
 
-from curation.sources import Rejected
-from data_manifests.errors import InputError
+from curation.sources import Rejected, SourceRecord
+from data_manifests.errors import InputError, nearest
 from data_manifests.sample import ImageRef
 
 READER_VERSION = 1
-"""Raised whenever a file source would yield other records for the same files; part of every signature."""
+"""Increased whenever a file source would yield different records for the same files; part of every signature."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 SPLITS: Mapping[str, str] = {
@@ -32,25 +34,28 @@ SPLITS: Mapping[str, str] = {
     "validation": "dev",
     "test": "test",
 }
-"""Names of splits in the wild -> ours. ``restval`` is Karpathy's name for the rest of COCO's validation set."""
+"""Split names in published data sets -> ours. ``restval`` is Karpathy's name for the rest of COCO's validation set."""
 
-File = tuple[str, int, int]
+MAX_FILES = 1_000_000
+"""Maximum number of names that one brace expression may expand to."""
+
+FileStat = tuple[str, int, int]
 """Relative name, size in bytes, mtime in nanoseconds."""
 
 
 def shown(text: str, num_chars: int = 120) -> str:
-    """Return text that can be published: valid Unicode, printable, not endless."""
+    """Return a text fit for messages and published tables: printable Unicode of at most `num_chars` characters."""
     clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: num_chars + 1])
     return clean if len(clean) <= num_chars else clean[: num_chars - 3] + "..."
 
 
 def has_image_ending(name: str) -> bool:
-    """Tell whether a name ends like an image that can be read."""
+    """Return whether a name has the extension of a supported image format."""
     return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def clean_name(name: str) -> str | None:
-    """Return a relative name with ``/`` between its parts, or None when it is absolute, empty or climbs with ``..``."""
+    """Return a relative name with ``/`` as separator, or None when it is absolute, empty or contains ``..``."""
     slashed = name.replace("\\", "/")
     parts = [part for part in slashed.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or "\0" in name or slashed.startswith("/") or re.match("[A-Za-z]:/", slashed):
@@ -59,11 +64,11 @@ def clean_name(name: str) -> str | None:
 
 
 def image_in(root: Path, name: str) -> ImageRef | Rejected:
-    """Return where the image `name` of a folder lies, or why there is none to be used.
+    """Return the location of the image `name` in a folder, or why it cannot be used.
 
     Args:
         root: Real path of the folder.
-        name: Name from a table, relative to it. Links are followed as long as they stay inside.
+        name: Name from a table, relative to the folder. Links are followed while they stay inside it.
     """
     label, clean = shown(name), clean_name(name)
     if clean is None:
@@ -87,13 +92,23 @@ def image_in(root: Path, name: str) -> ImageRef | Rejected:
     return ImageRef(path, 0, found.st_size)
 
 
-def scan(root: Path) -> Iterator[File]:
-    """Yield every file below a folder, in no fixed order; hidden names and linked folders are left out.
+def record_in(
+    root: Path, name: str, captions: Sequence[str] | None, table: str, split: str | None, attributes: Mapping[str, Any]
+) -> SourceRecord | Rejected:
+    """Return the record of an image that the table `table` names, or its rejection when captions or file are missing."""
+    if captions is None:
+        return Rejected(shown(name), "no_captions", f"{table} has none for it")
+    image = image_in(root, name)
+    return image if isinstance(image, Rejected) else SourceRecord(name, image, tuple(captions), split, attributes)
 
-    A linked folder is either inside the root, and then scanned under its own name, or may not be used.
+
+def scan(root: Path) -> Iterator[FileStat]:
+    """Yield every file below a folder, in no fixed order, without hidden names and linked folders.
+
+    A linked folder is either inside the root, where it is scanned under its own name, or must not be read.
 
     Raises:
-        InputError: a folder may not be listed.
+        InputError: there is no permission to list a folder.
     """
     todo = [("", str(root))]
     while todo:
@@ -109,79 +124,39 @@ def scan(root: Path) -> Iterator[File]:
                         found = entry.stat()
                         yield prefix + entry.name, found.st_size, found.st_mtime_ns
         except PermissionError:
-            raise InputError(f"{folder}: may not be listed", fix="change its permissions, or move it away") from None
+            raise InputError(
+                f"{folder}: no permission to list this folder",
+                fix="change its permissions, or move it out of the source",
+            ) from None
 
 
-def file_entry(path: Path, name: str) -> File:
-    """Return one file the way `scan` does."""
+def stat_of(path: Path, name: str) -> FileStat:
+    """Return one file as `scan` yields it, under the given name."""
     found = path.stat()
     return name, found.st_size, found.st_mtime_ns
 
 
-def signature_of(kind: str, split: str | None, files: Iterable[File]) -> str:
-    """Return BLAKE3 (128 bits, hex) of what a source reads: names, sizes and times of change."""
+def signature_of(kind: str, split: str | None, files: Iterable[FileStat]) -> str:
+    """Return BLAKE3-128 (hex) of the names, sizes and modification times of the files that a source reads."""
     entries = (f"{name}\0{size}\0{mtime}" for name, size, mtime in sorted(files))
     lines = [f"{READER_VERSION}\0{kind}\0{split or ''}", *entries]
     return blake3("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest(length=16)
 
 
 def base_name(path: str | Path) -> str:
-    """Return the last part of a path as it may be published."""
+    """Return the last part of a path, fit to be published."""
     return shown(Path(os.path.normpath(Path(path).absolute())).name)
 
 
-def found_in(folder: str | Path, num_names: int = 8) -> str:
-    """Return the first names in a folder, for an error message."""
+def contents_of(folder: str | Path, num_names: int = 8) -> str:
+    """Return a sentence with the first names in a folder, for an error message."""
     names = sorted(shown(item.name, 60) for item in Path(folder).iterdir())
     more = f" and {len(names) - num_names} more" if len(names) > num_names else ""
-    return (", ".join(names[:num_names]) + more) or "nothing"
-
-
-def open_folder(kind: str, path: str) -> Path:
-    """Return the real path of a folder.
-
-    Raises:
-        InputError: there is no such folder.
-    """
-    if not Path(path).is_dir():
-        what = "is a file, not a folder" if Path(path).exists() else "does not exist"
-        raise InputError(f"--source {kind}:{path}: {what}", allowed=f"{kind}:FOLDER", fix="check the path")
-    return Path(path).resolve()
-
-
-def inside(kind: str, root: Path, name: str) -> Path:
-    """Return the real path of a file or folder that a layout has in `root`.
-
-    Raises:
-        InputError: it is a link that leads out of `root`.
-    """
-    real = (root / name).resolve()
-    if not real.is_relative_to(root):
-        raise InputError(
-            f"--source {kind}:{root}: {name!r} is a link that leads out of this folder",
-            allowed="files and folders inside the folder that was given",
-            fix="put the files there, or give the folder in which all of them really lie",
-        )
-    return real
-
-
-def our_split(kind: str, split: str | None) -> str | None:
-    """Return what ``--split`` means in our words.
-
-    Raises:
-        InputError: it is no name of a split.
-    """
-    if split is not None and split not in SPLITS:
-        raise InputError(f"--split {split!r} for a {kind} source", allowed=", ".join(SPLITS), fix="use one of these")
-    return None if split is None else SPLITS[split]
-
-
-MAX_FILES = 1_000_000
-"""Most names that one brace expansion may stand for."""
+    return f"the folder contains: {', '.join(names[:num_names]) or 'nothing'}{more}"
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Return the names that ``p/{00000..00003}.tar`` or ``p/{a,b}.tar`` stands for, in written order.
+    """Return the names that ``p/{00000..00003}.tar`` or ``p/{a,b}.tar`` expands to, in written order.
 
     Raises:
         InputError: there are more than a million.
@@ -189,68 +164,141 @@ def expand_braces(pattern: str) -> list[str]:
     found = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
     if found is None:
         return [pattern]
+    rests = expand_braces(pattern[found.end() :])
     first, last, words = found.groups()
+    middles: Sequence[str] | range
     if words is not None:
-        middles = words.split(",")
+        middles, width = words.split(","), 0
+        num_middles = len(middles)
     else:
         low, high = int(first), int(last)
-        step = 1 if low <= high else -1
-        if abs(high - low) >= MAX_FILES:
-            raise InputError(f"{pattern!r}: stands for {abs(high - low) + 1:,} files", allowed=f"at most {MAX_FILES:,}")
-        padded = (len(first) > 1 and first[0] == "0") or (len(last) > 1 and last[0] == "0")
-        width = max(len(first), len(last)) if padded else 0
-        middles = [str(number).zfill(width) for number in range(low, high + step, step)]
-    head, tail = pattern[: found.start()], pattern[found.end() :]
-    rests = expand_braces(tail)
-    if len(middles) * len(rests) > MAX_FILES:
+        middles = range(low, high + 1) if low <= high else range(low, high - 1, -1)
+        num_middles = abs(high - low) + 1  # len() of a range beyond 2^63 overflows
+        width = max(len(first), len(last)) if re.match("0.", first) or re.match("0.", last) else 0
+    if num_middles * len(rests) > MAX_FILES:
         raise InputError(
-            f"{pattern!r}: stands for {len(middles) * len(rests):,} files", allowed=f"at most {MAX_FILES:,}"
+            f"{pattern!r}: the braces expand to {num_middles * len(rests):,} files",
+            allowed=f"at most {MAX_FILES:,}",
+            fix="correct the range, or give the folder or a glob instead",
         )
-    return [head + middle + rest for rest in rests for middle in middles]
+    head = pattern[: found.start()]
+    return [f"{head}{str(middle).zfill(width)}{rest}" for rest in rests for middle in middles]
 
 
-def list_files(kind: str, path: str, ending: str) -> dict[str, Path]:
-    """Return the files that a source's path stands for: a file, a folder, a glob, braces, or several joined by ``::``.
+class FileSource(ABC):
+    """A source that reads files: what all of them do with ``PATH`` and ``--split``.
 
-    Returns:
-        Label (relative to the folder that they share) -> absolute path; a folder's or glob's files sorted by name.
+    Args:
+        path: The text after ``KIND:``.
+        split: The value of ``--split``, or None for all samples.
 
     Raises:
-        InputError: there is no such file, or one is named twice.
+        InputError: `split` is not the name of a split.
     """
-    paths: list[Path] = []
-    for part in path.split("::"):
-        for name in [part] if Path(part).exists() else expand_braces(part):
-            paths += _files_at(kind, name, ending)
-    if len(set(paths)) != len(paths):
-        twice = next(name for place, name in enumerate(paths) if name in paths[:place])
-        raise InputError(f"--source {kind}:{path}: {twice} is named twice", fix="name each file once")
-    shared = os.path.commonpath([name.parent for name in paths])
-    labels = [os.fsencode(os.path.relpath(name, shared)).decode("utf-8", "backslashreplace") for name in paths]
-    return dict(zip(labels, paths, strict=True))
 
+    kind: ClassVar[str]
 
-def _files_at(kind: str, path: str, ending: str) -> list[Path]:
-    """Return the absolute paths of the files that one path, folder or glob stands for."""
-    place = Path(os.path.normpath(Path(path).absolute()))
-    if place.is_dir():
-        names = sorted(name for name, _, _ in scan(place) if name.endswith(ending))
-        if not names:
+    def __init__(self, path: str, split: str | None) -> None:
+        self._path, self._name = path, base_name(path)
+        if split is not None and split not in SPLITS:
             raise InputError(
-                f"--source {kind}:{path}: no *{ending} in this folder",
-                allowed=f"a folder with *{ending}; here are: {found_in(place)}",
-                fix="check the path",
+                f"--split {split!r}: unknown split",
+                allowed=", ".join(SPLITS),
+                fix=nearest(split, SPLITS) or "use one of these",
             )
-        return [place / name for name in names]
-    if place.is_file():
-        return [place]
-    matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []  # noqa: PTH207 - may be absolute
-    found = [Path(os.path.normpath(Path(name).absolute())) for name in matches]
-    found = [match for match in found if match.is_file()]
-    if not found:
-        raise InputError(
-            f"--source {kind}:{path}: no such file or folder",
-            allowed=f"a *{ending} file, a folder of them, a glob, {{00000..00003}}, or several joined by ::",
-            fix="check the path; quote it, so that the shell does not expand it",
-        )
-    return found
+        self._split = None if split is None else SPLITS[split]
+
+    @abstractmethod
+    def records(self) -> Iterator[SourceRecord | Rejected]:
+        """Yield every entry once, in a fixed order."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return kind, name, licence and split."""
+        return {"kind": self.kind, "name": self._name, "licence": self._licence(), "split": self._split}
+
+    def _licence(self) -> str | None:
+        """Return the licence of all images; None when it is unknown or an attribute of each image."""
+        return None
+
+    def _signature(self, files: Iterable[FileStat]) -> str:
+        """Return the signature of a source that reads these files."""
+        return signature_of(self.kind, self._split, files)
+
+    def _error(self, problem: str, *, allowed: str, fix: str) -> InputError:
+        """Return the error that the path cannot be used as a source of this kind."""
+        return InputError(f"--source {self.kind}:{self._path}: {problem}", allowed=allowed, fix=fix)
+
+    def _no_split(self, problem: str, *, allowed: str, fix: str) -> InputError:
+        """Return the error that the samples of the split cannot be selected."""
+        return InputError(f"--split {self._split}: {problem}", allowed=allowed, fix=f"{fix}, or omit --split")
+
+    def _folder(self) -> Path:
+        """Return the real path of the folder that the user gave.
+
+        Raises:
+            InputError: there is no such folder.
+        """
+        if not Path(self._path).is_dir():
+            problem = "is a file, not a folder" if Path(self._path).exists() else "this folder does not exist"
+            raise self._error(problem, allowed=f"{self.kind}:FOLDER", fix="check the path")
+        return Path(self._path).resolve()
+
+    def _inside(self, root: Path, name: str) -> Path:
+        """Return the real path of a file or folder that the layout has in `root`.
+
+        Raises:
+            InputError: it is a link to somewhere outside `root`.
+        """
+        real = (root / name).resolve()
+        if not real.is_relative_to(root):
+            raise self._error(
+                f"{name!r} is a link to a place outside {root}",
+                allowed="files and folders inside the source's folder",
+                fix="copy the files into the folder, or give the folder that really contains them",
+            )
+        return real
+
+    def _list_files(self, ending: str) -> dict[str, Path]:
+        """Return the files that the path stands for: a file, a folder, a glob, braces, or several joined by ``::``.
+
+        Returns:
+            Label (relative to the files' common folder) -> absolute path; files of a folder or glob sorted by name.
+
+        Raises:
+            InputError: there is no such file, or one is given twice.
+        """
+        paths: list[Path] = []
+        for part in self._path.split("::"):
+            for name in [part] if Path(part).exists() else expand_braces(part):
+                paths += self._files_at(name, ending)
+        if len(set(paths)) != len(paths):
+            twice = next(path for index, path in enumerate(paths) if path in paths[:index])
+            raise self._error(f"{twice} is given twice", allowed="every file once", fix="remove one of the two")
+        common = os.path.commonpath([path.parent for path in paths])
+        labels = [os.fsencode(os.path.relpath(path, common)).decode("utf-8", "backslashreplace") for path in paths]
+        return dict(zip(labels, paths, strict=True))
+
+    def _files_at(self, path: str, ending: str) -> list[Path]:
+        """Return the absolute paths of the files that one path, folder or glob stands for."""
+        absolute = Path(os.path.normpath(Path(path).absolute()))
+        if absolute.is_dir():
+            names = sorted(name for name, _, _ in scan(absolute) if name.endswith(ending))
+            if not names:
+                raise self._error(
+                    f"no *{ending} file in this folder",
+                    allowed=f"a folder with *{ending} files; {contents_of(absolute)}",
+                    fix="check the path, or use the source kind that reads these files",
+                )
+            return [absolute / name for name in names]
+        if absolute.is_file():
+            return [absolute]
+        matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []  # noqa: PTH207 - may be absolute
+        found = [Path(os.path.normpath(Path(name).absolute())) for name in matches]
+        found = [match for match in found if match.is_file()]
+        if not found:
+            raise self._error(
+                f"no such file or folder{'' if path == self._path else f': {path}'}",
+                allowed=f"a *{ending} file, a folder of them, a glob, {{00000..00003}}, or several joined by ::",
+                fix="check the path, and quote a pattern so that the shell does not expand it",
+            )
+        return found

@@ -1,12 +1,12 @@
-"""Rows of caption tables, whatever they are written in: JSON Lines, CSV, Parquet or one JSON file.
+"""Rows of caption tables in any format: JSON Lines, CSV, Parquet or one JSON file.
 
-A broken line is a row with a message in place of values; it never stops the reading.
+A malformed line becomes a row with a message instead of values. It never stops the reading.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from math import isfinite
@@ -19,20 +19,19 @@ from curation.sources.reading.files import SPLITS, shown
 from data_manifests.errors import InputError
 
 MAX_TEXT_BYTES = 16 << 20
-"""Longest line of a table, and largest text or JSON member of a tar."""
+"""Maximum length of a table's line, and maximum size of a tar's text or JSON member."""
 MAX_JSON_BYTES = 4 << 30
-"""Largest JSON file that is read as a whole; the captions of COCO take 0.1 GB."""
-ROWS_AT_ONCE = 64
-"""Parquet rows held at once: with embedded photographs some 10 MB."""
-
+"""Maximum size of a JSON file, which is read as a whole; the captions of COCO take 0.1 GB."""
+ROWS_PER_BATCH = 64
+"""Parquet rows in memory at once: about 10 MB with embedded photographs."""
 MAX_DEPTH = 32
-"""Deepest nesting of an attribute's JSON value."""
+"""Maximum nesting of an attribute's JSON value."""
 
 FILE_COLUMNS = ("file_name", "filename", "file", "image")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 
 TableRow = tuple[int, dict[str, Any] | str]
-"""Line or row number, and the row's values or, as text, what is wrong with it."""
+"""Line or row number, and the row's values or, as text, why it cannot be read."""
 
 
 def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str | None]]:
@@ -44,7 +43,11 @@ def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str 
     with path.open("rb") as file:
         for number, raw in enumerate(iter(lambda: file.readline(MAX_TEXT_BYTES + 1), b""), 1):
             if len(raw) > MAX_TEXT_BYTES:
-                raise InputError(f"{path}:{number}: the line is longer than 16 MiB", fix="write one entry a line")
+                raise InputError(
+                    f"{path}:{number}: the line is longer than 16 MiB",
+                    allowed="one entry per line, at most 16 MiB",
+                    fix="check that the file is a text table with line breaks",
+                )
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError:
@@ -55,7 +58,7 @@ def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str 
 
 
 def json_object(data: bytes | str) -> dict[str, Any] | str:
-    """Return a JSON object, or what is wrong with it."""
+    """Return a JSON object, or why the data are not one."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -102,7 +105,7 @@ def csv_rows(path: Path) -> Iterator[TableRow]:
 
 
 def parquet_columns(path: Path) -> dict[str, str]:
-    """Return a Parquet file's columns, and for each whether it holds ``bytes``, a ``struct`` or ``other`` values.
+    """Return a Parquet file's columns with the type of their values: ``bytes``, ``struct`` or ``other``.
 
     Raises:
         InputError: it is not a Parquet file.
@@ -114,20 +117,44 @@ def parquet_columns(path: Path) -> dict[str, str]:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"{path}: cannot be read as Parquet ({type(error).__name__})", fix="check that the file is complete"
+            f"{path}: not a readable Parquet file ({type(error).__name__})",
+            allowed="a Parquet file",
+            fix="check that the file is complete, for example by downloading it again",
         ) from None
     kinds: dict[str, str] = {}
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     for item in schema:
-        binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
         value = "struct" if pa.types.is_struct(item.type) else "other"
         kinds[item.name] = "bytes" if any(test(item.type) for test in binary) else value
     return kinds
 
 
-def parquet_rows(path: Path, columns: list[str]) -> Iterator[TableRow]:
-    """Yield the rows of a Parquet file from number 0 on, one row group at a time.
+def find_column(table: Path, columns: Collection[str], names: Sequence[str], content: str) -> str:
+    """Return the first of `names` that is a column of a table.
 
-    When a row group is damaged, one message stands for the rest of it.
+    Args:
+        table: The table's file, for the error message.
+        columns: The columns that it has.
+        names: The allowed names, most preferred first.
+        content: What the column contains, for the error message.
+
+    Raises:
+        InputError: the table has no such column.
+    """
+    found = next((name for name in names if name in columns), None)
+    if found is None:
+        raise InputError(
+            f"{table}: no column for {content}; its columns: {', '.join(shown(name, 40) for name in columns)}",
+            allowed="one of " + ", ".join(names),
+            fix=f"rename the column with {content} to '{names[0]}'",
+        )
+    return found
+
+
+def parquet_rows(path: Path, columns: list[str]) -> Iterator[TableRow]:
+    """Yield the rows of a Parquet file, numbered from 0, one row group at a time.
+
+    For a damaged row group, one message replaces its remaining rows.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -137,7 +164,7 @@ def parquet_rows(path: Path, columns: list[str]) -> Iterator[TableRow]:
         for group in range(file.num_row_groups):
             number, end = start, start + file.metadata.row_group(group).num_rows
             try:
-                for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False):
+                for batch in file.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=columns, use_threads=False):
                     for values in batch.to_pylist():
                         yield number, values
                         number += 1
@@ -155,16 +182,21 @@ def load_json(path: Path) -> Any:
     with path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
-        raise InputError(f"{path}: larger than 4 GiB", fix="split it")
+        raise InputError(
+            f"{path}: larger than 4 GiB", allowed="a JSON file of at most 4 GiB", fix="split it, one file per split"
+        )
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        where = f"{path}:{error.lineno}"
-        raise InputError(f"{where}: not JSON: {error.msg}", fix="check that the file is complete") from None
+        raise InputError(
+            f"{path}:{error.lineno}: not JSON: {error.msg}",
+            allowed="a JSON file",
+            fix="check that the file is complete",
+        ) from None
 
 
 def captions_of(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a row's captions, from the first of ``captions``, ``caption`` and ``text`` that holds any.
+    """Return a row's captions, from the first of ``captions``, ``caption`` and ``text`` that is not empty.
 
     Raises:
         ValueError: they are not text.
@@ -182,10 +214,10 @@ def captions_of(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def split_of(row: Mapping[str, Any]) -> str | None:
-    """Return a row's split in our words.
+    """Return a row's split: ``train``, ``dev``, ``test``, or None when the row has none.
 
     Raises:
-        ValueError: it is no name of a split.
+        ValueError: it is not the name of a split.
     """
     value = row.get("split")
     if value is None or value == "":
@@ -195,23 +227,23 @@ def split_of(row: Mapping[str, Any]) -> str | None:
     return SPLITS[value]
 
 
-def attributes_of(row: Mapping[str, Any], leave_out: Collection[str]) -> dict[str, Any]:
-    """Return a row's other values as JSON values, empty ones left out; ``license`` is spelt ``licence``.
+def attributes_of(row: Mapping[str, Any], exclude: Collection[str]) -> dict[str, Any]:
+    """Return a row's other values as JSON values, without empty ones; ``license`` is renamed ``licence``.
 
     Raises:
         ValueError: a value is nested too deeply.
     """
-    values = {name: json_value(value) for name, value in row.items() if name not in leave_out}
+    values = {name: json_value(value) for name, value in row.items() if name not in exclude}
     if "licence" not in values and "license" in values:
         values["licence"] = values.pop("license")
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
 def json_value(value: Any, depth: int = 0) -> Any:
-    """Return a value as JSON has it: dates as ISO text, decimals as text; None for bytes, NaN and infinities.
+    """Return a value as JSON: dates as ISO text, decimals as text; None for bytes, NaN and infinities.
 
     Raises:
-        ValueError: it is nested more than 32 deep, which JSON writers refuse or recurse over.
+        ValueError: it is nested more than 32 levels deep, which JSON writers reject or recurse into.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"a value is nested more than {MAX_DEPTH} deep")

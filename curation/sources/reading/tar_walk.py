@@ -1,8 +1,8 @@
-"""A strict walk over the headers of a tar file: it reads no data, and says what it cannot use.
+"""A strict walk over the headers of a tar file: it reads no data, and reports what it cannot use.
 
-The standard library stops without a word at a damaged header, and keeps every member in memory; both are
-wrong for archives of strangers with millions of members. Plain members, which most archives have only, are found
-hundreds at a time by `PlainWalk`; from the first that is not plain on each header is read for what it is.
+The standard library's `tarfile` stops silently at a damaged header and keeps every member in memory; both are wrong
+for untrusted archives with millions of members. Plain members, usually all of them, are found hundreds at a time by
+`PlainWalk`; from the first special member on, headers are parsed one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from data_manifests.tar_index import PlainWalk
 
 BLOCK_BYTES = 512
 MAX_HEADER_BYTES = 1 << 20
-"""Largest extended header (a long name); real ones take under 1 kB."""
+"""Maximum size of an extended header (a long name); real ones are below 1 kB."""
 
 _LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ([^=\n]+)=")
@@ -26,7 +26,7 @@ _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ([^=\n]+)=")
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """A member: its name as written, where its data lie, and its tar type (``b"0"`` a file, ``b"2"`` a link ...)."""
+    """A member: its name as written, offset and size of its data, and its tar type (``b"0"`` file, ``b"2"`` link ...)."""
 
     name: str
     offset: int
@@ -35,21 +35,21 @@ class TarMember:
 
     @property
     def is_file(self) -> bool:
-        """Tell whether it is an ordinary file."""
+        """Whether it is an ordinary file."""
         return self.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
     @property
     def is_folder(self) -> bool:
-        """Tell whether it is a folder."""
+        """Whether it is a folder."""
         return self.type == tarfile.DIRTYPE
 
 
 class TarError(Exception):
-    """The walk cannot go on.
+    """The rest of the archive cannot be read.
 
     Args:
-        reason: ``truncated_archive``, ``corrupt_archive`` or ``trailing_data`` (all members were read then).
-        detail: What was seen, and at which byte.
+        reason: ``truncated_archive``, ``corrupt_archive`` or ``trailing_data`` (after all members were read).
+        detail: What was found, and at which byte.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -58,10 +58,10 @@ class TarError(Exception):
 
 
 def walk(file: BinaryIO) -> Iterator[TarMember]:
-    """Yield the members in order; where the file ends inside the data of one, that one is still yielded.
+    """Yield the members in order, including a last one whose data are cut off by the end of the file.
 
     Raises:
-        TarError: the archive ends too early, is damaged, or goes on behind its end.
+        TarError: the archive is truncated or damaged, or data follow its end mark.
     """
     plain = PlainWalk(file.fileno())
     for part in plain:
@@ -71,14 +71,14 @@ def walk(file: BinaryIO) -> Iterator[TarMember]:
 
 
 def walk_from(file: BinaryIO, at: int) -> Iterator[TarMember]:
-    """Yield the members from a header on, each read for what it is.
+    """Yield the members from a given header on, parsing each header.
 
     Args:
         file: The archive.
-        at: Byte of the header, or of the end mark.
+        at: Byte offset of the header, or of the end mark.
 
     Raises:
-        TarError: as `walk`.
+        TarError: as in `walk`.
     """
     size_bytes = os.fstat(file.fileno()).st_size
     extended: dict[str, str] = {}
@@ -112,7 +112,7 @@ _EXTENSIONS = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE, _LONG_
 
 
 def _extension(file: BinaryIO, kind: bytes, size: int, at: int) -> dict[str, str]:
-    """Return what an extended header says of the member behind it: ``path``, ``size``, ``sparse``."""
+    """Return the fields that an extended header sets for the next member: ``path``, ``size``, ``sparse``."""
     if size > MAX_HEADER_BYTES:
         raise TarError("corrupt_archive", f"an extended header of {size:,} bytes at byte {at:,}")
     data = file.read(size)
@@ -140,7 +140,7 @@ def _extension(file: BinaryIO, kind: bytes, size: int, at: int) -> dict[str, str
 
 
 def _data_bytes(info: tarfile.TarInfo, extended: dict[str, str], at: int) -> int:
-    """Return how many bytes of data follow a header."""
+    """Return the number of data bytes that follow a header."""
     size = info.size
     if info.type not in _EXTENSIONS:
         if info.type in tarfile.SUPPORTED_TYPES and not info.isreg():
@@ -153,7 +153,7 @@ def _data_bytes(info: tarfile.TarInfo, extended: dict[str, str], at: int) -> int
 
 
 def _check_end(file: BinaryIO, at: int) -> None:
-    """Check that only padding follows the end mark."""
+    """Raise an error unless only padding follows the end mark."""
     where = at + BLOCK_BYTES
     while chunk := file.read(1 << 20):
         if chunk.strip(b"\0"):
