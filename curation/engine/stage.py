@@ -133,6 +133,21 @@ class Stage(ABC):
         """Return fields of negatives whose records it passes on in a field of its own, judged; they are not published."""
         return ()
 
+    def check_least(self, **least: int) -> None:
+        """Check settings that have a least value.
+
+        Args:
+            least: Setting -> least value.
+
+        Raises:
+            InputError: a setting is below it.
+        """
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise InputError(
+                    f"{self.name}: {name} is {getattr(self, name)}", allowed=f"{value} or more", fix=f"raise {name}"
+                )
+
     def runs_in_main_process(self) -> bool:
         """Whether its units must run in this process, one after another: it holds something that exists once."""
         return False

@@ -290,10 +290,10 @@ def _questions(catalog: Catalog, samples: Sequence[Sample]) -> list[str]:
     if not path.is_file():
         return []
     from curation.llm.journal import Journal
-    from curation.stages.captions.rewrite_captions import keys_asked
+    from curation.stages.captions.rewrite_captions import request_keys
 
     journal = Journal(path)
     models = journal.models()
     journal.close()
     settings = [record["config"] for record in _stage_records(catalog) if record["name"] == "rewrite_captions"]
-    return sorted({key for config in settings for model in models for key in keys_asked(config, model, samples)})
+    return sorted({key for config in settings for model in models for key in request_keys(config, model, samples)})

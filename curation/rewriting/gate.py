@@ -24,8 +24,8 @@ from curation.text.lexicon import (
 
 
 @dataclass(frozen=True)
-class Gate:
-    """What one caption's rewrites are held to.
+class RewriteGate:
+    """Checks that a rewrite of one caption claims the same as it.
 
     Attributes:
         caption: The caption.

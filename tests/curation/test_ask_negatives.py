@@ -14,7 +14,7 @@ import pytest
 from curation.llm.client import ServedModel
 from curation.llm.interface import Answer
 from curation.models.parser import SpacyParser
-from curation.negatives.llm_prompts import EXAMPLES, TYPES, NegativeAsking
+from curation.negatives.llm_prompts import EXAMPLES, TYPES, NegativeRequests
 from curation.negatives.single_edit import OneChange, one_change
 from curation.rewriting.rules import RuleWriter
 from curation.stages.negatives.ask_negatives import AskNegatives
@@ -141,15 +141,15 @@ def test_the_same_alone_in_a_batch_and_reversed() -> None:
 
 
 def test_requests_depend_on_nothing_but_the_question() -> None:
-    asking = NegativeAsking(MODEL, "few_shot", 4, 0.9, 0.95, 77, 0)
-    one = asking.request("u", 0, "A dog", "object", 0)
-    assert asking.request("u", 0, "A dog", "object", 0).key == one.key
-    others = [asking.request(*args) for args in (
+    asking = NegativeRequests(MODEL, "few_shot", 4, 0.9, 0.95, 77, 0)
+    one = asking.build("u", 0, "A dog", "object", 0)
+    assert asking.build("u", 0, "A dog", "object", 0).key == one.key
+    others = [asking.build(*args) for args in (
         ("v", 0, "A dog", "object", 0), ("u", 1, "A dog", "object", 0), ("u", 0, "A cat", "object", 0),
         ("u", 0, "A dog", "action", 0), ("u", 0, "A dog", "object", 1),
     )]  # fmt: skip
     assert len({request.key for request in (one, *others)}) == 6
-    schema = dataclasses.replace(asking, prompting="schema").request("u", 0, 'A "dog"\n{', "object", 0)
+    schema = dataclasses.replace(asking, prompting="schema").build("u", 0, 'A "dog"\n{', "object", 0)
     assert schema.body["messages"][-1]["content"] == '{"caption": "A \\"dog\\" {"}'
 
 

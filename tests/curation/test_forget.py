@@ -273,17 +273,17 @@ def test_uids_must_be_known_and_unique(world: World) -> None:
 def test_answers_about_it_leave_the_journal(world: World) -> None:
     space = world.catalog.workspace
     stage = RewriteCaptions(max_draws=2)
-    asking = stage.asking("some-model")
+    requests = stage.requests_to("some-model")
     journal = Journal(space / "answers.sqlite")
 
     def record(number: int, index: int, draw: int, text: str) -> None:
-        request = asking.request(world.uids[number], index, world.texts[number][index], "laclip/coco", draw)
+        request = requests.build(world.uids[number], index, world.texts[number][index], "laclip/coco", draw)
         journal.record([entry_of(request.key, request, Answer(text))])
 
     for number in (3, 4):
         record(number, 0, 0, f"A rewritten ball of picture {number}")
         record(number, 1, 1, f"Never used, of picture {number}")
-    request = asking.request(world.uids[5], 0, "x", "laclip/coco", 0)
+    request = requests.build(world.uids[5], 0, "x", "laclip/coco", 0)
     journal.record([entry_of(request.key, request, Answer(f"as in: {world.texts[3][0]}"))])
     journal.close()
     about = {

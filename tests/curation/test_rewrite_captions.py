@@ -222,7 +222,7 @@ def test_first_draws_are_known_before_anything_is_asked() -> None:
     assert count == len(planned) == 20
     assert prompt == pytest.approx(chars / 4.4, rel=0.05)
     assert 20 * 5 < completion < 20 * 15
-    assert stage.estimate_tokens(samples, draws_per_rewrite=2.0)[2] == 40
+    assert stage.estimate_tokens(samples, draws_per_text=2.0)[2] == 40
     assert RewriteCaptions().estimate_tokens(samples) == (0, 0, 0)
 
 
@@ -252,7 +252,7 @@ def test_identity_holds_writer_and_examples_and_pickles() -> None:
 
 def test_dense_texts_are_never_asked_for_by_default() -> None:
     assert "dense" in FAMILIES
-    assert RewriteCaptions(writer=Scripted(fronted)).chosen() == GROUPS["laclip"]
+    assert RewriteCaptions(writer=Scripted(fronted)).kinds() == GROUPS["laclip"]
     assert all("dense" not in group for group in GROUPS.values())
-    assert RewriteCaptions().chosen() == tuple(RULES)
+    assert RewriteCaptions().kinds() == tuple(RULES)
     assert len(set(REASONS)) == len(REASONS)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import pytest
 
 from curation.models.parser import Parse, SpacyParser
-from curation.rewriting.gate import Gate
+from curation.rewriting.gate import RewriteGate
 from curation.rewriting.prompts import FAMILIES, PROMPTINGS, example_pairs, read_answer
 from curation.rewriting.text_checks import REASONS, Verdict, echoes_of
 from curation.text.caption_facts import facts_of
@@ -22,7 +22,7 @@ def verdict(
     source: str, others: tuple[str, ...], text: str, growth: float = 1.6, view: bool = False, **more: object
 ) -> Verdict | None:
     facts = [facts_of(one, parsed(one)) for one in (source, *others)]
-    gate = Gate(source, facts[0], facts[1:], **more)  # type: ignore[arg-type]
+    gate = RewriteGate(source, facts[0], facts[1:], **more)  # type: ignore[arg-type]
     return gate.screen(text, growth) or gate.judge(text, parsed(text), view=view)
 
 
@@ -166,10 +166,10 @@ def test_every_example_that_teaches_a_model_passes_itself(family: str) -> None:
 
 
 def test_answers_are_read_by_their_form() -> None:
-    assert read_answer(' "A dog runs."\nmore', "laclip/chat", "few_shot") == ("A dog runs.", "", "")
-    assert read_answer('{"caption": "A dog."}', "laclip/chat", "schema") == ("A dog.", "", "")
-    assert read_answer('{"varied": "place", "caption": "A dog."}', "tda_sp/place", "schema")[1] == ""
-    assert read_answer('{"varied": "object", "caption": "A dog."}', "tda_sp/place", "schema")[1] == "wrong_field"
+    assert read_answer(' "A dog runs."\nmore', "", "few_shot") == ("A dog runs.", "", "")
+    assert read_answer('{"caption": "A dog."}', "", "schema") == ("A dog.", "", "")
+    assert read_answer('{"varied": "place", "caption": "A dog."}', "place", "schema")[1] == ""
+    assert read_answer('{"varied": "object", "caption": "A dog."}', "place", "schema")[1] == "wrong_field"
     for text in ("", "A dog.", "[1]", '{"caption": 3}', '{"caption": "A d', "[" * 100_000):
-        assert read_answer(text, "laclip/chat", "schema")[1] == "invalid_json"
+        assert read_answer(text, "", "schema")[1] == "invalid_json"
     assert PROMPTINGS == ("few_shot", "schema")

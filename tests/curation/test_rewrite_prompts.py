@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.rewriting.prompts import FAMILIES, GROUPS, Asking, example_pairs, families_of, one_line, refusal
+from curation.rewriting.prompts import FAMILIES, GROUPS, RewriteRequests, example_pairs, families_of, one_line, refusal
 from data_manifests.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden/rewrite_prompts.txt"
@@ -18,8 +18,8 @@ GOLDEN = Path(__file__).parents[1] / "golden/rewrite_prompts.txt"
 UID = "0" * 32
 
 
-def asking(prompting: str, seed: int = 0) -> Asking:
-    return Asking("some-model", prompting, 3, 0.9, 0.95, 77, seed)  # type: ignore[arg-type]
+def asking(prompting: str, seed: int = 0) -> RewriteRequests:
+    return RewriteRequests("some-model", prompting, 3, 0.9, 0.95, 77, seed)  # type: ignore[arg-type]
 
 
 def test_laclip_has_four_families_of_sixteen_pairs_and_no_sentence_twice() -> None:
@@ -45,7 +45,7 @@ def test_prompts_only_change_on_purpose() -> None:
     lines = []
     for family in FAMILIES:
         for prompting in ("few_shot", "schema"):
-            request = asking(prompting).request(UID, 0, "A dog\nruns .", family, 0)
+            request = asking(prompting).build(UID, 0, "A dog\nruns .", family, 0)
             body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2).decode()
             lines.append(f"{family} {prompting} {request.endpoint} {request.key}\n{body}")
     text = "\n\n".join(lines) + "\n"
@@ -56,19 +56,19 @@ def test_prompts_only_change_on_purpose() -> None:
 
 def test_draws_differ_in_seed_and_examples_and_nothing_else_counts() -> None:
     requests = [
-        asking("few_shot").request(uid, index, "A dog .", family, draw)
+        asking("few_shot").build(uid, index, "A dog .", family, draw)
         for uid in (UID, "1" * 32) for index in (0, 1) for family in GROUPS["laclip"] for draw in range(3)
     ]  # fmt: skip
     assert len({request.key for request in requests}) == len(requests) == 48
     assert len({request.body["seed"] for request in requests}) == 48
-    assert asking("few_shot").request(UID, 0, "A dog .", "laclip/chat", 0) == requests[0]
-    assert asking("few_shot", seed=1).request(UID, 0, "A dog .", "laclip/chat", 0).key != requests[0].key
+    assert asking("few_shot").build(UID, 0, "A dog .", "laclip/chat", 0) == requests[0]
+    assert asking("few_shot", seed=1).build(UID, 0, "A dog .", "laclip/chat", 0).key != requests[0].key
 
 
 def test_every_example_is_drawn_about_equally_often() -> None:
     counts = dict.fromkeys((source for source, _ in example_pairs()["laclip/coco"]), 0)
     for index in range(400):
-        prompt = asking("few_shot").request(UID, index, "A dog .", "laclip/coco", 0).body["prompt"]
+        prompt = asking("few_shot").build(UID, index, "A dog .", "laclip/coco", 0).body["prompt"]
         for source in counts:
             counts[source] += f"\n{source} =>" in prompt
     assert sum(counts.values()) == 1200
@@ -80,7 +80,7 @@ def test_no_caption_leaves_its_line(caption: str) -> None:
     line = one_line(caption)
     assert len(line.splitlines()) <= 1
     if not refusal(caption, "few_shot"):
-        prompt = asking("few_shot").request(UID, 0, caption, "laclip/chat", 0).body["prompt"]
+        prompt = asking("few_shot").build(UID, 0, caption, "laclip/chat", 0).body["prompt"]
         assert len(prompt.splitlines()) == 6
         assert prompt.count("=>") == 4
         assert prompt.endswith(f"{line} =>")
