@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from data_manifests.byte_search import MIN_BYTES, Needles
+from data_manifests.byte_search import MIN_BYTES, BytePatterns
 from data_manifests.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _MAX_PLACES = 1000
 
 
 @dataclass(frozen=True)
-class Original:
+class OriginalSample:
     """What a sample was: only someone who still has it can look for its picture and its words.
 
     Attributes:
@@ -44,7 +44,7 @@ class Original:
 
 
 @dataclass
-class Absence:
+class AbsenceReport:
     """What a search saw.
 
     Attributes:
@@ -92,7 +92,7 @@ def hash_labels(data: bytes, uid: str) -> dict[bytes, str]:
     return {digest.hexdigest().encode(): f"sha256 of {uid}", digest.digest(): f"raw sha256 of {uid}"}
 
 
-def unshared(texts: Iterable[str], others: Iterable[Sequence[str]]) -> list[str]:
+def unshared_texts(texts: Iterable[str], others: Iterable[Sequence[str]]) -> list[str]:
     """Return the texts that no other caption holds, sorted.
 
     Args:
@@ -106,7 +106,9 @@ def unshared(texts: Iterable[str], others: Iterable[Sequence[str]]) -> list[str]
     return sorted(left)
 
 
-def search(roots: Sequence[Path], originals: Mapping[str, Original | None], others: Iterable[Sequence[str]]) -> Absence:
+def search_traces(
+    roots: Sequence[Path], originals: Mapping[str, OriginalSample | None], others: Iterable[Sequence[str]]
+) -> AbsenceReport:
     """Search all files below some folders for traces of samples.
 
     Args:
@@ -116,8 +118,8 @@ def search(roots: Sequence[Path], originals: Mapping[str, Original | None], othe
     """
     known = {uid: original for uid, original in originals.items() if original is not None}
     texts = {text for original in known.values() for text in original.captions}
-    mine = set(unshared(texts, others))
-    found = Absence(
+    mine = set(unshared_texts(texts, others))
+    found = AbsenceReport(
         shared=sorted(texts - mine), too_short=sorted(text for text in mine if len(text.encode()) < MIN_BYTES)
     )
     labels: dict[bytes, str] = {}
@@ -127,7 +129,7 @@ def search(roots: Sequence[Path], originals: Mapping[str, Original | None], othe
         labels |= image_labels(original.image, uid) | hash_labels(original.image, uid)
     for uid in originals:
         labels |= uid_labels(uid)
-    needles = Needles(labels)
+    needles = BytePatterns(labels)
     found.num_sought = len(needles)
     for path in _files(roots):
         _search_file(path, needles, found)
@@ -148,7 +150,7 @@ def _files(roots: Sequence[Path]) -> Iterator[Path]:
                     yield path
 
 
-def _search_file(path: Path, needles: Needles, found: Absence) -> None:
+def _search_file(path: Path, needles: BytePatterns, found: AbsenceReport) -> None:
     places: dict[str, None] = {}
     named = str(path).encode("utf-8", "surrogateescape")
     places |= {f"{path}: its name holds the {needles.labels[needle]}": None for _, needle in needles.find(named)}

@@ -19,7 +19,7 @@ _BITS = 20
 _FACTOR = np.uint32(2654435761)
 
 
-class Needles:
+class BytePatterns:
     """Byte strings, each with a label.
 
     Args:

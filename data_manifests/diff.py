@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_manifests.drift import (
-    Difference,
     DistributionShift,
     StageChange,
+    ValueChange,
     changed_distributions,
     changed_numbers,
     changed_settings,
@@ -26,10 +26,10 @@ from data_manifests.sidecar_diff import NegativeCount, Payload, count_negatives,
 from data_manifests.text_diff import (
     VIEW_KIND,
     CaptionChange,
-    Regraded,
+    DifficultyChange,
     TextChange,
     diff_captions,
-    diff_grades,
+    diff_difficulties,
     diff_records,
 )
 
@@ -75,10 +75,10 @@ class SampleDiff:
     fields: tuple[str, ...]
     captions: tuple[CaptionChange, ...]
     negatives: tuple[TextChange, ...]
-    regraded: Regraded | None
+    regraded: DifficultyChange | None
     num_rescored: int
     views: tuple[TextChange, ...]
-    values: tuple[Difference, ...]
+    values: tuple[ValueChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +126,10 @@ class VersionDiff:
     negatives: tuple[NegativeCount, ...]
     clusters: ClusterDiff | None
     shifts: tuple[NumberShift, ...]
-    numbers: tuple[Difference, ...]
+    numbers: tuple[ValueChange, ...]
     distributions: tuple[DistributionShift, ...]
     stages: tuple[StageChange, ...]
-    settings: tuple[Difference, ...]
+    settings: tuple[ValueChange, ...]
 
     @property
     def is_empty(self) -> bool:
@@ -203,7 +203,7 @@ def _edited(old: DatasetVersion, new: DatasetVersion, index: IndexDiff, max_deta
 def _sample(uid: str, fields: list[str], old: Payload, new: Payload) -> SampleDiff:
     captions, moved_to = diff_captions(old["captions"], new["captions"])
     negatives = diff_records(old["negatives"], new["negatives"], moved_to) if "negatives" in fields else ()
-    grades = diff_grades(old["negatives"], new["negatives"]) if "negatives" in fields else (None, 0)
+    grades = diff_difficulties(old["negatives"], new["negatives"]) if "negatives" in fields else (None, 0)
     views = diff_records(old["views"], new["views"], moved_to, VIEW_KIND) if "views" in fields else ()
     others = [name for name in fields if name in old and name not in ("captions", "negatives", "views")]
     values = tuple(value for name in others for value in differences(old[name], new[name], name))

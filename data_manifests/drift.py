@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ValueChange:
     """One named value that differs; None where a side does not have it."""
 
     name: str
@@ -48,17 +48,17 @@ class StageChange:
 
     name: str
     kind: Literal["added", "removed", "changed"]
-    details: tuple[Difference, ...]
+    details: tuple[ValueChange, ...]
 
 
-def changed_numbers(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Difference, ...]:
+def changed_numbers(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[ValueChange, ...]:
     """Return the counts and statistics of two manifest bodies that differ; a count that a side lacks is 0.
 
     Distributions over whole numbers (caption lengths, cluster sizes) are left to `changed_distributions`.
     """
     before, after = dict(_numbers(old)), dict(_numbers(new))
     names = [*before, *(name for name in after if name not in before)]
-    values = [Difference(name, before.get(name, 0), after.get(name, 0)) for name in names]
+    values = [ValueChange(name, before.get(name, 0), after.get(name, 0)) for name in names]
     return tuple(value for value in values if value.old != value.new)
 
 
@@ -139,7 +139,7 @@ def _identity(stage: Mapping[str, Any]) -> dict[str, Any]:
     return {name: stage[name] for name in ("version", "config", "resources")}
 
 
-def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Difference, ...]:
+def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[ValueChange, ...]:
     """Return what differs in the recipe's and the source's records and in the order of common stages."""
     orders = [[stage["name"] for stage in body["stages"]] for body in (old, new)]
     common = set(orders[0]) & set(orders[1])
@@ -150,11 +150,11 @@ def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Di
     return differences(before, after)
 
 
-def differences(old: Any, new: Any, path: str = "") -> tuple[Difference, ...]:
+def differences(old: Any, new: Any, path: str = "") -> tuple[ValueChange, ...]:
     """Return the leaves of two JSON values that differ, named by their dotted path."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return () if old == new else (Difference(path, old, new),)
-    found: list[Difference] = []
+        return () if old == new else (ValueChange(path, old, new),)
+    found: list[ValueChange] = []
     for name in [*old, *(name for name in new if name not in old)]:
         found += differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)
     return tuple(found)

@@ -15,28 +15,28 @@ from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import draw_seed
 from data_manifests.sidecar_diff import read_payloads
-from data_manifests.text_diff import Piece, diff_words
+from data_manifests.text_diff import DiffPiece, diff_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLIND = "blind_"
+BLIND_PREFIX = "blind_"
 """What the names of scores begin with that say how much better the caption reads than the negative."""
 
 _COLUMNS = [f"negatives.list.element.{name}" for name in ("operation", "type", "difficulty")]
 
-Kind = tuple[str, str]
+NegativeKind = tuple[str, str]
 """Operation and type."""
 
-Place = tuple[int, int, int]
+NegativePosition = tuple[int, int, int]
 """Shard, row in the shard, position among the sample's negatives."""
 
-ALL: Kind = ("", "")
+ALL_KINDS: NegativeKind = ("", "")
 """Under which lies what was drawn of all kinds together."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class NegativeFilter:
     """Which negatives are wanted; empty or None means any.
 
     Attributes:
@@ -60,7 +60,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownNegative:
     """One negative with the caption it falsifies.
 
     Attributes:
@@ -82,23 +82,23 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class NegativeDraw:
     """What a version has, and where the drawn negatives lie.
 
     Attributes:
         counts: Negatives by operation and type.
         matching: The same of those wanted.
-        places: What was drawn, in the order of the draw: of each kind, or under `ALL`.
+        places: What was drawn, in the order of the draw: of each kind, or under `ALL_KINDS`.
     """
 
-    counts: Mapping[Kind, int]
-    matching: Mapping[Kind, int]
-    places: Mapping[Kind, Sequence[Place]]
+    counts: Mapping[NegativeKind, int]
+    matching: Mapping[NegativeKind, int]
+    places: Mapping[NegativeKind, Sequence[NegativePosition]]
 
 
 def draw_negatives(
-    version: DatasetVersion, wanted: Wanted, limit: int, seed: int, *, of_each_kind: bool = False
-) -> Drawn:
+    version: DatasetVersion, wanted: NegativeFilter, limit: int, seed: int, *, of_each_kind: bool = False
+) -> NegativeDraw:
     """Count a version's negatives and draw some of the wanted ones, one shard in memory at a time.
 
     Every negative has a random key of its own, and those with the smallest keys are drawn: a narrower filter shows
@@ -114,9 +114,9 @@ def draw_negatives(
     Raises:
         InputError: the version has no negatives, or none of a wanted operation or type.
     """
-    counts: Counter[Kind] = Counter()
-    matching: Counter[Kind] = Counter()
-    best: dict[Kind, list[tuple[float, Place]]] = {}
+    counts: Counter[NegativeKind] = Counter()
+    matching: Counter[NegativeKind] = Counter()
+    best: dict[NegativeKind, list[tuple[float, NegativePosition]]] = {}
     for shard in range(len(version.manifest.body["shards"])):
         listed = _listed(version, shard)
         fits = _fits(listed, wanted)
@@ -133,10 +133,12 @@ def draw_negatives(
             rows = np.searchsorted(listed.offsets, kept, side="right") - 1
             at = kept - listed.offsets[rows]
             places = zip([shard] * len(kept), rows.tolist(), at.tolist(), strict=True)
-            best.setdefault(kind if of_each_kind else ALL, []).extend(zip(keys[kept].tolist(), places, strict=True))
+            best.setdefault(kind if of_each_kind else ALL_KINDS, []).extend(
+                zip(keys[kept].tolist(), places, strict=True)
+            )
         best = {kind: sorted(keyed)[:limit] for kind, keyed in best.items()}
     _require(version, wanted, counts)
-    return Drawn(counts, matching, {kind: [place for _, place in keyed] for kind, keyed in sorted(best.items())})
+    return NegativeDraw(counts, matching, {kind: [place for _, place in keyed] for kind, keyed in sorted(best.items())})
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _listed(version: DatasetVersion, shard: int) -> _Listed:
     return _Listed(offsets - offsets[0], flat.field("operation"), flat.field("type"), difficulty)
 
 
-def _fits(listed: _Listed, wanted: Wanted) -> NDArray[np.bool_]:
+def _fits(listed: _Listed, wanted: NegativeFilter) -> NDArray[np.bool_]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -175,7 +177,7 @@ def _fits(listed: _Listed, wanted: Wanted) -> NDArray[np.bool_]:
     return fits
 
 
-def _by_kind(listed: _Listed) -> Iterator[tuple[Kind, NDArray[np.int64]]]:
+def _by_kind(listed: _Listed) -> Iterator[tuple[NegativeKind, NDArray[np.int64]]]:
     """Yield each operation and type with the places of its negatives, in the names' order."""
     operations, types = (column.fill_null("").dictionary_encode() for column in (listed.operation, listed.type))
     names = operations.dictionary.to_pylist(), types.dictionary.to_pylist()
@@ -185,7 +187,7 @@ def _by_kind(listed: _Listed) -> Iterator[tuple[Kind, NDArray[np.int64]]]:
         yield kind, np.flatnonzero(codes == code)
 
 
-def _require(version: DatasetVersion, wanted: Wanted, counts: Mapping[Kind, int]) -> None:
+def _require(version: DatasetVersion, wanted: NegativeFilter, counts: Mapping[NegativeKind, int]) -> None:
     if not counts:
         raise InputError(
             f"{version.ref} has no negatives",
@@ -216,7 +218,7 @@ def read_samples(version: DatasetVersion, places: Iterable[tuple[int, int]]) -> 
     return {(shard, row): payloads[uid] for uid, shard, row in frame.select("uid", "shard", "row").iter_rows()}
 
 
-def read_negatives(version: DatasetVersion, drawn: Drawn) -> list[Shown]:
+def read_negatives(version: DatasetVersion, drawn: NegativeDraw) -> list[ShownNegative]:
     """Return the drawn negatives with their captions, by operation and type, then as drawn.
 
     Raises:
@@ -228,7 +230,7 @@ def read_negatives(version: DatasetVersion, drawn: Drawn) -> list[Shown]:
     for shard, row, at in places:
         payload = samples[shard, row]
         record = payload["negatives"][at]
-        shown.append(Shown(payload["uid"], payload["name"], payload["captions"][record["caption"]], record))
+        shown.append(ShownNegative(payload["uid"], payload["name"], payload["captions"][record["caption"]], record))
     return sorted(shown, key=lambda item: (item.record["operation"], item.record["type"]))
 
 
@@ -240,32 +242,38 @@ def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
 
 def blind_gaps(record: Mapping[str, Any]) -> dict[str, float]:
     """Return by how much a reader without the image prefers the caption, by reader; empty when nobody asked."""
-    return {name.removeprefix(BLIND): gap for name, gap in scores_of(record).items() if name.startswith(BLIND)}
+    return {
+        name.removeprefix(BLIND_PREFIX): gap for name, gap in scores_of(record).items() if name.startswith(BLIND_PREFIX)
+    }
 
 
-def edit_pieces(caption: str, record: Mapping[str, Any]) -> tuple[Piece, ...]:
+def edit_pieces(caption: str, record: Mapping[str, Any]) -> tuple[DiffPiece, ...]:
     """Return a negative beside its caption: what stayed, went and came, in reading order.
 
     The record's edits say what was meant, which a comparison of words can only guess; where they do not lead from the
     caption to the negative, words are compared.
     """
     text, done, done_new = str(record["text"]), 0, 0
-    pieces: list[Piece] = []
+    pieces: list[DiffPiece] = []
     for start, end, new_start, new_end in sorted(record.get("edits") or ()):
         kept = caption[done:start]
         if not (done <= start <= end <= len(caption) and done_new <= new_start <= new_end <= len(text)):
             return diff_words(caption, text)
         if kept != text[done_new:new_start]:
             return diff_words(caption, text)
-        parts = Piece("same", kept), Piece("removed", caption[start:end]), Piece("added", text[new_start:new_end])
+        parts = (
+            DiffPiece("same", kept),
+            DiffPiece("removed", caption[start:end]),
+            DiffPiece("added", text[new_start:new_end]),
+        )
         pieces += [piece for piece in parts if piece.text]
         done, done_new = end, new_end
     if not pieces or caption[done:] != text[done_new:]:
         return diff_words(caption, text)
-    return (*pieces, Piece("same", caption[done:])) if caption[done:] else tuple(pieces)
+    return (*pieces, DiffPiece("same", caption[done:])) if caption[done:] else tuple(pieces)
 
 
-def shortened(pieces: Sequence[Piece], most: int) -> tuple[Piece, ...]:
+def shorten_pieces(pieces: Sequence[DiffPiece], most: int) -> tuple[DiffPiece, ...]:
     """Return pieces of which none is longer than `most` characters: of what stayed, what is next to an edit."""
     cut = []
     for place, piece in enumerate(pieces[:MAX_PIECES]):
@@ -274,8 +282,8 @@ def shortened(pieces: Sequence[Piece], most: int) -> tuple[Piece, ...]:
             head, tail = text[: most // 2].rstrip(), text[-(most // 2) :].lstrip()
             ends = (place == 0, place == len(pieces) - 1)
             text = f"… {tail}" if ends[0] else f"{head} …" if ends[1] else f"{head} … {tail}"
-        cut.append(Piece(piece.kind, text))
-    return (*cut, Piece("same", " …")) if len(pieces) > MAX_PIECES else tuple(cut)
+        cut.append(DiffPiece(piece.kind, text))
+    return (*cut, DiffPiece("same", " …")) if len(pieces) > MAX_PIECES else tuple(cut)
 
 
 MAX_PIECES = 40

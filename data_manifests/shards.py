@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -26,7 +26,7 @@ _MODE = b"0000644\0"
 _ZERO = b"0000000\0"
 
 
-class Member(NamedTuple):
+class ShardMember(NamedTuple):
     """One file inside a tar: its name and where its bytes lie."""
 
     name: str
@@ -87,11 +87,11 @@ class ShardWriter:
         self._hash = hashlib.sha256()
         self._position = 0
 
-    def add(self, name: str, data: bytes) -> Member:
+    def add(self, name: str, data: bytes) -> ShardMember:
         """Append one member and return where its bytes lie."""
         padding = -len(data) % BLOCK_BYTES
         self._put(tar_header(name, len(data)))
-        member = Member(name, self._position, len(data))
+        member = ShardMember(name, self._position, len(data))
         self._put(data + bytes(padding))
         return member
 
@@ -123,18 +123,6 @@ class ShardWriter:
         self._file.write(data)
         self._hash.update(data)
         self._position += len(data)
-
-
-def walk_members(path: Path) -> Iterator[Member]:
-    """Yield the members of a tar by reading headers only.
-
-    Raises:
-        InputError: a header is damaged, or the file ends within a member.
-    """
-    from data_manifests.tar_index import index_tar
-
-    found = index_tar(path)
-    return map(Member, found.names, found.offsets.tolist(), found.sizes.tolist())
 
 
 class ShardReader:

@@ -22,8 +22,8 @@ from data_manifests.shards import BLOCK_BYTES, KEYS_PER_SHARD, ShardWriter, Writ
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Int64Array = np.ndarray[Any, np.dtype[np.int64]]
+ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
 
 KEY_CHARS = 9
 CHUNK_BYTES = 4 * 2**20
@@ -46,18 +46,18 @@ class SampleRanges:
     Attributes:
         shard: Number of the tar, int64 [n].
         start: First byte (the image's header), int64 [n].
-        length: Bytes up to the next sample, a multiple of 512, int64 [n].
+        length: ByteArray up to the next sample, a multiple of 512, int64 [n].
         offsets: Where each member's data begin, from `start`, int64 [n, 3].
         json_bytes: Size of the JSON, int64 [n].
         keys: ASCII digits, uint8 [n, 9].
     """
 
-    shard: Ints
-    start: Ints
-    length: Ints
-    offsets: Ints
-    json_bytes: Ints
-    keys: Bytes
+    shard: Int64Array
+    start: Int64Array
+    length: Int64Array
+    offsets: Int64Array
+    json_bytes: Int64Array
+    keys: ByteArray
 
     @classmethod
     def of(cls, index: pa.Table, told: str) -> SampleRanges:
@@ -89,13 +89,13 @@ class SampleRanges:
         shard = index["shard"].to_numpy().astype(np.int64)
         return cls(shard, start, ends[:, -1] - start, places - start[:, None], sizes[:, 1], digits)
 
-    def take(self, rows: Ints) -> SampleRanges:
+    def take(self, rows: Int64Array) -> SampleRanges:
         """Return the entries of some rows, in that order."""
         places = (self.shard[rows], self.start[rows], self.length[rows])
         return SampleRanges(*places, self.offsets[rows], self.json_bytes[rows], self.keys[rows])
 
 
-def key_digits(shard: int, count: int) -> Bytes:
+def key_digits(shard: int, count: int) -> ByteArray:
     """Return the keys of a shard's first samples as ASCII digits, uint8 [count, 9]."""
     powers = 10 ** np.arange(KEY_CHARS - 1, -1, -1, dtype=np.int64)
     numbers = shard * KEYS_PER_SHARD + np.arange(count, dtype=np.int64)
@@ -104,7 +104,7 @@ def key_digits(shard: int, count: int) -> Bytes:
 
 def copy_shard(
     source: Path, target: Path, number: int, ranges: SampleRanges, replaced: Mapping[int, dict[str, Any]]
-) -> tuple[WrittenFile, Ints, Ints]:
+) -> tuple[WrittenFile, Int64Array, Int64Array]:
     """Write shard `number` from ranges of other shards.
 
     Args:
@@ -122,7 +122,7 @@ def copy_shard(
     """
     keys = key_digits(number, len(ranges.start))
     starts, sizes = np.zeros(len(ranges.start), np.int64), np.full((len(ranges.start), 3), -1, np.int64)
-    with _Reader(source) as reader, ShardWriter(target / shard_name(number)) as writer:
+    with _RangeReader(source) as reader, ShardWriter(target / shard_name(number)) as writer:
         for first, end in _chunks(ranges.length, replaced):
             starts[first:end] = writer.position + np.concatenate([[0], np.cumsum(ranges.length[first : end - 1])])
             part = ranges.take(np.arange(first, end))
@@ -135,7 +135,7 @@ def copy_shard(
         return writer.finish(), starts, sizes
 
 
-def _chunks(length: Ints, alone: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
+def _chunks(length: Int64Array, alone: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
     """Yield (first, end) of samples that are copied at once; those in `alone` come by themselves."""
     first = total = 0
     for position, size in enumerate(length.tolist()):
@@ -147,7 +147,7 @@ def _chunks(length: Ints, alone: Mapping[int, Any]) -> Iterator[tuple[int, int]]
         yield first, len(length)
 
 
-def rename(data: bytearray, part: SampleRanges, keys: Bytes, told: Any) -> None:
+def rename(data: bytearray, part: SampleRanges, keys: ByteArray, told: Any) -> None:
     """Give samples that lie behind one another in a buffer new keys.
 
     Args:
@@ -212,7 +212,7 @@ def _write_anew(
     return sizes
 
 
-class _Reader:
+class _RangeReader:
     """Reads ranges of shards, those that follow one another in one call."""
 
     def __init__(self, folder: Path) -> None:

@@ -11,66 +11,39 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_manifests.errors import InputError
+from data_manifests.shards import BLOCK_BYTES
 
-BLOCK_BYTES = 512
 _AT_ONCE = 1024
 """Headers checked together: 512 KiB, which stay in the cache whatever an archive holds."""
 _FIRST_WINDOW, _LAST_WINDOW = 4 * BLOCK_BYTES, 16 * BLOCK_BYTES
 """A read takes in what follows a header; it grows while the next header lies just behind it."""
 _NAME, _SIZE, _CHECKSUM, _TYPE = slice(0, 100), slice(124, 135), slice(148, 154), slice(156, 157)
 _MAGIC, _PREFIX = slice(257, 262), slice(345, 500)
-_FIX = "rebuild this version"
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Int64Array = np.ndarray[Any, np.dtype[np.int64]]
+ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
-class TarIndex:
+class TarMembers:
     """Members in order.
 
     Attributes:
         names: As written.
         offsets: First byte of each member's data, int64 [n].
-        sizes: Bytes, int64 [n].
+        sizes: ByteArray, int64 [n].
     """
 
     names: list[str]
-    offsets: Ints
-    sizes: Ints
+    offsets: Int64Array
+    sizes: Int64Array
 
 
-def index_tar(path: Path) -> TarIndex:
-    """Find the members of a USTAR file without extensions, such as every shard of ours.
-
-    Raises:
-        InputError: a header is damaged or of another kind, a member is cut off, or the end marker is missing.
-    """
-    with open(path, "rb", buffering=0) as file:
-        descriptor = file.fileno()
-        walk = PlainWalk(descriptor)
-        parts = list(walk)
-        at, size = walk.position, os.fstat(descriptor).st_size
-        block = os.pread(descriptor, BLOCK_BYTES, at)
-    if len(block) < BLOCK_BYTES:
-        raise InputError(f"{path}: ends at byte {at} without a tar end marker", fix=_FIX)
-    if walk.cut_off is not None:
-        raise InputError(f"{path}: member {walk.cut_off!r} at byte {at + BLOCK_BYTES} is cut off at {size}", fix=_FIX)
-    if any(block):
-        raise InputError(f"{path}: damaged or foreign tar header at byte {at}", fix=_FIX)
-    if not parts:
-        return TarIndex([], np.zeros(0, np.int64), np.zeros(0, np.int64))
-    names = [name for part in parts for name in part.names]
-    return TarIndex(names, *(np.concatenate([getattr(part, what) for part in parts]) for what in ("offsets", "sizes")))
-
-
-class PlainWalk:
+class PlainTarReader:
     """Members of a tar in order, some hundreds at a time, as long as they are plain.
 
     Plain is a whole ordinary file with a name of at most 100 bytes of UTF-8, a size in octal digits and a right
@@ -90,7 +63,7 @@ class PlainWalk:
         self._descriptor = descriptor
         self._window = _FIRST_WINDOW
 
-    def __iter__(self) -> Iterator[TarIndex]:
+    def __iter__(self) -> Iterator[TarMembers]:
         size_bytes = os.fstat(self._descriptor).st_size
         while heads := self._gather():
             names, sizes = _plain(np.frombuffer(b"".join(heads), np.uint8).reshape(-1, BLOCK_BYTES))
@@ -100,7 +73,7 @@ class PlainWalk:
             self.cut_off = names[whole] if whole < len(names) else None
             if whole:
                 self.position = int(ends[whole - 1])
-                yield TarIndex(names[:whole], offsets, sizes[:whole])
+                yield TarMembers(names[:whole], offsets, sizes[:whole])
             if whole < len(heads):
                 return
 
@@ -132,7 +105,7 @@ class PlainWalk:
         return heads
 
 
-def _plain(heads: Bytes) -> tuple[list[str], Ints]:
+def _plain(heads: ByteArray) -> tuple[list[str], Int64Array]:
     """Return names and sizes of the plain headers up to the first other one; uint8 [n, 512] in."""
     words = heads.view("<u8")
     used = np.bitwise_or.reduce(words, axis=0) | _WANTED
@@ -147,14 +120,14 @@ def _plain(heads: Bytes) -> tuple[list[str], Ints]:
     return names, _octal(heads[: len(names), _SIZE])
 
 
-def _octal(digits: Bytes) -> Ints:
+def _octal(digits: ByteArray) -> Int64Array:
     """Return the numbers that rows of octal digits spell; exact, since eleven of them stay below 2**53."""
     values = (digits & np.uint8(7)).astype(np.float64)
-    numbers: Ints = (values @ 8.0 ** np.arange(digits.shape[1] - 1, -1, -1)).astype(np.int64)
+    numbers: Int64Array = (values @ 8.0 ** np.arange(digits.shape[1] - 1, -1, -1)).astype(np.int64)
     return numbers
 
 
-def _sums(words: np.ndarray[Any, Any], columns: Ints) -> Ints:
+def _sums(words: np.ndarray[Any, Any], columns: Int64Array) -> Int64Array:
     """Return the sum of each header's bytes, its checksum counted as spaces.
 
     Eight bytes at a time, in lanes of 16 bits that 64 words cannot overflow.
@@ -162,7 +135,7 @@ def _sums(words: np.ndarray[Any, Any], columns: Ints) -> Ints:
     summed = _SUMMED[columns]
     lanes = (words & (summed & _LANES)) + ((words >> np.uint64(8)) & ((summed >> np.uint64(8)) & _LANES))
     total = lanes.sum(axis=1, dtype=np.uint64)
-    added: Ints = total.view(np.uint16).reshape(-1, 4).sum(axis=1, dtype=np.int64)
+    added: Int64Array = total.view(np.uint16).reshape(-1, 4).sum(axis=1, dtype=np.int64)
     return added + 8 * ord(" ")
 
 

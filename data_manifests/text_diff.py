@@ -23,7 +23,7 @@ VIEW_KIND = ("source", "kind", "family")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class DiffPiece:
     """A run of words that a text kept, lost or gained; spaces after a word belong to it."""
 
     kind: Literal["same", "removed", "added"]
@@ -44,7 +44,7 @@ class CaptionChange:
     kind: Literal["changed", "added", "removed", "moved"]
     old_position: int | None
     new_position: int | None
-    pieces: tuple[Piece, ...]
+    pieces: tuple[DiffPiece, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class TextChange:
     kind: Literal["changed", "added", "removed"]
     old: Mapping[str, Any] | None
     new: Mapping[str, Any] | None
-    pieces: tuple[Piece, ...]
+    pieces: tuple[DiffPiece, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Regraded:
+class DifficultyChange:
     """Negatives of a sample whose text stayed and whose difficulty did not.
 
     Attributes:
@@ -79,7 +79,7 @@ class Regraded:
     new: float
 
 
-def diff_words(old: str, new: str) -> tuple[Piece, ...]:
+def diff_words(old: str, new: str) -> tuple[DiffPiece, ...]:
     """Return what of a text's words stayed, went and came, in reading order.
 
     Words are runs of letters and digits (with inner apostrophes and hyphens) or single signs; spaces are not compared.
@@ -91,14 +91,14 @@ def diff_words(old: str, new: str) -> tuple[Piece, ...]:
         steps = _ends_only(*words)
     else:
         steps = SequenceMatcher(None, *words, autojunk=False).get_opcodes()
-    pieces: list[Piece] = []
+    pieces: list[DiffPiece] = []
     for step, first, end, new_first, new_end in steps:
         kept, came = _text(before[first:end]), _text(after[new_first:new_end])
         if step == "equal":
-            pieces.append(Piece("same", came))
+            pieces.append(DiffPiece("same", came))
             continue
-        pieces += [Piece("removed", kept)] if kept else []
-        pieces += [Piece("added", came)] if came else []
+        pieces += [DiffPiece("removed", kept)] if kept else []
+        pieces += [DiffPiece("added", came)] if came else []
     return tuple(pieces)
 
 
@@ -132,10 +132,14 @@ def diff_captions(old: Sequence[str], new: Sequence[str]) -> tuple[tuple[Caption
     alike = _most_alike(old, new, lone_old, lone_new)
     changes = [CaptionChange("changed", at, to, diff_words(old[at], new[to])) for at, to in alike.items()]
     if not lone_old and not lone_new:
-        changes += [CaptionChange("moved", at, to, (Piece("same", new[to]),)) for at, to in where.items() if at != to]
+        changes += [
+            CaptionChange("moved", at, to, (DiffPiece("same", new[to]),)) for at, to in where.items() if at != to
+        ]
     found = set(alike.values())
-    changes += [CaptionChange("added", None, to, (Piece("added", new[to]),)) for to in lone_new if to not in found]
-    changes += [CaptionChange("removed", at, None, (Piece("removed", old[at]),)) for at in lone_old if at not in alike]
+    changes += [CaptionChange("added", None, to, (DiffPiece("added", new[to]),)) for to in lone_new if to not in found]
+    changes += [
+        CaptionChange("removed", at, None, (DiffPiece("removed", old[at]),)) for at in lone_old if at not in alike
+    ]
     return tuple(sorted(changes, key=_caption_order)), {**where, **alike}
 
 
@@ -206,12 +210,14 @@ def diff_records(
                 won.remove(after)
                 changes.append(TextChange("changed", before, after, diff_words(before["text"], after["text"])))
             else:
-                changes.append(TextChange("removed", before, None, (Piece("removed", before["text"]),)))
-        changes += [TextChange("added", None, after, (Piece("added", after["text"]),)) for after in won]
+                changes.append(TextChange("removed", before, None, (DiffPiece("removed", before["text"]),)))
+        changes += [TextChange("added", None, after, (DiffPiece("added", after["text"]),)) for after in won]
     return tuple(changes)
 
 
-def diff_grades(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> tuple[Regraded | None, int]:
+def diff_difficulties(
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> tuple[DifficultyChange | None, int]:
     """Return which negatives kept their text and are graded otherwise now (None if there are none).
 
     Also how many kept text and difficulty and differ in something else: another judge gives other scores.
@@ -225,7 +231,7 @@ def diff_grades(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any
         elif grade == later and before != after:
             num_rescored += 1
     means = [sum(side) / len(moved) for side in zip(*moved, strict=True)]
-    return Regraded(len(moved), *means) if moved else None, num_rescored
+    return DifficultyChange(len(moved), *means) if moved else None, num_rescored
 
 
 def _kept(

@@ -16,15 +16,12 @@ from blake3 import blake3
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
+from data_manifests.run_files import CHECKPOINT_FILE, DONE_FILE, PLAN_FILE, RUN_FILE
 
 if TYPE_CHECKING:
     from training.batches.plan import Plan
 
-RUN_FILE = "run.json"
-PLAN_FILE = "plan.parquet"
-DONE_FILE = "done.json"
 LOCK_FILE = ".lock"
-CHECKPOINT_FILE = "checkpoint/state.pt"
 PACKAGES = ("numpy", "open_clip_torch", "peft", "pillow", "timm", "torch", "transformers")
 FREE = frozenset({"config.readers"})
 """Options that change no result: a resumed run may have others."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_manifests.atomic_files import write_atomically
+from data_manifests.run_files import FEEDBACK_FILE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from training.hard_negatives import Choice
     from training.objectives import Features
 
-FEEDBACK_FILE = "feedback.parquet"
 NUMBERS = ("drawn", "gated", "first_margin", "last_margin", "sum_margin", "last_loss", "sum_loss", "sum_weight")
 _DECIMALS = 6
 Key = tuple[str, int, str]

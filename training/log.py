@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import orjson
 
 from data_manifests.atomic_files import write_atomically
+from data_manifests.run_files import LOG_FILE
 
 if TYPE_CHECKING:
     from training.hard_negatives import Choice
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIMES = frozenset({"step_s", "wait_s", "loader_stall"})
 """What a line says that two runs of equal bytes may differ in."""
-LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 
 

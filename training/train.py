@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
+from data_manifests.run_files import PLAN_FILE
 from data_manifests.seeds import draw_seed
 from training import checkpoint
 from training.batches.batch import Batch
@@ -90,7 +91,7 @@ def train(
         trainer = Trainer.start(parts, spec, config, run, display.say, statistics, ranks)
         filled = CachedTrunks(trainer.model, trainer.needs, config, cache, ranks, display.report)
         clock = Clock()
-        growing = GrowingPlan(parts.planner, index, config, run / checkpoint.PLAN_FILE, ranks)
+        growing = GrowingPlan(parts.planner, index, config, run / PLAN_FILE, ranks)
         embed = Embedder(dataset, index, trainer.model, config, ranks, filled.images)
         with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
             for known in [plan] if plan else growing.plans(trainer.step, embed):

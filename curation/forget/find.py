@@ -13,8 +13,8 @@ import orjson
 
 from curation.engine.replay import encode_sample
 from curation.engine.store import STAGE_FILE, input_id_of
-from data_manifests.absence import text_labels, uid_labels, unshared
-from data_manifests.byte_search import Needles
+from data_manifests.absence import text_labels, uid_labels, unshared_texts
+from data_manifests.byte_search import BytePatterns
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.sample import ImageRef, Sample
 
@@ -49,14 +49,14 @@ class Traces:
     snapshots: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
 
-    def needles(self) -> Needles:
+    def needles(self) -> BytePatterns:
         """Return what must not be found in anything that stays."""
         labels: dict[bytes, str] = {}
         for text in self.captions:
             labels |= text_labels(text, "caption")
         for uid in self.uids:
             labels |= uid_labels(uid)
-        return Needles(labels)
+        return BytePatterns(labels)
 
 
 def local_versions(catalog: Catalog) -> Iterator[DatasetVersion]:
@@ -94,7 +94,7 @@ def find_traces(catalog: Catalog, uids: Sequence[str]) -> Traces:
             found.names += [row["name"]] if row["uid"] in wanted else []
     mine = {text for sample in samples.values() for text in sample.captions}
     found.names = sorted({*found.names, *(sample.name for sample in samples.values())} - {""})
-    found.captions = unshared(mine, other_captions(catalog, wanted))
+    found.captions = unshared_texts(mine, other_captions(catalog, wanted))
     found.texts = sorted(texts | mine)
     _in_store(catalog, found, list(samples.values()))
     found.questions = _questions(catalog, list(samples.values()))
@@ -242,7 +242,7 @@ class _Results:
             for name, data in row.items():
                 values.setdefault(name, set()).add(data)
 
-    def mark_holding(self, needles: Needles) -> None:
+    def mark_holding(self, needles: BytePatterns) -> None:
         """Mark rows of other samples that hold a sample's uid or words, such as lists of neighbours."""
         for path in sorted(self.folder.glob("*.parquet")):
             table = _read(path, None).combine_chunks()
@@ -252,7 +252,7 @@ class _Results:
                     self.marked |= {keys[row] for row in _rows_with(array, needles)}
 
 
-def _rows_with(array: pa.Array, needles: Needles) -> set[int]:
+def _rows_with(array: pa.Array, needles: BytePatterns) -> set[int]:
     """Return the rows of a binary column in which something is found."""
     _, offsets, data = array.buffers()
     if data is None:

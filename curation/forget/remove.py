@@ -14,11 +14,12 @@ from blake3 import blake3
 from curation.engine.store import write_parquet
 from curation.forget.find import Traces
 from curation.llm.journal_erase import erase_answers
-from data_manifests.byte_search import Needles
+from data_manifests.byte_search import BytePatterns
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
 from data_manifests.shards import shard_name
-from data_manifests.tar_copy import Ints, SampleRanges
+from data_manifests.tar_copy import SampleRanges
+from data_manifests.tar_index import Int64Array
 
 _BENCHMARKS = "benchmarks"
 
@@ -68,7 +69,9 @@ def purge_benchmarks(workspace: Path, traces: Traces) -> int:
     return gone
 
 
-def samples_mentioning(version: DatasetVersion, uids: Iterable[str], needles: Needles) -> dict[int, dict[str, Any]]:
+def samples_mentioning(
+    version: DatasetVersion, uids: Iterable[str], needles: BytePatterns
+) -> dict[int, dict[str, Any]]:
     """Return the redacted JSON of samples that stay but name a forgotten one or hold its words, by row of the index."""
     index = version.index()
     ranges = SampleRanges.of(index, version.ref)
@@ -77,7 +80,7 @@ def samples_mentioning(version: DatasetVersion, uids: Iterable[str], needles: Ne
     shard = index["shard"].to_numpy()
     found: dict[int, dict[str, Any]] = {}
     for number in np.unique(shard).tolist():
-        rows: Ints = np.flatnonzero(shard == number)
+        rows: Int64Array = np.flatnonzero(shard == number)
         data = np.memmap(version.folder / shard_name(number), dtype=np.uint8, mode="r")
         places = np.array([place for place, _ in needles.find(data)], dtype=np.int64)
         starts = ranges.start[rows]
@@ -90,7 +93,7 @@ def samples_mentioning(version: DatasetVersion, uids: Iterable[str], needles: Ne
     return found
 
 
-def redact(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], needles: Needles) -> dict[str, Any]:
+def redact(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], needles: BytePatterns) -> dict[str, Any]:
     """Return a sample's JSON without what names or quotes a forgotten one.
 
     A list loses the elements that do; lists of equal length by the same stage lose the same places, because they run
@@ -114,5 +117,5 @@ def redact(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], n
     return clean
 
 
-def _holds(value: Any, needles: Needles) -> bool:
+def _holds(value: Any, needles: BytePatterns) -> bool:
     return any(True for _ in needles.find(canonical(value)))

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from data_manifests.errors import InputError
+from data_manifests.run_files import FEEDBACK_FILE
 
-FEEDBACK_FILE = "feedback.parquet"
 COLUMNS = ("uid", "caption", "text", "drawn", "gated", "last_margin", "last_loss", "mean_loss")
 MAX_BYTES = 1 << 31
 

@@ -20,7 +20,8 @@ from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import ImageRef, Sample
 from data_manifests.seeds import canonical
 from data_manifests.shards import sample_key, split_into_shards
-from data_manifests.tar_copy import MEMBERS, Ints, SampleRanges, copy_shard, padded
+from data_manifests.tar_copy import MEMBERS, SampleRanges, copy_shard, padded
+from data_manifests.tar_index import Int64Array
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +42,7 @@ class RepackPlan:
         judged: Whether judges that see no image are asked again where samples left; else nothing is said of it.
     """
 
-    rows: Ints
+    rows: Int64Array
     shard_bytes: int
     replaced: Mapping[int, dict[str, Any]] = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()
@@ -107,10 +108,10 @@ class _IndexBuilder:
         self._shards = np.zeros(table.num_rows, np.int32)
         self._places = np.zeros((table.num_rows, len(MEMBERS)), np.int64)
         self._sizes = np.stack([table[f"{name}_bytes"].to_numpy() for name in MEMBERS], axis=1).astype(np.int64)
-        self.image_bytes: Ints = self._sizes[:, 0]
+        self.image_bytes: Int64Array = self._sizes[:, 0]
         self._values: dict[str, list[Any]] = {}
 
-    def place(self, first: int, shard: int, part: SampleRanges, starts: Ints, sizes: Ints) -> None:
+    def place(self, first: int, shard: int, part: SampleRanges, starts: Int64Array, sizes: Int64Array) -> None:
         """Say where samples came to lie."""
         here = slice(first, first + len(starts))
         self._keys[here] = [sample_key(shard, position) for position in range(len(starts))]
@@ -148,7 +149,7 @@ class _IndexBuilder:
         return pa.table(columns)
 
 
-def _count(tally: StatisticsCounter, sidecar: pa.Table, indexed: Sequence[str], image_bytes: Ints) -> None:
+def _count(tally: StatisticsCounter, sidecar: pa.Table, indexed: Sequence[str], image_bytes: Int64Array) -> None:
     """Count a shard's samples as `publish` counts them."""
     wanted = [name for name in ("negatives", "views", "cluster_id") if name in sidecar.column_names]
     table = sidecar.select(["uid", "name", "captions", "split", *wanted])
@@ -189,7 +190,7 @@ def _write_lists(
         contents.files.append(written(write_parquet(folder / "rejected.parquet", table)))
 
 
-def _unselected(old: DatasetVersion, index: pa.Table, rows: Ints) -> list[dict[str, str]]:
+def _unselected(old: DatasetVersion, index: pa.Table, rows: Int64Array) -> list[dict[str, str]]:
     left = np.ones(index.num_rows, dtype=bool)
     left[rows] = False
     shard, found = index["shard"].to_numpy(), []

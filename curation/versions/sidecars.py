@@ -12,14 +12,14 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
 from data_manifests.shards import sample_key
-from data_manifests.tar_copy import Ints
+from data_manifests.tar_copy import Int64Array
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def spool_sidecars(
-    folder: Path, old: DatasetVersion, index: pa.Table, rows: Ints, bounds: Sequence[tuple[int, int]]
+    folder: Path, old: DatasetVersion, index: pa.Table, rows: Int64Array, bounds: Sequence[tuple[int, int]]
 ) -> Path:
     """Deal the rows of the old sidecars out to a file for each new shard, so that each is read once."""
     import pyarrow as pa

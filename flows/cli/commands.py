@@ -196,11 +196,11 @@ def show_negatives(
     catalog: Catalog, ref: str, uid: str | None, html: Path | None, filters: Filters, *, as_json: bool
 ) -> None:
     """Print a version's negatives, and write its page if wished."""
-    from data_manifests.negatives import Wanted
+    from data_manifests.negatives import NegativeFilter
     from flows.terminal.negatives import print_negatives
 
     types, operations, low, high, limit, seed = filters
-    wanted = Wanted(tuple(types or ()), tuple(operations or ()), low, high)
+    wanted = NegativeFilter(tuple(types or ()), tuple(operations or ()), low, high)
     if uid is not None:
         told = "one sample with all its negatives is shown without --negatives"
         raise InputError(f"--negatives with the sample {uid!r}", allowed=told, fix=f"clipcurate show {ref} {uid}")

@@ -15,7 +15,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.commands import run_curation, run_training, show_diff, show_plan, write_page
 from flows.evaluation.registry import EvalOptions
-from flows.evaluation.results import Evaluated
+from flows.evaluation.results import Evaluation
 from flows.evaluation.run import ResultFiles, print_comparison, run_evaluation
 from flows.execution.jobs import CurateJob, TrainJob
 from flows.terminal.console import out
@@ -121,7 +121,7 @@ def edit_one_caption(path: Path) -> None:
     write_atomically(path, orjson.dumps(row) + b"\n" + rest)
 
 
-def _summarise(catalog: Catalog, ref: str, folder: Path, run: Path, before: Evaluated, after: Evaluated) -> None:
+def _summarise(catalog: Catalog, ref: str, folder: Path, run: Path, before: Evaluation, after: Evaluation) -> None:
     """Write the version's page with the numbers before and after."""
     evaluations = [
         {"label": label, **result.to_json()} for label, result in (("before LoRA", before), ("after LoRA", after))

@@ -187,7 +187,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a model or run on held-out data."""
-    from flows.evaluation.blind import given_texts
+    from flows.evaluation.blind import read_blind_texts
     from flows.evaluation.registry import EvalOptions
     from flows.evaluation.run import ResultFiles, print_comparison, print_results, run_evaluation, run_sweep
 
@@ -201,7 +201,7 @@ def evaluate(
         ):
             print_comparison(columns)
         return
-    texts = () if blind_texts is None else given_texts(blind_texts)
+    texts = () if blind_texts is None else read_blind_texts(blind_texts)
     print_results(run_evaluation(model, on, EvalOptions(places.catalog, split, limit, blind, texts), files))
 
 

@@ -21,11 +21,12 @@ from blake3 import blake3
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from training.evaluate.image_cache import SeenImages, remembering
+from data_manifests.run_files import DONE_FILE, LOG_FILE
+from training.evaluate.image_cache import ImageCache, shared_image_cache
 
 if TYPE_CHECKING:
     from flows.execution.jobs import TrainJob
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
 
 CELL_FILE = "cell.json"
 CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -47,7 +48,7 @@ class Benchmarks:
     split: str | None
     limit: int | None
     catalog: Catalog
-    seen: SeenImages = field(default_factory=SeenImages, compare=False)
+    seen: ImageCache = field(default_factory=ImageCache, compare=False)
 
     def stem(self, on: str) -> str:
         """Return the file name, without its ending, of one benchmark in a cell's folder."""
@@ -86,12 +87,12 @@ class Result:
 
     Attributes:
         record: What its JSON file holds: metrics, counts of samples, seconds.
-        outcome: The same with the cases behind each number.
+        result: The same with the cases behind each number.
         file: The JSON file.
     """
 
     record: Mapping[str, Any]
-    outcome: Outcome
+    result: BenchmarkResult
     file: Path
 
 
@@ -138,7 +139,7 @@ def moved(cell: Cell, folder: Path) -> Cell:
 
 def has_weights(cell: Cell) -> bool:
     """Say whether a cell needs no training (any more)."""
-    return cell.job is None or (cell.folder / "run" / "done.json").is_file()
+    return cell.job is None or (cell.folder / "run" / DONE_FILE).is_file()
 
 
 def missing(cell: Cell, benchmarks: Benchmarks) -> list[str]:
@@ -166,8 +167,7 @@ def read_result(path: Path) -> Result:
     Raises:
         InputError: a file is damaged.
     """
-    from training.evaluate.outcome import Outcome
-    from training.evaluate.outcome_file import load_cases
+    from training.evaluate.benchmark_result import BenchmarkResult, load_cases
 
     try:
         record: dict[str, Any] = orjson.loads(path.read_bytes())
@@ -175,7 +175,7 @@ def read_result(path: Path) -> Result:
         metrics = dict(record["metrics"])
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not an evaluation ({error!r})", fix="delete this file; it is made again") from None
-    return Result(record, Outcome(metrics, load_cases(path.with_suffix(".parquet")), means), path)
+    return Result(record, BenchmarkResult(metrics, load_cases(path.with_suffix(".parquet")), means), path)
 
 
 def _train(cell: Cell) -> bool:
@@ -195,7 +195,7 @@ def train_seconds(folder: Path) -> tuple[float, int]:
     """Return the seconds of all steps in a cell's log, over all sittings, and how many steps they were."""
     from training.log import read_lines
 
-    lines = read_lines(folder / "run" / "log.jsonl")
+    lines = read_lines(folder / "run" / LOG_FILE)
     return round(sum(float(line["step_s"]) + float(line["wait_s"]) for line in lines), 3), len(lines)
 
 
@@ -203,18 +203,18 @@ def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:
     """Run the benchmarks that are missing; the JSON is written after the cases, and says that both are there."""
     from flows.evaluation.registry import EvalOptions
     from flows.evaluation.run import run_evaluation
-    from training.evaluate.outcome_file import save_cases
+    from training.evaluate.benchmark_result import save_cases
 
     wanted = missing(cell, benchmarks)
     if not wanted:
         return
     started = time.perf_counter()
-    with remembering(benchmarks.seen):
+    with shared_image_cache(benchmarks.seen):
         found = run_evaluation(cell.model, wanted, EvalOptions(benchmarks.catalog, benchmarks.split, benchmarks.limit))
     seconds = round((time.perf_counter() - started) / len(wanted), 3)
     for on, evaluated in zip(wanted, found, strict=True):
         path = cell.folder / f"{benchmarks.stem(on)}.json"
-        save_cases(path.with_suffix(".parquet"), evaluated.outcome)
-        means = {name: list(parts) for name, parts in evaluated.outcome.means.items()}
+        save_cases(path.with_suffix(".parquet"), evaluated.result)
+        means = {name: list(parts) for name, parts in evaluated.result.means.items()}
         about = {"split": benchmarks.split, "limit": benchmarks.limit, "means": means, "seconds": seconds}
         write_atomically(path, orjson.dumps({**evaluated.to_json(), **about}, option=CANONICAL))

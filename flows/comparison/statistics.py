@@ -12,8 +12,8 @@ from flows.comparison.variants import CONTROL, PRETRAINED
 
 if TYPE_CHECKING:
     from flows.comparison.cells import Finished
-    from training.evaluate.confidence import Difference, Interval
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.confidence import Interval, PairedDifference
 
 RECALL = ("image_to_text_R@1", "text_to_image_R@1")
 HEADLINES: Mapping[str, tuple[str, ...]] = {
@@ -57,8 +57,8 @@ class Number:
     """
 
     interval: Interval
-    to_control: Difference | None
-    to_pretrained: Difference | None
+    to_control: PairedDifference | None
+    to_pretrained: PairedDifference | None
 
     def to_json(self) -> dict[str, Any]:
         """Return fractions, rounded to six places."""
@@ -66,7 +66,7 @@ class Number:
         for name in ("to_control", "to_pretrained"):
             value = getattr(self, name)
             if value is not None:
-                found[name] = _rounded(dataclasses.asdict(value)) | {"told_apart": value.told_apart}
+                found[name] = _rounded(dataclasses.asdict(value)) | {"told_apart": value.is_significant}
         return found
 
 
@@ -94,12 +94,12 @@ class Row:
         return bool(self.lost)
 
 
-def headlines(on: str, outcome: Outcome) -> tuple[str, ...]:
+def headlines(on: str, outcome: BenchmarkResult) -> tuple[str, ...]:
     """Return the metrics that stand for a benchmark in the table."""
     wanted = HEADLINES.get(on.partition(":")[0], ())
-    known = tuple(name for name in wanted if name in outcome.means or name in outcome.items)
+    known = tuple(name for name in wanted if name in outcome.means or name in outcome.cases)
     seeing = tuple(name for name in outcome.means if not name.startswith(BLIND))
-    return known or seeing or tuple(outcome.items)[:1]
+    return known or seeing or tuple(outcome.cases)[:1]
 
 
 def blind_numbers(finished: Sequence[Finished]) -> dict[tuple[str, str], tuple[str, float]]:
@@ -109,8 +109,8 @@ def blind_numbers(finished: Sequence[Finished]) -> dict[tuple[str, str], tuple[s
     """
     found: dict[tuple[str, str], tuple[str, float]] = {}
     for on, result in (item for cell in finished if cell.cell.row == PRETRAINED for item in cell.results.items()):
-        judges = [(value, name) for name, value in result.outcome.metrics.items() if name.startswith(BLIND)]
-        for metric in headlines(on, result.outcome):
+        judges = [(value, name) for name, value in result.result.metrics.items() if name.startswith(BLIND)]
+        for metric in headlines(on, result.result):
             if judges and metric not in (*RECALL, *HEADLINES["zero_shot"]):
                 value, name = max(judges)
                 found[on, metric] = (name.removeprefix(BLIND), float(value))
@@ -139,7 +139,7 @@ def weigh(finished: Sequence[Finished], names: Sequence[str], on: Sequence[str],
         row.seeds = tuple(cell.cell.seed for cell in done[name] if cell.cell.seed is not None)
     there = [name for name in names if done[name]]
     for benchmark in on if there else ():
-        for metric in headlines(benchmark, done[there[0]][0].results[benchmark].outcome):
+        for metric in headlines(benchmark, done[there[0]][0].results[benchmark].result):
             _weigh_metric(rows, {name: done[name] for name in there}, benchmark, metric, gate)
     return list(rows.values())
 
@@ -152,7 +152,7 @@ def _weigh_metric(
 
     names = list(done)
     try:
-        drawn = Bootstrap([[parts_of(cell.results[on].outcome, metric) for cell in done[name]] for name in names])
+        drawn = Bootstrap([[parts_of(cell.results[on].result, metric) for cell in done[name]] for name in names])
     except InputError as error:
         raise InputError(
             f"{on} {metric}: the cells were evaluated on different data: {error.got}",

@@ -91,7 +91,7 @@ def _screen_number(number: Number) -> Text:
     text = Text(f"{_points(number.interval.value)}\n")
     text.append(f"{_points(number.interval.low)}-{_points(number.interval.high)}", "dim")
     if number.to_control is not None:
-        told = number.to_control.told_apart
+        told = number.to_control.is_significant
         text.append(f"\n{_difference(number)}", ("green" if number.to_control.value > 0 else "yellow") if told else "")
     return text
 
@@ -100,7 +100,7 @@ def _difference(number: Number) -> str:
     found = number.to_control
     if found is None:
         return ""
-    mark = ("▲" if found.value > 0 else "▼") if found.told_apart else ""
+    mark = ("▲" if found.value > 0 else "▼") if found.is_significant else ""
     return f"{100 * found.value:+.1f}{mark}"
 
 

@@ -11,17 +11,26 @@ import numpy as np
 from curation.blind.ngram_model import NgramModel, Vocabulary
 from curation.sources import SourceRecord, open_source
 from data_manifests.errors import InputError
-from training.evaluate.blind import Case, Reading, beside, flat_texts, length_gaps, own_texts, smallest_gaps, tower_gaps
+from training.evaluate.blind import (
+    Case,
+    ReferenceTexts,
+    add_blind_accuracy,
+    flatten_texts,
+    length_gaps,
+    min_gaps,
+    text_encoder_gaps,
+    true_texts,
+)
 from training.evaluate.small_files import read_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.evaluate.features import Embed
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.features import EmbedTexts
 
 
-def ngram_gaps(cases: Sequence[Case], reading: Reading) -> NDArray[np.float64]:
+def ngram_gaps(cases: Sequence[Case], reading: ReferenceTexts) -> NDArray[np.float64]:
     """Return by how much each case's right text is likelier than its wrong one to a trigram model of other captions.
 
     Differences of log probability (natural logarithm); 0 where there is nothing to read.
@@ -33,24 +42,28 @@ def ngram_gaps(cases: Sequence[Case], reading: Reading) -> NDArray[np.float64]:
         vocabulary = Vocabulary(texts)
         model = NgramModel.fit(vocabulary.encode(texts), len(vocabulary))
         part = [cases[place] for place in asked]
-        right, wrong = (model.score(vocabulary.encode(side)) for side in flat_texts(part))
-        gaps[asked] = smallest_gaps(part, right, wrong)
+        right, wrong = (model.score(vocabulary.encode(side)) for side in flatten_texts(part))
+        gaps[asked] = min_gaps(part, right, wrong)
     return gaps
 
 
-def blind_gaps(embed: Embed, cases: Sequence[Case], reading: Reading) -> dict[str, NDArray[np.float64]]:
+def blind_gaps(embed: EmbedTexts, cases: Sequence[Case], reading: ReferenceTexts) -> dict[str, NDArray[np.float64]]:
     """Return each judge's gaps, by name."""
     return {
         "ngram": ngram_gaps(cases, reading),
         "length": length_gaps(cases),
-        "text_tower": tower_gaps(embed, cases, reading),
+        "text_tower": text_encoder_gaps(embed, cases, reading),
     }
 
 
-def with_blind(
-    embed: Embed, outcome: Outcome, prefix: str, cases: Sequence[Case], reading: Reading | None = None
-) -> Outcome:
-    """Return an outcome with every judge's number beside the model's; see `beside`.
+def with_blind_judges(
+    embed: EmbedTexts,
+    outcome: BenchmarkResult,
+    prefix: str,
+    cases: Sequence[Case],
+    reading: ReferenceTexts | None = None,
+) -> BenchmarkResult:
+    """Return an outcome with every judge's number beside the model's; see `add_blind_accuracy`.
 
     Args:
         embed: The model's text tower.
@@ -59,10 +72,12 @@ def with_blind(
         cases: The cases behind them.
         reading: What judges read; by default the cases' own right texts.
     """
-    return beside(outcome, prefix, cases, blind_gaps(embed, cases, reading or Reading(own_texts(cases))))
+    return add_blind_accuracy(
+        outcome, prefix, cases, blind_gaps(embed, cases, reading or ReferenceTexts(true_texts(cases)))
+    )
 
 
-def given_texts(spec: str) -> tuple[str, ...]:
+def read_blind_texts(spec: str) -> tuple[str, ...]:
     """Return the texts that a user gives judges to read.
 
     Args:

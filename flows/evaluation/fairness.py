@@ -14,14 +14,14 @@ from curation.engine.store import partitions
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.selection.tag_attributes import TagAttributes
 from data_manifests.errors import InputError, nearest
-from flows.evaluation.registry import EvalOptions, Place
+from flows.evaluation.registry import EvalOptions, Target
 from flows.evaluation.retrieval_and_order import SampleBenchmark
 
 if TYPE_CHECKING:
     from curation.engine.stage import Stage
+    from training.evaluate.benchmark_result import BenchmarkResult
     from training.evaluate.fairness import Groups
-    from training.evaluate.features import Report
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.features import ReportProgress
     from training.model.clip_model import ClipModel
 
 LEAST_IMAGES = 20
@@ -47,7 +47,7 @@ class FairnessBenchmark(SampleBenchmark):
     options: ClassVar[tuple[str, ...]] = ("by", "column")
     has_blind: ClassVar[bool] = False
 
-    def __init__(self, place: Place, eval_options: EvalOptions) -> None:
+    def __init__(self, place: Target, eval_options: EvalOptions) -> None:
         self._by, self._column = place.options.get("by", BY[0]), place.options.get("column", "")
         if self._by not in BY or ("by" in place.options and self._column):
             raise InputError(
@@ -57,14 +57,14 @@ class FairnessBenchmark(SampleBenchmark):
             )
         super().__init__(place, eval_options)
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return biases of representation and association, parity, skew and NDKL."""
         from training.evaluate.fairness import fairness
-        from training.evaluate.features import TextMemory, encode_sample_images
+        from training.evaluate.features import TextEmbeddingCache, encode_sample_images
 
         groups = self.groups()
         image = encode_sample_images(model, self.samples, report=report)
-        return fairness(TextMemory(model), image, [sample.uid for sample in self.samples], groups)
+        return fairness(TextEmbeddingCache(model), image, [sample.uid for sample in self.samples], groups)
 
     def groups(self) -> Groups:
         """Return who is in the images.

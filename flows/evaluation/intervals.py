@@ -11,7 +11,7 @@ import numpy as np
 from data_manifests.errors import InputError
 
 if TYPE_CHECKING:
-    from training.evaluate.outcome import Items
+    from training.evaluate.benchmark_result import CaseValues
 
 _COLUMNS = ("metric", "id", "image", "value")
 _MAX_ROWS = 5_000_000
@@ -46,11 +46,11 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
     return {**result, "metrics": told("", result["metrics"])}
 
 
-def _read(path: Path, on: str) -> dict[str, Items]:
+def _read(path: Path, on: str) -> dict[str, CaseValues]:
     """Return one benchmark's cases by number; none from a table of something else."""
     import polars as pl
 
-    from training.evaluate.outcome import Items
+    from training.evaluate.benchmark_result import CaseValues
 
     try:
         frame = pl.read_parquet(path, n_rows=_MAX_ROWS)
@@ -60,8 +60,8 @@ def _read(path: Path, on: str) -> dict[str, Items]:
         return {}
     if "on" in frame.columns:
         frame = frame.filter(pl.col("on") == on)
-    found: dict[str, Items] = {}
+    found: dict[str, CaseValues] = {}
     for (name,), part in frame.group_by(["metric"], maintain_order=True):
         ids, images = (tuple(map(str, part[what].to_list())) for what in ("id", "image"))
-        found[str(name)] = Items(ids, images, part["value"].to_numpy().astype(np.float64))
+        found[str(name)] = CaseValues(ids, images, part["value"].to_numpy().astype(np.float64))
     return found

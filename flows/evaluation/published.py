@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from data_manifests.errors import InputError
-from flows.evaluation.registry import EvalOptions, Place, in_turns
-from training.evaluate.image_files import SUFFIXES, PictureFolder
+from flows.evaluation.registry import EvalOptions, Target, round_robin
+from training.evaluate.image_files import SUFFIXES, ImageFinder
 
 if TYPE_CHECKING:
-    from training.evaluate.features import Report
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.features import ReportProgress
     from training.model.clip_model import ClipModel
 
 
@@ -31,15 +31,15 @@ class PublishedBenchmark:
     options: ClassVar[tuple[str, ...]] = ("images",)
     has_blind: ClassVar[bool] = True
 
-    def __init__(self, place: Place, eval_options: EvalOptions) -> None:
-        from training.evaluate.published import Listed, read_published
+    def __init__(self, place: Target, eval_options: EvalOptions) -> None:
+        from training.evaluate.published import PublishedCase, read_published
 
         self.place, self.eval_options = place, eval_options
         self.published = read_published(place.kind, Path(place.source))
-        groups: dict[str, list[Listed]] = {}
+        groups: dict[str, list[PublishedCase]] = {}
         for one in self.published.cases:
             groups.setdefault(one.case.category, []).append(one)
-        self.listed = in_turns(groups.values(), eval_options.limit)
+        self.listed = round_robin(groups.values(), eval_options.limit)
         folder = _images(place)
         names = {} if eval_options.blind else {one.file: folder.find(one.file) for one in self.listed}
         self.files = {name: path for name, path in names.items() if path is not None}
@@ -57,37 +57,37 @@ class PublishedBenchmark:
         """How many cases have no readable image; final once it has run."""
         return 0 if self.eval_options.blind else self._num_missing
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return accuracy by category and their mean, the blind judges beside each."""
-        from flows.evaluation.blind import with_blind
-        from training.evaluate.blind import Reading, own_texts
-        from training.evaluate.features import TextMemory
-        from training.evaluate.foils import choose_texts, counted, rare
-        from training.evaluate.outcome import Outcome
+        from flows.evaluation.blind import with_blind_judges
+        from training.evaluate.benchmark_result import BenchmarkResult
+        from training.evaluate.blind import ReferenceTexts, true_texts
+        from training.evaluate.features import TextEmbeddingCache
+        from training.evaluate.foils import count_cases, foil_accuracy, rare_categories
 
         every = [one.case for one in self.listed]
-        embed, cases = TextMemory(model, report), every
-        apart = self.published.apart | rare(every, self.published.least)
-        found = Outcome({"num_cases": len(every)})
+        embed, cases = TextEmbeddingCache(model, report), every
+        apart = self.published.apart | rare_categories(every, self.published.least)
+        found = BenchmarkResult({"num_cases": len(every)})
         if not self.eval_options.blind:
             image, readable = self._image(model, report)
             self._num_missing = int((~readable).sum())
             cases = [case for case, holds in zip(every, readable, strict=True) if holds]
-            found = choose_texts(embed, cases, image[readable], counted(every, readable, apart))
+            found = foil_accuracy(embed, cases, image[readable], count_cases(every, readable, apart))
         if self.published.num_not_valid:
             found.metrics["num_not_valid"] = self.published.num_not_valid
         # judges may read the captions of cases whose image is missing: the text is there
-        reading = Reading(own_texts(every), self.eval_options.blind_texts)
-        found = with_blind(embed, found, "categories", cases, reading)
+        reading = ReferenceTexts(true_texts(every), self.eval_options.blind_texts)
+        found = with_blind_judges(embed, found, "categories", cases, reading)
         return _with_text_only(embed, found, every) if self.place.kind == "sugarcrepe_pp" else found
 
-    def _image(self, model: ClipModel, report: Report) -> tuple[Any, Any]:
+    def _image(self, model: ClipModel, report: ReportProgress) -> tuple[Any, Any]:
         """Return the embedding of each listed case's image, and whether it could be read."""
-        from training.evaluate.image_files import Picture, encode_pictures
+        from training.evaluate.image_files import ImageFile, encode_image_files
 
         have = [place for place, one in enumerate(self.listed) if one.file in self.files]
-        pictures = [Picture(self.files[self.listed[place].file], self.listed[place].box) for place in have]
-        found, holds = encode_pictures(model, pictures, report)
+        pictures = [ImageFile(self.files[self.listed[place].file], self.listed[place].box) for place in have]
+        found, holds = encode_image_files(model, pictures, report)
         image = np.zeros((len(self.listed), model.embed_dim), dtype=np.float32)
         readable = np.zeros(len(self.listed), dtype=bool)
         image[have], readable[have] = found, holds
@@ -96,9 +96,9 @@ class PublishedBenchmark:
         return image, readable
 
 
-def _with_text_only(embed: Any, found: Outcome, cases: list[Any]) -> Outcome:
+def _with_text_only(embed: Any, found: BenchmarkResult, cases: list[Any]) -> BenchmarkResult:
     """Put SugarCrepe++'s text-only task beside the other; it needs no image, so all cases are asked."""
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
     from training.evaluate.triplets import text_only
 
     told = text_only(embed, cases)
@@ -106,7 +106,7 @@ def _with_text_only(embed: Any, found: Outcome, cases: list[Any]) -> Outcome:
     for name, entry in told.metrics["categories"].items():
         categories.setdefault(name, {}).update(entry)
     metrics = {**found.metrics, "tot_accuracy": told.metrics["tot_accuracy"], "categories": categories}
-    return Outcome(metrics, {**found.items, **told.items}, {**found.means, **told.means})
+    return BenchmarkResult(metrics, {**found.cases, **told.cases}, {**found.means, **told.means})
 
 
 class WinogroundBenchmark:
@@ -119,12 +119,12 @@ class WinogroundBenchmark:
     options: ClassVar[tuple[str, ...]] = ("images",)
     has_blind: ClassVar[bool] = False
 
-    def __init__(self, place: Place, eval_options: EvalOptions) -> None:
-        from training.evaluate.winoground import read_quartets
+    def __init__(self, place: Target, eval_options: EvalOptions) -> None:
+        from training.evaluate.winoground import read_winoground
 
         self.place = place
         path = Path(place.source)
-        self.quartets = read_quartets(path if path.is_file() else path / "examples.jsonl")[: eval_options.limit]
+        self.quartets = read_winoground(path if path.is_file() else path / "examples.jsonl")[: eval_options.limit]
         folder = _images(place, ("", *SUFFIXES))
         names = {name: folder.find(name) for one in self.quartets for name in one.images}
         self.files = {name: found for name, found in names.items() if found is not None}
@@ -141,15 +141,15 @@ class WinogroundBenchmark:
         """How many cases lack an image; final once it has run."""
         return self._num_missing
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return text, image and group score."""
         from training.evaluate.features import encode_texts
-        from training.evaluate.image_files import Picture, encode_pictures
+        from training.evaluate.image_files import ImageFile, encode_image_files
         from training.evaluate.winoground import winoground
 
         whole = [one for one in self.quartets if all(name in self.files for name in one.images)]
-        pictures = [Picture(self.files[name]) for one in whole for name in one.images]
-        image, readable = encode_pictures(model, pictures, report)
+        pictures = [ImageFile(self.files[name]) for one in whole for name in one.images]
+        image, readable = encode_image_files(model, pictures, report)
         holds = np.logical_and(readable[0::2], readable[1::2])
         self._num_missing = len(self.quartets) - int(holds.sum())
         asked = [one for one, both in zip(whole, holds.tolist(), strict=True) if both]
@@ -158,7 +158,7 @@ class WinogroundBenchmark:
         return winoground(asked, image.reshape(-1, 2, dim)[holds], text.reshape(-1, 2, dim), len(self.quartets))
 
 
-def _images(place: Place, suffixes: tuple[str, ...] = ("",)) -> PictureFolder:
+def _images(place: Target, suffixes: tuple[str, ...] = ("",)) -> ImageFinder:
     """Return where a benchmark's pictures are looked for."""
     source = Path(place.source)
     own = source if source.is_dir() else source.parent
@@ -166,10 +166,10 @@ def _images(place: Place, suffixes: tuple[str, ...] = ("",)) -> PictureFolder:
     root = Path(place.options["images"]) if "images" in place.options else beside if beside.is_dir() else own
     if not root.is_dir():
         raise InputError(f"--on {place.kind}:{place.source}: there is no folder {root}", fix="check ?images=DIR")
-    return PictureFolder(root, suffixes)
+    return ImageFinder(root, suffixes)
 
 
-def _require(found: Iterable[str], num_names: int, place: Place, folder: PictureFolder) -> None:
+def _require(found: Iterable[str], num_names: int, place: Target, folder: ImageFinder) -> None:
     if not list(found):
         raise InputError(
             f"--on {place.kind}:{place.source}: none of its {num_names} images is in {folder.root}",

@@ -14,8 +14,8 @@ from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import Catalog
 
 if TYPE_CHECKING:
-    from training.evaluate.features import Report
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.features import ReportProgress
     from training.model.clip_model import ClipModel
 
 PUBLISHED = ("sugarcrepe", "sugarcrepe_pp", "aro_relation", "aro_attribute", "valse", "vl_checklist")
@@ -61,7 +61,7 @@ class EvalOptions:
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """What stands after the kind: ``SRC`` or ``SRC?key=value&key=value``.
 
     Attributes:
@@ -94,7 +94,7 @@ class Benchmark(Protocol):
     def num_refused(self) -> int:
         """How many entries cannot be; final once it has run."""
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return a model's numbers."""
 
 
@@ -123,12 +123,12 @@ def open_benchmark(text: str, eval_options: EvalOptions) -> Benchmark:
     return opened
 
 
-def _place(text: str, kind: str, source: str, allowed: tuple[str, ...]) -> Place:
+def _place(text: str, kind: str, source: str, allowed: tuple[str, ...]) -> Target:
     """Take the options off a source; a question mark inside a path is one where no option follows."""
     path, mark, after = source.rpartition("?")
     parts = after.split("&")
     if not allowed or not mark or not all(_OPTION.fullmatch(part) for part in parts):
-        return Place(kind, source)
+        return Target(kind, source)
     options = dict(part.split("=", 1) for part in parts)
     unknown = sorted(set(options) - set(allowed))
     if unknown or not all(options.values()):
@@ -137,10 +137,10 @@ def _place(text: str, kind: str, source: str, allowed: tuple[str, ...]) -> Place
             allowed=f"{kind}:SRC?" + "&".join(f"{name}=..." for name in allowed),
             fix=nearest(unknown[0], allowed) if unknown else "write the value after the equals sign",
         )
-    return Place(kind, path, options)
+    return Target(kind, path, options)
 
 
-def in_turns(groups: Iterable[Sequence[T]], limit: int | None) -> list[T]:
+def round_robin(groups: Iterable[Sequence[T]], limit: int | None) -> list[T]:
     """Return the first of each group, then the second of each, and so on, up to a limit: none comes short."""
     turns = itertools.zip_longest(*groups, fillvalue=_NOBODY)
     chosen = (item for turn in turns for item in turn if item is not _NOBODY)

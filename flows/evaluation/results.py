@@ -14,7 +14,7 @@ import orjson
 from data_manifests.atomic_files import write_atomically
 
 if TYPE_CHECKING:
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
 
 CLASSIFICATION, RETRIEVAL, SELECTION = (
     "zeroshot_classification",
@@ -25,19 +25,19 @@ LANGUAGE = "en"
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluation:
     """One benchmark's numbers for one model."""
 
     on: str
     model: str
     num_samples: int
     num_refused: int
-    outcome: Outcome
+    result: BenchmarkResult
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The numbers."""
-        return self.outcome.metrics
+        return self.result.metrics
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the cases behind the numbers."""
@@ -45,14 +45,14 @@ class Evaluated:
         return {name: getattr(self, name) for name in fields}
 
 
-def write_items(path: Path, results: Sequence[Evaluated]) -> None:
+def write_items(path: Path, results: Sequence[Evaluation]) -> None:
     """Write a row for each case of each number: on, model, metric, id, image, value; equal results give equal bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns: dict[str, list[Any]] = {name: [] for name in ("on", "model", "metric", "id", "image", "value")}
     for result in results:
-        for metric, items in result.outcome.items.items():
+        for metric, items in result.result.cases.items():
             num = len(items.ids)
             columns["on"] += [result.on] * num
             columns["model"] += [result.model] * num
@@ -67,7 +67,7 @@ def write_items(path: Path, results: Sequence[Evaluated]) -> None:
     os.replace(draft, path)
 
 
-def write_clip_benchmark(folder: Path, results: Sequence[Evaluated], model: str) -> list[Path]:
+def write_clip_benchmark(folder: Path, results: Sequence[Evaluation], model: str) -> list[Path]:
     """Write a JSON file for each result that CLIP_benchmark has a task for; its ``build`` makes one CSV of many.
 
     Args:
@@ -98,7 +98,7 @@ def write_clip_benchmark(folder: Path, results: Sequence[Evaluated], model: str)
     return written
 
 
-def clip_benchmark_rows(result: Evaluated) -> list[tuple[str, str, dict[str, float]]]:
+def clip_benchmark_rows(result: Evaluation) -> list[tuple[str, str, dict[str, float]]]:
     """Return (dataset, task, metrics) under CLIP_benchmark's names; nothing for what it has no task for."""
     metrics, dataset = result.metrics, result.on
     if "mean_per_class" in metrics:

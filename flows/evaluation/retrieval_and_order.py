@@ -14,13 +14,13 @@ from curation.engine.intake import Snapshot, read_source
 from curation.models.parser import SpacyParser
 from curation.sources import open_source
 from curation.stages.hygiene.check_images import CheckImages
-from flows.evaluation.registry import EvalOptions, Place
+from flows.evaluation.registry import EvalOptions, Target
 
 if TYPE_CHECKING:
     from data_manifests.sample import Sample
-    from training.evaluate.blind import Reading
-    from training.evaluate.features import EvalFeatures, Report
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.blind import ReferenceTexts
+    from training.evaluate.features import EvalFeatures, ReportProgress
     from training.model.clip_model import ClipModel
 
 LEAST_CASES = 20
@@ -38,7 +38,7 @@ class SampleBenchmark:
     options: ClassVar[tuple[str, ...]] = ()
     has_blind: ClassVar[bool] = True
 
-    def __init__(self, place: Place, eval_options: EvalOptions) -> None:
+    def __init__(self, place: Target, eval_options: EvalOptions) -> None:
         self.place, self.eval_options = place, eval_options
         self.snapshot: Snapshot = read_source(
             open_source(self._source(), eval_options.split),
@@ -64,7 +64,7 @@ class SampleBenchmark:
         """How many entries were refused at intake or cannot be decoded."""
         return self._num_refused
 
-    def features(self, model: ClipModel, report: Report) -> EvalFeatures:
+    def features(self, model: ClipModel, report: ReportProgress) -> EvalFeatures:
         """Return the embeddings of all images and captions."""
         from training.evaluate.features import encode_samples
 
@@ -74,11 +74,11 @@ class SampleBenchmark:
         """Return a short hash of images and captions, by which what is drawn from them is kept."""
         return blake3(orjson.dumps([[one.uid, one.captions] for one in self.samples])).hexdigest(length=8)
 
-    def reading(self) -> Reading:
+    def reading(self) -> ReferenceTexts:
         """Return what blind judges may read: the captions of all samples, or what the user gives."""
-        from training.evaluate.blind import Reading
+        from training.evaluate.blind import ReferenceTexts
 
-        return Reading(
+        return ReferenceTexts(
             tuple((one.uid, text) for one in self.samples for text in one.captions), self.eval_options.blind_texts
         )
 
@@ -91,7 +91,7 @@ class RetrievalBenchmark(SampleBenchmark):
 
     has_blind: ClassVar[bool] = False
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return recall, ranks and precision both ways."""
         from training.evaluate.retrieval import retrieval
 
@@ -104,44 +104,44 @@ class ScenesBenchmark(SampleBenchmark):
     def _source(self) -> str:
         return f"scenes:{self.place.source}"
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return retrieval and foils."""
-        from flows.evaluation.blind import with_blind
-        from training.evaluate.features import TextMemory
-        from training.evaluate.outcome import Outcome, join
+        from flows.evaluation.blind import with_blind_judges
+        from training.evaluate.benchmark_result import BenchmarkResult, merge_results
+        from training.evaluate.features import TextEmbeddingCache
         from training.evaluate.retrieval import retrieval
         from training.evaluate.word_order import foil_cases, scenes_foils
 
-        embed, cases = TextMemory(model, report), foil_cases(self.samples)
+        embed, cases = TextEmbeddingCache(model, report), foil_cases(self.samples)
         if self.eval_options.blind:
-            return with_blind(embed, Outcome({"num_cases": len(cases)}), "foils", cases, self.reading())
+            return with_blind_judges(embed, BenchmarkResult({"num_cases": len(cases)}), "foils", cases, self.reading())
         features = self.features(model, report)
         found = scenes_foils(model, self.samples, features, embed)
-        return join(retrieval(features), with_blind(embed, found, "foils", cases, self.reading()))
+        return merge_results(retrieval(features), with_blind_judges(embed, found, "foils", cases, self.reading()))
 
 
 class OrderBenchmark(SampleBenchmark):
     """``order:SRC``: ARO's test of word order over any captions."""
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return how often the true order wins."""
-        from flows.evaluation.blind import blind_gaps, with_blind
-        from training.evaluate.blind import Reading, on_the_whole, own_texts
-        from training.evaluate.features import TextMemory
-        from training.evaluate.outcome import Outcome
+        from flows.evaluation.blind import blind_gaps, with_blind_judges
+        from training.evaluate.benchmark_result import BenchmarkResult
+        from training.evaluate.blind import ReferenceTexts, set_overall_blind_accuracy, true_texts
+        from training.evaluate.features import TextEmbeddingCache
         from training.evaluate.word_order import clean, order_accuracy, order_cases
 
-        test, embed = self._test(), TextMemory(model, report)
+        test, embed = self._test(), TextEmbeddingCache(model, report)
         whole, single = order_cases(test)
         # judges read captions as the test writes them: lower case, without marks
         given = tuple(clean(text) for text in self.eval_options.blind_texts)
-        reading = Reading(own_texts(whole), given)
+        reading = ReferenceTexts(true_texts(whole), given)
         if self.eval_options.blind:
-            found = Outcome({"num_cases": len(test.cases)})
+            found = BenchmarkResult({"num_cases": len(test.cases)})
         else:
             found = order_accuracy(model, self.features(model, report), test, embed)
-        found = with_blind(embed, found, "by_perturbation", single, reading)
-        return on_the_whole(found, whole, blind_gaps(embed, whole, reading))
+        found = with_blind_judges(embed, found, "by_perturbation", single, reading)
+        return set_overall_blind_accuracy(found, whole, blind_gaps(embed, whole, reading))
 
     def _test(self) -> Any:
         """Return the seeded order test of these captions, made once and kept, so that every run sees the same texts."""
@@ -161,22 +161,24 @@ class OrderBenchmark(SampleBenchmark):
 class SwapsBenchmark(SampleBenchmark):
     """``swaps:SRC``: two-way foils made of the captions by our own stages; see `flows.evaluation.foils`."""
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return accuracy by kind of foil and their mean, the blind judges beside each."""
-        from flows.evaluation.blind import with_blind
+        from flows.evaluation.blind import with_blind_judges
         from flows.evaluation.foils import swaps_test
-        from training.evaluate.features import TextMemory, encode_sample_images
-        from training.evaluate.foils import Tally, choose_texts, rare
-        from training.evaluate.outcome import Outcome
+        from training.evaluate.benchmark_result import BenchmarkResult
+        from training.evaluate.features import TextEmbeddingCache, encode_sample_images
+        from training.evaluate.foils import CaseCounts, foil_accuracy, rare_categories
 
         cases = swaps_test(self.snapshot, self.samples, self.eval_options.workspace)
-        embed = TextMemory(model, report)
+        embed = TextEmbeddingCache(model, report)
         if self.eval_options.blind:
-            return with_blind(embed, Outcome({"num_cases": len(cases)}), "categories", cases, self.reading())
+            return with_blind_judges(
+                embed, BenchmarkResult({"num_cases": len(cases)}), "categories", cases, self.reading()
+            )
         asked = {case.image for case in cases}
         shown = [sample for sample in self.samples if sample.uid in asked]
         row = {sample.uid: place for place, sample in enumerate(shown)}
         image = encode_sample_images(model, shown, report=report)
-        tally = Tally(apart=rare(cases, LEAST_CASES))
-        found = choose_texts(embed, cases, image[[row[case.image] for case in cases]], tally)
-        return with_blind(embed, found, "categories", cases, self.reading())
+        tally = CaseCounts(apart=rare_categories(cases, LEAST_CASES))
+        found = foil_accuracy(embed, cases, image[[row[case.image] for case in cases]], tally)
+        return with_blind_judges(embed, found, "categories", cases, self.reading())

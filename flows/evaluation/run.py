@@ -13,12 +13,12 @@ from rich.progress import Progress, TaskID
 
 from data_manifests.atomic_files import write_atomically
 from flows.evaluation.registry import Benchmark, EvalOptions, open_benchmark
-from flows.evaluation.results import Evaluated, write_clip_benchmark, write_items
+from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
 from flows.terminal.console import out, progress_bars, table
 from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from training.evaluate.features import Report
+    from training.evaluate.features import ReportProgress
     from training.model.clip_model import ClipModel
 
 
@@ -42,18 +42,18 @@ class ResultFiles:
 
 def run_evaluation(
     model: str, on: Sequence[str], options: EvalOptions, files: ResultFiles = ResultFiles()
-) -> list[Evaluated]:
+) -> list[Evaluation]:
     """Evaluate a model on each of `on` and write the numbers.
 
     Raises:
         InputError: unknown kind, source or model.
     """
-    from training.evaluate.image_cache import remembering
+    from training.evaluate.image_cache import shared_image_cache
 
     spec = ModelSpec.parse(model)
     opened = [(text, open_benchmark(text, options)) for text in on]
     loaded = spec.load()
-    with progress_bars() as bars, remembering():
+    with progress_bars() as bars, shared_image_cache():
         results = [_evaluated(text, benchmark, spec, loaded, bars) for text, benchmark in opened]
     if files.json is not None:
         document = {
@@ -71,19 +71,19 @@ def run_evaluation(
 
 def run_sweep(
     model: str, base: str, shares: Sequence[float], on: Sequence[str], options: EvalOptions
-) -> list[dict[str, Evaluated]]:
+) -> list[dict[str, Evaluation]]:
     """Evaluate models between a base and what was tuned from it; return, for each of `on`, the results by share.
 
     Raises:
         InputError: unknown kind, source or model, or models of two architectures.
     """
-    from training.evaluate.image_cache import remembering
+    from training.evaluate.image_cache import shared_image_cache
     from training.model.wise_ft import blend
 
     spec, start = ModelSpec.parse(model), ModelSpec.parse(base).load()
     opened = [(text, open_benchmark(text, options)) for text in on]
-    found: list[dict[str, Evaluated]] = [{} for _ in on]
-    with progress_bars() as bars, remembering():
+    found: list[dict[str, Evaluation]] = [{} for _ in on]
+    with progress_bars() as bars, shared_image_cache():
         for share in shares:
             loaded = spec.load()
             blend(start, loaded, share)
@@ -92,12 +92,12 @@ def run_sweep(
     return found
 
 
-def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, bars: Progress) -> Evaluated:
+def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, bars: Progress) -> Evaluation:
     outcome = benchmark.run(model, _reporter(bars))
-    return Evaluated(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
+    return Evaluation(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
 
 
-def _reporter(bars: Progress) -> Report:
+def _reporter(bars: Progress) -> ReportProgress:
     """Return a callback that shows one bar for each thing that is counted."""
     tasks: dict[str, TaskID] = {}
 
@@ -109,7 +109,7 @@ def _reporter(bars: Progress) -> Report:
     return report
 
 
-def print_comparison(columns: Mapping[str, Evaluated]) -> None:
+def print_comparison(columns: Mapping[str, Evaluation]) -> None:
     """Print several models' numbers on one benchmark side by side.
 
     Args:
@@ -124,7 +124,7 @@ def print_comparison(columns: Mapping[str, Evaluated]) -> None:
     out.print(made)
 
 
-def print_results(results: Sequence[Evaluated]) -> None:
+def print_results(results: Sequence[Evaluation]) -> None:
     """Print each benchmark's numbers, and what it has for each category as a table of its own."""
     for result in results:
         title = f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from data_manifests.errors import InputError
-from flows.evaluation.registry import EvalOptions, Place, in_turns
+from flows.evaluation.registry import EvalOptions, Target, round_robin
 from training.evaluate.small_files import read_json, read_lines
 
 if TYPE_CHECKING:
-    from training.evaluate.features import Report
-    from training.evaluate.outcome import Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.features import ReportProgress
     from training.model.clip_model import ClipModel
 
 MAX_NAMES = 20
@@ -34,7 +34,7 @@ class ZeroShotBenchmark:
     options: ClassVar[tuple[str, ...]] = ()
     has_blind: ClassVar[bool] = False
 
-    def __init__(self, place: Place, eval_options: EvalOptions) -> None:
+    def __init__(self, place: Target, eval_options: EvalOptions) -> None:
         folder = Path(place.source)
         if not folder.is_dir():
             raise InputError(f"--on zero_shot: there is no folder {folder}", allowed=LAYOUT)
@@ -42,7 +42,7 @@ class ZeroShotBenchmark:
         self.names = _names(folder, self.classes)
         self.templates = _templates(folder)
         found = [_files(folder / name) for name in self.classes]
-        files = in_turns(found, eval_options.limit)
+        files = round_robin(found, eval_options.limit)
         number = {name: place for place, name in enumerate(self.classes)}
         self.ids = sorted(path.relative_to(folder).as_posix() for path in files)
         self.labels = [number[name.split("/")[0]] for name in self.ids]
@@ -63,12 +63,12 @@ class ZeroShotBenchmark:
         """How many images cannot be decoded; known once it has run."""
         return self._num_unreadable
 
-    def run(self, model: ClipModel, report: Report) -> Outcome:
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
         """Return top-1, top-5 and each class's own."""
-        from training.evaluate.image_files import Picture, encode_pictures
+        from training.evaluate.image_files import ImageFile, encode_image_files
         from training.evaluate.zero_shot import class_embeddings, zero_shot
 
-        image, readable = encode_pictures(model, [Picture(path) for path in self.files], report)
+        image, readable = encode_image_files(model, [ImageFile(path) for path in self.files], report)
         self._num_unreadable = int((~readable).sum())
         ids = [name for name, holds in zip(self.ids, readable, strict=True) if holds]
         classes = class_embeddings(model, self.names, self.templates)

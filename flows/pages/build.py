@@ -7,11 +7,12 @@ from pathlib import Path
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
+from data_manifests.run_files import RUN_FILE
 from flows.comparison.output import COMPARISON_FILE
 from flows.pages.comparison import comparison_lead, comparison_sections, read_comparison
 from flows.pages.html import SCRIPT, page
-from flows.pages.run import RUN_FILE, Run, read_json, run_lead, run_sections
-from flows.pages.sections.results import Column, results_section
+from flows.pages.run import Run, read_json, run_lead, run_sections
+from flows.pages.sections.results import ResultColumn, results_section
 from flows.pages.sections.training_curves import hardness_curves, training_curves
 from flows.pages.version import version_lead, version_sections
 
@@ -21,7 +22,7 @@ def write_report(
     target: str,
     html: Path,
     *,
-    evaluations: Sequence[Column] = (),
+    evaluations: Sequence[ResultColumn] = (),
     run: Path | None = None,
     seed: int = 0,
 ) -> None:
@@ -44,7 +45,7 @@ def write_report(
 
 
 def report_html(
-    catalog: Catalog, target: str, *, evaluations: Sequence[Column] = (), run: Path | None = None, seed: int = 0
+    catalog: Catalog, target: str, *, evaluations: Sequence[ResultColumn] = (), run: Path | None = None, seed: int = 0
 ) -> str:
     """Return the page; see `write_report`."""
     folder = Path(target)
@@ -72,7 +73,7 @@ def version_html(
     version: DatasetVersion,
     catalog: Catalog,
     *,
-    evaluations: Sequence[Column] = (),
+    evaluations: Sequence[ResultColumn] = (),
     run: Path | None = None,
     seed: int = 0,
 ) -> str:

@@ -41,14 +41,16 @@ def histogram(values: Sequence[tuple[object, float]], label: str) -> Html:
     for place, (name, height) in enumerate(values):
         size = max(height / top * tall, 1.0 if height else 0.0)
         bar = {"x": f"{place * step + step * 0.08:.1f}", "y": f"{14 + tall - size:.1f}", "width": f"{step * 0.84:.1f}"}
-        parts.append(tag("g", tag("title", f"{name}: {told(height)}"), tag("rect", height=f"{size:.1f}", **bar)))
+        parts.append(
+            tag("g", tag("title", f"{name}: {format_number(height)}"), tag("rect", height=f"{size:.1f}", **bar))
+        )
         if place % every == 0:
             parts.append(tag("text", name, x=f"{(place + 0.5) * step:.1f}", y=tall + 28, text_anchor="middle"))
-    parts.append(tag("text", f"most: {told(top)}", x=width, y=10, text_anchor="end"))
+    parts.append(tag("text", f"most: {format_number(top)}", x=width, y=10, text_anchor="end"))
     return tag("svg", *parts, viewBox=f"0 0 {width} {tall + 34}", role="img", aria_label=label)
 
 
-def bars(values: Sequence[tuple[str, float]]) -> Html:
+def bar_chart(values: Sequence[tuple[str, float]]) -> Html:
     """Return lying bars with names and numbers, the longest as wide as the page lets it, the last ones summed up."""
     if len(values) > MAX_BARS:
         others = values[MAX_BARS - 1 :]
@@ -57,16 +59,18 @@ def bars(values: Sequence[tuple[str, float]]) -> Html:
     rows = []
     for name, size in values:
         bar = tag("span", class_="bar", style=f"width:{max(size / top * 100, 0.5):.1f}%")
-        rows.append(tag("tr", tag("th", name, scope="row"), tag("td", bar), tag("td", told(size), class_="number")))
+        rows.append(
+            tag("tr", tag("th", name, scope="row"), tag("td", bar), tag("td", format_number(size), class_="number"))
+        )
     return tag("table", tag("tbody", *rows), class_="bars") if rows else Html("")
 
 
-def told(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number as charts show it."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
-def lines(series: Mapping[str, Points], label: str, across: str = "step") -> Html:
+def line_chart(series: Mapping[str, Points], label: str, across: str = "step") -> Html:
     """Return lines over a common axis, told apart by colour and by dashes; a line needs two points.
 
     Args:
@@ -89,7 +93,7 @@ def lines(series: Mapping[str, Points], label: str, across: str = "step") -> Htm
         parts.append(tag("line", x1=left, x2=left + width, y1=at, y2=at, class_="rule"))
         if high > low or share == 0.5:
             parts.append(
-                tag("text", told(low + share * (high - low)), x=left - 5, y=at, dy="0.35em", text_anchor="end")
+                tag("text", format_number(low + share * (high - low)), x=left - 5, y=at, dy="0.35em", text_anchor="end")
             )
     for number, points in enumerate(shown.values()):
         flat = high == low
@@ -101,11 +105,11 @@ def lines(series: Mapping[str, Points], label: str, across: str = "step") -> Htm
             tag("polyline", points=places, class_=f"curve s{number % 6}", stroke_dasharray=_DASHES[number // 6])
         )
     bottom = top + tall + 16
-    parts.append(tag("text", f"{across} {told(first)}", x=left, y=bottom))
-    parts.append(tag("text", told(last), x=left + width, y=bottom, text_anchor="end"))
+    parts.append(tag("text", f"{across} {format_number(first)}", x=left, y=bottom))
+    parts.append(tag("text", format_number(last), x=left + width, y=bottom, text_anchor="end"))
     svg = tag("svg", *parts, viewBox=f"0 0 {left + width:.0f} {bottom + 6:.0f}", role="img", aria_label=label)
     ends = [(name, points[-1][1]) for name, points in shown.items()]
-    key = [_key(number, name, told(end)) for number, (name, end) in enumerate(ends)]
+    key = [_key(number, name, format_number(end)) for number, (name, end) in enumerate(ends)]
     left_out = tag("li", f"and {len(drawn) - len(shown):,} more", class_="soft") if len(drawn) > len(shown) else ""
     return join([svg, tag("ul", *key, left_out, class_="key")])
 
@@ -127,7 +131,7 @@ def _thinned(points: Points) -> Points:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ChartValue:
     """One number of a chart.
 
     Attributes:
@@ -145,8 +149,8 @@ class Measured:
     bad: bool = False
 
 
-def whiskers(
-    numbers: Sequence[Measured], label: str, mark: tuple[float, str] | None = None, scale: float = 100
+def interval_chart(
+    numbers: Sequence[ChartValue], label: str, mark: tuple[float, str] | None = None, scale: float = 100
 ) -> Html:
     """Return a row for each number: its name, and below it a dot with the whiskers of its interval.
 
@@ -209,7 +213,7 @@ def _inside(low: float, high: float, first: float, last: float, whole: float) ->
 
 
 def _points(value: float, scale: float) -> str:
-    return f"{value * scale:.1f}" if scale == 100 else told(value * scale)
+    return f"{value * scale:.1f}" if scale == 100 else format_number(value * scale)
 
 
 def _between(low: float, high: float, scale: float) -> str:

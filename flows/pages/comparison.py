@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 
 from data_manifests.errors import InputError
+from data_manifests.run_files import LOG_FILE
 from flows.comparison.output import COMPARISON_FILE, FORMAT
 from flows.comparison.variants import CONTROL, PRETRAINED
-from flows.pages.charts import Measured, figure, whiskers
-from flows.pages.html import Html, Section, join, papers, table, tag, tiles
-from flows.pages.run import LOG_FILE, read_json
+from flows.pages.charts import ChartValue, figure, interval_chart
+from flows.pages.html import Html, Section, join, link_papers, table, tag, tiles
+from flows.pages.run import read_json
 from flows.pages.sections.results import benchmark_name
 from flows.pages.sections.training_curves import Log, overlaid
 
@@ -115,11 +116,11 @@ def _charts(rows: Sequence[Row], blind: Sequence[Row]) -> Html:
     charts = []
     for key in _keys(rows):
         found = [(row["name"], _numbers(row)[key], key in _lost(row)) for row in rows if key in _numbers(row)]
-        numbers = [Measured(name, item["value"], item["low"], item["high"], bad) for name, item, bad in found]
-        numbers += [Measured(f"blind: {item['judge']}", item["value"]) for item in blind if _key(item) == key]
+        numbers = [ChartValue(name, item["value"], item["low"], item["high"], bad) for name, item, bad in found]
+        numbers += [ChartValue(f"blind: {item['judge']}", item["value"]) for item in blind if _key(item) == key]
         base = next((item["value"] for name, item, _ in found if name == PRETRAINED), None)
         title = f"{benchmark_name(key[0])}: {key[1]}, in %"
-        charts.append(figure(title, whiskers(numbers, title, None if base is None else (base, PRETRAINED))))
+        charts.append(figure(title, interval_chart(numbers, title, None if base is None else (base, PRETRAINED))))
     note = "Dots are means over seeds, whiskers 95 % intervals over images and seeds; ✗ marks what the gate fails."
     return join([tag("p", note, class_="soft"), tag("div", *charts, class_="charts")]) if charts else Html("")
 
@@ -174,12 +175,12 @@ def _differences(rows: Sequence[Row]) -> Html:
     charts = []
     for key in _keys(rows):
         found = [
-            Measured(f"{row['name']} {_mark(told)}".strip(), told["value"], told["low"], told["high"])
+            ChartValue(f"{row['name']} {_mark(told)}".strip(), told["value"], told["low"], told["high"])
             for row in rows
             if (told := _numbers(row).get(key, {}).get("to_control"))
         ]
         title = f"{benchmark_name(key[0])}: {key[1]} less that of {CONTROL}, in points"
-        charts.append(figure(title, whiskers(found, title, (0.0, CONTROL) if found else None)))
+        charts.append(figure(title, interval_chart(found, title, (0.0, CONTROL) if found else None)))
     shown = [chart for chart in charts if chart]
     return tag("div", *shown, class_="charts") if shown else Html("")
 
@@ -197,7 +198,7 @@ def _recipes(rows: Sequence[Row]) -> Html:
         manifest = row["manifest"]
         settings = ", ".join(row["settings"])
         version = join([manifest["ref"], " ", tag("code", manifest["fingerprint"][:12])])
-        told = (papers(recipe.paper), recipe.differs) if recipe else ("", "")
+        told = (link_papers(recipe.paper), recipe.differs) if recipe else ("", "")
         lines.append((row["name"], name, *told, settings, version))
     return table(("row", "recipe", "paper", "differs", "set otherwise", "version"), lines)
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
-from data_manifests.drift import Difference
+from data_manifests.drift import ValueChange
 from data_manifests.index_diff import NumberShift
 from data_manifests.manifest import DatasetVersion
 from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
-from flows.pages.html import Html, Section, join, page, table, tag, tiles, words
+from flows.pages.html import Html, Section, diff_markup, join, page, table, tag, tiles
 from flows.pages.thumbnails import Thumbnails
 from flows.terminal.diff import graded_anew, scored_anew, short
 
 
 @dataclass(frozen=True)
-class Most:
+class PictureLimits:
     """Most pictures of each sort."""
 
     edited: int
@@ -26,14 +26,14 @@ class Most:
     moved: int
 
 
-MANY = Most(80, 45, 45, 24)
+PAGE_LIMITS = PictureLimits(80, 45, 45, 24)
 """Of a page of its own: together below 200."""
-FEW = Most(12, 12, 12, 0)
+SECTION_LIMITS = PictureLimits(12, 12, 12, 0)
 """Of a section of another page."""
 
 _KINDS = {"changed": "changed", "added": "new", "removed": "gone", "moved": "moved"}
 
-Picture = Callable[[str, str], Html]
+DrawPicture = Callable[[str, str], Html]
 
 
 def diff_html(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion) -> str:
@@ -50,7 +50,9 @@ def diff_html(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion) -> st
     return page(f"{diff.old} → {diff.new}", diff_lead(diff), diff_sections(diff, old, new))
 
 
-def diff_sections(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion, most: Most = MANY) -> list[Section]:
+def diff_sections(
+    diff: VersionDiff, old: DatasetVersion, new: DatasetVersion, most: PictureLimits = PAGE_LIMITS
+) -> list[Section]:
     """Return the sections of such a page.
 
     Args:
@@ -96,7 +98,7 @@ def diff_lead(diff: VersionDiff) -> Html:
     return tiles(values)
 
 
-def _edited(diff: VersionDiff, most: int, picture: Picture) -> Html:
+def _edited(diff: VersionDiff, most: int, picture: DrawPicture) -> Html:
     fields = [f"{name} in {number:,}" for name, number in diff.edited_fields.items()]
     parts: list[Html] = [tag("p", "Fields that differ: ", ", ".join(fields), ".")] if fields else []
     for what, names in (("new", diff.added_fields), ("gone", diff.removed_fields)):
@@ -113,7 +115,7 @@ def _more(total: int, shown: int) -> Html:
     return tag("p", f"{total - shown:,} more are not shown; clipcurate diff --json lists them.", class_="soft")
 
 
-def _card(sample: SampleDiff, picture: Picture) -> Html:
+def _card(sample: SampleDiff, picture: DrawPicture) -> Html:
     kept = (piece.text for change in sample.captions[:1] for piece in change.pieces if piece.kind != "removed")
     alternative = "".join(kept) or sample.name
     content = [tag("h3", sample.name), tag("div", *(tag("span", name, class_="tag") for name in sample.fields))]
@@ -139,29 +141,29 @@ def _card(sample: SampleDiff, picture: Picture) -> Html:
 def _caption(change: CaptionChange) -> Html:
     position = change.old_position if change.new_position is None else change.new_position
     label = f"caption {0 if position is None else position}, {_KINDS[change.kind]}: "
-    return tag("li", tag("span", label, class_="soft"), words(change.pieces))
+    return tag("li", tag("span", label, class_="soft"), diff_markup(change.pieces))
 
 
 def _negative(change: TextChange) -> Html:
     record = change.new or change.old or {}
     label = f"{record.get('operation')} {record.get('span_class')}, {_KINDS[change.kind]}: "
-    return tag("li", tag("span", label, class_="soft"), words(change.pieces))
+    return tag("li", tag("span", label, class_="soft"), diff_markup(change.pieces))
 
 
 def _view(change: TextChange) -> Html:
     record = change.new or change.old or {}
     label = f"{record.get('kind')} {record.get('family')}, {_KINDS[change.kind]}: "
-    return tag("li", tag("span", label, class_="soft"), words(change.pieces))
+    return tag("li", tag("span", label, class_="soft"), diff_markup(change.pieces))
 
 
-def _value(value: Difference) -> Html:
+def _value(value: ValueChange) -> Html:
     """Return a differing value; texts and lists of texts word by word."""
     name = tag("span", f"{value.name}: ", class_="soft")
     if isinstance(value.old, str) and isinstance(value.new, str):
-        return tag("li", name, words(diff_words(value.old, value.new)))
+        return tag("li", name, diff_markup(diff_words(value.old, value.new)))
     if _texts(value.old) and _texts(value.new):
         changes, _ = diff_captions(value.old, value.new)
-        return tag("li", name, tag("ul", *(tag("li", words(change.pieces)) for change in changes)))
+        return tag("li", name, tag("ul", *(tag("li", diff_markup(change.pieces)) for change in changes)))
     return tag("li", name, tag("del", short(value.old)), " ", tag("ins", short(value.new)))
 
 
@@ -169,7 +171,7 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _refs(samples: Sequence[SampleRef], total: int, most: int, picture: Picture) -> Html:
+def _refs(samples: Sequence[SampleRef], total: int, most: int, picture: DrawPicture) -> Html:
     if not samples:
         return Html("")
     figures = [
@@ -191,7 +193,7 @@ def _negatives(diff: VersionDiff) -> Html:
     return join([note, table(("operation", "span class", ">added", ">removed", ">changed", ">graded anew"), rows)])
 
 
-def _clusters(diff: VersionDiff, most: int, picture: Picture) -> Html:
+def _clusters(diff: VersionDiff, most: int, picture: DrawPicture) -> Html:
     found = diff.clusters
     if found is None or (not found.num_moved and found.num_old == found.num_new):
         return Html("")
@@ -223,7 +225,7 @@ def _shift(shift: NumberShift) -> Html:
     return join([tag("h3", shift.name), tag("p", text), tag("details", tag("summary", f"{len(rows)} samples"), moved)])
 
 
-def _number_row(value: Difference) -> tuple[object, ...]:
+def _number_row(value: ValueChange) -> tuple[object, ...]:
     change = value.new - value.old
     share = f" ({change / value.old:+.1%})" if value.old else ""
     return value.name, f"{value.old:,}", f"{value.new:,}", f"{change:+,}{share}"
@@ -253,6 +255,6 @@ def _stages(diff: VersionDiff) -> Html:
     return table(("stage or setting", "", "what", "before", "after"), rows)
 
 
-def _detail_rows(name: str, kind: str, details: Iterable[Difference]) -> list[tuple[object, ...]]:
+def _detail_rows(name: str, kind: str, details: Iterable[ValueChange]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = [(name, kind, item.name, short(item.old), short(item.new)) for item in details]
     return rows or [(name, kind, "", "", "")]

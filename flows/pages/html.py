@@ -15,7 +15,7 @@ from importlib import resources
 
 import orjson
 
-from data_manifests.text_diff import Piece
+from data_manifests.text_diff import DiffPiece
 
 _FILES = resources.files("flows.pages")
 STYLE = _FILES.joinpath("page.css").read_text(encoding="utf-8")
@@ -122,7 +122,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
     return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=columns[0].removeprefix(">"))
 
 
-def words(pieces: Iterable[Piece], added: str = "ins") -> Html:
+def diff_markup(pieces: Iterable[DiffPiece], added: str = "ins") -> Html:
     """Return a text with its removed and added words marked, the added ones by the element that is named."""
     parts: list[object] = []
     for piece in pieces:
@@ -142,7 +142,7 @@ def data_block(name: str, value: object) -> Html:
     return Html(f'<script type="application/json" id="{html.escape(name)}">{json_text(value)}</script>')
 
 
-def papers(text: str) -> Html:
+def link_papers(text: str) -> Html:
     """Return our own mention of papers with arXiv numbers as links; following one is the reader's choice."""
     parts: list[object] = []
     at = 0

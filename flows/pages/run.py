@@ -11,14 +11,14 @@ import orjson
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from data_manifests.run_files import DONE_FILE, LOG_FILE, RUN_FILE
 from flows.evaluation.intervals import with_intervals
 from flows.pages.html import Html, Section, join, table, tag, tiles
 from flows.pages.sections.feedback import feedback_section
-from flows.pages.sections.lineage import Step, lineage_graph, parents_of, version_steps
-from flows.pages.sections.results import Column, results_section
+from flows.pages.sections.lineage import LineageStep, lineage_graph, parents_of, version_steps
+from flows.pages.sections.results import ResultColumn, results_section
 from flows.pages.sections.training_curves import Log, hardness_curves, training_curves
 
-RUN_FILE, DONE_FILE, LOG_FILE = "run.json", "done.json", "log.jsonl"
 _PARTS = ("manifest", "model", "recipe", "config")
 _MAX_FILE_BYTES = 64 * 2**20
 
@@ -80,7 +80,7 @@ class Run:
         return version if version.manifest.fingerprint == self.identity["manifest"]["fingerprint"] else None
 
 
-def run_sections(run: Run, catalog: Catalog, evaluations: Sequence[Column]) -> list[Section]:
+def run_sections(run: Run, catalog: Catalog, evaluations: Sequence[ResultColumn]) -> list[Section]:
     """Return a run's sections.
 
     Args:
@@ -130,10 +130,12 @@ def _lineage(run: Run, catalog: Catalog, version: DatasetVersion | None) -> Html
     manifest = version.manifest if version else _manifest(run, catalog)
     model, recipe = run.identity["model"], run.identity["recipe"].get("recipe")
     steps = (
-        version_steps(manifest.body, parents_of(catalog, manifest.body), here=False) if manifest else [Step(run.ref)]
+        version_steps(manifest.body, parents_of(catalog, manifest.body), here=False)
+        if manifest
+        else [LineageStep(run.ref)]
     )
     base = [(model["spec"], f"{model['spec']}, {model['hash']}")]
-    steps.append(Step(f"run {run.name}", f"recipe {recipe}, {len(run.log)} steps", base, "here"))
+    steps.append(LineageStep(f"run {run.name}", f"recipe {recipe}, {len(run.log)} steps", base, "here"))
     return lineage_graph(steps, f"How {run.name} was made, from its source down")
 
 
@@ -162,14 +164,14 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield from _leaves(item, f"{prefix}.{name}" if prefix else str(name))
 
 
-def found_beside(folder: Path) -> list[Column]:
+def found_beside(folder: Path) -> list[ResultColumn]:
     """Return results in the JSON files of a run's folder, and in those beside it that bear its name.
 
     Files of other kinds are passed by.
     """
     folder = folder.resolve()
     beside = [path for path in folder.parent.glob("*.json") if folder.name == "run" or _named(path, folder.name)]
-    found: list[Column] = []
+    found: list[ResultColumn] = []
     for path in [*sorted(folder.glob("*.json")), *sorted(beside)]:
         if path.stat().st_size <= _MAX_FILE_BYTES:
             try:
@@ -184,7 +186,7 @@ def _named(path: Path, name: str) -> bool:
     return path.stem == name or path.stem.startswith((f"{name}-", f"{name}."))
 
 
-def read_results(path: Path) -> list[Column]:
+def read_results(path: Path) -> list[ResultColumn]:
     """Return the results that ``evaluate --json`` wrote, each labelled by the file's name.
 
     Raises:
@@ -196,7 +198,7 @@ def read_results(path: Path) -> list[Column]:
     return found
 
 
-def results_of(document: Mapping[str, Any], path: Path) -> list[Column]:
+def results_of(document: Mapping[str, Any], path: Path) -> list[ResultColumn]:
     """Return the results in a document: of one benchmark, or of several; none in one of another kind.
 
     Each bears the file's name, and intervals where its cases lie beside it under the same name as Parquet.

@@ -9,15 +9,15 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
-from flows.pages.charts import bars, figure, histogram
-from flows.pages.diff import FEW, diff_lead, diff_sections
-from flows.pages.html import Html, Section, join, papers, table, tag, tiles
+from flows.pages.charts import bar_chart, figure, histogram
+from flows.pages.diff import SECTION_LIMITS, diff_lead, diff_sections
+from flows.pages.html import Html, Section, join, link_papers, table, tag, tiles
 from flows.pages.sections.clusters import cluster_section, draw_sheets, spread
 from flows.pages.sections.duplicates import duplicates
 from flows.pages.sections.lineage import lineage_graph, parents_of, version_steps
 from flows.pages.sections.neighbours import draw_neighbours, neighbour_section, neighbour_uids
 from flows.pages.sections.quality import quality_section
-from flows.pages.sections.sample_selection import MAX_BYTES, browse
+from flows.pages.sections.sample_selection import MAX_BYTES, select_samples
 from flows.pages.sections.samples import browser_section
 from flows.pages.thumbnails import Thumbnails
 
@@ -68,7 +68,7 @@ def version_sections(
     return [
         ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
         ("quality", "Quality", quality_section(body["statistics"])),
-        ("samples", "Samples", browser_section(browse(version, rows, seed, min(room, MAX_BYTES)))),
+        ("samples", "Samples", browser_section(select_samples(version, rows, seed, min(room, MAX_BYTES)))),
         *rest,
     ]
 
@@ -92,7 +92,7 @@ def _changes(version: DatasetVersion, catalog: Catalog | None) -> Html:
 
     found = diff_versions(old, version)
     parts: list[Html] = [tag("p", f"Against its parent {ref}.", class_="soft"), diff_lead(found)]
-    for _, heading, content in diff_sections(found, old, version, FEW):
+    for _, heading, content in diff_sections(found, old, version, SECTION_LIMITS):
         parts += [tag("h3", heading), content] if content else []
     return join(parts)
 
@@ -109,7 +109,7 @@ def _lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
         tag(
             "p",
             f"Recipe {body['recipe'].get('name')} (",
-            papers(body["recipe"].get("paper", "no paper")),
+            link_papers(body["recipe"].get("paper", "no paper")),
             f"); {parent}.",
         ),
         tag("p", f"Source: {source}.", class_="soft"),
@@ -149,11 +149,11 @@ def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: 
     scores = [value for value in rows.get("difficulty", []) if value is not None]
     charts = [
         figure("Words in a caption", histogram(_binned(told["caption_words"]), "captions by number of words")),
-        figure("Captions of a sample", bars(list(told["captions_per_sample"].items()))),
-        figure("Negatives by kind", bars(_longest(told["negatives"]))),
-        figure("Rewrites and knowledge captions by kind", bars(_longest(told["views"]))),
-        figure("Texts that a gate refused, by reason", bars(_longest(_refused(counts)))),
-        figure("Splits", bars(list(told["splits"].items()))),
+        figure("Captions of a sample", bar_chart(list(told["captions_per_sample"].items()))),
+        figure("Negatives by kind", bar_chart(_longest(told["negatives"]))),
+        figure("Rewrites and knowledge captions by kind", bar_chart(_longest(told["views"]))),
+        figure("Texts that a gate refused, by reason", bar_chart(_longest(_refused(counts)))),
+        figure("Splits", bar_chart(list(told["splits"].items()))),
         figure("Clusters by size, largest first", histogram(_sampled(sizes), "cluster sizes, largest first")),
         figure("Difficulty", histogram(_shares(scores), "samples by difficulty")),
     ]
@@ -204,7 +204,7 @@ def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any] | N
         rows.append(
             (
                 f"{stage['name']} /{stage['version']}",
-                papers(stage["source"]),
+                link_papers(stage["source"]),
                 config,
                 models,
                 tag("code", stage["fingerprint"][:12]),

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from data_manifests.text_diff import Piece
+from data_manifests.text_diff import DiffPiece
 
 if TYPE_CHECKING:
     from curation.engine.engine import Events
@@ -32,7 +32,7 @@ def clean(text: str) -> str:
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def words(pieces: Iterable[Piece], console: Console) -> Text:
+def words(pieces: Iterable[DiffPiece], console: Console) -> Text:
     """Return a text with its removed words red and struck out, its added ones green and underlined.
 
     Without colours they are marked as ``[-removed-]`` and ``{+added+}``.

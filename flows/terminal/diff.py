@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
-from data_manifests.drift import Difference
-from data_manifests.text_diff import CaptionChange, Piece, Regraded, TextChange
+from data_manifests.drift import ValueChange
+from data_manifests.text_diff import CaptionChange, DifficultyChange, DiffPiece, TextChange
 from flows.terminal.console import clean, table, words
 
 _MAX_CHARS = 300
@@ -53,7 +53,7 @@ def _print_fields(diff: VersionDiff, console: Console) -> None:
 
 def _print_sample(sample: SampleDiff, console: Console) -> None:
     console.print(Text.assemble("\n", (clean(sample.name), "bold"), " ", (sample.uid, "dim")))
-    texts: list[tuple[str, Iterable[Piece]]] = [(_caption_label(item), item.pieces) for item in sample.captions]
+    texts: list[tuple[str, Iterable[DiffPiece]]] = [(_caption_label(item), item.pieces) for item in sample.captions]
     texts += [(_negative_label(item), item.pieces) for item in sample.negatives]
     texts += [(_view_label(item), item.pieces) for item in sample.views]
     for label, pieces in texts[:MAX_TEXTS]:
@@ -83,7 +83,7 @@ def _view_label(change: TextChange) -> str:
     return clean(f"{record.get('kind')} {record.get('family')}, {change.kind}")
 
 
-def _value(value: Difference) -> Text:
+def _value(value: ValueChange) -> Text:
     return Text.assemble("  ", (f"{value.name}: ", "dim"), clean(short(value.old)), " → ", clean(short(value.new)))
 
 
@@ -130,7 +130,7 @@ def _print_numbers(diff: VersionDiff, console: Console) -> None:
 def _print_stages(diff: VersionDiff, console: Console) -> None:
     made = table("stages and settings", "stage or setting", "", "what", "before", "after")
     for stage in diff.stages:
-        for item in stage.details or (Difference("", "", ""),):
+        for item in stage.details or (ValueChange("", "", ""),):
             made.add_row(stage.name, stage.kind, item.name, *_sides(item))
     for item in diff.settings:
         made.add_row(item.name, "changed", "", *_sides(item))
@@ -139,11 +139,11 @@ def _print_stages(diff: VersionDiff, console: Console) -> None:
         console.print(made)
 
 
-def _sides(value: Difference) -> tuple[Text, Text]:
+def _sides(value: ValueChange) -> tuple[Text, Text]:
     return Text(clean(short(value.old))), Text(clean(short(value.new)))
 
 
-def graded_anew(regraded: Regraded) -> str:
+def graded_anew(regraded: DifficultyChange) -> str:
     """Say how many negatives have another difficulty, and how it moved."""
     moved = f"{regraded.old:.2f} → {regraded.new:.2f}"
     return f"negatives graded anew: {regraded.number:,}, mean difficulty {moved}"

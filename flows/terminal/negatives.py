@@ -10,14 +10,14 @@ from rich.text import Text
 
 from data_manifests.manifest import DatasetVersion
 from data_manifests.negatives import (
-    Drawn,
-    Shown,
-    Wanted,
+    NegativeDraw,
+    NegativeFilter,
+    ShownNegative,
     blind_gaps,
     draw_negatives,
     edit_pieces,
     read_negatives,
-    shortened,
+    shorten_pieces,
 )
 from flows.terminal.console import clean, out, print_json, table, words
 from flows.terminal.curation import print_blind_accuracy
@@ -26,7 +26,7 @@ _MAX_TEXT = 400
 """Most characters of a run of words that an edit left as it was."""
 
 
-def print_negatives(version: DatasetVersion, wanted: Wanted, limit: int, seed: int, *, as_json: bool) -> None:
+def print_negatives(version: DatasetVersion, wanted: NegativeFilter, limit: int, seed: int, *, as_json: bool) -> None:
     """Print how many negatives there are, how well text alone tells them, and some drawn at random.
 
     Raises:
@@ -42,7 +42,7 @@ def print_negatives(version: DatasetVersion, wanted: Wanted, limit: int, seed: i
     _print_shown(shown, sum(drawn.matching.values()), seed, out)
 
 
-def _told(version: DatasetVersion, drawn: Drawn, shown: list[Shown], seed: int) -> dict[str, object]:
+def _told(version: DatasetVersion, drawn: NegativeDraw, shown: list[ShownNegative], seed: int) -> dict[str, object]:
     counts = [
         {"operation": kind[0], "type": kind[1], "number": number, "matching": drawn.matching[kind]}
         for kind, number in sorted(drawn.counts.items())
@@ -57,7 +57,7 @@ def _told(version: DatasetVersion, drawn: Drawn, shown: list[Shown], seed: int) 
     }
 
 
-def _print_counts(version: DatasetVersion, drawn: Drawn) -> None:
+def _print_counts(version: DatasetVersion, drawn: NegativeDraw) -> None:
     total = sum(drawn.counts.values())
     narrowed = drawn.matching != drawn.counts
     made = table(
@@ -69,7 +69,7 @@ def _print_counts(version: DatasetVersion, drawn: Drawn) -> None:
     out.print(made)
 
 
-def _print_shown(shown: list[Shown], matching: int, seed: int, console: Console) -> None:
+def _print_shown(shown: list[ShownNegative], matching: int, seed: int, console: Console) -> None:
     if not shown:
         console.print("no negative is as wanted")
         return
@@ -79,7 +79,7 @@ def _print_shown(shown: list[Shown], matching: int, seed: int, console: Console)
     made.columns[0].ratio, made.columns[1].ratio = 3, 2
     made.expand = made.show_lines = True
     for item in shown:
-        pieces = shortened(edit_pieces(item.caption, item.record), _MAX_TEXT)
+        pieces = shorten_pieces(edit_pieces(item.caption, item.record), _MAX_TEXT)
         before = words([piece for piece in pieces if piece.kind != "added"], console)
         after = words([piece for piece in pieces if piece.kind != "removed"], console)
         name = Text(f"{clean(item.name)} {item.uid[:8]}", "dim")

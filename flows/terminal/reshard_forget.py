@@ -19,7 +19,7 @@ from flows.terminal.console import counter, err, out, print_json, progress_bars
 
 if TYPE_CHECKING:
     from curation.forget.forget import ForgetPlan, ForgetReport
-    from data_manifests.absence import Absence, Original
+    from data_manifests.absence import AbsenceReport, OriginalSample
 
 
 def run_reshard(
@@ -181,7 +181,7 @@ def prove_absent(catalog: Catalog, ref: str, uids: Sequence[str], source: str | 
         InputError: the version or source cannot be opened, an uid is not whole, or the source lacks one.
     """
     from curation.forget.find import other_captions
-    from data_manifests.absence import search
+    from data_manifests.absence import search_traces
 
     started = time.perf_counter()
     for uid in uids:
@@ -189,7 +189,7 @@ def prove_absent(catalog: Catalog, ref: str, uids: Sequence[str], source: str | 
             raise InputError(f"--absent {uid!r} is no uid", allowed=f"all {UID_HEX_CHARS} hex digits, in lower case")
     version = catalog.open(ref)
     originals = _originals(source, uids) if source else dict.fromkeys(uids)
-    found = search([catalog.workspace, catalog.manifests], originals, other_captions(catalog, frozenset(uids)))
+    found = search_traces([catalog.workspace, catalog.manifests], originals, other_captions(catalog, frozenset(uids)))
     wrong = version.verify()
     seconds = time.perf_counter() - started
     if as_json:
@@ -203,10 +203,10 @@ def prove_absent(catalog: Catalog, ref: str, uids: Sequence[str], source: str | 
     return not found.places and not wrong
 
 
-def _originals(source: str, uids: Sequence[str]) -> dict[str, Original | None]:
+def _originals(source: str, uids: Sequence[str]) -> dict[str, OriginalSample | None]:
     """Read pictures and captions from a source, the way intake reads them."""
     from curation.sources import Rejected, open_source
-    from data_manifests.absence import Original
+    from data_manifests.absence import OriginalSample
     from data_manifests.sample import image_uid
 
     found: dict[str, Any] = dict.fromkeys(uids)
@@ -219,13 +219,13 @@ def _originals(source: str, uids: Sequence[str]) -> dict[str, Original | None]:
             continue  # it is no picture that could have been taken in
         if (uid := image_uid(data)) in found:
             texts = (" ".join(text.split()) for text in record.captions)
-            found[uid] = Original(data, tuple(text for text in texts if text))
+            found[uid] = OriginalSample(data, tuple(text for text in texts if text))
     if missing := [uid for uid, original in found.items() if original is None]:
         raise InputError(f"--source {source}: no picture with the uid {missing[0]}", fix="give the source that has it")
     return found
 
 
-def _print_absence(found: Absence, num_uids: int, source: str | None, seconds: float) -> None:
+def _print_absence(found: AbsenceReport, num_uids: int, source: str | None, seconds: float) -> None:
     sizes = f"{found.num_bytes / 2**20:.1f} MiB raw and {found.num_decoded_bytes / 2**20:.1f} MiB decoded"
     out.print(f"searched {found.num_files} files, {sizes}, for {found.num_sought} byte strings, {seconds:.1f} s")
     if source is None:

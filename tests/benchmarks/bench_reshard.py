@@ -25,7 +25,7 @@ from curation.versions.reshard import reshard
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.shards import ShardReader, shard_name, split_into_shards
 from data_manifests.tar_copy import SampleRanges, copy_shard
-from data_manifests.tar_index import index_tar
+from tests.data_manifests.tars import walk
 
 ROUNDS = 5
 SHARD_BYTES = 64 * 2**20
@@ -98,7 +98,7 @@ def main() -> None:
         compare(
             "index a tar",
             version.manifest.body["shards"][0]["samples"],
-            lambda: index_tar(first),
+            lambda: walk(first),
             lambda: walked(first),
         )
     at, cpu = time.perf_counter(), time.process_time()
@@ -110,12 +110,9 @@ def main() -> None:
 
 
 def named(folder: Path, number: int) -> list[tuple[str, bytes]]:
-    found = index_tar(folder / shard_name(number))
+    members, _ = walk(folder / shard_name(number))
     with ShardReader(folder) as reader:
-        return [
-            (name, reader.read(number, offset, size))
-            for name, offset, size in zip(found.names, found.offsets.tolist(), found.sizes.tolist(), strict=True)
-        ]
+        return [(name, reader.read(number, offset, size)) for name, offset, size in members]
 
 
 def walked(path: Path) -> list[str]:

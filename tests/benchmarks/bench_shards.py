@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
-from data_manifests.shards import Member, ShardReader, ShardWriter, sample_key, walk_members
+from data_manifests.shards import ShardMember, ShardReader, ShardWriter, sample_key
+from tests.data_manifests.tars import walk
 
 ROUNDS = 5
 IMAGE_BYTES = 35_000
@@ -46,7 +47,7 @@ def write_theirs(path: Path, rows: list[tuple[str, bytes, bytes, bytes]]) -> Non
             writer.write({"__key__": key, "jpg": image, "json": meta, "txt": text})
 
 
-def read_ours(path: Path, members: list[Member]) -> int:
+def read_ours(path: Path, members: list[ShardMember]) -> int:
     with ShardReader(path.parent) as reader:
         return sum(len(reader.read(0, member.offset, member.size_bytes)) for member in members)
 
@@ -85,10 +86,10 @@ def main() -> None:
 
         compare("write (hashed, fsynced)", fresh(ours, write_ours), fresh(theirs, write_theirs), count)
         print(f"bytes: ours {ours.stat().st_size}, webdataset {theirs.stat().st_size}")
-        members = list(walk_members(ours))
+        members = walk(ours)[0]
         assert read_ours(ours, members) == read_theirs(theirs)
         compare("read all by index", lambda: read_ours(ours, members), lambda: read_theirs(theirs), count)
-        compare("index a tar", lambda: list(walk_members(ours)), lambda: list(_tarfile_names(ours)), count)
+        compare("index a tar", lambda: walk(ours)[0], lambda: list(_tarfile_names(ours)), count)
 
 
 def _tarfile_names(path: Path) -> list[str]:

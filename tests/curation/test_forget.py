@@ -27,7 +27,7 @@ from curation.sources.folder import FolderSource
 from curation.stages.captions.rewrite_captions import RewriteCaptions
 from curation.stages.hygiene.check_images import CheckImages
 from curation.versions.numbering import VersionRequest, publish_version
-from data_manifests.absence import Original, search
+from data_manifests.absence import OriginalSample, search_traces
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import Sample
@@ -117,20 +117,20 @@ class World:
         )
         return publish_version(self.catalog, request, done, snapshot, space / "store").manifest.version
 
-    def originals(self, *numbers: int) -> dict[str, Original | None]:
+    def originals(self, *numbers: int) -> dict[str, OriginalSample | None]:
         """Return what was forgotten, read from outside of the workspace."""
-        found: dict[str, Original | None] = {}
+        found: dict[str, OriginalSample | None] = {}
         for number in numbers:
             item = picture(number)
             uid = item.draw(self.photos.parent / "again.png")
-            found[uid] = Original((self.photos.parent / "again.png").read_bytes(), item.captions)
+            found[uid] = OriginalSample((self.photos.parent / "again.png").read_bytes(), item.captions)
         return found
 
     def places(self, *numbers: int) -> list[str]:
         """Return where anything of some pictures is left."""
         originals = self.originals(*numbers)
         others = other_captions(self.catalog, frozenset(originals))
-        return search([self.catalog.workspace, self.catalog.manifests], originals, others).places
+        return search_traces([self.catalog.workspace, self.catalog.manifests], originals, others).places
 
     def forget(self, *numbers: int) -> Any:
         """Forget pictures."""
@@ -226,7 +226,7 @@ def test_words_that_another_sample_has_too_are_not_counted(world: World) -> None
     todo = plan_forget(world.catalog, [world.uids[3]])
     assert todo.traces.captions == [world.texts[3][0]]  # the second caption is the same for all
     originals = world.originals(3)
-    found = search([world.catalog.workspace], originals, other_captions(world.catalog, frozenset(originals)))
+    found = search_traces([world.catalog.workspace], originals, other_captions(world.catalog, frozenset(originals)))
     assert found.shared == ["One ball on a plain ground"]
 
 

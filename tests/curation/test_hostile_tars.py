@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from curation.sources.reading.tar_walk import TarError, TarMember, walk, walk_from
-from data_manifests.tar_index import PlainWalk
+from data_manifests.tar_index import PlainTarReader
 from tests.curation.source_inputs import bytes_of, pack, picture, put, read, refused, sample, special
 
 
@@ -161,7 +161,7 @@ def test_sizes_that_python_would_read_as_numbers_lead_nowhere(size: bytes, tmp_p
     data[at : at + 512] = resealed(bytes(data[at : at + 124] + size + data[at + 135 : at + 512]))
     both(put(tmp_path / "0.tar", bytes(data)))
     with (tmp_path / "0.tar").open("rb") as file:
-        plain = PlainWalk(file.fileno())
+        plain = PlainTarReader(file.fileno())
         assert [name for part in plain for name in part.names] == ["a.jpg", "a.txt", "a.json"]
         assert plain.position == at
 
@@ -172,6 +172,6 @@ def test_the_fast_walk_goes_all_the_way_on_plain_archives_and_stops_at_the_first
     assert [(item.name, item.size_bytes) for item in both(path)] == [(name, len(data)) for name, data in members]
     for odd in (special("link", tarfile.SYMTYPE, "a"), ("l" * 120 + "/x", b""), special("old", tarfile.AREGTYPE)):
         with pack(path, [*members[:1500], odd, *members[1500:]]).open("rb") as file:
-            plain = PlainWalk(file.fileno())
+            plain = PlainTarReader(file.fileno())
             assert sum(len(part.names) for part in plain) == 1500
         assert len(both(path)) == 2501

@@ -17,7 +17,7 @@ from curation.versions.layout import Layout, read_uids
 from curation.versions.reshard import reshard
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
-from data_manifests.shards import ShardReader, ShardWriter, walk_members
+from data_manifests.shards import ShardReader, ShardWriter
 from data_manifests.tar_copy import SampleRanges, key_digits, rename
 from tests.data_manifests.built_versions import build, negative, picture
 
@@ -66,7 +66,7 @@ def test_other_shards_hold_the_same_payloads(old: DatasetVersion, catalog: Catal
     for shard in made.manifest.body["shards"]:
         path = new.folder / shard["name"]
         with tarfile.open(path) as tar:  # checks every header's checksum
-            assert [item.name for item in tar] == [item.name for item in walk_members(path)]
+            assert len(list(tar)) == 3 * shard["samples"]
         read = list(webdataset.WebDataset(str(path), shardshuffle=False))
         assert len(read) == shard["samples"]
         assert all(orjson.loads(item["json"])["key"] == item["__key__"] for item in read)

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.diff import VersionDiff, diff_versions
-from data_manifests.drift import Difference, distribution_shift
+from data_manifests.drift import ValueChange, distribution_shift
 from data_manifests.errors import InputError
 from data_manifests.index_diff import PLACE
 from data_manifests.manifest import DatasetVersion
-from data_manifests.text_diff import Piece, Regraded, diff_captions, diff_records, diff_words
+from data_manifests.text_diff import DifficultyChange, DiffPiece, diff_captions, diff_records, diff_words
 from tests.data_manifests.built_versions import Given, Picture, build, negative, picture
 
 TEXTS = st.text(alphabet="ab .,'-\u00e9\n", max_size=30) | st.sampled_from(["a dog .", "two dogs", "a red dog .", ""])
@@ -55,13 +55,17 @@ def test_names_what_was_added_removed_and_edited(tmp_path: Path) -> None:
     assert {"captions", "negatives", "rewrites"} <= set(sample.fields)
     (caption,) = sample.captions
     assert (caption.kind, caption.old_position, caption.new_position) == ("changed", 0, 0)
-    assert caption.pieces == (Piece("same", "A "), Piece("added", "shiny "), Piece("same", "orange ball, number 3 ."))
+    assert caption.pieces == (
+        DiffPiece("same", "A "),
+        DiffPiece("added", "shiny "),
+        DiffPiece("same", "orange ball, number 3 ."),
+    )
     assert [(change.kind, change.new and change.new["text"]) for change in sample.negatives] == [
         ("changed", "A striped orange ball, number 3 .")
     ]
     assert diff.edited_fields["captions"] == 1
     assert "split" not in diff.edited_fields
-    assert Difference("samples", 8, 9) in diff.numbers
+    assert ValueChange("samples", 8, 9) in diff.numbers
     orjson.dumps(diff.to_json())
 
 
@@ -74,7 +78,7 @@ def test_data_sets_of_different_names(tmp_path: Path) -> None:
 def test_split_is_content(tmp_path: Path) -> None:
     old, new = pair(tmp_path, [picture(1), picture(2)], [picture(1), picture(2, split="dev")])
     (sample,) = diff_versions(old, new).edited
-    assert sample.values[0] == Difference("split", "train", "dev")
+    assert sample.values[0] == ValueChange("split", "train", "dev")
 
 
 def test_stages_that_come_and_change(tmp_path: Path) -> None:
@@ -91,7 +95,7 @@ def test_stages_that_come_and_change(tmp_path: Path) -> None:
     went = diff_versions(given_one, plain)
     assert set(went.removed_fields) == set(came.added_fields)
     changed = diff_versions(given_one, strong)
-    assert changed.stages[0].details == (Difference("config.strength", 1.0, 2.5),)
+    assert changed.stages[0].details == (ValueChange("config.strength", 1.0, 2.5),)
     assert not changed.num_edited
     assert not changed.is_empty
 
@@ -170,7 +174,11 @@ def test_negatives_graded_anew(tmp_path: Path) -> None:
     diff = diff_versions(*pair(tmp_path, old, new))
     assert diff.edited_fields["negatives"] == 3
     told = {sample.name: (sample.regraded, sample.num_rescored) for sample in diff.edited}
-    assert told == {"1.png": (Regraded(2, 0.375, 0.625), 0), "2.png": (Regraded(1, 0.5, 0.25), 0), "4.png": (None, 2)}
+    assert told == {
+        "1.png": (DifficultyChange(2, 0.375, 0.625), 0),
+        "2.png": (DifficultyChange(1, 0.5, 0.25), 0),
+        "4.png": (None, 2),
+    }
     (row,) = diff.negatives
     assert (row.added, row.removed, row.changed, row.regraded) == (0, 1, 0, 3)
 
@@ -253,7 +261,7 @@ def test_negatives_follow_their_caption() -> None:
     old = [record(0, "cat chases dog"), record(1, "car on man")]
     new = [record(0, "car on woman"), record(1, "cat chases dog")]
     (change,) = diff_records(old, new, {0: 1, 1: 0})
-    assert (change.kind, change.pieces[1:]) == ("changed", (Piece("removed", "man"), Piece("added", "woman")))
+    assert (change.kind, change.pieces[1:]) == ("changed", (DiffPiece("removed", "man"), DiffPiece("added", "woman")))
     kinds = diff_records(old, [{**record(0, "x"), "operation": "replace"}], {0: 0, 1: 1})
     assert sorted(item.kind for item in kinds) == ["added", "removed", "removed"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from data_manifests.manifest import DatasetVersion
 from flows.pages.html import SCRIPT, page
-from flows.pages.sections.sample_selection import Browsed, browse
+from flows.pages.sections.sample_selection import SampleSelection, select_samples
 from flows.pages.sections.samples import browser_section
 from tests.data_manifests.built_versions import Picture, build, negative, picture
 from tests.flows.browser import Browser, in_a_browser
@@ -74,7 +74,7 @@ def test_strangers_markup_is_text(hostile_page: Path) -> None:
 
 def test_texts_lead_back_to_what_was_published(tmp_path: Path) -> None:
     version = hostile_version(tmp_path)
-    found = browse(version, version.index().to_pydict(), 0)
+    found = select_samples(version, version.index().to_pydict(), 0)
     labels = list(found.labels)
     seen = 0
     for entry in found.entries:
@@ -246,7 +246,7 @@ def test_it_fits_and_can_be_read(browser: Browser, hostile_page: Path, width: in
 @in_a_browser
 def test_thousands_of_samples(browser: Browser, tmp_path: Path) -> None:
     """The script alone, on as many samples as a page may hold and more: found at once, shown in parts."""
-    found = Browsed(5000, 0)
+    found = SampleSelection(5000, 0)
     caption, wrong = found.label("caption", "", "", ""), found.label("negative", "replace", "noun", "object")
     for number in range(5000):
         texts: list[list[Any]] = [[caption, at, None, "", f"=caption {at} of sample {number}"] for at in range(5)]

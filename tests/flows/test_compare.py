@@ -20,7 +20,7 @@ from flows.recipe import load_recipe
 from flows.terminal.console import out
 from tests.flows.test_bad_input import Shell, shell
 from training.checkpoint import save_checkpoint
-from training.evaluate.outcome import Items, Outcome
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.train import Trainer
 
 __all__ = ["shell"]
@@ -171,7 +171,7 @@ def finished(row: str, seed: int | None, recall: float, zero_shot: float, order:
         right = (np.arange(1000) < round(1000 * value)).astype(np.float64)
         names = tuple(f"i{place}" for place in range(1000))
         blind = {"blind_ngram": 0.21, "blind_length": 0.25} if on.startswith("order") else {}
-        outcome = Outcome({metric: value, **blind}, {metric: Items(names, names, right)})
+        outcome = BenchmarkResult({metric: value, **blind}, {metric: CaseValues(names, names, right)})
         results[on] = Result({"seconds": 1}, outcome, Path(on))
     return Finished(Cell(row, seed, {}, Path(), None, ""), results)
 
@@ -191,7 +191,7 @@ def test_the_gate_fails_what_loses_too_much() -> None:
     assert rows["forgets"].lost == [("zero_shot:b", "top1", -2.5)]
     assert rows["misses"].lost == [("retrieval:a", "image_to_text_R@1", -4.0)]
     order = rows["fine"].numbers["order:c", "order_accuracy"]
-    assert order.to_control is not None and order.to_control.told_apart and abs(order.to_control.value - 0.6) < 1e-9
+    assert order.to_control is not None and order.to_control.is_significant and abs(order.to_control.value - 0.6) < 1e-9
     assert order.to_pretrained is not None and len(order.to_control.mcnemar) == 2
     text = markdown_table(list(rows.values()), {"clip": 7000}, blind_numbers(cells))
     assert "| **forgets** | - |" in text and "**failed**: zero-shot top-1 -2.5" in text and "+60.0▲" in text
@@ -211,9 +211,9 @@ def test_a_loss_of_just_what_is_allowed_passes() -> None:
 
 def test_cells_of_different_cases_are_refused_by_name() -> None:
     one, other = finished("clip", 0, 0.5, 0.5, 0.5), finished("x", 0, 0.5, 0.5, 0.5)
-    kept = other.results["order:c"].outcome.items["order_accuracy"]
-    changed = Items(("another", *kept.ids[1:]), kept.images, kept.values)
-    other.results["order:c"] = Result({}, Outcome({}, {"order_accuracy": changed}), Path())
+    kept = other.results["order:c"].result.cases["order_accuracy"]
+    changed = CaseValues(("another", *kept.ids[1:]), kept.images, kept.values)
+    other.results["order:c"] = Result({}, BenchmarkResult({}, {"order_accuracy": changed}), Path())
     with pytest.raises(
         InputError, match="order:c order_accuracy: the cells were evaluated on different data: .*another"
     ):
@@ -225,15 +225,15 @@ def test_seeds_pair_only_where_both_rows_have_them() -> None:
     rows = {row.name: row for row in weigh(cells, ["pretrained", "clip", "x"], ("order:c",), Gate())}
     number = rows["x"].numbers["order:c", "order_accuracy"]
     assert rows["x"].seeds == (0,) and number.to_pretrained is None and not rows["pretrained"].numbers
-    assert number.to_control is not None and number.to_control.told_apart
+    assert number.to_control is not None and number.to_control.is_significant
 
 
 def test_headlines_of_kinds_nobody_has_listed() -> None:
-    one = Items(("a",), ("a",), np.ones(1))
-    outcome = Outcome({}, {"x": one, "y": one}, {"blind_length": ("x",), "macro": ("x", "y")})
+    one = CaseValues(("a",), ("a",), np.ones(1))
+    outcome = BenchmarkResult({}, {"x": one, "y": one}, {"blind_length": ("x",), "macro": ("x", "y")})
     assert headlines("new:thing", outcome) == ("macro",)
-    assert headlines("new:thing", Outcome({}, {"x": one, "y": one})) == ("x",)
-    assert headlines("order:thing", Outcome({}, {"order_accuracy": one, "y": one})) == ("order_accuracy",)
+    assert headlines("new:thing", BenchmarkResult({}, {"x": one, "y": one})) == ("x",)
+    assert headlines("order:thing", BenchmarkResult({}, {"order_accuracy": one, "y": one})) == ("order_accuracy",)
 
 
 def test_null_takes_parts_out() -> None:

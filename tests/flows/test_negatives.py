@@ -18,16 +18,16 @@ from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.negatives import (
-    ALL,
+    ALL_KINDS,
     MAX_PIECES,
-    Wanted,
+    NegativeFilter,
     blind_gaps,
     draw_negatives,
     edit_pieces,
     read_negatives,
-    shortened,
+    shorten_pieces,
 )
-from data_manifests.text_diff import Piece
+from data_manifests.text_diff import DiffPiece
 from flows.cli.main import main
 from flows.terminal import negatives
 from tests.data_manifests.built_versions import Picture, build, negative, picture
@@ -63,32 +63,32 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
     return made
 
 
-def drawn_texts(version: DatasetVersion, wanted: Wanted, limit: int, seed: int) -> list[tuple[str, str]]:
+def drawn_texts(version: DatasetVersion, wanted: NegativeFilter, limit: int, seed: int) -> list[tuple[str, str]]:
     shown = read_negatives(version, draw_negatives(version, wanted, limit, seed))
     return [(item.caption, item.record["text"]) for item in shown]
 
 
 def test_counts_are_those_of_the_version(version: DatasetVersion) -> None:
-    drawn = draw_negatives(version, Wanted(types=("relation",)), 1000, 0)
+    drawn = draw_negatives(version, NegativeFilter(types=("relation",)), 1000, 0)
     expected = Counter((item["operation"], item["type"]) for number in range(NUM) for item in records(number))
     expected["swap", "attribute"] += 1
     assert dict(drawn.counts) == expected
     assert drawn.matching == {kind: expected[kind] if kind[1] == "relation" else 0 for kind in expected}
-    assert len(drawn.places[ALL]) == sum(drawn.matching.values()) == 15
+    assert len(drawn.places[ALL_KINDS]) == sum(drawn.matching.values()) == 15
 
 
 @pytest.mark.parametrize(
     "wanted",
     [
-        Wanted(),
-        Wanted(types=("attribute", "relation")),
-        Wanted(operations=("swap",)),
-        Wanted(low=0.1),
-        Wanted(high=0.1),
-        Wanted(types=("relation",), operations=("replace",), low=0.05, high=0.17),
+        NegativeFilter(),
+        NegativeFilter(types=("attribute", "relation")),
+        NegativeFilter(operations=("swap",)),
+        NegativeFilter(low=0.1),
+        NegativeFilter(high=0.1),
+        NegativeFilter(types=("relation",), operations=("replace",), low=0.05, high=0.17),
     ],
 )
-def test_filters_pass_what_a_loop_passes(version: DatasetVersion, wanted: Wanted) -> None:
+def test_filters_pass_what_a_loop_passes(version: DatasetVersion, wanted: NegativeFilter) -> None:
     def fits(item: dict[str, Any]) -> bool:
         hard = item.get("difficulty")
         return (
@@ -101,7 +101,7 @@ def test_filters_pass_what_a_loop_passes(version: DatasetVersion, wanted: Wanted
     every = [item for row in version_rows(version) for item in row]
     shown = read_negatives(version, draw_negatives(version, wanted, 1000, 3))
     assert sorted(item.record["text"] for item in shown) == sorted(item["text"] for item in every if fits(item))
-    assert 0 < len(shown) < len(every) or wanted == Wanted()
+    assert 0 < len(shown) < len(every) or wanted == NegativeFilter()
 
 
 def version_rows(version: DatasetVersion) -> list[list[dict[str, Any]]]:
@@ -110,25 +110,27 @@ def version_rows(version: DatasetVersion) -> list[list[dict[str, Any]]]:
 
 
 def test_draws_are_repeatable_seeded_and_nested(version: DatasetVersion) -> None:
-    eight = drawn_texts(version, Wanted(), 8, 0)
+    eight = drawn_texts(version, NegativeFilter(), 8, 0)
     assert len(eight) == 8
-    assert drawn_texts(version, Wanted(), 8, 0) == eight
-    assert set(drawn_texts(version, Wanted(), 4, 0)) < set(eight)
-    assert drawn_texts(version, Wanted(), 8, 1) != eight
-    swaps = draw_negatives(version, Wanted(operations=("swap",)), 8, 0)
-    both = draw_negatives(version, Wanted(), 8, 0)
-    narrow = [place for place in both.places[ALL] if place[2] == 1]
-    assert narrow == [place for place in swaps.places[ALL] if place[2] == 1][: len(narrow)], "the same ones come first"
+    assert drawn_texts(version, NegativeFilter(), 8, 0) == eight
+    assert set(drawn_texts(version, NegativeFilter(), 4, 0)) < set(eight)
+    assert drawn_texts(version, NegativeFilter(), 8, 1) != eight
+    swaps = draw_negatives(version, NegativeFilter(operations=("swap",)), 8, 0)
+    both = draw_negatives(version, NegativeFilter(), 8, 0)
+    narrow = [place for place in both.places[ALL_KINDS] if place[2] == 1]
+    assert narrow == [place for place in swaps.places[ALL_KINDS] if place[2] == 1][: len(narrow)], (
+        "the same ones come first"
+    )
 
 
 def test_every_kind_is_among_a_draw_of_each(version: DatasetVersion) -> None:
-    drawn = draw_negatives(version, Wanted(), 1, 0, of_each_kind=True)
+    drawn = draw_negatives(version, NegativeFilter(), 1, 0, of_each_kind=True)
     assert set(drawn.places) == set(drawn.counts)
     assert {len(places) for places in drawn.places.values()} == {1}
 
 
 def test_each_negative_comes_with_its_own_caption(version: DatasetVersion) -> None:
-    for item in read_negatives(version, draw_negatives(version, Wanted(), 1000, 0)):
+    for item in read_negatives(version, draw_negatives(version, NegativeFilter(), 1000, 0)):
         pieces = edit_pieces(item.caption, item.record)
         assert "".join(piece.text for piece in pieces if piece.kind != "added") == item.caption
         assert "".join(piece.text for piece in pieces if piece.kind != "removed") == item.record["text"]
@@ -138,16 +140,16 @@ def test_each_negative_comes_with_its_own_caption(version: DatasetVersion) -> No
 def test_what_cannot_be_meant_is_refused(version: DatasetVersion, tmp_path: Path) -> None:
     for wrong in ({"low": -0.1}, {"high": 1.5}, {"low": 0.6, "high": 0.5}, {"low": float("nan")}):
         with pytest.raises(InputError):
-            Wanted(**wrong)
+            NegativeFilter(**wrong)
     with pytest.raises(
         InputError, match="(?s)did you mean 'relation'.*attribute, object, relation|attribute, relation"
     ):
-        draw_negatives(version, Wanted(types=("relatoin",)), 1, 0)
+        draw_negatives(version, NegativeFilter(types=("relatoin",)), 1, 0)
     with pytest.raises(InputError, match="--operation 'shuffle'"):
-        draw_negatives(version, Wanted(operations=("shuffle",)), 1, 0)
+        draw_negatives(version, NegativeFilter(operations=("shuffle",)), 1, 0)
     plain = build(tmp_path, "plain", [picture(1)], (CheckImages(),))
     with pytest.raises(InputError, match="has no negatives"):
-        draw_negatives(plain, Wanted(), 1, 0)
+        draw_negatives(plain, NegativeFilter(), 1, 0)
 
 
 @given(
@@ -182,13 +184,17 @@ def test_edits_that_do_not_lead_there_give_way_to_words(edits: list[list[int]]) 
 
 
 def test_long_texts_keep_what_is_next_to_an_edit() -> None:
-    pieces = (Piece("same", "x" * 500 + "before "), Piece("removed", "red"), Piece("same", " after" + "y" * 500))
-    cut = shortened(pieces, 40)
+    pieces = (
+        DiffPiece("same", "x" * 500 + "before "),
+        DiffPiece("removed", "red"),
+        DiffPiece("same", " after" + "y" * 500),
+    )
+    cut = shorten_pieces(pieces, 40)
     assert [piece.kind for piece in cut] == [piece.kind for piece in pieces]
     assert cut[0].text.startswith("… ") and cut[0].text.endswith("before ")
     assert cut[2].text.startswith(" after") and cut[2].text.endswith(" …")
     assert max(len(piece.text) for piece in cut) < 45
-    assert len(shortened((Piece("added", "word "),) * 500, 40)) == MAX_PIECES + 1
+    assert len(shorten_pieces((DiffPiece("added", "word "),) * 500, 40)) == MAX_PIECES + 1
 
 
 def test_blind_gaps_are_the_scores_of_blind_readers() -> None:
@@ -196,7 +202,7 @@ def test_blind_gaps_are_the_scores_of_blind_readers() -> None:
     assert blind_gaps({"scores": "{}"}) == blind_gaps({}) == {}
 
 
-def printed(version: DatasetVersion, patch: pytest.MonkeyPatch, wanted: Wanted, **options: Any) -> str:
+def printed(version: DatasetVersion, patch: pytest.MonkeyPatch, wanted: NegativeFilter, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=140, **options)
     patch.setattr(negatives, "out", console)
     negatives.print_negatives(version, wanted, 100, 0, as_json=False)
@@ -205,7 +211,7 @@ def printed(version: DatasetVersion, patch: pytest.MonkeyPatch, wanted: Wanted, 
 
 
 def test_terminal_marks_edits_and_is_not_steered(version: DatasetVersion, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = printed(version, monkeypatch, Wanted())
+    plain = printed(version, monkeypatch, NegativeFilter())
     assert "A [-grey-] ball , number 1 ." in plain
     assert "A {+red0+} ball , number 1 ." in plain
     assert "difficulty 0.010" in plain and "not graded" in plain
@@ -213,15 +219,15 @@ def test_terminal_marks_edits_and_is_not_steered(version: DatasetVersion, monkey
     assert "[red]a[/red] <script>alert(1)</script>" in plain
     assert "{+[b]cat[/b]+}" in plain
     coloured = printed(
-        version, monkeypatch, Wanted(), force_terminal=True, color_system="standard", legacy_windows=False
+        version, monkeypatch, NegativeFilter(), force_terminal=True, color_system="standard", legacy_windows=False
     )
     assert "\x1b[4;32mred0\x1b[0m" in coloured
     assert "\x1b[9;31mgrey\x1b[0m" in coloured
     for text in (plain, coloured):
         assert "\x1b]" not in text and "\u202e" not in text and "\x07" not in text
-    narrowed = printed(version, monkeypatch, Wanted(types=("relation",), low=0.2))
+    narrowed = printed(version, monkeypatch, NegativeFilter(types=("relation",), low=0.2))
     assert "as wanted" in narrowed and "as wanted" not in plain
-    assert "no negative is as wanted" in printed(version, monkeypatch, Wanted(low=0.99))
+    assert "no negative is as wanted" in printed(version, monkeypatch, NegativeFilter(low=0.99))
 
 
 def run(version: DatasetVersion, patch: pytest.MonkeyPatch, *words: str) -> int:
@@ -276,7 +282,9 @@ def test_a_samples_lineage_does_not_steer_the_terminal(
     version: DatasetVersion, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (hostile,) = (
-        item for item in read_negatives(version, draw_negatives(version, Wanted(), 1000, 0)) if item.name == "90.png"
+        item
+        for item in read_negatives(version, draw_negatives(version, NegativeFilter(), 1000, 0))
+        if item.name == "90.png"
     )
     assert run(version, monkeypatch, hostile.uid) == 0
     told = capsys.readouterr().out

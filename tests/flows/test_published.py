@@ -15,11 +15,11 @@ from PIL import Image
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.evaluation.registry import EvalOptions, open_benchmark
-from training.evaluate.features import TextMemory, encode_texts
-from training.evaluate.image_files import Picture, encode_pictures
-from training.evaluate.outcome import Outcome
+from training.evaluate.benchmark_result import BenchmarkResult
+from training.evaluate.features import TextEmbeddingCache, encode_texts
+from training.evaluate.image_files import ImageFile, encode_image_files
 from training.evaluate.triplets import text_only
-from training.evaluate.winoground import Quartet, winoground
+from training.evaluate.winoground import WinogroundCase, winoground
 from training.model.clip_model import ClipModel
 from training.model.spec import ModelSpec
 
@@ -133,15 +133,15 @@ def test_formats_load_and_count(kind: str, tmp_path: Path, pictures: Path, model
         assert {entry["num_tot_cases"] for entry in categories.values()} == {3}
 
 
-def means_hold(result: Outcome) -> None:
-    for name, items in result.items.items():
+def means_hold(result: BenchmarkResult) -> None:
+    for name, items in result.cases.items():
         value: Any = result.metrics
         for part in name.split(".", 1) if name.startswith("tags") and name.count(".") == 1 else name.split("."):
             value = value[part]
         assert value == items.values.mean(), name
         assert len(set(items.ids)) == len(items.ids)
     for name, parts in result.means.items():
-        assert result.metrics[name] == pytest.approx(np.mean([result.items[part].values.mean() for part in parts]))
+        assert result.metrics[name] == pytest.approx(np.mean([result.cases[part].values.mean() for part in parts]))
 
 
 def test_sugarcrepe_equals_a_literal_scorer(tmp_path: Path, pictures: Path, model: ClipModel) -> None:
@@ -154,11 +154,11 @@ def test_sugarcrepe_equals_a_literal_scorer(tmp_path: Path, pictures: Path, mode
         for record in orjson.loads((tmp_path / f"{category}.json").read_bytes()).values():
             if not (pictures / record["filename"]).is_file():
                 continue
-            image = encode_pictures(model, [Picture(pictures / record["filename"])])[0][0]
+            image = encode_image_files(model, [ImageFile(pictures / record["filename"])])[0][0]
             texts = encode_texts(model, [record["caption"], record["negative_caption"]])
             true, false = (sum(float(a) * float(b) for a, b in zip(image, text, strict=True)) for text in texts)
             wins.append(float(true > false))
-        assert result.items[f"categories.{category}.accuracy"].values.tolist() == wins
+        assert result.cases[f"categories.{category}.accuracy"].values.tolist() == wins
         assert result.metrics["categories"][category]["accuracy"] == sum(wins) / len(wins)
 
 
@@ -183,7 +183,7 @@ def test_boxes_are_cut_out(tmp_path: Path, pictures: Path, model: ClipModel) -> 
     assert readable.tolist() == [True, True, False]
     cut = Image.open(pictures / "2.png").convert("RGB").crop((10, 0, 40, 20))
     cut.save(tmp_path / "cut.png")
-    assert np.array_equal(image[0], encode_pictures(model, [Picture(tmp_path / "cut.png")])[0][0])
+    assert np.array_equal(image[0], encode_image_files(model, [ImageFile(tmp_path / "cut.png")])[0][0])
 
 
 def test_relations_that_hold_both_ways_are_no_part_of_the_mean(
@@ -261,21 +261,23 @@ def test_text_only_task_equals_the_literal_loop(tmp_path: Path, model: ClipModel
     sugarcrepe_pp(tmp_path)
     opened: Any = open_benchmark(f"sugarcrepe_pp:{tmp_path}", EvalOptions(Catalog(tmp_path, tmp_path), blind=True))
     cases = [one.case for one in opened.listed]
-    result = text_only(TextMemory(model), cases)
+    result = text_only(TextEmbeddingCache(model), cases)
     for category in ("swap_obj", "swap_att"):
         hits = []
         for case in cases:
             if case.category == category:
                 one, two, wrong = encode_texts(model, [*case.right, *case.wrong]).astype(np.float64)
                 hits.append(float((one * two).sum() > max((one * wrong).sum(), (two * wrong).sum())))
-        assert result.items[f"categories.{category}.tot_accuracy"].values.tolist() == hits
+        assert result.cases[f"categories.{category}.tot_accuracy"].values.tolist() == hits
 
 
 def test_winoground_scores() -> None:
     rng = np.random.default_rng(0)
     image, text = (rng.standard_normal((50, 2, 5)).astype(np.float32) for _ in range(2))
     text[0, 1] = text[0, 0]  # a tie is wrong
-    quartets = [Quartet(str(n), ("Object", "Both")[n % 2], ("a b", "b a"), (f"{n}a", f"{n}b")) for n in range(50)]
+    quartets = [
+        WinogroundCase(str(n), ("Object", "Both")[n % 2], ("a b", "b a"), (f"{n}a", f"{n}b")) for n in range(50)
+    ]
     result = winoground(quartets, image, text, 60)
     for number in range(50):
         s = [
@@ -284,7 +286,7 @@ def test_winoground_scores() -> None:
         ]
         by_text = s[0][0] > s[1][0] and s[1][1] > s[0][1]
         by_image = s[0][0] > s[0][1] and s[1][1] > s[1][0]
-        found = [result.items[f"{name}_score"].values[number] for name in ("text", "image", "group")]
+        found = [result.cases[f"{name}_score"].values[number] for name in ("text", "image", "group")]
         assert found == [by_text, by_image, by_text and by_image]
     assert (result.metrics["num_missing"], result.metrics["tags"]["Both"]["num_cases"]) == (10, 25)
     means_hold(result)

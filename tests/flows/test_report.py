@@ -18,9 +18,9 @@ from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.diff import VersionDiff, diff_versions
 from data_manifests.manifest import DatasetVersion, Manifest
 from data_manifests.text_diff import diff_words
-from flows.pages.charts import MAX_BARS, MAX_POINTS, Measured, bars, histogram, lines, whiskers
+from flows.pages.charts import MAX_BARS, MAX_POINTS, ChartValue, bar_chart, histogram, interval_chart, line_chart
 from flows.pages.diff import diff_html
-from flows.pages.html import SCRIPT, Html, markup, page, papers, table, tag, words
+from flows.pages.html import SCRIPT, Html, diff_markup, link_papers, markup, page, table, tag
 from flows.pages.thumbnails import EDGE_PX, Thumbnails
 from flows.terminal.diff import print_diff
 from flows.terminal.versions import print_version
@@ -217,32 +217,39 @@ def test_markup_escapes_by_construction() -> None:
     assert markup(markup("&")) == "&amp;"
     assert "<td>&lt;x&gt;</td>" in table(("<h>",), [("<x>",)])
     assert "<title>&lt;/title&gt;</title>" in page("</title>", "", [])
-    shown = words(diff_words("a <b> dog", "a <i> dog"))
+    shown = diff_markup(diff_words("a <b> dog", "a <i> dog"))
     assert shown == '<span class="text" dir="auto">a &lt;<del>b</del> <ins>i</ins>&gt; dog</span>'
 
 
 def test_papers_are_links_and_nothing_else_is() -> None:
-    told = papers("Oh 2024, EMNLP, arXiv 2410.05210; <b>arXiv 1.2</b> javascript:arXiv 12")
+    told = link_papers("Oh 2024, EMNLP, arXiv 2410.05210; <b>arXiv 1.2</b> javascript:arXiv 12")
     assert told.count("<a ") == 1 and 'href="https://arxiv.org/abs/2410.05210"' in told
     assert "&lt;b&gt;arXiv 1.2" in told
 
 
 def test_charts_of_nothing_are_nothing() -> None:
-    assert histogram([], "x") == bars([]) == lines({"a": [(1, 2)]}, "x") == whiskers([], "x") == table(("a",), []) == ""
-    flat = lines({"a": [(0, 1), (1, 1)]}, "flat") + whiskers([Measured("a", 0.0)], "x")
-    assert "nan" not in flat + histogram([("a", 0)], "zero") + bars([("a", 0)])
+    assert (
+        histogram([], "x")
+        == bar_chart([])
+        == line_chart({"a": [(1, 2)]}, "x")
+        == interval_chart([], "x")
+        == table(("a",), [])
+        == ""
+    )
+    flat = line_chart({"a": [(0, 1), (1, 1)]}, "flat") + interval_chart([ChartValue("a", 0.0)], "x")
+    assert "nan" not in flat + histogram([("a", 0)], "zero") + bar_chart([("a", 0)])
     heights = re.findall(r'height="([0-9.]+)"', histogram([("a", 1), ("b", 4)], "x"))
     assert float(heights[1]) == pytest.approx(4 * float(heights[0]))
 
 
 def test_long_lists_of_bars_are_summed_up() -> None:
-    made = bars([(f"b{number}", 100 - number) for number in range(20)])
+    made = bar_chart([(f"b{number}", 100 - number) for number in range(20)])
     assert made.count("<tr>") == MAX_BARS and "9 others" in made
     assert str(sum(100 - number for number in range(11, 20))) in made
 
 
 def test_lines_share_their_axes() -> None:
-    drawn = lines({"low": [(0, 0.0), (10, 1.0)], "high": [(0, 1.0), (5, 4.0)]}, "x")
+    drawn = line_chart({"low": [(0, 0.0), (10, 1.0)], "high": [(0, 1.0), (5, 4.0)]}, "x")
     places = [
         [tuple(map(float, pair.split(","))) for pair in found.split()]
         for found in re.findall('points="([^"]+)"', drawn)
@@ -251,13 +258,13 @@ def test_lines_share_their_axes() -> None:
     assert places[1][0] == (left, quarter) and places[1][1][0] == pytest.approx((left + right) / 2)
     assert bottom - quarter == pytest.approx((bottom - places[1][1][1]) / 4, abs=0.1)
     assert "ends at 4" in drawn and "step 0" in drawn
-    many = lines({f"l{number}": [(0, number), (1, number)] for number in range(15)}, "x")
+    many = line_chart({f"l{number}": [(0, number), (1, number)] for number in range(15)}, "x")
     assert many.count("points=") == 12 and "and 3 more" in many and 'stroke-dasharray="5 3"' in many
 
 
 def test_whiskers_are_to_scale() -> None:
-    numbers = [Measured("one", 0.4, 0.3, 0.5), Measured("two", 0.6, 0.55, 0.7, bad=True), Measured("three", 0.5)]
-    drawn = whiskers(numbers, "x", (0.5, "chance"))
+    numbers = [ChartValue("one", 0.4, 0.3, 0.5), ChartValue("two", 0.6, 0.55, 0.7, bad=True), ChartValue("three", 0.5)]
+    drawn = interval_chart(numbers, "x", (0.5, "chance"))
     dots = [float(place) for place in re.findall(r'cx="([0-9.]+)"', drawn)]
     low, high = (
         [float(place) for place in found]
@@ -267,7 +274,7 @@ def test_whiskers_are_to_scale() -> None:
     assert [(one - dots[0]) / scale for one in (*low, *high)] == pytest.approx([-0.1, 0.15, 0.1, 0.3], abs=0.003)
     assert dots[2] == pytest.approx(float(re.findall(r'<line x1="([0-9.]+)"[^>]*class="mark"', drawn)[0]), abs=0.1)
     assert "40.0" in drawn and "(30.0 to 50.0)" in drawn and "two ✗" in drawn and drawn.count('class="bad"') == 1
-    close = whiskers([Measured("a", 0.001), Measured("b", 0.002)], "x")
+    close = interval_chart([ChartValue("a", 0.001), ChartValue("b", 0.002)], "x")
     near = [float(place) for place in re.findall(r'cx="([0-9.]+)"', close)]
     assert near[1] - near[0] < 10, "what is nearly the same looks so"
     assert ">0.0<" in close and "-" not in re.sub("<[^>]*>", "", close), "no share is below none"

@@ -12,13 +12,13 @@ import torch
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.evaluation.blind import given_texts
+from flows.evaluation.blind import read_blind_texts
 from flows.evaluation.registry import EvalOptions
-from flows.evaluation.results import Evaluated, write_clip_benchmark, write_items
+from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
 from flows.evaluation.run import ResultFiles, print_results, run_evaluation
 from tests.training.test_evaluate import made_features
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.evaluate.features import EvalFeatures
-from training.evaluate.outcome import Items, Outcome
 from training.evaluate.retrieval import retrieval
 from training.evaluate.zero_shot import zero_shot
 
@@ -79,23 +79,23 @@ def test_ties_and_average_precision_equal_the_literal_sort(seed: int, monkeypatc
     for name, value in expected.items():
         if name.endswith("MAP"):
             assert result.metrics[name] == pytest.approx(value, abs=1e-14)
-            assert result.metrics[name] == result.items[name].values.mean()
+            assert result.metrics[name] == result.cases[name].values.mean()
         else:
             assert result.metrics["ties_in_order"][name] == value
     assert result.metrics["num_ties_text_to_image"] > 0
 
 
-def outcomes() -> list[Evaluated]:
+def outcomes() -> list[Evaluation]:
     rng = np.random.default_rng(0)
     image, classes = (rng.standard_normal((n, 4)).astype(np.float32) for n in (9, 6))
     shot = zero_shot(image, np.arange(9) % 6, classes, list("abcdef"), [f"{n}.png" for n in range(9)])
-    pairs = Outcome(
+    pairs = BenchmarkResult(
         {"accuracy": 0.5, "categories": {"swap_obj": {"accuracy": 0.5, "num_cases": 2}, "gone": {"num_cases": 0}}},
-        {"categories.swap_obj.accuracy": Items(("0", "1"), ("x", "y"), np.array([1.0, 0.0]))},
+        {"categories.swap_obj.accuracy": CaseValues(("0", "1"), ("x", "y"), np.array([1.0, 0.0]))},
     )
     sets = {"zero_shot:a/b c": shot, "retrieval:x": retrieval(made_features()), "sugarcrepe:s": pairs,
-            "fairness:f": Outcome({"parity_gap": 0.1})}  # fmt: skip
-    return [Evaluated(name, "a model", 9, 0, outcome) for name, outcome in sets.items()]
+            "fairness:f": BenchmarkResult({"parity_gap": 0.1})}  # fmt: skip
+    return [Evaluation(name, "a model", 9, 0, outcome) for name, outcome in sets.items()]
 
 
 def test_clip_benchmark_files(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_items_as_parquet(tmp_path: Path) -> None:
 def test_a_run_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "texts.txt").write_text("a red circle\na blue square\n")
     catalog = Catalog(tmp_path, tmp_path / "w")
-    options = EvalOptions(catalog, blind_texts=given_texts(str(tmp_path / "texts.txt")))
+    options = EvalOptions(catalog, blind_texts=read_blind_texts(str(tmp_path / "texts.txt")))
     files = ResultFiles(items=tmp_path / "i.parquet", clip_benchmark=tmp_path / "cb")
     results = run_evaluation("tiny", ["scenes:6@5", "order:scenes:6@5"], options, files)
     assert len(list((tmp_path / "cb").iterdir())) == 1
@@ -152,9 +152,9 @@ def test_a_run_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     }
     for entry in results[0].metrics["foils"].values():
         assert {"accuracy", "blind_ngram", "blind_length", "blind_text_tower"} <= set(entry)
-    kept = results[1].outcome
-    assert kept.metrics["blind_ngram"] == kept.items["blind_ngram"].values.mean()
-    assert len(kept.items["blind_ngram"].values) == kept.metrics["num_cases"]
+    kept = results[1].result
+    assert kept.metrics["blind_ngram"] == kept.cases["blind_ngram"].values.mean()
+    assert len(kept.cases["blind_ngram"].values) == kept.metrics["num_cases"]
     print_results(results)
     assert "blind" in capsys.readouterr().out
     alone = run_evaluation("tiny", ["scenes:6@5", "order:scenes:6@5"], EvalOptions(catalog, blind=True))

@@ -18,12 +18,12 @@ from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import Sample
 from flows.pages import version as version_page
-from flows.pages.diff import FEW
+from flows.pages.diff import SECTION_LIMITS
 from flows.pages.html import SCRIPT
 from flows.pages.sections import clusters, duplicates, neighbours, sample_selection, samples
 from flows.pages.sections.clusters import draw_sheets
 from flows.pages.sections.neighbours import draw_neighbours, neighbour_uids
-from flows.pages.sections.sample_selection import MAX_TEXTS, _evenly, browse
+from flows.pages.sections.sample_selection import MAX_TEXTS, _evenly, select_samples
 from flows.pages.thumbnails import EDGE_PX, _shrink
 from tests.data_manifests.built_versions import Given, build, negative, picture
 from tests.flows.pages import assert_self_contained, data_of, page_of
@@ -145,11 +145,11 @@ def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     version = build(tmp_path, "drawn", [picture(number, text, negatives=tuple(many)) for number in range(16)])
     monkeypatch.setattr(sample_selection, "NUM_OF_KINDS", 1)
     monkeypatch.setattr(samples, "NUM_STATIC", 1)
-    entries = browse(version, index_rows(version), 0).entries
+    entries = select_samples(version, index_rows(version), 0).entries
     assert len(entries) == 16 and all(len(entry["t"]) == MAX_TEXTS and entry["m"] == 6 for entry in entries)
     assert max(len(orjson.dumps(text)) for entry in entries for text in entry["t"]) < 1000
     size = max(len(orjson.dumps(entry)) for entry in entries)
-    found = browse(version, index_rows(version), 0, 4 * size + 100)
+    found = select_samples(version, index_rows(version), 0, 4 * size + 100)
     assert 3 <= len(found.entries) <= 4 and found.total == 16 and found.of_kinds == 1
     whole = len(page_of(version))
     for module, name, least in ((version_page, "PAGE_BYTES", whole // 2), (version_page, "MAX_BYTES", 5 * size)):
@@ -175,7 +175,12 @@ def test_a_page_of_noise_stays_below_ten_megabytes(placed: DatasetVersion) -> No
     """Samples take what other sections leave; those ask for at most so many pictures, and noise compresses worst."""
     asked = clusters.NUM_CLUSTERS * clusters.CLUSTER_PICTURES
     asked += neighbours.NUM_SAMPLES * (1 + neighbours.MAX_NEIGHBOURS) + duplicates.MAX_DROPPED
-    asked += duplicates.MAX_GROUPS * duplicates.MAX_MEMBERS + FEW.edited + FEW.added + FEW.removed
+    asked += (
+        duplicates.MAX_GROUPS * duplicates.MAX_MEMBERS
+        + SECTION_LIMITS.edited
+        + SECTION_LIMITS.added
+        + SECTION_LIMITS.removed
+    )
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (EDGE_PX, EDGE_PX, 3), np.uint8))
     path = placed.folder.parent / "noise.png"
     noise.save(path)
@@ -186,7 +191,7 @@ def test_a_page_of_noise_stays_below_ten_megabytes(placed: DatasetVersion) -> No
 
 def test_what_is_seen_first_comes_from_everywhere(placed: DatasetVersion) -> None:
     rows = index_rows(placed)
-    found = browse(placed, rows, 0)
+    found = select_samples(placed, rows, 0)
     first = sorted(rows["uid"].index(entry["u"]) for entry in found.entries[:8])
     assert len(found.entries) == NUM_CLUSTERED and max(np.diff([0, *first, NUM_CLUSTERED])) <= NUM_CLUSTERED // 2
-    assert found.entries == browse(placed, rows, 0).entries != browse(placed, rows, 1).entries
+    assert found.entries == select_samples(placed, rows, 0).entries != select_samples(placed, rows, 1).entries

@@ -48,7 +48,7 @@ def test_models_of_one_image_trunk_look_at_each_image_once(tmp_path: Path, monke
     assert sum(looked) == 6, "three models of one trunk on two benchmarks of the same six images"
     run_evaluation("tiny", ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 12, "and nothing is kept for the next command"
-    with image_cache.remembering():
+    with image_cache.shared_image_cache():
         for _ in range(2):
             run_evaluation("tiny", ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 18, "except inside a block that remembers"

@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 
 from data_manifests.errors import InputError
-from flows.evaluation.blind import given_texts, ngram_gaps, with_blind
-from training.evaluate.blind import Case, Reading, beside, length_gaps, own_texts, tower_gaps, values_of
-from training.evaluate.foils import Tally, choose_texts, counted, rare, score_texts
-from training.evaluate.outcome import Outcome
+from flows.evaluation.blind import ngram_gaps, read_blind_texts, with_blind_judges
+from training.evaluate.benchmark_result import BenchmarkResult
+from training.evaluate.blind import (
+    Case,
+    ReferenceTexts,
+    add_blind_accuracy,
+    gap_accuracy,
+    length_gaps,
+    text_encoder_gaps,
+    true_texts,
+)
+from training.evaluate.foils import CaseCounts, count_cases, foil_accuracy, rare_categories, score_texts
 
 
 def make_cases(num: int, seed: int = 0) -> list[Case]:
@@ -47,26 +55,26 @@ def test_scorer_equals_the_literal_loop_to_the_last_digit(seed: int) -> None:
         lowest, highest = min(score[text] for text in case.right), max(score[text] for text in case.wrong)
         right.append(float(lowest > highest))
         ties += lowest == highest
-    result = choose_texts(embeddings, cases, image)
+    result = foil_accuracy(embeddings, cases, image)
     assert result.metrics["micro_accuracy"] == sum(right) / len(right)
     assert result.metrics["num_ties"] == ties >= 1
     of = {name: [hit for case, hit in zip(cases, right, strict=True) if case.category == name] for name in "abc"}
     assert result.metrics["accuracy"] == np.mean([np.mean(hits) for hits in of.values()])
     for name, hits in of.items():
-        assert result.items[f"categories.{name}.accuracy"].values.tolist() == hits
+        assert result.cases[f"categories.{name}.accuracy"].values.tolist() == hits
 
 
 def test_what_is_missing_is_told() -> None:
     cases = make_cases(9)
-    tally = counted(cases, np.array([case.category != "c" for case in cases]))
-    assert tally == Tally({"a": 3, "b": 3, "c": 3}, {"a": 0, "b": 0, "c": 3})
+    tally = count_cases(cases, np.array([case.category != "c" for case in cases]))
+    assert tally == CaseCounts({"a": 3, "b": 3, "c": 3}, {"a": 0, "b": 0, "c": 3})
     left = [case for case in cases if case.category != "c"]
-    result = choose_texts(embeddings, left, embeddings([case.image for case in left]), tally)
+    result = foil_accuracy(embeddings, left, embeddings([case.image for case in left]), tally)
     assert result.metrics["categories"]["c"] == {"num_cases": 0, "num_ties": 0, "num_listed": 3, "num_missing": 3}
     assert (result.metrics["num_cases"], result.metrics["num_listed"], result.metrics["num_missing"]) == (6, 9, 3)
     assert set(result.means["accuracy"]) == {"categories.a.accuracy", "categories.b.accuracy"}
     with pytest.raises(InputError, match="no case"):
-        choose_texts(embeddings, [], np.zeros((0, 6), dtype=np.float32))
+        foil_accuracy(embeddings, [], np.zeros((0, 6), dtype=np.float32))
 
 
 def test_rare_categories_are_no_part_of_the_mean() -> None:
@@ -75,13 +83,13 @@ def test_rare_categories_are_no_part_of_the_mean() -> None:
     flat = [
         embeddings([text for case in cases for text in side(case)]) for side in (lambda c: c.right, lambda c: c.wrong)
     ]
-    result = score_texts(cases, image, flat[0], flat[1], Tally(apart=rare(cases, 5)))
-    assert "categories.rare.accuracy" in result.items
+    result = score_texts(cases, image, flat[0], flat[1], CaseCounts(apart=rare_categories(cases, 5)))
+    assert "categories.rare.accuracy" in result.cases
     assert "categories.rare.accuracy" not in result.means["accuracy"]
-    judged = beside(result, "categories", cases, {"length": length_gaps(cases)})
+    judged = add_blind_accuracy(result, "categories", cases, {"length": length_gaps(cases)})
     assert len(judged.means["blind_length"]) == 3
-    assert rare(cases, 99) == {"a", "b", "c", "rare"}
-    alone = score_texts(cases, image, flat[0], flat[1], Tally(apart=rare(cases, 99)))
+    assert rare_categories(cases, 99) == {"a", "b", "c", "rare"}
+    alone = score_texts(cases, image, flat[0], flat[1], CaseCounts(apart=rare_categories(cases, 99)))
     assert len(alone.means["accuracy"]) == 4
 
 
@@ -93,12 +101,12 @@ def test_fluency_is_learned_from_other_images_alone() -> None:
         Case(str(number), f"{number}.jpg", "order", (text,), (" ".join(text.split()[::-1]),))
         for number, text in enumerate(texts)
     ]
-    gaps = ngram_gaps(cases, Reading(own_texts(cases)))
+    gaps = ngram_gaps(cases, ReferenceTexts(true_texts(cases)))
     assert (gaps > 0).all()
     # of its own image alone a judge learns nothing, so that it cannot tell
     same = [Case(str(number), "one.jpg", "order", one.right, one.wrong) for number, one in enumerate(cases)]
-    assert not ngram_gaps(same, Reading(own_texts(same))).any()
-    backwards = Reading(given=tuple(case.wrong[0] for case in cases))
+    assert not ngram_gaps(same, ReferenceTexts(true_texts(same))).any()
+    backwards = ReferenceTexts(given=tuple(case.wrong[0] for case in cases))
     assert (ngram_gaps(cases, backwards) < 0).all()
 
 
@@ -109,34 +117,34 @@ def test_length_and_text_tower() -> None:
         Case("2", "2.jpg", "a", ("two words",), ("other words",)),
     ]
     assert length_gaps(cases).tolist() == [1.0, -1.0, 0.0]
-    assert values_of(length_gaps(cases)).tolist() == [1.0, 0.0, 0.5]
-    reading = Reading(given=("caption one", "caption two"))
+    assert gap_accuracy(length_gaps(cases)).tolist() == [1.0, 0.0, 0.5]
+    reading = ReferenceTexts(given=("caption one", "caption two"))
     mean = embeddings(["caption one", "caption two"]).astype(np.float64).mean(axis=0)
     expected = [
         min(float(mean @ embeddings([text])[0]) for text in case.right)
         - max(float(mean @ embeddings([text])[0]) for text in case.wrong)
         for case in cases
     ]
-    assert tower_gaps(embeddings, cases, reading).tolist() == pytest.approx(expected)
-    assert not tower_gaps(embeddings, cases, Reading()).any()
+    assert text_encoder_gaps(embeddings, cases, reading).tolist() == pytest.approx(expected)
+    assert not text_encoder_gaps(embeddings, cases, ReferenceTexts()).any()
 
 
 def test_judges_stand_beside_the_model() -> None:
     cases = make_cases(12)
-    found = with_blind(embeddings, Outcome({}), "categories", cases)
+    found = with_blind_judges(embeddings, BenchmarkResult({}), "categories", cases)
     assert set(found.metrics["categories"]) == {"a", "b", "c"}
     for judge in ("ngram", "length", "text_tower"):
         parts = [found.metrics["categories"][name][f"blind_{judge}"] for name in "abc"]
         assert found.metrics[f"blind_{judge}"] == pytest.approx(np.mean(parts))
-        assert found.items[f"categories.a.blind_{judge}"].values.mean() == parts[0]
+        assert found.cases[f"categories.a.blind_{judge}"].values.mean() == parts[0]
 
 
 def test_given_texts(tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("a dog\n\n a cat \n")
-    assert given_texts(str(tmp_path / "texts.txt")) == ("a dog", "a cat")
-    assert len(given_texts("scenes:3@1")) > 3
+    assert read_blind_texts(str(tmp_path / "texts.txt")) == ("a dog", "a cat")
+    assert len(read_blind_texts("scenes:3@1")) > 3
     (tmp_path / "none.txt").write_text("\n")
     with pytest.raises(InputError, match="no text"):
-        given_texts(str(tmp_path / "none.txt"))
+        read_blind_texts(str(tmp_path / "none.txt"))
     with pytest.raises(InputError, match="source"):
-        given_texts(str(tmp_path / "nowhere.txt"))
+        read_blind_texts(str(tmp_path / "nowhere.txt"))

@@ -14,14 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from data_manifests.errors import InputError
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues, load_cases, save_cases
 from training.evaluate.confidence import Parts, difference, interval, mcnemar, parts_of
-from training.evaluate.outcome import Items, Outcome
-from training.evaluate.outcome_file import load_cases, save_cases
 
 
-def items(values: NDArray[np.float64] | list[float], images: list[int], name: str = "") -> Items:
+def items(values: NDArray[np.float64] | list[float], images: list[int], name: str = "") -> CaseValues:
     ids = tuple(f"{name}{place}" for place in range(len(images)))
-    return Items(ids, tuple(f"image{number}" for number in images), np.asarray(values, dtype=np.float64))
+    return CaseValues(ids, tuple(f"image{number}" for number in images), np.asarray(values, dtype=np.float64))
 
 
 def drawn_cases(
@@ -129,12 +128,12 @@ def test_paired_tests_see_what_unpaired_intervals_hide() -> None:
     new[rng.choice(wrong, 40, replace=False)] = 1
     before, after = (items(old, images),), (items(new, images),)
     found = difference([after], [before])
-    assert math.isclose(found.value, 0.04) and found.told_apart and found.p < 0.001
+    assert math.isclose(found.value, 0.04) and found.is_significant and found.p < 0.001
     assert interval([after]).low < interval([before]).high, "the two intervals overlap"
     back = difference([before], [after])
     assert math.isclose(back.low, -found.high) and back.p == found.p
     same = difference([before], [before])
-    assert (same.value, same.low, same.high, same.p, same.told_apart) == (0, 0, 0, 1, False)
+    assert (same.value, same.low, same.high, same.p, same.is_significant) == (0, 0, 0, 1, False)
 
 
 def test_a_single_run_stands_against_several() -> None:
@@ -142,7 +141,7 @@ def test_a_single_run_stands_against_several() -> None:
     runs = [(items((rng.random(300) < 0.7).astype(float), list(range(300))),) for _ in range(3)]
     base = (items((rng.random(300) < 0.4).astype(float), list(range(300))),)
     found = difference(runs, [base])
-    assert found.told_apart and len(found.mcnemar) == 3
+    assert found.is_significant and len(found.mcnemar) == 3
     assert found.mcnemar[1] == mcnemar(runs[1], base)
 
 
@@ -179,7 +178,7 @@ def test_different_cases_are_refused() -> None:
 
 def test_what_a_metric_is_the_mean_of() -> None:
     one, other = items([1, 0], [0, 1]), items([1, 1], [0, 1])
-    outcome = Outcome({}, {"a": one, "b": other}, {"both": ("a", "b")})
+    outcome = BenchmarkResult({}, {"a": one, "b": other}, {"both": ("a", "b")})
     assert parts_of(outcome, "both") == (one, other) and parts_of(outcome, "a") == (one,)
     assert interval([parts_of(outcome, "both")]).value == 0.75
     with pytest.raises(InputError, match="'c': no cases are kept"):
@@ -197,13 +196,15 @@ def test_25_000_cases_take_well_under_a_second() -> None:
 
 
 def test_cases_survive_the_disk(tmp_path: Path) -> None:
-    outcome = Outcome({"b": 1.0}, {"b": items([1, 0], [0, 1]), "a.x": items([0.25], [7]), "none": items([], [])})
+    outcome = BenchmarkResult(
+        {"b": 1.0}, {"b": items([1, 0], [0, 1]), "a.x": items([0.25], [7]), "none": items([], [])}
+    )
     save_cases(tmp_path / "cases.parquet", outcome)
     found = load_cases(tmp_path / "cases.parquet")
     assert list(found) == ["b", "a.x"]
     for name, kept in found.items():
-        assert (kept.ids, kept.images) == (outcome.items[name].ids, outcome.items[name].images)
-        assert kept.values.tolist() == outcome.items[name].values.tolist()
+        assert (kept.ids, kept.images) == (outcome.cases[name].ids, outcome.cases[name].images)
+        assert kept.values.tolist() == outcome.cases[name].values.tolist()
     before = (tmp_path / "cases.parquet").read_bytes()
     save_cases(tmp_path / "cases.parquet", outcome)
     assert (tmp_path / "cases.parquet").read_bytes() == before

@@ -18,7 +18,7 @@ from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 from training.evaluate import word_order
 from training.evaluate.features import EvalFeatures, encode_samples, encode_texts
-from training.evaluate.image_cache import SeenImages, remembering
+from training.evaluate.image_cache import ImageCache, shared_image_cache
 from training.evaluate.retrieval import retrieval
 from training.model import lora
 from training.model.clip_model import ClipModel
@@ -211,14 +211,14 @@ def test_every_number_is_the_mean_of_its_cases(model: ClipModel, samples: list[S
     features = encode_samples(model, samples)
     order = word_order.order_accuracy(model, features, word_order.make_order_test(samples, tag))
     for outcome in (retrieval(features), order, word_order.scenes_foils(model, samples, features)):
-        assert outcome.items
-        for name, items in outcome.items.items():
+        assert outcome.cases
+        for name, items in outcome.cases.items():
             assert functools.reduce(operator.getitem, name.split("."), outcome.metrics) == items.values.mean(), name
             assert len(items.ids) == len(set(items.ids)) == len(items.images) == len(items.values)
             assert set(items.images) <= set(features.uids)
         for name, parts in outcome.means.items():
             assert outcome.metrics[name] == pytest.approx(
-                np.mean([outcome.items[part].values.mean() for part in parts])
+                np.mean([outcome.cases[part].values.mean() for part in parts])
             )
 
 
@@ -253,15 +253,15 @@ def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
     monkeypatch.setattr(ClipModel, "image_trunk", image_trunk)
     tuned = _tiny()
     lora.apply_tuning(tuned, "lora", targets="text")
-    seen = SeenImages()
-    with remembering(seen):
+    seen = ImageCache()
+    with shared_image_cache(seen):
         first = encode_samples(model, samples[3:6]), encode_samples(model, samples)
         again = encode_samples(tuned, samples)
     assert calls == [8, 8, 8], "three images, then the eight others in two batches, and none for the tuned model"
     assert first[1].image.tobytes() == alone.image.tobytes() == again.image.tobytes()
     other = _tiny()
     lora.apply_tuning(other, "lora", targets="image")
-    with remembering(seen):
+    with shared_image_cache(seen):
         encode_samples(other, samples)
     assert len(calls) == 5, "another trunk computes its own"
 
@@ -272,13 +272,13 @@ def test_seen_images_make_room(model: ClipModel) -> None:
     images = [torch.full((3, model.image_size_px, model.image_size_px), number / 8) for number in range(4)]
     with torch.no_grad():
         size = model.image_trunk(images[0][None])[0].nbytes
-        seen = SeenImages(max_bytes=5 * size)
-        mine = seen.trunk_of(model)(images, 4)
+        seen = ImageCache(max_bytes=5 * size)
+        mine = seen.image_trunk_of(model)(images, 4)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             other = ModelSpec.parse("tiny@1").load()
-        theirs = seen.trunk_of(other)(images, 4)
-        back = seen.trunk_of(model)(images, 4)
+        theirs = seen.image_trunk_of(other)(images, 4)
+        back = seen.image_trunk_of(model)(images, 4)
     assert all(torch.equal(one, two) for one, two in zip(mine, back, strict=True))
     assert not torch.equal(mine[0], theirs[0])
     assert seen._bytes <= 5 * size

@@ -89,7 +89,7 @@ def test_a_biased_model_by_hand() -> None:
     assert numbers["association_bias"] == 0.5
     assert (numbers["num_labelled"], numbers["num_several_or_unknown"], numbers["num_without_people"]) == (4, 1, 2)
     assert numbers["parity_gap"] == numbers["mean_parity_gap"] == 0.0  # the prompts are one to this model
-    for name, items in result.items.items():
+    for name, items in result.cases.items():
         value: Any = numbers
         for part in name.split("."):
             value = value[part]

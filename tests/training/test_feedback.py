@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from data_manifests.run_files import FEEDBACK_FILE
 from tests.training.conftest import MakeVersion
 from tests.training.test_features import make_batch
 from training.features import make_features
-from training.feedback import FEEDBACK_FILE, FeedbackLog
+from training.feedback import FeedbackLog
 from training.hard_negatives import AdaptiveNegatives, UniformNegatives
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.evaluation.registry import EvalOptions, open_benchmark
-from training.evaluate.image_files import Picture, PictureFolder, encode_pictures
+from training.evaluate.image_files import ImageFile, ImageFinder, encode_image_files
 from training.evaluate.zero_shot import TEMPLATES, class_embeddings, fill, zero_shot
 from training.model.clip_model import ClipModel
 from training.model.spec import ModelSpec
@@ -51,15 +51,15 @@ def test_equals_the_literal_loop_to_the_last_digit(seed: int) -> None:
     ids = [f"{number}.png" for number in range(60)]
     result = zero_shot(image, label, classes, [f"class {number}" for number in range(9)], ids)
     first, five = literal(image, label, classes, 1), literal(image, label, classes, 5)
-    assert result.items["top1"].values.tolist() == first
-    assert result.items["top5"].values.tolist() == five
+    assert result.cases["top1"].values.tolist() == first
+    assert result.cases["top5"].values.tolist() == five
     assert result.metrics["top1"] == sum(first) / 60
     assert result.metrics["top5"] == sum(five) / 60
     own = [[right for right, mine in zip(first, label, strict=True) if mine == place] for place in range(8)]
     assert result.metrics["mean_per_class"] == np.mean([sum(part) / len(part) for part in own])
     assert result.metrics["num_ties"] >= sum(mine in {3, 5} for mine in label)
     assert "class 8" not in result.metrics["classes"]
-    for name, items in result.items.items():
+    for name, items in result.cases.items():
         assert functools.reduce(operator.getitem, name.split("."), result.metrics) == items.values.mean()
 
 
@@ -148,13 +148,13 @@ def test_pictures_are_cut_and_counted(folder: Path, model: ClipModel) -> None:
     half.paste((30, 220, 30), (20, 0, 40, 20))
     half.save(folder / "half.png")
     asked = [
-        Picture(folder / "half.png", (20, 0, 40, 20)),
-        Picture(folder / "none.png"),
-        Picture(folder / "green" / "0.png"),
-        Picture(folder / "half.png", (20, 0, 20, 20)),
-        Picture(folder / "half.png"),
+        ImageFile(folder / "half.png", (20, 0, 40, 20)),
+        ImageFile(folder / "none.png"),
+        ImageFile(folder / "green" / "0.png"),
+        ImageFile(folder / "half.png", (20, 0, 20, 20)),
+        ImageFile(folder / "half.png"),
     ]
-    found, readable = encode_pictures(model, asked)
+    found, readable = encode_image_files(model, asked)
     assert readable.tolist() == [True, False, True, False, True]
     assert np.array_equal(found[0], found[2])  # the same flat green
     assert not np.array_equal(found[0], found[4])
@@ -163,10 +163,10 @@ def test_pictures_are_cut_and_counted(folder: Path, model: ClipModel) -> None:
 
 def test_names_are_found_and_cannot_lead_out(folder: Path) -> None:
     (folder / "red" / "only.png").write_bytes(b"x")
-    pictures = PictureFolder(folder)
+    pictures = ImageFinder(folder)
     assert pictures.find("red/0.png") == folder / "red" / "0.png"
     assert pictures.find("only.png") == pictures.find("elsewhere/only.png") == folder / "red" / "only.png"
     assert pictures.find("2.png") is None  # three classes have one
-    assert PictureFolder(folder / "green", ("", ".png")).find("1") == folder / "green" / "1.png"
+    assert ImageFinder(folder / "green", ("", ".png")).find("1") == folder / "green" / "1.png"
     for name in ("../set/red/0.png", str(folder / "red" / "0.png"), "", "red", "red/9.png", "red\\..\\..\\x", "\0"):
         assert pictures.find(name) is None

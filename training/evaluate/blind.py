@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from blake3 import blake3
 
-from training.evaluate.outcome import Items, Outcome
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.evaluate.features import Embed
+    from training.evaluate.features import EmbedTexts
 
 DECIMALS = 4
 MAX_MEAN_TEXTS = 2000
@@ -44,7 +44,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReferenceTexts:
     """What judges learn from.
 
     Attributes:
@@ -68,12 +68,12 @@ def _half(image: str) -> int:
     return blake3(f"blind half of {image}".encode()).digest(length=1)[0] % 2
 
 
-def own_texts(cases: Sequence[Case]) -> tuple[tuple[str, str], ...]:
+def true_texts(cases: Sequence[Case]) -> tuple[tuple[str, str], ...]:
     """Return the true texts of cases, as (image, text), each once."""
     return tuple(dict.fromkeys((case.image, text) for case in cases for text in case.right))
 
 
-def smallest_gaps(cases: Sequence[Case], right: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
+def min_gaps(cases: Sequence[Case], right: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return, for each case, the score of its lowest right text less that of its highest wrong one [n].
 
     Args:
@@ -93,7 +93,7 @@ def _sides(cases: Sequence[Case]) -> tuple[list[tuple[str, ...]], list[tuple[str
     return [case.right for case in cases], [case.wrong for case in cases]
 
 
-def flat_texts(cases: Sequence[Case]) -> tuple[list[str], list[str]]:
+def flatten_texts(cases: Sequence[Case]) -> tuple[list[str], list[str]]:
     """Return all right and all wrong texts, case by case."""
     right, wrong = _sides(cases)
     return [text for texts in right for text in texts], [text for texts in wrong for text in texts]
@@ -104,17 +104,17 @@ def length_gaps(cases: Sequence[Case]) -> NDArray[np.float64]:
 
     An accuracy far below one half gives a test away just as one far above does: turn the judge round.
     """
-    right, wrong = (-np.array([len(text.split()) for text in side], dtype=np.float64) for side in flat_texts(cases))
-    return smallest_gaps(cases, right, wrong)
+    right, wrong = (-np.array([len(text.split()) for text in side], dtype=np.float64) for side in flatten_texts(cases))
+    return min_gaps(cases, right, wrong)
 
 
-def tower_gaps(embed: Embed, cases: Sequence[Case], reading: Reading) -> NDArray[np.float64]:
+def text_encoder_gaps(embed: EmbedTexts, cases: Sequence[Case], reading: ReferenceTexts) -> NDArray[np.float64]:
     """Return by how much the model's text tower alone finds each right text more like captions at large.
 
     A text's score is its similarity to the mean embedding of the captions that may be read, 2,000 of them at most
     (those with the smallest hash).
     """
-    right, wrong = (embed(side).astype(np.float64) for side in flat_texts(cases))
+    right, wrong = (embed(side).astype(np.float64) for side in flatten_texts(cases))
     gaps = np.zeros(len(cases))
     of_right = np.repeat(np.arange(len(cases)), [len(case.right) for case in cases])
     of_wrong = np.repeat(np.arange(len(cases)), [len(case.wrong) for case in cases])
@@ -127,17 +127,19 @@ def tower_gaps(embed: Embed, cases: Sequence[Case], reading: Reading) -> NDArray
         sides = [
             (side[np.isin(owner, asked)] * mean).sum(axis=1) for side, owner in ((right, of_right), (wrong, of_wrong))
         ]
-        gaps[asked] = smallest_gaps(part, sides[0], sides[1])
+        gaps[asked] = min_gaps(part, sides[0], sides[1])
     return gaps
 
 
-def values_of(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+def gap_accuracy(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return 1 for a case that a judge gets right, 0 for one it gets wrong, one half where it cannot tell."""
     found: NDArray[np.float64] = (1 + np.sign(np.round(gaps, DECIMALS))) / 2
     return found
 
 
-def beside(outcome: Outcome, prefix: str, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]) -> Outcome:
+def add_blind_accuracy(
+    outcome: BenchmarkResult, prefix: str, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]
+) -> BenchmarkResult:
     """Return an outcome with ``blind_JUDGE`` beside the numbers of each category, and their mean.
 
     The mean is over the same categories as the model's.
@@ -150,32 +152,34 @@ def beside(outcome: Outcome, prefix: str, cases: Sequence[Case], gaps: Mapping[s
     """
     metrics: dict[str, Any] = {**outcome.metrics}
     entries = {name: dict(entry) for name, entry in metrics.get(prefix, {}).items()}
-    items, means = dict(outcome.items), dict(outcome.means)
+    items, means = dict(outcome.cases), dict(outcome.means)
     rows: dict[str, list[int]] = {}
     for place, case in enumerate(cases):
         rows.setdefault(case.category, []).append(place)
     averaged = {name.split(".")[1] for names in means.values() for name in names if name.startswith(f"{prefix}.")}
     for judge, of_cases in gaps.items():
-        values = values_of(of_cases)
+        values = gap_accuracy(of_cases)
         names = []
         for category, mine in sorted(rows.items()):
             names.append(f"{prefix}.{category}.blind_{judge}")
-            items[names[-1]] = Items(
+            items[names[-1]] = CaseValues(
                 tuple(cases[place].id for place in mine), tuple(cases[place].image for place in mine), values[mine]
             )
             entries.setdefault(category, {})[f"blind_{judge}"] = float(values[mine].mean())
         kept = [name for name in names if not averaged or name.split(".")[1] in averaged]
         metrics[f"blind_{judge}"] = float(np.mean([items[name].values.mean() for name in kept]))
         means[f"blind_{judge}"] = tuple(kept)
-    return Outcome({**metrics, prefix: entries}, items, means)
+    return BenchmarkResult({**metrics, prefix: entries}, items, means)
 
 
-def on_the_whole(outcome: Outcome, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]) -> Outcome:
+def set_overall_blind_accuracy(
+    outcome: BenchmarkResult, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]
+) -> BenchmarkResult:
     """Return an outcome whose overall ``blind_JUDGE`` is over these cases, not the mean over categories."""
-    metrics, items, means = dict(outcome.metrics), dict(outcome.items), dict(outcome.means)
+    metrics, items, means = dict(outcome.metrics), dict(outcome.cases), dict(outcome.means)
     ids, images = tuple(case.id for case in cases), tuple(case.image for case in cases)
     for judge, of_cases in gaps.items():
-        values = values_of(of_cases)
-        metrics[f"blind_{judge}"], items[f"blind_{judge}"] = float(values.mean()), Items(ids, images, values)
+        values = gap_accuracy(of_cases)
+        metrics[f"blind_{judge}"], items[f"blind_{judge}"] = float(values.mean()), CaseValues(ids, images, values)
         means.pop(f"blind_{judge}", None)
-    return Outcome(metrics, items, means)
+    return BenchmarkResult(metrics, items, means)

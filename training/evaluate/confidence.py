@@ -18,9 +18,9 @@ from data_manifests.seeds import generator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.evaluate.outcome import Items, Outcome
+    from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 
-Parts = tuple["Items", ...]
+Parts = tuple["CaseValues", ...]
 """What one run's number is the unweighted mean of: one set of cases, or one for each category."""
 
 NUM_DRAWS = 10_000
@@ -46,7 +46,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference(Interval):
+class PairedDifference(Interval):
     """A number of one model minus that of another, on the same cases.
 
     Attributes:
@@ -59,24 +59,24 @@ class Difference(Interval):
     mcnemar: tuple[float, ...] = ()
 
     @property
-    def told_apart(self) -> bool:
-        """Say whether zero lies outside the interval."""
+    def is_significant(self) -> bool:
+        """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
 
-def parts_of(outcome: Outcome, metric: str) -> Parts:
+def parts_of(outcome: BenchmarkResult, metric: str) -> Parts:
     """Return the cases that a metric is the mean of, or those of each category that it averages.
 
     Raises:
         InputError: the benchmark keeps no cases for this metric.
     """
     names = outcome.means.get(metric, (metric,))
-    missing = [name for name in names if name not in outcome.items]
+    missing = [name for name in names if name not in outcome.cases]
     if missing:
         raise InputError(
-            f"metric '{missing[0]}': no cases are kept for it", allowed=", ".join([*outcome.means, *outcome.items])
+            f"metric '{missing[0]}': no cases are kept for it", allowed=", ".join([*outcome.means, *outcome.cases])
         )
-    return tuple(outcome.items[name] for name in names)
+    return tuple(outcome.cases[name] for name in names)
 
 
 class Bootstrap:
@@ -110,7 +110,7 @@ class Bootstrap:
         """Return a model's mean over runs, and its percentile interval over images and seeds."""
         return Interval(_point(self._models[model]), *_ends(self._drawn[model], self._level))
 
-    def difference(self, model: int, other: int) -> Difference:
+    def difference(self, model: int, other: int) -> PairedDifference:
         """Return by how much a model exceeds another.
 
         Runs pair by position where both have the same number (the same seeds in the same order); a single run, such as
@@ -124,7 +124,7 @@ class Bootstrap:
         tests = [mcnemar(new[at % len(new)], old[at % len(old)]) for at in range(pairs)]
         known = tuple(value for value in tests if value is not None)
         value = _point(new) - _point(old)
-        return Difference(value, *_ends(apart, self._level), p, known if len(known) == pairs else ())
+        return PairedDifference(value, *_ends(apart, self._level), p, known if len(known) == pairs else ())
 
 
 def interval(runs: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
@@ -134,7 +134,7 @@ def interval(runs: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LE
 
 def difference(
     new: Sequence[Parts], old: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0
-) -> Difference:
+) -> PairedDifference:
     """Return by how much `new` exceeds `old` on the same cases; see `Bootstrap`."""
     return Bootstrap([new, old], draws=draws, level=level, seed=seed).difference(0, 1)
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.evaluate.outcome import Items, Outcome
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.evaluate.features import Embed
+    from training.evaluate.features import EmbedTexts
 
 KS = (10, 100)
 TEMPLATE = "a photo of {}"
@@ -117,13 +117,13 @@ def parity_gaps(chosen: NDArray[np.float64], groups: NDArray[np.int64], num_grou
 
 
 def fairness(
-    embed: Embed,
+    embed: EmbedTexts,
     image: NDArray[np.float32],
     ids: Sequence[str],
     groups: Groups,
     pairs: Sequence[tuple[str, str]] = PAIRS,
     prompts: Sequence[str] = PROMPTS,
-) -> Outcome:
+) -> BenchmarkResult:
     """Return how a model's answers depend on who is in the image.
 
     Returns:
@@ -175,7 +175,7 @@ def fairness(
     table, overall = _by_prompt(vectors[labelled] @ _texts(embed, prompts).T, own, reference, prompts)
     metrics |= overall
     parts = {"limits": LIMITS, "groups": shown, "association": association, "prompts": table}
-    return Outcome({"attribute": groups.attribute, **metrics, **parts}, {**items, **more})
+    return BenchmarkResult({"attribute": groups.attribute, **metrics, **parts}, {**items, **more})
 
 
 def _by_prompt(
@@ -195,7 +195,7 @@ def _by_prompt(
     return table, overall
 
 
-def _texts(embed: Embed, texts: Sequence[str]) -> NDArray[np.float64]:
+def _texts(embed: EmbedTexts, texts: Sequence[str]) -> NDArray[np.float64]:
     return embed([TEMPLATE.format(text) for text in texts]).astype(np.float64)
 
 
@@ -209,8 +209,8 @@ def _numbered(
 
 
 def _representation(
-    embed: Embed, vectors: NDArray[np.float64], ids: Sequence[str], groups: Groups
-) -> tuple[dict[str, dict[str, Any]], dict[str, Items]]:
+    embed: EmbedTexts, vectors: NDArray[np.float64], ids: Sequence[str], groups: Groups
+) -> tuple[dict[str, dict[str, Any]], dict[str, CaseValues]]:
     """Return, for images without people, how often each group's prompt is nearest, and by how much that is not equal."""
     alone = np.flatnonzero(groups.no_people)
     if not len(alone):
@@ -221,16 +221,20 @@ def _representation(
     for place, name in enumerate(groups.names):
         share = float(chosen[:, place].mean())
         shown[name] = {"representation": share, "representation_bias": share - 1 / len(groups.names)}
-        items[f"groups.{name}.representation"] = Items(names, names, chosen[:, place].copy())
+        items[f"groups.{name}.representation"] = CaseValues(names, names, chosen[:, place].copy())
     return shown, items
 
 
 def _association(
-    embed: Embed, vectors: NDArray[np.float64], ids: Sequence[str], groups: Groups, pairs: Sequence[tuple[str, str]]
-) -> tuple[dict[str, dict[str, float]], dict[str, Items]]:
+    embed: EmbedTexts,
+    vectors: NDArray[np.float64],
+    ids: Sequence[str],
+    groups: Groups,
+    pairs: Sequence[tuple[str, str]],
+) -> tuple[dict[str, dict[str, float]], dict[str, CaseValues]]:
     """Return, for each pair, the share of each group's images that is nearer to the first, and the gap between groups."""
     found: dict[str, dict[str, float]] = {}
-    items: dict[str, Items] = {}
+    items: dict[str, CaseValues] = {}
     for one, other in pairs:
         key = f"{one} or {other}"
         first = shares_chosen(vectors @ _texts(embed, (one, other)).T)[:, 0]
@@ -239,7 +243,7 @@ def _association(
             mine = np.flatnonzero(groups.of_image == number)
             names = tuple(ids[place] for place in mine.tolist())
             entry[name] = float(first[mine].mean())
-            items[f"association.{key}.{name}"] = Items(names, names, first[mine])
+            items[f"association.{key}.{name}"] = CaseValues(names, names, first[mine])
         found[key] = {**entry, "gap": max(entry.values()) - min(entry.values())}
     return found, items
 

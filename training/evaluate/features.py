@@ -24,9 +24,9 @@ IMAGE_ROWS = 8
 TEXT_ROWS = 64
 """Batches always have this many rows, the last one filled up: with the shape fixed, so are the bits."""
 
-Report = Callable[[str, int, int], None]
-Embed = Callable[[Sequence[str]], "NDArray[np.float32]"]
-"""Texts to unit-norm embeddings; see `TextMemory`."""
+ReportProgress = Callable[[str, int, int], None]
+EmbedTexts = Callable[[Sequence[str]], "NDArray[np.float32]"]
+"""Texts to unit-norm embeddings; see `TextEmbeddingCache`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class EvalFeatures:
 
 
 def encode_samples(
-    model: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    model: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: ReportProgress | None = None
 ) -> EvalFeatures:
     """Embed every image and every caption; the model is left in eval mode.
 
@@ -81,7 +81,7 @@ def encode_samples(
 
 
 def encode_sample_images(
-    model: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    model: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: ReportProgress | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings of the samples' images, float32 [n, embed_dim]; their captions are not read.
 
@@ -94,18 +94,18 @@ def encode_sample_images(
 
 
 def encode_images(
-    model: ClipModel, images: Iterable[Tensor], batch_size: int = IMAGE_ROWS, report: Report | None = None
+    model: ClipModel, images: Iterable[Tensor], batch_size: int = IMAGE_ROWS, report: ReportProgress | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim], of preprocessed images [3, size, size]."""
     import torch
 
     model.module.eval()
-    trunk = image_cache.trunk_of(model)
+    trunk = image_cache.image_trunk_of(model)
     found: list[NDArray[np.float32]] = []
     done = 0
     with torch.inference_mode():
         for part in _parts(images, batch_size):
-            activations = image_cache.filled_up(trunk(part, batch_size), batch_size)
+            activations = image_cache.pad_rows(trunk(part, batch_size), batch_size)
             embeddings = torch.nn.functional.normalize(model.image_head(activations), dim=-1)
             found.append(embeddings[: len(part)].numpy())
             done += len(part)
@@ -114,7 +114,7 @@ def encode_images(
     return np.concatenate(found) if found else np.zeros((0, model.embed_dim), dtype=np.float32)
 
 
-def encode_texts(model: ClipModel, texts: Sequence[str], report: Report | None = None) -> NDArray[np.float32]:
+def encode_texts(model: ClipModel, texts: Sequence[str], report: ReportProgress | None = None) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim]; each distinct text is computed once.
 
     A text goes into a batch of 64 rows and of the length that it alone decides, so its bits do not depend on the
@@ -141,7 +141,7 @@ def encode_texts(model: ClipModel, texts: Sequence[str], report: Report | None =
     return table[[place[text] for text in texts]]
 
 
-class TextMemory:
+class TextEmbeddingCache:
     """Embeds texts with a model, each once however often it is asked for.
 
     Args:
@@ -149,7 +149,7 @@ class TextMemory:
         report: Is told of progress.
     """
 
-    def __init__(self, model: ClipModel, report: Report | None = None) -> None:
+    def __init__(self, model: ClipModel, report: ReportProgress | None = None) -> None:
         self._model, self._report = model, report
         self._rows: dict[str, NDArray[np.float32]] = {}
 

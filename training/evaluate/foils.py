@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.evaluate.blind import Case, flat_texts, smallest_gaps
-from training.evaluate.outcome import Items, Outcome
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
+from training.evaluate.blind import Case, flatten_texts, min_gaps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.evaluate.features import Embed
+    from training.evaluate.features import EmbedTexts
 
 
 @dataclass(frozen=True)
-class Tally:
+class CaseCounts:
     """How many cases a test lists by category, and how many of them cannot be asked.
 
     Attributes:
@@ -34,9 +34,9 @@ class Tally:
     apart: frozenset[str] = frozenset()
 
 
-def choose_texts(
-    embed: Embed, cases: Sequence[Case], image: NDArray[np.float32], tally: Tally | None = None
-) -> Outcome:
+def foil_accuracy(
+    embed: EmbedTexts, cases: Sequence[Case], image: NDArray[np.float32], tally: CaseCounts | None = None
+) -> BenchmarkResult:
     """Return how often all right texts of a case score above all wrong ones; a tie counts as wrong.
 
     Args:
@@ -54,7 +54,7 @@ def choose_texts(
     """
     if not cases:
         raise InputError("test of texts: no case", fix="check the benchmark's files and images")
-    texts = flat_texts(cases)
+    texts = flatten_texts(cases)
     embedded = embed([*texts[0], *texts[1]])
     return score_texts(cases, image, embedded[: len(texts[0])], embedded[len(texts[0]) :], tally)
 
@@ -64,20 +64,20 @@ def score_texts(
     image: NDArray[np.float32],
     right: NDArray[np.float32],
     wrong: NDArray[np.float32],
-    tally: Tally | None = None,
-) -> Outcome:
-    """Return `choose_texts` for embeddings of the texts: all right ones and all wrong ones, case by case."""
+    tally: CaseCounts | None = None,
+) -> BenchmarkResult:
+    """Return `foil_accuracy` for embeddings of the texts: all right ones and all wrong ones, case by case."""
     owners = (np.repeat(np.arange(len(cases)), [len(side) for side in sides])
               for sides in ([case.right for case in cases], [case.wrong for case in cases]))  # fmt: skip
     scores = [
         (image[owner].astype(np.float64) * text.astype(np.float64)).sum(axis=1)
         for owner, text in zip(owners, (right, wrong), strict=True)
     ]
-    gaps = smallest_gaps(cases, scores[0], scores[1])
+    gaps = min_gaps(cases, scores[0], scores[1])
     categories: dict[str, Any] = {}
-    items: dict[str, Items] = {}
+    items: dict[str, CaseValues] = {}
     names = np.array([case.category for case in cases])
-    listed = tally or Tally()
+    listed = tally or CaseCounts()
     for category in sorted({*names.tolist(), *listed.listed}):
         mine = np.flatnonzero(names == category)
         entry = _counts(gaps[mine], listed.listed.get(category), listed.missing.get(category, 0))
@@ -85,11 +85,11 @@ def score_texts(
             values = (gaps[mine] > 0).astype(np.float64)
             entry = {"accuracy": float(values.mean()), **entry}
             ids, images = (tuple(getattr(cases[place], what) for place in mine.tolist()) for what in ("id", "image"))
-            items[f"categories.{category}.accuracy"] = Items(ids, images, values)
+            items[f"categories.{category}.accuracy"] = CaseValues(ids, images, values)
         categories[category] = entry
     every = (gaps > 0).astype(np.float64)
     means = tuple(name for name in items if name.split(".")[1] not in listed.apart) or tuple(items)
-    items["micro_accuracy"] = Items(
+    items["micro_accuracy"] = CaseValues(
         tuple(f"{case.category}/{case.id}" for case in cases), tuple(case.image for case in cases), every
     )
     total = sum(listed.listed.values()) if listed.listed else None
@@ -99,7 +99,7 @@ def score_texts(
         **_counts(gaps, total, sum(listed.missing.values())),
         "categories": categories,
     }
-    return Outcome(metrics, items, {"accuracy": means})
+    return BenchmarkResult(metrics, items, {"accuracy": means})
 
 
 def _counts(gaps: NDArray[np.float64], listed: int | None, missing: int) -> dict[str, Any]:
@@ -107,17 +107,17 @@ def _counts(gaps: NDArray[np.float64], listed: int | None, missing: int) -> dict
     return found if listed is None else {**found, "num_listed": listed, "num_missing": missing}
 
 
-def counted(cases: Sequence[Case], readable: NDArray[np.bool_], apart: frozenset[str] = frozenset()) -> Tally:
+def count_cases(cases: Sequence[Case], readable: NDArray[np.bool_], apart: frozenset[str] = frozenset()) -> CaseCounts:
     """Return the tally of cases of which some have a readable image."""
     listed: dict[str, int] = {}
     missing: dict[str, int] = {}
     for case, holds in zip(cases, readable.tolist(), strict=True):
         listed[case.category] = listed.get(case.category, 0) + 1
         missing[case.category] = missing.get(case.category, 0) + (not holds)
-    return Tally(listed, missing, apart)
+    return CaseCounts(listed, missing, apart)
 
 
-def rare(cases: Sequence[Case], least: int) -> frozenset[str]:
+def rare_categories(cases: Sequence[Case], least: int) -> frozenset[str]:
     """Return the categories with fewer cases than `least`: two of them would weigh as much as two hundred elsewhere."""
     counts = Counter(case.category for case in cases)
     return frozenset(category for category, number in counts.items() if number < least)

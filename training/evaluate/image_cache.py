@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 29
 
-Trunk = Callable[[list["Tensor"], int], list["Tensor"]]
+ImageTrunk = Callable[[list["Tensor"], int], list["Tensor"]]
 """Activations [width] of images [3, size, size], computed in batches of a fixed number of rows."""
 
 
-class SeenImages:
+class ImageCache:
     """Activations by trunk and pixels; the trunk not used for longest goes first when there is no more room.
 
     Args:
@@ -35,7 +35,7 @@ class SeenImages:
         self._max_bytes, self._bytes = max_bytes, 0
         self._rows: dict[str, dict[bytes, Tensor]] = {}
 
-    def trunk_of(self, model: ClipModel) -> Trunk:
+    def image_trunk_of(self, model: ClipModel) -> ImageTrunk:
         """Return a model's trunk, which computes only what is not kept."""
         name = model.trunk_hash("image")
         self._rows[name] = self._rows.pop(name, {})
@@ -62,39 +62,39 @@ class SeenImages:
             self._bytes += size
 
 
-_SEEN: ContextVar[SeenImages | None] = ContextVar("seen images", default=None)
+_SEEN: ContextVar[ImageCache | None] = ContextVar("seen images", default=None)
 
 
 @contextmanager
-def remembering(seen: SeenImages | None = None) -> Iterator[None]:
+def shared_image_cache(seen: ImageCache | None = None) -> Iterator[None]:
     """Let every evaluation inside the block share what image trunks have computed.
 
     Args:
         seen: The memory; None for that of the block around this one, or a new one where there is none.
     """
-    token = _SEEN.set(seen or _SEEN.get() or SeenImages())
+    token = _SEEN.set(seen or _SEEN.get() or ImageCache())
     try:
         yield
     finally:
         _SEEN.reset(token)
 
 
-def trunk_of(model: ClipModel) -> Trunk:
+def image_trunk_of(model: ClipModel) -> ImageTrunk:
     """Return a model's image trunk, behind the memory if there is one."""
     seen = _SEEN.get()
-    return _plain(model) if seen is None else seen.trunk_of(model)
+    return _plain(model) if seen is None else seen.image_trunk_of(model)
 
 
-def filled_up(rows: list[Tensor], number: int) -> Tensor:
+def pad_rows(rows: list[Tensor], number: int) -> Tensor:
     """Return rows as one tensor of exactly so many, the missing ones zero: with the shape fixed, so are the bits."""
     import torch
 
     return torch.stack(rows + [torch.zeros_like(rows[0])] * (number - len(rows)))
 
 
-def _plain(model: ClipModel) -> Trunk:
+def _plain(model: ClipModel) -> ImageTrunk:
     def trunk(images: list[Tensor], rows: int) -> list[Tensor]:
         # a row's own copy: a view would keep the whole batch alive
-        return [row.clone() for row in model.image_trunk(filled_up(images, rows))[: len(images)]]
+        return [row.clone() for row in model.image_trunk(pad_rows(images, rows))[: len(images)]]
 
     return trunk

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from training.batches.decode import decode_image
-from training.evaluate.features import MAX_IMAGE_PX, Report, encode_images
+from training.evaluate.features import MAX_IMAGE_PX, ReportProgress, encode_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """A picture file, or a part of one.
 
     Attributes:
@@ -56,8 +56,8 @@ class Picture:
         return image.crop(self.box)
 
 
-def encode_pictures(
-    model: ClipModel, pictures: Sequence[Picture], report: Report | None = None
+def encode_image_files(
+    model: ClipModel, pictures: Sequence[ImageFile], report: ReportProgress | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return unit-norm embeddings, float32 [n, embed_dim], zero where a picture cannot be read; and which can be, [n].
 
@@ -83,7 +83,7 @@ def encode_pictures(
     return table[rows], readable[rows]
 
 
-class PictureFolder:
+class ImageFinder:
     """Finds pictures by the names that a benchmark gives them.
 
     A name is looked for as it stands, then by its last part in the folder, then anywhere below, where it must be there

@@ -23,7 +23,7 @@ from data_manifests.errors import InputError
 from training.evaluate.blind import Case
 from training.evaluate.small_files import read_bytes, read_json
 
-Box = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 SUGARCREPE = ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
 MIN_VOTES = 2
 MIN_ATTRIBUTE_CASES = 25
@@ -46,7 +46,7 @@ BOTH_WAYS = frozenset(
 
 
 @dataclass(frozen=True)
-class Listed:
+class PublishedCase:
     """A case as a file lists it.
 
     Attributes:
@@ -57,11 +57,11 @@ class Listed:
 
     case: Case
     file: str
-    box: Box | None = None
+    box: PixelBox | None = None
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCases:
     """What a benchmark's files list.
 
     Attributes:
@@ -71,13 +71,13 @@ class Published:
         apart: Categories that are shown, but are no part of the mean.
     """
 
-    cases: tuple[Listed, ...]
+    cases: tuple[PublishedCase, ...]
     num_not_valid: int = 0
     least: int = 1
     apart: frozenset[str] = frozenset()
 
 
-def read_published(kind: str, folder: Path) -> Published:
+def read_published(kind: str, folder: Path) -> PublishedCases:
     """Read a benchmark's files.
 
     Args:
@@ -97,28 +97,28 @@ def read_published(kind: str, folder: Path) -> Published:
     return found
 
 
-def _sugarcrepe(folder: Path) -> Published:
+def _sugarcrepe(folder: Path) -> PublishedCases:
     files = [path for name in SUGARCREPE if (path := folder / f"{name}.json").is_file()]
     _require(files, folder, ", ".join(f"{name}.json" for name in SUGARCREPE))
-    return Published(tuple(
+    return PublishedCases(tuple(
         _listed(path, key, record, "filename", _texts(path, key, record, "caption"), _texts(path, key, record, "negative_caption"))
         for path in files
         for key, record in _records(path)
     ))  # fmt: skip
 
 
-def _sugarcrepe_pp(folder: Path) -> Published:
+def _sugarcrepe_pp(folder: Path) -> PublishedCases:
     files = [path for name in SUGARCREPE for end in ("json", "csv") if (path := folder / f"{name}.{end}").is_file()]
     _require(files, folder, "swap_obj.json, swap_att.json, replace_obj.json, replace_att.json, replace_rel.json")
-    return Published(tuple(
+    return PublishedCases(tuple(
         _listed(path, key, record, "filename", _texts(path, key, record, "caption", "caption2"), _texts(path, key, record, "negative_caption"))
         for path in files
         for key, record in _records(path)
     ))  # fmt: skip
 
 
-def _aro(name: str, category: Callable[[Mapping[str, Any]], str], **more: Any) -> Callable[[Path], Published]:
-    def read(folder: Path) -> Published:
+def _aro(name: str, category: Callable[[Mapping[str, Any]], str], **more: Any) -> Callable[[Path], PublishedCases]:
+    def read(folder: Path) -> PublishedCases:
         path = folder if folder.is_file() else folder / name
         _require([path] if path.is_file() else [], folder, name)
         cases = []
@@ -131,12 +131,12 @@ def _aro(name: str, category: Callable[[Mapping[str, Any]], str], **more: Any) -
             right, wrong = (_texts(path, key, record, side) for side in ("true_caption", "false_caption"))
             box = (left, top, left + width, top + height)
             cases.append(_listed(path, key, record, "image_path", right, wrong, told, box))
-        return Published(tuple(cases), **more)
+        return PublishedCases(tuple(cases), **more)
 
     return read
 
 
-def _valse(folder: Path) -> Published:
+def _valse(folder: Path) -> PublishedCases:
     files = [folder] if folder.is_file() else sorted(folder.glob("*.json"))
     _require(files, folder, "actant-swap.json, existence.json and the other instruments' files")
     cases, num_not_valid = [], 0
@@ -150,10 +150,10 @@ def _valse(folder: Path) -> Published:
                 continue
             right, wrong = (_texts(path, key, record, side) for side in ("caption", "foil"))
             cases.append(_listed(path, key, record, "image_file", right, wrong))
-    return Published(tuple(cases), num_not_valid)
+    return PublishedCases(tuple(cases), num_not_valid)
 
 
-def _vl_checklist(folder: Path) -> Published:
+def _vl_checklist(folder: Path) -> PublishedCases:
     files = [folder] if folder.is_file() else sorted(folder.rglob("*.json"))
     _require(files, folder, "files of [image, {POS: [text], NEG: [text]}]")
     cases = []
@@ -169,14 +169,14 @@ def _vl_checklist(folder: Path) -> Published:
             right, wrong = (_texts(path, str(place), row[1], side) for side in ("POS", "NEG"))
             record = {"image": row[0]}
             cases.append(_listed(path, str(place), record, "image", right, wrong, "_".join(where.parts)))
-    return Published(tuple(cases))
+    return PublishedCases(tuple(cases))
 
 
 def _attributes(record: Mapping[str, Any]) -> str:
     return f"{record['attributes'][0]}_{record['attributes'][1]}"
 
 
-READERS: Mapping[str, Callable[[Path], Published]] = {
+READERS: Mapping[str, Callable[[Path], PublishedCases]] = {
     "sugarcrepe": _sugarcrepe,
     "sugarcrepe_pp": _sugarcrepe_pp,
     "aro_relation": _aro("visual_genome_relation.json", lambda record: str(record["relation_name"]), apart=BOTH_WAYS),
@@ -230,9 +230,9 @@ def _listed(
     right: tuple[str, ...],
     wrong: tuple[str, ...],
     category: str = "",
-    box: Box | None = None,
-) -> Listed:
+    box: PixelBox | None = None,
+) -> PublishedCase:
     name = record.get(field)
     if not isinstance(name, str) or not name:
         raise InputError(f"{path.name} {key}: {field} is {name!r}", allowed="the name of a picture")
-    return Listed(Case(key, name, (category or path.stem).replace(".", "_"), right, wrong), name, box)
+    return PublishedCase(Case(key, name, (category or path.stem).replace(".", "_"), right, wrong), name, box)

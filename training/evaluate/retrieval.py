@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.evaluate.outcome import Items, Outcome
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ KS = (1, 5, 10)
 CHUNK_IMAGES = 256
 
 
-def retrieval(features: EvalFeatures) -> Outcome:
+def retrieval(features: EvalFeatures) -> BenchmarkResult:
     """Return recall at 1, 5 and 10, the median rank and the mean average precision, image to text and text to image.
 
     The rank of a query is one more than the number of *wrong* items that score at least as high as its best right
@@ -49,19 +49,22 @@ def retrieval(features: EvalFeatures) -> Outcome:
     number = np.arange(num_texts) - np.searchsorted(owner, owner)
     captions = tuple(f"{features.uids[image]}/{place}" for image, place in zip(owner, number, strict=True))
     images = tuple(features.uids[image] for image in owner)
-    items: dict[str, Items] = {}
+    items: dict[str, CaseValues] = {}
     in_order: dict[str, float] = {}
     for name, found, ids, whose in (
         ("image_to_text", ranks[0], features.uids, features.uids),
         ("text_to_image", ranks[1], captions, images),
     ):
-        items |= {f"{name}_R@{k}": Items(ids, whose, (found.above < k).astype(np.float64)) for k in KS}
+        items |= {f"{name}_R@{k}": CaseValues(ids, whose, (found.above < k).astype(np.float64)) for k in KS}
         result |= {f"{name}_R@{k}": float((found.above < k).mean()) for k in KS}
         result[f"{name}_medR"] = float(np.median(found.above) + 1)
-        result[f"{name}_MAP"], items[f"{name}_MAP"] = float(found.precision.mean()), Items(ids, whose, found.precision)
+        result[f"{name}_MAP"], items[f"{name}_MAP"] = (
+            float(found.precision.mean()),
+            CaseValues(ids, whose, found.precision),
+        )
         result[f"num_ties_{name}"] = int(found.ties.sum())
         in_order |= {f"{name}_R@{k}": float((found.before < k).mean()) for k in KS}
-    return Outcome({**result, "ties_in_order": in_order}, items)
+    return BenchmarkResult({**result, "ties_in_order": in_order}, items)
 
 
 class _Ranks(NamedTuple):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.evaluate.outcome import Items, Outcome
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 
 if TYPE_CHECKING:
     from training.evaluate.blind import Case
-    from training.evaluate.features import Embed
+    from training.evaluate.features import EmbedTexts
 
 
-def text_only(embed: Embed, cases: Sequence[Case]) -> Outcome:
+def text_only(embed: EmbedTexts, cases: Sequence[Case]) -> BenchmarkResult:
     """Return how often two true captions are more alike than either is to the false one; a tie counts as wrong.
 
     Returns:
@@ -35,12 +35,12 @@ def text_only(embed: Embed, cases: Sequence[Case]) -> Outcome:
     alike = (first * second).sum(axis=1)
     hits = ((alike > (first * wrong).sum(axis=1)) & (alike > (second * wrong).sum(axis=1))).astype(np.float64)
     names = np.array([case.category for case in cases])
-    items: dict[str, Items] = {}
+    items: dict[str, CaseValues] = {}
     categories: dict[str, Any] = {}
     for category in sorted(set(names.tolist())):
         mine = np.flatnonzero(names == category).tolist()
         ids, images = tuple(cases[place].id for place in mine), tuple(cases[place].image for place in mine)
-        items[f"categories.{category}.tot_accuracy"] = Items(ids, images, hits[mine])
+        items[f"categories.{category}.tot_accuracy"] = CaseValues(ids, images, hits[mine])
         categories[category] = {"tot_accuracy": float(hits[mine].mean()), "num_tot_cases": len(mine)}
     mean = float(np.mean([entry["tot_accuracy"] for entry in categories.values()]))
-    return Outcome({"tot_accuracy": mean, "categories": categories}, items, {"tot_accuracy": tuple(items)})
+    return BenchmarkResult({"tot_accuracy": mean, "categories": categories}, items, {"tot_accuracy": tuple(items)})

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from data_manifests.errors import InputError
-from training.evaluate.outcome import Items, Outcome
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.evaluate.small_files import read_lines
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ CHANCE = {"text_score": 0.25, "image_score": 0.25, "group_score": 1 / 6}
 
 
 @dataclass(frozen=True)
-class Quartet:
+class WinogroundCase:
     """Two captions and two images; caption 0 is of image 0.
 
     Attributes:
@@ -38,7 +38,7 @@ class Quartet:
     images: tuple[str, str]
 
 
-def read_quartets(path: Path) -> list[Quartet]:
+def read_winoground(path: Path) -> list[WinogroundCase]:
     """Read ``examples.jsonl``: id, caption_0, caption_1, image_0, image_1, and collapsed_tag or tag if there is one.
 
     Raises:
@@ -51,18 +51,18 @@ def read_quartets(path: Path) -> list[Quartet]:
             texts = [record[name] for name in ("caption_0", "caption_1", "image_0", "image_1")]
             name, tag = record.get("id", number), record.get("collapsed_tag") or record.get("tag") or ""
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path.name} line {number}: {error!r}", allowed=read_quartets.__doc__ or "") from None
+            raise InputError(f"{path.name} line {number}: {error!r}", allowed=read_winoground.__doc__ or "") from None
         if not all(isinstance(text, str) and text.strip() for text in texts):
             raise InputError(f"{path.name} line {number}: {texts!r}"[:300], allowed="two captions, two picture names")
-        found.append(Quartet(str(name), str(tag).replace(".", "_"), (texts[0], texts[1]), (texts[2], texts[3])))
+        found.append(WinogroundCase(str(name), str(tag).replace(".", "_"), (texts[0], texts[1]), (texts[2], texts[3])))
     if len({one.id for one in found}) < len(found):
         raise InputError(f"{path.name}: two cases of one id")
     return found
 
 
 def winoground(
-    quartets: Sequence[Quartet], image: NDArray[np.float32], text: NDArray[np.float32], num_listed: int
-) -> Outcome:
+    quartets: Sequence[WinogroundCase], image: NDArray[np.float32], text: NDArray[np.float32], num_listed: int
+) -> BenchmarkResult:
     """Return text, image and group scores; ties count as wrong.
 
     Blind judges have no say here: each caption is the right one once, so whoever does not look scores 0.
@@ -90,18 +90,18 @@ def winoground(
     by_image = (own[0] > other[1]) & (own[1] > other[0])
     hits = dict(zip(SCORES, (by_text, by_image, by_text & by_image), strict=True))
     tags: dict[str, Any] = {}
-    items: dict[str, Items] = {}
+    items: dict[str, CaseValues] = {}
     kinds = np.array([one.tag for one in quartets])
     groups = {"": np.arange(len(quartets)), **{tag: np.flatnonzero(kinds == tag) for tag in sorted(set(kinds) - {""})}}
     for tag, mine in groups.items():
         ids = tuple(quartets[place].id for place in mine.tolist())
         images = tuple(quartets[place].images[0] for place in mine.tolist())
         for name, of_all in hits.items():
-            items[f"tags.{tag}.{name}" if tag else name] = Items(ids, images, of_all[mine].astype(np.float64))
+            items[f"tags.{tag}.{name}" if tag else name] = CaseValues(ids, images, of_all[mine].astype(np.float64))
         entry = {name: float(of_all[mine].mean()) for name, of_all in hits.items()}
         if tag:
             tags[tag] = {**entry, "num_cases": len(mine)}
         else:
             whole = entry
     counts = {"num_cases": len(quartets), "num_listed": num_listed, "num_missing": num_listed - len(quartets)}
-    return Outcome({**whole, **counts, "chance": CHANCE, **({"tags": tags} if tags else {})}, items)
+    return BenchmarkResult({**whole, **counts, "chance": CHANCE, **({"tags": tags} if tags else {})}, items)

@@ -14,9 +14,9 @@ import orjson
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.evaluate.blind import Case
-from training.evaluate.features import Embed, EvalFeatures, TextMemory
-from training.evaluate.outcome import Items, Outcome
+from training.evaluate.features import EmbedTexts, EvalFeatures, TextEmbeddingCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,7 +162,9 @@ def load_order_test(path: Path) -> OrderTest:
         raise InputError(f"{path}: not an order test ({error})", fix="delete it, and it is drawn again") from error
 
 
-def order_accuracy(model: ClipModel, features: EvalFeatures, test: OrderTest, embed: Embed | None = None) -> Outcome:
+def order_accuracy(
+    model: ClipModel, features: EvalFeatures, test: OrderTest, embed: EmbedTexts | None = None
+) -> BenchmarkResult:
     """Return how often the true order scores above *every* wrong one; a tie counts as wrong.
 
     Returns:
@@ -182,7 +184,7 @@ def order_accuracy(model: ClipModel, features: EvalFeatures, test: OrderTest, em
         )
     texts = [text for case in test.cases for text in (case.text, *case.wrong.values())]
     images = [row[case.uid] for case in test.cases for _ in range(1 + len(case.wrong))]
-    scores = iter(_scores(features.image[images], (embed or TextMemory(model))(texts)).tolist())
+    scores = iter(_scores(features.image[images], (embed or TextEmbeddingCache(model))(texts)).tolist())
     gaps: dict[str, dict[str, float]] = {name: {} for name in PERTURBATIONS}
     smallest: dict[str, float] = {}
     for case in test.cases:
@@ -206,12 +208,12 @@ def order_accuracy(model: ClipModel, features: EvalFeatures, test: OrderTest, em
         "num_left_out": test.num_left_out,
         "by_perturbation": by_name,
     }
-    return Outcome(metrics, {"order_accuracy": _items(smallest), **items})
+    return BenchmarkResult(metrics, {"order_accuracy": _items(smallest), **items})
 
 
 def scenes_foils(
-    model: ClipModel, samples: Sequence[Sample], features: EvalFeatures | None = None, embed: Embed | None = None
-) -> Outcome:
+    model: ClipModel, samples: Sequence[Sample], features: EvalFeatures | None = None, embed: EmbedTexts | None = None
+) -> BenchmarkResult:
     """Return how often a caption scores above a text known to be false of its image; a tie counts as wrong.
 
     Args:
@@ -250,7 +252,7 @@ def scenes_foils(
     if not kinds:
         raise InputError("foils: no sample has any", allowed="samples of the 'scenes' source")
     image = features.image[images]
-    gaps = _scores(image, features.text[captions]) - _scores(image, (embed or TextMemory(model))(texts))
+    gaps = _scores(image, features.text[captions]) - _scores(image, (embed or TextEmbeddingCache(model))(texts))
     names = np.array(kinds)
     by_kind = {kind: _summary(gaps[names == kind]) for kind in sorted(set(kinds))}
     cases = {
@@ -258,7 +260,7 @@ def scenes_foils(
         for kind in by_kind
     }
     mean = float(np.mean([entry["accuracy"] for entry in by_kind.values()]))
-    return Outcome({"foil_accuracy": mean, "foils": by_kind}, cases, {"foil_accuracy": tuple(cases)})
+    return BenchmarkResult({"foil_accuracy": mean, "foils": by_kind}, cases, {"foil_accuracy": tuple(cases)})
 
 
 def order_cases(test: OrderTest) -> tuple[list[Case], list[Case]]:
@@ -286,10 +288,10 @@ def _scores(image: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np
     return scores
 
 
-def _items(gaps: Mapping[str, float]) -> Items:
+def _items(gaps: Mapping[str, float]) -> CaseValues:
     """Return the cases of gaps by name, ``uid/number``."""
     images = tuple(name.split("/")[0] for name in gaps)
-    return Items(tuple(gaps), images, np.array([gap > 0 for gap in gaps.values()], dtype=np.float64))
+    return CaseValues(tuple(gaps), images, np.array([gap > 0 for gap in gaps.values()], dtype=np.float64))
 
 
 def _summary(gaps: Sequence[float] | NDArray[np.float64]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
+from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.evaluate.features import encode_texts
-from training.evaluate.outcome import Items, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +62,7 @@ def zero_shot(
     classes: NDArray[np.float32],
     names: Sequence[str],
     ids: Sequence[str],
-) -> Outcome:
+) -> BenchmarkResult:
     """Return how often an image's own class stands first, or among the first five; a tie counts as wrong.
 
     Args:
@@ -93,18 +93,18 @@ def zero_shot(
     first = (above < 1).astype(np.float64)
     images = tuple(ids)
     metrics: dict[str, Any] = {"top1": float(first.mean())}
-    items = {"top1": Items(images, images, first)}
+    items = {"top1": CaseValues(images, images, first)}
     if len(classes) > 5:
         five = (above < 5).astype(np.float64)
-        metrics["top5"], items["top5"] = float(five.mean()), Items(images, images, five)
+        metrics["top5"], items["top5"] = float(five.mean()), CaseValues(images, images, five)
     by_class: dict[str, Any] = {}
     for number, name in enumerate(names):
         mine = np.flatnonzero(label == number)
         if len(mine):
             chosen = tuple(images[place] for place in mine)
             by_class[name] = {"accuracy": float(first[mine].mean()), "num_images": len(mine)}
-            items[f"classes.{name}.accuracy"] = Items(chosen, chosen, first[mine])
+            items[f"classes.{name}.accuracy"] = CaseValues(chosen, chosen, first[mine])
     means = tuple(f"classes.{name}.accuracy" for name in by_class)
     metrics["mean_per_class"] = float(np.mean([entry["accuracy"] for entry in by_class.values()]))
     metrics |= {"num_images": len(image), "num_classes": len(classes), "num_ties": int(ties.sum()), "classes": by_class}
-    return Outcome(metrics, items, {"mean_per_class": means})
+    return BenchmarkResult(metrics, items, {"mean_per_class": means})

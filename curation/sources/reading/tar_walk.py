@@ -2,7 +2,7 @@
 
 The standard library's `tarfile` stops silently at a damaged header and keeps every member in memory; both are wrong
 for untrusted archives with millions of members. Plain members, usually all of them, are found hundreds at a time by
-`PlainWalk`; from the first special member on, headers are parsed one by one.
+`PlainTarReader`; from the first special member on, headers are parsed one by one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from data_manifests.tar_index import PlainWalk
+from data_manifests.tar_index import PlainTarReader
 
 BLOCK_BYTES = 512
 MAX_HEADER_BYTES = 1 << 20
@@ -63,7 +63,7 @@ def walk(file: BinaryIO) -> Iterator[TarMember]:
     Raises:
         TarError: the archive is truncated or damaged, or data follow its end mark.
     """
-    plain = PlainWalk(file.fileno())
+    plain = PlainTarReader(file.fileno())
     for part in plain:
         for name, offset, size in zip(part.names, part.offsets.tolist(), part.sizes.tolist(), strict=True):
             yield TarMember(name, offset, size, tarfile.REGTYPE)

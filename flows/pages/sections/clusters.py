@@ -23,7 +23,7 @@ Rows = Mapping[str, list[Any]]
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ContactSheet:
     """One cluster.
 
     Attributes:
@@ -42,7 +42,7 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Sheets:
+class ClusterSheets:
     """What the section shows.
 
     Attributes:
@@ -52,7 +52,7 @@ class Sheets:
         between: The same over all pairs of pictures of the version.
     """
 
-    sheets: Sequence[Sheet]
+    sheets: Sequence[ContactSheet]
     num_clusters: int
     within: float | None
     between: float | None
@@ -63,7 +63,7 @@ class Sheets:
         return [uid for sheet in self.sheets for uid in sheet.uids]
 
 
-def draw_sheets(version: DatasetVersion, rows: Rows, seed: int) -> Sheets:
+def draw_sheets(version: DatasetVersion, rows: Rows, seed: int) -> ClusterSheets:
     """Choose the largest and the smallest cluster and draw others, with pictures spread over each.
 
     Args:
@@ -75,7 +75,7 @@ def draw_sheets(version: DatasetVersion, rows: Rows, seed: int) -> Sheets:
         InputError: a sidecar is missing, or has not as many rows as the index says.
     """
     if "cluster_id" not in rows:
-        return Sheets((), 0, None, None)
+        return ClusterSheets((), 0, None, None)
     members: dict[int, list[int]] = {}
     for place, cluster in enumerate(rows["cluster_id"]):
         if cluster is not None:
@@ -87,8 +87,8 @@ def draw_sheets(version: DatasetVersion, rows: Rows, seed: int) -> Sheets:
     for cluster in chosen:
         places = members[cluster]
         uids = [rows["uid"][places[at]] for at in spread(len(places), CLUSTER_PICTURES)]
-        sheets.append(Sheet(cluster, len(places), uids, _mean_difficulty(rows, places), alike.of.get(cluster)))
-    return Sheets(sheets, len(ordered), alike.within, alike.between)
+        sheets.append(ContactSheet(cluster, len(places), uids, _mean_difficulty(rows, places), alike.of.get(cluster)))
+    return ClusterSheets(sheets, len(ordered), alike.within, alike.between)
 
 
 def _mean_difficulty(rows: Rows, places: Sequence[int]) -> float | None:
@@ -161,7 +161,7 @@ def _embeddings(version: DatasetVersion, shard: int, expected: int) -> NDArray[n
     return vectors.reshape(len(column), -1)
 
 
-def cluster_section(found: Sheets, pictures: Thumbnails) -> Html:
+def cluster_section(found: ClusterSheets, pictures: Thumbnails) -> Html:
     """Return a contact sheet for each cluster; nothing when there are none."""
     parts: list[Html] = []
     for sheet in found.sheets:
@@ -175,7 +175,7 @@ def cluster_section(found: Sheets, pictures: Thumbnails) -> Html:
     return join([_note(found), *parts]) if parts else Html("")
 
 
-def _note(found: Sheets) -> Html:
+def _note(found: ClusterSheets) -> Html:
     told = f"{len(found.sheets):,} of {found.num_clusters:,} clusters: the largest, the smallest, and others at random."
     if len(found.sheets) == found.num_clusters:
         told = f"All {found.num_clusters:,} clusters, the largest first."

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from data_manifests.manifest import DatasetVersion
-from data_manifests.negatives import edit_pieces, shortened
+from data_manifests.negatives import edit_pieces, shorten_pieces
+from data_manifests.run_files import FEEDBACK_FILE
 from data_manifests.sidecar_diff import read_payloads
 from data_manifests.text_diff import diff_words
 from flows.pages.charts import figure, histogram
-from flows.pages.html import Html, join, tag, tiles, words
+from flows.pages.html import Html, diff_markup, join, tag, tiles
 from flows.pages.thumbnails import Thumbnails
 
-FEEDBACK_FILE = "feedback.parquet"
 NUM_SHOWN = 12
 _BINS = 24
 _MAX_CHARS = 240
@@ -109,7 +109,7 @@ def _card(row: Row, sample: Mapping[str, Any] | None, pictures: Thumbnails | Non
     base = (record or {}).get("against") or caption
     pieces = edit_pieces(base, record) if record else diff_words(base, str(row["text"]))
     picture = pictures.picture(row["uid"], _cut(caption)) if pictures else Html("")
-    text = words(shortened(pieces, _MAX_CHARS))
+    text = diff_markup(shorten_pieces(pieces, _MAX_CHARS))
     return tag("article", picture, tag("div", tag("p", text), tags, tag("code", row["uid"])), class_="card")
 
 

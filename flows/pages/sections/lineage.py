@@ -18,7 +18,7 @@ _CHARS = 6.6
 
 
 @dataclass(frozen=True)
-class Step:
+class LineageStep:
     """One box of the way down.
 
     Attributes:
@@ -49,28 +49,28 @@ def parents_of(catalog: Catalog | None, body: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def version_steps(body: Mapping[str, Any], parents: Sequence[str], *, here: bool = True) -> list[Step]:
+def version_steps(body: Mapping[str, Any], parents: Sequence[str], *, here: bool = True) -> list[LineageStep]:
     """Return the way from the source through the stages to the version, each model or graph where it is first used."""
     source = body["source"]
     told = ", ".join(f"{key} {value}" for key, value in source.items() if value is not None)
     dropped = {stage: sum(reasons.values()) for stage, reasons in body["counts"]["dropped"].items()}
     name = f"{source.get('kind')}: {source.get('name')}"
-    steps = [Step(name, told, kind="made", dropped=dropped.pop("intake", 0))]
+    steps = [LineageStep(name, told, kind="made", dropped=dropped.pop("intake", 0))]
     seen: set[str] = set()
     for stage in body["stages"]:
         used = [item for item in stage["resources"].values() if item["hash"] not in seen and item["name"] != "none"]
         seen |= {item["hash"] for item in used}
         beside = [(item["name"], f"{item['name']}, {item['hash']}") for item in used]
         what = f"{stage['name']} /{stage['version']}, {stage['source']}"
-        steps.append(Step(stage["name"], what, beside, dropped=dropped.pop(stage["name"], 0)))
+        steps.append(LineageStep(stage["name"], what, beside, dropped=dropped.pop(stage["name"], 0)))
     chain = [("after " + parents[0], " after ".join(["", *parents]).strip())] if parents else []
     chain += [(f"… {len(parents) - 1} earlier", " after ".join(parents[1:]))] if len(parents) > 1 else []
     ref = f"{body['name']}@{body['version']}"
-    steps.append(Step(ref, body["fingerprint"], chain, "here" if here else "", sum(dropped.values())))
+    steps.append(LineageStep(ref, body["fingerprint"], chain, "here" if here else "", sum(dropped.values())))
     return steps
 
 
-def lineage_graph(steps: Sequence[Step], label: str) -> Html:
+def lineage_graph(steps: Sequence[LineageStep], label: str) -> Html:
     """Return the graph, from top to bottom; names that do not fit are cut, whole under the pointer and in the tables."""
     parts: list[Html] = []
     y = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flows.pages.charts import Measured, figure, whiskers
+from flows.pages.charts import ChartValue, figure, interval_chart
 from flows.pages.html import Html, join, table, tag
 
 CHANCE = 0.5
@@ -45,11 +45,11 @@ def _blind(judges: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
             (kind for kind in found if kind not in ("num", "overall")), key=lambda kind: (-found[kind], kind)
         )
         named = {kind: f"{kind} ({counts[kind]:,})" if kind in counts else kind for kind in kinds}
-        numbers = [Measured(named.get(kind, kind), found[kind]) for kind in ("overall", *kinds) if kind in found]
+        numbers = [ChartValue(named.get(kind, kind), found[kind]) for kind in ("overall", *kinds) if kind in found]
         title = (
             f"Told from its caption without the image by the judge “{judge}”, in % ({found.get('num', 0):,} negatives)"
         )
-        charts.append(figure(title, whiskers(numbers, title, (CHANCE, "chance"))))
+        charts.append(figure(title, interval_chart(numbers, title, (CHANCE, "chance"))))
     return join(charts)
 
 
@@ -64,13 +64,13 @@ def _balance(found: Mapping[str, Any]) -> Html:
         values = found.get(name, {})
         groups = values if name == "share" else {"": values}
         numbers = [
-            Measured(f"{group} {when}".strip(), float(number))
+            ChartValue(f"{group} {when}".strip(), float(number))
             for group, told in groups.items()
             for when in _WHEN
             if (number := told.get(when)) is not None
         ]
         mark = (CHANCE, "balanced") if name == "share" else (0.0, "none")
-        charts.append(figure(title, whiskers(numbers, title, mark if numbers else None)))
+        charts.append(figure(title, interval_chart(numbers, title, mark if numbers else None)))
     rows = [
         (pair, *(f"{told.get('gap', {}).get(when, 0):+.3f}" for when in _WHEN))
         for pair, told in found.get("worst_associations", {}).items()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flows.pages.charts import Measured, figure, whiskers
+from flows.pages.charts import ChartValue, figure, interval_chart
 from flows.pages.html import Html, join, table, tag
 
-Column = Mapping[str, Any]
+ResultColumn = Mapping[str, Any]
 """One evaluation: ``label`` (or ``model``), ``on``, ``metrics``; ``num_samples`` and ``num_refused`` if they are known."""
 
 MAX_CHARTS = 12
@@ -19,7 +19,7 @@ _RANK = "medR"
 """Ranks are no fractions, though the best of them is 1."""
 
 
-def results_section(columns: Sequence[Column]) -> Html:
+def results_section(columns: Sequence[ResultColumn]) -> Html:
     """Return, for each benchmark, the columns' numbers, their change from first to last, and a chart of the fractions."""
     parts: list[Html] = []
     for on in dict.fromkeys(str(item["on"]) for item in columns):
@@ -47,11 +47,11 @@ def benchmark_name(on: str) -> str:
     return f"{kind.replace('_', '-')} {source.rstrip('/').rpartition('/')[2].rpartition(':')[2]}".strip()
 
 
-def _label(item: Column) -> str:
+def _label(item: ResultColumn) -> str:
     return str(item.get("label") or item.get("model"))
 
 
-def _counts(columns: Sequence[Column]) -> Html:
+def _counts(columns: Sequence[ResultColumn]) -> Html:
     told = {(item.get("num_samples"), item.get("num_refused")) for item in columns} - {(None, None)}
     if not told:
         return Html("")
@@ -59,17 +59,17 @@ def _counts(columns: Sequence[Column]) -> Html:
     return tag("p", "; ".join(texts), class_="soft")
 
 
-def _chart(on: str, columns: Sequence[Column], values: Sequence[Mapping[str, Any]]) -> Html:
+def _chart(on: str, columns: Sequence[ResultColumn], values: Sequence[Mapping[str, Any]]) -> Html:
     """Return the fractions of each metric, column below column."""
     charts = []
     names = dict.fromkeys(name for column in values for name in column if _RANK not in name)
     for name in [name for name in names if any(_is_fraction(column.get(name)) for column in values)][:MAX_CHARTS]:
         numbers = [
-            Measured(_label(item), *_measured(column[name]))
+            ChartValue(_label(item), *_measured(column[name]))
             for item, column in zip(columns, values, strict=True)
             if _is_fraction(column.get(name))
         ]
-        charts.append(figure(f"{name}, in %", whiskers(numbers, f"{benchmark_name(on)}: {name}")))
+        charts.append(figure(f"{name}, in %", interval_chart(numbers, f"{benchmark_name(on)}: {name}")))
     return tag("div", *charts, class_="charts small") if charts else Html("")
 
 

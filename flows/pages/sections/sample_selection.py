@@ -8,9 +8,9 @@ from itertools import chain, islice, zip_longest
 from typing import Any
 
 from data_manifests.manifest import DatasetVersion
-from data_manifests.negatives import Wanted, blind_gaps, draw_negatives, edit_pieces, shortened
+from data_manifests.negatives import NegativeFilter, blind_gaps, draw_negatives, edit_pieces, shorten_pieces
 from data_manifests.sidecar_diff import read_payloads
-from data_manifests.text_diff import Piece, diff_words
+from data_manifests.text_diff import DiffPiece, diff_words
 from flows.pages.html import json_text
 from flows.pages.thumbnails import EDGE_PX, Thumbnails
 
@@ -36,7 +36,7 @@ Label = tuple[str, str, str, str]
 
 
 @dataclass
-class Browsed:
+class SampleSelection:
     """The drawn samples as the page's script takes them.
 
     Attributes:
@@ -59,7 +59,7 @@ class Browsed:
         return self.labels.setdefault((kind, operation, words_of, type_), len(self.labels))
 
 
-def browse(version: DatasetVersion, rows: Rows, seed: int = 0, room: int = MAX_BYTES) -> Browsed:
+def select_samples(version: DatasetVersion, rows: Rows, seed: int = 0, room: int = MAX_BYTES) -> SampleSelection:
     """Draw samples evenly over the version until the page is full, those with rare negatives first.
 
     The first n of the order are spread evenly whatever n is, so where the page is full does not matter.
@@ -76,7 +76,7 @@ def browse(version: DatasetVersion, rows: Rows, seed: int = 0, room: int = MAX_B
     total = len(rows["uid"])
     kinds = _of_each_kind(version, rows, seed)
     order = list(islice(_once(chain(kinds, _evenly(total, seed))), MAX_SAMPLES))
-    found, used = Browsed(total, len(kinds), seed), 0
+    found, used = SampleSelection(total, len(kinds), seed), 0
     edge = next(edge for most, edge in _EDGES if len(order) <= most)
     made: dict[int, Mapping[str, Any]] = {}
     with Thumbnails(version, [rows["uid"][place] for place in order], edge) as pictures:
@@ -121,7 +121,7 @@ def _of_each_kind(version: DatasetVersion, rows: Rows, seed: int) -> list[int]:
     """Return places of samples whose negatives show each operation and type in turn."""
     if not version.manifest.body["counts"]["negatives"]:
         return []
-    drawn = draw_negatives(version, Wanted(), NUM_OF_KINDS, seed, of_each_kind=True)
+    drawn = draw_negatives(version, NegativeFilter(), NUM_OF_KINDS, seed, of_each_kind=True)
     starts = _shard_starts(rows)
     chosen: dict[int, None] = {}
     for turn in zip_longest(*drawn.places.values()):
@@ -148,7 +148,7 @@ def _read(version: DatasetVersion, rows: Rows, order: Sequence[int]) -> Iterator
         yield from ((place, payloads[rows["uid"][place]]) for place in part)
 
 
-def _entry(found: Browsed, sample: Sample, pictures: Thumbnails) -> dict[str, Any]:
+def _entry(found: SampleSelection, sample: Sample, pictures: Thumbnails) -> dict[str, Any]:
     texts = [_caption(found, number, text) for number, text in enumerate(sample["captions"])]
     # in turn, so that many texts of one sort do not push out the others
     views = [_view(found, sample, record) for record in sample.get("views", [])]
@@ -168,29 +168,29 @@ def _entry(found: Browsed, sample: Sample, pictures: Thumbnails) -> dict[str, An
     }
 
 
-def _caption(found: Browsed, number: int, text: str) -> list[Any]:
+def _caption(found: SampleSelection, number: int, text: str) -> list[Any]:
     return [found.label("caption", "", "", ""), number, None, "", f"={_cut(text)}"]
 
 
-def _view(found: Browsed, sample: Sample, record: Mapping[str, Any]) -> list[Any]:
+def _view(found: SampleSelection, sample: Sample, record: Mapping[str, Any]) -> list[Any]:
     caption = sample["captions"][record["caption"]]
     pieces = [piece for piece in diff_words(caption, str(record["text"])) if piece.kind != "removed"]
     label = found.label(str(record["kind"]), str(record["family"]), "", "")
     return [label, record["caption"], None, _cut(str(record.get("rule", ""))), *_signed(pieces)]
 
 
-def _negative(found: Browsed, sample: Sample, record: Mapping[str, Any]) -> list[Any]:
+def _negative(found: SampleSelection, sample: Sample, record: Mapping[str, Any]) -> list[Any]:
     caption = record.get("against") or sample["captions"][record["caption"]]
     gaps = ", ".join(f"{name} {gap:+.2f}" for name, gap in blind_gaps(record).items())
     why = f"{record['rule']} · blind gaps {gaps}" if gaps else str(record["rule"])
     hard = record.get("difficulty")
     label = found.label("negative", record["operation"], record["span_class"], record["type"])
-    pieces = shortened(edit_pieces(caption, record), _MAX_CHARS)
+    pieces = shorten_pieces(edit_pieces(caption, record), _MAX_CHARS)
     return [label, record["caption"], None if hard is None else round(hard, 2), _cut(why), *_signed(pieces)]
 
 
-def _signed(pieces: Sequence[Piece]) -> list[str]:
-    return [f"{SIGNS[piece.kind]}{piece.text}" for piece in shortened(pieces, _MAX_CHARS)]
+def _signed(pieces: Sequence[DiffPiece]) -> list[str]:
+    return [f"{SIGNS[piece.kind]}{piece.text}" for piece in shorten_pieces(pieces, _MAX_CHARS)]
 
 
 def _cut(text: str, most: int = _MAX_CHARS) -> str:

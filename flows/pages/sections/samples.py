@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_manifests.text_diff import Piece
-from flows.pages.html import Html, data_block, join, tag, words
-from flows.pages.sections.sample_selection import SIGNS, Browsed
+from data_manifests.text_diff import DiffPiece
+from flows.pages.html import Html, data_block, diff_markup, join, tag
+from flows.pages.sections.sample_selection import SIGNS, SampleSelection
 
 NUM_STATIC = 12
 """Samples that are there without the script as well."""
@@ -16,7 +16,7 @@ CLUSTERS_LISTED = 150
 """More clusters than this are typed, not picked."""
 
 
-def browser_section(found: Browsed) -> Html:
+def browser_section(found: SampleSelection) -> Html:
     """Return the controls (hidden until the script finds them), some samples, and the data that the script shows."""
     labels = [list(label) for label in found.labels]
     data = data_block("samples-data", {"labels": labels, "samples": found.entries})
@@ -26,7 +26,7 @@ def browser_section(found: Browsed) -> Html:
     return join([_note(found), _filters(found), grid, more, _dialog(), data])
 
 
-def _note(found: Browsed) -> Html:
+def _note(found: SampleSelection) -> Html:
     shown = len(found.entries)
     if shown == found.total:
         told = f"All {shown:,} samples, in an order drawn with seed {found.seed}. "
@@ -43,7 +43,7 @@ def _note(found: Browsed) -> Html:
     return tag("p", told, *marks, tag("span", keys, class_="scripted", hidden=""), class_="soft")
 
 
-def _filters(found: Browsed) -> Html:
+def _filters(found: SampleSelection) -> Html:
     labels = list(found.labels)
     negatives = [label for label in labels if label[0] == "negative"]
     clusters = Counter(entry["c"] for entry in found.entries if entry["c"] is not None)
@@ -115,5 +115,5 @@ def _joined(text: Sequence[Any]) -> str:
 
 def _pieces(text: Sequence[Any], labels: Sequence[Sequence[str]]) -> Html:
     kinds: dict[str, Any] = {sign: kind for kind, sign in SIGNS.items()}
-    pieces = [Piece(kinds[piece[0]], piece[1:]) for piece in text[4:]]
-    return words(pieces, added="ins" if labels[text[0]][0] == "negative" else "mark")
+    pieces = [DiffPiece(kinds[piece[0]], piece[1:]) for piece in text[4:]]
+    return diff_markup(pieces, added="ins" if labels[text[0]][0] == "negative" else "mark")

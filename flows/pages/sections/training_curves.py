@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from flows.pages.charts import Points, figure, lines
+from flows.pages.charts import Points, figure, line_chart
 from flows.pages.html import Html, tag
 
 Log = Sequence[Mapping[str, Any]]
@@ -49,7 +49,7 @@ def hardness_curves(log: Log) -> Html:
 def overlaid(logs: Mapping[str, Log], column: str, title: str) -> Html:
     """Return one column of several runs' logs as lines of one chart."""
     series = {name: _columns(log).get(column, []) for name, log in logs.items()}
-    return figure(title, lines(series, title))
+    return figure(title, line_chart(series, title))
 
 
 def _charts(columns: Mapping[str, Points], wanted: Sequence[tuple[str, tuple[str, ...]]]) -> Html:
@@ -60,7 +60,7 @@ def _charts(columns: Mapping[str, Points], wanted: Sequence[tuple[str, tuple[str
             for name, points in columns.items()
             if any(name == one or (one.endswith(".") and name.startswith(one)) for one in names)
         }
-        charts.append(figure(title, lines(shown, f"{title} by step")))
+        charts.append(figure(title, line_chart(shown, f"{title} by step")))
     made = [chart for chart in charts if chart]
     return tag("div", *made, class_="charts") if made else Html("")
 

@@ -1,0 +1,100 @@
+"""What a benchmark returns: numbers, and for each the cases it is the mean of, which can be kept as Parquet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_manifests.atomic_files import write_atomically
+from data_manifests.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+COLUMNS = ("metric", "id", "image", "value")
+
+
+@dataclass(frozen=True)
+class CaseValues:
+    """The cases behind one number. Two models have the cases of a benchmark in the same order, so they pair.
+
+    Attributes:
+        ids: Each case's own name [n], the same for every model.
+        images: The image each case is about [n]. Cases of one image are not independent: intervals draw images.
+        values: What the number is the mean of, float64 [n]; 1 and 0 for right and wrong.
+    """
+
+    ids: tuple[str, ...]
+    images: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """One model on one benchmark.
+
+    Attributes:
+        metrics: Numbers by name, nested where they belong together; counts beside fractions.
+        cases: By dotted name of a metric, the cases it is the mean of.
+        means: By dotted name of a metric, the names in `cases` that it is the unweighted mean of.
+    """
+
+    metrics: dict[str, Any]
+    cases: Mapping[str, CaseValues] = field(default_factory=dict)
+    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def merge_results(one: BenchmarkResult, other: BenchmarkResult) -> BenchmarkResult:
+    """Return two results of one benchmark as one; their metrics have different names."""
+    return BenchmarkResult({**one.metrics, **other.metrics}, {**one.cases, **other.cases}, {**one.means, **other.means})
+
+
+def save_cases(path: Path, result: BenchmarkResult) -> None:
+    """Write one row for each case of each metric, in order; equal results give equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {
+        "metric": [name for name, items in result.cases.items() for _ in items.ids],
+        "id": [case for items in result.cases.values() for case in items.ids],
+        "image": [image for items in result.cases.values() for image in items.images],
+        "value": np.concatenate([np.zeros(0), *(items.values for items in result.cases.values())]),
+    }
+    types = {"value": pa.float64()}
+    table = pa.table({name: pa.array(columns[name], types.get(name, pa.string())) for name in COLUMNS})
+    buffer = BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_atomically(path, buffer.getvalue())
+
+
+def load_cases(path: Path) -> dict[str, CaseValues]:
+    """Read what `save_cases` wrote.
+
+    Raises:
+        InputError: missing, damaged or of other columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        # many cells hold the same names: one copy of each
+        columns = {name: [*map(sys.intern, table.column(name).to_pylist())] for name in COLUMNS[:3]}
+        values = table.column("value").to_numpy().astype(np.float64)
+    except (OSError, KeyError, TypeError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path}: not the cases of an evaluation ({error})", fix="delete the evaluation beside it; it is made again"
+        ) from error
+    found: dict[str, CaseValues] = {}
+    names = np.array(columns["metric"], dtype=np.str_)
+    for name in dict.fromkeys(columns["metric"]):
+        rows = np.flatnonzero(names == name)
+        ids, images = (tuple(columns[what][row] for row in rows) for what in ("id", "image"))
+        found[name] = CaseValues(ids, images, values[rows])
+    return found
