@@ -1,0 +1,192 @@
+"""The generated parts of README.md, docs/ and the packages' READMEs.
+
+A generated part stands between ``<!-- generated: NAME -->`` (or ``<!-- generated: NAME ARGUMENT -->``) and ``<!-- end -->``.
+
+Run: python -m tests.generated_docs (``make docs``) writes all of them; `tests/test_docs.py` checks that none is stale.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import typer
+
+from curation.stages import stage_classes
+from flows.cli.main import app
+from flows.recipe import Recipe, load_recipe, recipe_arguments, recipe_names
+from tests.benchmarks.keep_results import RESULTS
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("curation", "data_manifests", "flows", "training")
+
+MEASURED = {
+    "order order_accuracy": "order",
+    "swaps accuracy": "swaps",
+    "retrieval image_to_text_R@1": "R@1 image→text",
+    "retrieval text_to_image_R@1": "R@1 text→image",
+    "zero_shot top1": "zero-shot",
+}
+"""Numbers of `training/results.json` that the tables of recipes show, with their headings."""
+
+OPTION_OF = {
+    "model": "--model", "graph": "--graph", "writer": "--llm", "masked": "--masked-model", "against": "--against",
+    "feedback": "--feedback",
+}  # fmt: skip
+"""The option of `clipcurate curate` that fills each argument of a recipe."""
+
+_BLOCK = re.compile(r"(<!-- generated: (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+_CITATION = re.compile(r"(\w+ \d{4}), .*arXiv ([\d.]+)")
+
+
+def pages() -> list[Path]:
+    """Return every page that users and contributors read."""
+    return [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        *(ROOT / package / "README.md" for package in PACKAGES),
+    ]
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Yield the names of a page's generated parts."""
+    return (found[2] for found in _BLOCK.finditer(text))
+
+
+def filled(text: str) -> str:
+    """Return a page with its generated parts as they should be now."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{GENERATED[found[2]](*filter(None, [found[3]]))}\n{found[4]}", text)
+
+
+def recipe_table() -> str:
+    """Return the README's table: one line a recipe."""
+    measured = orjson.loads(RESULTS.read_bytes())["rows"]
+    rows = [_row("paper", "what it does", "command", *MEASURED.values()), _row(*["---"] * 3, *["---:"] * len(MEASURED))]
+    for name in recipe_names():
+        recipe, numbers = load_recipe(name), measured.get(name, {}).get("numbers", {})
+        values = [f"{numbers[key][0]:.1f}" if key in numbers else "-" for key in MEASURED]
+        rows.append(_row(_citation(recipe.paper), _summary(name), f"`clipcurate curate {name}`", *values))
+    return "\n".join(rows)
+
+
+def recipe_details() -> str:
+    """Return what each recipe is made of."""
+    return "\n\n".join(_details(load_recipe(name)) for name in recipe_names())
+
+
+def stage_table() -> str:
+    """Return the table of all curation stages."""
+    rows = [_row("stage", "adds", "may drop as", "source"), _row(*["---"] * 4)]
+    for stage in stage_classes():
+        adds = ", ".join(item.name for item in stage.provides)
+        rows.append(_row(f"`{stage.name}`", adds, ", ".join(stage.drops) or "-", stage.source))
+    return "\n".join(rows)
+
+
+def cli_reference() -> str:
+    """Return the reference of all commands, from the command line's own help texts."""
+    root: Any = typer.main.get_command(app)
+    parts = [f"Global options, before the command:\n\n{_options(root)}"]
+    for name, command in _commands(root):
+        arguments = [item for item in command.params if not item.opts[0].startswith("-")]
+        words = " ".join(_argument(item) for item in arguments)
+        usage = f"`clipcurate {name}{' ' + words if words else ''}{' [OPTIONS]' if _shown(command) else ''}`"
+        described = [f"- `{_argument(item).strip('[]')}`: {item.help}" for item in arguments if item.help]
+        text = "\n".join((inspect.cleandoc(command.help or ""), "", usage, *(["", *described] if described else [])))
+        parts.append(f"## clipcurate {name}\n\n{text}" + (f"\n\n{_options(command)}" if _shown(command) else ""))
+    return "\n\n".join(parts)
+
+
+def included_file(path: str) -> str:
+    """Return a file of this repository as a block of code."""
+    return f"```python\n{(ROOT / path).read_text(encoding='utf-8').strip()}\n```"
+
+
+GENERATED: dict[str, Callable[..., str]] = {
+    "recipes": recipe_table,
+    "recipe_details": recipe_details,
+    "stages": stage_table,
+    "cli": cli_reference,
+    "file": included_file,
+}
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _summary(recipe: str) -> str:
+    """Return the first line of the docstring of a recipe's file, without the recipe's own name before a colon."""
+    line = (importlib.import_module(f"flows.recipes.{recipe}").__doc__ or "").strip().splitlines()[0].rstrip(".")
+    title, colon, rest = line.partition(": ")
+    return rest if colon and re.sub(r"\W", "", title).lower() in recipe.replace("_", "") else line
+
+
+def _citation(paper: str) -> str:
+    """Return the short form of a recipe's paper: author, year, arXiv number."""
+    first = paper.partition(";")[0]
+    found = _CITATION.fullmatch(first)
+    return f"{found[1]}, [{found[2]}](https://arxiv.org/abs/{found[2]})" if found else first
+
+
+def _details(recipe: Recipe) -> str:
+    arguments = [OPTION_OF[name] for name in recipe_arguments(recipe.name)]
+    parts = {
+        "Paper": recipe.paper,
+        "Differs": recipe.differs,
+        "Stages": " → ".join(stage.name for stage in recipe.all_stages()),
+        "Batches": recipe.planner.name,
+        "Objectives": ", ".join(f"{objective.name} ({objective.weight:g})" for objective in recipe.objectives),
+        "Options": ", ".join(f"`{option}`" for option in arguments) or "none of its own",
+    }
+    return f"### `{recipe.name}`\n\n" + "\n".join(f"- {name}: {text}" for name, text in parts.items())
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.metavar or parameter.name.upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _shown(command: Any) -> list[Any]:
+    return [item for item in command.params if item.opts[0].startswith("--") and item.name not in _TYPER_OWN]
+
+
+def _options(command: Any) -> str:
+    rows = [_row("option", "default", "what it does"), _row(*["---"] * 3)]
+    for item in _shown(command):
+        help_text = (item.help or "").replace("|", "\\|") + (" (repeatable)" if _unsaid_repeat(item) else "")
+        rows.append(_row(f"`{item.opts[0]}`", _default(item), help_text.strip()))
+    return "\n".join(rows)
+
+
+def _unsaid_repeat(parameter: Any) -> bool:
+    return bool(parameter.multiple) and "repeat" not in (parameter.help or "")
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    value = parameter.default.value if isinstance(parameter.default, enum.Enum) else parameter.default
+    return "" if value is None or value is False or value == "" else f"`{value}`"
+
+
+_TYPER_OWN = ("install_completion", "show_completion", "help")
+
+
+if __name__ == "__main__":
+    for page in pages():
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
