@@ -37,10 +37,10 @@ check: setup     ## lint, types, imports, docs in step
 	$(BIN)/oxlint --quiet --deny-warnings -D correctness -D suspicious -A unicorn/consistent-function-scoping -A unicorn/no-array-sort flows/pages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 0 tests/test_house.py
+	$(BIN)/pytest -n 0 tests/test_house.py tests/test_docs.py -k 'not commands_run'
 
-docs: setup      ## regenerate the tables in the READMEs
-	$(BIN)/python -m tests.test_house
+docs: setup      ## regenerate tables and references in the READMEs and docs/
+	$(BIN)/python -m tests.generated_docs
 
 constraints: setup ## write down the versions installed now
 	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new && mv constraints.new constraints.txt

@@ -125,7 +125,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def resolve(words: list[str]) -> tuple[Any, str, list[str]]:
     """Return the command that words name, its name, and the words after it."""
-    command, name, rest = typer.main.get_command(app), "clipcurate", list(words)
+    command: Any = typer.main.get_command(app)
+    name, rest = "clipcurate", list(words)
     while rest and rest[0] in getattr(command, "commands", {}):
         name = rest.pop(0)
         command = command.commands[name]
@@ -180,7 +181,7 @@ def test_shown_commands_parse(page: Path) -> None:
 @each_page
 def test_commands_and_options_in_prose_exist(page: Path) -> None:
     every: set[str] = set(FOREIGN_OPTIONS)
-    root = typer.main.get_command(app)
+    root: Any = typer.main.get_command(app)
     stack: list[Any] = [root]
     while stack:
         command = stack.pop()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from curation.stages.captions.count_words import CountWords
+from training.batches.sorted_plan import SortedPlan
+from training.objectives.margin import Margin
+
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embedding.embed_samples import EmbedSamples
 from curation.stages.embedding.order_difficulty import OrderDifficulty
 from curation.stages.negatives.swap_words import SwapWords
 from flows.recipe import Recipe
-from training.batches.sorted_plan import SortedPlan
 from training.config import TrainConfig
 from training.hard_negatives import UniformNegatives
 from training.model.spec import ModelSpec
 from training.objectives.info_nce import InfoNCE
-from training.objectives.margin import Margin
 
 
 def hinge_clip(model: ModelSpec) -> Recipe:
