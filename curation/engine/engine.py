@@ -1,7 +1,7 @@
-"""The engine: run a recipe's stages over a snapshot, computing only what the store does not hold.
+"""The engine: runs a recipe's stages over a snapshot and computes only what the store does not hold.
 
-The unit of work is a pure function of (stage, partition, store path), so anything can carry it: this
-process, a process pool, a Prefect task, a Dask worker. Nothing here knows Prefect.
+The unit of work is a pure function of (stage, partition, store path), so any executor can run it: this process, a
+process pool, a Prefect task, a Dask worker. Nothing here imports Prefect.
 """
 
 from __future__ import annotations
@@ -23,23 +23,28 @@ from curation.engine.stage import CorpusStage, Drop, MapStage, Stage, WaitingErr
 from curation.engine.store import StageResult, Store, input_id, partitions
 from data_manifests.sample import Sample
 
+_NEW_OBJECTS_PER_COLLECTION = 100_000
+"""New objects between two runs of the garbage collector; Python's default is 700 (2,000 from 3.13 on)."""
+
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
-    """What a unit did."""
+    """What running a unit did.
 
-    stage: str
-    partition: str
+    Attributes:
+        num_computed: Samples whose result was missing.
+        num_reused: Samples whose result was in the store.
+        inputs: For a corpus stage, the hash of its inputs.
+        waiting: Raised by a batch that needs something from outside first.
+        peak_memory_bytes: Peak of the process that ran it.
+    """
+
     num_computed: int
     num_reused: int
-    seconds: float
-    peak_memory_bytes: int
     inputs: str = ""
     waiting: WaitingError | None = None
+    peak_memory_bytes: int = 0
 
-
-_NEW_OBJECTS_PER_COLLECTION = 100_000
-"""New objects between two looks for cycles while stages work; Python's default is 700 (2,000 from 3.13 on)."""
 
 Executor = Callable[[Callable[[WorkUnit], UnitReport], Sequence[WorkUnit]], Iterable[UnitReport]]
 
@@ -50,23 +55,21 @@ def run_serially(work: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUni
 
 
 def run_unit(unit: WorkUnit) -> UnitReport:
-    """Compute what is missing of one stage over one partition and publish it, batch by batch.
+    """Compute the missing results of one stage over one partition and publish them batch by batch.
 
-    Numerical libraries get one thread: parallel work is between units, and sums that depend on a
-    thread count would make bytes depend on the machine.
+    Numerical libraries get one thread: units run in parallel, and sums that depend on a thread count would make the
+    results depend on the machine.
     """
     from threadpoolctl import threadpool_limits
 
-    started = time.perf_counter()
     with threadpool_limits(1), infrequent_garbage_collection():
         report = _run_map(unit, unit.stage) if isinstance(unit.stage, MapStage) else _run_corpus(unit, unit.stage)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return replace(report, seconds=time.perf_counter() - started, peak_memory_bytes=peak)
+    return replace(report, peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 @contextmanager
 def infrequent_garbage_collection() -> Iterator[None]:
-    """Let Python look for cycles rarely: stages make millions of records and next to no cycles."""
+    """Collect garbage rarely: stages make millions of records and hardly any reference cycles."""
     before = gc.get_threshold()
     gc.set_threshold(_NEW_OBJECTS_PER_COLLECTION, *before[1:])
     try:
@@ -75,49 +78,43 @@ def infrequent_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _report(
-    unit: WorkUnit, computed: int, reused: int, inputs: str = "", waiting: WaitingError | None = None
-) -> UnitReport:
-    return UnitReport(unit.stage.name, unit.partition.label, computed, reused, 0.0, 0, inputs, waiting)
-
-
 def _run_map(unit: WorkUnit, stage: MapStage) -> UnitReport:
     store = Store(unit.store)
-    store.declare(stage)
+    store.describe_stage(stage)
     folder = store.folder(stage)
-    have = store.ids(folder, unit.partition)
-    missing: dict[bytes, EncodedSample] = {}
-    held = replay(unit, stage.required_fields())
-    for item in held:
+    stored = store.ids(folder, unit.partition)
+    samples = replay(unit, stage.required_fields())
+    missing: dict[bytes, Sample] = {}
+    for item in samples:
         key = input_id(stage, item.encoded)
-        if key not in have:
-            missing.setdefault(key, item)
+        if key not in stored:
+            missing.setdefault(key, item.sample)
     keys = list(missing)
     waiting: WaitingError | None = None
     for start in range(0, len(keys), stage.batch_size):
         batch = keys[start : start + stage.batch_size]
         try:
-            results = stage.process([missing[key].sample for key in batch])
-        except WaitingError as wait:
-            waiting = wait
+            results = stage.process([missing[key] for key in batch])
+        except WaitingError as error:
+            waiting = error
             continue
-        rows = {key: _row(stage, missing[key].sample, result) for key, result in zip(batch, results, strict=True)}
-        store.publish(folder, unit.partition, rows, [item.name for item in stage.provides])
-    return _report(unit, len(keys), len(held) - len(keys), waiting=waiting)
+        rows = {key: _encode(stage, missing[key], result) for key, result in zip(batch, results, strict=True)}
+        store.publish(folder, unit.partition, rows, [field.name for field in stage.provides])
+    return UnitReport(len(keys), len(samples) - len(keys), waiting=waiting)
 
 
-def _row(stage: Stage, sample: Sample, result: Mapping[str, Any] | Drop) -> StageResult:
-    """Encode a stage's result, holding the stage to what it declared."""
+def _encode(stage: Stage, sample: Sample, result: Mapping[str, Any] | Drop) -> StageResult:
+    """Encode a stage's result and check it against the stage's declaration."""
     if isinstance(result, Drop):
         if result.reason not in stage.drops:
             raise ValueError(
-                f"stage '{stage.name}' dropped {sample.uid} as '{result.reason}', not one of {stage.drops}"
+                f"stage '{stage.name}' dropped {sample.uid} as '{result.reason}', it declares {stage.drops}"
             )
         return StageResult({}, result)
-    names = [item.name for item in stage.provides]
-    if sorted(result) != sorted(names):
-        raise ValueError(f"stage '{stage.name}' gave {sorted(result)} for {sample.uid}, it declares {sorted(names)}")
-    return StageResult({item.name: item.encode(result[item.name]) for item in stage.provides})
+    names = sorted(field.name for field in stage.provides)
+    if sorted(result) != names:
+        raise ValueError(f"stage '{stage.name}' gave {sorted(result)} for {sample.uid}, it declares {names}")
+    return StageResult({field.name: field.encode(result[field.name]) for field in stage.provides})
 
 
 @dataclass(frozen=True)
@@ -143,43 +140,41 @@ class LoadedCorpus:
 def _run_corpus(unit: WorkUnit, stage: Stage) -> UnitReport:
     if not isinstance(stage, CorpusStage):
         raise TypeError(f"stage '{stage.name}' is neither a MapStage nor a CorpusStage")
-    held = replay(unit, stage.required_fields())
-    inputs = corpus_input_hash(stage, held)
+    samples = replay(unit, stage.required_fields())
+    inputs = corpus_input_hash(stage, samples)
     store = Store(unit.store)
     folder = store.folder(stage, inputs)
     if store.files(folder):
-        return _report(unit, 0, len(held), inputs)
-    results = stage.fit(LoadedCorpus(held))
+        return UnitReport(0, len(samples), inputs)
+    results = stage.fit(LoadedCorpus(samples))
     rows = {
-        bytes.fromhex(item.sample.uid): _row(stage, item.sample, result)
-        for item, result in zip(held, results, strict=True)
+        bytes.fromhex(item.sample.uid): _encode(stage, item.sample, result)
+        for item, result in zip(samples, results, strict=True)
     }
-    store.publish(folder, ALL_SAMPLES, rows, [item.name for item in stage.provides])
-    return _report(unit, len(held), 0, inputs)
+    store.publish(folder, ALL_SAMPLES, rows, [field.name for field in stage.provides])
+    return UnitReport(len(samples), 0, inputs)
 
 
 @dataclass
 class StageReport:
-    """What one stage did over all partitions."""
+    """What running a stage did, over all partitions."""
 
     stage: Stage
     num_computed: int = 0
     num_reused: int = 0
-    seconds: float = 0.0
     wall_s: float = 0.0
     peak_memory_bytes: int = 0
 
     def add(self, report: UnitReport) -> None:
-        """Count one unit."""
+        """Add a unit's counts."""
         self.num_computed += report.num_computed
         self.num_reused += report.num_reused
-        self.seconds += report.seconds
         self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)
 
 
 @dataclass(frozen=True)
 class Events:
-    """What a caller may listen to; each does nothing by default."""
+    """Callbacks while stages run; each does nothing by default."""
 
     stage_started: Callable[[Stage, int], None] = lambda _stage, _num_units: None
     unit_done: Callable[[Stage, UnitReport], None] = lambda _stage, _report: None
@@ -189,34 +184,33 @@ def run_stages(
     stages: Sequence[Stage],
     snapshot: Snapshot,
     store: Path,
-    runner: Executor = run_serially,
+    executor: Executor = run_serially,
     events: Events | None = None,
 ) -> tuple[list[FinishedStage], list[StageReport]]:
-    """Bring the store up to date for `stages` over `snapshot`; return where each stage's results lie.
+    """Compute what the store lacks of `stages` over `snapshot`; return where each stage's results are.
 
     Raises:
         ValueError: the stages do not fit together, or one breaks its declaration.
-        WaitingError: a stage waits for something from outside; told after all of its units have run.
+        WaitingError: a stage needs something from outside; raised after all of its units have run.
     """
     check_order(stages)
-    listen = events or Events()
-    done: list[FinishedStage] = []
+    events = events or Events()
+    finished: list[FinishedStage] = []
     reports: list[StageReport] = []
-    parts = partitions(snapshot.num_samples)
     for stage in stages:
-        where = parts if isinstance(stage, MapStage) else [ALL_SAMPLES]
-        units = [WorkUnit(stage, tuple(done), snapshot.folder, store, part) for part in where]
+        parts = partitions(snapshot.num_samples) if isinstance(stage, MapStage) else [ALL_SAMPLES]
+        units = [WorkUnit(stage, tuple(finished), snapshot.folder, store, part) for part in parts]
         total, inputs, started = StageReport(stage), "", time.perf_counter()
         waiting: WaitingError | None = None
-        listen.stage_started(stage, len(units))
-        carry = run_serially if stage.runs_in_main_process() else runner
-        for report in carry(run_unit, units):
+        events.stage_started(stage, len(units))
+        run = run_serially if stage.runs_in_main_process() else executor
+        for report in run(run_unit, units):
             total.add(report)
             inputs, waiting = report.inputs, report.waiting or waiting
-            listen.unit_done(stage, report)
+            events.unit_done(stage, report)
         if waiting is not None:
             raise waiting
         total.wall_s = time.perf_counter() - started
-        done.append(FinishedStage(stage, inputs))
+        finished.append(FinishedStage(stage, inputs))
         reports.append(total)
-    return done, reports
+    return finished, reports

@@ -1,4 +1,4 @@
-"""Intake: read a source once into a snapshot of samples sorted by uid, with everything refused on record."""
+"""Intake: reads a source once into a snapshot of samples sorted by uid, and records everything it rejects."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ from data_manifests.sample import ImageRef, Sample, image_uid
 from data_manifests.seeds import canonical
 
 INTAKE_VERSION = 1
-"""Raised when what a snapshot holds for the same source changes."""
+"""Increased when the same source gives another snapshot."""
 
 MAX_IMAGE_BYTES = 256 * 2**20
-"""Encoded bytes of one image; more is refused before it is read."""
-
-Progress = Callable[[int], None]
+"""Encoded bytes of an image; larger ones are rejected before they are read."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,12 @@ class Snapshot:
     """A source as it was read: samples sorted by uid.
 
     Attributes:
-        folder: Holds ``samples.parquet``, ``rejected.json``, ``about.json`` and, for sources without
-            files, ``images.pack``.
-        num_samples: Samples taken in.
-        content: Hash over all samples' content; equal content builds equal versions.
-        rejected: What was refused, as (name, reason, detail).
+        folder: Has ``samples.parquet``, ``rejected.json``, ``about.json`` and, for sources that are not files,
+            ``images.pack``.
+        num_samples: Samples in it.
+        num_records: Records that were read.
+        content: Hash of all samples' content; equal content gives equal versions.
+        rejected: Rejected records, as (name, reason, detail).
     """
 
     folder: Path
@@ -54,7 +53,7 @@ class Snapshot:
         return cls(folder, about["num_samples"], about["num_records"], about["content"], rejected)
 
     def samples(self, partition: Partition | None = None) -> list[Sample]:
-        """Return the samples of a partition (all without one), sorted by uid."""
+        """Return the samples of a partition (by default all), sorted by uid."""
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
@@ -76,63 +75,67 @@ def _sample(row: dict[str, Any]) -> Sample:
 
 
 @dataclass
-class _Intake:
-    """The state of one reading."""
+class _SnapshotBuilder:
+    """Samples and rejected records read so far.
+
+    Attributes:
+        pack: Receives the images that are not in a file.
+        pack_path: Path of that file in the finished snapshot.
+        denylist: Samples that are rejected.
+        names: Uid of each sample -> its record's name.
+    """
 
     pack: BinaryIO
     pack_path: Path
-    forgotten: Denylist
-    seen: dict[str, str] = field(default_factory=dict)
+    denylist: Denylist
+    names: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def refuse(self, name: str, reason: str, detail: str = "") -> None:
-        self.rejected.append((name, reason, detail))
-
-    def take(self, record: SourceRecord) -> bool:
-        """Take a record in, or refuse it by name; return whether it was taken."""
-        captions = tuple(" ".join(text.split()) for text in record.captions)
-        for position, text in enumerate(captions):
-            if not text:
-                self.refuse(record.name, "empty_caption", f"caption {position} of {len(captions)} is blank")
-        captions = tuple(text for text in captions if text)
+    def add(self, record: SourceRecord) -> None:
+        """Add a record, or reject it with a reason."""
+        texts = [" ".join(text.split()) for text in record.captions]
+        self.rejected += [
+            (record.name, "empty_caption", f"caption {position} of {len(texts)} is blank")
+            for position, text in enumerate(texts)
+            if not text
+        ]
+        captions = [text for text in texts if text]
         if not captions:
-            self.refuse(record.name, "no_captions", "no caption with text in it")
-            return False
+            self.rejected.append((record.name, "no_captions", "no caption with text in it"))
+            return
         try:
             data = record.image if isinstance(record.image, bytes) else _read_bounded(record.image)
         except (OSError, ValueError) as error:
             reason = "missing_image" if isinstance(error, FileNotFoundError) else "unreadable_image"
-            self.refuse(record.name, reason, error.strerror or "" if isinstance(error, OSError) else str(error))
-            return False
+            detail = error.strerror or "" if isinstance(error, OSError) else str(error)
+            self.rejected.append((record.name, reason, detail))
+            return
         uid = image_uid(data)
-        if self.forgotten.contains(uid):
-            self.refuse("", "forgotten")  # not even by name
-            return False
-        if uid in self.seen:
-            self.refuse(record.name, "duplicate_image", f"same bytes as {self.seen[uid]}")
-            return False
-        self.seen[uid] = record.name
-        ref = self._spill(data) if isinstance(record.image, bytes) else record.image
+        if self.denylist.contains(uid):
+            self.rejected.append(("", "forgotten", ""))  # the name is forgotten too
+            return
+        if uid in self.names:
+            self.rejected.append((record.name, "duplicate_image", f"same bytes as {self.names[uid]}"))
+            return
+        self.names[uid] = record.name
+        path, offset = str(self.pack_path), self.pack.tell()
+        if isinstance(record.image, bytes):
+            self.pack.write(data)
+        else:
+            path, offset = record.image.path, record.image.offset
         self.rows.append(
             {
                 "uid": uid,
                 "name": record.name,
-                "path": ref.path,
-                "offset": ref.offset,
+                "path": path,
+                "offset": offset,
                 "size_bytes": len(data),
-                "captions": list(captions),
+                "captions": captions,
                 "split": record.split,
                 "attributes": canonical(dict(record.attributes)),
             }
         )
-        return True
-
-    def _spill(self, data: bytes) -> ImageRef:
-        """Keep image bytes that no file holds."""
-        offset = self.pack.tell()
-        self.pack.write(data)
-        return ImageRef(str(self.pack_path), offset, len(data))
 
 
 def _read_bounded(image: ImageRef) -> bytes:
@@ -148,77 +151,81 @@ def read_source(
     *,
     location: str,
     limit: int | None = None,
-    progress: Progress | None = None,
-    forgotten: Denylist | None = None,
+    progress: Callable[[int], None] | None = None,
+    denylist: Denylist | None = None,
 ) -> Snapshot:
-    """Read a source into ``<root>/<signature>``, or open it if the unchanged source was read before.
+    """Read a source into ``<root>/<signature>``, or open that snapshot if the unchanged source was read before.
 
     Args:
         source: What to read.
         root: Folder of snapshots.
-        location: Where the source lies on this machine; snapshots hold absolute paths.
-        limit: At most so many samples, in the source's order.
+        location: Where the source is on this machine; snapshots have absolute paths in them.
+        limit: Read at most this many samples, in the source's order.
         progress: Called with the number of records read so far.
-        forgotten: What must not be taken in; a snapshot that holds any of it is made anew.
+        denylist: Samples to reject; a snapshot that has one of them is made again.
 
     Raises:
         InputError: the source has no usable sample at all.
     """
     signature = blake3(canonical([INTAKE_VERSION, location, source.signature(), limit])).hexdigest(length=16)
-    folder, refused = root / signature, forgotten or Denylist()
-    if (folder / "about.json").is_file() and not _holds_any(folder, refused):
+    folder, denylist = root / signature, denylist or Denylist()
+    if (folder / "about.json").is_file() and not _has_denied(folder, denylist):
         return Snapshot.load(folder)
     with draft_folder(root) as draft:
         with open(draft / "images.pack", "wb") as pack:
-            intake = _Intake(pack, folder / "images.pack", refused)
-            num_records = _read_all(source.records(), intake, limit, progress)
-        if not intake.rows:
+            builder = _SnapshotBuilder(pack, folder / "images.pack", denylist)
+            num_records = _read_all(source.records(), builder, limit, progress)
+        if not builder.rows:
+            examples = [
+                f"; {name}: {reason}" + (f" ({detail})" if detail else "")
+                for name, reason, detail in builder.rejected[:3]
+            ]
             raise InputError(
-                f"--source {source.describe()['kind']}: no usable sample among {num_records} records{_tell(intake.rejected)}",
+                f"--source {source.describe()['kind']}: no usable sample among {num_records} records"
+                + "".join(examples),
                 allowed="at least one image with a caption",
             )
-        _write_snapshot(draft, intake, num_records)
+        _write_snapshot(draft, builder, num_records)
         if folder.exists():
             shutil.rmtree(folder)
         publish_folder(draft, folder)
     return Snapshot.load(folder)
 
 
-def _holds_any(folder: Path, forgotten: Denylist) -> bool:
-    """Whether a snapshot from before a forget holds what was forgotten."""
+def _has_denied(folder: Path, denylist: Denylist) -> bool:
+    """Return whether a snapshot has a sample that was forgotten after it was made."""
     import pyarrow.parquet as pq
 
-    if not forgotten.marks:
+    if not denylist.hashes:
         return False
     uids = pq.read_table(folder / "samples.parquet", columns=["uid"])["uid"].to_pylist()
-    return any(forgotten.contains(uid) for uid in uids)
+    return any(denylist.contains(uid) for uid in uids)
 
 
 def _read_all(
-    records: Iterator[SourceRecord | Rejected], intake: _Intake, limit: int | None, progress: Progress | None
+    records: Iterator[SourceRecord | Rejected],
+    builder: _SnapshotBuilder,
+    limit: int | None,
+    progress: Callable[[int], None] | None,
 ) -> int:
-    taken = num_records = 0
+    """Read records up to the limit; return how many were read."""
+    num_records = 0
     for num_records, record in enumerate(records, start=1):
         if isinstance(record, Rejected):
-            intake.refuse(record.name, record.reason, record.detail)
+            builder.rejected.append((record.name, record.reason, record.detail))
         else:
-            taken += intake.take(record)
+            builder.add(record)
         if progress:
             progress(num_records)
-        if limit is not None and taken >= limit:
+        if limit is not None and len(builder.rows) >= limit:
             break
     return num_records
 
 
-def _tell(rejected: list[tuple[str, str, str]]) -> str:
-    first = [f"{name}: {reason}" + (f" ({detail})" if detail else "") for name, reason, detail in rejected[:3]]
-    return "; " + "; ".join(first) if first else ""
-
-
-def _write_snapshot(folder: Path, intake: _Intake, num_records: int) -> None:
+def _write_snapshot(folder: Path, builder: _SnapshotBuilder, num_records: int) -> None:
     import pyarrow as pa
 
-    rows = sorted(intake.rows, key=lambda row: row["uid"])
+    rows = sorted(builder.rows, key=lambda row: row["uid"])
     schema = pa.schema(
         [
             ("uid", pa.string()),
@@ -236,7 +243,7 @@ def _write_snapshot(folder: Path, intake: _Intake, num_records: int) -> None:
     for row in rows:
         hasher.update(canonical([row["uid"], row["name"], row["captions"], row["split"]]))
         hasher.update(row["attributes"])
-    rejected = sorted(intake.rejected)
+    rejected = sorted(builder.rejected)
     hasher.update(canonical(rejected))
     write_atomically(folder / "rejected.json", orjson.dumps(rejected))
     about = {"num_samples": len(rows), "num_records": num_records, "content": hasher.hexdigest(length=16)}

@@ -1,4 +1,4 @@
-"""Replay: samples as they stand after a list of finished stages, read back from the snapshot and the store."""
+"""Replay: samples as they are after a list of finished stages, read from the snapshot and the store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FinishedStage:
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """One stage over one partition: all that a worker needs to know."""
+    """One stage over one partition: everything a worker needs to know."""
 
     stage: Stage
     upstream: tuple[FinishedStage, ...]
@@ -43,14 +43,14 @@ class WorkUnit:
 
 @dataclass(frozen=True, slots=True)
 class EncodedSample:
-    """A sample together with the canonical bytes of its fields, from which input ids are made."""
+    """A sample and the canonical bytes of its fields, from which input ids are computed."""
 
     sample: Sample
     encoded: Mapping[str, bytes]
 
 
 def encode_sample(sample: Sample) -> EncodedSample:
-    """Encode a fresh sample's built-in fields; an image is known by its uid."""
+    """Encode the built-in fields of a sample without stage results; its uid stands for the image."""
     return EncodedSample(
         sample,
         {
@@ -65,73 +65,73 @@ def encode_sample(sample: Sample) -> EncodedSample:
 
 def replay(
     unit: WorkUnit,
-    need: Iterable[str],
+    fields: Iterable[str],
     on_drop: Callable[[Stage, Sample, Drop], None] | None = None,
     *,
     partial: bool = False,
 ) -> list[EncodedSample]:
-    """Return a partition's samples as they stand after the upstream stages, with the needed fields filled in.
+    """Return a partition's samples as they are after the upstream stages, with the given fields filled in.
 
     Args:
-        unit: Partition, upstream stages and where their results lie.
-        need: Fields that the caller will read.
+        unit: Partition, upstream stages and where their results are.
+        fields: Fields that the caller will read.
         on_drop: Called for every sample that a stage dropped.
         partial: Leave out samples that lack a result, instead of raising.
 
     Raises:
-        LookupError: the store lacks a result that an upstream stage should have left there.
+        LookupError: the store lacks a result of an upstream stage.
     """
-    wanted = _closure([done.stage for done in unit.upstream], need)
+    needed = _fields_to_load([finished.stage for finished in unit.upstream], fields)
     store = Store(unit.store)
-    held = [encode_sample(sample) for sample in Snapshot.load(unit.snapshot).samples(unit.partition)]
-    for done in unit.upstream:
-        fields = [item for item in done.stage.provides if item.name in wanted]
-        if not fields and not done.stage.drops:
-            continue
-        rows = store.rows(store.folder(done.stage, done.inputs), unit.partition, [item.name for item in fields])
-        held = list(_apply(done, held, rows, fields, on_drop, partial=partial))
-    return held
+    samples = [encode_sample(sample) for sample in Snapshot.load(unit.snapshot).samples(unit.partition)]
+    for finished in unit.upstream:
+        stage = finished.stage
+        added = [field for field in stage.provides if field.name in needed]
+        if added or stage.drops:
+            folder = store.folder(stage, finished.inputs)
+            results = store.rows(folder, unit.partition, [field.name for field in added])
+            samples = list(_add_results(stage, samples, results, added, on_drop, partial=partial))
+    return samples
 
 
-def _apply(
-    done: FinishedStage,
-    held: list[EncodedSample],
-    rows: Mapping[bytes, StageResult],
+def _add_results(
+    stage: Stage,
+    samples: Sequence[EncodedSample],
+    results: Mapping[bytes, StageResult],
     fields: Sequence[Field],
     on_drop: Callable[[Stage, Sample, Drop], None] | None,
     *,
     partial: bool,
 ) -> Iterator[EncodedSample]:
-    for item in held:
-        row = rows.get(result_id(done.stage, item))
-        if row is None and partial:
+    for item in samples:
+        result = results.get(result_id(stage, item))
+        if result is None and partial:
             continue
-        if row is None:
-            raise LookupError(f"store has no result of '{done.stage.name}' for sample {item.sample.uid}")
-        if row.drop is not None:
+        if result is None:
+            raise LookupError(f"store has no result of '{stage.name}' for sample {item.sample.uid}")
+        if result.drop is not None:
             if on_drop:
-                on_drop(done.stage, item.sample, row.drop)
+                on_drop(stage, item.sample, result.drop)
             continue
-        added = {spec.name: spec.decode(row.values[spec.name]) for spec in fields}
-        yield EncodedSample(item.sample.adding(added), {**item.encoded, **row.values})
+        added = {field.name: field.decode(result.values[field.name]) for field in fields}
+        yield EncodedSample(item.sample.adding(added), {**item.encoded, **result.values})
 
 
-def result_id(stage: Stage, held: EncodedSample) -> bytes:
-    """Return the key of a sample's row: its input id, or for a corpus stage its uid."""
-    return bytes.fromhex(held.sample.uid) if isinstance(stage, CorpusStage) else input_id(stage, held.encoded)
+def result_id(stage: Stage, item: EncodedSample) -> bytes:
+    """Return the key of a sample's result: its input id, or for a corpus stage its uid."""
+    return bytes.fromhex(item.sample.uid) if isinstance(stage, CorpusStage) else input_id(stage, item.encoded)
 
 
-def _closure(stages: Sequence[Stage], need: Iterable[str]) -> set[str]:
-    """Return the fields to load so that `need` and every stage's input id on the way can be had."""
-    wanted = set(need)
+def _fields_to_load(stages: Sequence[Stage], fields: Iterable[str]) -> set[str]:
+    """Return the fields to load for `fields` and for the input id of every map stage on the way."""
+    needed = set(fields)
     for stage in reversed(stages):
-        if stage.drops or wanted & {item.name for item in stage.provides}:
-            wanted |= set() if isinstance(stage, CorpusStage) else set(stage.required_fields())
-    return wanted - set(REQUIRABLE)
+        if not isinstance(stage, CorpusStage) and (stage.drops or needed & {field.name for field in stage.provides}):
+            needed |= set(stage.required_fields())
+    return needed - set(REQUIRABLE)
 
 
-def corpus_input_hash(stage: Stage, held: Sequence[EncodedSample]) -> str:
-    """Return the hash of a corpus stage's inputs: what each sample, sorted by uid, brings to it."""
-    return blake3(b"".join(input_id(stage, item.encoded) + item.sample.uid.encode() for item in held)).hexdigest(
-        length=16
-    )
+def corpus_input_hash(stage: Stage, samples: Sequence[EncodedSample]) -> str:
+    """Return the hash of a corpus stage's inputs: every sample's input id and uid, sorted by uid."""
+    inputs = b"".join(input_id(stage, item.encoded) + item.sample.uid.encode() for item in samples)
+    return blake3(inputs).hexdigest(length=16)

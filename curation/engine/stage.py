@@ -1,4 +1,4 @@
-"""What a stage is: a frozen dataclass that adds named fields to samples, or drops them with a named reason."""
+"""Stages: frozen dataclasses that add named fields to samples, or drop samples with a named reason."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Field:
     Attributes:
         name: Its name on the sample.
         kind: ``json`` (any JSON value) or ``array`` (float16, one or two dimensions).
-        publish: How far it travels: ``store`` (not published), ``sidecar`` (the parquet beside a shard),
-            ``sample`` (sidecar and the JSON inside the tar), ``index`` (a number or a short text: index.parquet, sidecar and JSON).
-        role: ``negatives`` and ``views`` (other texts that are true of the image) are lists of records that several
-            stages add and that are published as one list each; ``rejects`` are lists of texts that a gate refused,
-            published beside the shards with their reasons; ``usage`` are numbers that the manifest sums up, such as
-            tokens; a ``finding`` is what a corpus stage found out of the whole, the same in every sample, and the manifest
-            holds it once under ``statistics.quality``. A field of views gives its name to their kind and to a key of its own in the JSON.
+        publish: Where it is published: ``store`` (nowhere), ``sidecar`` (the parquet beside a shard), ``sample`` (sidecar
+            and the JSON in the tar), ``index`` (a number or short text: index.parquet, sidecar and JSON).
+        role: ``negatives`` and ``views`` (other texts that are true of the image) are lists of records; those of all
+            stages are published as one list each, and a field of views also names their kind and a key of the JSON.
+            ``rejects`` are texts that a gate rejected, published beside the shards with their reasons. ``usage`` are
+            numbers that the manifest adds up, such as tokens. A ``finding`` is what a corpus stage found about all samples,
+            the same in each; the manifest has it once under ``statistics.quality``.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A stage's verdict that a sample leaves the data set.
+    """A stage's decision to drop a sample.
 
     Attributes:
         reason: A short name from the stage's `drops`, such as ``truncated_image``.
-        detail: What was seen; no paths, no clock times: it is published.
+        detail: What was found, without paths and times: it is published.
     """
 
     reason: str
@@ -75,26 +75,27 @@ class Drop:
 
 
 class WaitingError(InputError):
-    """A stage has said what it needs from outside and cannot go on before that is there.
+    """A stage has requested something from outside, such as answers of a language model, and must wait for it.
 
-    The engine lets the other batches say the same before it passes this on; finished batches are kept.
+    The engine runs the remaining batches, so that they make their requests too, before it raises this; finished batches
+    are kept.
     """
 
 
 @runtime_checkable
 class Resource(Protocol):
-    """Something big that a stage uses and that is known by its content: a model, a graph, a word list."""
+    """Something large that a stage uses and that is identified by its content: a model, a graph, a word list."""
 
     def content_hash(self) -> str:
         """Return a hash of the content (hex): files, or for generated weights the config and seed."""
 
     def describe(self) -> str:
-        """Return a name for people, without paths of this machine."""
+        """Return a readable name, without paths of this machine."""
 
 
 @runtime_checkable
 class Licensed(Protocol):
-    """A resource whose content reaches the texts of a data set, so that its licences come along."""
+    """A resource whose content gets into the texts of a data set, and its licences with it."""
 
     def licences(self) -> tuple[str, ...]:
         """Return the licences as their sources state them, sorted."""
@@ -106,10 +107,10 @@ class Stage(ABC):
 
     Class attributes:
         name: A verb phrase; also the file's name.
-        version: Raised whenever the output for the same input changes in meaning.
-        requires: Fields it reads (see `REQUIRABLE`, or fields provided by earlier stages).
+        version: Increased whenever the output for the same input changes in meaning.
+        requires: Fields it reads: built-in ones (`REQUIRABLE`) or fields of earlier stages.
         provides: Fields it adds.
-        drops: Reasons it may drop a sample for.
+        drops: Reasons for which it may drop a sample.
         source: The paper, with section or equation.
     """
 
@@ -121,16 +122,16 @@ class Stage(ABC):
     source: ClassVar[str]
 
     def required_fields(self) -> tuple[str, ...]:
-        """Return the fields that this configuration reads: `requires`, unless a setting asks for more."""
+        """Return the fields that this configuration reads: `requires`, unless a setting changes that."""
         return self.requires
 
     def resources(self) -> Mapping[str, Resource]:
-        """Return the models and files it uses, by config field name; they enter the fingerprint by content."""
+        """Return the models and files it uses, by config field; their content is part of the fingerprint."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Resource)}
 
     def superseded_fields(self) -> tuple[str, ...]:
-        """Return fields of negatives whose records it passes on in a field of its own, judged; they are not published."""
+        """Return fields of negatives that are not published, because this stage provides those it kept in its own field."""
         return ()
 
     def check_least(self, **least: int) -> None:
@@ -149,16 +150,16 @@ class Stage(ABC):
                 )
 
     def runs_in_main_process(self) -> bool:
-        """Whether its units must run in this process, one after another: it holds something that exists once."""
+        """Return whether its units must run in the main process, one after another, as they share one resource."""
         return False
 
     def config(self) -> dict[str, Any]:
-        """Return the configuration as JSON values, resources left out."""
-        held = self.resources()
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in held}
+        """Return the configuration as JSON values, without resources."""
+        resources = self.resources()
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in resources}
 
     def identity(self) -> dict[str, Any]:
-        """Return what the fingerprint is made of."""
+        """Return what the fingerprint is a hash of."""
         return {
             "stage": self.name,
             "version": self.version,
@@ -173,62 +174,64 @@ class Stage(ABC):
 
 @dataclass(frozen=True)
 class MapStage(Stage):
-    """A stage that treats each sample by itself; memoised per sample."""
+    """A stage that processes each sample by itself; its results are memoised per sample."""
 
     batch_size: ClassVar[int] = 256
-    """Samples per call of `process`, and the most that a kill can cost."""
+    """Samples per call of `process`; a killed run loses at most these."""
 
     @abstractmethod
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Return, for each sample, the provided fields or a `Drop`.
 
-        The result for a sample must not depend on which others are in the call.
+        A sample's result must not depend on the other samples of the call.
         """
 
 
 class Corpus(Protocol):
-    """What a corpus stage may see: all samples that are still in, sorted by uid."""
+    """What a corpus stage is given: all samples that no earlier stage dropped, sorted by uid."""
 
     @property
     def uids(self) -> Sequence[str]:
-        """Who is in."""
+        """Uids, sorted."""
 
     def column(self, name: str) -> list[Any]:
-        """Return one value per uid (decoded)."""
+        """Return a field's values, one per uid."""
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
-        """Return an ``array`` field stacked to [num_samples, ...]; one row per uid."""
+        """Return an ``array`` field, stacked to [num_samples, ...]."""
 
 
 @dataclass(frozen=True)
 class CorpusStage(Stage):
-    """A stage that must see all samples at once: neighbours, clusters, balance, ranks."""
+    """A stage that needs all samples at once: neighbours, clusters, balance, ranks."""
 
     @abstractmethod
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return, for each uid in order, the provided fields or a `Drop`; ties broken by uid."""
+        """Return, for each uid in order, the provided fields or a `Drop`; ties are broken by uid."""
 
 
 @runtime_checkable
 class DescribesMethod(Protocol):
-    """A stage that does its work one way or another by the number of samples, and can say which beforehand."""
+    """A stage whose method depends on the number of samples; `clipcurate plan` prints which one it will be."""
 
     def describe_method(self, num_samples: int) -> str:
-        """Say for people how so many samples will be done, and why so."""
+        """Return a readable description of the method for this many samples."""
 
 
 def check_order(stages: Sequence[Stage]) -> None:
-    """Check that every stage finds what it requires and that nothing is provided twice.
+    """Check that every required field is provided by an earlier stage, and no field twice.
 
     Raises:
         ValueError: a recipe's stages do not fit together.
     """
-    have: dict[str, str] = dict.fromkeys(REQUIRABLE, "the source")
+    provider: dict[str, str] = dict.fromkeys(REQUIRABLE, "the source")
     for stage in stages:
         for name in stage.required_fields():
-            if name not in have:
+            if name not in provider:
                 raise ValueError(f"stage '{stage.name}' requires '{name}', which no earlier stage provides")
-        for item in stage.provides:
-            if item.name in have:
-                raise ValueError(f"stage '{stage.name}' provides '{item.name}', but {have[item.name]} already does")
-            have[item.name] = f"stage '{stage.name}'"
+        for field in stage.provides:
+            if field.name in provider:
+                raise ValueError(
+                    f"stage '{stage.name}' provides '{field.name}', but {provider[field.name]} already does"
+                )
+            provider[field.name] = f"stage '{stage.name}'"

@@ -1,8 +1,8 @@
-"""The memo store: what stages have computed, addressed by content, published file by file.
+"""The memo store: results of stages, found by the hash of their input.
 
 ``<root>/<stage>/<fingerprint>/<lo>-<hi>-<id>.parquet`` holds rows (`input_id`, `drop`, provided fields)
 of samples whose uid starts between `lo` and `hi` (three hex digits). A file appears whole or not at
-all, so a run that is killed loses at most the batch it had in hand, and two runs may share a store.
+all, so a killed run loses at most the current batch, and two runs may share a store.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PREFIXES = 4096
-"""Number of uid prefixes (three hex digits): the finest a data set can be partitioned."""
+"""Number of uid prefixes (three hex digits): the most partitions a data set can have."""
 
 STAGE_FILE = "stage.json"
-"""Beside a stage's results: what they were computed from, so that a sample's can be found when it is forgotten."""
+"""Beside a stage's results: from which fields they are computed, so that `forget` finds a sample's results."""
 
 _PREFIX_CHARS = 3
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Partition:
-    """The samples whose uid starts with `first` .. `last` (numbers of three hex digits, both included)."""
+    """The samples whose uid starts with `first` .. `last` (three hex digits, as numbers; both included)."""
 
     first: int
     last: int
 
     @property
     def label(self) -> str:
-        """``000-0ff``: used in file names."""
+        """Such as ``000-0ff``; part of file names."""
         return f"{self.first:03x}-{self.last:03x}"
 
     def contains(self, uid: str) -> bool:
-        """Whether a uid belongs to this partition."""
+        """Return whether a uid belongs to this partition."""
         return self.first <= int(uid[:_PREFIX_CHARS], 16) <= self.last
 
     def bounds(self) -> tuple[str, str]:
-        """Return the uid strings that enclose it: first <= uid < end."""
+        """Return (low, end) with low <= uid < end for each of its uids."""
         return f"{self.first:03x}", f"{self.last + 1:03x}" if self.last + 1 < PREFIXES else "g"
 
 
 def partitions(num_samples: int, samples_each: int = 512) -> list[Partition]:
-    """Return partitions of about `samples_each`; a data set's split depends on its size alone."""
+    """Return partitions of about `samples_each` samples; they depend only on the size of the data set."""
     count = max(1, min(PREFIXES, -(-num_samples // samples_each)))
     edges = [index * PREFIXES // count for index in range(count + 1)]
     return [Partition(low, high - 1) for low, high in pairwise(edges)]
@@ -65,19 +65,19 @@ def partitions(num_samples: int, samples_each: int = 512) -> list[Partition]:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a stage made of one input: the encoded fields, or a drop."""
+    """A stage's result for one sample: the encoded fields, or a drop."""
 
     values: Mapping[str, bytes]
     drop: Drop | None = None
 
 
 def input_id(stage: Stage, encoded: Mapping[str, bytes]) -> bytes:
-    """Return the identity (16 bytes) of one sample's input to a stage: BLAKE3 over the fields it requires."""
+    """Return the id (16 bytes) of a sample's input to a stage: BLAKE3 of the fields it requires."""
     return input_id_of(stage.required_fields(), encoded)
 
 
 def input_id_of(names: Sequence[str], encoded: Mapping[str, bytes]) -> bytes:
-    """Return the identity (16 bytes) of some fields."""
+    """Return the id (16 bytes) of these fields' encoded values."""
     hasher = blake3()
     for name in names:
         data = encoded[name]
@@ -97,12 +97,12 @@ class Store:
         self.root = root
 
     def folder(self, stage: Stage, inputs: str = "") -> Path:
-        """Return where a stage's results lie; a corpus stage's also depend on the hash of its inputs."""
+        """Return the folder of a stage's results; a corpus stage has one for each hash of its inputs."""
         folder = self.root / stage.name / stage.fingerprint()
         return folder / inputs if inputs else folder
 
-    def declare(self, stage: Stage) -> None:
-        """Say beside a stage's results what they are computed from, before the first is."""
+    def describe_stage(self, stage: Stage) -> None:
+        """Write beside a stage's results what they are computed from, unless it is there already."""
         path = self.folder(stage) / STAGE_FILE
         if not path.is_file():
             about = {
@@ -114,7 +114,7 @@ class Store:
             write_atomically(path, canonical(about))
 
     def files(self, folder: Path, partition: Partition | None = None) -> list[Path]:
-        """Return the result files that may hold rows of a partition (all files without one)."""
+        """Return the result files that may have rows of a partition (by default all files)."""
         found = []
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(folder):
@@ -132,24 +132,19 @@ class Store:
         }
 
     def rows(self, folder: Path, partition: Partition | None, fields: Sequence[str]) -> dict[bytes, StageResult]:
-        """Return results by input id, with only the named fields."""
+        """Return results by input id, with only these fields."""
         found: dict[bytes, StageResult] = {}
-        for table in self._tables(folder, partition, ["input_id", "drop", *fields]):
-            columns = [table[name].to_pylist() for name in fields]
-            for position, (key, drop) in enumerate(
-                zip(table["input_id"].to_pylist(), table["drop"].to_pylist(), strict=True)
-            ):
-                values = {name: column[position] for name, column in zip(fields, columns, strict=True)}
-                found[key] = StageResult(values, Drop(**orjson.loads(drop)) if drop else None)
+        names = ["input_id", "drop", *fields]
+        for table in self._tables(folder, partition, names):
+            for key, drop, *values in zip(*(table[name].to_pylist() for name in names), strict=True):
+                values_by_field = dict(zip(fields, values, strict=True))
+                found[key] = StageResult(values_by_field, Drop(**orjson.loads(drop)) if drop else None)
         return found
 
     def publish(
         self, folder: Path, partition: Partition, rows: Mapping[bytes, StageResult], fields: Sequence[str]
     ) -> Path:
-        """Write one result file; it appears complete or not at all.
-
-        The file's name holds a hash of its input ids, so doing a batch twice leaves one file.
-        """
+        """Write one result file atomically; its name has a hash of its input ids, so a repeated batch gives one file."""
         import pyarrow as pa
 
         keys = sorted(rows)

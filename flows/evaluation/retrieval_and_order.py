@@ -45,7 +45,7 @@ class SampleBenchmark:
             eval_options.workspace / "intake",
             location=f"{Path.cwd()}|{self._source()}",
             limit=eval_options.limit,
-            forgotten=Denylist.load(eval_options.catalog.manifests),
+            denylist=Denylist.load(eval_options.catalog.manifests),
         )
         samples = self.snapshot.samples()
         verdicts = CheckImages().process(samples)

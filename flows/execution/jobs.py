@@ -212,7 +212,7 @@ def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Pr
         location=f"{Path.cwd()}|{job.source}",
         limit=job.limit,
         progress=progress,
-        forgotten=Denylist.load(Path(job.manifests)),
+        denylist=Denylist.load(Path(job.manifests)),
     )
     about = {"name": recipe.name, "paper": recipe.paper}
     request = VersionRequest(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes, job.bands)

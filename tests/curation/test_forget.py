@@ -110,7 +110,7 @@ class World:
         (self.photos / "captions.jsonl").write_bytes(b"\n".join(lines) + b"\n")
         space = self.catalog.workspace
         forgotten = Denylist.load(self.catalog.manifests)
-        snapshot = read_source(FolderSource(str(self.photos)), space / "intake", location="here", forgotten=forgotten)
+        snapshot = read_source(FolderSource(str(self.photos)), space / "intake", location="here", denylist=forgotten)
         done, _ = run_stages(list(stages), snapshot, space / "store")
         request = VersionRequest(
             name, {"name": "t", "paper": "none"}, {"kind": "folder", "name": "p", "licence": None}, 9_000
@@ -325,7 +325,7 @@ def test_killed_in_the_middle_and_finished_by_the_next_call(world: World, step: 
     places = [str(world.catalog.manifests), str(world.catalog.workspace), world.uids[3], str(step)]
     child = subprocess.run([sys.executable, "-c", KILLED, *places], cwd=ROOT, check=False)
     assert child.returncode == -signal.SIGKILL
-    with pytest.raises(InputError, match="a forget was interrupted"):
+    with pytest.raises(InputError, match="forget was interrupted"):
         check_no_interrupted_forget(world.catalog.workspace)
     half = ForgetPlan.load(world.catalog.workspace)
     assert half is not None
