@@ -43,7 +43,7 @@ class StageChange:
     Attributes:
         name: The stage's name.
         kind: What happened to it.
-        details: What exactly differs: its version, settings (``config.x``) and models (``resources.x``).
+        details: What exactly differs: its version, settings (``config.x``), models (``resources.x``) and word lists (``word_lists.x``).
     """
 
     name: str
@@ -136,7 +136,10 @@ def changed_stages(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, 
 
 
 def _identity(stage: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: stage[name] for name in ("version", "config", "resources")}
+    # manifests of older versions name no word lists
+    return {name: stage[name] for name in ("version", "config", "resources")} | {
+        "word_lists": stage.get("word_lists", {})
+    }
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[ValueChange, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from blake3 import blake3
 
+from curation.text.wordlists import list_hashes
 from data_manifests.errors import InputError
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
@@ -130,6 +131,10 @@ class Stage(ABC):
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Resource)}
 
+    def word_lists(self) -> Mapping[str, str]:
+        """Return the word lists that its module depends on, by name, with the hash of each."""
+        return list_hashes(type(self).__module__)
+
     def superseded_fields(self) -> tuple[str, ...]:
         """Return fields of negatives that are not published, because this stage provides those it kept in its own field."""
         return ()
@@ -160,15 +165,16 @@ class Stage(ABC):
 
     def identity(self) -> dict[str, Any]:
         """Return what the fingerprint is a hash of."""
-        return {
+        identity = {
             "stage": self.name,
             "version": self.version,
             "config": self.config(),
             "resources": {name: resource.content_hash() for name, resource in self.resources().items()},
         }
+        return identity | ({"word_lists": lists} if (lists := self.word_lists()) else {})
 
     def fingerprint(self) -> str:
-        """Return BLAKE3 (128 bits, hex) of name, version, config and resource contents."""
+        """Return BLAKE3 (128 bits, hex) of name, version, config, resource contents and word lists."""
         return blake3(canonical(self.identity())).hexdigest(length=16)
 
 

@@ -11,24 +11,22 @@ from curation.entailment.entail import World, follows, may_hold, world_of
 from curation.entailment.plausibility import sorted_lists
 from curation.entailment.read_claims import read_claims
 from curation.entailment.tokens import plain, tags_of, with_new_words
+from curation.entailment.word_meanings import Kinds
 from curation.entailment.word_pairs import Pair, replaced_words, same_or_kind
 from curation.models.parser import Parse
-from curation.text.word_meanings import Kinds
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("claims")
 
 _EXCHANGES = ("swap", "bind", "role")
 _WELL_FORMED = "naming"
 """The shuffle that leaves a sentence a sentence."""
 _GROWN = (frozenset({"girl", "woman"}), frozenset({"boy", "man"}))
 _POSTURES = frozenset({"sit", "stand", "lie", "lean"})
-_STILL = frozenset(
-    {
-        "sleep", "nap", "rest", "relax", "read", "eat", "drink", "talk", "pose", "wait", "watch", "look", "smile", "laugh",
-        "work", "cook", "write", "sing", "listen", "smoke", "speak", "wave", "point", "stare", "gaze", "chew", "type", "draw",
-    }
-)  # fmt: skip
+_STILL = _SETS["actions_in_any_posture"]
 """What one does in some posture that captions leave out."""
-_CHILDREN = frozenset({"child", "kid", "toddler", "baby", "infant", "youngster"})
-_ADULTS = frozenset({"lady", "adult", "gentleman", "mother", "father", "wife", "husband"})
+_CHILDREN = _SETS["children"]
+_ADULTS = _SETS["adults"]
 
 
 @dataclass(slots=True)

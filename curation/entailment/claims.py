@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from curation.text.word_meanings import in_order
+from curation.entailment.word_meanings import in_order
 
 SCENE = -1
 """In a claim, the subject that stands for everything in the picture."""

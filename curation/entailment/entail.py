@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from curation.entailment.claims import SCENE, Claims, Mark, Thing
-from curation.text.lexicon import BEINGS
-from curation.text.word_meanings import (
+from curation.entailment.word_meanings import (
     OPEN_RELATIONS,
     TRANSITIVE,
     Kinds,
@@ -16,9 +15,13 @@ from curation.text.word_meanings import (
     is_symmetric,
     value_of,
 )
+from curation.text.lexicon import BEINGS
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("claims")
 
 _LEFT_OUT = frozenset({"size", "pattern", "wetness", "height"})
-_COLOURS_OF_THE_LIVING = frozenset({"black", "white", "brown", "tan", "grey", "blond", "gold", "orange"})
+_COLOURS_OF_THE_LIVING = _SETS["colours_of_living_things"]
 _HELD_BY = ("on", "in", "inside", "into", "against", "through", "at")
 _MOST_STEPS = 20_000
 """Attempts to place a thing before a match counts as not found: texts of a hundred things are no captions."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curation.entailment.tokens import split_words
-from curation.knowledge.homonyms import word_set
 from curation.text.lexicon import noun_lemma, verb_lemma
 from curation.text.word_families import (
     action_families,
@@ -16,12 +15,15 @@ from curation.text.word_families import (
     is_human,
     object_families,
 )
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("plausibility")
 
 _WORN = ("top", "bottom", "hat", "eyewear", "neck")
-_COLLECTIVE = word_set("team group crowd couple family pair")
+_COLLECTIVE = _SETS["collective_nouns"]
 _STILL_FRAMES = frozenset({"place", "place_moving", "path", "bare"})
 """Families of verbs that need no object."""
-_CLOTHES = word_set("dress skirt gown suit uniform costume hoodie tank blouse jersey trunk tie robe outfit tunic")
+_CLOTHES = _SETS["clothes"]
 _LIST = re.compile(r"\w+(?:(?: , and | and | , |, | or )\w+)+")
 _JOINT = re.compile(r" , and | and | , |, | or ")
 

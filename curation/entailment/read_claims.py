@@ -25,9 +25,7 @@ from curation.entailment.tokens import (
     kinds_in,
     split_words,
 )
-from curation.knowledge.concept_linking import may_be_verb
-from curation.text.lexicon import BEINGS, COLOURS, noun_lemma, number_value, verb_lemma
-from curation.text.word_meanings import (
+from curation.entailment.word_meanings import (
     DIRECTIONS,
     PATTERN_NOUNS,
     PLACED_BY,
@@ -36,6 +34,8 @@ from curation.text.word_meanings import (
     is_describing,
     value_of,
 )
+from curation.knowledge.concept_linking import may_be_verb
+from curation.text.lexicon import BEINGS, COLOURS, noun_lemma, number_value, verb_lemma
 
 _MOST_COPIES = 4
 _HAVING = frozenset({"has", "have", "had", "having"})

@@ -6,44 +6,30 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from curation.knowledge.homonyms import word_set
+from curation.entailment.word_meanings import PATTERN_NOUNS, is_describing, value_of
 from curation.models.parser import Parse
 from curation.text.lexicon import COUNTING_NOUNS, NEGATIONS, NUMBERS
-from curation.text.word_meanings import PATTERN_NOUNS, is_describing, value_of
+from curation.text.wordlists import word_rows, word_sets
+
+_SETS = word_sets("claims")
 
 _WORD = re.compile(r"['\u2019]s\b|\d+(?:[.,]\d+)*|[^\W\d_]+(?:(?:['\u2019](?!s\b)|-)[^\W\d_]+)*|[^\w\s]")
 
-_RUNS: Mapping[tuple[str, ...], str] = {
-    tuple(run.split()): name
-    for name, runs in {
-        "left of": ("to the left of", "on the left of", "on the left side of", "at the left of", "left of"),
-        "right of": ("to the right of", "on the right of", "on the right side of", "at the right of", "right of"),
-        "in front of": ("in front of", "at the front of"),
-        "next to": ("next to", "adjacent to", "close by", "by the side of", "at the side of"),
-        "close to": ("close to",), "behind": ("in back of",), "on": ("on top of", "upon", "onto", "atop"),
-        "along with": ("along with",), "together with": ("together with",), "out": ("out of",),
-        "inside": ("inside of",), "off": ("off of",),
-    }.items()
-    for run in runs
-}  # fmt: skip
+_RUNS = {tuple(run.split()): name for run, name in word_rows("preposition_phrases")}
 _RUN_LENGTHS: Mapping[str, list[int]] = {
     first: sorted({len(run) for run in _RUNS if run[0] == first}, reverse=True) for first in {run[0] for run in _RUNS}
 }
 """First word of a run -> how many words such runs have, most first."""
-PREPOSITIONS = word_set(
-    "about above across after against along alongside amid among amongst around at atop before behind below "
-    "beneath beside between beyond by down during for from in inside into near of off on onto out outside over "
-    "past through throughout to toward towards under underneath up upon with within without while as like"
-) | set(_RUNS.values())
-_ARTICLES = word_set("a an the this that these those some any each every another his her its their my our your")
-BE = word_set("is are was were be been being am 're has have had having does do did there it to")
-JOINING = frozenset({"and", "or", ",", "&", ";", "plus", "while", "as", "but"})
+PREPOSITIONS = _SETS["prepositions"] | set(_RUNS.values())
+_ARTICLES = _SETS["determiners"]
+BE = _SETS["be_forms"]
+JOINING = _SETS["conjunctions"]
 CLAUSE = frozenset({"while", "as"})
-DENYING = frozenset({"not", "never", "nobody", "nothing", "neither", "nor", "isn't", "aren't"})
+DENYING = _SETS["denials"]
 RELATIVE = frozenset({"who", "that", "which", "whose"})
-SHOWING = word_set("see sees show shows depict depicts")
-PICTURES = word_set("picture photo photograph image drawing painting view shot snapshot scene close-up closeup")
-PARTS = word_set("group pair couple bunch lot duo trio dozen number herd row pile set crowd team pack flock variety")
+SHOWING = _SETS["showing_verbs"]
+PICTURES = _SETS["picture_nouns"]
+PARTS = _SETS["quantity_nouns"]
 _TAGS: Mapping[str, str] = {
     "NOUN": "N", "PROPN": "N", "ADJ": "A", "VERB": "V", "AUX": "X", "ADP": "P", "SCONJ": "P", "PART": "P", "CCONJ": "C",
     "ADV": "R", "NUM": "U", "DET": "D", "PRON": "O", "PUNCT": "Q", "INTJ": "N",

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curation.entailment.tokens import kind_of, split_words
+from curation.entailment.word_meanings import Kinds
 from curation.text.lexicon import NEGATIONS, noun_lemma, verb_lemma
-from curation.text.word_meanings import Kinds
 
 Pair = tuple[str, str, str]
 """Old word, new word, and what the old one is: N, V, A or another letter."""

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from curation.knowledge.homonyms import word_set
 from curation.models.parser import CaptionParse
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("concept_linking")
 
 PartOfSpeech = Literal["NOUN", "VERB"]
 
@@ -17,16 +19,11 @@ _LONGEST = 4
 
 _NOUNS = ("NOUN", "PROPN", "INTJ")  # "Boy" at the beginning of a caption passes for an exclamation
 _MODIFIERS = ("NOUN", "PROPN", "ADJ")
-_NOT_A_THING = word_set(
-    "group bunch lot lots couple pair set side sides front back top bottom middle midst edge end rear background "
-    "foreground left right distance midair air kind sort type piece part number variety row line thing something "
-    "one ones way time closeup view member members other others "
-    "black white blue red green brown yellow orange tan pink purple grey gray"
-)
+_NOT_A_THING = _SETS["not_things"]
 """Heads that count, place or stand for other nouns: what they name is in the words around them."""
-_PLURAL_ONLY = word_set("glasses trunks shorts")
+_PLURAL_ONLY = _SETS["plural_only"]
 """Plurals that mean something else than several of their singular: drinking glasses are the rarer reading."""
-_ABSENT = word_set("without like")
+_ABSENT = _SETS["absence_prepositions"]
 """What follows is not in the picture: no leash, and a broom ridden like a horse is none."""
 _IRREGULAR = {"people": "person", "kids": "kid", "clothes": "clothes"}
 

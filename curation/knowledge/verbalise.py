@@ -6,27 +6,23 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from curation.knowledge.homonyms import word_set
 from curation.knowledge.interface import Edge
 from curation.knowledge.visual_lexicon import PARTS
 from curation.models.parser import CaptionParse
+from curation.text.wordlists import word_sets
 
-_MASS = word_set(
-    "food furniture clothing equipment water snow ice grass sand wood metal glass plastic paper music fruit seafood "
-    "jewelry footwear headgear eyewear meat bread cheese candy livestock cattle poultry vegetation transportation "
-    "playground_equipment fish sheep fabric cloth rock fun precipitation weather kitchenware cutlery entertainment"
-)
-_ON = word_set(
-    "street road beach table field lawn shelf wall mountain hill roof track court bench grass floor sidewalk"
-)
-_AT = word_set("airport school playground zoo stadium party event farm")
+_SETS = word_sets("verbalise")
+
+_MASS = _SETS["mass_nouns"]
+_ON = _SETS["places_with_on"]
+_AT = _SETS["places_with_at"]
 _REPAIRED = {"clothe": "clothing", "build": "building", "olympic": "Olympic"}
 """Words that a graph of bare lemmas has cut too short."""
 _AN_FOR = ("hour", "honest", "heir")
 _A_FOR = ("uni", "use", "eu", "one", "ute")
 _CARRIERS = ("form", "type", "kind", "sort", "piece", "article")
 _ROLES = ("person", "adult", "child", "athlete", "musician", "performer")
-_PREPOSITIONS = word_set("in on at of for with to from into by about over under through out your his it they them you")
+_PREPOSITIONS = _SETS["prepositions"]
 _ENDS = (".", "!", "?")
 
 

@@ -9,8 +9,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.knowledge.homonyms import homonyms, word_set
+from curation.knowledge.homonyms import homonyms
 from curation.knowledge.interface import Edge, KnowledgeGraph
+from curation.text.wordlists import word_map, word_sets
+
+_SETS = word_sets("word_sense")
 
 RELATIONS = (
     "IsA", "InstanceOf", "NotIsA", "HasA", "PartOf", "MadeOf", "HasProperty", "UsedFor", "CapableOf", "AtLocation",
@@ -18,33 +21,7 @@ RELATIONS = (
 )  # fmt: skip
 """What is read of a concept. Anything else (Desires, Causes ...) is not to be seen in a photograph."""
 
-_ROOTS = {
-    "animal": "animal mammal bird fish insect reptile amphibian rodent dog cat horse pet creature canine feline equine "
-    "livestock primate spider arthropod crustacean carnivore herbivore predator quadruped lizard snake whale bug "
-    "puppy kitten cow sheep duck raptor monkey bear cattle poultry shellfish beast hound terrier retriever",
-    "person": "person human people man woman child adult baby boy girl athlete worker player performer musician "
-    "singer actor artist professional teacher doctor student criminal citizen kid individual sibling relative parent "
-    "human_being",
-    "plant": "plant tree flower grass bush shrub vegetation weed herb vine moss fern conifer",
-    "food": "food fruit vegetable meat drink beverage dessert snack meal dish bread cheese candy alcohol sandwich "
-    "sauce spice pasta soup cake pastry seafood wine beer juice berry foodstuff",
-    "thing": "tool toy vehicle car boat ship machine device instrument furniture clothing clothe garment shoe hat "
-    "container equipment weapon appliance utensil jewelry ornament automobile bicycle bike truck book knife gun "
-    "footwear headgear eyewear accessory aircraft watercraft chair seat computer ball doll tent bag box vessel "
-    "artifact implement gear camera lamp disc disk rope pant trouser shirt coat jacket dress skirt pen fastener firearm sword "
-    "glove wheel telephone phone cutlery kitchenware barrier",
-    "place": "place building build room location city country land store shop house home road street path river "
-    "lake sea ocean mountain hill field park beach island landform landscape restaurant school bridge forest garden "
-    "structure shelter town area yard surface_of_water body_of_water stream pond canyon valley playground stadium "
-    "highway facility court arena cliff shore alley hillside marsh",
-    "substance": "substance material stone rock metal wood mineral liquid gas fabric cloth fluid precipitation snow "
-    "ice soil solid plastic",
-    "body": "body_part organ limb part_of_body joint muscle appendage arm leg hand head foot eye ear mouth nose tail wing "
-    "knee face hair finger shoulder neck paw",
-    "event": "sport game activity exercise event dance hobby recreation party contest competition race pastime "
-    "entertainment celebration stunt",
-}
-_CLASS_OF_ROOT = {word.replace("_", " "): name for name, words in _ROOTS.items() for word in words.split()}
+_CLASS_OF_ROOT = word_map("sense_classes")
 
 _TOGETHER = (
     frozenset(("thing", "place", "substance")),
@@ -59,12 +36,9 @@ _WORDNET = {
 }  # fmt: skip
 """WordNet's lexicographer files, as ConceptNet marks senses by (``n/wn/animal``)."""
 
-_CARRIERS = word_set("form type kind sort piece brand breed mode mean means article variety species item")
-_CUTS = word_set("of with that which who in on at for from to where when by you without like than")
-_SAYS_NOTHING = word_set(
-    "man woman person people boy girl child play make use have get take go do look hold wear stand sit walk thing two "
-    "three red black white blue green brown yellow small large big little young old one someone something animal"
-)
+_CARRIERS = _SETS["kind_nouns"]
+_CUTS = _SETS["phrase_ends"]
+_SAYS_NOTHING = _SETS["common_words"]
 """Words of nearly every caption: they speak for no sense."""
 
 _LIVING = frozenset(("animal", "person", "plant", "food"))

@@ -10,17 +10,19 @@ from curation.entailment.claims import Claims
 from curation.entailment.entail import World, follows, may_hold, world_of
 from curation.entailment.read_claims import read_claims
 from curation.entailment.tokens import plain, tags_of
-from curation.knowledge.homonyms import word_set
+from curation.entailment.word_meanings import Kinds
 from curation.models.parser import CaptionParse
 from curation.text.caption_facts import Facts, facts_of, plain_words
 from curation.text.lexicon import NEGATIONS, noun_class, same_deed
 from curation.text.word_families import object_families
-from curation.text.word_meanings import Kinds
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("borrowed_captions")
 
 REASONS = ("too_similar", "same_text", "said", "possible", "nothing_new", "denies", "repeated")
 """Why a caption is not borrowed."""
 
-_ABSTRACT = word_set("breed species brand style others rest view day time weather outfit gear")
+_ABSTRACT = _SETS["abstract_nouns"]
 """Nouns that may be said of about anything: none of them makes a caption false."""
 
 

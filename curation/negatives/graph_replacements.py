@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from curation.knowledge.homonyms import word_set
+from curation.entailment.word_meanings import value_of
 from curation.knowledge.interface import Edge
 from curation.knowledge.visual_lexicon import COLOURS, VISIBLE
 from curation.knowledge.word_sense import root_class
@@ -18,37 +18,30 @@ from curation.text.edits import exchange
 from curation.text.lexicon import LIGHT_VERBS, opposed, same_deed
 from curation.text.phrases import Caption, verb_form
 from curation.text.word_families import attribute_families, is_human
-from curation.text.word_meanings import value_of
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("graph_replacements")
 
 RELATIONS = ("CapableOf", "HasProperty", "UsedFor", "ReceivesAction")
 """Relations that give other actions and attributes."""
-_STILL_IN = word_set("in on at near by with beside under behind outside inside")
-_WATER = word_set("water ocean sea lake river pool pond stream creek surf wave")
-_NO_PLACE = word_set("air midair race row circle line")
-_POSTURES = word_set("sit stand lie kneel sleep lean rest crouch squat")
-_WAYS = word_set(
-    "through across along toward towards past around down up over into onto out in on near by with from outside"
+_STILL_IN = _SETS["still_prepositions"]
+_WATER = _SETS["water"]
+_NO_PLACE = _SETS["no_place"]
+_POSTURES = _SETS["postures"]
+_WAYS = _SETS["way_prepositions"]
+_FRAMES: Mapping[str, frozenset[str]] = (
+    dict(word_sets("graph_replacements", "after"))
+    | dict.fromkeys(("run", "walk", "gallop"), _WAYS)
+    | dict.fromkeys(("sit", "stand", "lie", "kneel", "sleep"), _STILL_IN)
 )
-_FRAMES: Mapping[str, frozenset[str]] = {
-    "run": _WAYS, "walk": _WAYS, "gallop": _WAYS,
-    "crawl": word_set("through across along toward towards past around under over into out in on"),
-    "jump": word_set("over into onto in on near off with out"),
-    "swim": word_set("in through across around near with"),
-    "climb": word_set("over onto up down out"),
-    "fly": word_set("over above across through past around in near"),
-    **dict.fromkeys(("sit", "stand", "lie", "kneel", "sleep"), _STILL_IN),
-}  # fmt: skip
 """A deed without an object -> the prepositions that may follow it."""
-_MOVING = frozenset(_FRAMES) - _POSTURES | word_set("leap race sprint jog stroll wade hop trot march dash wander")
-_BUSY = word_set("play fight wrestle dance work talk eat drink read sing laugh dig bark bite")
+_MOVING = frozenset(_FRAMES) - _POSTURES | _SETS["moving_verbs"]
+_BUSY = _SETS["busy_verbs"]
 """Deeds that one may do standing or running, but not asleep."""
-_WITH_OBJECT = word_set(
-    "kick catch throw bounce hit carry hold roll push pull ride fix wash break drop feed pet chase paint eat drink cut cook "
-    "read open close lift climb cross play drive clean fold tear inflate squeeze hug bake peel pour race train brush burn"
-)
-_BY_ANIMALS = word_set("catch carry hold push pull break drop chase eat drink tear climb cross")
-_PATH = word_set("through across along toward towards past around down up over into onto out")
-_LOOSE = word_set("away off up down out back forward together apart ahead around along over side")
+_WITH_OBJECT = _SETS["verbs_with_object"]
+_BY_ANIMALS = _SETS["verbs_of_animals"]
+_PATH = _SETS["path_prepositions"]
+_LOOSE = _SETS["particles"]
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
 from curation.entailment.check_negative import ImageClaims, read_sample, reason_against, words_of
+from curation.entailment.word_meanings import kinds_of
 from curation.models.parser import Parse
 from curation.negatives.llm_prompts import EXAMPLES
 from curation.negatives.single_edit import OneChange, one_change
@@ -15,7 +16,6 @@ from curation.text.caption_facts import plain_words
 from curation.text.edits import Piece, like, plain, put, token_edits
 from curation.text.lexicon import NEGATIONS
 from curation.text.phrases import Caption
-from curation.text.word_meanings import kinds_of
 from data_manifests.sample import Sample
 
 _GROWTH = 1.1

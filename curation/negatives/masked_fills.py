@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
-from curation.knowledge.homonyms import word_set
+from curation.entailment.word_meanings import Kinds, value_of
 from curation.text.lexicon import (
     GENDERS,
     LIGHT_NOUNS,
@@ -18,25 +18,19 @@ from curation.text.lexicon import (
     verb_lemma,
 )
 from curation.text.phrases import Caption, noun_form, verb_form
-from curation.text.word_meanings import Kinds, value_of
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("masked_fills")
 
 KINDS: Mapping[str, str] = {"attribute": "ADJ", "object": "NOUN", "action": "VERB", "relation": "ADP"}
 """Type of a negative -> part of speech that is hidden for it."""
 REASONS = ("same_word", "other_form", "synonym", "kind_of", "told", "pronoun", "compatible")
 """Why a fill is refused."""
 
-_PLACES: tuple[frozenset[str], ...] = (
-    word_set("on in at upon atop onto into inside within through across along over"),
-    word_set("under underneath beneath below"),
-    word_set("behind"),
-    word_set("above"),
-    word_set("outside"),
-)
+_PLACES = (_SETS["places:1"], _SETS["places:2"], *(frozenset({word}) for word in ("behind", "above", "outside")))
 """Prepositions that may be said of one place; those of different lines exclude each other."""
 _VERB_TAGS = ("VBG", "VBZ", "VBP", "VBD", "VB")
-_VAGUE = word_set(
-    "other own same different various several many few more most such next last first second certain main"
-)
+_VAGUE = _SETS["vague_adjectives"]
 
 
 def hidden(caption: Caption, kind: str) -> list[int]:

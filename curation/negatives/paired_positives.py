@@ -12,11 +12,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from curation.entailment.check_negative import ImageClaims, read_sample, reason_against
+from curation.entailment.word_meanings import kinds_of
 from curation.models.parser import Parse
 from curation.text.edits import Piece, put
 from curation.text.lexicon import verb_lemma
 from curation.text.phrases import Caption
-from curation.text.word_meanings import kinds_of
 from data_manifests.sample import Sample
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 
-from curation.knowledge.homonyms import word_set
 from curation.negatives.records import Change, Slot
 from curation.text.edits import Piece, like
 from curation.text.lexicon import GENDERS, NEGATIONS, noun_class
@@ -18,62 +17,41 @@ from curation.text.word_families import (
     is_human,
     object_families,
 )
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("replace_nouns")
 
 Known = Mapping[str, Sequence[tuple[str, str]]]
 """Word -> (what excludes it, the edge that says so), from a graph."""
 
-_GENDERED = word_set(
-    "bearded beard mustache moustache shirtless topless bald pregnant bikini bra dress gown skirt bride groom husband wife mr mrs "
-    "boyfriend girlfriend topless men's women's"
-)
+_GENDERED = _SETS["gendered"]
 """Words beside which the other sex, or a child, would be odd."""
 _PEOPLE = ("sex", "child", "age", "parent", "couple")
 _UNCOUNTED = ("surface", "drink", "sport", "season", "night")
-_GAMES = word_set("player game team match uniform coach fan practice")
-_PLACES_ON = word_set("on along across down up near by beside off from to toward towards onto")
-_PLACES_IN = word_set("in through into near by inside across from to around outside")
-_WATERY = word_set(
-    "swim swims swimming swam splash splashes splashing drink drinks drinking wade wading dive dives diving surf surfing surfs surfer kayak kayaking "
-    "paddle paddling row rowing float floating boat canoe raft body bottle drinks spray spraying wave waves swimmer wakeboard ski skis skiing skier "
-    "snowboard snowboarding snowboarder sled sledding snowboards shovel shoveling snowball of"
-)
+_GAMES = _SETS["games"]
+_PLACES_ON = _SETS["prepositions_of_ways"]
+_PLACES_IN = _SETS["prepositions_of_terrain"]
+_WATERY = _SETS["water_and_snow"]
 
-_HANDLED = word_set("read wave fly take open play write talk answer")
-_BODY_HUES = word_set("hair beard mustache eyebrow ponytail fur curl pigtail")
-_OWN_COLOUR = word_set(
-    "grass tree leaf field sky snow sand water ocean sea lake river cloud skin lawn plant hill forest face eye people light mountain bush "
-    "vegetation hillside fire smoke background area terrain american lab labrador pepper belt tie night"
-)
+_HANDLED = _SETS["handling_verbs"]
+_BODY_HUES = _SETS["hair"]
+_OWN_COLOUR = _SETS["own_colour"]
 """What has a colour of its own: any other would be odd."""
-_GROWN = word_set("man woman person people lady couple guy gentleman adult male female")
-_MADE = word_set(
-    "car house building truck bus bicycle bike boat train shoe church barn bridge boot chair couch sofa bench jacket coat book camera fence"
-)
-_TALL = word_set("building tower tree fence wall plant grass ladder pole statue stack") | _GROWN
-_LONG = word_set(
-    "hair dress sleeve leg coat grass tail fur skirt rope stick pole beard braid scarf shirt table bridge road"
-)
-_OPENING = word_set("window door mouth gate umbrella box book suitcase eye")
-_PLACE_NOUNS = word_set(
-    "street beach park road pool restaurant room field area city bus train store bar market stadium sidewalk"
-)
-_WET = word_set(
-    "dog sand hair street road pavement ground grass beach sidewalk puppy dirt rock child boy girl man woman clothes"
-)
-_WATERS = word_set("water pool sea ocean river lake stream creek")
-_DARK = word_set("room sky background street alley tunnel forest hallway night")
-_WIDE = word_set("road street path river bridge sidewalk hallway tunnel trail stream beach")
-_BUILT = word_set(
-    "fence wall bench table chair bridge floor house building dock structure ramp railing post gate door walkway box sculpture statue "
-    "pole rail stair step platform barrier barn"
-)
-_CLOTHES = word_set(
-    "shirt dress jacket shorts pants coat sweater skirt hat cap scarf top bikini swimsuit suit tie uniform outfit jersey hoodie blouse sock "
-    "blanket umbrella towel vest robe bandana glove boot sari t-shirt tshirt"
-)
-_FORMED = word_set("table window mirror object tray clock sign rug building")
-_HEATED = word_set("day water drink coffee soup")
-_SHAPES = word_set("circle disc square triangle star cross heart diamond ring hoop background backdrop")
+_GROWN = _SETS["grown"]
+_MADE = _SETS["made"]
+_TALL = _SETS["tall"] | _GROWN
+_LONG = _SETS["long"]
+_OPENING = _SETS["opening"]
+_PLACE_NOUNS = _SETS["places"]
+_WET = _SETS["wet"]
+_WATERS = _SETS["waters"]
+_DARK = _SETS["dark"]
+_WIDE = _SETS["wide"]
+_BUILT = _SETS["built"]
+_CLOTHES = _SETS["clothes"]
+_FORMED = _SETS["formed"]
+_HEATED = _SETS["heated"]
+_SHAPES = _SETS["shapes"]
 
 
 def object_slots(caption: Caption, known: Known, among: AbstractSet[int] | None = None) -> list[Slot]:

@@ -5,67 +5,39 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from functools import partial
 
-from curation.knowledge.homonyms import word_set
 from curation.negatives.records import Change, Slot
 from curation.text.edits import Piece, like
 from curation.text.phrases import Caption, Place, verb_form
 from curation.text.word_families import Family, action_families, is_beast, is_human, object_families
+from curation.text.wordlists import word_rows, word_sets
 
-_PATH = word_set("through across along toward towards past around down up")
+_SETS = word_sets("replace_verbs")
+
+_PATH = _SETS["path_prepositions"]
 _WAY = _PATH | {"over", "into", "onto"}
-_STATIC = word_set("on in at near by beside outside behind under next inside")
-_LOOSE = word_set(
-    "around away off up down out back forward along by over together past through in on about apart ahead alone backwards"
-)
+_STATIC = _SETS["still_prepositions"]
+_LOOSE = _SETS["particles"]
 """Adverbs that belong to their verb: "running around" is another thing than running."""
-_NO_PLACE = word_set(
-    "air line row race game midair circle marathon competition match mid-air event action unison sun costume"
-)
+_NO_PLACE = _SETS["no_place"]
 _WORN = ("top", "bottom", "hat", "eyewear", "shoe", "neck")
-_WEARABLE = word_set(
-    "uniform dress suit outfit costume clothes mask bandana gloves glove jersey skirt tie cap hoodie apron wig crown"
-)
-_HELD = word_set("sign toy guitar stick bat racket pole rope cup bottle bag object drink")
-_CARTS = word_set("cart stroller wagon sled wheelbarrow car bike carriage")
-_WAYS = word_set("street road bridge river stream intersection")
+_WEARABLE = _SETS["wearable"]
+_HELD = _SETS["held"]
+_CARTS = _SETS["carts"]
+_WAYS = _SETS["ways"]
 _FAMILY_FRAMES = {
     "ball": ("ball",), "instrument": ("instrument",), "game": ("sport",), "food": ("fruit", "dish"), "drunk": ("drink",),
     "ridden": ("bike",),
 }  # fmt: skip
-_LISTED_FRAMES = {
-    "ridden": word_set("horse bull donkey camel pony tractor car truck"),
-    "climb": word_set("mountain wall rock cliff ladder tree hill rope stair stairs tower rockface"),
-    "read": word_set("newspaper magazine letter map paper"),
-    "pushed": _CARTS,
-    "crossed": _WAYS,
-    "open": word_set("door window gate box present umbrella"),
-    "raise": word_set("flag arm hand sail"),
-    "enter": word_set("building house store room tunnel church"),
-    "load": word_set("truck car boat cart bag"),
-    "food": word_set("food meal cake bread meat icecream"),
-    "ball": word_set("toy football basketball baseball"),
-}
+_LISTED_FRAMES = {**word_sets("replace_verbs", "object"), "pushed": _CARTS, "crossed": _WAYS}
 _FRAMES_WITH_OBJECT = frozenset(
     {"ball", "ball_animal", "ridden_path", "clothes", "things", "beings", "ridden", "instrument", "game", "food", "drunk", "read", "pushed",
      "crossed", "open", "raise", "enter", "load", "climb"}
 )  # fmt: skip
 
-_FURNITURE = word_set(
-    "bench chair couch sofa table bed car truck bus stage rock log box desk bridge tree house wall roof bicycle bike motorcycle boat"
-)
-_RELATIONS: dict[str, tuple[str, ...]] = {
-    "on": ("under", "behind", "next to"),
-    "on top of": ("behind", "next to"),
-    "in front of": ("inside", "on top of"),
-    "behind": ("on top of", "inside"),
-    "next to": ("on top of", "under"),
-    "beside": ("on top of", "under"),
-    "by": ("on top of", "under"),
-    "under": ("on", "behind", "next to"),
-    "inside": ("on top of", "behind", "next to"),
-}
-_BUILDINGS = word_set("building house store restaurant church tent car bus barn shop truck garage")
-_ON_THEM = word_set("bench chair couch sofa table bed car truck rock log box desk bus wall")
+_FURNITURE = _SETS["furniture"]
+_RELATIONS = {relation: others for relation, *others in word_rows("other_places")}
+_BUILDINGS = _SETS["buildings"]
+_ON_THEM = _SETS["places_to_be_on"]
 
 
 def action_slots(caption: Caption, among: AbstractSet[int] | None = None) -> list[Slot]:

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from curation.knowledge.homonyms import word_set
 from curation.text.phrases import Caption
+from curation.text.wordlists import word_sets
 
-SYMMETRIC_VERBS = word_set(
-    "be have meet kiss hug embrace marry fight wrestle face share resemble join date divorce accompany touch battle box "
-    "oppose compete near become see ride"
-)
+_SETS = word_sets("semantic_roles")
+
+SYMMETRIC_VERBS = _SETS["symmetric_verbs"]
 """Verbs that say the same, or nearly, when the two sides change places; and "ride", which only one side can."""
-ASYMMETRIC_PLACES = word_set("above below beneath underneath under over behind inside within") | {
-    "to the left of", "to the right of", "on the left of", "on the right of", "left of", "right of", "on top of", "in front of",
-    "on the left side of", "on the right side of",
-}  # fmt: skip
+ASYMMETRIC_PLACES = _SETS["asymmetric_places"]
 """Relations of place that have a direction: not "next to", "near", "beside", "by" nor "with"."""
-_AIMED = word_set("at after toward towards behind from past over onto")
-_AIMING = word_set(
-    "look stare bark point wave smile shout yell laugh run chase walk jump leap gaze glare throw kick sit stand lean splash growl swing "
-    "lie climb race sneak go fall"
-)
+_AIMED = _SETS["aimed_prepositions"]
+_AIMING = _SETS["aimed_verbs"]
 
 
 class Link(NamedTuple):

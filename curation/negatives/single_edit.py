@@ -10,6 +10,9 @@ from curation.models.parser import Parse
 from curation.rewriting.text_checks import Verdict
 from curation.text.lexicon import noun_lemma, number_value, verb_lemma
 from curation.text.phrases import Caption
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("single_edit")
 
 REASONS = (
     "nothing_changed",
@@ -23,24 +26,7 @@ REASONS = (
 )
 _MOST_WORDS = 3
 _TYPES = {"NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action", "NUM": "number", "ADP": "relation"}
-_PLACE_WORDS = frozenset(
-    [
-        "front",
-        "top",
-        "side",
-        "left",
-        "right",
-        "back",
-        "next",
-        "close",
-        "bottom",
-        "middle",
-        "inside",
-        "outside",
-        "out",
-        "near",
-    ]
-)
+_PLACE_WORDS = _SETS["place_words"]
 _MODIFIERS = ("amod", "compound", "nmod")
 _SILENT = frozenset({"a", "an", "the"})
 

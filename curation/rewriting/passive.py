@@ -9,30 +9,17 @@ from curation.models.parser import CaptionParse
 from curation.rewriting.reordering import place_phrase
 from curation.text.dependency_tree import Tree, inflected, joined
 from curation.text.lexicon import NEGATIONS, verb_lemma
+from curation.text.wordlists import word_sets
 
-_UNTURNED = frozenset(
-    {
-        "have", "grind", "get", "take", "do", "make", "let", "become", "resemble", "give", "perform", "be", "go", "look", "want",
-        "like", "try", "need", "start", "begin", "show", "say", "tell", "ask", "seem", "feel", "turn", "come", "enjoy",
-        "contain", "include", "cost", "weigh", "fit", "suit", "lack", "mean", "await", "run", "jump", "walk", "dance",
-        "fall", "leap", "share", "stick", "strike", "practice", "practise", "dress",
-        "fly", "leave", "enter", "exit", "approach", "face", "stand", "sit", "lie", "lay", "sleep", "blow", "work",
-        "compete", "round", "top", "break", "land", "spread", "pose", "reach", "rest", "hang", "join",
-        "swim", "surf", "head", "race", "point", "stare", "smile", "wave", "form", "stop", "end", "wait", "crouch", "ski",
-        "skate", "skateboard", "snowboard", "hike", "roll", "slide", "move", "step", "travel", "speed", "spin", "attempt",
-    }
-)  # fmt: skip
+_SETS = word_sets("passive")
+
+_UNTURNED = _SETS["never_passive"]
 """Verbs that are left alone: their object is no thing acted on, they are idioms with it, or the parser errs on them."""
-_ONWARD = frozenset(
-    {"into", "onto", "through", "over", "across", "toward", "towards", "to", "off", "down", "up", "along", "around"}
-)
+_ONWARD = _SETS["onward_prepositions"]
 """Prepositions that tell the way of what is done, so that they follow the verb whatever they were attached to."""
 _LEFT_OF_NOUN = ("det", "amod", "nummod", "compound", "nmod", "poss", "predet", "quantmod")
 _ALLOWED = ("nsubj", "aux", "dobj", "prep", "advmod", "punct", "auxpass", "nsubjpass", "agent")
-_REFERRING = frozenset(
-    {"his", "her", "its", "their", "each", "another", "himself", "herself", "itself", "themselves", "other", "own", "it", "which",
-     "who", "that", "them", "him", "where", "he", "she", "they"}
-)  # fmt: skip
+_REFERRING = _SETS["referring"]
 
 
 @dataclass(frozen=True)

@@ -7,54 +7,21 @@ from collections.abc import Iterator, Mapping
 from curation.models.parser import CaptionParse
 from curation.text.dependency_tree import Tree, inflected
 from curation.text.lexicon import COLOURS, PEOPLE, verb_lemma
+from curation.text.wordlists import word_sets
 
-_NEAR = frozenset({"near", "behind", "beside", "under", "underneath", "beneath", "by"})
-_AT = frozenset({"in", "on", "at", "inside", "outside", "along"})
-_PLACES = frozenset(
-    {
-        "park", "street", "road", "beach", "field", "water", "grass", "snow", "forest", "wood", "city", "town", "river",
-        "lake", "ocean", "sea", "pool", "sidewalk", "yard", "backyard", "garden", "room", "kitchen", "house", "building",
-        "bench", "table", "couch", "sofa", "bed", "chair", "court", "track", "mountain", "hill", "rock", "cliff", "bridge",
-        "desert", "dirt", "sand", "path", "trail", "stage", "market", "store", "shop", "restaurant", "bar", "playground",
-        "stadium", "arena", "ring", "rink", "ice", "pond", "stream", "lawn", "meadow", "background", "corner", "platform",
-        "station", "airport", "boat", "dock", "pier", "shore", "coast", "harbor", "farm", "barn", "stair", "step", "floor",
-        "ground", "porch", "deck", "balcony", "roof", "alley", "crosswalk", "highway", "parking", "lot", "office", "school",
-        "church", "museum", "gym", "tent", "cave", "canyon", "valley", "plaza", "square", "fountain", "puddle", "slope",
-        "front", "area", "countryside", "pasture", "marsh", "swamp", "jungle", "zoo", "fair", "carnival", "hallway",
-        "grey", "green", "driveway", "dune", "bleacher", "counter", "carpet", "rug", "log", "branch", "fence", "wall", "hillside",
-    }
-)  # fmt: skip
+_SETS = word_sets("reordering")
+
+_NEAR = _SETS["near_prepositions"]
+_AT = _SETS["at_prepositions"]
+_PLACES = _SETS["places"]
 """Nouns where something can be; "in a hat" is no place."""
-_STATES = frozenset(
-    {
-        "big", "small", "large", "little", "tall", "tiny", "huge", "empty", "wet", "old", "young", "muddy", "dirty", "rusty",
-        "wooden", "metal", "dark", "bright", "broken", "snowy", "grassy", "crowded", "busy", "striped", "spotted", "dotted",
-        "plaid", "colorful", "colourful", "furry", "fluffy", "hairy", "bald", "shallow", "steep", "rocky", "sandy", "deep",
-        "long", "narrow", "round", "plain", "checked", "checkered", "solid", "stripy", "shaded", "grainy", "noisy",
-    }
-) - {"metal"}  # fmt: skip
+_STATES = _SETS["states"] - {"metal"}  # fmt: skip
 """Adjectives that say of a thing what they said before it."""
-_SET_PHRASES = frozenset(
-    {
-        "water", "wine", "light", "board", "belt", "hair", "man", "woman", "people", "person", "lady", "guy", "gentleman", "tie",
-        "sister", "brother", "league", "top", "side", "area", "part", "number", "group", "fashion", "jump", "trick",
-        "style", "drop", "distance", "picture", "photo", "drawing", "child", "time", "way", "air", "kid", "adult", "couple",
-    }
-)  # fmt: skip
+_SET_PHRASES = _SETS["set_phrases"]
 """Nouns that an adjective may make another thing of ("white water", "black belt"), or that read oddly with a clause."""
-_ANIMATE = PEOPLE | frozenset(
-    {
-        "dog", "cat", "horse", "puppy", "bird", "kitten", "cow", "sheep", "boy", "girl", "man", "woman", "child", "player",
-        "people", "crowd", "couple", "group", "family", "skier", "surfer", "rider", "biker", "cyclist", "climber", "hiker",
-        "skateboarder", "snowboarder", "swimmer", "runner", "athlete", "worker", "performer", "musician", "dancer", "singer",
-        "teenager", "cheerleader", "motorcyclist", "wrestler", "boxer", "racer", "goat", "elephant", "duck", "bull",
-        "greyhound", "poodle", "retriever", "terrier", "collie", "dalmatian", "bicyclist", "bmxer", "skater", "diver",
-    }
-)  # fmt: skip
-_THINGS_THAT_WHO = PEOPLE | {"player", "skier", "surfer", "rider", "biker", "cyclist", "climber", "hiker", "skateboarder",
-    "snowboarder", "swimmer", "runner", "athlete", "worker", "performer", "musician", "dancer", "singer", "teenager",
-    "cheerleader", "motorcyclist", "wrestler", "boxer", "racer", "bicyclist", "skater", "diver"}  # fmt: skip
-_UNFINISHED = frozenset({"look", "be", "seem", "appear", "include", "follow", "accord", "consist"})
+_THINGS_THAT_WHO = PEOPLE | _SETS["active_people"]
+_ANIMATE = _THINGS_THAT_WHO | _SETS["animate"]
+_UNFINISHED = _SETS["unfinished_verbs"]
 
 
 def move_place(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from curation.rewriting.reordering import move_place, split_modifier, turn_parti
 from curation.text.articles import articles
 from curation.text.dependency_tree import Tree, inflected
 from curation.text.lexicon import PEOPLE, is_english, noun_lemma
+from curation.text.wordlists import word_map
 from data_manifests.seeds import canonical
 
 _VERSION = 1
@@ -21,14 +22,7 @@ _VERSION = 1
 
 Rule = Callable[[str, CaptionParse, Mapping[str, frozenset[str]]], Iterator[str]]
 
-_NOUNS: Mapping[str, str] = {
-    "bicycle": "bike", "bike": "bicycle", "couch": "sofa", "sofa": "couch", "airplane": "plane", "plane": "airplane",
-    "motorcycle": "motorbike", "motorbike": "motorcycle", "kid": "child", "child": "kid", "ocean": "sea", "sea": "ocean",
-    "sidewalk": "pavement", "pavement": "sidewalk", "lady": "woman", "guy": "man", "gentleman": "man", "trail": "path",
-    "path": "trail", "bush": "shrub", "shrub": "bush", "puppy": "pup", "pup": "puppy", "store": "shop", "shop": "store",
-    "automobile": "car", "stream": "creek", "creek": "stream", "photo": "picture", "photograph": "picture",
-    "lawn": "grass", "stone": "rock", "infant": "baby", "telephone": "phone", "television": "TV", "street": "road",
-}  # fmt: skip
+_NOUNS = word_map("rule_synonyms")
 """Nouns that may stand for each other in a picture's caption; only where they are no part of a compound."""
 _ADJECTIVES: Mapping[str, str] = {"big": "large", "large": "big", "little": "small", "small": "little"}
 

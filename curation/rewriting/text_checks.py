@@ -10,6 +10,9 @@ from typing import NamedTuple
 from curation.text.articles import articles
 from curation.text.caption_facts import plain_words
 from curation.text.lexicon import SMALL_WORDS, is_english
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("text_checks")
 
 REASONS = (
     "empty", "truncated", "invalid_json", "wrong_field", "lost_noun", "lost_number", "lost_colour", "lost_negation",
@@ -19,12 +22,7 @@ REASONS = (
 )  # fmt: skip
 """Every reason a text may be refused for, beside ``no_answer_...``."""
 
-_LEAKS = frozenset(
-    {
-        "caption", "captions", "rewrite", "rewritten", "rewriting", "rephrase", "rephrased", "paraphrase", "paraphrased",
-        "json", "schema", "instruction", "instructions", "prompt", "assistant", "sentence", "example", "varied", "reword",
-    }
-)  # fmt: skip
+_LEAKS = _SETS["prompt_words"]
 _CHATTER = re.compile(
     r"^(sure|certainly|of course|here (is|are)|i (can|can't|cannot|am|will)|as an ai|sorry|output|answer)\b"
 )

@@ -7,97 +7,44 @@ goats no child. So a describing word counts only where it hangs on a person, a n
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 from curation.knowledge.concept_linking import context_words, may_be_verb
-from curation.knowledge.homonyms import homonyms, word_set
+from curation.knowledge.homonyms import homonyms
 from curation.knowledge.word_sense import root_class
 from curation.models.parser import CaptionParse
 from curation.text.dependencies import Dependencies
 from curation.text.lexicon import noun_lemma, verb_lemma
+from curation.text.wordlists import word_sets
 
-_MALE = word_set(
-    "man boy guy gentleman fellow dude lad male father dad daddy son brother husband groom grandfather grandpa king prince "
-    "uncle nephew waiter actor policeman fireman businessman cowboy fisherman salesman postman workman sportsman "
-    "cameraman horseman batman mailman boyfriend schoolboy monk busboy ballboy handyman bellboy"
-)
-_FEMALE = word_set(
-    "woman girl lady female mother mom mum mommy daughter sister wife bride grandmother grandma queen princess aunt niece "
-    "waitress actress policewoman businesswoman cowgirl saleswoman horsewoman girlfriend schoolgirl nun bridesmaid "
-    "ballerina housewife hostess stewardess gal lass"
-)
-_AGE = {
-    **dict.fromkeys(word_set("baby infant toddler newborn"), "baby"),
-    **dict.fromkeys(
-        word_set("boy girl child kid youngster schoolboy schoolgirl lad lass schoolchild preschooler"), "child"
-    ),
-    **dict.fromkeys(word_set("teenager teen adolescent"), "teenager"),
-    **dict.fromkeys(
-        word_set("man woman lady gentleman guy adult father mother dad mom mum husband wife bride groom"), "adult"
-    ),
-    **dict.fromkeys(word_set("grandfather grandpa grandmother grandma senior pensioner"), "old"),
-}
-_AGE_WORDS = {
-    **dict.fromkeys(word_set("old elderly older aged senior middle-aged"), "old"),
-    **dict.fromkeys(word_set("teenage teenaged adolescent"), "teenager"),
-    **dict.fromkeys(word_set("adult grown"), "adult"),
-}
-_ETHNICITY = {
-    "black": "black", "white": "white", "asian": "asian", "african": "black", "african-american": "black",
-    "caucasian": "white", "chinese": "asian", "japanese": "asian", "korean": "asian", "oriental": "asian",
-    "indian": "south_asian", "pakistani": "south_asian", "hispanic": "latino", "latino": "latino", "latina": "latino",
-    "mexican": "latino", "arab": "middle_eastern", "arabic": "middle_eastern",
-}  # fmt: skip
-_OCCUPATIONS: Mapping[str, str] = {
-    "performer": "performer musician singer guitarist drummer violinist pianist saxophonist bassist cellist band dancer ballerina "
-    "actor actress juggler clown magician acrobat",
-    "artist": "artist painter sculptor photographer cameraman",
-    "kitchen": "chef cook baker waiter waitress bartender barista busboy",
-    "health": "doctor nurse surgeon dentist paramedic medic",
-    "teaching": "teacher professor librarian",
-    "science": "scientist researcher engineer",
-    "security": "police officer policeman policewoman cop guard soldier marine sailor sheriff",
-    "fire": "firefighter fireman",
-    "manual": "worker carpenter welder mechanic plumber electrician builder janitor cleaner workman handyman bricklayer",
-    "farming": "farmer rancher cowboy cowgirl fisherman shepherd gardener",
-    "trade": "vendor seller shopkeeper salesman saleswoman cashier merchant barber hairdresser butcher tailor",
-    "office": "businessman businesswoman executive secretary receptionist lawyer judge politician clerk",
-    "faith": "priest nun monk pastor",
-    "sport": "player athlete boxer wrestler golfer gymnast cheerleader referee coach pitcher batter catcher goalie goalkeeper "
-    "jockey skater surfer skier snowboarder skateboarder cyclist biker runner swimmer climber",
-}
-_OCCUPATION = {word: name for name, words in _OCCUPATIONS.items() for word in words.split()}
-_ACTIVITIES: Mapping[str, str] = {
-    "surf": "surf", "ski": "ski", "snowboard": "snowboard", "skate": "skate", "skateboard": "skate", "swim": "swim",
-    "dive": "swim", "climb": "climb", "run": "run", "jog": "run", "race": "run", "dance": "dance", "sing": "sing", "cook": "cook",
-    "bake": "cook", "grill": "cook", "read": "read", "paint": "paint", "fish": "fish", "hike": "hike", "sleep": "sleep",
-    "eat": "eat", "drink": "drink", "shop": "shop", "sew": "sew", "knit": "sew", "sweep": "clean", "clean": "clean", "wash": "clean",
-    "box": "fight", "fight": "fight", "wrestle": "fight", "ride": "ride", "cycle": "ride", "drive": "drive", "kayak": "paddle",
-    "paddle": "paddle", "row": "paddle", "golf": "golf", "hug": "hug", "kiss": "kiss", "smoke": "smoke", "work": "work",
-}  # fmt: skip
-_NEUTRAL = word_set(
-    "person people individual adult crowd family couple friend student rider swimmer hiker pedestrian passenger spectator "
-    "participant competitor bicyclist motorcyclist rollerblader kayaker fan toddler tourist shopper commuter twin sibling "
-    "parent customer member driver pilot model protester"
-)
+_SETS = word_sets("person_attributes")
+
+
+def _values(attribute: str) -> dict[str, str]:
+    """Return word -> value of an attribute, from the sets named ``attribute:value``."""
+    return {word: value for value, words in word_sets("person_attributes", attribute).items() for word in words}
+
+
+_MALE = _SETS["gender:male"]
+_FEMALE = _SETS["gender:female"]
+_AGE = _values("age")
+_AGE_WORDS = _values("age_adjective")
+_ETHNICITY = _values("ethnicity")
+_OCCUPATION = _values("occupation")
+_ACTIVITIES = _values("activity")
+_NEUTRAL = _SETS["neutral"]
 _PEOPLE = frozenset({*_MALE, *_FEMALE, *_AGE, *_NEUTRAL, *_OCCUPATION} - {"band"})
 _PRONOUNS = {"he": "male", "his": "male", "him": "male", "himself": "male",
              "she": "female", "her": "female", "hers": "female", "herself": "female"}  # fmt: skip
-_IMITATIONS = word_set(
-    "snow statue sculpture toy doll stuffed plush cartoon cardboard gingerbread painted fake plastic wooden inflatable stick "
-    "bronze stone marble ice lego puppet mannequin animated wax"
-)
+_IMITATIONS = _SETS["imitations"]
 """A man that is called one of these is none."""
-_PICTURES = word_set(
-    "statue sculpture painting drawing picture photo photograph poster portrait figure figurine image mural doll mask "
-    "cutout mannequin bust billboard carving balloon logo sign graffiti print"
-)
+_PICTURES = _SETS["pictures"]
 """What is shown in one of these is not there; a photo of a man is, where the caption is about the photo itself."""
-_OF_THE_CAPTION = word_set("picture photo photograph image portrait")
+_OF_THE_CAPTION = _SETS["pictures_of_the_caption"]
 _NOUNS = ("NOUN", "PROPN", "INTJ")
-_OFTEN_SUBJECTS = word_set("man woman boy girl lady child kid guy people person")
-_COMPOUNDS = word_set("bug bugs bird birds hole holes cave scout scouts power")
+_OFTEN_SUBJECTS = _SETS["often_subjects"]
+_COMPOUNDS = _SETS["compounds"]
 """What these nouns are really the first half of."""
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
-_AN_BEFORE = ("hour", "honest", "honor", "honour", "heir", "x-ray")
-_A_BEFORE = ("uni", "use", "usu", "ute", "util", "uk", "eu", "ewe", "one", "once", "ufo")
-_AN_AFTER_ALL = ("unin", "unim", "unid")
-_SPELLED_WITH_AN = ("suv", "rv", "mp3", "nba", "nfl", "lcd", "mri")
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("articles")
+
+_AN_BEFORE = tuple(_SETS["an_prefixes"])
+_A_BEFORE = tuple(_SETS["a_prefixes"])
+_SPELLED_WITH_AN = _SETS["an_spelled"]
 _ARTICLE = re.compile(r"\b([Aa])n?(\s+)(?=([A-Za-z]+))")
 
 
@@ -17,7 +20,7 @@ def article_for(text: str) -> str:
     digits = re.match(r"\d+", word)
     if digits:
         return "an" if digits[0][0] == "8" or digits[0] in ("11", "18") else "a"
-    if word.startswith((*_AN_BEFORE, *_AN_AFTER_ALL)) or word in _SPELLED_WITH_AN:
+    if word.startswith(_AN_BEFORE) or word in _SPELLED_WITH_AN:
         return "an"
     return "an" if word[0] in "aeiou" and not word.startswith(_A_BEFORE) else "a"
 

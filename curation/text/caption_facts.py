@@ -23,10 +23,13 @@ from curation.text.lexicon import (
     number_value,
     verb_lemma,
 )
+from curation.text.wordlists import word_sets
+
+_SETS = word_sets("lexicon")
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _CLOTHED = ("in", "of")
-_HOLDING = frozenset({"wear", "have", "hold", "use", "carry"})
+_HOLDING = _SETS["holding_verbs"]
 """Verbs whose denial denies their object: "not wearing a hat" is "without a hat"."""
 
 

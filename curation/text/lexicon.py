@@ -5,112 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-COLOURS: Mapping[str, str] = {
-    name: name
-    for name in (
-        "red", "blue", "green", "yellow", "black", "white", "brown", "purple", "pink", "orange", "grey", "beige", "tan",
-        "gold", "silver", "maroon", "turquoise", "teal", "violet", "lavender", "blond", "navy", "crimson", "scarlet",
-        "magenta", "khaki", "burgundy", "bronze", "aqua", "lime", "peach", "ivory", "cream",
-    )
-} | {
-    "gray": "grey", "golden": "gold", "silvery": "silver", "blonde": "blond", "reddish": "red", "bluish": "blue",
-    "greenish": "green", "yellowish": "yellow", "brownish": "brown", "greyish": "grey", "whitish": "white",
-}  # fmt: skip
+from curation.text.wordlists import word_map, word_rows, word_sets
+
+_SETS = word_sets("lexicon")
+
+COLOURS = word_map("colours")
 """Word -> the colour it names."""
 
-COLOURS_OR_THINGS = frozenset(
-    {
-        "orange", "gold", "silver", "tan", "rose", "violet", "lavender", "navy", "cream", "peach", "lime", "bronze", "khaki",
-        "ivory", "blonde", "blond",
-    }
-)  # fmt: skip
+COLOURS_OR_THINGS = _SETS["colours_or_things"]
 """Colours that also name a thing or a person: a colour only where the parse makes them one."""
 
-NUMBERS: Mapping[str, int] = {
-    word: value
-    for value, word in enumerate(
-        (
-            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-        )
-    )
-} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100,
-     "dozen": 12, "couple": 2, "pair": 2, "duo": 2, "trio": 3, "twin": 2, "twins": 2}  # fmt: skip
-COUNTING_NOUNS = frozenset({"couple", "pair", "duo", "trio", "dozen", "twin"})
+NUMBERS: Mapping[str, int] = {word: int(value) for word, value in word_rows("numbers")}
+COUNTING_NOUNS = _SETS["counting_nouns"]
 """Nouns that count when "of" follows; "a couple" alone are people."""
-ALWAYS_PAIRED = frozenset(
-    {
-        "jeans", "pants", "trousers", "shorts", "glasses", "glass", "sunglasses", "scissors", "goggles", "ski", "shoe",
-        "boot", "sock", "glove", "skate", "headphones", "binoculars", "tights", "eye", "hand", "legging", "pant", "short",
-        "jean", "sunglass", "goggle", "trouser", "headphone", "sandal", "sneaker", "scissor", "tong",
-    }
-)  # fmt: skip
+ALWAYS_PAIRED = _SETS["always_paired"]
 """What comes in pairs: "a pair of jeans" does not count to two, and one or many are said alike."""
-SAME_IN_PLURAL = frozenset(
-    {
-        "fish", "sheep", "deer", "people", "water", "snow", "grass", "hair", "clothing", "clothes", "wood", "stair", "step",
-        "wave", "rock", "tree", "leaf", "flower", "bush", "plant", "mountain", "sand", "building", "light", "cloud",
-        "weed", "wool", "ground", "road", "arm", "leg", "ear", "paw", "foot", "track", "rapid", "mid", "outdoors", "stone",
-        "hill", "brush", "spectator", "other", "beads", "bead", "stripe",
-    }
-)  # fmt: skip
+SAME_IN_PLURAL = _SETS["same_in_plural"]
 """Nouns of stuff, scenery and parts: one or many of them is not counted by people who describe a picture."""
 
-NEGATIONS = frozenset({"no", "not", "n't", "nt", "without", "never", "nobody", "none", "nothing", "neither", "nor"})
-NEGATED: Mapping[str, str] = {
-    "shirtless": "shirt", "topless": "shirt", "barefoot": "shoe", "barefooted": "shoe", "hatless": "hat",
-    "leafless": "leaf", "treeless": "tree", "cloudless": "cloud", "sleeveless": "sleeve", "riderless": "rider",
-}  # fmt: skip
+NEGATIONS = _SETS["negations"]
+NEGATED = word_map("denying_adjectives")
 """Adjectives that deny a thing, and the thing."""
 
-LIGHT_NOUNS = frozenset(
-    {
-        "photo", "photograph", "picture", "image", "snapshot", "scene", "background", "foreground", "distance", "side",
-        "front", "back", "top", "middle", "center", "centre", "bottom", "edge", "corner", "left", "right", "end", "part",
-        "piece", "kind", "type", "sort", "lot", "bunch", "number", "couple", "pair", "set", "way", "manner", "place", "spot",
-        "one", "other", "something", "someone", "somebody", "anything", "moment", "action", "act", "motion", "group",
-        "colour", "color", "variety", "series", "amount", "direction", "position", "process", "midst", "while", "use",
-        "duo", "trio", "dozen", "each", "all", "both", "another", "attempt", "order", "sight", "task", "layer", "age", "form",
-    }
-)  # fmt: skip
+LIGHT_NOUNS = _SETS["light_nouns"]
 """Nouns that name nothing one could see by itself: they may come and go."""
 IMPLIED_NOUNS = frozenset({"hand", "air"})
 """What holding and jumping imply: they may come, not go."""
-VIEW_NOUNS = frozenset({"view", "shot", "close", "closeup", "close-up", "angle", "perspective", "portrait", "camera"})
+VIEW_NOUNS = _SETS["view_nouns"]
 """Nouns about how the picture was taken: they may come only where that is what is varied."""
 
-_PEOPLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("m", "adult", ("man", "guy", "gentleman", "fellow", "dude")),
-    ("f", "adult", ("woman", "lady")),
-    ("m", "young", ("boy",)),
-    ("f", "young", ("girl",)),
-    ("", "young", ("child", "kid", "youngster")),
-    ("", "baby", ("baby", "infant")),
-    ("", "baby", ("toddler",)),
-    ("", "young", ("teenager", "teen", "adolescent")),
-    ("", "", ("people", "persons", "folk", "folks")),
-    ("", "", ("person", "individual")),
-    ("m", "", ("male",)), ("f", "", ("female",)),
-    ("m", "", ("father", "dad", "daddy")), ("f", "", ("mother", "mom", "mum", "mommy")),
-    ("m", "", ("son",)), ("f", "", ("daughter",)), ("m", "", ("brother",)), ("f", "", ("sister",)),
-    ("m", "", ("husband",)), ("f", "", ("wife",)), ("f", "", ("bride",)), ("m", "", ("groom",)),
-    ("m", "", ("cowboy",)), ("f", "", ("cowgirl",)), ("m", "", ("grandfather", "grandpa")),
-    ("f", "", ("grandmother", "grandma")), ("m", "", ("king",)), ("f", "", ("queen",)),
-)  # fmt: skip
-_THINGS: tuple[tuple[str, ...], ...] = (
-    ("bicycle", "bike"), ("motorcycle", "motorbike"), ("car", "automobile"), ("airplane", "plane", "aeroplane", "aircraft"),
-    ("dog", "canine", "doggy"), ("puppy", "pup"), ("cat", "kitty"), ("couch", "sofa"), ("rock", "stone"),
-    ("street", "road"), ("sea", "ocean"), ("forest", "wood"), ("sidewalk", "pavement"), ("path", "trail", "pathway"),
-    ("pants", "trousers", "trouser", "pant"), ("coat", "jacket"), ("bush", "shrub"), ("store", "shop"),
-    ("truck", "lorry"), ("television", "tv"), ("phone", "telephone", "cellphone", "cell"), ("rabbit", "bunny"),
-    ("soccer", "football"), ("ball", "soccerball"), ("hill", "slope", "hillside"), ("lawn", "grass"),
-    ("lake", "pond"), ("stream", "creek", "brook"), ("river", "rapid"), ("sneaker", "trainer"),
-    ("snowboarder", "boarder"), ("skateboarder", "skater"), ("biker", "cyclist", "bicyclist"), ("crowd", "audience"),
-    ("photographer", "cameraman"), ("hat", "cap"), ("mug", "cup"), ("shore", "shoreline", "seashore"),
-    ("beach", "seaside"), ("sled", "sleigh", "sledge"), ("boat", "vessel"), ("garbage", "rubbish", "trash"),
-    ("bathtub", "tub"), ("frisbee", "disc", "disk"), ("pool", "swimming-pool"), ("steps", "stair", "step", "staircase"),
-    ("mountain", "mount"), ("field", "meadow"), ("rider", "horseman"), ("swimsuit", "bathing-suit"),
-)  # fmt: skip
+_PEOPLE = tuple((gender.strip("-"), age.strip("-"), group) for gender, age, *group in word_rows("people"))
+_THINGS = word_rows("same_things")
 _CLASS: dict[str, str] = {word: group[0] for _, _, group in _PEOPLE for word in group} | {
     word: group[0] for group in _THINGS for word in group
 }
@@ -121,58 +46,18 @@ GENDERS: Mapping[str, str] = {word: gender for gender, _, group in _PEOPLE for w
 _AGES: Mapping[str, str] = {word: age for _, age, group in _PEOPLE for word in group if age}
 PEOPLE = frozenset(word for _, _, group in _PEOPLE for word in group)
 
-OPPOSITES: tuple[tuple[str, str], ...] = (
-    ("young", "old"), ("young", "elderly"), ("big", "small"), ("large", "small"), ("big", "little"), ("large", "little"),
-    ("huge", "small"), ("huge", "tiny"), ("wet", "dry"), ("open", "closed"), ("indoors", "outdoors"), ("tall", "short"),
-    ("full", "empty"), ("happy", "sad"), ("dark", "light"), ("clean", "dirty"), ("long", "short"), ("day", "night"),
-    ("left", "right"), ("above", "below"), ("above", "under"), ("over", "under"), ("over", "below"), ("up", "down"),
-    ("inside", "outside"), ("uphill", "downhill"), ("front", "behind"), ("into", "out"), ("onto", "off"),
-    ("sitting", "standing"), ("asleep", "awake"), ("sit", "stand"), ("male", "female"), ("indoor", "outdoor"),
-    ("hot", "cold"), ("thin", "fat"), ("sunny", "rainy"), ("sunny", "cloudy"), ("smile", "frown"), ("push", "pull"),
-    ("walk", "run"), ("run", "sit"), ("swim", "run"), ("push", "carry"), ("run", "sleep"), ("run", "lie"),
-    ("jump", "sit"), ("lie", "sit"), ("lie", "stand"), ("walk", "stand"), ("walk", "sit"), ("past", "through"), ("past", "into"),
-    ("over", "on"), ("lie", "run"), ("lie", "jump"), ("jump", "lie"), ("jump", "sleep"), ("climb", "fall"), ("run", "stand"), ("swim", "fly"),
-)  # fmt: skip
+OPPOSITES: tuple[tuple[str, ...], ...] = word_rows("opposites")
 """Words that cannot both be said of one thing at one time."""
-CONVERSES = frozenset({"left", "right", "above", "below", "under", "over", "front", "behind", "inside", "outside"})
+CONVERSES = _SETS["converses"]
 """Opposites that say the same again when the two things change places."""
 
-SMALL_WORDS = frozenset(
-    {
-        "a", "an", "the", "and", "or", "but", "nor", "so", "of", "in", "on", "at", "by", "for", "to", "from", "with",
-        "into", "onto", "over", "under", "above", "below", "near", "off", "up", "down", "out", "through", "across",
-        "along", "around", "behind", "beside", "between", "beneath", "inside", "outside", "against", "before",
-        "after", "while", "as", "is", "are", "was", "were", "be", "been", "being", "has", "have", "had", "do", "does",
-        "did", "that", "which", "who", "whose", "whom", "this", "these", "those", "there", "it", "its", "he", "she",
-        "they", "his", "her", "him", "them", "their", "we", "our", "us", "you", "your", "i", "my", "me", "not", "no",
-        "without", "what", "where", "when", "than", "then", "too", "very", "both", "each", "every", "all", "some",
-        "any", "another", "other", "one's", "amid", "among", "upon", "toward", "towards", "within", "during", "like",
-        "because", "if", "about",
-    }
-)  # fmt: skip
+SMALL_WORDS = _SETS["function_words"]
 """Words that no dictionary of inflections holds."""
 
-LIGHT_VERBS = frozenset(
-    {
-        "be", "have", "do", "go", "make", "take", "get", "see", "show", "depict", "picture", "photograph", "wear", "appear",
-        "use", "let", "contain", "include", "locate", "place", "dress", "look", "keep", "begin", "start", "come", "pose", "move",
-        "try", "continue", "remain", "engage", "happen", "feature", "capture", "can", "will", "put", "set", "own", "near",
-        "consist", "belong", "need", "act", "say", "enjoy", "manage", "find", "name", "call", "describe", "view",
-    }
-)  # fmt: skip
+LIGHT_VERBS = _SETS["light_verbs"]
 """Verbs that tell of no action by themselves: they may come."""
-_DEEDS: tuple[tuple[str, ...], ...] = (
-    ("jump", "leap", "hop", "bound", "vault"), ("run", "sprint", "race", "dash", "jog"), ("walk", "stroll", "step", "wander", "stride"),
-    ("sit", "seat", "perch"), ("lie", "lay", "recline"), ("throw", "toss", "hurl", "fling"), ("catch", "grab", "snatch"),
-    ("hold", "carry", "grip", "grasp", "clutch"), ("chase", "pursue"), ("talk", "speak", "chat", "converse"), ("smile", "grin"),
-    ("watch", "stare", "gaze", "observe", "peer", "look"), ("climb", "scale", "ascend"), ("fly", "soar"), ("pull", "drag", "tow"),
-    ("rest", "relax", "lean"), ("ride", "cycle", "bike"), ("paddle", "row", "canoe", "kayak"), ("eat", "chew", "munch"),
-    ("enter", "walk"), ("cross", "walk"), ("shout", "yell", "scream"), ("sleep", "nap"), ("travel", "drive", "ride"),
-    ("skate", "skateboard", "rollerblade"), ("play", "romp"), ("surround", "gather"), ("wait", "stand"), ("wade", "walk"),
-    ("stand", "pose"), ("cut", "slice", "chop"), ("cover", "top"), ("fill", "load"), ("slide", "glide"), ("hang", "dangle"),
-    ("push", "shove"), ("hug", "embrace"), ("fight", "wrestle"), ("ski", "snowboard"), ("splash", "play"), ("pass", "drive"),
-)  # fmt: skip
-BEINGS = frozenset({"stand", "sit", "lie", "rest", "hang", "park", "perch", "situate"})
+_DEEDS = word_rows("same_actions")
+BEINGS = _SETS["positions"]
 """How a thing is somewhere: any of them is said of what cannot act."""
 
 

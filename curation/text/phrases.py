@@ -11,10 +11,11 @@ from curation.text.dependencies import Dependencies
 from curation.text.dependency_tree import inflected
 from curation.text.edits import Piece, Span, article, like, span_of, stands_alone
 from curation.text.lexicon import noun_lemma, verb_lemma
+from curation.text.wordlists import word_rows, word_sets
 
-PLURAL_ONLY = frozenset(
-    {"shorts", "jeans", "pants", "trousers", "sunglasses", "glasses", "goggles", "clothes", "people", "scissors"}
-)
+_SETS = word_sets("lexicon")
+
+PLURAL_ONLY = _SETS["plural_only"]
 """Nouns whose plural is their dictionary form here."""
 _PLURALS = {"person": "people", "fish": "fish", "deer": "deer", "sheep": "sheep"}
 _BE = {"is": "are", "was": "were", "has": "have", "does": "do"}
@@ -24,15 +25,7 @@ _SUBJECT = ("nsubj", "nsubjpass")
 MALE = {"he": "she", "his": "her", "him": "her", "himself": "herself"}
 FEMALE = {"she": "he", "her": "his", "hers": "his", "herself": "himself"}
 
-_PLACES = tuple(
-    tuple(words.split())
-    for words in (
-        "on the left side of", "on the right side of", "to the left of", "to the right of", "on the left of", "on the right of",
-        "at the top of", "at the bottom of", "on top of", "in front of", "left of", "right of", "next to", "out of", "away from", "above", "below",
-        "beneath", "underneath", "under", "over", "behind", "beside", "near", "by", "inside", "within", "outside", "into",
-        "onto", "off", "up", "down", "on", "towards", "toward", "alongside", "atop", "in",
-    )
-)  # fmt: skip
+_PLACES = tuple(tuple(words.split()) for (words,) in word_rows("place_phrases"))
 _BY_FIRST: dict[str, list[tuple[str, ...]]] = {}
 for _words in _PLACES:
     _BY_FIRST.setdefault(_words[0], []).append(_words)

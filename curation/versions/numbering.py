@@ -184,6 +184,7 @@ def stage_record(stage: Stage) -> dict[str, Any]:
         "provides": [spec.name for spec in stage.provides],
         "config": stage.config(),
         "resources": {name: _resource(resource) for name, resource in sorted(stage.resources().items())},
+        "word_lists": dict(stage.word_lists()),
     }
 
 

@@ -198,4 +198,6 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         old, new = before["resources"].get(name), now["resources"].get(name)
         if (old or {}).get("hash") != (new or {}).get("hash"):
             changes.append(f"{name}: {(old or {}).get('name')} -> {(new or {}).get('name')}")
+    if before.get("word_lists", {}) != now["word_lists"]:
+        changes.append("word lists changed")
     return changes

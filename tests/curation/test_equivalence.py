@@ -13,9 +13,9 @@ from curation.entailment.claims import SCENE, Claims
 from curation.entailment.entail import follows, may_hold, world_of
 from curation.entailment.read_claims import read_claims
 from curation.entailment.tokens import plain, split_words, tags_of, with_new_words
+from curation.entailment.word_meanings import Kinds, clashes, kinds_of
 from curation.knowledge.open_graph import SeedGraph
 from curation.models.parser import SpacyParser
-from curation.text.word_meanings import Kinds, clashes, kinds_of
 
 
 def tags(*texts: str) -> dict[str, str]:

@@ -6,8 +6,8 @@ import pytest
 
 from curation.entailment.check_negative import ImageClaims, ReadSample, read_sample, words_of
 from curation.entailment.entail import follows, may_hold
+from curation.entailment.word_meanings import kinds_of
 from curation.knowledge.open_graph import SeedGraph
-from curation.text.word_meanings import kinds_of
 from data_manifests.sample import Sample
 from tests.curation.negative_checks import made, operations, parsed, sample
 from tests.curation.negative_golden_captions import CAPTIONS

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
 from curation.knowledge.concept_linking import Mention, context_words, may_be_verb, mentions
-from curation.knowledge.homonyms import word_set
 from curation.knowledge.interface import KnowledgeGraph
 from curation.knowledge.word_sense import Lexicon, lexicon_of
 from curation.models.parser import CaptionParse
+from curation.text.wordlists import word_sets
 from data_manifests.sample import Sample
 
-_IMITATION = word_set(
-    "toy stuffed plush stuff fake plastic inflatable rubber model statue sculpture cardboard cartoon costume"
-)
+_SETS = word_sets("concept_linking")
+
+_IMITATION = _SETS["imitations"]
 """A duck that is called one of these is no bird."""
 
 _ARTICLES = ("a", "an", "the", "his", "her", "their", "its", "one")

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
+from curation.entailment.word_meanings import Kinds, kinds_of
 from curation.knowledge.interface import KnowledgeGraph
 from curation.negatives.borrowed_captions import Borrower, Read, read, whole_text_record
 from curation.text.edits import plain
-from curation.text.word_meanings import Kinds, kinds_of
 from data_manifests.errors import InputError
 
 

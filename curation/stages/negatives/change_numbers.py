@@ -9,32 +9,28 @@ from functools import partial
 from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
-from curation.knowledge.homonyms import word_set
 from curation.models.parser import CaptionParse
 from curation.negatives.paired_positives import Counterparts, views_of
 from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.text.edits import Piece, like, put
-from curation.text.lexicon import ALWAYS_PAIRED, LIGHT_NOUNS, SAME_IN_PLURAL, noun_lemma, number_value
+from curation.text.lexicon import ALWAYS_PAIRED, LIGHT_NOUNS, NUMBERS, SAME_IN_PLURAL, noun_lemma, number_value
 from curation.text.phrases import Caption, noun_form
 from curation.text.word_families import is_beast, is_human, object_families
+from curation.text.wordlists import word_sets
 from data_manifests.sample import Sample
 
-_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_SETS = word_sets("change_numbers")
+
+_WORDS = tuple(NUMBERS)[:13]  # "zero" to "twelve"
 _OPTIONS = ((), (2, 2, 2, 3), (3, 3, 3, 4), (2, 2, 2, 4, 5), (3, 3, 2, 5, 6), (4, 4, 3, 6, 7))
 """Number -> what it becomes, more often what captions say more often: then each change is made about as often as its
 reverse. Larger numbers become their neighbours."""
-_TOGETHER = word_set(
-    "their them they theirs themselves together both each all other another race fight wrestle kiss hug embrace meet gather compete "
-    "talk chat tug rest line row pair two group crowd team against between among different various matching same several many"
-)
+_TOGETHER = _SETS["plural_context"]
 """Words that speak of several: with one thing alone they would not fit."""
-_SEVERAL = word_set("group crowd team couple pair people family bunch herd flock pack")
-_MEASURES = word_set(
-    "year month week day hour minute second mile meter metre foot inch pound kilo dollar percent time story storey piece pound lane wheel "
-    "way side half number person-hour finger wing clock"
-)
+_SEVERAL = _SETS["several"]
+_MEASURES = _SETS["measures"]
 """What is measured or told rather than counted in a picture."""
-_ECHO = word_set("one other others another both each he she him his her himself herself it its itself who that which")
+_ECHO = _SETS["pronouns"]
 """Words that would no longer fit another number."""
 _UNCOUNTED_FAMILIES = (
     "surface",
@@ -51,10 +47,8 @@ _UNCOUNTED_FAMILIES = (
 )
 
 
-_OWN = word_set(
-    "uniform dress suit outfit costume top jersey hood cap bandana mask bathing bikini swimsuit wetsuit collar leash hoodie"
-)
-_COLLECTIVE = word_set("crowd group team couple family people police")
+_OWN = _SETS["own"]
+_COLLECTIVE = _SETS["collective_nouns"]
 _HELD = ("hold", "carry", "watch", "chase", "see", "hug", "feed")
 _WORN = ("top", "bottom", "hat", "eyewear", "neck", "carried")
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from curation.engine.stage import Drop, Field, MapStage
+from curation.entailment.word_meanings import Kinds, kinds_of
 from curation.knowledge.interface import KnowledgeGraph
 from curation.models.masked_model import Blank, MaskedModel
 from curation.negatives.masked_fills import KINDS, hidden, judged
@@ -15,7 +16,6 @@ from curation.negatives.records import Change, Draw, Maker, Slot, check_per_capt
 from curation.text.caption_facts import plain_words
 from curation.text.lexicon import NEGATIONS, noun_lemma, verb_lemma
 from curation.text.phrases import Caption
-from curation.text.word_meanings import Kinds, kinds_of
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed

@@ -12,9 +12,9 @@ import numpy as np
 from curation.engine.stage import Drop, Field, MapStage
 from curation.entailment.check_negative import ImageClaims, ReadSample, read_sample, reason_against, words_of
 from curation.entailment.plausibility import is_likely_swap
+from curation.entailment.word_meanings import Kinds, kinds_of
 from curation.knowledge.interface import KnowledgeGraph
 from curation.models.encoder import EncoderSpec, open_encoder
-from curation.text.word_meanings import Kinds, kinds_of
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import Sample
 

@@ -8,23 +8,23 @@ from functools import partial
 from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
-from curation.knowledge.homonyms import word_set
 from curation.negatives.paired_positives import Counterparts, denied_instead, views_of
 from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.negatives.replace_nouns import object_slots
 from curation.negatives.replace_verbs import action_slots
 from curation.text.edits import Piece, like
 from curation.text.phrases import Caption, verb_form
+from curation.text.wordlists import word_sets
 from data_manifests.sample import Sample
 
-_HOLDING = word_set("wear hold carry have use")
-_HAVING = word_set("with")
+_SETS = word_sets("negate_captions")
+
+_HOLDING = word_sets("lexicon")["holding_verbs"]
+_HAVING = frozenset({"with"})
 _SUBJECTS = ("nsubj", "nsubjpass", "attr")
-_MODALS = word_set("is are was were has have can will could would does do did")
+_MODALS = _SETS["auxiliaries"]
 _DO = {"VBZ": "does", "VBP": "do", "VBD": "did"}
-_VAGUE = word_set(
-    "back front side group lot bunch number top other background foreground couple view variety while pair arm leg hand head mouth eye"
-)
+_VAGUE = _SETS["vague_nouns"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
-from curation.knowledge.homonyms import word_set
 from curation.models.parser import CaptionParse
 from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.negatives.semantic_roles import Link, links
@@ -16,11 +15,12 @@ from curation.text.edits import exchange, plain
 from curation.text.lexicon import COLOURS
 from curation.text.phrases import Caption
 from curation.text.word_families import is_beast, is_human, object_families
+from curation.text.wordlists import word_sets
 from data_manifests.sample import Sample
 
-_REFERRING = word_set(
-    "his her its their he she they it him them himself herself itself themselves each another other others both who which that whose one same"
-)
+_SETS = word_sets("swap_roles")
+
+_REFERRING = _SETS["referring"]
 """Words that point at one of the two, so that they would point at the wrong one."""
 _FAMILIES = ("shape", "car", "bike", "boat", "building", "board", "seat")
 """Families of lifeless things that can stand in one another's place."""

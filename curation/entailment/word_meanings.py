@@ -19,23 +19,12 @@ from curation.text.lexicon import (
     same_deed,
     same_people,
 )
+from curation.text.wordlists import word_rows, word_sets
 
-_VALUES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "size": (("large", "big", "huge", "larger", "bigger", "largest", "biggest", "giant", "enormous", "massive", "oversized"), ("small", "little", "tiny", "smaller", "smallest", "miniature")),
-    "pattern": (
-        ("plain", "solid"), ("striped", "stripy", "stripes", "stripe"), ("dotted", "spotted", "dots", "spots"),
-        ("checked", "checkered", "checks", "plaid"), ("shaded",), ("grainy", "noisy"), ("camouflage",), ("floral", "flowered"),
-    ),
-    "age": (("young", "younger", "youthful", "teenage"), ("old", "elderly", "older", "aged")),
-    "height": (("tall", "taller"), ("short", "shorter")),
-    "wetness": (("wet", "soaked", "soaking"), ("dry",)),
-    "gender": (("male",), ("female",)),
-    "side": (("left",), ("right",)),
-    "material": (("wooden",), ("metal", "metallic"), ("plastic",), ("brick",), ("glass",), ("stone",), ("leather",)),
-    "hair": (("bald",), ("blond",)),
-}  # fmt: skip
+_SETS = word_sets("word_meanings")
+
 """Feature -> groups of words; a thing has one of them."""
-_VALUE_OF = {word: (feature, group[0]) for feature, groups in _VALUES.items() for group in groups for word in group} | {
+_VALUE_OF = {word: (feature, group[0]) for feature, *group in word_rows("feature_values") for word in group} | {
     word: ("colour", colour) for word, colour in COLOURS.items()
 }
 PATTERN_NOUNS = frozenset({"stripes", "stripe", "dots", "spots", "checks"})
@@ -43,53 +32,25 @@ PATTERN_NOUNS = frozenset({"stripes", "stripe", "dots", "spots", "checks"})
 _DESCRIBING = frozenset({"size", "pattern", "colour", "age", "wetness", "height"})
 
 _ALSO = (frozenset({"circle", "disc"}), frozenset({"ring", "hoop"}), frozenset({"background", "backdrop"}))
-_KINDS: Mapping[str, frozenset[str]] = {
-    "person": PEOPLE, "people": PEOPLE, "individual": PEOPLE, "someone": PEOPLE,
-    "child": frozenset({"boy", "girl", "toddler", "baby", "kid", "son", "daughter"}),
-    "kid": frozenset({"boy", "girl", "toddler", "baby", "child"}),
-    "adult": frozenset({"man", "woman", "lady", "guy"}),
-    "animal": frozenset({"dog", "cat", "horse", "puppy", "bird", "cow", "sheep", "goat", "elephant", "monkey"}),
-    "dog": frozenset({"puppy", "poodle", "terrier", "greyhound", "collie", "retriever", "labrador", "dalmatian"}),
-}  # fmt: skip
+_KINDS: Mapping[str, AbstractSet[str]] = dict.fromkeys(("person", "people", "individual", "someone"), PEOPLE) | {
+    noun: frozenset(kinds) for noun, *kinds in word_rows("narrower_nouns")
+}
 
-_ALIVE = frozenset(
-    {"couple", "group", "family", "crowd", "team", "friend", "colt", "foal", "puppy", "pup", "kitten", "calf", "lamb"}
-)
-_STUFF = frozenset({"water", "snow", "ice", "rain", "mud", "sand", "dirt", "grass", "rock", "fog", "cloud"})
+_ALIVE = _SETS["living_things"]
+_STUFF = _SETS["stuff"]
 
-_ALIKE = tuple(frozenset(group.split()) for group in (
-    "brown tan gold khaki bronze beige", "grey silver", "red maroon crimson burgundy scarlet", "blue navy teal turquoise aqua",
-    "white cream beige ivory", "yellow gold blond", "purple violet lavender magenta", "pink peach magenta", "orange red peach",
-    "green teal lime turquoise",
-))  # fmt: skip
+_ALIKE = tuple(map(frozenset, word_rows("similar_colours")))
 """Colours that one may call by the other's name."""
 
-DIRECTIONS: Mapping[str, tuple[str, bool]] = {
-    "left of": ("left", False), "right of": ("left", True),
-    "above": ("above", False), "over": ("above", False),
-    "below": ("above", True), "under": ("above", True), "beneath": ("above", True), "underneath": ("above", True),
-    "inside": ("inside", False), "within": ("inside", False), "around": ("inside", True),
-    "surround": ("inside", True), "encircle": ("inside", True),
-    "in front of": ("front", False), "behind": ("front", True),
-    "near": ("near", False), "next to": ("near", False), "beside": ("near", False), "by": ("near", False),
-    "alongside": ("near", False), "close to": ("near", False), "along with": ("with", False),
-    "together with": ("with", False), "with": ("with", False),
-}  # fmt: skip
+DIRECTIONS = {words: (relation, side == "reversed") for words, relation, side in word_rows("directions")}
 """Words between two things -> (relation, whether it is told from the other side)."""
-_SYMMETRIC = frozenset({
-    "near", "with", "meet", "hug", "embrace", "kiss", "fight", "wrestle", "face", "resemble", "marry", "talk to",
-    "talk with", "dance with", "play with", "wrestle with", "fight with", "chat with", "speak with", "shake", "walk with",
-})  # fmt: skip
+_SYMMETRIC = _SETS["symmetric_relations"]
 TRANSITIVE = frozenset({"left", "above", "inside", "front"})
 OPEN_RELATIONS = frozenset({"left", "above", "near", "front"})
 """Relations that may hold without anybody's saying so."""
-PLACES = frozenset({
-    "background", "backdrop", "field", "meadow", "desert", "sea", "ocean", "beach", "park", "street", "road", "snow", "grass",
-    "forest", "wood", "city", "sky", "sidewalk", "room", "yard", "backyard", "ground", "sand", "dirt", "stage", "day", "rain",
-    "crowd", "area", "night", "sunset", "landscape", "mountain", "scenery", "town", "floor",
-})  # fmt: skip
+PLACES = _SETS["surroundings"]
 """Nouns of a surrounding: who is there, all are."""
-PLACED_BY = frozenset({"on", "against", "in", "at", "through", "across", "in front of", "outside", "along", "during"})
+PLACED_BY = _SETS["surrounding_prepositions"]
 
 
 def value_of(word: str) -> tuple[str, str]:
