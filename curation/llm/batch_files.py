@@ -1,17 +1,18 @@
-"""Questions and answers as files: for a machine that cannot be reached, such as a GPU box without a network.
+"""Batch files: requests and answers as files, for a machine without network access such as an offline GPU box.
 
-The files are the OpenAI batch format, as ``vllm run-batch -i OUT.jsonl -o ANSWERS.jsonl --model MODEL`` reads and
-writes it.
+The format is OpenAI's batch format, which ``vllm run-batch -i REQUESTS.jsonl -o ANSWERS.jsonl --model MODEL`` reads
+and writes.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 from filelock import FileLock
@@ -21,26 +22,25 @@ from curation.llm.client import model_hash
 from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
 from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, JournalEntry, entry_of, shortened
 from curation.llm.responses import read_answer
-from data_manifests.atomic_files import open_atomically
 from data_manifests.errors import InputError
 
 _MAX_LINE_BYTES = 4 * 2**20
-_ROWS_AT_ONCE = 1000
-_LINES_NAMED = 10
+_ENTRIES_PER_COMMIT = 1000
+_MAX_LINES_NAMED = 10
 
 
 class AwaitingAnswers(WaitingError):  # noqa: N818 - nothing is wrong yet
-    """Questions were written to a file, and the run cannot go on before they are answered.
+    """Requests were written to a file, and the run cannot continue before they are answered.
 
     Attributes:
-        num_requests: How many questions the file holds now.
+        num_requests: How many requests the file contains.
         path: The file.
     """
 
     def __init__(self, num_requests: int, path: str) -> None:
         self.num_requests, self.path = num_requests, path
         super().__init__(
-            f"{num_requests:,} questions for a language model wait in {path}",
+            f"{num_requests:,} requests for a language model are in {path}, waiting for answers",
             fix=f"vllm run-batch -i {path} -o answers.jsonl --model MODEL, then run again with "
             "--llm-answers answers.jsonl",
         )
@@ -51,11 +51,11 @@ class AwaitingAnswers(WaitingError):  # noqa: N818 - nothing is wrong yet
 
 @dataclass(frozen=True)
 class BatchModel:
-    """A model whose questions go to a file and whose answers come from the journal.
+    """A model whose requests are written to a file and whose answers come from the journal.
 
     Attributes:
-        model: The name requests carry.
-        path: File for the questions; no part of the identity.
+        model: The model's name in requests.
+        path: File for the requests; not part of the identity.
         journal: Path of the journal of answers.
     """
 
@@ -64,80 +64,79 @@ class BatchModel:
     journal: str
 
     def content_hash(self) -> str:
-        """Hash the model's name: the same as of a server, so that either way gives the same data set."""
+        """Return a hash of the model's name, the same as for a server: either way gives the same data set."""
         return model_hash(self.model)
 
     def describe(self) -> str:
-        """Name it for people."""
+        """Return a name for people."""
         return f"language model {self.model} (by files)"
 
     @contextmanager
     def open(self) -> Iterator[CompletionClient]:
-        """Open a line; what the journal cannot answer has no outcome on it.
+        """Open a client; requests without an answer in the journal get no outcome from it.
 
         Raises:
-            AwaitingAnswers: at the end, when anything was asked that has no answer yet.
-            InputError: the journal is damaged, or a request is of a kind that ``vllm run-batch`` does not know.
+            AwaitingAnswers: on exit, when a request has no answer yet.
+            InputError: the journal is damaged, or ``vllm run-batch`` does not support an endpoint.
         """
-        journal = Journal(self.journal)
-        try:
-            sheet = _Sheet(Path(self.path))
-            yield JournaledClient(journal, sheet)
-            num_requests = sheet.publish(journal)
-        finally:
-            journal.close()
+        with closing(Journal(self.journal)) as journal:
+            batch = BatchFile(Path(self.path))
+            yield JournaledClient(journal, batch)
+            num_requests = batch.write(journal)
         if num_requests:
             raise AwaitingAnswers(num_requests, self.path)
 
 
-class _Sheet:
-    """Collects questions and writes them together."""
+class BatchFile:
+    """Collects requests and writes them to one file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._requests: dict[str, CompletionRequest] = {}
 
     def put(self, key: str, request: CompletionRequest) -> None:
-        """Note a question."""
+        """Add a request."""
         if request.endpoint != "chat/completions":
             raise InputError(
-                f"batch files cannot ask for '{request.endpoint}': vllm run-batch has no such endpoint",
+                f"--llm-batch: vllm run-batch does not support the endpoint '{request.endpoint}'",
                 allowed="chat/completions",
                 fix="--set stages.rewrite_captions.prompting=schema, or a server: --llm http://HOST:PORT/v1#MODEL",
             )
         self._requests[key] = request
 
     def take(self) -> list[tuple[str, CompletionOutcome]]:
-        """Say that nothing will come on this line."""
+        """Return nothing: no outcome arrives while the run lasts."""
         return []
 
-    def publish(self, journal: Journal) -> int:
-        """Add the questions to the file, each once, and put it in place whole; return how many of ours there are.
+    def write(self, journal: Journal) -> int:
+        """Write the requests to the file atomically, each once, and return how many the file contains.
 
-        Questions of other processes of the same run stay in it; those answered meanwhile leave it.
+        Requests of other processes of the run stay in the file, except those answered meanwhile.
         """
         if not self._requests:
             return 0
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self._path}.lock"), open_atomically(self._path) as out:
-            kept = 0
-            for _, data, _ in _lines(self._path) if self._path.exists() else ():
-                key = _asked(data)
-                if key is not None and key not in self._requests and journal.find(key) is None:
-                    out.write(data.rstrip(b"\n") + b"\n")
-                    kept += 1
-            for key, request in self._requests.items():
-                out.write(_line(key, request))
-        return kept + len(self._requests)
+        with FileLock(f"{self._path}.lock"):
+            partial = Path(f"{self._path}.part")
+            with partial.open("wb") as out:
+                num_kept = 0
+                for _, data in _lines(self._path) if self._path.exists() else ():
+                    parsed = _parse_request(data)
+                    if parsed and parsed[0] not in self._requests and journal.find(parsed[0]) is None:
+                        out.write(data.rstrip(b"\n") + b"\n")
+                        num_kept += 1
+                for key, request in self._requests.items():
+                    url = f"/v1/{request.endpoint}"
+                    line = {"custom_id": key, "method": "POST", "url": url, "body": dict(request.body)}
+                    out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(partial, self._path)
+        return num_kept + len(self._requests)
 
 
-def _line(key: str, request: CompletionRequest) -> bytes:
-    value = {"custom_id": key, "method": "POST", "url": f"/v1/{request.endpoint}", "body": dict(request.body)}
-    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _request(data: bytes) -> tuple[str, CompletionRequest] | None:
-    """Read a line of a questions' file, or None when its id is not the hash of what it asks."""
+def _parse_request(data: bytes) -> tuple[str, CompletionRequest] | None:
+    """Return key and request of a line of a batch file, or None when its id is not the hash of its body."""
     try:
         value = orjson.loads(data)
         request = CompletionRequest("chat/completions", value["body"])
@@ -146,44 +145,34 @@ def _request(data: bytes) -> tuple[str, CompletionRequest] | None:
         return None
 
 
-def _asked(data: bytes) -> str | None:
-    found = _request(data)
-    return found[0] if found else None
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield (line number, bytes, whole): a line that is too long is cut, and its rest is skipped."""
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of every line that is not blank; no bytes for a line longer than 4 MiB."""
     try:
         with path.open("rb") as file:
-            number = 0
-            while data := file.readline(_MAX_LINE_BYTES):
-                number += 1
-                whole = data.endswith(b"\n") or len(data) < _MAX_LINE_BYTES
-                if not whole:
-                    _skip_line(file)
+            for number, data in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), 1):
+                rest = data
+                while len(rest) == _MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                    rest = file.readline(_MAX_LINE_BYTES)
                 if data.strip():
-                    yield number, data, whole
+                    yield number, data if rest is data else b""
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", allowed="a file in JSON lines that can be read") from error
-
-
-def _skip_line(file: BinaryIO) -> None:
-    while (rest := file.readline(_MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-        pass
+        raise InputError(
+            f"{path}: {error.strerror}", allowed="a readable JSON Lines file", fix="check the path"
+        ) from error
 
 
 @dataclass
 class ImportReport:
-    """What a file of answers held.
+    """The contents of a file of answers.
 
     Attributes:
-        num_answers: Usable answers to our questions.
-        num_new: Outcomes that the journal did not have before.
-        num_unknown: Lines about questions that we did not ask.
-        refused: Requests that the engine refused for good; recorded as failures.
-        num_faulty: Lines about our questions without a usable answer; these are asked again.
-        faults: Their number by reason.
-        num_malformed: Lines that are not of the format.
+        num_answers: Usable answers to our requests.
+        num_new: Outcomes that were not in the journal before.
+        num_unknown: Lines about requests that are not ours.
+        refused: Requests that the engine rejected for good; recorded as failures.
+        num_faulty: Lines about our requests without a usable answer; these requests will be sent again.
+        faults: The number of faulty lines by reason.
+        num_malformed: Lines that do not have the format.
         malformed_lines: The numbers of the first of them.
     """
 
@@ -196,66 +185,55 @@ class ImportReport:
     num_malformed: int = 0
     malformed_lines: list[int] = field(default_factory=list)
 
-    def malformed(self, number: int) -> None:
-        """Count a line that cannot be used."""
-        self.num_malformed += 1
-        if len(self.malformed_lines) < _LINES_NAMED:
-            self.malformed_lines.append(number)
 
-
-def import_answers(answers: Path, asked: Path, journal: str | Path) -> ImportReport:
-    """Take answers into the journal.
+def import_answers(answers: Path, requests: Path, journal: str | Path) -> ImportReport:
+    """Import answers into the journal.
 
     Args:
         answers: What ``vllm run-batch`` wrote.
-        asked: The file of questions that it read: says what each id stands for.
+        requests: The batch file that it read; maps ids to requests.
         journal: Path of the journal.
 
     Raises:
-        InputError: a file cannot be read, none of its lines is usable, the engine refused every question, or the
+        InputError: a file cannot be read, none of its lines is usable, the engine rejected every request, or the
             journal is damaged.
     """
-    questions: dict[str, tuple[str, int]] = {}
-    for _, data, whole in _lines(asked):
-        found = _request(data) if whole else None
-        if found:
-            blank = entry_of(*found, Failure(""))
-            questions[found[0]] = (blank.model, blank.prompt_chars)
+    unanswered: dict[str, JournalEntry] = {}
+    for _, data in _lines(requests):
+        if parsed := _parse_request(data):
+            unanswered[parsed[0]] = entry_of(*parsed, Failure(""))
     report = ImportReport()
     refusals: list[JournalEntry] = []
-    held = Journal(journal)
-    try:
+    with closing(Journal(journal)) as store:
         pending: list[JournalEntry] = []
-        for number, data, whole in _lines(answers):
-            entry = _entry(number, data if whole else b"", questions, report)
+        for number, data in _lines(answers):
+            entry = _parse_answer(number, data, unanswered, report)
             if entry is not None and isinstance(entry.outcome, Failure):
                 refusals.append(entry)
             elif entry is not None:
                 pending.append(entry)
                 report.num_answers += 1
-            if len(pending) >= _ROWS_AT_ONCE:
-                _store(held, pending, report)
-        _store(held, pending, report)
-        _check_use(answers, report, refusals)
+            if len(pending) >= _ENTRIES_PER_COMMIT:
+                _record(store, pending, report)
+        _record(store, pending, report)
+        _check_usable(answers, report, refusals)
         report.refused = len(refusals)
-        _store(held, refusals, report)
-    finally:
-        held.close()
+        _record(store, refusals, report)
     return report
 
 
-def _store(journal: Journal, entries: list[JournalEntry], report: ImportReport) -> None:
-    """Record entries that the journal does not have, and empty the list."""
-    fresh = [entry for entry in {entry.key: entry for entry in entries}.values() if journal.find(entry.key) is None]
-    journal.record(fresh)
-    report.num_new += len(fresh)
+def _record(journal: Journal, entries: list[JournalEntry], report: ImportReport) -> None:
+    """Record the entries that the journal does not have, and empty the list."""
+    new = [entry for entry in {entry.key: entry for entry in entries}.values() if journal.find(entry.key) is None]
+    journal.record(new)
+    report.num_new += len(new)
     entries.clear()
 
 
-def _entry(
-    number: int, data: bytes, questions: dict[str, tuple[str, int]], report: ImportReport
+def _parse_answer(
+    number: int, data: bytes, unanswered: dict[str, JournalEntry], report: ImportReport
 ) -> JournalEntry | None:
-    """Read a line of answers; count it and return None when it holds no outcome."""
+    """Return the journal entry of a line of answers; None, counted in the report, when it has no outcome."""
     try:
         value: Any = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -263,35 +241,37 @@ def _entry(
     key = value.get("custom_id") if isinstance(value, dict) else None
     response = value.get("response") if isinstance(value, dict) else None
     if not isinstance(key, str) or not isinstance(response, dict | None):
-        report.malformed(number)
+        report.num_malformed += 1
+        if len(report.malformed_lines) < _MAX_LINES_NAMED:
+            report.malformed_lines.append(number)
         return None
-    if key not in questions:
+    if key not in unanswered:
         report.num_unknown += 1
         return None
     status = (response or {}).get("status_code", 0)
     if status in (400, 413, 422):
         detail = shortened(orjson.dumps(value.get("error")).decode("utf-8", "replace"))
-        return JournalEntry(key, "chat/completions", *questions[key], Failure("refused", f"HTTP {status}: {detail}"))
-    fault = read_answer("chat/completions", (response or {}).get("body")) if status == 200 else None
-    if isinstance(fault, Answer | Failure):
-        return JournalEntry(key, "chat/completions", *questions[key], fault)
+        return unanswered[key]._replace(outcome=Failure("refused", f"HTTP {status}: {detail}"))
+    attempt = read_answer("chat/completions", (response or {}).get("body")) if status == 200 else None
+    if isinstance(attempt, Answer | Failure):
+        return unanswered[key]._replace(outcome=attempt)
     report.num_faulty += 1
-    report.faults[fault.reason if fault else "server_error"] += 1
+    report.faults[attempt.reason if attempt else "server_error"] += 1
     return None
 
 
-def _check_use(answers: Path, report: ImportReport, refusals: list[JournalEntry]) -> None:
+def _check_usable(answers: Path, report: ImportReport, refusals: list[JournalEntry]) -> None:
     if refusals and not report.num_answers and len(refusals) > 1:
         first = refusals[0].outcome
         raise InputError(
-            f"{answers}: the engine refused all {len(refusals)} questions: {getattr(first, 'detail', '')}",
-            fix="ask a model that knows chat/completions (one with a chat template), then give its answers",
+            f"{answers}: the engine rejected all {len(refusals)} requests: {getattr(first, 'detail', '')}",
+            fix="run the batch with a model that supports chat/completions (one with a chat template)",
         )
     if report.num_malformed and not (report.num_answers or refusals or report.num_faulty):
         lines = ", ".join(map(str, report.malformed_lines))
         raise InputError(
-            f"{answers}: no line answers one of our questions; {report.num_malformed} are not of the format "
-            f"(lines {lines}), {report.num_unknown} are about others",
-            allowed='JSON lines with "custom_id" and "response", as vllm run-batch writes them',
+            f"{answers}: no line answers one of our requests; {report.num_malformed} are malformed "
+            f"(lines {lines}), {report.num_unknown} are about other requests",
+            allowed='JSON Lines with "custom_id" and "response", as vllm run-batch writes them',
             fix="give the file after -o of vllm run-batch",
         )

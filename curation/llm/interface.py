@@ -1,4 +1,4 @@
-"""What writes text: a small protocol that stages talk to, whatever stands behind it."""
+"""The interface of language models: the protocols that stages use, and the request and answer types."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Endpoint = Literal["chat/completions", "completions"]
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """One question in the words of the OpenAI interface.
+    """One request of the OpenAI API.
 
     Attributes:
         endpoint: Path below the server's base address.
-        body: The JSON body, model and sampling settings included; nothing else decides the answer's identity.
-        tag: What the asker knows it by; not sent, not part of the key.
+        body: The JSON body with model and sampling settings; it alone decides the request's key.
+        tag: The caller's own label; not sent, not part of the key.
     """
 
     endpoint: Endpoint
@@ -30,17 +30,17 @@ class CompletionRequest:
 
     @property
     def key(self) -> str:
-        """Identity of the payload: BLAKE3-128 of its canonical JSON, hex."""
+        """Identity of the request: BLAKE3-128 (hex) of its canonical JSON."""
         return blake3(canonical({"endpoint": self.endpoint, "body": dict(self.body)})).hexdigest(length=16)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes:
-        text: The completion, or the message's content; not interpreted.
-        finish_reason: ``stop``, ``length`` or what the server says.
+        text: The completion, or the message's content, unparsed.
+        finish_reason: ``stop``, ``length`` or the server's own word.
         prompt_tokens: Tokens read.
         completion_tokens: Tokens written.
     """
@@ -53,11 +53,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that got no usable answer after all attempts; recorded like an answer, so a rebuild agrees.
+    """A request without a usable answer after all attempts; recorded like an answer, so that a rebuild agrees.
 
     Attributes:
         reason: A short name, such as ``timeout``, ``server_error``, ``answer_too_large`` or ``refused``.
-        detail: What was seen last; no addresses, no clock times.
+        detail: The last error; without addresses and clock times.
     """
 
     reason: str
@@ -65,32 +65,32 @@ class Failure:
 
 
 class CompletionClient(Protocol):
-    """An open line to a model: many questions under way at once."""
+    """An open client of a model, for many concurrent requests."""
 
     def submit(self, request: CompletionRequest) -> None:
-        """Queue a question; returns at once."""
+        """Queue a request and return at once."""
 
     def outcomes(self) -> Iterator[tuple[CompletionRequest, Answer | Failure]]:
-        """Yield outcomes as they arrive, until nothing is under way; more may be submitted in between.
+        """Yield outcomes as they arrive, until no request is pending; more may be submitted in between.
 
         Raises:
-            InputError: the server cannot be reached, or refuses the key, the model or the kind of request.
+            InputError: the server cannot be reached, or rejects the key, the model or the kind of request.
         """
 
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """A model by name: a `Resource`. Where it is served is no part of its identity."""
+    """A model by name: a `Resource`. Where it runs is not part of its identity."""
 
     @property
     def model(self) -> str:
-        """The name requests carry in their body."""
+        """The model's name in requests."""
 
     def content_hash(self) -> str:
-        """Hash of what decides answers apart from the request: the kind of model and its name."""
+        """Return a hash of what determines answers besides the request: the kind of model and its name."""
 
     def describe(self) -> str:
-        """Name for people, no addresses, no keys."""
+        """Return a name for people, without addresses and keys."""
 
     def open(self) -> AbstractContextManager[CompletionClient]:
-        """Open a line; what was under way when it closes is abandoned and asked again by the next run."""
+        """Open a client; requests still pending when it closes are abandoned, and sent again by the next run."""

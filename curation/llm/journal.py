@@ -1,7 +1,7 @@
-"""What a language model said, kept for good: one SQLite file that answers a question the second time.
+"""The journal of answers: one SQLite file with every outcome of a language model, so that no request is sent twice.
 
-An answer is an input of the data set from the moment it arrives. It is committed before anyone sees it, and a
-question whose key is in the journal is never asked again, by whatever way it would have been asked.
+An answer is an input of the data set from the moment it arrives. It is committed before it is used, and a request
+whose key is in the journal is never sent again, whatever backend would have sent it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _INSERT = (
 
 
 class JournalEntry(NamedTuple):
-    """One outcome as the journal takes it; `entry_of` makes it from a request."""
+    """One outcome with the request's columns; `entry_of` creates it from a request."""
 
     key: str
     endpoint: str
@@ -57,7 +57,7 @@ class JournalEntry(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a model has been asked so far; tokens as the server counted them."""
+    """Number of outcomes of a model, and its tokens as counted by the server."""
 
     answers: int
     failures: int
@@ -65,17 +65,8 @@ class Usage(NamedTuple):
     completion_tokens: int
 
 
-class Calibration(NamedTuple):
-    """Sums over the answers whose tokens the server counted: what an estimate for further requests rests on."""
-
-    prompt_chars: int
-    prompt_tokens: int
-    completion_tokens: int
-    answers: int
-
-
 def prompt_chars(body: Mapping[str, Any]) -> int:
-    """Return how many characters the model reads of a request: the prompt, or all messages."""
+    """Return the number of characters of a request's prompt or messages."""
     prompt = body.get("prompt")
     if isinstance(prompt, str):
         return len(prompt)
@@ -84,28 +75,28 @@ def prompt_chars(body: Mapping[str, Any]) -> int:
 
 
 def entry_of(key: str, request: CompletionRequest, outcome: CompletionOutcome, attempts: int = 1) -> JournalEntry:
-    """Return the journal's entry for a request and its outcome."""
+    """Return the journal entry of a request and its outcome."""
     body = request.body
     return JournalEntry(key, request.endpoint, str(body.get("model", "")), prompt_chars(body), outcome, attempts)
 
 
 class Journal:
-    """The journal at `path`, made if it is absent.
+    """The journal at `path`, created if it does not exist.
 
-    Several processes of one machine may write at once; of two outcomes for one key the first stays. A committed
-    outcome survives a killed process; the last ones may be lost when the whole machine loses power, and are then
-    asked again.
+    Several processes of one machine may write concurrently; of two outcomes for one key the first stays. A committed
+    outcome survives a killed process. The last ones may be lost when the machine loses power; their requests are then
+    sent again.
 
     Args:
-        path: The SQLite file; ``-wal`` and ``-shm`` files beside it belong to it while it is open.
+        path: The SQLite file; its ``-wal`` and ``-shm`` files belong to it while it is open.
 
     Raises:
-        InputError: the file is damaged, something else, or cannot be opened.
+        InputError: the file is damaged, is not a journal, or cannot be opened.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        with self._readable():
+        with self._sqlite_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
                 self._path, timeout=_BUSY_S, isolation_level=None, cached_statements=32, check_same_thread=False
@@ -117,16 +108,16 @@ class Journal:
                 raise
 
     def _prepare(self) -> None:
-        """Bring a new file to our format; leave a finished one alone, and refuse a stranger's."""
+        """Create the table in a new file, leave an existing journal alone, and reject any other database."""
         run = self._connection.execute
         run("PRAGMA synchronous = NORMAL")  # write-ahead log: no fsync for each commit, still no damage
         run("PRAGMA wal_autocheckpoint = 4000")  # pages; each checkpoint waits for the disk
         if run("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID:
             return
         if run("SELECT count(*) FROM sqlite_master WHERE tbl_name != 'outcomes'").fetchone()[0]:
-            raise sqlite3.DatabaseError("it holds other tables")
+            raise sqlite3.DatabaseError("it contains other tables")
         deadline = time.monotonic() + _BUSY_S
-        while True:  # changing the mode does not wait for its turn as other statements do
+        while True:  # unlike other statements, changing the mode does not wait for a lock
             try:
                 run("PRAGMA journal_mode = WAL")
                 break
@@ -140,21 +131,21 @@ class Journal:
         run("COMMIT")
 
     @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Turn SQLite's complaints about the file into ours; a full disk stays an `OSError`."""
+    def _sqlite_errors(self) -> Iterator[None]:
+        """Raise SQLite's errors about the file as `InputError`."""
         try:
             yield
         except sqlite3.OperationalError as error:
             raise InputError(
                 f"{self._path}: the journal of answers cannot be used: {error}",
-                allowed="a file on a local disk that this user may write, with space left",
-                fix="free space, check permissions, or give another journal; answers already in it are safe",
+                allowed="a writable file on a local disk with free space",
+                fix="free disk space, or check permissions; answers already in the journal are safe",
             ) from error
         except sqlite3.DatabaseError as error:
             raise InputError(
                 f"{self._path}: not a journal of answers, or damaged: {error}",
-                allowed="a file that a clipcurate run made, or a name that is still free",
-                fix="bring it back from a copy, or move it away: its requests are then asked again",
+                allowed="a journal that a clipcurate run created",
+                fix="restore it from a copy, or move it away: its requests are then sent again",
             ) from error
 
     def close(self) -> None:
@@ -162,64 +153,65 @@ class Journal:
         self._connection.close()
 
     def find(self, key: str) -> CompletionOutcome | None:
-        """Return what is known for a request's key, or None.
+        """Return the outcome for a request's key, or None.
 
         Raises:
             InputError: the journal is damaged.
         """
-        with self._readable():
+        with self._sqlite_errors():
             row = self._connection.execute(_FIND, (bytes.fromhex(key),)).fetchone()
         return None if row is None else _outcome(row)
 
     def record(self, entries: Sequence[JournalEntry]) -> list[tuple[str, CompletionOutcome]]:
-        """Commit outcomes; return, by key, what stands in the journal: another process may have been first.
+        """Commit outcomes and return those in the journal by key: another process may have been first.
 
         Raises:
             InputError: the journal is damaged, or cannot be written.
         """
         run = self._connection.execute
-        standing: list[tuple[str, CompletionOutcome]] = []
-        with self._readable():
+        stored: list[tuple[str, CompletionOutcome]] = []
+        with self._sqlite_errors():
             run("BEGIN IMMEDIATE")
             try:
                 for entry in entries:
-                    fresh = run(_INSERT, _row(entry)).rowcount == 1
-                    known = None if fresh else run(_FIND, (bytes.fromhex(entry.key),)).fetchone()
-                    standing.append((entry.key, entry.outcome if known is None else _outcome(known)))
+                    inserted = run(_INSERT, _row(entry)).rowcount == 1
+                    earlier = None if inserted else run(_FIND, (bytes.fromhex(entry.key),)).fetchone()
+                    stored.append((entry.key, entry.outcome if earlier is None else _outcome(earlier)))
                 run("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     run("ROLLBACK")
                 raise
-        return standing
+        return stored
 
     def models(self) -> list[str]:
-        """Return the names of the models that were asked, sorted."""
+        """Return the names of all models, sorted."""
         return [row[0] for row in self._all("SELECT DISTINCT model FROM outcomes ORDER BY model")]
 
     def usage(self, model: str) -> Usage:
-        """Return counts and tokens of a model's answers; failures' tokens nobody counts."""
+        """Return counts and tokens of a model's outcomes; failures have no tokens."""
         sums = "count(text), count(*) - count(text), sum(prompt_tokens), sum(completion_tokens)"
         return Usage(*(value or 0 for value in self._all(f"SELECT {sums} FROM outcomes WHERE model = ?", model)[0]))  # noqa: S608 - constants
 
-    def calibration(self, model: str) -> Calibration:
-        """Return the sums that tokens per character and tokens per answer are computed from."""
-        sums = "sum(prompt_chars), sum(prompt_tokens), sum(completion_tokens), count(*)"
+    def chars_per_token(self, model: str) -> float | None:
+        """Return prompt characters per token over a model's answers; None when the server counted no tokens."""
         where = "model = ? AND text IS NOT NULL AND prompt_tokens > 0"
-        return Calibration(*(value or 0 for value in self._all(f"SELECT {sums} FROM outcomes WHERE {where}", model)[0]))  # noqa: S608 - constants
+        query = f"SELECT sum(prompt_chars), sum(prompt_tokens) FROM outcomes WHERE {where}"  # noqa: S608 - constants
+        chars, tokens = self._all(query, model)[0]
+        return chars / tokens if tokens else None
 
     def failures(self, model: str) -> dict[str, int]:
-        """Return how many requests have failed for good, by reason."""
+        """Return the number of failed requests by reason."""
         query = "SELECT reason, count(*) FROM outcomes WHERE model = ? AND text IS NULL GROUP BY reason ORDER BY reason"
         return dict(self._all(query, model))
 
     def forget_failures(self) -> int:
-        """Delete the failures, so that they are asked again; return how many."""
-        with self._readable():
+        """Delete the failures, so that their requests are sent again, and return their number."""
+        with self._sqlite_errors():
             return self._connection.execute("DELETE FROM outcomes WHERE text IS NULL").rowcount
 
     def _all(self, query: str, *values: str) -> list[Any]:
-        with self._readable():
+        with self._sqlite_errors():
             return self._connection.execute(query, values).fetchall()
 
 
@@ -230,62 +222,62 @@ def _outcome(row: tuple[Any, ...]) -> CompletionOutcome:
 
 def _row(entry: JournalEntry) -> tuple[Any, ...]:
     key, outcome = bytes.fromhex(entry.key), entry.outcome
-    asked = (key, entry.endpoint, entry.model)
+    request = (key, entry.endpoint, entry.model)
     if isinstance(outcome, Answer):
         tokens = (outcome.prompt_tokens, outcome.completion_tokens)
-        return (*asked, outcome.text, outcome.finish_reason, entry.prompt_chars, *tokens, "", "", entry.attempts)
-    return (*asked, None, "", entry.prompt_chars, 0, 0, outcome.reason, outcome.detail, entry.attempts)
+        return (*request, outcome.text, outcome.finish_reason, entry.prompt_chars, *tokens, "", "", entry.attempts)
+    return (*request, None, "", entry.prompt_chars, 0, 0, outcome.reason, outcome.detail, entry.attempts)
 
 
 def shortened(detail: str) -> str:
-    """Return a detail on one line, of a length that a table bears."""
+    """Return a detail on one line of at most 300 characters."""
     plain = " ".join(detail.split())
     return plain if len(plain) <= _DETAIL_CHARS else plain[: _DETAIL_CHARS - 3] + "..."
 
 
 class CompletionBackend(Protocol):
-    """A way to ask what the journal does not know; it records outcomes before it hands them over."""
+    """What completes the requests that are not in the journal; outcomes are recorded before they are returned."""
 
     def put(self, key: str, request: CompletionRequest) -> None:
-        """Queue a question; returns at once."""
+        """Queue a request and return at once."""
 
     def take(self) -> list[tuple[str, CompletionOutcome]]:
-        """Wait for at least one recorded outcome and return what has arrived; empty: none will come on this line."""
+        """Wait for at least one recorded outcome and return all that have arrived; empty when none will arrive."""
 
 
 class JournaledClient:
-    """A `Line` that looks into the journal first, and asks equal questions once.
+    """A `CompletionClient` that looks into the journal first, and sends equal requests once.
 
     Args:
         journal: Where outcomes are looked up.
-        asker: Who asks the rest.
+        backend: Completes the other requests.
     """
 
-    def __init__(self, journal: Journal, asker: CompletionBackend) -> None:
-        self._journal, self._asker = journal, asker
+    def __init__(self, journal: Journal, backend: CompletionBackend) -> None:
+        self._journal, self._backend = journal, backend
         self._ready: deque[tuple[CompletionRequest, CompletionOutcome]] = deque()
-        self._asked: dict[str, list[CompletionRequest]] = {}
+        self._pending: dict[str, list[CompletionRequest]] = {}
 
     def submit(self, request: CompletionRequest) -> None:
-        """Queue a question, unless the journal knows the answer or the same question is under way."""
+        """Queue a request, unless the journal has its outcome or an equal request is pending."""
         key = request.key
-        if key in self._asked:
-            self._asked[key].append(request)
-        elif (known := self._journal.find(key)) is not None:
-            self._ready.append((request, known))
+        if key in self._pending:
+            self._pending[key].append(request)
+        elif (recorded := self._journal.find(key)) is not None:
+            self._ready.append((request, recorded))
         else:
-            self._asked[key] = [request]
-            self._asker.put(key, request)
+            self._pending[key] = [request]
+            self._backend.put(key, request)
 
     def outcomes(self) -> Iterator[tuple[CompletionRequest, CompletionOutcome]]:
-        """Yield outcomes as they arrive, until nothing is under way."""
+        """Yield outcomes as they arrive, until no request is pending."""
         while True:
             while self._ready:
                 yield self._ready.popleft()
-            if not self._asked:
+            if not self._pending:
                 return
-            arrived = self._asker.take()
+            arrived = self._backend.take()
             if not arrived:
                 return
             for key, outcome in arrived:
-                self._ready.extend((request, outcome) for request in self._asked.pop(key))
+                self._ready.extend((request, outcome) for request in self._pending.pop(key))

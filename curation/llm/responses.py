@@ -1,4 +1,4 @@
-"""What servers of the OpenAI interface send back, read with suspicion: an answer, or a fault with a name."""
+"""Parsing of untrusted replies of servers with the OpenAI API: an answer, a failure, or a failed attempt."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from curation.llm.interface import Answer, Endpoint, Failure
 
 
 class FailedAttempt(NamedTuple):
-    """An attempt that may succeed when it is made again.
+    """An attempt that failed and may succeed when repeated.
 
     Attributes:
-        reason: A short name; becomes the `Failure`'s when attempts run out.
-        detail: What was seen.
-        pause_s: How long the server asked everybody to wait; None when it did not.
+        reason: A short name; becomes the `Failure`'s after the last attempt.
+        detail: What was received.
+        pause_s: The wait that the server asked for, or None.
     """
 
     reason: str
@@ -24,7 +24,7 @@ class FailedAttempt(NamedTuple):
 
 
 def read_reply(endpoint: Endpoint, data: bytes) -> Answer | Failure | FailedAttempt:
-    """Read the body of a successful reply."""
+    """Parse the body of a successful reply."""
     if not data.strip():
         return FailedAttempt("empty_body")
     try:
@@ -35,9 +35,9 @@ def read_reply(endpoint: Endpoint, data: bytes) -> Answer | Failure | FailedAtte
 
 
 def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | FailedAttempt:
-    """Read a completion or chat completion from its JSON value.
+    """Parse a completion or chat completion from its JSON value.
 
-    A model that declines by the interface's ``refusal`` has answered: that is a failure, and no fault.
+    A model that declines through the API's ``refusal`` field has answered: a `Failure`, which is not retried.
     """
     choices = value.get("choices") if isinstance(value, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -62,13 +62,13 @@ def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | FailedAtte
 
 
 def _count(usage: Any, name: str) -> int:
-    """Return a token count, 0 when the server gives none that can be believed."""
+    """Return a token count; 0 when the server gives no plausible one."""
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and 0 <= value < 2**40 else 0
 
 
 def error_message(data: bytes) -> str:
-    """Return the message of an error reply in any of the usual forms, or its beginning as text."""
+    """Return the message of an error reply in any of the usual forms, or else the beginning of its text."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -80,13 +80,13 @@ def error_message(data: bytes) -> str:
 
 
 def complains_about_structure(message: str) -> bool:
-    """Say whether an error message is about structured output rather than about one request."""
+    """Return whether an error message is about structured output rather than about one request."""
     lower = message.lower()
     return any(word in lower for word in ("response_format", "json_schema", "guided", "grammar", "structured output"))
 
 
 def complains_about_model(message: str, model: str) -> bool:
-    """Say whether an error message is about the model's name."""
+    """Return whether an error message is about the model's name."""
     lower = message.lower()
-    gone = any(words in lower for words in ("not found", "does not exist", "not exist", "unknown model"))
-    return gone and "model" in lower and model.lower() in lower
+    missing = any(words in lower for words in ("not found", "not exist", "unknown model"))
+    return missing and "model" in lower and model.lower() in lower

@@ -1,6 +1,6 @@
-"""vLLM inside this process: one engine that answers all prompts at once, for machines with a GPU.
+"""vLLM in this process: one engine that completes many prompts per call, for machines with a GPU.
 
-Never imported unless ``--llm vllm:MODEL`` asks for it; vLLM pins its own torch and is an extra.
+vLLM is imported only for ``--llm vllm:MODEL``: it pins its own torch and is an optional extra.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,8 +22,9 @@ _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "seed", "frequency_penalty", "presence_penalty",
     "repetition_penalty",
 )  # fmt: skip
-_ASKED_BY = {"model", "prompt", "messages", "response_format"}
+_OTHER_SETTINGS = {"model", "prompt", "messages", "response_format"}
 _DEFAULT_MAX_TOKENS = 256
+_PROMPTS_PER_CALL = 8192  # the most that a kill can cost
 
 
 @dataclass(frozen=True)
@@ -31,81 +32,73 @@ class VllmModel:
     """A model that vLLM loads into this process.
 
     Attributes:
-        model: A folder or hub name as vLLM takes it; the name requests carry.
+        model: A folder or hub name for vLLM; also the model's name in requests.
         journal: Path of the journal of answers.
-        engine: Further arguments of ``vllm.LLM``, such as ``(("max_model_len", 2048),)``; no part of the identity.
-        prompts_per_call: Questions per call of the engine, and the most that a kill can cost.
     """
 
     model: str
     journal: str
-    engine: tuple[tuple[str, Any], ...] = ()
-    prompts_per_call: int = 8192
 
     def content_hash(self) -> str:
-        """Hash the model's name: the same as of a server, so that either way gives the same data set."""
+        """Return a hash of the model's name, the same as for a server: either way gives the same data set."""
         return model_hash(self.model)
 
     def describe(self) -> str:
-        """Name it for people; of a folder only its last part."""
+        """Return a name for people: the model's name, or the last part of its folder."""
         return f"language model {self.model.rstrip('/').rpartition('/')[2]} (vLLM)"
 
     @contextmanager
     def open(self) -> Iterator[CompletionClient]:
-        """Open a line; the engine starts at the first question that the journal cannot answer.
+        """Open a client; the engine starts with the first request that the journal does not answer.
 
         Raises:
             InputError: vLLM is missing or cannot load the model, or the journal is damaged.
         """
-        journal = Journal(self.journal)
-        try:
-            yield JournaledClient(journal, _Engine(self, journal))
-        finally:
-            journal.close()
+        with closing(Journal(self.journal)) as journal:
+            yield JournaledClient(journal, _Engine(self.model, journal))
 
 
 class _Engine:
-    """Collects questions and asks them together."""
+    """Collects requests and completes them together."""
 
-    def __init__(self, asked: VllmModel, journal: Journal) -> None:
-        self._asked, self._journal = asked, journal
-        self._waiting: list[tuple[str, CompletionRequest]] = []
+    def __init__(self, model: str, journal: Journal) -> None:
+        self._model, self._journal = model, journal
+        self._pending: list[tuple[str, CompletionRequest]] = []
 
     def put(self, key: str, request: CompletionRequest) -> None:
-        """Note a question."""
-        self._waiting.append((key, request))
+        """Add a request."""
+        self._pending.append((key, request))
 
     def take(self) -> list[tuple[str, CompletionOutcome]]:
-        """Ask what has been noted, one call at a time, and record it."""
-        most = self._asked.prompts_per_call
-        questions, self._waiting = self._waiting[:most], self._waiting[most:]
+        """Complete the next pending requests in one call per endpoint, and record the outcomes."""
+        batch, self._pending = self._pending[:_PROMPTS_PER_CALL], self._pending[_PROMPTS_PER_CALL:]
         entries = []
         for endpoint in ("chat/completions", "completions"):
-            same = [(key, request) for key, request in questions if request.endpoint == endpoint]
-            outcomes = _answers(self._asked, [request for _, request in same]) if same else []
-            entries += [entry_of(*asked, outcome) for asked, outcome in zip(same, outcomes, strict=True)]
+            same = [(key, request) for key, request in batch if request.endpoint == endpoint]
+            outcomes = _complete(self._model, [request for _, request in same]) if same else []
+            entries += [entry_of(*pair, outcome) for pair, outcome in zip(same, outcomes, strict=True)]
         return self._journal.record(entries)
 
 
-def _answers(asked: VllmModel, requests: Sequence[CompletionRequest]) -> list[CompletionOutcome]:
-    """Answer requests of one kind; one that the engine refuses costs the others nothing but time."""
-    llm = _load(asked.model, asked.engine)
+def _complete(model: str, requests: Sequence[CompletionRequest]) -> list[CompletionOutcome]:
+    """Complete requests of one endpoint; when the engine rejects one of them, only that one fails."""
+    llm = _load(model)
     sampling = [sampling_params(request.body) for request in requests]
     try:
         if requests[0].endpoint == "chat/completions":
             outputs = llm.chat([list(request.body["messages"]) for request in requests], sampling, use_tqdm=False)
         else:
             outputs = llm.generate([request.body["prompt"] for request in requests], sampling, use_tqdm=False)
-    except _refusals() as error:  # such as a prompt that is too long; the engine refuses the whole call
+    except _rejections() as error:  # such as a prompt that is too long: the engine rejects the whole call
         if len(requests) == 1:
             return [Failure("refused", shortened(str(error)))]
         half = len(requests) // 2
-        return _answers(asked, requests[:half]) + _answers(asked, requests[half:])
+        return _complete(model, requests[:half]) + _complete(model, requests[half:])
     return [_outcome(output) for output in outputs]
 
 
-def _refusals() -> tuple[type[Exception], ...]:
-    """Return what the engine raises for a request it will not take; newer ones have classes of their own."""
+def _rejections() -> tuple[type[Exception], ...]:
+    """Return the exceptions that the engine raises for a request it rejects; newer versions have their own class."""
     try:
         own = importlib.import_module("vllm.exceptions").VLLMClientError
     except (ImportError, AttributeError):
@@ -120,31 +113,35 @@ def _outcome(output: Any) -> Answer:
 
 
 def sampling_params(body: Mapping[str, Any]) -> Any:
-    """Translate a body's settings into vLLM's.
+    """Return vLLM's sampling parameters for a request's body.
 
     Raises:
-        InputError: the body holds a setting that has no translation: leaving it out would answer another question.
+        InputError: the body has a setting without an equivalent; ignoring it would change the request's meaning.
     """
-    unknown = sorted(set(body) - _ASKED_BY - set(_SAMPLING))
+    unknown = sorted(set(body) - _OTHER_SETTINGS - set(_SAMPLING))
     if unknown:
-        raise InputError(f"vLLM in this process knows no {unknown}", allowed=", ".join(_SAMPLING), fix="use vllm serve")
+        raise InputError(
+            f"--llm vllm: in-process vLLM does not support the settings {', '.join(unknown)}",
+            allowed=", ".join(_SAMPLING),
+            fix="run vllm serve MODEL, and use --llm http://HOST:PORT/v1#MODEL",
+        )
     params = importlib.import_module("vllm.sampling_params")
     settings = {name: body[name] for name in _SAMPLING if name in body}
     settings.setdefault("max_tokens", _DEFAULT_MAX_TOKENS)
-    wish = body.get("response_format")
-    if wish is not None and wish.get("type") not in ("text", None):
-        schema = wish["json_schema"]["schema"] if wish["type"] == "json_schema" else None
-        held = {"json": schema} if schema is not None else {"json_object": True}
+    response_format = body.get("response_format")
+    if response_format is not None and response_format.get("type") not in ("text", None):
+        schema = response_format["json_schema"]["schema"] if response_format["type"] == "json_schema" else None
+        structure = {"json": schema} if schema is not None else {"json_object": True}
         if hasattr(params, "StructuredOutputsParams"):
-            settings["structured_outputs"] = params.StructuredOutputsParams(**held)
+            settings["structured_outputs"] = params.StructuredOutputsParams(**structure)
         else:  # vLLM before 0.11
-            settings["guided_decoding"] = params.GuidedDecodingParams(**held)
+            settings["guided_decoding"] = params.GuidedDecodingParams(**structure)
     return params.SamplingParams(**settings)
 
 
 @lru_cache(maxsize=1)
-def _load(model: str, engine: tuple[tuple[str, Any], ...]) -> Any:
-    """Start the engine; one for each process."""
+def _load(model: str) -> Any:
+    """Start the engine, once per process."""
     if importlib.util.find_spec("vllm") is None:
         raise InputError(
             "the package vllm is not installed",
@@ -153,10 +150,10 @@ def _load(model: str, engine: tuple[tuple[str, Any], ...]) -> Any:
         )
     vllm = importlib.import_module("vllm")
     try:
-        return vllm.LLM(model=model, **dict(engine))
+        return vllm.LLM(model=model)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"vLLM cannot load '{model}': {shortened(str(error))}",
             allowed="a model's folder or hub name",
-            fix="see its log",
+            fix="read vLLM's log above",
         ) from error

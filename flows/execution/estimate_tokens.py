@@ -44,11 +44,9 @@ def forecast_tokens(stage: RewriteCaptions | AskNegatives, prepared: Prepared, n
     if prepared.job.journal.is_file():
         journal = Journal(prepared.job.journal)
         try:
-            known = journal.calibration(stage.writer.model)
+            chars = journal.chars_per_token(stage.writer.model) or CHARS_PER_TOKEN
         finally:
             journal.close()
-        if known.prompt_tokens:
-            chars = known.prompt_chars / known.prompt_tokens
     draws = _draws(stage, prepared.job.catalog) or DRAWS_PER_REWRITE
     read, written, _ = stage.estimate_tokens(chosen, chars, draws)
     return round((read + written) * num_samples / max(1, len(chosen)))

@@ -117,14 +117,14 @@ def test_files_that_are_not_answers(model: BatchModel, tmp_path: Path) -> None:
         import_answers(answers, Path(model.path), model.journal)
     bad = {"status_code": 400, "request_id": "r"}
     answers.write_bytes(b"".join(reply(line, response=bad, error="no chat template") for line in asked(model)))
-    with pytest.raises(InputError, match=r"refused all 2 questions(?s:.)*no chat template"):
+    with pytest.raises(InputError, match=r"rejected all 2 requests(?s:.)*no chat template"):
         import_answers(answers, Path(model.path), model.journal)
     with pytest.raises(AwaitingAnswers):
         ask(model, requests(0, 1))
 
 
 def test_plain_completions_have_no_batch_endpoint(model: BatchModel) -> None:
-    with pytest.raises(InputError, match="vllm run-batch has no such endpoint"):
+    with pytest.raises(InputError, match="vllm run-batch does not support the endpoint"):
         ask(model, [question(0)])
     assert not Path(model.path).exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from curation.llm.interface import Answer, CompletionRequest, Failure
-from curation.llm.journal import Calibration, Journal, JournalEntry, Usage, entry_of, prompt_chars, shortened
+from curation.llm.journal import Journal, JournalEntry, Usage, entry_of, prompt_chars, shortened
 from data_manifests.errors import InputError
 from flows.cli.llm import app
 from tests.curation.llm_servers import MODEL, question
@@ -66,8 +66,8 @@ def test_sums(path: Path) -> None:
     assert journal.models() == ["another", MODEL]
     assert journal.usage(MODEL) == Usage(answers=3, failures=1, prompt_tokens=40, completion_tokens=6)
     # answers whose tokens nobody counted say nothing about tokens per character
-    assert journal.calibration(MODEL) == Calibration(len("caption 1: a dog runs") + 5, 40, 6, 2)
-    assert journal.calibration("never asked") == Calibration(0, 0, 0, 0)
+    assert journal.chars_per_token(MODEL) == (len("caption 1: a dog runs") + 5) / 40
+    assert journal.chars_per_token("never asked") is None
     assert prompt_chars(chat.body) == 5
     journal.close()
 

@@ -288,7 +288,11 @@ def test_identity_is_the_model_alone(journal: Path) -> None:
 
 @pytest.mark.parametrize(
     ("address", "words"),
-    [("localhost:8080/v1", "is not one"), ("ftp://h/v1", "is not one"), ("http://me:pw@h/v1", "CLIPCURATE_LLM_KEY")],
+    [
+        ("localhost:8080/v1", "is not an HTTP address"),
+        ("ftp://h/v1", "is not an HTTP address"),
+        ("http://me:pw@h/v1", "CLIPCURATE_LLM_KEY"),
+    ],
 )
 def test_addresses_that_will_not_do(address: str, words: str, journal: Path) -> None:
     with pytest.raises(InputError, match=words) as caught:

@@ -48,7 +48,7 @@ def test_a_missing_name_and_a_missing_server() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    with pytest.raises(InputError, match="does not say which it has"):
+    with pytest.raises(InputError, match="does not list its models"):
         open_language_model(address, "j")
 
 
@@ -80,7 +80,7 @@ def test_one_call_for_all_prompts_and_a_refused_one_alone(tmp_path: Path, monkey
     params = SimpleNamespace(SamplingParams=dict, StructuredOutputsParams=dict)
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(sampling_params=params))
-    monkeypatch.setattr(vllm_engine, "_load", lambda model, engine: Engine())
+    monkeypatch.setattr(vllm_engine, "_load", lambda model: Engine())
     monkeypatch.setattr(Engine, "calls", [])
     schema = {"type": "json_schema", "json_schema": {"name": "r", "schema": {"type": "object"}}}
     model = VllmModel(MODEL, str(tmp_path / "j"))
