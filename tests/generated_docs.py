@@ -122,10 +122,8 @@ def _row(*cells: str) -> str:
 
 
 def _summary(recipe: str) -> str:
-    """Return the first line of the docstring of a recipe's file, without the recipe's own name before a colon."""
-    line = (importlib.import_module(f"flows.recipes.{recipe}").__doc__ or "").strip().splitlines()[0].rstrip(".")
-    title, colon, rest = line.partition(": ")
-    return rest if colon and re.sub(r"\W", "", title).lower() in recipe.replace("_", "") else line
+    """Return the first line of the docstring of a recipe's file."""
+    return (importlib.import_module(f"flows.recipes.{recipe}").__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
 def _citation(paper: str) -> str:
