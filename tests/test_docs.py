@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import typer
 
+import curation.sources
 import curation.stages.captions
 import flows.recipes
 import training.batches
 import training.objectives
 from curation.engine.stage import check_order
-from curation.sources import KINDS as SOURCES
 from flows.cli.demo import write_photos
 from flows.cli.main import app, main
 from flows.evaluation.registry import KINDS as BENCHMARKS
@@ -82,6 +82,7 @@ each_guide = pytest.mark.parametrize("page", GUIDES, ids=page_id)
 def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put docs/examples where docs/extending.md says its files go."""
     packages = {
+        "sources": curation.sources,
         "stages": curation.stages.captions,
         "recipes": flows.recipes,
         "objectives": training.objectives,
@@ -90,6 +91,7 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for folder, package in packages.items():
         path = ROOT / "docs" / "examples" / folder
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(path)])
+    monkeypatch.setattr(curation.sources, "KINDS", (*curation.sources.KINDS, "tsv"))
     yield
     for folder, package in packages.items():
         for file in (ROOT / "docs" / "examples" / folder).glob("*.py"):
@@ -147,7 +149,7 @@ def check_clipcurate(words: list[str]) -> None:
         assert item in recipe_names()
     if recipe and name != "train":  # a run of settings belongs to the stages that they are given to
         load_recipe(recipe, settings=given["settings"] or ())
-    for kinds, values in ((SOURCES, [given.get("source")]), (BENCHMARKS, given.get("on") or ())):
+    for kinds, values in ((curation.sources.KINDS, [given.get("source")]), (BENCHMARKS, given.get("on") or ())):
         assert {value.partition(":")[0] for value in values if value} <= set(kinds)
 
 
