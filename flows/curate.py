@@ -1,14 +1,16 @@
 """The curation flow: the engine's units as Prefect tasks, with counts and changes as artifacts.
 
-Prefect decides when, shows and limits; what is done is decided by the store on disk. So nothing is
-cached by Prefect, and a unit is a stage over a partition, never a sample.
+Prefect schedules, limits and shows; the store on disk decides what is left to do. So Prefect caches nothing,
+and a task is a stage over a partition, never a sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -17,30 +19,27 @@ from prefect.events import emit_event
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from curation.engine.engine import Events, Executor, UnitReport, run_unit
+from curation.engine.engine import Executor, UnitReport, run_unit
 from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
-from flows.execution import process_registry
 from flows.execution.executors import process_pool, worker_died
-from flows.execution.jobs import CurateJob, Outcome, execute, existing, prepare
+from flows.execution.jobs import CurateJob, CurationResult, run_job
 from flows.execution.prefect_summary import change_markdown
 
+T = TypeVar("T")
 
-def carry_unit(unit: WorkUnit, label: str, pool: int) -> UnitReport:  # noqa: ARG001 - the label names it in Prefect's pages
-    """Run one unit here, or in the process pool registered under `pool`."""
-    return (
-        process_registry.POOLS[pool].submit(run_unit, unit).result()
-        if pool in process_registry.POOLS
-        else run_unit(unit)
-    )
+
+def run_in_pool(unit: WorkUnit, label: str, pool: ProcessPoolExecutor | None) -> UnitReport:  # noqa: ARG001 - the label is the task run's name
+    """Run one unit in a process of the pool, or here without one."""
+    return run_unit(unit) if pool is None else pool.submit(run_unit, unit).result()
 
 
 # Not a decorator: a Dask worker must find the plain function under its own name to unpickle it.
-unit_task = task(name="unit", cache_policy=NO_CACHE, persist_result=False, task_run_name="{label}")(carry_unit)
+unit_task = task(name="unit", cache_policy=NO_CACHE, persist_result=False, task_run_name="{label}")(run_in_pool)
 
 
-def task_runner_for(runner: str, workers: int) -> TaskRunner[Any]:
-    """Return Prefect's carrier for ``local``, ``dask`` or ``dask:ADDRESS``.
+def _task_runner(runner: str, workers: int) -> TaskRunner[Any]:
+    """Return Prefect's task runner for ``local``, ``dask`` or ``dask:ADDRESS``.
 
     Raises:
         InputError: another word, or the Dask extra is not installed.
@@ -62,12 +61,11 @@ def task_runner_for(runner: str, workers: int) -> TaskRunner[Any]:
     return DaskTaskRunner(cluster_kwargs=cluster)
 
 
-def _task_carrier(pool: int) -> Executor:
+def _submit_tasks(pool: ProcessPoolExecutor | None) -> Executor:
     """Return a runner that submits each unit as a Prefect task of the current flow."""
 
     def run(_: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUnit]) -> Iterator[UnitReport]:
-        labels = [f"{unit.stage.name} {unit.partition.label}" for unit in units]
-        futures = [unit_task.submit(unit, label, pool) for unit, label in zip(units, labels, strict=True)]
+        futures = [unit_task.submit(unit, f"{unit.stage.name} {unit.partition.label}", pool) for unit in units]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -78,43 +76,35 @@ def _task_carrier(pool: int) -> Executor:
 
 
 @flow(name="curate", persist_result=False, validate_parameters=False)
-def curate_flow(job: dict[str, Any], runner: str = "local", listener: int = 0) -> Outcome:
+def curate_flow(job: dict[str, Any], runner: str = "local", work: Any = None) -> CurationResult:
     """Bring a data set up to date and leave artifacts.
 
     Args:
         job: A `CurateJob` as JSON.
         runner: ``local``, ``dask`` or ``dask:ADDRESS``: what the flow's task runner is.
-        listener: Key of a caller in this process who wants to hear of progress.
+        work: What `run_job` gave its executor, when a command of this process started the flow; a scheduled run has
+            none and calls `run_job` itself.
     """
-    prepared = prepare(CurateJob.from_json(job))
-    events, progress = process_registry.LISTENERS.get(listener, (None, None))
-    outcome = existing(prepared)
-    if outcome is None and runner == "local" and prepared.job.num_workers > 1:
-        with process_pool(prepared.job.num_workers) as pool:
-            process_registry.POOLS[id(pool)] = pool
-            try:
-                outcome = execute(prepared, _task_carrier(id(pool)), events, progress)
-            finally:
-                del process_registry.POOLS[id(pool)]
-    elif outcome is None:
-        outcome = execute(prepared, _task_carrier(0), events, progress)
-    _leave_artifacts(prepared.job, outcome)
-    return outcome
+    curation = CurateJob.from_json(job)
+
+    def execute(_: Any, work: Callable[[Executor], T]) -> T:
+        local = runner == "local" and curation.num_workers > 1
+        with process_pool(curation.num_workers) if local else nullcontext() as pool:
+            return work(_submit_tasks(pool))
+
+    result: CurationResult = run_job(curation, execute) if work is None else execute(curation, work)
+    _leave_artifacts(curation, result)
+    return result
 
 
-def run_with_prefect(job: CurateJob, runner: str, events: Events, progress: Callable[[int], None]) -> Outcome:
-    """Run a job as a flow run of its own, on the server of PREFECT_API_URL or a temporary one."""
-    carried = curate_flow.with_options(task_runner=task_runner_for(runner, job.num_workers))
-    process_registry.LISTENERS[id(events)] = (events, progress)
-    try:
-        return carried(job.to_json(), runner, id(events))
-    finally:
-        del process_registry.LISTENERS[id(events)]
+def run_in_flow(job: CurateJob, work: Callable[[Executor], T], runner: str) -> Any:
+    """Run a curation's work as a flow run, on the server of PREFECT_API_URL or a temporary one."""
+    return curate_flow.with_options(task_runner=_task_runner(runner, job.num_workers))(job.to_json(), runner, work)
 
 
-def _leave_artifacts(job: CurateJob, outcome: Outcome) -> None:
-    """Leave counts, drops and the change to the parent version in Prefect, and tell listeners of a new version."""
-    counts = outcome.manifest.body["counts"]
+def _leave_artifacts(job: CurateJob, result: CurationResult) -> None:
+    """Leave counts, drops and the change to the parent version in Prefect, and emit an event for a new version."""
+    counts = result.manifest.body["counts"]
     rows = [{"what": name, "number": counts[name]} for name in ("records", "samples", "captions", "views", "negatives")]
     rows += [
         {"what": f"dropped by {stage}: {reason}", "number": number}
@@ -123,14 +113,14 @@ def _leave_artifacts(job: CurateJob, outcome: Outcome) -> None:
     ]
     rows += [
         {"what": f"{report.stage.name}: computed / reused", "number": f"{report.num_computed} / {report.num_reused}"}
-        for report in outcome.reports
+        for report in result.reports
     ]
     key = "".join(char if char.isalnum() else "-" for char in job.name)
-    create_table_artifact(rows, key=f"{key}-counts", description=f"{outcome.ref}: {outcome.why}")
-    create_markdown_artifact(change_markdown(job.catalog, outcome.manifest), key=f"{key}-changes")
-    if outcome.created:
+    create_table_artifact(rows, key=f"{key}-counts", description=f"{result.ref}: {result.why}")
+    create_markdown_artifact(change_markdown(job.catalog, result.manifest), key=f"{key}-changes")
+    if result.created:
         emit_event(
             event="dataset.version.created",
             resource={"prefect.resource.id": f"clipcurate.dataset.{job.name}"},
-            payload={"version": outcome.ref, "fingerprint": outcome.manifest.fingerprint},
+            payload={"version": result.ref, "fingerprint": result.manifest.fingerprint},
         )

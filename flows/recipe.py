@@ -48,8 +48,10 @@ class Recipe:
         negatives: How a sample's negatives are chosen at each step; None trains without.
         views: How a caption and its rewrites and knowledge captions take turns; None shows captions only.
         positives: Further texts of each image, for objectives that want them.
-        gate: Finds pairs of a batch that are no negatives.
+        gate: Finds false negatives among the pairs of a batch.
         train: Numbers of the training run.
+        needs_llm: Whether curation cannot run without ``--llm``.
+        scene_settings: `--set` texts with which it runs on generated scenes, whose captions name no people.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Recipe:
     views: CaptionViews | None = None
     positives: FurtherTexts | None = None
     gate: PositiveGate | None = None
+    needs_llm: bool = False
+    scene_settings: tuple[str, ...] = ()
 
     def all_stages(self) -> tuple[Stage, ...]:
         """Return the stages that run, the image check included."""

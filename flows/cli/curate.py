@@ -2,148 +2,104 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import (
-    AgainstOpt,
-    BandsOpt,
-    FeedbackOpt,
-    GraphOpt,
-    JsonOpt,
-    LimitOpt,
-    LlmOpt,
-    MaskedOpt,
-    ModelOpt,
-    NameOpt,
-    RecipeArg,
-    SetOpt,
-    ShardOpt,
-    SlotsOpt,
-    SourceOpt,
-    SplitOpt,
-    WorkersOpt,
-    places,
-)
+from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog
+from flows.cli.options import BandsOpt, CurationOptions, JsonOpt, ShardOpt, expand_options
+from flows.terminal.console import err
 
 if TYPE_CHECKING:
-    from flows.execution.jobs import CurateJob
+    from flows.execution.jobs import CurateJob, JobExecutor
 
 app = typer.Typer()
 
 
+def prefect_executor(runner: str = "local") -> JobExecutor:
+    """Return an executor that runs a curation as a Prefect flow run, and imports Prefect only when there is work."""
+
+    def execute(job: CurateJob, work: Any) -> Any:
+        from flows.curate import run_in_flow
+
+        err.print("starting Prefect (a first flow without a server takes up to half a minute) …")
+        return run_in_flow(job, work, runner)
+
+    return execute
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateOptions(CurationOptions):
+    """Options of plan, curate and schedule."""
+
+    recipe: Annotated[str, typer.Argument(help="a recipe; see clipcurate recipes")]
+    source: Annotated[
+        str, typer.Option("--source", help="KIND:PATH, KIND one of flickr coco folder parquet webdataset scenes")
+    ]
+    name: Annotated[str, typer.Option("--name", help="data set's name")]
+    shard_mb: ShardOpt = 64
+    bands: BandsOpt = 0
+
+    def job(self, catalog: Catalog, **more: Any) -> CurateJob:
+        """Return the job that the command line describes."""
+        shape = {"shard_bytes": self.shard_mb * 2**20, "bands": self.bands}
+        return self.curate_job(catalog, self.recipe, self.source, self.name, **shape, **more)
+
+
 @app.command()
+@expand_options
 def plan(
-    recipe: RecipeArg,
-    source: SourceOpt,
-    name: NameOpt,
-    model: ModelOpt = None,
-    graph: GraphOpt = None,
-    llm: LlmOpt = None,
-    masked_model: MaskedOpt = None,
-    llm_slots: SlotsOpt = 16,
-    against: AgainstOpt = None,
-    feedback: FeedbackOpt = None,
-    split: SplitOpt = None,
-    limit: LimitOpt = None,
-    workers: WorkersOpt = 0,
-    settings: SetOpt = None,
-    shard_mb: ShardOpt = 64,
-    bands: BandsOpt = 0,
+    ctx: typer.Context,
+    options: CurateOptions,
     why: Annotated[bool, typer.Option("--why", help="say why each stage runs")] = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Say what curate would run, reuse, take and need, before anything runs."""
-    from flows.cli.commands import show_plan
+    """Show what curate would compute, reuse, take and need, before anything runs."""
+    from flows.terminal.curation import show_plan
 
-    asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback, "bands": bands}
-    show_plan(
-        _job(recipe, source, name, settings, shard_mb, workers=workers, **asked, **more), why=why, as_json=as_json
-    )
+    show_plan(options.job(ctx.obj), why=why, as_json=as_json)
 
 
 @app.command()
+@expand_options
 def curate(
-    recipe: RecipeArg,
-    source: SourceOpt,
-    name: NameOpt,
-    model: ModelOpt = None,
-    graph: GraphOpt = None,
-    llm: LlmOpt = None,
-    masked_model: MaskedOpt = None,
-    llm_slots: SlotsOpt = 16,
+    ctx: typer.Context,
+    options: CurateOptions,
     llm_batch: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--llm-batch", help="write unanswered requests to this file (vllm run-batch) and stop"),
     ] = None,
     llm_answers: Annotated[
-        Path | None, typer.Option("--llm-answers", help="take answers back from a file that vllm run-batch wrote")
+        str | None, typer.Option("--llm-answers", help="import answers from a file that vllm run-batch wrote")
     ] = None,
-    against: AgainstOpt = None,
-    feedback: FeedbackOpt = None,
-    split: SplitOpt = None,
-    limit: LimitOpt = None,
-    workers: WorkersOpt = 0,
     runner: Annotated[str, typer.Option("--runner", help="local, dask or dask:ADDRESS")] = "local",
-    settings: SetOpt = None,
-    shard_mb: ShardOpt = 64,
-    bands: BandsOpt = 0,
-    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="run the bare engine; same bytes")] = False,
+    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="run without Prefect; same bytes")] = False,
     wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait for another run on this name")] = 0.0,
     as_json: JsonOpt = False,
 ) -> None:
     """Run a recipe's curation and publish a data set version (or find that nothing has changed)."""
-    from flows.cli.commands import run_curation
+    from flows.execution.jobs import execute_locally
+    from flows.terminal.curation import run_curation
 
-    asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback, "bands": bands}
-    files = {"llm_batch": _text(llm_batch), "llm_answers": _text(llm_answers)}
-    job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=wait, **asked, **more, **files)
-    run_curation(job, runner, no_prefect=no_prefect, as_json=as_json)
+    if no_prefect and runner != "local":
+        raise InputError(
+            f"--runner {runner} with --no-prefect", allowed="Dask runs units as tasks of Prefect: one or the other"
+        )
+    job = options.job(ctx.obj, wait_s=wait, llm_batch=llm_batch, llm_answers=llm_answers)
+    run_curation(job, execute_locally if no_prefect else prefect_executor(runner), as_json=as_json)
 
 
 @app.command()
+@expand_options
 def schedule(
-    recipe: RecipeArg,
-    source: SourceOpt,
-    name: NameOpt,
+    ctx: typer.Context,
+    options: CurateOptions,
     cron: Annotated[str, typer.Option("--cron", help='five fields, such as "0 3 * * *"')],
-    model: ModelOpt = None,
-    graph: GraphOpt = None,
-    llm: LlmOpt = None,
-    masked_model: MaskedOpt = None,
-    llm_slots: SlotsOpt = 16,
-    against: AgainstOpt = None,
-    feedback: FeedbackOpt = None,
-    split: SplitOpt = None,
-    limit: LimitOpt = None,
-    workers: WorkersOpt = 0,
-    settings: SetOpt = None,
-    shard_mb: ShardOpt = 64,
-    bands: BandsOpt = 0,
 ) -> None:
     """Serve a deployment that curates on a schedule; needs a running Prefect server (see README)."""
     from flows.curate import curate_flow
     from flows.execution.schedule import serve
 
-    asked = {"model": model, "graph": graph, "llm": llm, "llm_slots": llm_slots, "split": split, "limit": limit}
-    more = {"masked_model": masked_model, "against": tuple(against or ()), "feedback": feedback, "bands": bands}
-    job = _job(recipe, source, name, settings, shard_mb, workers=workers, wait_s=3600.0, **asked, **more)
-    serve(curate_flow, job, cron)
-
-
-def _job(recipe: str, source: str, name: str, settings: list[str] | None, shard_mb: int, **options: Any) -> CurateJob:
-    """Return the job that a command line describes."""
-    from flows.execution.jobs import CurateJob
-
-    where = (str(places.workspace), str(places.manifests))
-    return CurateJob(
-        recipe, source, name, *where, settings=tuple(settings or ()), shard_bytes=shard_mb * 2**20, **options
-    )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+    serve(curate_flow, options.job(ctx.obj, wait_s=3600.0), cron)

@@ -13,12 +13,15 @@ from curation.sources.scenes import ScenesSource
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.cli.commands import run_curation, run_training, show_diff, show_plan, write_page
+from flows.cli.curate import prefect_executor
+from flows.cli.report import show_diff, write_page
 from flows.evaluation.registry import EvalOptions
 from flows.evaluation.results import Evaluation
 from flows.evaluation.run import ResultFiles, print_comparison, run_evaluation
-from flows.execution.jobs import CurateJob, TrainJob
+from flows.execution.jobs import CurateJob, TrainJob, execute_locally
 from flows.terminal.console import out
+from flows.terminal.curation import run_curation, show_plan
+from flows.terminal.training import run_training
 
 NUM_SCENES = 2000
 BASE_SETTINGS = ("train.tune=full", "train.steps=300", "train.batch_size=128", "train.lr=1e-3", "train.warmup_steps=50")
@@ -51,16 +54,16 @@ def run_demo(folder: Path) -> None:
     job = CurateJob(
         "clip", f"folder:{folder / 'photos'}", "scenes-plain", str(workspace), str(manifests), split="train"
     )
-    plain = run_curation(job, "local", no_prefect=True, as_json=False)
+    plain = run_curation(job, execute_locally)
     base = _train(plain.ref, "clip", "tiny", folder / "runs" / "base", BASE_SETTINGS, job)
 
     _say("3  plan", "what the recipe ahnm will do, before it does it")
     job = CurateJob(
         "ahnm", f"folder:{folder / 'photos'}", "scenes", str(workspace), str(manifests), str(base), split="train"
     )
-    show_plan(job, why=True, as_json=False)
+    show_plan(job, why=True)
     _say("4  curate", "as a Prefect flow")
-    first = run_curation(job, "local", no_prefect=False, as_json=False)
+    first = run_curation(job, prefect_executor())
 
     _say("5  train", "LoRA on the curated shards (recipe ahnm)")
     tuned = _train(first.ref, "ahnm", str(base), folder / "runs" / "ahnm", LORA_SETTINGS, job)
@@ -71,9 +74,9 @@ def run_demo(folder: Path) -> None:
 
     _say("7  edit", "one caption of one image, then curate again: one sample of each affected stage")
     edit_one_caption(folder / "photos" / "captions.jsonl")
-    second = run_curation(job, "local", no_prefect=True, as_json=False)
+    second = run_curation(job, execute_locally)
     if second.ref != first.ref:
-        show_diff(catalog, first.ref, second.ref, folder / "diff.html", as_json=False)
+        show_diff(catalog, first.ref, second.ref, folder / "diff.html")
     _summarise(catalog, second.ref, folder, tuned, before, after)
     out.print(f"\ndone in {time.perf_counter() - started:.0f} s", soft_wrap=True)
     out.print(f"summary with pictures: {(folder / 'summary.html').resolve()}", soft_wrap=True)
@@ -85,12 +88,10 @@ def _say(step: str, what: str) -> None:
 
 
 def _train(ref: str, recipe: str, model: str, run: Path, settings: tuple[str, ...], job: CurateJob) -> Path:
-    """Train, or go on with an earlier demo's run."""
+    """Train, or continue an earlier demo's run."""
     resume = run.exists()
     run_training(
-        TrainJob(ref, recipe, model, str(run), job.workspace, job.manifests, settings, resume),
-        prefect=False,
-        as_json=False,
+        TrainJob(ref, recipe, model, str(run), job.workspace, job.manifests, settings, resume), execute_locally
     )
     return run
 

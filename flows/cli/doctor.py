@@ -1,10 +1,9 @@
-"""Check that this machine has what every part needs, each with what to do if not."""
+"""Checks of this machine: what is installed, and what to do about what is missing."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,32 +11,26 @@ from pathlib import Path
 from data_manifests.errors import InputError
 from flows.terminal.console import out, print_json, table
 
-_LEAST_FREE_BYTES = 2 * 2**30
+_MIN_FREE_BYTES = 2 * 2**30
 
 
 def examine(workspace: Path, *, as_json: bool) -> bool:
-    """Run all checks and print them; return whether everything required is there."""
+    """Run all checks and print them; return whether everything required is installed."""
     results = []
     for name, required, check in _CHECKS:
         try:
-            holds, found = True, check(workspace)
+            passed, found = True, check(workspace)
         except (InputError, ImportError, OSError, RuntimeError) as error:
-            holds, found = False, str(error)
-        results.append({"check": name, "holds": holds, "required": required, "found": found})
+            passed, found = False, str(error)
+        results.append({"check": name, "holds": passed, "required": required, "found": found})
     if as_json:
         print_json(results)
     else:
-        made = table("doctor", "check", "", "found")
+        rows = table("doctor", "check", "", "found")
         for item in results:
-            mark = (
-                "[green]ok[/green]"
-                if item["holds"]
-                else "[red]missing[/red]"
-                if item["required"]
-                else "[yellow]no[/yellow]"
-            )
-            made.add_row(str(item["check"]), mark, str(item["found"]))
-        out.print(made)
+            absent = "[red]missing[/red]" if item["required"] else "[yellow]no[/yellow]"
+            rows.add_row(str(item["check"]), "[green]ok[/green]" if item["holds"] else absent, str(item["found"]))
+        out.print(rows)
     return all(item["holds"] or not item["required"] for item in results)
 
 
@@ -51,11 +44,12 @@ def _machine(_: Path) -> str:
 
 
 def _disk(workspace: Path) -> str:
-    folder = next(path for path in (workspace.resolve(), *workspace.resolve().parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    if free < _LEAST_FREE_BYTES:
-        raise InputError(f"{folder}: {free / 2**30:.1f} GiB free", fix="give another --workspace")
-    return f"{free / 2**30:.0f} GiB free at {folder}"
+    from flows.execution.jobs import free_bytes
+
+    free = free_bytes(workspace)
+    if free < _MIN_FREE_BYTES:
+        raise InputError(f"{workspace.resolve()}: {free / 2**30:.1f} GiB free", fix="give another --workspace")
+    return f"{free / 2**30:.0f} GiB free at {workspace.resolve()}"
 
 
 def _torch(_: Path) -> str:

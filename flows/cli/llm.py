@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from pathlib import Path
@@ -10,17 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Serve a small language model; look into the journal of answers.")
+from flows.cli.options import JsonOpt
+from flows.terminal.console import print_json
 
-JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
+app = typer.Typer(no_args_is_help=True, help="Serve a small language model; look into the journal of answers.")
 
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one")] = 8080,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="not more than cores that are free")] = 1,
-    slots: Annotated[int, typer.Option("--slots", min=1, help="requests answered at once")] = 4,
-    model: Annotated[Path | None, typer.Option("--model", help="a GGUF file; the packaged model without")] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 chooses a free one")] = 8080,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="at most the number of free cores")] = 1,
+    slots: Annotated[int, typer.Option("--slots", min=1, help="concurrent requests")] = 4,
+    model: Annotated[Path | None, typer.Option("--model", help="a GGUF file; default: the packaged model")] = None,
 ) -> None:
     """Serve a small language model on this machine until Ctrl-C."""
     from flows.execution.llama_server import local_server
@@ -33,7 +33,7 @@ def serve(
             while not stop.wait(0.5) and server.process.poll() is None:
                 pass
             if not stop.is_set():
-                typer.echo(f"the server ended by itself with {server.process.poll()}", err=True)
+                typer.echo(f"the server exited with code {server.process.poll()}", err=True)
                 raise typer.Exit(1)
     finally:
         for name, handler in before.items():
@@ -44,27 +44,27 @@ def serve(
 def journal(
     file: Annotated[Path, typer.Argument(help="a journal of answers", exists=True, dir_okay=False)],
     forget_failures: Annotated[
-        bool, typer.Option("--forget-failures", help="drop failed requests, so that they are asked again")
+        bool, typer.Option("--forget-failures", help="drop failed requests, so that they are sent again")
     ] = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Show what models were asked: answers, tokens, and failures by reason."""
+    """Show what a journal records of each model: answers, tokens, and failures by reason."""
     from curation.llm.journal import Journal
 
-    held = Journal(file)
+    answers = Journal(file)
     try:
-        forgotten = held.forget_failures() if forget_failures else 0
+        forgotten = answers.forget_failures() if forget_failures else 0
         models: list[dict[str, Any]] = [
-            {"model": name, **held.usage(name)._asdict(), "failures_by_reason": held.failures(name)}
-            for name in held.models()
+            {"model": name, **answers.usage(name)._asdict(), "failures_by_reason": answers.failures(name)}
+            for name in answers.models()
         ]
     finally:
-        held.close()
+        answers.close()
     if as_json:
-        typer.echo(json.dumps({"models": models, "forgotten": forgotten}, indent=2))
+        print_json({"models": models, "forgotten": forgotten})
         return
     if forget_failures:
-        typer.echo(f"forgot {forgotten} failures: they will be asked again")
+        typer.echo(f"forgot {forgotten} failures: they will be sent again")
     for entry in models:
         typer.echo(
             f"{entry['model']}: {entry['answers']:,} answers, {entry['failures']:,} failures, "
@@ -73,4 +73,4 @@ def journal(
         for reason, count in entry["failures_by_reason"].items():
             typer.echo(f"  failed: {reason} {count:,}")
     if not models:
-        typer.echo("no outcomes")
+        typer.echo("no answers yet")

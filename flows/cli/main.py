@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog
 from flows.cli import compare as compare_cli
 from flows.cli import curate as curate_cli
 from flows.cli import export, kg, llm, report
 from flows.cli import versions as versions_cli
-from flows.cli.options import JsonOpt, LimitOpt, SetOpt, SplitOpt, places
+from flows.cli.options import JsonOpt, LimitOpt, RefArg, SetOpt, SplitOpt
 from flows.evaluation.registry import KINDS
 
 app = typer.Typer(
@@ -33,139 +34,69 @@ app.add_typer(kg.app, name="kg")
 app.add_typer(llm.app, name="llm")
 app.add_typer(export.app, name="export")
 
-EXIT_DID_NOT_HOLD = 1
 EXIT_BAD_INPUT = 2
 
 
 @app.callback()
 def _global(
+    ctx: typer.Context,
     workspace: Annotated[Path, typer.Option("--workspace", help="store, shards, runs")] = Path("workspace"),
     manifests: Annotated[Path, typer.Option("--manifests", help="manifests, meant to be committed")] = Path(
         "data_manifests"
     ),
 ) -> None:
-    places.workspace, places.manifests = workspace, manifests
+    ctx.obj = Catalog(manifests, workspace)
 
 
 @app.command()
 def recipes(as_json: JsonOpt = False) -> None:
     """List the recipes with their papers."""
-    from flows.cli.commands import list_recipes
+    from flows.terminal.recipes import list_recipes
 
     list_recipes(as_json=as_json)
 
 
 @app.command()
-def doctor(as_json: JsonOpt = False) -> None:
+def doctor(ctx: typer.Context, as_json: JsonOpt = False) -> None:
     """Check that this machine has what every part needs."""
     from flows.cli.doctor import examine
 
-    raise typer.Exit(0 if examine(places.workspace, as_json=as_json) else EXIT_DID_NOT_HOLD)
-
-
-@app.command()
-def versions(name: Annotated[str, typer.Argument(help="data set")], as_json: JsonOpt = False) -> None:
-    """List a data set's versions."""
-    from flows.cli.commands import list_versions
-
-    list_versions(places.catalog, name, as_json=as_json)
-
-
-@app.command()
-def show(
-    ref: Annotated[str, typer.Argument(metavar="NAME@VER")],
-    uid: Annotated[str | None, typer.Argument(help="a sample's uid, or enough of its beginning")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="write a page with pictures")] = None,
-    negatives: Annotated[bool, typer.Option("--negatives", help="some negatives, their edits marked")] = False,
-    types: Annotated[list[str] | None, typer.Option("--type", help="only negatives of this type")] = None,
-    operations: Annotated[list[str] | None, typer.Option("--operation", help="only of this operation")] = None,
-    low: Annotated[float | None, typer.Option("--min-difficulty", help="0 easiest, 1 hardest")] = None,
-    high: Annotated[float | None, typer.Option("--max-difficulty")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, max=10_000, help="negatives; default 20")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="which negatives are drawn; default 0")] = None,
-    as_json: JsonOpt = False,
-) -> None:
-    """Show a version, its negatives, or one sample with the lineage of each of its texts."""
-    from flows.cli.commands import show_negatives, show_version
-
-    filters = (types, operations, low, high, limit, seed)
-    if negatives:
-        show_negatives(places.catalog, ref, uid, html, filters, as_json=as_json)
-        return
-    if any(value is not None for value in filters):
-        raise InputError(
-            "--type, --operation, --min-difficulty, --max-difficulty, --limit and --seed choose negatives",
-            fix="add --negatives",
-        )
-    show_version(places.catalog, ref, uid, html, as_json=as_json)
-
-
-@app.command()
-def verify(
-    ref: Annotated[str, typer.Argument(metavar="NAME@VER")],
-    absent: Annotated[
-        list[str] | None, typer.Option("--absent", help="uid that must be nowhere in workspace and manifests")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", help="with --absent: KIND:PATH that still has the pictures and words")
-    ] = None,
-    as_json: JsonOpt = False,
-) -> None:
-    """Hash every file of a version again and compare with its manifest; or prove that samples are absent."""
-    from flows.cli.commands import verify_version
-    from flows.terminal.reshard_forget import prove_absent
-
-    if absent:
-        holds = prove_absent(places.catalog, ref, absent, source, as_json=as_json)
-    else:
-        holds = verify_version(places.catalog, ref, as_json=as_json)
-    raise typer.Exit(0 if holds else EXIT_DID_NOT_HOLD)
-
-
-@app.command()
-def diff(
-    old: Annotated[str, typer.Argument(metavar="A")],
-    new: Annotated[str, typer.Argument(metavar="B")],
-    as_json: JsonOpt = False,
-    html: Annotated[Path | None, typer.Option("--html", help="write a page with pictures")] = None,
-) -> None:
-    """Show which samples, captions and words, negatives, clusters and statistics moved between two versions."""
-    from flows.cli.commands import show_diff
-
-    show_diff(places.catalog, old, new, html, as_json=as_json)
+    raise typer.Exit(0 if examine(ctx.obj.workspace, as_json=as_json) else 1)
 
 
 @app.command()
 def train(
-    ref: Annotated[str, typer.Argument(metavar="NAME@VER")],
-    recipe: Annotated[str, typer.Option("--recipe", help="whose plan, objectives and numbers")],
+    ctx: typer.Context,
+    ref: RefArg,
+    recipe: Annotated[str, typer.Option("--recipe", help="its planner, objectives and training numbers")],
     model: Annotated[str, typer.Option("--model", help="model spec to start from")],
     out: Annotated[Path, typer.Option("--out", help="run folder")],
     steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
     tune: Annotated[str | None, typer.Option("--tune", help="lora, full or projection")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
     settings: SetOpt = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
     shards: Annotated[str | None, typer.Option("--shards", help="https:// or s3:// folder of the shards")] = None,
-    replay: Annotated[str | None, typer.Option("--replay", help="a plan.parquet whose order is followed")] = None,
-    prefect: Annotated[bool, typer.Option("--prefect", help="as a Prefect flow run")] = False,
+    replay: Annotated[str | None, typer.Option("--replay", help="a plan.parquet whose batch order is used")] = None,
+    prefect: Annotated[bool, typer.Option("--prefect", help="run as a Prefect flow")] = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Train a model on a version with a recipe's plan and objectives."""
-    from flows.cli.commands import run_training
-    from flows.execution.jobs import TrainJob
+    """Train a model on a version with a recipe's planner and objectives."""
+    from flows.execution.jobs import TrainJob, execute_locally
+    from flows.terminal.training import run_training
 
-    sets = [*(settings or [])]
-    sets += [
-        f"train.{key}={value}" for key, value in (("steps", steps), ("tune", tune), ("seed", seed)) if value is not None
-    ]
-    where = str(places.workspace), str(places.manifests)
-    job = TrainJob(ref, recipe, model, str(out), *where, tuple(sets), resume, shards, replay)
-    run_training(job, prefect=prefect, as_json=as_json)
+    numbers = (("steps", steps), ("tune", tune), ("seed", seed))
+    sets = (*(settings or ()), *(f"train.{key}={value}" for key, value in numbers if value is not None))
+    folders = str(ctx.obj.workspace), str(ctx.obj.manifests)
+    job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, replay)
+    if prefect:
+        from flows.train import train_flow
+    run_training(job, train_flow if prefect else execute_locally, as_json=as_json)
 
 
 @app.command()
 def evaluate(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(metavar="RUN|SPEC")],
     on: Annotated[list[str], typer.Option("--on", help="KIND:SRC, KIND one of " + " ".join(KINDS))],
     split: SplitOpt = None,
@@ -197,12 +128,12 @@ def evaluate(
         raise InputError(told, allowed="the table on the screen", fix="leave them out")
     if blend is not None:
         for columns in run_sweep(
-            model, blend, share or (0.0, 0.25, 0.5, 0.75, 1.0), on, EvalOptions(places.catalog, split, limit)
+            model, blend, share or (0.0, 0.25, 0.5, 0.75, 1.0), on, EvalOptions(ctx.obj, split, limit)
         ):
             print_comparison(columns)
         return
     texts = () if blind_texts is None else read_blind_texts(blind_texts)
-    print_results(run_evaluation(model, on, EvalOptions(places.catalog, split, limit, blind, texts), files))
+    print_results(run_evaluation(model, on, EvalOptions(ctx.obj, split, limit, blind, texts), files))
 
 
 @app.command()

@@ -1,65 +1,101 @@
-"""Options that several commands share, and where things lie."""
+"""Options that several commands share: each is one field of a dataclass, and `expand_options` gives it to a command."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from data_manifests.manifest import Catalog
 
+if TYPE_CHECKING:
+    from flows.execution.jobs import CurateJob
 
-@dataclass
-class Places:
-    """The global options: where things lie."""
-
-    workspace: Path = Path("workspace")
-    manifests: Path = Path("data_manifests")
-
-    @property
-    def catalog(self) -> Catalog:
-        """The versions there are."""
-        return Catalog(self.manifests, self.workspace)
-
-
-places = Places()
-
-RecipeArg = Annotated[str, typer.Argument(help="a recipe; see clipcurate recipes")]
-SourceOpt = Annotated[
-    str, typer.Option("--source", help="KIND:PATH, KIND one of flickr coco folder parquet webdataset scenes")
-]
-NameOpt = Annotated[str, typer.Option("--name", help="data set's name")]
-ModelOpt = Annotated[
-    str | None, typer.Option("--model", help="model spec: ARCH:PRETRAINED, config name, file or run folder")
-]
+RefArg = Annotated[str, typer.Argument(metavar="NAME@VER")]
 SplitOpt = Annotated[str | None, typer.Option("--split", help="only this split: train, dev or test")]
 LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many samples")]
 SetOpt = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as stages.swap_words.seed=1")]
-FeedbackOpt = Annotated[
-    str | None, typer.Option("--feedback", help="run folder whose feedback on negatives the recipe applies")
-]
 JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
-WorkersOpt = Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")]
-ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="wished size of a shard in MiB")]
+ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="target size of a shard in MiB")]
 BandsOpt = Annotated[
-    int, typer.Option("--bands", min=0, help="bands of difficulty inside a cluster; 0: by difficulty itself")
+    int, typer.Option("--bands", min=0, help="difficulty bands inside a cluster; 0: by difficulty itself")
 ]
-GraphOpt = Annotated[
-    str | None,
-    typer.Option("--graph", help="knowledge graph made by kg build, or a conceptnet-lite database; default seed"),
-]
-LlmOpt = Annotated[
-    str | None,
-    typer.Option("--llm", help="who rewrites: rules, http://HOST:PORT/v1#MODEL or vllm:MODEL; default rules"),
-]
-MaskedOpt = Annotated[
-    str | None,
-    typer.Option("--masked-model", help="masked language model for fills: hub name or folder; default none"),
-]
-SlotsOpt = Annotated[int, typer.Option("--llm-slots", min=1, help="requests under way at once, in each worker")]
-AgainstOpt = Annotated[
-    list[str] | None,
-    typer.Option("--against", help="an evaluation set whose pictures must not be in: KIND:PATH, KIND:PATH#test"),
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurationOptions:
+    """Options of every command that curates; the fields are called as in `CurateJob`, so a new one is one line here."""
+
+    model: Annotated[
+        str | None, typer.Option("--model", help="model spec: ARCH:PRETRAINED, config name, file or run folder")
+    ] = None
+    graph: Annotated[
+        str | None,
+        typer.Option("--graph", help="knowledge graph made by kg build, or a conceptnet-lite database; default seed"),
+    ] = None
+    llm: Annotated[
+        str | None,
+        typer.Option("--llm", help="what rewrites: rules, http://HOST:PORT/v1#MODEL or vllm:MODEL; default rules"),
+    ] = None
+    masked_model: Annotated[
+        str | None,
+        typer.Option("--masked-model", help="masked language model for fills: hub name or folder; default none"),
+    ] = None
+    llm_slots: Annotated[int, typer.Option("--llm-slots", min=1, help="concurrent requests of each worker")] = 16
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="evaluation set whose images must not be in: KIND:PATH, KIND:PATH#test"),
+    ] = None
+    feedback: Annotated[
+        str | None, typer.Option("--feedback", help="run folder whose feedback on negatives the recipe applies")
+    ] = None
+    split: SplitOpt = None
+    limit: LimitOpt = None
+    workers: Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")] = 0
+    settings: SetOpt = None
+
+    def curate_job(self, catalog: Catalog, recipe: str, source: str, name: str, **more: Any) -> CurateJob:
+        """Return the job that these options describe; `more` are other fields of it."""
+        from flows.execution.jobs import CurateJob
+
+        given = {item.name: getattr(self, item.name) for item in fields(CurationOptions)}
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        given = {key: value for key, value in given.items() if value is not None}
+        return CurateJob(recipe, source, name, str(catalog.workspace), str(catalog.manifests), **given, **more)
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one command-line option for each field of the options dataclass that it takes.
+
+    Typer reads options from a function's signature: a parameter such as ``options: CurateOptions`` becomes its fields.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {}
+    expanded: list[tuple[str, Any, Any]] = []
+    for parameter in inspect.signature(command).parameters.values():
+        kind = hints[parameter.name]
+        if is_dataclass(kind) and isinstance(kind, type):
+            groups[parameter.name] = kind
+            types = get_type_hints(kind, include_extras=True)
+            expanded += [(item.name, types[item.name], item.default) for item in fields(kind)]
+        else:
+            expanded.append((parameter.name, kind, parameter.default))
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{item.name: values.pop(item.name) for item in fields(kind)})
+        command(**values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    empty = inspect.Parameter.empty
+    parameters = [
+        inspect.Parameter(name, keyword, default=empty if default is MISSING else default, annotation=kind)
+        for name, kind, default in expanded
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run

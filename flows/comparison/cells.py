@@ -180,14 +180,14 @@ def read_result(path: Path) -> Result:
 
 def _train(cell: Cell) -> bool:
     """Train unless that is done; return whether anything was."""
-    from flows.execution.run_training import train_here
+    from flows.execution.jobs import run_job
 
     if cell.job is None or has_weights(cell):
         return False
     if not (cell.folder / CELL_FILE).is_file():
         about = {"row": cell.row, "seed": cell.seed, **cell.identity}
         write_atomically(cell.folder / CELL_FILE, orjson.dumps(about, option=CANONICAL))
-    train_here(replace(cell.job, resume=(cell.folder / "run").exists()))
+    run_job(replace(cell.job, resume=(cell.folder / "run").exists()))
     return True
 
 

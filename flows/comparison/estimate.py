@@ -91,8 +91,8 @@ def existing_versions(job: CompareJob) -> dict[str, DatasetVersion]:
     for row in job.rows:
         curated = job.curated(row)
         if curated.name not in there:
-            outcome = existing(prepare(curated))
-            there[curated.name] = None if outcome is None else outcome.ref
+            result = existing(prepare(curated))
+            there[curated.name] = None if result is None else result.ref
         ref = there[curated.name]
         if ref is not None:
             found[row.name] = job.catalog.open(ref)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_manifests.manifest import Catalog
 from flows.comparison.cells import Benchmarks
-from flows.comparison.statistics import Gate
+from flows.comparison.statistics import ComparisonGate
 from flows.comparison.variants import Variant, is_data
 from flows.execution.jobs import CurateJob
 from flows.recipe import recipe_arguments
@@ -39,7 +39,7 @@ class CompareJob:
     out: Path
     name: str | None
     curation: CurateJob
-    gate: Gate
+    gate: ComparisonGate
     command: str
 
     @property

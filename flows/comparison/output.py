@@ -9,7 +9,7 @@ import orjson
 
 from data_manifests.atomic_files import write_atomically
 from flows.comparison.cells import CANONICAL
-from flows.comparison.statistics import blind_numbers, weigh
+from flows.comparison.statistics import blind_numbers, compare_rows
 from flows.comparison.table import markdown_table
 from flows.comparison.variants import PRETRAINED
 from flows.recipe import load_recipe
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from data_manifests.manifest import DatasetVersion
     from flows.comparison.cells import Finished
     from flows.comparison.job import CompareJob
-    from flows.comparison.statistics import Row
+    from flows.comparison.statistics import ComparisonRow
     from flows.comparison.variants import Variant
 
 TABLE_FILE = "table.md"
@@ -48,10 +48,12 @@ def title_of(job: CompareJob) -> str:
     )
 
 
-def conclude(job: CompareJob, finished: Sequence[Finished], versions: Mapping[str, DatasetVersion]) -> list[Row]:
+def conclude(
+    job: CompareJob, finished: Sequence[Finished], versions: Mapping[str, DatasetVersion]
+) -> list[ComparisonRow]:
     """Weigh what is done, and write comparison.json and table.md."""
     names = [PRETRAINED, *(row.name for row in job.rows)]
-    rows = weigh(finished, names, job.benchmarks.on, job.gate)
+    rows = compare_rows(finished, names, job.benchmarks.on, job.gate)
     document = dict(_document(job, rows, finished, versions))
     write_atomically(job.out / COMPARISON_FILE, orjson.dumps(document, option=CANONICAL))
     prints = sorted({f"{item.ref} `{item.manifest.fingerprint}`" for item in versions.values()})
@@ -65,7 +67,7 @@ def conclude(job: CompareJob, finished: Sequence[Finished], versions: Mapping[st
 
 
 def _document(
-    job: CompareJob, rows: Sequence[Row], finished: Sequence[Finished], versions: Mapping[str, DatasetVersion]
+    job: CompareJob, rows: Sequence[ComparisonRow], finished: Sequence[Finished], versions: Mapping[str, DatasetVersion]
 ) -> Iterator[tuple[str, Any]]:
     from training.checkpoint import package_versions
 
@@ -93,7 +95,7 @@ def _document(
 
 
 def _row_json(
-    row: Row, variant: Variant | None, versions: Mapping[str, DatasetVersion], samples: Mapping[str, int]
+    row: ComparisonRow, variant: Variant | None, versions: Mapping[str, DatasetVersion], samples: Mapping[str, int]
 ) -> dict[str, Any]:
     numbers = [{"on": on, "metric": metric, **number.to_json()} for (on, metric), number in row.numbers.items()]
     found: dict[str, Any] = {"name": row.name, "seeds": list(row.seeds), "numbers": numbers, "failed": row.failed}

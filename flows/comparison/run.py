@@ -16,9 +16,10 @@ from flows.comparison.output import COMPARISON_FILE, conclude, samples_of, title
 from flows.comparison.statistics import blind_numbers
 from flows.comparison.table import screen_table
 from flows.comparison.variants import PRETRAINED, Variant
-from flows.execution.jobs import CurateJob, TrainJob
+from flows.execution.jobs import CurateJob, TrainJob, run_job
 from flows.recipe import load_recipe, recipe_arguments
-from flows.terminal.console import counter, err, out, print_json, progress_bars, stage_bars
+from flows.terminal.console import err, out, print_json
+from flows.terminal.curation import job_progress
 from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -134,26 +135,17 @@ def versions_of(job: CompareJob) -> dict[str, DatasetVersion]:
 
 
 def curate(job: CurateJob) -> str:
-    """Bring one recipe's version up to date in this process's pool and return its name."""
-    from flows.execution.executors import local_runner
-    from flows.execution.jobs import execute, existing, prepare, require_free_space
-
-    began = time.perf_counter()
-    with progress_bars() as bars:
-        prepared = prepare(job, counter(bars, f"reading source for {job.recipe}"))
-        outcome = existing(prepared)
-        if outcome is None:
-            size = sum(sample.image.size_bytes for sample in prepared.snapshot.samples())
-            require_free_space(Path(job.workspace), size)
-            with local_runner(job.num_workers) as carry:
-                outcome = execute(prepared, carry, stage_bars(bars), counter(bars, "writing shards"))
-    counts = outcome.manifest.body["counts"]
+    """Bring one recipe's version up to date and return its reference."""
+    started = time.perf_counter()
+    with job_progress() as events:
+        result = run_job(job, events=events)
+    counts = result.manifest.body["counts"]
     err.print(
-        f"{outcome.ref}: {counts['samples']:,} samples, {counts['negatives']:,} negatives, {counts['views']:,} views "
-        f"({'made' if outcome.created else 'unchanged'}, {time.perf_counter() - began:.0f} s)",
+        f"{result.ref}: {counts['samples']:,} samples, {counts['negatives']:,} negatives, {counts['views']:,} views "
+        f"({'made' if result.created else 'unchanged'}, {time.perf_counter() - started:.0f} s)",
         soft_wrap=True,
     )
-    return outcome.ref
+    return result.ref
 
 
 def rounds_of(job: CompareJob, versions: Mapping[str, DatasetVersion]) -> list[list[Cell]]:

@@ -28,7 +28,7 @@ BLIND = "blind_"
 
 
 @dataclass(frozen=True)
-class Gate:
+class ComparisonGate:
     """How many points a row may lose against the pretrained model, whatever it wins.
 
     Attributes:
@@ -71,7 +71,7 @@ class Number:
 
 
 @dataclass
-class Row:
+class ComparisonRow:
     """One row of the table.
 
     Attributes:
@@ -117,7 +117,9 @@ def blind_numbers(finished: Sequence[Finished]) -> dict[tuple[str, str], tuple[s
     return found
 
 
-def weigh(finished: Sequence[Finished], names: Sequence[str], on: Sequence[str], gate: Gate) -> list[Row]:
+def compare_rows(
+    finished: Sequence[Finished], names: Sequence[str], on: Sequence[str], gate: ComparisonGate
+) -> list[ComparisonRow]:
     """Return the rows, in the order of `names`, from all cells that are done.
 
     A row fails when, in any number that the gate looks at, its mean lies more than the allowed points below the
@@ -127,7 +129,7 @@ def weigh(finished: Sequence[Finished], names: Sequence[str], on: Sequence[str],
     Raises:
         InputError: two cells were evaluated on different cases.
     """
-    rows = {name: Row(name) for name in names}
+    rows = {name: ComparisonRow(name) for name in names}
     done: dict[str, list[Finished]] = {name: [] for name in names}
     for cell in finished:
         if cell.fault:
@@ -145,7 +147,11 @@ def weigh(finished: Sequence[Finished], names: Sequence[str], on: Sequence[str],
 
 
 def _weigh_metric(
-    rows: Mapping[str, Row], done: Mapping[str, Sequence[Finished]], on: str, metric: str, gate: Gate
+    rows: Mapping[str, ComparisonRow],
+    done: Mapping[str, Sequence[Finished]],
+    on: str,
+    metric: str,
+    gate: ComparisonGate,
 ) -> None:
     """Put one number of all rows into them; all are drawn together, so that any two pair."""
     from training.evaluate.confidence import Bootstrap, parts_of

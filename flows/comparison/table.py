@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from flows.comparison.statistics import Number, Row
+from flows.comparison.statistics import ComparisonRow, Number
 from flows.comparison.variants import CONTROL, PRETRAINED
 from flows.terminal.console import table
 
@@ -35,12 +35,12 @@ def column_name(on: str, metric: str, all_on: Sequence[str]) -> str:
     return " ".join([kind.replace("_", "-"), *([place] if several else []), LABELS.get(metric, metric)])
 
 
-def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def columns_of(rows: Sequence[ComparisonRow]) -> list[tuple[str, str]]:
     """Return (``KIND:SRC``, metric) of every number that a row has."""
     return list(dict.fromkeys(key for row in rows for key in row.numbers))
 
 
-def screen_table(title: str, rows: Sequence[Row], samples: Mapping[str, int], blind: Blind) -> Table:
+def screen_table(title: str, rows: Sequence[ComparisonRow], samples: Mapping[str, int], blind: Blind) -> Table:
     """Return the table for the terminal: failed rows red, what is told apart from the control green or yellow."""
     keys = columns_of(rows)
     names = [f">{column_name(on, metric, [key[0] for key in _first_of_each(keys)])}" for on, metric in keys]
@@ -56,7 +56,7 @@ def screen_table(title: str, rows: Sequence[Row], samples: Mapping[str, int], bl
     return made
 
 
-def markdown_table(rows: Sequence[Row], samples: Mapping[str, int], blind: Blind) -> str:
+def markdown_table(rows: Sequence[ComparisonRow], samples: Mapping[str, int], blind: Blind) -> str:
     """Return the table as Markdown, its legend below."""
     keys = columns_of(rows)
     names = [column_name(on, metric, [key[0] for key in _first_of_each(keys)]) for on, metric in keys]
@@ -108,7 +108,7 @@ def _points(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def _gate(row: Row) -> str:
+def _gate(row: ComparisonRow) -> str:
     if row.faults:
         first = next(iter(row.faults.values())).splitlines()[0]
         return f"did not run: {first}"
@@ -121,7 +121,7 @@ def _gate(row: Row) -> str:
     return "" if row.name == PRETRAINED or not row.numbers else "passed"
 
 
-def _screen_gate(row: Row) -> Text:
+def _screen_gate(row: ComparisonRow) -> Text:
     text = _gate(row).replace("**", "")
     return Text(text, "bold red" if row.failed or row.faults else "green")
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,7 +16,7 @@ from curation.stages.negatives.ask_negatives import AskNegatives
 from curation.versions.numbering import stage_record
 from data_manifests.manifest import Catalog, Manifest, version_key
 from flows.execution.estimate_tokens import forecast_tokens
-from flows.execution.jobs import Outcome, Prepared, existing
+from flows.execution.jobs import CurationResult, PreparedCuration, existing, free_bytes
 
 _TEXT_BYTES_PER_SAMPLE = 4096
 """Tar headers, JSON, text and sidecar of a sample when no version tells better; photographs dwarf it."""
@@ -49,7 +47,7 @@ class StageForecast:
 class Forecast:
     """What a run will do."""
 
-    there: Outcome | None
+    up_to_date: CurationResult | None
     num_samples: int
     num_rejected: int
     stages: list[StageForecast] = field(default_factory=list)
@@ -70,7 +68,7 @@ class Forecast:
     def to_json(self) -> dict[str, Any]:
         """Return what `plan --json` prints."""
         return {
-            "up_to_date": self.there.ref if self.there else None,
+            "up_to_date": self.up_to_date.ref if self.up_to_date else None,
             "samples": self.num_samples,
             "rejected": self.num_rejected,
             "disk_bytes": self.disk_bytes,
@@ -91,10 +89,10 @@ class Forecast:
         }
 
 
-def forecast(prepared: Prepared) -> Forecast:
+def forecast(prepared: PreparedCuration) -> Forecast:
     """Look into the store and say what is missing; computes nothing but input ids."""
     snapshot, job = prepared.snapshot, prepared.job
-    there = existing(prepared)
+    up_to_date = existing(prepared)
     latest = job.catalog.latest(job.name)
     rates = _rates(job.catalog, job.num_workers)
     done: list[FinishedStage] = []
@@ -115,12 +113,13 @@ def forecast(prepared: Prepared) -> Forecast:
         done.append(FinishedStage(stage, inputs))
         blocked = blocked or missing > 0
     size = sum(sample.image.size_bytes for sample in snapshot.samples()) + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
-    folder = Path(job.workspace)
-    free = shutil.disk_usage(next(path for path in (folder, *folder.resolve().parents) if path.exists())).free
-    return Forecast(there, snapshot.num_samples, len(snapshot.rejected), stages, 0 if there else size, free)
+    disk_bytes, free = 0 if up_to_date else size, free_bytes(job.catalog.workspace)
+    return Forecast(up_to_date, snapshot.num_samples, len(snapshot.rejected), stages, disk_bytes, free)
 
 
-def _missing(prepared: Prepared, stage: Stage, done: Sequence[FinishedStage], *, blocked: bool) -> tuple[int, int, str]:
+def _missing(
+    prepared: PreparedCuration, stage: Stage, done: Sequence[FinishedStage], *, blocked: bool
+) -> tuple[int, int, str]:
     """Return how many samples a stage lacks and has, and a corpus stage's inputs hash.
 
     Behind a stage with missing results, input ids can only be had for samples that are complete up to here.

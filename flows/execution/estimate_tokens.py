@@ -11,7 +11,7 @@ from curation.stages.captions.rewrite_captions import RewriteCaptions
 from curation.stages.negatives.ask_negatives import AskNegatives
 from data_manifests.manifest import Catalog, Manifest, version_key
 from data_manifests.sample import Sample
-from flows.execution.jobs import Prepared
+from flows.execution.jobs import PreparedCuration
 
 _SAMPLES = 200
 """Samples whose requests are made to see how long they are; evenly over the data set."""
@@ -24,7 +24,7 @@ DRAWS_PER_REWRITE = 2.2
 Gemma 3 270M; a larger model needs fewer."""
 
 
-def forecast_tokens(stage: RewriteCaptions | AskNegatives, prepared: Prepared, num_samples: int) -> int:
+def forecast_tokens(stage: RewriteCaptions | AskNegatives, prepared: PreparedCuration, num_samples: int) -> int:
     """Estimate the tokens of rewriting: read and written.
 
     Requests are made for a share of the samples; tokens a character come from the model's answers so far, and the

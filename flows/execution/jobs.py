@@ -1,14 +1,15 @@
-"""A curation job from its JSON description to a published version; the same with and without Prefect."""
+"""Jobs as JSON values, and the one way to run them: `run_job`, for commands, comparisons, the demo and Prefect flows."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from curation.engine.denylist import Denylist, check_no_interrupted_forget
 from curation.engine.engine import Events, Executor, StageReport, run_stages
@@ -18,16 +19,21 @@ from curation.versions.numbering import VersionRequest, dataset_lock, publish_ve
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest, check_name
+from flows.execution.executors import local_runner
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
+from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from curation.llm.batch_files import ImportReport
+    from training.checkpoint import RunResult
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class CurateJob:
-    """What a user asks for; JSON values only, so that a scheduler can hold it.
+    """A curation as the command line describes it; JSON values only, so that a scheduler can store it.
 
     Attributes:
         recipe: Recipe's name.
@@ -37,18 +43,19 @@ class CurateJob:
         manifests: Folder of manifests.
         model: Model spec for embedding stages; None for the default.
         graph: Knowledge graph's file; None for the seed graph.
-        llm: Who rewrites; None for rules.
-        masked_model: Fills blanks: hub name or folder; None for no such model.
-        llm_slots: Requests under way at once, in each worker.
-        llm_batch: Write unanswered requests to this file instead of asking.
-        llm_answers: Take answers from this file first.
-        against: Evaluation sets whose pictures must not be in the data set, ``KIND:PATH`` each.
+        llm: Language model that rewrites captions; None for rules.
+        masked_model: Masked language model by hub name or folder; None for none.
+        llm_slots: Concurrent requests of each worker.
+        llm_batch: Write unanswered requests to this file instead of sending them.
+        llm_answers: File of answers to import first.
+        against: Evaluation sets whose images must not be in the data set, ``KIND:PATH`` each.
+        feedback: Run folder whose feedback on negatives is applied; None for none.
         split: Only this split of the source.
         limit: At most so many samples.
-        workers: Processes (or Dask workers).
+        workers: Processes (or Dask workers); 0 means one for each core.
         settings: ``--set`` texts.
-        shard_bytes: Wished size of a shard.
-        bands: Bands of difficulty that order samples inside a cluster; 0 orders by difficulty itself.
+        shard_bytes: Target size of a shard.
+        bands: Difficulty bands that order samples inside a cluster; 0 orders by difficulty itself.
         wait_s: How long to wait for another run on the same name.
     """
 
@@ -86,7 +93,7 @@ class CurateJob:
 
     @property
     def catalog(self) -> Catalog:
-        """Where versions lie."""
+        """Its workspace and manifests."""
         return Catalog(Path(self.manifests), Path(self.workspace))
 
     @property
@@ -101,7 +108,7 @@ class CurateJob:
 
     @property
     def inputs(self) -> RecipeInputs:
-        """What the recipe is filled in with."""
+        """Models, graph and files that the recipe is built with."""
         journal = str(self.journal.absolute())
         llm = (self.llm, journal, self.llm_slots, self.llm_batch)
         return RecipeInputs(
@@ -116,7 +123,7 @@ class CurateJob:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training run as a user asks for it; JSON values only.
+    """A training run as the command line describes it; JSON values only.
 
     Attributes:
         ref: ``NAME@VER``.
@@ -126,9 +133,9 @@ class TrainJob:
         workspace: Folder of shards and of cached activations.
         manifests: Folder of manifests.
         settings: ``--set`` texts.
-        resume: Go on with the run in `out`.
+        resume: Continue the run in `out`.
         shards: URL of the folder that holds the version's shards; None for the workspace.
-        replay: A plan.parquet whose order is followed; None for the recipe's planner.
+        replay: A plan.parquet whose batch order is used; None for the recipe's planner.
     """
 
     ref: str
@@ -144,20 +151,49 @@ class TrainJob:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A job whose source has been read and whose recipe is known."""
+class JobEvents:
+    """What a caller can show of a running job; nothing by default.
+
+    Attributes:
+        on_read: Called with the number of records read from the source so far.
+        on_written: Called with the number of samples written to shards so far.
+        on_answers: Called once with what the file of ``llm_answers`` contained.
+        stages: Called for each stage and unit.
+    """
+
+    on_read: Callable[[int], None] = lambda _number: None
+    on_written: Callable[[int], None] = lambda _number: None
+    on_answers: Callable[[ImportReport], None] = lambda _report: None
+    stages: Events = field(default_factory=Events)
+
+
+JobExecutor = Callable[[Any, Callable[[Executor], Any]], Any]
+"""``executor(job, work)`` calls `work` once with a runner of the engine's units and returns its result.
+
+It decides where that happens: in this process and its worker processes, or in a Prefect flow run. Training has no units.
+"""
+
+
+def execute_locally(job: CurateJob | TrainJob, work: Callable[[Executor], T]) -> T:
+    """Run a job in this process, the units of a curation in a pool of worker processes where it wants several."""
+    with local_runner(job.num_workers if isinstance(job, CurateJob) else 1) as runner:
+        return work(runner)
+
+
+@dataclass(frozen=True)
+class PreparedCuration:
+    """A job whose source has been read and whose recipe is loaded."""
 
     job: CurateJob
     recipe: Recipe
     snapshot: Snapshot
     request: VersionRequest
     intake_s: float
-    answers: ImportReport | None = None
 
 
 @dataclass
-class Outcome:
-    """What a job did."""
+class CurationResult:
+    """The version that a curation made or found up to date."""
 
     manifest: Manifest
     created: bool
@@ -171,7 +207,7 @@ class Outcome:
         return f"{self.manifest.name}@{self.manifest.version}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `--json` prints and Prefect keeps."""
+        """Return what `--json` prints."""
         return {
             "version": self.ref,
             "fingerprint": self.manifest.fingerprint,
@@ -179,121 +215,156 @@ class Outcome:
             "why": self.why,
             "counts": self.manifest.body["counts"],
             "seconds": dict(self.seconds),
-            "stages": [_stage_json(report) for report in self.reports],
+            "stages": [
+                {
+                    "stage": report.stage.name,
+                    "computed": report.num_computed,
+                    "reused": report.num_reused,
+                    "wall_s": round(report.wall_s, 3),
+                    "peak_memory_bytes": report.peak_memory_bytes,
+                }
+                for report in self.reports
+            ],
         }
 
 
-def _stage_json(report: StageReport) -> dict[str, Any]:
-    return {
-        "stage": report.stage.name,
-        "computed": report.num_computed,
-        "reused": report.num_reused,
-        "wall_s": round(report.wall_s, 3),
-        "peak_memory_bytes": report.peak_memory_bytes,
-    }
+@overload
+def run_job(job: CurateJob, executor: JobExecutor = ..., events: JobEvents = ...) -> CurationResult: ...
+@overload
+def run_job(job: TrainJob, executor: JobExecutor = ..., events: JobEvents = ...) -> RunResult: ...
+def run_job(
+    job: CurateJob | TrainJob, executor: JobExecutor = execute_locally, events: JobEvents = JobEvents()
+) -> CurationResult | RunResult:
+    """Train, or bring a data set up to date: read its source, compute what the store lacks, publish the version.
+
+    Args:
+        job: The job.
+        executor: Where the work runs; not called for a data set that is up to date.
+        events: Callbacks for progress.
+
+    Raises:
+        InputError: the job is unusable, another run holds the name, or stored results cannot be used.
+        OSError: no space; finished batches stay in the store.
+    """
+    if isinstance(job, TrainJob):
+        trained: RunResult = executor(job, lambda _runner: _train(job))
+        return trained
+    prepared = prepare(job, events)
+    with dataset_lock(job.catalog, job.name, job.wait_s):
+        if (unchanged := existing(prepared)) is not None:
+            return unchanged
+        require_free_space(
+            job.catalog.workspace, sum(sample.image.size_bytes for sample in prepared.snapshot.samples())
+        )
+        made: CurationResult = executor(job, lambda runner: _compute_and_publish(prepared, runner, events))
+        return made
 
 
-def prepare(job: CurateJob, progress: Callable[[int], None] | None = None) -> Prepared:
-    """Read the source (or its snapshot) and the recipe; nothing is computed.
+def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration:
+    """Import answers, load the recipe and read the source (or its snapshot); nothing is computed.
 
     Raises:
         InputError: any part of the job is unusable.
     """
     started = time.perf_counter()
     check_name(job.name)
-    check_no_interrupted_forget(Path(job.workspace))
-    answers = take_answers(job) if job.llm_answers else None
+    check_no_interrupted_forget(job.catalog.workspace)
+    if job.llm_answers:
+        events.on_answers(_import_answers(job, job.llm_answers))
     recipe = load_recipe(job.recipe, job.inputs, job.settings)
-    check_bands(job, recipe)
+    _check_bands(job, recipe)
     source = open_source(job.source, job.split)
     snapshot = read_source(
         source,
-        Path(job.workspace) / "intake",
+        job.catalog.workspace / "intake",
         location=f"{Path.cwd()}|{job.source}",
         limit=job.limit,
-        progress=progress,
-        denylist=Denylist.load(Path(job.manifests)),
+        progress=events.on_read,
+        denylist=Denylist.load(job.catalog.manifests),
     )
     about = {"name": recipe.name, "paper": recipe.paper}
     request = VersionRequest(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes, job.bands)
-    return Prepared(job, recipe, snapshot, request, time.perf_counter() - started, answers)
+    return PreparedCuration(job, recipe, snapshot, request, time.perf_counter() - started)
 
 
-def check_bands(job: CurateJob, recipe: Recipe) -> None:
-    """Check that bands of difficulty are asked for only where something orders by difficulty.
-
-    Raises:
-        InputError: no stage of the recipe provides a difficulty.
-    """
+def _check_bands(job: CurateJob, recipe: Recipe) -> None:
+    """Check that ``--bands`` comes with a recipe that orders samples by difficulty."""
     provided = {spec.name for stage in recipe.all_stages() for spec in stage.provides}
     if job.bands and "difficulty" not in provided:
         raise InputError(
-            f"--bands {job.bands}: recipe '{recipe.name}' gives samples no difficulty",
+            f"--bands {job.bands}: recipe '{recipe.name}' computes no difficulty",
             allowed="--bands with a recipe that has the stage order_difficulty, such as negclip",
         )
 
 
-def take_answers(job: CurateJob) -> ImportReport:
-    """Take a file of answers into the workspace's journal.
-
-    Raises:
-        InputError: a file cannot be used, or it is not said which questions it answers.
-    """
+def _import_answers(job: CurateJob, answers: str) -> ImportReport:
+    """Import a file of answers into the workspace's journal."""
     from curation.llm.batch_files import import_answers
 
     if not job.llm_batch:
         raise InputError(
-            f"--llm-answers {job.llm_answers}: which questions does it answer?",
-            fix="give --llm-batch with the file of questions; what is still unanswered is written there",
+            f"--llm-answers {answers}: which requests does it answer?",
+            fix="give --llm-batch with the file of requests; those still unanswered are written there",
         )
     job.journal.parent.mkdir(parents=True, exist_ok=True)
-    return import_answers(Path(job.llm_answers or ""), Path(job.llm_batch), job.journal)
+    return import_answers(Path(answers), Path(job.llm_batch), job.journal)
 
 
-def existing(prepared: Prepared) -> Outcome | None:
-    """Return the version there is, if the job would only build it again."""
+def existing(prepared: PreparedCuration) -> CurationResult | None:
+    """Return the newest version if the job would only build it again."""
     manifest = up_to_date(prepared.job.catalog, prepared.request, prepared.recipe.all_stages(), prepared.snapshot)
-    return None if manifest is None else Outcome(manifest, created=False, why="nothing has changed since")
+    return None if manifest is None else CurationResult(manifest, created=False, why="nothing has changed since")
 
 
-def execute(
-    prepared: Prepared, runner: Executor, events: Events | None = None, progress: Callable[[int], None] | None = None
-) -> Outcome:
-    """Compute what is missing and publish; holds the data set's lock.
-
-    Raises:
-        InputError: another run holds the name, or stored results cannot be used.
-        OSError: no space; what was finished stays in the store.
-    """
+def _compute_and_publish(prepared: PreparedCuration, runner: Executor, events: JobEvents) -> CurationResult:
+    """Compute what the store lacks and publish a version; the caller holds the data set's lock."""
     job, started = prepared.job, time.perf_counter()
-    with dataset_lock(job.catalog, job.name, job.wait_s):
-        if (there := existing(prepared)) is not None:
-            return there
-        done, reports = run_stages(prepared.recipe.all_stages(), prepared.snapshot, job.store, runner, events)
-        staged = time.perf_counter()
-        published = publish_version(job.catalog, prepared.request, done, prepared.snapshot, job.store, progress)
-        seconds = {
-            "intake": round(prepared.intake_s, 3),
-            "stages": round(staged - started, 3),
-            "publish": round(time.perf_counter() - staged, 3),
-        }
-        outcome = Outcome(published.manifest, published.created, published.why, reports, seconds)
-        write_run_record(job.catalog, published.manifest, {"job": job.to_json(), **outcome.to_json()})
-    return outcome
+    done, reports = run_stages(prepared.recipe.all_stages(), prepared.snapshot, job.store, runner, events.stages)
+    staged = time.perf_counter()
+    published = publish_version(job.catalog, prepared.request, done, prepared.snapshot, job.store, events.on_written)
+    seconds = {
+        "intake": round(prepared.intake_s, 3),
+        "stages": round(staged - started, 3),
+        "publish": round(time.perf_counter() - staged, 3),
+    }
+    result = CurationResult(published.manifest, published.created, published.why, reports, seconds)
+    write_run_record(job.catalog, published.manifest, {"job": job.to_json(), **result.to_json()})
+    return result
 
 
-def require_free_space(path: Path, wanted_bytes: int) -> None:
+def _train(job: TrainJob) -> RunResult:
+    """Train in this process."""
+    from training.batches.remote_shards import open_remote
+    from training.train import train
+
+    catalog = Catalog(Path(job.manifests), Path(job.workspace))
+    dataset = open_remote(catalog, job.ref, job.shards) if job.shards else catalog.open(job.ref)
+    recipe = load_recipe(job.recipe, settings=job.settings)
+    return train(
+        dataset,
+        recipe.train_parts(),
+        ModelSpec.parse(job.model),
+        recipe.train,
+        Path(job.out),
+        resume=job.resume,
+        cache=catalog.workspace / "activations",
+        replay=Path(job.replay) if job.replay else None,
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk where a folder lies, or will lie."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.resolve().parents) if path.exists())).free
+
+
+def require_free_space(folder: Path, needed_bytes: int) -> None:
     """Check that a folder's disk has room.
 
     Raises:
         InputError: it has not.
     """
-    while not path.exists():
-        path = path.parent
-    status = os.statvfs(path)
-    free = status.f_bavail * status.f_frsize
-    if free < wanted_bytes:
+    if (free := free_bytes(folder)) < needed_bytes:
         raise InputError(
-            f"{path}: {free / 2**20:.0f} MiB free, about {wanted_bytes / 2**20:.0f} MiB needed",
+            f"{folder}: {free / 2**20:.0f} MiB free, about {needed_bytes / 2**20:.0f} MiB needed",
             fix="free space, or give another --workspace",
         )

@@ -27,4 +27,8 @@ def m4() -> Recipe:
         planner=ShuffledPlan(),
         objectives=(InfoNCE(negatives=False),),
         train=TrainConfig(),
+        scene_settings=(
+            'stages.tag_attributes.columns=["scene.background.colour"]',
+            'stages.balance_attributes.sensitive=["scene_background_colour:blue|scene_background_colour:green"]',
+        ),
     )

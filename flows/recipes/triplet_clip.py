@@ -26,4 +26,5 @@ def triplet_clip(writer: LanguageModel | RuleWriter) -> Recipe:
         objectives=(InfoNCE(negatives=True),),
         negatives=UniformNegatives(choose=1),
         train=TrainConfig(),
+        needs_llm=True,
     )

@@ -1,63 +1,113 @@
-"""What a curation run prints when it is done: the version, its stages, what was dropped and refused."""
+"""What curation prints: its plan and progress, then the version, its stages, what was dropped and refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from data_manifests.manifest import Manifest
-from flows.terminal.console import err, out, table
+from flows.terminal.console import counter, err, out, print_json, progress_bars, stage_bars, table
 
 if TYPE_CHECKING:
     from curation.llm.batch_files import ImportReport
-    from flows.execution.jobs import Outcome
+    from flows.execution.jobs import CurateJob, CurationResult, JobEvents, JobExecutor
 
 
-def print_answers(report: ImportReport) -> None:
-    """Say what a file of answers held."""
-    told = f"answers: {report.num_answers:,} usable, {report.num_new:,} new"
+def run_curation(job: CurateJob, executor: JobExecutor, *, as_json: bool = False) -> CurationResult:
+    """Run a curation with progress bars and print its result."""
+    from flows.execution.jobs import run_job
+
+    started = time.perf_counter()
+    with job_progress() as events:
+        result = run_job(job, executor, events)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _print_result(result, time.perf_counter() - started)
+    return result
+
+
+@contextmanager
+def job_progress() -> Iterator[JobEvents]:
+    """Show a job's progress as bars on standard error."""
+    from flows.execution.jobs import JobEvents
+
+    with progress_bars() as bars:
+        yield JobEvents(
+            counter(bars, "reading source"), counter(bars, "writing shards"), _print_answers, stage_bars(bars)
+        )
+
+
+def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:
+    """Print what a run would do."""
+    from flows.execution.estimate import forecast
+    from flows.execution.jobs import prepare
+
+    with job_progress() as events:
+        predicted = forecast(prepare(job, events))
+    if as_json:
+        print_json(predicted.to_json())
+        return
+    title = (
+        f"plan: {job.recipe} → {job.name} ({predicted.num_samples} samples, {predicted.num_rejected} refused at intake)"
+    )
+    rows = table(title, "stage", ">compute", ">reuse", ">time", *(["why"] if why else []))
+    for item in predicted.stages:
+        cells = [item.stage.name, str(item.num_compute), str(item.num_reuse), _duration(item.seconds)]
+        rows.add_row(*cells, *([escape(item.why)] if why else []))
+    out.print(rows)
+    disk = f"{predicted.disk_bytes / 2**20:.0f} MiB of {predicted.free_bytes / 2**20:.0f} MiB free"
+    out.print(f"time {_duration(predicted.seconds)} · disk {disk} · LLM tokens {predicted.llm_tokens}")
+    if predicted.up_to_date:
+        out.print(f"nothing to do: {predicted.up_to_date.ref} is up to date")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known yet (first run here)"
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _print_answers(report: ImportReport) -> None:
+    """Print what an imported file of answers contained."""
+    line = f"answers: {report.num_answers:,} usable, {report.num_new:,} new"
     for number, what in (
         (report.refused, "refused by the model"),
         (report.num_faulty, "unusable, to be asked again"),
         (report.num_unknown, "about other questions"),
         (report.num_malformed, f"malformed (lines {', '.join(map(str, report.malformed_lines))} ...)"),
     ):
-        told += f", {number:,} {what}" if number else ""
-    err.print(told)
+        line += f", {number:,} {what}" if number else ""
+    err.print(line)
 
 
-def print_outcome(outcome: Outcome, seconds: float) -> None:
+def _print_result(result: CurationResult, seconds: float) -> None:
     """Print the version, what each stage did, and what was dropped."""
-    body = outcome.manifest.body
-    if outcome.reports:
-        made = table("stages", "stage", ">computed", ">reused", ">seconds", ">samples/s", ">peak MiB")
-        for report in outcome.reports:
-            rate = f"{report.num_computed / report.wall_s:.0f}" if report.num_computed and report.wall_s else ""
-            memory = f"{report.peak_memory_bytes / 2**20:.0f}"
-            made.add_row(
-                report.stage.name,
-                str(report.num_computed),
-                str(report.num_reused),
-                f"{report.wall_s:.1f}",
-                rate,
-                memory,
-            )
-        out.print(made)
-    print_drops(outcome.manifest)
+    body = result.manifest.body
+    rows = table("stages", "stage", ">computed", ">reused", ">seconds", ">samples/s", ">peak MiB")
+    for report in result.reports:
+        rate = f"{report.num_computed / report.wall_s:.0f}" if report.num_computed and report.wall_s else ""
+        numbers = (report.num_computed, report.num_reused, f"{report.wall_s:.1f}", rate)
+        rows.add_row(report.stage.name, *map(str, numbers), f"{report.peak_memory_bytes / 2**20:.0f}")
+    if rows.rows:
+        out.print(rows)
+    print_drops(result.manifest)
     counts = body["counts"]
     out.print(
-        f"[bold]{outcome.ref}[/bold] {'made' if outcome.created else 'unchanged'} ({escape(outcome.why)}): "
+        f"[bold]{result.ref}[/bold] {'made' if result.created else 'unchanged'} ({escape(result.why)}): "
         f"{counts['samples']} samples, {counts['captions']} captions, {counts['views']} views, {counts['negatives']} negatives, "
         f"{sum(shard['bytes'] for shard in body['shards']) / 2**20:.1f} MiB in {len(body['shards'])} shard(s)"
     )
-    parts = ", ".join(f"{name} {value:.1f} s" for name, value in outcome.seconds.items())
-    out.print(f"fingerprint {outcome.manifest.fingerprint} · {seconds:.1f} s" + (f" ({parts})" if parts else ""))
+    parts = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
+    out.print(f"fingerprint {result.manifest.fingerprint} · {seconds:.1f} s" + (f" ({parts})" if parts else ""))
 
 
 def print_drops(manifest: Manifest) -> None:
-    """Print how many were refused or dropped, by whom and why."""
+    """Print how many samples and texts were dropped or refused, by stage and reason."""
     counts = manifest.body["counts"]
     _print_reasons("dropped (listed in dropped.parquet)", counts["dropped"])
     if not counts["dropped"]:
@@ -68,20 +118,26 @@ def print_drops(manifest: Manifest) -> None:
 
 
 def print_blind_accuracy(manifest: Manifest) -> None:
-    """Print how well text alone tells captions from negatives."""
+    """Print how often judges that see only text pick the caption rather than the negative."""
     judges = manifest.body["statistics"].get("quality", {}).get("blind_accuracy", {})
-    kinds = sorted({kind for found in judges.values() for kind in found} - {"num", "overall"})
-    made = table("told from its caption by text alone (chance 50 %)", "negatives", *(f">{name}" for name in judges))
+    kinds = sorted({kind for accuracy in judges.values() for kind in accuracy} - {"num", "overall"})
+    rows = table(
+        "blind accuracy: caption against negative from text alone (chance 50 %)",
+        "negatives",
+        *(f">{name}" for name in judges),
+    )
     for kind in ("overall", *kinds):
-        made.add_row(kind, *(f"{100 * found[kind]:.1f} %" if kind in found else "" for found in judges.values()))
+        rows.add_row(
+            kind, *(f"{100 * accuracy[kind]:.1f} %" if kind in accuracy else "" for accuracy in judges.values())
+        )
     if judges:
-        out.print(made)
+        out.print(rows)
 
 
 def _print_reasons(title: str, by_stage: Mapping[str, Mapping[str, int]]) -> None:
-    made = table(title, "by", "reason", ">number")
+    rows = table(title, "by", "reason", ">number")
     for stage, reasons in by_stage.items():
         for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
-            made.add_row(stage, reason, str(number))
-    if made.rows:
-        out.print(made)
+            rows.add_row(stage, reason, str(number))
+    if rows.rows:
+        out.print(rows)

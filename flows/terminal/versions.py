@@ -1,17 +1,72 @@
-"""One sample's lineage: which stage, model and rule made each of its texts."""
+"""What is printed of versions: the list of them, one version's manifest, its check, and the lineage of one sample."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from rich.markup import escape
 
 from data_manifests.errors import InputError
-from data_manifests.manifest import DatasetVersion
+from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.shards import ShardReader
 from flows.terminal.console import clean, out, print_json, table
 from flows.terminal.curation import print_blind_accuracy, print_drops
+
+
+def list_versions(catalog: Catalog, name: str, *, as_json: bool) -> None:
+    """Print a data set's versions."""
+    catalog.resolve(name)
+    manifests = [Manifest.load(catalog.manifest_path(name, version)) for version in catalog.versions(name)]
+    present = [catalog.folder(name, manifest.version).is_dir() for manifest in manifests]
+    if as_json:
+        print_json(
+            [
+                {
+                    "version": manifest.version,
+                    "fingerprint": manifest.fingerprint,
+                    "parent": manifest.body["parent"],
+                    "recipe": manifest.body["recipe"]["name"],
+                    "counts": manifest.body["counts"],
+                    "shards_here": here,
+                }
+                for manifest, here in zip(manifests, present, strict=True)
+            ]
+        )
+        return
+    rows = table(name, "version", "recipe", ">samples", ">negatives", ">dropped", "shards", "fingerprint")
+    for manifest, here in zip(manifests, present, strict=True):
+        counts = manifest.body["counts"]
+        dropped = sum(sum(reasons.values()) for reasons in counts["dropped"].values())
+        numbers = map(str, (counts["samples"], counts["negatives"], dropped))
+        shards = "here" if here else "elsewhere"
+        rows.add_row(manifest.version, manifest.body["recipe"]["name"], *numbers, shards, manifest.fingerprint[:12])
+    out.print(rows)
+
+
+def verify_version(catalog: Catalog, ref: str, *, as_json: bool) -> bool:
+    """Hash a version's files again; return whether all are as the manifest says."""
+    version = catalog.open(ref)
+    started = time.perf_counter()
+    wrong = version.verify()
+    if as_json:
+        print_json({"version": version.ref, "holds": not wrong, "wrong": wrong})
+    elif wrong:
+        print_damage(version, wrong)
+    else:
+        files = version.manifest.body["files"]
+        size = sum(record["bytes"] for record in files) / 2**20
+        out.print(f"{version.ref} is intact: {len(files)} files, {size:.1f} MiB, {time.perf_counter() - started:.1f} s")
+    return not wrong
+
+
+def print_damage(version: DatasetVersion, wrong: Sequence[str]) -> None:
+    """Print which files of a version are not as its manifest says."""
+    out.print(f"[red]{version.ref} is damaged:[/red]")
+    for line in wrong:
+        out.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def print_version(version: DatasetVersion, *, as_json: bool) -> None:

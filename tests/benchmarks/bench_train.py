@@ -28,9 +28,8 @@ import orjson
 import torch
 from torch import Tensor, nn
 
-from data_manifests.manifest import Catalog, DatasetVersion
-from flows.cli.commands import run_curation
-from flows.execution.jobs import CurateJob
+from data_manifests.manifest import DatasetVersion
+from flows.execution.jobs import CurateJob, run_job
 from training.batches.basic import ShuffledPlan
 from training.batches.index_columns import load_index
 from training.batches.loader import PlannedBatches
@@ -159,8 +158,7 @@ def overhead(sides: dict[str, Callable[[], Iterator[float]]], steps: int) -> tup
 def curate(folder: Path, scenes: int) -> DatasetVersion:
     """Return scenes with swapped words, bound attributes and replaced words."""
     job = CurateJob("ce_clip", f"scenes:{scenes}", "scenes", str(folder / "w"), str(folder / "m"), "tiny")
-    made = run_curation(job, "local", no_prefect=True, as_json=False)
-    return Catalog(folder / "m", folder / "w").open(made.ref)
+    return job.catalog.open(run_job(job).ref)
 
 
 def mean_negatives(version: DatasetVersion) -> float:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.engine.engine import run_serially
 from curation.sources import SourceRecord, open_source
 from curation.sources.scenes import ScenesSource
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef
-from flows.execution.jobs import CurateJob, execute, prepare
+from flows.execution.jobs import CurateJob, run_job
 from tests.curation.source_inputs import Member, bytes_of, pack, picture, read, refused, sample, special
 
 
@@ -158,8 +157,8 @@ def test_webdataset_rejects_samples_by_name(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_our_own_shards_come_back_with_captions_and_attributes(tmp_path: Path) -> None:
-    job = CurateJob("clip", "scenes:12", "scenes", str(tmp_path), str(tmp_path / "m"))
-    execute(prepare(job), run_serially)
+    job = CurateJob("clip", "scenes:12", "scenes", str(tmp_path), str(tmp_path / "m"), workers=1)
+    run_job(job)
     drawn = {item.name: item for item in ScenesSource("12").records() if isinstance(item, SourceRecord)}
     again, rejected = read(f"webdataset:{tmp_path / 'datasets' / 'scenes' / '1.0.0' / '00000.tar'}")
     assert rejected == []

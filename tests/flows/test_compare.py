@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,14 @@ import orjson
 import pytest
 
 from data_manifests.errors import InputError
-from flows.cli.compare import Asked
+from data_manifests.manifest import Catalog
+from flows.cli.compare import CompareOptions
 from flows.comparison.cells import Cell, Finished, Result
-from flows.comparison.statistics import Gate, blind_numbers, headlines, weigh
+from flows.comparison.job import CompareJob
+from flows.comparison.statistics import ComparisonGate, blind_numbers, compare_rows, headlines
 from flows.comparison.table import markdown_table, screen_table
 from flows.comparison.variants import Variant, read_seeds
-from flows.recipe import load_recipe
+from flows.recipe import load_recipe, recipe_names
 from flows.terminal.console import out
 from tests.flows.test_bad_input import Shell, shell
 from training.checkpoint import save_checkpoint
@@ -186,7 +187,7 @@ def test_the_gate_fails_what_loses_too_much() -> None:
     ]
     names = ["pretrained", "clip", "fine", "forgets", "misses"]
     on = ("retrieval:a", "zero_shot:b", "order:c")
-    rows = {row.name: row for row in weigh(cells, names, on, Gate())}
+    rows = {row.name: row for row in compare_rows(cells, names, on, ComparisonGate())}
     assert {name for name, row in rows.items() if row.failed} == {"forgets", "misses"}
     assert rows["forgets"].lost == [("zero_shot:b", "top1", -2.5)]
     assert rows["misses"].lost == [("retrieval:a", "image_to_text_R@1", -4.0)]
@@ -199,14 +200,16 @@ def test_the_gate_fails_what_loses_too_much() -> None:
     with out.capture() as caught:
         out.print(screen_table("t", list(rows.values()), {}, blind_numbers(cells)))
     assert "failed" in caught.get()
-    assert not any(row.failed for row in weigh(cells, names, on, Gate(3.0, 5.0)))
+    assert not any(row.failed for row in compare_rows(cells, names, on, ComparisonGate(3.0, 5.0)))
 
 
 def test_a_loss_of_just_what_is_allowed_passes() -> None:
     """0.392 - 0.362 is 3.0000000000000027 points to a computer."""
     cells = [finished("pretrained", None, 0.392, 0.6, 0.3), finished("clip", 0, 0.362, 0.6, 0.3)]
     assert 100 * (0.392 - 0.362) > 3
-    assert not weigh(cells, ["pretrained", "clip"], ("retrieval:a", "zero_shot:b", "order:c"), Gate())[1].failed
+    assert not compare_rows(cells, ["pretrained", "clip"], ("retrieval:a", "zero_shot:b", "order:c"), ComparisonGate())[
+        1
+    ].failed
 
 
 def test_cells_of_different_cases_are_refused_by_name() -> None:
@@ -217,12 +220,12 @@ def test_cells_of_different_cases_are_refused_by_name() -> None:
     with pytest.raises(
         InputError, match="order:c order_accuracy: the cells were evaluated on different data: .*another"
     ):
-        weigh([one, other], ["clip", "x"], ("order:c",), Gate())
+        compare_rows([one, other], ["clip", "x"], ("order:c",), ComparisonGate())
 
 
 def test_seeds_pair_only_where_both_rows_have_them() -> None:
     cells = [finished("clip", seed, 0.5, 0.6, 0.3) for seed in (0, 1)] + [finished("x", 0, 0.5, 0.6, 0.4)]
-    rows = {row.name: row for row in weigh(cells, ["pretrained", "clip", "x"], ("order:c",), Gate())}
+    rows = {row.name: row for row in compare_rows(cells, ["pretrained", "clip", "x"], ("order:c",), ComparisonGate())}
     number = rows["x"].numbers["order:c", "order_accuracy"]
     assert rows["x"].seeds == (0,) and number.to_pretrained is None and not rows["pretrained"].numbers
     assert number.to_control is not None and number.to_control.is_significant
@@ -251,11 +254,23 @@ def test_variants_and_seeds_as_text() -> None:
     assert read_seeds("0, 12,3") == (0, 12, 3)
 
 
-def test_smoke_on_scenes_balances_what_scenes_have() -> None:
-    asked = Asked(["clip", "m4"], [], None, None, None, None, None, [], [], None, None).checked(smoke=True)
-    assert asked.recipes == ["clip"] and asked.source == "scenes:160@3"
-    (row,) = [Variant.parse(text) for text in asked.variants]
-    assert row.name == row.recipe == "m4"
+def smoke_job(catalog: Catalog, **options: Any) -> CompareJob:
+    return CompareOptions(**options).with_smoke_defaults().compare_job(catalog, smoke=True)
+
+
+def test_a_smoke_test_has_every_recipe_that_can_run_in_it(tmp_path: Path) -> None:
+    job = smoke_job(Catalog(tmp_path, tmp_path))
+    needing = {name for name in recipe_names() if load_recipe(name).needs_llm}
+    assert needing == {"triplet_clip"} and {row.recipe for row in job.rows} == {*recipe_names()} - needing
+    rows = smoke_job(Catalog(tmp_path, tmp_path), llm="http://127.0.0.1:1/v1#any").rows
+    assert {row.recipe for row in rows} == {*recipe_names()}
+
+
+def test_a_smoke_test_on_scenes_balances_what_scenes_have(tmp_path: Path) -> None:
+    job = smoke_job(Catalog(tmp_path, tmp_path), recipes=["m4"])
+    assert job.curation.source == "scenes:160@3"
+    row = job.rows[1]
+    assert row.name == row.recipe == "m4" and row.data_settings == load_recipe("m4").scene_settings
     load_recipe(row.recipe, settings=row.settings)
-    own = replace(asked, recipes=["m4"], variants=[], source="folder:photographs").checked(smoke=True)
-    assert own.recipes == ["m4"] and not own.variants
+    own = smoke_job(Catalog(tmp_path, tmp_path), recipes=["m4"], source="folder:photographs")
+    assert [row.settings for row in own.rows] == [(), ()]

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curation.engine.engine import run_serially
 from curation.sources import SourceRecord, open_source
 from curation.stages.hygiene.check_images import CheckImages
 from curation.stages.hygiene.find_duplicates import FindDuplicates
@@ -21,7 +20,7 @@ from curation.stages.hygiene.remove_leaks import RemoveLeaks
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.sample import ImageRef
-from flows.execution.jobs import CurateJob, Outcome, execute, prepare
+from flows.execution.jobs import CurateJob, CurationResult, run_job
 from flows.recipe import RecipeInputs, load_recipe, open_against
 from tests.flows.pages import page_of
 from tests.planted_copies import KINDS, plant
@@ -65,17 +64,19 @@ def planted(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return train, evaluation, kinds
 
 
-def curated(root: Path, train: Path, keep: str, *against: str) -> Outcome:
+def curated(root: Path, train: Path, keep: str, *against: str) -> CurationResult:
     """Run the recipe without its embeddings, which would take minutes here."""
     places = (str(root / "w"), str(root / "m"))
     job = CurateJob("dedup", f"folder:{train}", "toy", *places, model="tiny", against=against, workers=1)
-    prepared = prepare(job)
-    leaks, twins = prepared.recipe.stages[-2:]
+    recipe = load_recipe("dedup", job.inputs)
+    leaks, twins = recipe.stages[-2:]
     assert isinstance(leaks, RemoveLeaks) and isinstance(twins, FindDuplicates)
     seen = (CheckImages(), HashImages())
     leaks = replace(leaks, against=leaks.against.through(*seen), embeddings=False)
     stages = (*seen, leaks, replace(twins, embeddings=False, keep=keep))
-    return execute(replace(prepared, recipe=replace(prepared.recipe, stages=stages)), run_serially)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.execution.jobs.load_recipe", lambda *_: replace(recipe, stages=stages))
+        return run_job(job)
 
 
 def version_of(root: Path) -> DatasetVersion:

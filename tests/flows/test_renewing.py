@@ -106,7 +106,7 @@ def test_reshard_says_what_it_made_and_leaves_a_record(shell: Shell) -> None:
         (("forget", "toy", "zz"), "no sample has the uid 'zz'"),
         (("verify", "toy", "--absent", "12ab"), "all 32 hex digits"),
         (("verify", "nothing", "--absent", "ab" * 16), "nothing"),
-        (("curate", "clip", "--source", "scenes:3", "--name", "x", "--bands", "3"), "gives samples no difficulty"),
+        (("curate", "clip", "--source", "scenes:3", "--name", "x", "--bands", "3"), "computes no difficulty"),
     ],
 )
 def test_what_cannot_be_done_is_said(shell: Shell, words: tuple[str, ...], said: str) -> None:
@@ -132,9 +132,9 @@ def test_forget_then_absent_then_damaged(shell: Shell) -> None:
 
     source = f"folder:{shell.root / SOURCE}"
     code, out, err = shell("verify", "toy", "--absent", uid, "--source", source)
-    assert code == 0 and "absent: nothing of 1 sample(s) was found" in out and "toy@2.0.0 holds" in out, out + err
+    assert code == 0 and "absent: nothing of 1 sample(s) was found" in out and "toy@2.0.0 is intact" in out, out + err
     code, _, err = shell("verify", "toy", "--absent", "ab" * 16, "--source", source)
-    assert code == 2 and "no picture with the uid" in err
+    assert code == 2 and "no image with the uid" in err
 
     shard = shell.catalog.open("toy").folder / "00000.tar"
     data = bytearray(shard.read_bytes())
@@ -143,7 +143,7 @@ def test_forget_then_absent_then_damaged(shell: Shell) -> None:
     found = shell.json("verify", "toy", "--absent", uid, code=1)
     assert found["absent"] and not found["holds"] and found["wrong"][0].startswith("00000.tar: sha256")
     code, out, _ = shell("verify", "toy", "--absent", uid)
-    assert code == 1 and "toy@2.0.0 does not hold" in out
+    assert code == 1 and "toy@2.0.0 is damaged" in out
 
 
 def test_forgotten_samples_do_not_come_back(shell: Shell) -> None:

@@ -1,0 +1,26 @@
+"""What a training run prints."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from flows.terminal.console import out, print_json
+
+if TYPE_CHECKING:
+    from flows.execution.jobs import JobExecutor, TrainJob
+
+
+def run_training(job: TrainJob, executor: JobExecutor, *, as_json: bool = False) -> None:
+    """Train and print the final step, loss and weights, once for all ranks."""
+    from flows.execution.jobs import run_job
+
+    result = run_job(job, executor)
+    if int(os.environ.get("RANK", "0")):
+        return
+    if as_json:
+        print_json(
+            {"run": str(result.run), "steps": result.steps, "loss": result.loss, "weights_hash": result.weights_hash}
+        )
+    else:
+        out.print(f"{result.run}: {result.steps} steps, loss {result.loss:.4f}, weights {result.weights_hash}")
