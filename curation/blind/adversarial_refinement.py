@@ -1,4 +1,4 @@
-"""Choose pairs so that for every gap between caption and negative there is one like it the other way round."""
+"""Choose pairs of caption and negative so that scorers without the image are right half of the time."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from curation.blind.ngram_model import Floats, Ints
+from curation.blind.ngram_model import Float64s, Int64s
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 _MAX_CODE = 1 << 62
 
 
-def mirror_balance(gaps: Floats, groups: Ints, draws: np.ndarray[Any, Any], bins: Sequence[int]) -> Mask:
-    """Return which pairs to keep, so that in each group every signed cell holds as many as its mirror.
+def mirror_balance(gaps: Float64s, groups: Int64s, draws: np.ndarray[Any, Any], bins: Sequence[int]) -> Mask:
+    """Return which pairs to keep, so that in each group every cell has as many pairs as its mirror cell.
 
-    A pair's cell is, for each scorer, the sign of its gap and the quantile of its size; the mirror has all signs
-    turned. Cells are tried from fine to coarse: what finds no partner in a fine cell may find one in a coarser, so
-    that more pairs are kept than with one grid, and partners are as alike as they can be. Pairs without any gap are
-    their own mirror.
+    A pair's cell is, for each scorer, the sign of its gap and the quantile of the gap's size; the mirror cell has all
+    signs reversed. Grids go from fine to coarse: a pair without a partner in a fine cell may find one in a coarser
+    cell, so that more pairs are kept than with one grid and partners are as similar as possible. Pairs without any gap
+    are their own mirror.
 
     Args:
         gaps: Score of the caption minus score of the negative [pairs, scorers], rounded.
         groups: Pairs are balanced within their group.
-        draws: One number per pair, all different; where a cell has too many, those with the smallest stay.
-        bins: Sizes of gaps that are told apart, per grid, from fine to coarse.
+        draws: One number per pair, all different; where a cell has too many pairs, those with the smallest numbers stay.
+        bins: Number of quantiles of gap sizes in each grid, from fine to coarse.
 
     Source: Hsieh et al. 2023 (SugarCrepe), section 4 and its released refinement, arXiv 2306.14610.
     Differs: quantiles of the rarer sign's sizes, where the original cuts the range into 50 equal parts; several grids,
@@ -48,7 +48,7 @@ def mirror_balance(gaps: Floats, groups: Ints, draws: np.ndarray[Any, Any], bins
     return kept
 
 
-def _cells(gaps: Floats, num: int) -> tuple[Ints, Ints]:
+def _cells(gaps: Float64s, num: int) -> tuple[Int64s, Int64s]:
     """Return the cell of each pair and the cell of its mirror, as numbers."""
     num_scorers = gaps.shape[1]
     base = 2 * num + 1
@@ -64,7 +64,7 @@ def _cells(gaps: Floats, num: int) -> tuple[Ints, Ints]:
     return cells, base**num_scorers - 1 - cells
 
 
-def _matched(cells: Ints, mirrors: Ints) -> Mask:
+def _matched(cells: Int64s, mirrors: Int64s) -> Mask:
     """Return which pairs have a partner, the first of a cell before later ones."""
     order = np.argsort(cells, kind="stable")
     distinct, first, counts = np.unique(cells[order], return_index=True, return_counts=True)

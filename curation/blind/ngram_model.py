@@ -1,7 +1,7 @@
-"""How usual a text is, to a reader that knows nothing but n-grams: trigrams of words, and of words' classes.
+"""An n-gram language model, over words or over classes of words.
 
-A text never scores itself: texts are counted in folds, and each is scored by the counts of the folds it is not in.
-Everything is whole arrays (sorted 64-bit keys, one column of counts per fold left out), so that 100,000 texts are
+A text never scores itself: texts are counted in folds, and each is scored by the counts of the folds that it is not in.
+All work is on whole arrays (sorted 64-bit keys, one column of counts per omitted fold), so that 100,000 texts are
 scored in seconds.
 """
 
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+Int64s = np.ndarray[Any, np.dtype[np.int64]]
+Float64s = np.ndarray[Any, np.dtype[np.float64]]
 
 BEGIN, END, UNKNOWN = 0, 1, 2
 _NUM_RESERVED = 3
@@ -30,22 +30,22 @@ _CLASS_OF_ENDING = (("ing", "VBG"), ("ed", "VBD"), ("ly", "RB"), ("s", "NNS"))
 
 
 class Encoded(NamedTuple):
-    """Texts as numbers: all tokens one after another, and how many each text has."""
+    """Texts as token numbers: the tokens of all texts one after another, and the length of each text."""
 
-    ids: Ints
-    lengths: Ints
+    ids: Int64s
+    lengths: Int64s
 
 
 def tokenise(text: str) -> list[str]:
-    """Return lower-cased words and marks, at most 256: n-grams see no more of a text than that."""
+    """Return words in lower case and punctuation marks, at most 256."""
     return _TOKEN.findall(text.lower())[:_MAX_TOKENS]
 
 
 class Vocabulary:
-    """Words and their numbers, in sorted order, so that numbers depend on the set of words alone.
+    """Words and their numbers, in alphabetical order, so that numbers depend on the set of words alone.
 
     Args:
-        texts: Texts whose words are known; the 2,097,149 most frequent are kept (three of them fit a 64-bit key).
+        texts: Texts with the words; the 2,097,149 most frequent are kept (three of them fit a 64-bit key).
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -59,7 +59,7 @@ class Vocabulary:
         return len(self.words) + _NUM_RESERVED
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Return texts as numbers; a word that is not known is `UNKNOWN`."""
+        """Return texts as token numbers; an unknown word is `UNKNOWN`."""
         number, ids, lengths = self._number, [], np.empty(len(texts), np.int64)
         for place, text in enumerate(texts):
             words = tokenise(text)
@@ -73,13 +73,13 @@ class Vocabulary:
 
 
 class WordClasses:
-    """A class for each word: frequent words are their own, others have the tag they mostly bear.
+    """A class for each word: a frequent word is its own class, any other has its most frequent tag.
 
-    A negative has no parse, and a caption's must not give it away, so that both are read by the same table.
+    A negative has no parse, and a caption's parse must not give it away, so both get their classes from the same table.
 
     Args:
         vocabulary: The words.
-        tagged: For parsed texts, their words and Penn Treebank tags; a word without one goes by its ending.
+        tagged: Words and Penn Treebank tags of parsed texts; a word without a tag gets one by its ending.
     """
 
     def __init__(self, vocabulary: Vocabulary, tagged: Iterable[tuple[Sequence[str], Sequence[str]]]) -> None:
@@ -98,7 +98,7 @@ class WordClasses:
 
 
 def _class_name(word: str, tags: Counter[str] | None) -> str:
-    """Return a rarer word's class."""
+    """Return the class of a word that is not frequent."""
     if tags:
         return f"tag {min(tags, key=lambda tag: (-tags[tag], tag))}"
     if not word[0].isalpha():
@@ -107,13 +107,13 @@ def _class_name(word: str, tags: Counter[str] | None) -> str:
 
 
 class _Table(NamedTuple):
-    """Counts of n-grams under sorted keys; column f leaves fold f out, the last one leaves none out."""
+    """Counts of n-grams under sorted keys; column f omits fold f, the last column omits none."""
 
-    keys: Ints
-    counts: Ints
+    keys: Int64s
+    counts: Int64s
 
-    def look_up(self, keys: Ints, folds: Ints) -> Ints:
-        """Return the count of each key, 0 for one that is not there."""
+    def look_up(self, keys: Int64s, folds: Int64s) -> Int64s:
+        """Return the count of each key, 0 for an unknown one."""
         if not len(self.keys):
             return np.zeros(len(keys), np.int64)
         place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
@@ -121,7 +121,7 @@ class _Table(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """One order of the model: counts of n-grams; per context their sum, and how many different ones follow."""
+    """One order of the model: counts of n-grams, and for each context their sum and number of different continuations."""
 
     ngrams: _Table
     totals: _Table
@@ -130,14 +130,14 @@ class _Level(NamedTuple):
 
 @dataclass(frozen=True)
 class NgramModel:
-    """An interpolated Kneser-Ney trigram model that can leave out any one fold of what it was fitted to.
+    """An interpolated Kneser-Ney trigram model that can omit any one fold of the texts it was fitted to.
 
     Attributes:
-        num_folds: Folds it was fitted in.
-        size: Numbers below this one may occur in texts.
+        num_folds: Number of folds.
+        size: Size of the vocabulary, the reserved numbers included.
 
     Source: Kneser and Ney 1995 as interpolated by Chen and Goodman 1999, section 3.
-    Differs: one fixed discount of 0.75 for all orders and counts; the lowest order falls back on all words alike.
+    Differs: one fixed discount of 0.75 for all orders and counts; the lowest order falls back on a uniform distribution.
     """
 
     num_folds: int
@@ -145,12 +145,12 @@ class NgramModel:
     _levels: tuple[_Level, ...]
 
     @classmethod
-    def fit(cls, texts: Encoded, size: int, folds: Ints | None = None, num_folds: int = 1) -> NgramModel:
-        """Count texts.
+    def fit(cls, texts: Encoded, size: int, folds: Int64s | None = None, num_folds: int = 1) -> NgramModel:
+        """Fit a model to texts.
 
         Args:
             texts: The texts.
-            size: Words in the vocabulary, the reserved ones included.
+            size: Size of the vocabulary, the reserved numbers included.
             folds: Each text's fold, 0 .. num_folds - 1; all in fold 0 by default.
             num_folds: Number of folds.
         """
@@ -172,12 +172,12 @@ class NgramModel:
                 distinct = shorter
         return cls(num_folds, size, tuple(levels))
 
-    def score(self, texts: Encoded, left_out: Ints | None = None) -> Floats:
+    def score(self, texts: Encoded, left_out: Int64s | None = None) -> Float64s:
         """Return the log probability of each text, its end included (natural logarithm).
 
         Args:
             texts: The texts.
-            left_out: The fold that must not score each text; none is left out by default.
+            left_out: The fold to omit for each text; none by default.
         """
         without = np.full(len(texts.lengths), self.num_folds, np.int64) if left_out is None else left_out
         ends = np.cumsum(texts.lengths)
@@ -188,7 +188,7 @@ class NgramModel:
             scores.append(self._score(part, without[start:stop]))
         return np.concatenate(scores) if scores else np.zeros(0)
 
-    def _score(self, texts: Encoded, without: Ints) -> Floats:
+    def _score(self, texts: Encoded, without: Int64s) -> Float64s:
         first, middle, last, keys, owner = _trigrams(texts, self.size)
         folds = without[owner]
         pair = middle * self.size + last
@@ -205,7 +205,7 @@ class NgramModel:
         return np.asarray(np.bincount(owner, np.log(chance), minlength=len(without)))
 
 
-def _level(keys: Ints, left: Ints, size: int) -> _Level:
+def _level(keys: Int64s, left: Int64s, size: int) -> _Level:
     """Return an order's tables from its n-grams and their counts."""
     contexts, groups = np.unique(keys // size, return_inverse=True)
     totals = _sum_groups(groups, left, len(contexts))
@@ -213,7 +213,7 @@ def _level(keys: Ints, left: Ints, size: int) -> _Level:
     return _Level(_Table(keys, left), _Table(contexts, totals), _Table(contexts, kinds))
 
 
-def _sum_groups(groups: Ints, values: Ints, num_groups: int) -> Ints:
+def _sum_groups(groups: Int64s, values: Int64s, num_groups: int) -> Int64s:
     """Return the sums of rows that share a group."""
     sums = np.zeros((num_groups, values.shape[1]), np.int64)
     for column in range(values.shape[1]):
@@ -222,16 +222,16 @@ def _sum_groups(groups: Ints, values: Ints, num_groups: int) -> Ints:
     return sums
 
 
-def _trigrams(texts: Encoded, size: int) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-    """Return for every token, and each text's end: the two before it, itself, the three as a key, and its text."""
+def _trigrams(texts: Encoded, size: int) -> tuple[Int64s, Int64s, Int64s, Int64s, Int64s]:
+    """Return for every token and every `END`: the two tokens before it, itself, the three as one key, and its text."""
     padded, is_read, owner = pad(texts)
     at = np.flatnonzero(is_read)
     first, middle, last = padded[at - 2], padded[at - 1], padded[at]
     return first, middle, last, (first * size + middle) * size + last, owner[at]
 
 
-def pad(texts: Encoded) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]], Ints]:
-    """Return all texts in one row, each with two beginnings and an end; which places are no beginning; whose each is."""
+def pad(texts: Encoded) -> tuple[Int64s, np.ndarray[Any, np.dtype[np.bool_]], Int64s]:
+    """Return all texts in one row, each with two `BEGIN` and one `END`; which tokens are no `BEGIN`; the text of each token."""
     num = len(texts.lengths)
     owner = np.repeat(np.arange(num), texts.lengths + 3)
     starts = np.cumsum(texts.lengths + 3) - (texts.lengths + 3)

@@ -1,11 +1,11 @@
-"""Pairs of a caption and a negative, and what a judge of them is."""
+"""Pairs of a caption and a negative, and the interface of their judges."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from curation.blind.ngram_model import Floats
+from curation.blind.ngram_model import Float64s
 
 
 class Pair(NamedTuple):
@@ -13,9 +13,9 @@ class Pair(NamedTuple):
 
     Attributes:
         uid: The image's.
-        caption: What is true of it: the caption, or the text that the negative is an edit of.
-        negative: What is not.
-        operation: Under which name it is reported.
+        caption: A true text: the caption, or the text that the negative is an edit of.
+        negative: A false text.
+        operation: Name under which the pair is counted.
     """
 
     uid: str
@@ -25,19 +25,18 @@ class Pair(NamedTuple):
 
 
 def positive_of(record: Mapping[str, Any], captions: Sequence[str]) -> str:
-    """Return the true text that a negative is told from: the one it names, or else its caption."""
+    """Return the true text that a negative is paired with: the one its record names, or else its caption."""
     return str(record.get("against") or captions[record["caption"]])
 
 
 class Judge(Protocol):
-    """Learns from some pairs and judges others."""
+    """Learns from some pairs and judges others, from text alone."""
 
-    def gaps(self, learn: Sequence[Pair], captions: Sequence[str], ask: Sequence[Pair], seed: int) -> Floats:
-        """Return by how much each asked pair's caption is preferred; 0 is a tie.
+    def gaps(self, train: Sequence[Pair], captions: Sequence[str], test: Sequence[Pair]) -> Float64s:
+        """Return by how much the caption of each test pair is preferred to its negative; 0 is a tie.
 
         Args:
-            learn: Pairs to learn from.
-            captions: Captions of images that are not asked about.
-            ask: Pairs to judge.
-            seed: Seed of the draws.
+            train: Pairs to learn from.
+            captions: Captions to learn from, those of `train` among them; none of an image of `test`.
+            test: Pairs to judge.
         """

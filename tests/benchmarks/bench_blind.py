@@ -22,8 +22,10 @@ from typing import Any
 
 from blake3 import blake3
 
-from curation.blind.judges import JUDGES, blind_accuracy
-from curation.blind.pairs import Pair, positive_of
+from curation.blind import judges
+from curation.blind.judges import blind_accuracy
+from curation.blind.ngram_model import Float64s
+from curation.blind.pairs import Judge, Pair, positive_of
 from curation.engine.stage import MapStage
 from curation.knowledge.open_graph import SeedGraph
 from curation.stages import stage_classes
@@ -32,10 +34,12 @@ from curation.stages.negatives.find_false_negatives import FindFalseNegatives
 from curation.stages.negatives.refine_negatives import RefineNegatives
 from curation.stages.negatives.shuffle_order import ShuffleOrder
 from data_manifests.sample import ImageRef, Sample, image_uid
+from tests.curation.gru_judge import GruJudge
 
 BATCH = 256
 GATED = "true_negatives"
 _FEW = 100
+JUDGES: Mapping[str, Judge] = {**judges.JUDGES, "network": GruJudge()}
 Columns = dict[str, list[Any]]
 
 
@@ -107,6 +111,17 @@ def pairs_of(columns: Columns, records: Sequence[Sequence[Mapping[str, Any]]]) -
     ]
 
 
+class TrainedOn:
+    """A network that learns from given pairs of the images that it does not judge."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._pairs = sorted(set(pairs))
+
+    def gaps(self, train: Sequence[Pair], captions: Sequence[str], test: Sequence[Pair]) -> Float64s:
+        judged = {pair.uid for pair in test}
+        return GruJudge().gaps([pair for pair in self._pairs if pair.uid not in judged], captions, test)
+
+
 def show(
     title: str, rows: Mapping[str, Mapping[str, float]], counts: Mapping[str, int], given: Mapping[str, int]
 ) -> None:
@@ -158,7 +173,7 @@ def judged(pairs: Sequence[Pair], captions: Sequence[tuple[str, str]]) -> dict[s
     found: dict[str, Any] = {}
     for name in JUDGES:
         busy = time.process_time()
-        found[name] = blind_accuracy(pairs, name, captions=captions)
+        found[name] = blind_accuracy(pairs, JUDGES[name], captions=captions)
         print(
             f"  {name}: {found[name]['overall']} overall, {time.process_time() - busy:.0f} s of processor time",
             flush=True,
@@ -178,7 +193,7 @@ def sugarcrepe(folder: Path, captions: Sequence[tuple[str, str]]) -> None:
     for operation in counts:
         own = [pair for pair in pairs if pair.operation == operation]
         for name in JUDGES:
-            rows[name][operation] = blind_accuracy(own, name, captions=captions)["overall"]
+            rows[name][operation] = blind_accuracy(own, JUDGES[name], captions=captions)["overall"]
     show("SugarCrepe, each judge taught on half of the same file", rows, counts, counts)
 
 
@@ -211,7 +226,7 @@ def main() -> None:
     shown = Counter({name: kept[name] for name in given})
     show("refined", judged(refined, every), shown, given)
     show("raw", judged(raw, every), given, given)
-    taught = {"network, raw": blind_accuracy(refined, "network", captions=every, lessons=raw)}
+    taught = {"network, raw": blind_accuracy(refined, TrainedOn(raw), captions=every)}
     show("refined, judged by who has learned from raw ones", taught, shown, given)
     if asked.sugarcrepe:
         sugarcrepe(asked.sugarcrepe, every)

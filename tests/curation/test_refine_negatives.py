@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.blind.adversarial_refinement import mirror_balance
-from curation.blind.judges import blind_accuracy
+from curation.blind.judges import JUDGES, blind_accuracy
 from curation.blind.pairs import Pair
-from curation.blind.scores import BlindGaps, Texts
+from curation.blind.scores import BlindGaps, PairTexts
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.negatives.refine_negatives import RefineNegatives
 from curation.stages.negatives.swap_words import SwapWords
@@ -182,7 +182,7 @@ def test_what_is_learned_of_chance_alone_is_worth_nothing_elsewhere() -> None:
     drawn = [[f"{draw.choice(THINGS)} w{draw.randrange(400)} {draw.choice(PLACES)}" for _ in "ab"] for _ in range(300)]
     folds = np.arange(300) % 5
     rights, wrongs = [one for one, _ in drawn], [other for _, other in drawn]
-    gaps = BlindGaps(Texts(rights, folds, rights, wrongs, folds, 5), []).learned(np.arange(300), folds, 100)
+    gaps = BlindGaps(PairTexts(rights, folds, rights, wrongs, folds, 5), []).learned_gaps(np.arange(300), folds, 100)
     assert 0.4 < (gaps > 0).mean() < 0.6  # a judge that had met the pairs would be right of nearly all
 
 
@@ -190,14 +190,14 @@ def test_later_rounds_look_longer_and_over_other_folds(monkeypatch: pytest.Monke
     """Over the folds that it was balanced over, what is left looks smaller than it is."""
     rounds: list[dict[int, int]] = []
     steps: list[int] = []
-    learned = BlindGaps.learned
+    learned = BlindGaps.learned_gaps
 
     def recorded(self: BlindGaps, chosen: Any, folds: Any, num_steps: int) -> Any:
         rounds.append(dict(zip(chosen.tolist(), folds.tolist(), strict=True)))
         steps.append(num_steps)
         return learned(self, chosen, folds, num_steps)
 
-    monkeypatch.setattr(BlindGaps, "learned", recorded)
+    monkeypatch.setattr(BlindGaps, "learned_gaps", recorded)
     RefineNegatives(num_rounds=3).fit(made(120))
     first, second, third = rounds
     assert first.keys() > second.keys() >= third.keys()
@@ -329,6 +329,6 @@ def test_blind_judges_are_near_chance_on_real_captions(real_data: Path) -> None:
             pairs[kind] += [Pair(sample.uid, sample.captions[one["caption"]], one["text"], "swap") for one in records]
     every = [(sample.uid, caption) for sample in samples for caption in sample.captions]
     for judge, least in (("words", 0.88), ("features", 0.83)):
-        assert blind_accuracy(pairs["raw"], judge, captions=every)["overall"] > least
-        assert 0.42 < blind_accuracy(pairs["refined"], judge, captions=every)["overall"] < 0.57
+        assert blind_accuracy(pairs["raw"], JUDGES[judge], captions=every)["overall"] > least
+        assert 0.42 < blind_accuracy(pairs["refined"], JUDGES[judge], captions=every)["overall"] < 0.57
     assert len(pairs["refined"]) > 0.1 * len(pairs["raw"])

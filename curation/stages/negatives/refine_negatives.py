@@ -11,9 +11,9 @@ import numpy as np
 import orjson
 
 from curation.blind.adversarial_refinement import mirror_balance
-from curation.blind.ngram_model import Floats, Ints
+from curation.blind.ngram_model import Float64s, Int64s
 from curation.blind.pairs import positive_of
-from curation.blind.scores import BlindGaps, Texts
+from curation.blind.scores import BlindGaps, PairTexts
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field, Resource
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical, draw_seed
@@ -149,12 +149,12 @@ class RefineNegatives(CorpusStage):
                 for record in column[place]:
                     yield _Found(place, uid, _caption_of(record, captions, uid, name), _signed(record, name))
 
-    def _balance(self, corpus: Corpus, found: Sequence[_Found]) -> tuple[list[str], Floats, np.ndarray[Any, Any]]:
+    def _balance(self, corpus: Corpus, found: Sequence[_Found]) -> tuple[list[str], Float64s, np.ndarray[Any, Any]]:
         """Return the scorers' names, their gaps [negatives, scorers], and which negatives stay."""
         places = np.array([one.place for one in found])
         folds = self._folds(corpus, 0)
         scorers = self._scorers(corpus, found, folds)
-        fixed: dict[str, Floats] = {"blind_words": scorers.words, "blind_tags": scorers.tags, **self._asked(found)}
+        fixed: dict[str, Float64s] = {"blind_words": scorers.words, "blind_tags": scorers.tags, **self._asked(found)}
         draws = np.array(
             [draw_seed(self.seed, self.name, one.uid, one.positive, one.record["text"]) for one in found], np.uint64
         )
@@ -166,32 +166,32 @@ class RefineNegatives(CorpusStage):
             # the same folds again would find what is left smaller than it is: it was balanced over them
             folds = self._folds(corpus, number)
             steps = _LATER_STEPS if number else _FIRST_STEPS
-            gaps[chosen, 0] = scorers.learned(chosen, folds[places[chosen]], steps)
+            gaps[chosen, 0] = scorers.learned_gaps(chosen, folds[places[chosen]], steps)
             stays = mirror_balance(gaps[chosen], groups[chosen], draws[chosen], self.bins)
             chosen = chosen[stays]
         kept = np.array([one.record["operation"] in self.spared for one in found], np.bool_)
         kept[chosen] = True
         return ["blind_learned", *fixed], gaps, kept
 
-    def _folds(self, corpus: Corpus, number: int) -> Ints:
+    def _folds(self, corpus: Corpus, number: int) -> Int64s:
         """Return each image's fold in a round."""
         return np.array([draw_seed(self.seed, self.name, uid, "fold", number) % self.num_folds for uid in corpus.uids])
 
-    def _scorers(self, corpus: Corpus, found: Sequence[_Found], folds: Ints) -> BlindGaps:
+    def _scorers(self, corpus: Corpus, found: Sequence[_Found], folds: Int64s) -> BlindGaps:
         """Fit the scorers that the corpus itself gives."""
         of_image = corpus.column("captions")
         parses = corpus.column("parses")
-        texts = Texts(
+        texts = PairTexts(
             captions=[caption for captions in of_image for caption in captions],
             caption_folds=np.repeat(folds, [len(captions) for captions in of_image]),
-            rights=[one.positive for one in found],
-            wrongs=[one.record["text"] for one in found],
+            positives=[one.positive for one in found],
+            negatives=[one.record["text"] for one in found],
             pair_folds=folds[[one.place for one in found]],
             num_folds=self.num_folds,
         )
         return BlindGaps(texts, ((parse["words"], parse["tags"]) for of_one in parses for parse in of_one))
 
-    def _asked(self, found: Sequence[_Found]) -> dict[str, Floats]:
+    def _asked(self, found: Sequence[_Found]) -> dict[str, Float64s]:
         """Return the gaps of the model from outside, if there is one; equal texts are asked about once."""
         if self.model is None:
             return {}
@@ -229,7 +229,7 @@ def _kind(record: Mapping[str, Any]) -> str:
     return f"{record['operation']} {record['span_class']}"
 
 
-def _groups(found: Sequence[_Found]) -> Ints:
+def _groups(found: Sequence[_Found]) -> Int64s:
     """Return each negative's group: operation and span class, or the operation alone for classes that are too rare."""
     counts = Counter(_kind(one.record) for one in found)
     names = [

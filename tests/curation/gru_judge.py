@@ -1,4 +1,4 @@
-"""A blind judge that learns its own features: a small recurrent network over words."""
+"""A judge for tests and benchmarks that learns its own features, so that refinement cannot have fitted it: a small GRU over words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.blind.ngram_model import Encoded, Floats, Vocabulary
+from curation.blind.ngram_model import Encoded, Float64s, Vocabulary
 from curation.blind.pairs import Pair
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _BATCH = 128
 _PADDING = 0
 
 
-class NetworkJudge:
+class GruJudge:
     """Word vectors, a bidirectional gated recurrent layer, the largest of each number, and one weight per number.
 
     Learns to give the caption of a pair the higher score. Words of fewer than two learning texts are one word.
@@ -27,30 +27,31 @@ class NetworkJudge:
 
     Args:
         num_epochs: Passes over the pairs.
-        max_pairs: At most this many pairs are learned from, drawn by the seed.
+        max_pairs: Most pairs to learn from, drawn by the seed.
+        seed: Seed of that draw, of the weights and of the order of the pairs.
 
     Source: Cho et al. 2014, arXiv 1406.1078 (the gated unit); Burges et al. 2005 (RankNet, the loss on pairs).
     """
 
-    def __init__(self, num_epochs: int = 6, max_pairs: int = 6_000) -> None:
-        self.num_epochs, self.max_pairs = num_epochs, max_pairs
+    def __init__(self, num_epochs: int = 6, max_pairs: int = 6_000, seed: int = 0) -> None:
+        self.num_epochs, self.max_pairs, self.seed = num_epochs, max_pairs, seed
 
-    def gaps(self, learn: Sequence[Pair], captions: Sequence[str], ask: Sequence[Pair], seed: int) -> Floats:
+    def gaps(self, train: Sequence[Pair], captions: Sequence[str], test: Sequence[Pair]) -> Float64s:
         """Return differences of score."""
         import torch
 
-        generator = np.random.Generator(np.random.PCG64(seed))
-        drawn = generator.permutation(len(learn))[: self.max_pairs]
-        learned = [learn[k] for k in np.sort(drawn)]
+        generator = np.random.Generator(np.random.PCG64(self.seed))
+        drawn = generator.permutation(len(train))[: self.max_pairs]
+        learned = [train[k] for k in np.sort(drawn)]
         vocabulary = Vocabulary(text for pair in learned for text in (pair.caption, pair.negative))
         sides = [_rows(vocabulary, learned, name) for name in ("caption", "negative")]
-        asked = [_rows(vocabulary, ask, name) for name in ("caption", "negative")]
+        asked = [_rows(vocabulary, test, name) for name in ("caption", "negative")]
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             # a generator of its own: layers draw their weights from the global one
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.manual_seed(self.seed)
                 score = _network(len(vocabulary))
                 self._learn(score, sides, generator)
             score.eval()
