@@ -42,7 +42,7 @@ def checked_negatives(graph: KnowledgeGraph, *, exchanges: bool = False) -> tupl
     return (*made, *judged, GradeNegatives(("refined_negatives",), graph=graph))
 
 
-def told_views(graph: KnowledgeGraph, writer: LanguageModel | RuleWriter) -> tuple[Stage, ...]:
+def caption_view_stages(graph: KnowledgeGraph, writer: LanguageModel | RuleWriter) -> tuple[Stage, ...]:
     """Return stages that say captions in other words and with what a graph knows; they need parses.
 
     Args:

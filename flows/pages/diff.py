@@ -13,7 +13,7 @@ from data_manifests.manifest import DatasetVersion
 from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
 from flows.pages.html import Html, Section, diff_markup, join, page, table, tag, tiles
 from flows.pages.thumbnails import Thumbnails
-from flows.terminal.diff import graded_anew, scored_anew, short
+from flows.terminal.diff import format_regraded, format_rescored, format_value
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ def _card(sample: SampleDiff, picture: DrawPicture) -> Html:
         summary = tag("summary", f"{len(sample.negatives)} negative(s) differ")
         content.append(tag("details", summary, tag("ul", *map(_negative, sample.negatives))))
     if sample.regraded:
-        content.append(tag("p", graded_anew(sample.regraded)))
+        content.append(tag("p", format_regraded(sample.regraded)))
     if sample.num_rescored:
-        content.append(tag("p", scored_anew(sample.num_rescored)))
+        content.append(tag("p", format_rescored(sample.num_rescored)))
     if sample.views:
         summary = tag("summary", f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ")
         content.append(tag("details", summary, tag("ul", *map(_view, sample.views))))
@@ -164,7 +164,7 @@ def _value(value: ValueChange) -> Html:
     if _texts(value.old) and _texts(value.new):
         changes, _ = diff_captions(value.old, value.new)
         return tag("li", name, tag("ul", *(tag("li", diff_markup(change.pieces)) for change in changes)))
-    return tag("li", name, tag("del", short(value.old)), " ", tag("ins", short(value.new)))
+    return tag("li", name, tag("del", format_value(value.old)), " ", tag("ins", format_value(value.new)))
 
 
 def _texts(value: Any) -> bool:
@@ -256,5 +256,7 @@ def _stages(diff: VersionDiff) -> Html:
 
 
 def _detail_rows(name: str, kind: str, details: Iterable[ValueChange]) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = [(name, kind, item.name, short(item.old), short(item.new)) for item in details]
+    rows: list[tuple[object, ...]] = [
+        (name, kind, item.name, format_value(item.old), format_value(item.new)) for item in details
+    ]
     return rows or [(name, kind, "", "", "")]

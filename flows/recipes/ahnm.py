@@ -19,7 +19,7 @@ from curation.stages.hygiene.hash_images import HashImages
 from curation.stages.hygiene.remove_leaks import RemoveLeaks
 from curation.stages.negatives.apply_feedback import ApplyFeedback
 from flows.recipe import Recipe
-from flows.recipe_blocks import checked_negatives, told_views
+from flows.recipe_blocks import caption_view_stages, checked_negatives
 from training.batches.basic import ClusterPlan, CurriculumPlan
 from training.batches.text_sampling import CaptionViews
 from training.config import TrainConfig
@@ -39,7 +39,7 @@ def ahnm(
     """Return the recipe: who embeds, knows, rewrites, is kept apart from, and what an earlier run has learned."""
     seen = (CheckImages(), HashImages())
     negatives = (*checked_negatives(graph, exchanges=True), ApplyFeedback(feedback=feedback))
-    texts = (ParseCaptions(), *told_views(graph, writer), *negatives)
+    texts = (ParseCaptions(), *caption_view_stages(graph, writer), *negatives)
     # stages that compare all samples come last, so that new photographs do not put those before them in doubt
     alike = (EmbedSamples(model), RemoveLeaks(against.through(*seen)), FindDuplicates(keep="all"))
     placed = (FindNeighbours(), ClusterEmbeddings(), OrderDifficulty(), CalibratePositives())

@@ -60,9 +60,9 @@ def _print_sample(sample: SampleDiff, console: Console) -> None:
         console.print(Text.assemble("  ", (f"{label}: ", "dim"), words(pieces, console)), soft_wrap=True)
     _more(len(texts) - MAX_TEXTS, "texts", console)
     if sample.regraded:
-        console.print("  " + graded_anew(sample.regraded), highlight=False)
+        console.print("  " + format_regraded(sample.regraded), highlight=False)
     if sample.num_rescored:
-        console.print("  " + scored_anew(sample.num_rescored), highlight=False)
+        console.print("  " + format_rescored(sample.num_rescored), highlight=False)
     for value in sample.values[:MAX_TEXTS]:
         console.print(_value(value), soft_wrap=True)
     _more(len(sample.values) - MAX_TEXTS, "values", console)
@@ -84,7 +84,9 @@ def _view_label(change: TextChange) -> str:
 
 
 def _value(value: ValueChange) -> Text:
-    return Text.assemble("  ", (f"{value.name}: ", "dim"), clean(short(value.old)), " → ", clean(short(value.new)))
+    return Text.assemble(
+        "  ", (f"{value.name}: ", "dim"), clean(format_value(value.old)), " → ", clean(format_value(value.new))
+    )
 
 
 def _more(number: int, what: str, console: Console) -> None:
@@ -140,21 +142,21 @@ def _print_stages(diff: VersionDiff, console: Console) -> None:
 
 
 def _sides(value: ValueChange) -> tuple[Text, Text]:
-    return Text(clean(short(value.old))), Text(clean(short(value.new)))
+    return Text(clean(format_value(value.old))), Text(clean(format_value(value.new)))
 
 
-def graded_anew(regraded: DifficultyChange) -> str:
+def format_regraded(regraded: DifficultyChange) -> str:
     """Say how many negatives have another difficulty, and how it moved."""
     moved = f"{regraded.old:.2f} → {regraded.new:.2f}"
     return f"negatives graded anew: {regraded.number:,}, mean difficulty {moved}"
 
 
-def scored_anew(number: int) -> str:
+def format_rescored(number: int) -> str:
     """Say how many negatives kept text and difficulty and differ in something else."""
     return f"negatives with other scores: {number:,}"
 
 
-def short(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a JSON value as text of bounded length; ``none`` for what is not there."""
     text = "none" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} …"
