@@ -1,1 +1,1 @@
-"""Near-duplicate pictures and captions, and leaks from evaluation sets."""
+"""Near-duplicate images and captions, and leaks of evaluation sets into training data."""

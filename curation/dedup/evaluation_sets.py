@@ -1,4 +1,4 @@
-"""Evaluation sets that training data must not hold, known by the content of their pictures."""
+"""Evaluation sets that must not leak into training data, identified by the content of their images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SPLITS = ("train", "dev", "test")
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """One set, read into a snapshot.
+    """One evaluation set, read into a snapshot.
 
     Attributes:
-        name: What it is called, without folders.
+        name: Kind and name, without folders.
         snapshot: Folder of the snapshot on this machine.
-        items: (uid, name) of its pictures, sorted.
+        items: (uid, name) of its images, sorted.
     """
 
     name: str
@@ -34,36 +34,36 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class EvaluationSets:
-    """A `Resource`: sets, and the stages through which their pictures are seen.
+    """A `Resource`: evaluation sets, and the stages that compute the signatures of their images.
 
     Attributes:
-        sets: None is allowed: then nothing leaks.
-        store: Memo store on this machine; hashes and embeddings of a set are computed once.
-        makers: Stages that add what is compared, the same as in the recipe.
+        sets: The sets; may be empty.
+        store: Memo store on this machine, so that hashes and embeddings of a set are computed once.
+        stages: The recipe's stages that add hashes and embeddings.
     """
 
     sets: tuple[EvaluationSet, ...] = ()
     store: str = ""
-    makers: tuple[Stage, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     def content_hash(self) -> str:
-        """Return a hash of names and pictures, which drops tell of, and of what makes their hashes and embeddings."""
-        parts = [sorted([each.name, each.items] for each in self.sets), [stage.fingerprint() for stage in self.makers]]
+        """Return a hash of the sets' names and images, which drops name, and of the stages that process them."""
+        parts = [sorted([each.name, each.items] for each in self.sets), [stage.fingerprint() for stage in self.stages]]
         return blake3(canonical(parts)).hexdigest(length=16)
 
     def describe(self) -> str:
         """Return the sets' names."""
         return ", ".join(sorted(item.name for item in self.sets)) or "none"
 
-    def through(self, *makers: Stage) -> EvaluationSets:
-        """Return the same sets, seen through these stages."""
-        return replace(self, makers=makers)
+    def with_stages(self, *stages: Stage) -> EvaluationSets:
+        """Return the same sets, processed by these stages."""
+        return replace(self, stages=stages)
 
-    def see(self, number: int, *, embedded: bool) -> ImageSignatures:
-        """Return one set's pictures as detectors see them; what the store lacks is computed.
+    def signatures(self, number: int, *, embedded: bool) -> ImageSignatures:
+        """Return the signatures of one set's images, computing those that the store does not have.
 
         Raises:
-            InputError: the set was changed or removed while the data set was being made.
+            InputError: the set's snapshot was removed during the run.
         """
         from curation.engine.engine import run_stages
         from curation.engine.intake import Snapshot
@@ -71,16 +71,19 @@ class EvaluationSets:
 
         folder = Path(self.sets[number].snapshot)
         if not (folder / "about.json").is_file():
-            raise InputError(f"--against {self.sets[number].name}: its snapshot is gone", fix="run the same again")
+            raise InputError(
+                f"--against {self.sets[number].name}: its snapshot was removed during the run",
+                fix="run the same command again",
+            )
         snapshot = Snapshot.load(folder)
-        done, _ = run_stages(self.makers, snapshot, Path(self.store))
+        done, _ = run_stages(self.stages, snapshot, Path(self.store))
         need = ("hash_windows", "thumbnail", *(("image_embedding",) if embedded else ()))
-        unit = WorkUnit(self.makers[-1], tuple(done), snapshot.folder, Path(self.store), ALL_SAMPLES)
+        unit = WorkUnit(self.stages[-1], tuple(done), snapshot.folder, Path(self.store), ALL_SAMPLES)
         return image_signatures([item.sample for item in replay(unit, need)], embedded=embedded)
 
 
 def image_signatures(samples: Sequence[Any], *, embedded: bool) -> ImageSignatures:
-    """Return samples as detectors see them."""
+    """Return the signatures of samples' images."""
     import numpy as np
 
     column = {name: [sample[name] for sample in samples] for name in ("uid", "hash_windows", "thumbnail")}
@@ -97,20 +100,20 @@ def read_set(spec: str, snapshots: Path) -> EvaluationSet:
         snapshots: Folder of snapshots.
 
     Raises:
-        InputError: no such source, or nothing usable in it.
+        InputError: there is no such source, or it has no usable samples.
     """
     from curation.engine.intake import read_source
     from curation.sources import open_source
 
-    place, mark, split = spec.rpartition("#")
-    place, chosen = (place, split) if mark and split in SPLITS else (spec, None)
+    path, _, split = spec.rpartition("#")
+    path, chosen = (path, split) if split in SPLITS and path else (spec, None)
     try:
-        source = open_source(place, chosen)
-        snapshot = read_source(source, snapshots, location=f"{Path.cwd()}|{place}")
+        source = open_source(path, chosen)
+        snapshot = read_source(source, snapshots, location=f"{Path.cwd()}|{path}")
     except InputError as error:
-        fix = error.fix or "--against takes the same as --source, with #test, #dev or #train for one split"
+        fix = error.fix or "--against takes the same as --source, followed by #test, #dev or #train for one split"
         raise InputError(f"--against {spec}: {error.got}", allowed=error.allowed, fix=fix) from None
-    told = source.describe()
-    name = ":".join(str(told[key]) for key in ("kind", "name") if told.get(key))
+    description = source.describe()
+    name = ":".join(str(description[key]) for key in ("kind", "name") if description.get(key))
     items = tuple((sample.uid, sample.name) for sample in snapshot.samples())
     return EvaluationSet(f"{name}#{chosen}" if chosen else name, str(snapshot.folder), items)

@@ -1,4 +1,4 @@
-"""Groups from pairs, without chains: every member matches the one its group was made around."""
+"""Groups from pairs, without chains: every member matches the centre of its group."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from collections.abc import Iterable
 
 
 def star_groups(size: int, pairs: Iterable[tuple[int, int]], largest: int) -> list[list[int]]:
-    """Return groups of two or more, each sorted; groups by their first member.
+    """Return groups of two or more positions, each sorted, ordered by their first member.
 
-    Whoever matches most takes all that match it and are still free, up to `largest` together; and so on. So A and C
-    are never in one group only because both resemble B, unless B is the one that the group was made around.
+    In order of the number of matches, each position that is still free becomes the centre of a group with all free
+    positions that match it, up to `largest` together. So A and C are in one group because both match B only if B is
+    the centre.
 
     Args:
-        size: Number of things.
+        size: Number of positions.
         pairs: Matching positions.
-        largest: Most members of a group.
+        largest: Maximum size of a group.
     """
-    beside: list[set[int]] = [set() for _ in range(size)]
-    for one, other in pairs:
-        beside[one].add(other)
-        beside[other].add(one)
-    free = [True] * size
+    matches: list[set[int]] = [set() for _ in range(size)]
+    for left, right in pairs:
+        matches[left].add(right)
+        matches[right].add(left)
+    free = set(range(size))
     groups = []
-    for hub in sorted(range(size), key=lambda at: (-len(beside[at]), at)):
-        near = sorted(at for at in beside[hub] if free[at])[: largest - 1]
-        if free[hub] and near:
-            members = sorted([hub, *near])
-            groups.append(members)
-            for at in members:
-                free[at] = False
+    for centre in sorted(range(size), key=lambda position: (-len(matches[position]), position)):
+        others = sorted(matches[centre] & free)[: largest - 1]
+        if centre in free and others:
+            groups.append(sorted([centre, *others]))
+            free -= {centre, *others}
     return sorted(groups)

@@ -1,52 +1,54 @@
-"""Pairs of pictures that show the same: candidates by hash and by embedding, each given a second look."""
+"""Duplicate images: candidates by hash and by embedding, each confirmed by a check of the pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curation.dedup.hash_search import near_pairs
 from curation.dedup.perceptual_hash import MIRROR, NUM_WINDOWS
 from curation.dedup.pixel_check import agreement
 
-Array = np.ndarray[Any, np.dtype[Any]]
+_MAX_EXACT = 50_000
+"""Up to this many vectors are searched exhaustively, more with an inverted-file index."""
 
-_EXACT_UP_TO = 50_000
-"""Vectors that are searched one by one; more are searched in the lists nearest to each."""
+TRAIN_SPLITS = (None, "train")
+"""Splits of samples that are trained on; samples of the others are never dropped."""
 
 _DECIMALS = 4
 
 
 @dataclass(frozen=True)
 class ImageSignatures:
-    """ImageSignatures as the detectors see them, sorted by uid.
+    """What images are compared by, sorted by uid.
 
     Attributes:
         uids: Identities [n].
-        windows: Hashes of each picture's windows as hex, ``""`` for a flat one [n].
+        windows: Hashes of each image's windows as hex, ``""`` for a flat image [n].
         thumbnails: Grey, [n, grid, grid].
-        embeddings: Unit vectors [n, d]; None looks at hashes alone.
+        embeddings: Unit vectors [n, d], or None to use hashes only.
     """
 
     uids: Sequence[str]
     windows: Sequence[str]
-    thumbnails: Array
-    embeddings: Array | None = None
+    thumbnails: NDArray[Any]
+    embeddings: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
 class Detectors:
-    """How candidates are found and judged.
+    """How candidates are found and confirmed.
 
     Attributes:
-        radius: Bits of 64 by which hashes of a window and a picture may differ.
-        neighbours: Nearest pictures by embedding that are candidates; 0 uses hashes alone.
-        closest: Share of the pictures: of all neighbours by embedding so many closest pairs get a second look.
-        least_agreement: Correlation of the fine structure from which two pictures show the same.
-        similarity_alone: Cosine of embeddings from which no second look is needed; None always looks.
+        radius: Maximum number of the 64 bits in which the hashes of a window and an image differ.
+        neighbours: Number of nearest neighbours by embedding that are candidates; 0 uses hashes only.
+        closest: Number of closest pairs by embedding that are candidates, as a share of the number of images.
+        least_agreement: Minimum correlation of the fine structure of duplicates.
+        similarity_alone: Cosine of embeddings from which pixels are not checked; None checks all candidates.
     """
 
     radius: int = 9
@@ -55,17 +57,22 @@ class Detectors:
     least_agreement: float = 0.7
     similarity_alone: float | None = None
 
+    @classmethod
+    def of(cls, stage: Any) -> Detectors:
+        """Return the detectors that a stage's settings of the same names describe."""
+        return cls(**{name: getattr(stage, name) for name in cls.__dataclass_fields__})
+
 
 @dataclass(frozen=True, order=True)
 class Match:
-    """Two pictures that show the same, and what told.
+    """Two duplicate images, and the evidence.
 
     Attributes:
-        left: Position among the first pictures.
-        right: Position among the second; behind `left` when both are the same pictures.
-        bits: Distance of the hashes, or None if they are not near.
-        similarity: Cosine of the embeddings, or None if they are not near or not there.
-        agreement: What the second look found.
+        left: Position among the first images.
+        right: Position among the second; after `left` when both are the same set.
+        bits: Hamming distance of the hashes, or None if they are not near.
+        similarity: Cosine of the embeddings, or None if they are not near or missing.
+        agreement: Correlation of the fine structure.
     """
 
     left: int
@@ -74,97 +81,114 @@ class Match:
     similarity: float | None = field(compare=False)
     agreement: float = field(compare=False)
 
-    def told(self) -> dict[str, Any]:
+    def evidence(self) -> dict[str, Any]:
         """Return what matched, as JSON values."""
         by = (["hash"] if self.bits is not None else []) + (["embedding"] if self.similarity is not None else [])
         return {"by": by, "bits": self.bits, "similarity": self.similarity, "agreement": self.agreement}
 
 
+def describe_evidence(evidence: Mapping[str, Any]) -> str:
+    """Return in words what matched, for the detail of a drop."""
+    parts = [f"by {' and '.join(evidence['by']) or 'embedding'}"]
+    parts += [f"{evidence['bits']} of 64 bits differ"] if evidence["bits"] is not None else []
+    parts += [f"cosine {evidence['similarity']:.4f}"] if evidence["similarity"] is not None else []
+    parts += [f"{evidence['captions']:.0%} of captions"] if evidence.get("captions") is not None else []
+    return ", ".join([*parts, f"agreement {evidence['agreement']:.3f}"])
+
+
 def find_matches(
     left: ImageSignatures,
     right: ImageSignatures | None,
-    how: Detectors,
-    also: Sequence[tuple[int, int]] = (),
+    detectors: Detectors,
+    candidates: Iterable[tuple[int, int]] = (),
 ) -> list[Match]:
-    """Return pairs that show the same, sorted: of two sets of pictures, or within one if `right` is None.
+    """Return the duplicate pairs, sorted: between two sets of images, or within one if `right` is None.
 
     Args:
-        left: ImageSignatures.
-        right: Others, or None for the same.
-        how: Detectors.
-        also: Further candidates.
+        left: The first set.
+        right: The second set, or None for pairs within the first.
+        detectors: How candidates are found and confirmed.
+        candidates: Further candidates.
     """
     other = left if right is None else right
-    bits = _by_hash(left, right, how.radius)
-    similar = _by_embedding(left, right, how) if how.neighbours else {}
+    bits = _by_hash(left, right, detectors.radius)
+    similar = _by_embedding(left, right, detectors)
     found = []
-    for pair in sorted({*bits, *similar, *also}):
+    for pair in sorted({*bits, *similar, *candidates}):
         score = agreement(left.thumbnails[pair[0]], other.thumbnails[pair[1]])
-        alone = how.similarity_alone is not None and similar.get(pair, -1.0) >= how.similarity_alone
-        if score >= how.least_agreement or alone:
+        unchecked = detectors.similarity_alone is not None and similar.get(pair, -1.0) >= detectors.similarity_alone
+        if score >= detectors.least_agreement or unchecked:
             found.append(Match(*pair, bits.get(pair), similar.get(pair), score))
     return found
 
 
 def _by_hash(left: ImageSignatures, right: ImageSignatures | None, radius: int) -> dict[tuple[int, int], int]:
-    """Return the distances of pairs of which one picture's hash is near that of a window of the other, or mirrored.
+    """Return the Hamming distances of pairs in which one image is near a window of the other, mirrored or not.
 
-    Of pictures with one and the same hashes, such as a site's placeholder, only the first is searched for; the others
-    go with it.
+    Of images with identical hashes, such as a site's placeholder, only the first is searched for; its matches are
+    matches of the others too.
     """
-    there, first, twins = _held(left)
-    others, second, _ = (there, first, twins) if right is None else _held(right)
+    hashes, owners, same_hashes = _distinct_hashes(left)
+    other_hashes, other_owners, _ = (hashes, owners, same_hashes) if right is None else _distinct_hashes(right)
     best: dict[tuple[int, int], int] = {}
-    ways = [(there, first, others, second, False)]
+    searches = [(hashes, owners, other_hashes, other_owners, False)]
     if right is not None:
-        ways.append((others, second, there, first, True))
-    for asking, places, asked, known, turned in ways:
-        windows = np.concatenate([asking.ravel(), asking.ravel() ^ np.uint64(MIRROR)])
-        query, hit, distance = near_pairs(windows, asked[:, 0].copy(), radius)
-        for place, at, bits in zip(query, hit, distance, strict=True):
-            one, two = int(places[(place // NUM_WINDOWS) % len(places)]), int(known[at])
+        searches.append((other_hashes, other_owners, hashes, owners, True))
+    for query, query_owners, known, known_owners, swapped in searches:
+        windows = np.concatenate([query.ravel(), query.ravel() ^ np.uint64(MIRROR)])
+        for window, image, bits in zip(*near_pairs(windows, known[:, 0].copy(), radius), strict=True):
+            one, two = int(query_owners[(window // NUM_WINDOWS) % len(query_owners)]), int(known_owners[image])
             if right is None and one == two:
                 continue
-            pair = (two, one) if turned or (right is None and two < one) else (one, two)
+            pair = (two, one) if swapped or (right is None and two < one) else (one, two)
             best[pair] = min(int(bits), best.get(pair, 64))
     if right is None:
-        return best | {(one, other): 0 for one, same in twins.items() for other in same}
-    return best | {(other, two): bits for (one, two), bits in best.items() for other in twins[one]}
+        return best | {(one, other): 0 for one, others in same_hashes.items() for other in others}
+    return best | {(other, two): bits for (one, two), bits in best.items() for other in same_hashes[one]}
 
 
-def _held(pictures: ImageSignatures) -> tuple[Array, Array, dict[int, list[int]]]:
-    """Return different window hashes [m, windows] of pictures that are not flat, who has them first [m], and who too."""
-    twins: dict[int, list[int]] = {}
+def _distinct_hashes(images: ImageSignatures) -> tuple[NDArray[Any], NDArray[Any], dict[int, list[int]]]:
+    """Return the distinct window hashes of images that are not flat.
+
+    Returns:
+        Hashes [m, windows], position of the first image with each [m], and the positions of the others by the first.
+    """
+    others: dict[int, list[int]] = {}
     first: dict[str, int] = {}
-    for at, text in enumerate(pictures.windows):
+    for position, text in enumerate(images.windows):
         if text and text in first:
-            twins[first[text]].append(at)
+            others[first[text]].append(position)
         elif text:
-            first[text] = at
-            twins[at] = []
+            first[text] = position
+            others[position] = []
     packed = b"".join(bytes.fromhex(text) for text in first)
     hashes = np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(len(first), NUM_WINDOWS)
-    return hashes, np.array(list(first.values()), dtype=np.int64), twins
+    return hashes, np.array(list(first.values()), dtype=np.int64), others
 
 
-def _by_embedding(left: ImageSignatures, right: ImageSignatures | None, how: Detectors) -> dict[tuple[int, int], float]:
-    """Return the cosines of the closest pairs of neighbours: as many as `closest` says, whatever model embedded them."""
+def _by_embedding(
+    left: ImageSignatures, right: ImageSignatures | None, detectors: Detectors
+) -> dict[tuple[int, int], float]:
+    """Return the cosines of the closest pairs of neighbours.
+
+    Their number is set by `closest`, not by a cosine, so that it does not depend on the model.
+    """
     other = left if right is None else right
-    if left.embeddings is None or other.embeddings is None or not len(other.uids):
+    if left.embeddings is None or other.embeddings is None or not len(other.uids) or not detectors.neighbours:
         return {}
-    places, cosines = nearest(left.embeddings, other.embeddings, how.neighbours + (right is None))
+    positions, cosines = nearest(left.embeddings, other.embeddings, detectors.neighbours + (right is None))
     best: dict[tuple[int, int], float] = {}
-    for one, (row, values) in enumerate(zip(places.tolist(), cosines.tolist(), strict=True)):
+    for one, (row, values) in enumerate(zip(positions.tolist(), cosines.tolist(), strict=True)):
         for two, cosine in zip(row, values, strict=True):
             if two < 0 or (right is None and one == two):
                 continue
             pair = (min(one, two), max(one, two)) if right is None else (one, two)
             best[pair] = max(round(cosine, _DECIMALS), best.get(pair, -1.0))
     ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
-    return dict(ranked[: round(how.closest * len(left.uids))])
+    return dict(ranked[: round(detectors.closest * len(left.uids))])
 
 
-def nearest(queries: Array, known: Array, count: int) -> tuple[Array, Array]:
+def nearest(queries: NDArray[Any], known: NDArray[Any], count: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return positions and cosines [q, count] of the nearest unit vectors; exact up to 50,000 of them."""
     import faiss
 
@@ -172,11 +196,11 @@ def nearest(queries: Array, known: Array, count: int) -> tuple[Array, Array]:
     vectors = np.ascontiguousarray(known, dtype=np.float32)
     flat = faiss.IndexFlatIP(vectors.shape[1])
     index: Any = flat
-    if len(vectors) > _EXACT_UP_TO:
+    if len(vectors) > _MAX_EXACT:
         lists = round(len(vectors) ** 0.5)
         index = faiss.IndexIVFFlat(flat, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
         index.nprobe = 16
         index.train(vectors[:: max(1, len(vectors) // (64 * lists))])
     index.add(vectors)
-    cosines, places = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(count, len(vectors)))
-    return places, cosines
+    cosines, positions = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(count, len(vectors)))
+    return positions, cosines

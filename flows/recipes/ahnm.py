@@ -41,7 +41,7 @@ def ahnm(
     negatives = (*checked_negatives(graph, exchanges=True), ApplyFeedback(feedback=feedback))
     texts = (ParseCaptions(), *caption_view_stages(graph, writer), *negatives)
     # stages that compare all samples come last, so that new photographs do not put those before them in doubt
-    alike = (EmbedSamples(model), RemoveLeaks(against.through(*seen)), FindDuplicates(keep="all"))
+    alike = (EmbedSamples(model), RemoveLeaks(against.with_stages(*seen)), FindDuplicates(keep="all"))
     placed = (FindNeighbours(), ClusterEmbeddings(), OrderDifficulty(), CalibratePositives())
     return Recipe(
         name="ahnm",

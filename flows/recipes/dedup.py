@@ -30,7 +30,7 @@ def dedup(model: ModelSpec, against: EvaluationSets) -> Recipe:
         "kind of scene stay (set similarity_alone for SemDeDup's rule); groups are stars, not chains",
         stages=(
             *seen,
-            RemoveLeaks(against.through(*seen), embeddings=True),
+            RemoveLeaks(against.with_stages(*seen), embeddings=True),
             FindDuplicates(keep="one", embeddings=True),
         ),
         planner=ShuffledPlan(),

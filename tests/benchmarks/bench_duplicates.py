@@ -132,7 +132,7 @@ def detectors(planted: Planted, pictures: ImageSignatures, other: ImageSignature
         pair = ordered(pictures.uids[item.left], there.uids[item.right])
         if pair not in planted.kinds:
             called = {sample.uid: sample.name for sample in planted.both()}
-            print("not planted:", *(called[uid] for uid in pair), item.told())
+            print("not planted:", *(called[uid] for uid in pair), item.evidence())
     missed = planted.kinds.keys() - names([(item.left, item.right) for item in matches])
     print("missed:", sorted(planted.kinds[pair] for pair in missed))
 

@@ -148,7 +148,7 @@ def test_matches_are_found_within_and_across() -> None:
     embedded = ImageSignatures(pictures.uids, pictures.windows, pictures.thumbnails, vectors)
     alone = find_matches(embedded, None, Detectors(similarity_alone=0.95))
     assert [(item.left, item.right) for item in alone] == [(2, 7), (3, 11), (4, 9)]
-    assert alone[1].told()["by"] == ["embedding"]
+    assert alone[1].evidence()["by"] == ["embedding"]
 
 
 def edit_distance(left: str, right: str) -> int:

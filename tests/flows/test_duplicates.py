@@ -72,7 +72,7 @@ def curated(root: Path, train: Path, keep: str, *against: str) -> CurationResult
     leaks, twins = recipe.stages[-2:]
     assert isinstance(leaks, RemoveLeaks) and isinstance(twins, FindDuplicates)
     seen = (CheckImages(), HashImages())
-    leaks = replace(leaks, against=leaks.against.through(*seen), embeddings=False)
+    leaks = replace(leaks, against=leaks.against.with_stages(*seen), embeddings=False)
     stages = (*seen, leaks, replace(twins, embeddings=False, keep=keep))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flows.execution.jobs.load_recipe", lambda *_: replace(recipe, stages=stages))
@@ -148,7 +148,7 @@ def test_evaluation_sets_are_known_by_content_and_bad_ones_refused(
     for bad, told in (("nothing", "no source kind"), (f"folder:{tmp_path / 'gone'}", "--against folder:")):
         with pytest.raises(InputError, match=told):
             content(bad)
-    with pytest.raises(InputError, match="every sample of the data set is in it"):
+    with pytest.raises(InputError, match="every sample of the data set is in an evaluation set"):
         curated(tmp_path, evaluation, "one", here)
     with pytest.raises(InputError, match="recipe 'clip' does not look for leaks"):
         load_recipe("clip", RecipeInputs(against=("scenes:5",)))

@@ -1,1 +1,1 @@
-"""Stages that check pictures: readable, not twice, not in an evaluation set."""
+"""Stages for data hygiene: unreadable images, duplicates, leaks of evaluation sets."""

@@ -1,4 +1,4 @@
-"""Decode every image once and drop those that cannot be trained on, by name."""
+"""Decode every image once, and drop those that cannot be used in training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class CheckImages(MapStage):
     The header is read first, so an image that claims too many pixels is never decoded.
 
     Attributes:
-        max_pixels: Most pixels an image may have.
+        max_pixels: Maximum number of pixels of an image.
 
-    Source: none; truncated files and decompression bombs are what web-crawled sets are known for
+    Source: none; truncated files and decompression bombs are common in web-crawled data
         (img2dataset, webdataset issues).
-    Differs: img2dataset re-encodes; the bytes stay the originals here.
+    Differs: img2dataset re-encodes images; here the original bytes are kept.
     """
 
     name = "check_images"
@@ -47,7 +47,7 @@ class CheckImages(MapStage):
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged by max_pixels below
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels is checked below
                 with Image.open(io.BytesIO(sample.image.read()), formats=list(FORMATS)) as image:
                     width, height = image.size
                     if width * height > self.max_pixels:

@@ -1,4 +1,4 @@
-"""Give every picture a perceptual hash, so that copies of it can be found however they were saved."""
+"""Compute perceptual hashes, by which copies of an image are found however they were saved."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from data_manifests.sample import Sample
 
 @dataclass(frozen=True)
 class HashImages(MapStage):
-    """The signs of a picture's 64 lowest cosine frequencies, the same of 35 windows of it, and a grey thumbnail.
+    """The signs of an image's 64 lowest DCT frequencies, the same for 35 windows of it, and a grey thumbnail.
 
-    A picture without contrast has an empty hash: everything flat would look like it.
+    An image without contrast has an empty hash, because it would match every other flat image.
 
     Source: Zauner 2010 (Implementation and benchmarking of perceptual image hash functions), section 3.2.
-    Differs: signs instead of a median, so that the hash of the mirrored picture is an XOR away; windows, so that a
-        cropped copy is near its original; whole-number arithmetic, so that every machine agrees.
+    Differs: signs instead of a median, so that the hash of the mirrored image is an XOR away; windows, so that a
+        cropped copy is near its original; integer arithmetic, so that every machine computes the same hash.
     """
 
     name = "hash_images"
@@ -33,7 +33,7 @@ class HashImages(MapStage):
     source = "Zauner 2010, section 3.2, perceptual hashes by DCT"
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
-        """Return ``image_hash`` (16 hex characters), ``hash_windows`` (as many for each window) and ``thumbnail``."""
+        """Return ``image_hash`` (16 hex characters), ``hash_windows`` (16 for each window) and ``thumbnail``."""
         return [_fields(sample.image.read()) for sample in samples]
 
 
