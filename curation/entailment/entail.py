@@ -15,7 +15,7 @@ from curation.entailment.word_meanings import (
     is_symmetric,
     value_of,
 )
-from curation.text.lexicon import BEINGS
+from curation.text.lexicon import POSITION_VERBS
 from curation.text.wordlists import word_sets
 
 _SETS = word_sets("claims")
@@ -117,7 +117,7 @@ def _same_entity(thing: Thing, world: World, taken: set[int], kinds: Kinds) -> i
 
 def _only_is(word: str, entity: Entity, kinds: Kinds) -> bool:
     """Say whether a verb tells no more than where a thing is: it lies, stands and sits there all alike."""
-    return word[:3] == "do:" and word[3:] in BEINGS and not kinds.living(entity.names)
+    return word[:3] == "do:" and word[3:] in POSITION_VERBS and not kinds.living(entity.names)
 
 
 def _against(word: str, entity: Entity, kinds: Kinds) -> bool:

@@ -11,7 +11,7 @@ from curation.text.lexicon import noun_lemma, verb_lemma
 from curation.text.word_families import (
     action_families,
     attribute_families,
-    is_beast,
+    is_animal,
     is_human,
     object_families,
 )
@@ -82,5 +82,5 @@ def _sorts(noun: str) -> set[str]:
     return (
         found
         | ({"human"} if is_human(lemma) and lemma not in _COLLECTIVE else set())
-        | ({"beast"} if is_beast(lemma) else set())
+        | ({"beast"} if is_animal(lemma) else set())
     )

@@ -35,7 +35,7 @@ from curation.entailment.word_meanings import (
     value_of,
 )
 from curation.knowledge.concept_linking import may_be_verb
-from curation.text.lexicon import BEINGS, COLOURS, noun_lemma, number_value, verb_lemma
+from curation.text.lexicon import COLOURS, POSITION_VERBS, noun_lemma, number_value, verb_lemma
 
 _MOST_COPIES = 4
 _HAVING = frozenset({"has", "have", "had", "having"})
@@ -200,7 +200,11 @@ class _Reader:
             self.fronted, self.subjects = None, [number]
             self._connect([number], [relation], place)
             self._say(
-                [word for word in told if word not in SHOWING and word != "we" and verb_lemma(word) not in BEINGS]
+                [
+                    word
+                    for word in told
+                    if word not in SHOWING and word != "we" and verb_lemma(word) not in POSITION_VERBS
+                ]
             )
             return
         if not told or not CLAUSE.isdisjoint(words):

@@ -13,11 +13,11 @@ from curation.text.lexicon import (
     COLOURS,
     GENDERS,
     PEOPLE,
-    doing,
-    noun_class,
-    opposed,
-    same_deed,
-    same_people,
+    agent_verb,
+    canonical_noun,
+    may_be_same_person,
+    opposites_of,
+    same_action,
 )
 from curation.text.wordlists import word_rows, word_sets
 
@@ -83,7 +83,7 @@ def _alike(one: str, other: str) -> bool:
 
 @lru_cache(maxsize=1 << 14)
 def _opposites(word: str) -> frozenset[str]:
-    return frozenset(opposed([word]))
+    return frozenset(opposites_of([word]))
 
 
 def clashes(word: str, known: AbstractSet[str]) -> bool:
@@ -142,7 +142,9 @@ class Kinds:
         """Say whether the graph makes the general word an ancestor of the special one."""
         if _apart(general, special):
             return False
-        return general in self.above.get(special, ()) or noun_class(general) in self.above.get(noun_class(special), ())
+        return general in self.above.get(special, ()) or canonical_noun(general) in self.above.get(
+            canonical_noun(special), ()
+        )
 
     def living(self, names: Iterable[str]) -> bool:
         """Say whether something that goes by these names is a person or an animal."""
@@ -151,7 +153,7 @@ class Kinds:
     def _lives(self, name: str) -> bool:
         known = self._living.get(name)
         if known is None:
-            known = name in PEOPLE or name in _ALIVE or doing(name) != name
+            known = name in PEOPLE or name in _ALIVE or agent_verb(name) != name
             words = (name, *self.above.get(name, ()))
             known = known or any(root_class(word) in ("person", "animal") for word in words)
             self._living[name] = known
@@ -179,8 +181,12 @@ def _listed(one: str, other: str) -> bool | None:
     if one == other:
         return True
     if one.startswith("do:") or other.startswith("do:"):
-        return same_deed(one.removeprefix("do:"), [other.removeprefix("do:")]) or None
-    if noun_class(one) == noun_class(other) or value_of(one) == value_of(other) or frozenset((one, other)) in _ALSO:
+        return same_action(one.removeprefix("do:"), [other.removeprefix("do:")]) or None
+    if (
+        canonical_noun(one) == canonical_noun(other)
+        or value_of(one) == value_of(other)
+        or frozenset((one, other)) in _ALSO
+    ):
         return True
     return False if _apart(one, other) else None
 
@@ -191,7 +197,7 @@ def _listed_as_kind(general: str, special: str) -> bool:
     return bool(_listed(general, special)) or special in _KINDS.get(general, ())
 
 
-_same_people = lru_cache(maxsize=1 << 14)(same_people)
+_same_people = lru_cache(maxsize=1 << 14)(may_be_same_person)
 
 
 def _is_person(noun: str) -> bool:
@@ -206,7 +212,7 @@ def _apart(one: str, other: str) -> bool:
 def kinds_of(graph: KnowledgeGraph | None, words: Iterable[str], depth: int = 2) -> Kinds:
     """Look up all words together: synonyms, and ancestors over IsA, a question for each step."""
     kinds = Kinds()
-    asked = sorted({form for word in words for form in (word, noun_class(word))})
+    asked = sorted({form for word in words for form in (word, canonical_noun(word))})
     if graph is None or not asked:
         return kinds
     from curation.knowledge.relations import synonyms

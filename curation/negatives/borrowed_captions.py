@@ -12,8 +12,8 @@ from curation.entailment.read_claims import read_claims
 from curation.entailment.tokens import plain, tags_of
 from curation.entailment.word_meanings import Kinds
 from curation.models.parser import CaptionParse
-from curation.text.caption_facts import Facts, facts_of, plain_words
-from curation.text.lexicon import NEGATIONS, noun_class, same_deed
+from curation.text.caption_facts import CaptionFacts, facts_of, plain_words
+from curation.text.lexicon import NEGATIONS, canonical_noun, same_action
 from curation.text.word_families import object_families
 from curation.text.wordlists import word_sets
 
@@ -42,7 +42,7 @@ class Read:
     parses: Sequence[CaptionParse]
     tags: Mapping[str, str]
     claims: tuple[Claims, ...]
-    facts: tuple[Facts, ...]
+    facts: tuple[CaptionFacts, ...]
 
 
 def read(captions: tuple[str, ...], parses: Sequence[CaptionParse]) -> Read:
@@ -68,7 +68,7 @@ class Borrower:
         self.own, self.kinds = own, kinds
         self.texts = {plain(caption) for caption in own.captions}
         self.worlds: dict[int, World] = {}
-        self.nouns = {noun_class(noun) for facts in own.facts for noun in facts.nouns}
+        self.nouns = {canonical_noun(noun) for facts in own.facts for noun in facts.nouns}
         self.lemmas = frozenset[str]().union(*(facts.lemmas for facts in own.facts))
         self.verbs = {verb for facts in own.facts for verb in facts.verbs} | self.lemmas
         self.colours = {colour for facts in own.facts for colour, _ in facts.colours}
@@ -97,12 +97,12 @@ class Borrower:
             reason = "nothing_new"
         return ("", reason) if reason else (kind, "")
 
-    def new_in(self, facts: Facts) -> str:
+    def new_in(self, facts: CaptionFacts) -> str:
         """Return the type of what a caption names and this image's captions do not: things first, then deeds."""
         new = [noun for noun in facts.nouns if not self._named(noun)]
         if new:
             return "object"
-        if any(not same_deed(verb, self.verbs) for verb in facts.verbs):
+        if any(not same_action(verb, self.verbs) for verb in facts.verbs):
             return "action"
         if any(colour not in self.colours for colour, _ in facts.colours):
             return "attribute"
@@ -113,7 +113,7 @@ class Borrower:
         return (
             noun in _ABSTRACT
             or any(_alike(noun, one) for one in self.nouns)
-            or noun_class(noun) in self.nouns
+            or canonical_noun(noun) in self.nouns
             or noun in self.lemmas
             or any(self.kinds.covers(one, noun) or self.kinds.covers(noun, one) for one in self.nouns)
         )

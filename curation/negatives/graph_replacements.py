@@ -14,8 +14,8 @@ from curation.knowledge.visual_lexicon import COLOURS, VISIBLE
 from curation.knowledge.word_sense import root_class
 from curation.negatives.records import Change, Slot
 from curation.negatives.replace_nouns import fits_quality
-from curation.text.edits import exchange
-from curation.text.lexicon import LIGHT_VERBS, opposed, same_deed
+from curation.text.edits import swap_spans
+from curation.text.lexicon import LIGHT_VERBS, opposites_of, same_action
 from curation.text.phrases import Caption, verb_form
 from curation.text.word_families import attribute_families, is_human
 from curation.text.wordlists import word_sets
@@ -106,7 +106,7 @@ def _is_plain(caption: Caption, verb: int) -> bool:
     """Say whether a verb may be exchanged without breaking what hangs on it."""
     lemma, tag = caption.verb(verb), caption.tags[verb]
     return (
-        caption.whole(verb)
+        caption.is_whole_word(verb)
         and lemma not in LIGHT_VERBS
         and tag in ("VBG", "VBZ", "VBP", "VBD")
         and verb_form(lemma, tag) == caption.words[verb]
@@ -154,13 +154,13 @@ def _with_object(caption: Caption, verb: int, edges: Sequence[Edge], told: Abstr
 
 def _action_slot(caption: Caption, verb: int, edges: Sequence[Edge], told: AbstractSet[str]) -> list[Slot]:
     own = caption.verb(verb)
-    options = [edge for edge in edges if edge.tail not in told and not same_deed(edge.tail, (own, *told))]
+    options = [edge for edge in edges if edge.tail not in told and not same_action(edge.tail, (own, *told))]
     return [Slot("action", "action", _first(options), partial(_act, caption, verb))] if options else []
 
 
 def _act(caption: Caption, verb: int, edge: Edge) -> Change | None:
     form = verb_form(edge.tail, caption.tags[verb])
-    return Change(caption.replaced(verb, form), edge.uri) if form else None
+    return Change(caption.replacement_edits(verb, form), edge.uri) if form else None
 
 
 def _attributes(caption: Caption, noun: int, concept: str, facts: Facts, told: AbstractSet[str]) -> list[Slot]:
@@ -168,7 +168,7 @@ def _attributes(caption: Caption, noun: int, concept: str, facts: Facts, told: A
     slots = []
     for token in caption.with_dep(noun, "amod"):
         tangled = caption.with_dep(token, "conj", "cc", "neg", "advmod", "amod")
-        if not caption.whole(token) or caption.tags[token] != "JJ" or tangled or _shaded(caption, token):
+        if not caption.is_whole_word(token) or caption.tags[token] != "JJ" or tangled or _shaded(caption, token):
             continue
         options = [
             edge
@@ -191,11 +191,11 @@ def _excludes(caption: Caption, noun: int, old: str, new: str) -> bool:
     families = [family for family in attribute_families(old) if new in family.rivals[old]]
     if families:
         return any(fits_quality(family.name, caption, noun) for family in families)
-    return not attribute_families(old) and new in opposed([old])
+    return not attribute_families(old) and new in opposites_of([old])
 
 
 def _describe(caption: Caption, token: int, edge: Edge) -> Change:
-    return Change(caption.replaced(token, edge.tail), edge.uri)
+    return Change(caption.replacement_edits(token, edge.tail), edge.uri)
 
 
 def _reversals(caption: Caption, named: Mapping[int, str], facts: Facts) -> list[Slot]:
@@ -207,7 +207,7 @@ def _reversals(caption: Caption, named: Mapping[int, str], facts: Facts) -> list
             continue
         edge = facts.reversible.get((named[one], named[other])) or facts.reversible.get((named[other], named[one]))
         alive = all(root_class(named[token]) in ("person", "animal") for token in (one, other))
-        alike = alive and caption.many(one) == caption.many(other)
+        alike = alive and caption.is_plural(one) == caption.is_plural(other)
         apart = not {"with", "and", "other", "another"} & {*triplet["relation"].split(), *_around(caption, one, other)}
         if edge is not None and alike and apart and caption.phrase(one) and caption.phrase(other):
             slots.append(Slot("reversed", "relation", (edge,), partial(_reverse, caption, one, other)))
@@ -222,7 +222,7 @@ def _reverse(caption: Caption, one: int, other: int, edge: Edge) -> Change | Non
     first, second = caption.phrase(min(one, other)), caption.phrase(max(one, other))
     if first is None or second is None or caption.words[one] == caption.words[other]:
         return None
-    return Change(exchange(caption.text, caption.parse, caption.span(*first), caption.span(*second)), edge.uri)
+    return Change(swap_spans(caption.text, caption.parse, caption.span(*first), caption.span(*second)), edge.uri)
 
 
 def _first(edges: Sequence[Edge]) -> list[Edge]:

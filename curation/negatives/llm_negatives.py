@@ -13,7 +13,7 @@ from curation.negatives.single_edit import OneChange, one_change
 from curation.rewriting.llm_stage import LlmBatch, WantedText
 from curation.rewriting.text_checks import Verdict, echoes_of, screen
 from curation.text.caption_facts import plain_words
-from curation.text.edits import Piece, like, plain, put, token_edits
+from curation.text.edits import Edit, apply_edits, match_case, normalise, token_edits
 from curation.text.lexicon import NEGATIONS
 from curation.text.phrases import Caption
 from data_manifests.sample import Sample
@@ -53,14 +53,14 @@ class NegativeBatch(LlmBatch):
         if isinstance(change, Verdict):
             return change
         pieces = _pieces(caption, change)
-        changed, edits = put(caption.text, pieces)
+        changed, edits = apply_edits(caption.text, pieces)
         replaced = caption.text[caption.starts[change.first] : caption.span(change.first, change.stop).end]
         record = {
             "text": changed, "caption": wanted.index, "operation": "ask", "span_class": wanted.kind, "type": change.type,
             "edits": edits, "tokens": token_edits(caption.parse, pieces),
             "rule": f"ask {wanted.kind} '{replaced}' -> '{change.text}' #draw{wanted.attempt}", "source": self.stage.name,
         }  # fmt: skip
-        if plain(changed) in {plain(other) for other in sample.captions}:
+        if normalise(changed) in {normalise(other) for other in sample.captions}:
             return Verdict("copy")
         read = read_sample(sample.captions, sample["parses"], [record], copies=True)
         kinds = kinds_of(self.stage.graph, words_of(read) if self.stage.graph is not None else ())
@@ -74,12 +74,12 @@ class NegativeBatch(LlmBatch):
 
     def duplicate_key(self, record: Mapping[str, Any]) -> Hashable:
         """Return caption and text: equal negatives of one caption count once."""
-        return record["caption"], plain(record["text"])
+        return record["caption"], normalise(record["text"])
 
 
-def _pieces(caption: Caption, change: OneChange) -> list[Piece]:
+def _pieces(caption: Caption, change: OneChange) -> list[Edit]:
     """Return the pieces that put a change into the caption, its case kept and the article before it put right."""
     span = caption.span(change.first, change.stop)
     low = change.text if any(char.isupper() for char in change.text[1:]) else change.text[:1].lower() + change.text[1:]
-    text = like(caption.raw[change.first], low)
-    return [*caption.article(span, text), Piece(span.start, span.end, text)]
+    text = match_case(caption.raw[change.first], low)
+    return [*caption.fix_article(span, text), Edit(span.start, span.end, text)]

@@ -14,7 +14,7 @@ from curation.text.lexicon import (
     is_english,
     noun_lemma,
     number_value,
-    same_deed,
+    same_action,
     verb_lemma,
 )
 from curation.text.phrases import Caption, noun_form, verb_form
@@ -36,7 +36,7 @@ _VAGUE = _SETS["vague_adjectives"]
 def hidden(caption: Caption, kind: str) -> list[int]:
     """Return the tokens of a caption that may be hidden for a type of negative."""
     test = {"attribute": _describes, "object": _names, "action": _tells, "relation": _places}[kind]
-    return [token for token in range(len(caption.words)) if caption.whole(token) and test(caption, token)]
+    return [token for token in range(len(caption.words)) if caption.is_whole_word(token) and test(caption, token)]
 
 
 def _describes(caption: Caption, token: int) -> bool:
@@ -121,12 +121,12 @@ def _refused(caption: Caption, token: int, kind: str, old: str, word: str, told:
         reason = "synonym"
     elif kind != "attribute" and (kinds.covers(base, form) or kinds.covers(form, base)):
         reason = "kind_of"
-    elif not told.isdisjoint((word, form)) or (kind == "action" and same_deed(form, told)):
+    elif not told.isdisjoint((word, form)) or (kind == "action" and same_action(form, told)):
         reason = "told"
     elif (
         kind == "object"
         and GENDERS.get(base, "") != GENDERS.get(form, "")
-        and (caption.owners("m") or caption.owners("f"))
+        and (caption.gender_pronouns("m") or caption.gender_pronouns("f"))
     ):
         reason = "pronoun"
     return reason
@@ -159,7 +159,7 @@ def _same_form(caption: Caption, token: int, kind: str, word: str, form: str) ->
             or ("ADJ" in _parts(word) and value_of(word)[0])
         ):
             return False
-        return noun_form(form, caption.many(token)) == word
+        return noun_form(form, caption.is_plural(token)) == word
     if kind == "action":
         return "VERB" in _parts(word) and form not in LIGHT_VERBS and verb_form(form, caption.tags[token]) == word
     return "ADJ" in _parts(word) and word not in _VAGUE and not _compared(word)

@@ -14,7 +14,7 @@ from typing import Any
 from curation.entailment.check_negative import ImageClaims, read_sample, reason_against
 from curation.entailment.word_meanings import kinds_of
 from curation.models.parser import Parse
-from curation.text.edits import Piece, put
+from curation.text.edits import Edit, apply_edits
 from curation.text.lexicon import verb_lemma
 from curation.text.phrases import Caption
 from data_manifests.sample import Sample
@@ -32,7 +32,7 @@ class Counterparts:
         self._claims: dict[str, dict[str, Any]] = {}
         self._verbs: list[tuple[str, set[str]]] | None = None
 
-    def rest_on(self, text: str, caption: Caption, pieces: Sequence[Piece], kind: str) -> str:
+    def rest_on(self, text: str, caption: Caption, pieces: Sequence[Edit], kind: str) -> str:
         """Return a text, remembering that it is true if a change of its caption is false.
 
         Args:
@@ -41,7 +41,7 @@ class Counterparts:
             pieces: The change that must be false.
             kind: Type of that change, as in a negative record.
         """
-        claim, edits = put(caption.text, pieces)
+        claim, edits = apply_edits(caption.text, pieces)
         index = self._sample.captions.index(caption.text)
         told = {"text": claim, "caption": index, "operation": "replace", "type": kind, "edits": edits}
         self._claims.setdefault(text, told)
@@ -93,7 +93,7 @@ def views_of(records: Sequence[Mapping[str, Any]], family: str) -> list[dict[str
     return list(found.values())
 
 
-def denied_instead(caption: Caption, token: int, denial: Sequence[Piece], other: Sequence[Piece]) -> str:
+def denied_instead(caption: Caption, token: int, denial: Sequence[Edit], other: Sequence[Edit]) -> str:
     """Return the caption with a denial of another word than its own.
 
     Args:
@@ -115,4 +115,4 @@ def denied_instead(caption: Caption, token: int, denial: Sequence[Piece], other:
             pieces.append(piece)
     taken = [(piece.start, piece.end) for piece in pieces if piece.end > piece.start]
     pieces += [piece for piece in other if not any(piece.start < end and piece.end > start for start, end in taken)]
-    return put(caption.text, pieces)[0]
+    return apply_edits(caption.text, pieces)[0]

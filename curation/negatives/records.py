@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from curation.models.parser import CaptionParse
-from curation.text.edits import Piece, plain, put, token_edits
+from curation.text.edits import Edit, apply_edits, normalise, token_edits
 from curation.text.lexicon import NEGATIONS
 from curation.text.phrases import Caption
 from data_manifests.errors import InputError
@@ -29,7 +29,7 @@ class Change(NamedTuple):
         against: The true text that the negative is a minimal edit of; empty for the caption itself.
     """
 
-    pieces: Sequence[Piece]
+    pieces: Sequence[Edit]
     rule: str
     against: str = ""
 
@@ -115,7 +115,7 @@ class Maker:
             slots_of: Finds the places that may change.
             worth: Says quickly where there can be none.
         """
-        said = {plain(caption) for caption in sample.captions}
+        said = {normalise(caption) for caption in sample.captions}
         found: list[dict[str, Any]] = []
         for index, (text, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
             if not worth(parse) or not NEGATIONS.isdisjoint(map(str.lower, parse["words"])):
@@ -138,8 +138,8 @@ class Maker:
                 change = slot.make(option)
                 if change is None:
                     continue
-                text, edits = put(caption.text, change.pieces)
-                key = plain(text)
+                text, edits = apply_edits(caption.text, change.pieces)
+                key = normalise(text)
                 if key in taken:
                     continue
                 taken.add(key)

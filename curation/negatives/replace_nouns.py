@@ -7,13 +7,13 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 
 from curation.negatives.records import Change, Slot
-from curation.text.edits import Piece, like
-from curation.text.lexicon import GENDERS, NEGATIONS, noun_class
-from curation.text.phrases import FEMALE, MALE, Caption, noun_form
+from curation.text.edits import Edit, match_case
+from curation.text.lexicon import GENDERS, NEGATIONS, canonical_noun
+from curation.text.phrases import FEMALE_TO_MALE, MALE_TO_FEMALE, Caption, noun_form
 from curation.text.word_families import (
     Family,
     attribute_families,
-    is_beast,
+    is_animal,
     is_human,
     object_families,
 )
@@ -58,7 +58,11 @@ def object_slots(caption: Caption, known: Known, among: AbstractSet[int] | None 
     """Return the things of a caption that may be replaced, of some tokens only if they are given."""
     slots = []
     for token in range(len(caption.words)) if among is None else sorted(among):
-        if not caption.is_noun(token) or not caption.whole(token) or caption.with_dep(token, "compound", "nmod", "neg"):
+        if (
+            not caption.is_noun(token)
+            or not caption.is_whole_word(token)
+            or caption.with_dep(token, "compound", "nmod", "neg")
+        ):
             continue
         lemma = caption.lemma(token)
         options = [
@@ -92,8 +96,8 @@ def _fits_object(caption: Caption, token: int, family: Family) -> bool:
     describing = (
         dep in ("compound", "nmod", "npadvmod", "amod") or words[token] in ("back", "top") or _is_fixed(words, token)
     )
-    counted = caption.many(token) or "a" in determiners or "an" in determiners
-    if describing or (name in _UNCOUNTED and counted) or (name in _SINGLE and caption.many(token)):
+    counted = caption.is_plural(token) or "a" in determiners or "an" in determiners
+    if describing or (name in _UNCOUNTED and counted) or (name in _SINGLE and caption.is_plural(token)):
         return False
     if name in _PEOPLE:
         little = name == "age" and any(words[child] in ("little", "small") for child in caption.with_dep(token, "amod"))
@@ -146,25 +150,25 @@ _CONTEXTS: Mapping[str, Callable[[Caption, int, AbstractSet[str]], bool]] = {
 
 def _object(caption: Caption, token: int, lemma: str, option: tuple[Family, str]) -> Change | None:
     family, new = option
-    meaning = noun_class(new)
+    meaning = canonical_noun(new)
     if any(
-        noun_class(caption.lemma(one)) == meaning for one, pos in enumerate(caption.pos) if pos in ("NOUN", "PROPN")
+        canonical_noun(caption.lemma(one)) == meaning for one, pos in enumerate(caption.pos) if pos in ("NOUN", "PROPN")
     ):
         return None
-    form = noun_form(new, caption.many(token))
+    form = noun_form(new, caption.is_plural(token))
     pieces = _with_pronouns(caption, token, lemma, new) if family.name in _PEOPLE else []
     if not form or pieces is None:
         return None
     rule = f"replace object '{caption.raw[token]}' -> '{form}' ({family.name})"
-    return Change([*caption.replaced(token, form), *pieces], rule)
+    return Change([*caption.replacement_edits(token, form), *pieces], rule)
 
 
-def _with_pronouns(caption: Caption, token: int, old: str, new: str) -> list[Piece] | None:
+def _with_pronouns(caption: Caption, token: int, old: str, new: str) -> list[Edit] | None:
     """Return the pieces that turn the pronouns of a person whose sex changes; None where they may be another's."""
     before, after = GENDERS.get(old, ""), GENDERS.get(new, "")
     if before == after or not after:
         return []
-    own, foreign = caption.owners(before) if before else [], caption.owners(after)
+    own, foreign = caption.gender_pronouns(before) if before else [], caption.gender_pronouns(after)
     objects = any(caption.tags[one] == "PRP" and caption.words[one] in ("her", "him") for one in own)
     if foreign or objects:
         return None  # "him" is someone else
@@ -174,17 +178,17 @@ def _with_pronouns(caption: Caption, token: int, old: str, new: str) -> list[Pie
     pieces = []
     for one in own:
         place = caption.span(one, one + 1)
-        other = (MALE if before == "m" else FEMALE)[caption.words[one]]
-        pieces.append(Piece(place.start, place.end, like(caption.raw[one], other)))
+        other = (MALE_TO_FEMALE if before == "m" else FEMALE_TO_MALE)[caption.words[one]]
+        pieces.append(Edit(place.start, place.end, match_case(caption.raw[one], other)))
     return pieces
 
 
 def _from_graph(caption: Caption, token: int, lemma: str, option: tuple[str, str], *, noun: bool) -> Change | None:
     new, edge = option
-    form = noun_form(new, caption.many(token)) if noun else new
-    if not form or noun_class(new) == noun_class(lemma) or new in caption.words or form in caption.words:
+    form = noun_form(new, caption.is_plural(token)) if noun else new
+    if not form or canonical_noun(new) == canonical_noun(lemma) or new in caption.words or form in caption.words:
         return None
-    return Change(caption.replaced(token, form), edge)
+    return Change(caption.replacement_edits(token, form), edge)
 
 
 def attribute_slots(caption: Caption, known: Known) -> list[Slot]:
@@ -192,7 +196,11 @@ def attribute_slots(caption: Caption, known: Known) -> list[Slot]:
     slots = []
     for token, word in enumerate(caption.words):
         families = attribute_families(word)
-        if (not families and word not in known) or not caption.whole(token) or caption.tags[token] in ("JJR", "JJS"):
+        if (
+            (not families and word not in known)
+            or not caption.is_whole_word(token)
+            or caption.tags[token] in ("JJR", "JJS")
+        ):
             continue
         noun = described(caption, token)
         if noun < 0 or any(child in NEGATIONS for child in map(caption.words.__getitem__, caption.children[token])):
@@ -227,9 +235,9 @@ def described(caption: Caption, token: int) -> int:
 
 _FITS: Mapping[str, Callable[[str], bool]] = {
     "colour": lambda noun: (
-        not (is_human(noun) or is_beast(noun) or noun in _OWN_COLOUR or noun in _BODY_HUES or noun in _SHAPES)
+        not (is_human(noun) or is_animal(noun) or noun in _OWN_COLOUR or noun in _BODY_HUES or noun in _SHAPES)
     ),
-    "fur": is_beast,
+    "fur": is_animal,
     "hair_colour": _BODY_HUES.__contains__,
     "size": lambda noun: not is_human(noun) or noun in ("group", "crowd"),
     "grown": _GROWN.__contains__,
@@ -274,4 +282,4 @@ def _quality(caption: Caption, token: int, noun: int, option: tuple[Family, str]
     if any(family.members.get(one) == family.members[new] for one in near - {word}):
         return None
     rule = f"replace attribute '{caption.raw[token]}' -> '{new}' of '{caption.raw[noun]}' ({family.name})"
-    return Change(caption.replaced(token, new), rule)
+    return Change(caption.replacement_edits(token, new), rule)

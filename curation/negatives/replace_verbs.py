@@ -6,9 +6,9 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 
 from curation.negatives.records import Change, Slot
-from curation.text.edits import Piece, like
-from curation.text.phrases import Caption, Place, verb_form
-from curation.text.word_families import Family, action_families, is_beast, is_human, object_families
+from curation.text.edits import Edit, match_case
+from curation.text.phrases import Caption, SpatialPhrase, verb_form
+from curation.text.word_families import Family, action_families, is_animal, is_human, object_families
 from curation.text.wordlists import word_rows, word_sets
 
 _SETS = word_sets("replace_verbs")
@@ -47,7 +47,7 @@ def action_slots(caption: Caption, among: AbstractSet[int] | None = None) -> lis
         if (
             caption.pos[token] != "VERB"
             or caption.tags[token] not in ("VBG", "VBZ", "VBP", "VBD", "VB")
-            or not caption.whole(token)
+            or not caption.is_whole_word(token)
         ):
             continue
         if caption.deps[token] in ("amod", "compound", "prep", "pcomp") or caption.with_dep(
@@ -97,7 +97,7 @@ def _lifeless(caption: Caption, verb: int) -> bool:
     """Say whether what a verb is said of is a thing for certain."""
     doers = caption.with_dep(verb, "nsubj") or [caption.heads[verb]]
     lemma = caption.lemma(doers[0])
-    return bool(object_families(lemma)) and not is_human(lemma) and not is_beast(lemma)
+    return bool(object_families(lemma)) and not is_human(lemma) and not is_animal(lemma)
 
 
 def _frames_of_object(caption: Caption, verb: int, noun: int) -> set[str]:
@@ -111,7 +111,7 @@ def _frames_of_object(caption: Caption, verb: int, noun: int) -> set[str]:
         frames.add("clothes")
     if names.intersection(("handheld", "carried", "vessel", "tool")) or lemma in _HELD:
         frames.add("things")
-    if is_beast(lemma) or (is_human(lemma) and lemma in ("baby", "child", "kid", "toddler")):
+    if is_animal(lemma) or (is_human(lemma) and lemma in ("baby", "child", "kid", "toddler")):
         frames.add("beings")
     if "ball" in frames:
         doers = [child for child in caption.with_dep(verb, "nsubj") if caption.is_noun(child)] or [caption.heads[verb]]
@@ -145,13 +145,13 @@ def _action(caption: Caption, token: int, option: tuple[Family, str]) -> Change 
     ):
         return None
     rule = f"replace action '{caption.raw[token]}' -> '{form}' ({family.name})"
-    return Change(caption.replaced(token, form), rule)
+    return Change(caption.replacement_edits(token, form), rule)
 
 
 def relation_slots(caption: Caption) -> list[Slot]:
     """Return the relations of place in a caption that may be replaced by another that is not their opposite."""
     slots = []
-    for place in caption.places():
+    for place in caption.spatial_phrases():
         options = _RELATIONS.get(place.words)
         if options is None or place.landmark < 0 or not caption.with_dep(place.landmark, "det", "poss", "amod"):
             continue
@@ -174,9 +174,9 @@ def _can_be(relation: str, noun: str) -> bool:
     return relation not in ("on", "on top of") or noun in _ON_THEM
 
 
-def _relation(caption: Caption, place: Place, new: str) -> Change | None:
+def _relation(caption: Caption, place: SpatialPhrase, new: str) -> Change | None:
     if place.subject >= 0 and caption.deps[place.first] == "agent":
         return None
     span = caption.span(place.first, place.stop)
     rule = f"replace relation '{place.words}' -> '{new}' before '{caption.raw[place.landmark]}'"
-    return Change([Piece(span.start, span.end, like(caption.raw[place.first], new))], rule)
+    return Change([Edit(span.start, span.end, match_case(caption.raw[place.first], new))], rule)

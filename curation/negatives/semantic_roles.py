@@ -39,7 +39,7 @@ def links(caption: Caption) -> Iterator[Link]:
     for verb, pos in enumerate(caption.pos):
         if pos == "VERB":
             yield from _of_verb(caption, verb)
-    for place in caption.places():
+    for place in caption.spatial_phrases():
         if place.words in ASYMMETRIC_PLACES and place.landmark >= 0 and place.subject >= 0:
             yield Link(place.subject, place.landmark, place.first, place.words)
 

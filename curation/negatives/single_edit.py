@@ -76,7 +76,7 @@ def _replaced(caption: Caption, old: Sequence[int], text: str, parse: Parse, new
         return Verdict("other_kind", f"{kinds[0] or 'mixed'} for {kinds[1] or 'mixed'}")
     if kinds[0] in ("object", "action") and (verdict := _forms(caption, last, parse, then)):
         return verdict
-    if not all(caption.whole(token) for token in (old[0], last)):
+    if not all(caption.is_whole_word(token) for token in (old[0], last)):
         return Verdict("other_kind", "a part of a word")
     if kinds[0] != "relation" and {parse["words"][token].lower() for token in new} & {*caption.words} - {
         caption.words[token] for token in old

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 
 from curation.models.parser import Parse
 from curation.rewriting.text_checks import Verdict, screen
-from curation.text.caption_facts import Facts, facts_of
+from curation.text.caption_facts import CaptionFacts, facts_of
 from curation.text.lexicon import (
-    BEINGS,
     CONVERSES,
     IMPLIED_NOUNS,
     LIGHT_VERBS,
     PEOPLE,
+    POSITION_VERBS,
     SAME_IN_PLURAL,
     VIEW_NOUNS,
-    noun_class,
-    opposed,
-    same_deed,
-    same_people,
+    canonical_noun,
+    may_be_same_person,
+    opposites_of,
+    same_action,
 )
 
 
@@ -36,8 +36,8 @@ class RewriteGate:
     """
 
     caption: str
-    source: Facts
-    others: Sequence[Facts] = ()
+    source: CaptionFacts
+    others: Sequence[CaptionFacts] = ()
     synonyms: Mapping[str, frozenset[str]] = field(default_factory=dict)
     echoes: frozenset[tuple[str, ...]] = frozenset()
 
@@ -68,10 +68,10 @@ class RewriteGate:
 
     def _stands_for(self, noun: str, others: Iterable[str]) -> bool:
         """Say whether one of the other nouns means the same."""
-        mine = {noun_class(one) for one in self._same(noun)}
-        return any(noun_class(other) in mine or noun in self._same(other) for other in others)
+        mine = {canonical_noun(one) for one in self._same(noun)}
+        return any(canonical_noun(other) in mine or noun in self._same(other) for other in others)
 
-    def _lost(self, found: Facts) -> Verdict | None:
+    def _lost(self, found: CaptionFacts) -> Verdict | None:
         for noun in self.source.nouns:
             if noun in found.lemmas or self._stands_for(noun, found.nouns):
                 continue
@@ -80,7 +80,7 @@ class RewriteGate:
             return Verdict("lost_noun", noun)
         return None
 
-    def _told_by_another(self, noun: str, found: Facts) -> bool:
+    def _told_by_another(self, noun: str, found: CaptionFacts) -> bool:
         """Say whether a noun's place is taken by what another caption of the image is about.
 
         Only what both captions are about counts, only where neither holds the other's noun, and never a person of
@@ -90,13 +90,15 @@ class RewriteGate:
             return False
         for other in self.others:
             fitting = {
-                one for one in other.subjects if one in found.subjects and one not in PEOPLE and same_people(noun, one)
+                one
+                for one in other.subjects
+                if one in found.subjects and one not in PEOPLE and may_be_same_person(noun, one)
             }
             if fitting - set(self.source.nouns) and noun not in other.lemmas:
                 return True
         return False
 
-    def _new(self, found: Facts, *, view: bool) -> Verdict | None:
+    def _new(self, found: CaptionFacts, *, view: bool) -> Verdict | None:
         grounded = self.source.lemmas.union(*(other.nouns for other in self.others))
         for noun in found.nouns:
             if noun in IMPLIED_NOUNS or (noun in VIEW_NOUNS and view):
@@ -106,7 +108,7 @@ class RewriteGate:
             return Verdict("new_object", noun)
         return None
 
-    def _negations(self, found: Facts) -> Verdict | None:
+    def _negations(self, found: CaptionFacts) -> Verdict | None:
         lost = [one for one in self.source.denied if one not in found.denied]
         added = [one for one in found.denied if one not in self.source.denied]
         if lost and (not found.denied or not added or "" not in (*lost, *added)):
@@ -115,7 +117,7 @@ class RewriteGate:
             return Verdict("added_negation", added[0])
         return None
 
-    def _numbers(self, found: Facts) -> Verdict | None:
+    def _numbers(self, found: CaptionFacts) -> Verdict | None:
         have, wanted = [value for value, _ in found.numbers], [value for value, _ in self.source.numbers]
         told = {value for other in self.others for value, _ in other.numbers}
         new = [value for value in have if value not in wanted]
@@ -128,7 +130,7 @@ class RewriteGate:
         moved = _moved(self.source.numbers, found.numbers)
         return Verdict("changed_number", moved) if moved else None
 
-    def _colours(self, found: Facts) -> Verdict | None:
+    def _colours(self, found: CaptionFacts) -> Verdict | None:
         have, wanted = [colour for colour, _ in found.colours], [colour for colour, _ in self.source.colours]
         told = {pair for other in self.others for pair in other.colours}
         new = [pair for pair in found.colours if pair[0] not in wanted]
@@ -141,14 +143,14 @@ class RewriteGate:
         moved = _moved(self.source.colours, found.colours)
         return Verdict("changed_colour", moved) if moved else None
 
-    def _genders(self, found: Facts) -> Verdict | None:
+    def _genders(self, found: CaptionFacts) -> Verdict | None:
         told = self.source.genders.union(*(other.genders for other in self.others))
         new = found.genders - told
         # A noun that turns into one of another gender is a lost and a new thing; a pronoun alone is neither.
         by_noun = any(noun in PEOPLE and noun not in self.source.lemmas for noun in found.nouns)
         return Verdict("changed_gender", min(new)) if new and not by_noun else None
 
-    def _forms(self, found: Facts) -> Verdict | None:
+    def _forms(self, found: CaptionFacts) -> Verdict | None:
         told = self.source.forms.union(*(other.forms for other in self.others))
         named = {noun for noun, _ in self.source.forms}
         for noun, form in sorted(found.forms - told):
@@ -156,8 +158,8 @@ class RewriteGate:
                 return Verdict("changed_number", f"{form} {noun}")
         return None
 
-    def _opposites(self, found: Facts) -> Verdict | None:
-        against = opposed(self.source.lemmas)
+    def _opposites(self, found: CaptionFacts) -> Verdict | None:
+        against = opposites_of(self.source.lemmas)
         told = self.source.lemmas.union(*(other.lemmas for other in self.others))
         for word in sorted(found.lemmas & against.keys()):
             if word in told or against[word] <= found.lemmas:
@@ -167,12 +169,12 @@ class RewriteGate:
             return Verdict("contradiction", f"{word} for {min(against[word])}")
         return None
 
-    def _turned(self, found: Facts) -> bool:
+    def _turned(self, found: CaptionFacts) -> bool:
         """Say whether the first two things have changed places, so that a converse says the same."""
         first, then = self.source.nouns[:2], [noun for noun in found.nouns if noun in self.source.nouns][:2]
         return len(first) == 2 and list(first) == then[::-1]
 
-    def _roles(self, found: Facts) -> Verdict | None:
+    def _roles(self, found: CaptionFacts) -> Verdict | None:
         for who, verb, whom in sorted(found.events - self.source.events):
             told = (whom, verb, who) in self.source.events
             # "A woman walks past a waterfall" has not been walked by it.
@@ -181,11 +183,11 @@ class RewriteGate:
                 return Verdict("swapped_roles", f"{who} {verb} {whom}")
         return None
 
-    def _actions(self, found: Facts) -> Verdict | None:
+    def _actions(self, found: CaptionFacts) -> Verdict | None:
         grounded = self.source.lemmas.union(*(other.lemmas for other in self.others))
         for verb in sorted(found.verbs - LIGHT_VERBS):
             alive = any(who not in found.nouns or who not in self._things() for who, did in found.acts if did == verb)
-            if not same_deed(verb, grounded) and (verb not in BEINGS or alive):
+            if not same_action(verb, grounded) and (verb not in POSITION_VERBS or alive):
                 return Verdict("new_action", verb)
         return None
 

@@ -13,7 +13,7 @@ from curation.rewriting.prompts import FAMILIES, example_pairs
 from curation.rewriting.rules import RULES, RuleWriter
 from curation.rewriting.text_checks import Verdict, echoes_of
 from curation.text.caption_facts import facts_of, plain_words
-from curation.text.lexicon import noun_class
+from curation.text.lexicon import canonical_noun
 from data_manifests.sample import Sample
 
 _GROWTH_BY_RULES = 2.0
@@ -43,7 +43,7 @@ class RewriteBatch(LlmBatch):
         forth, back = graph.edges_from(nouns, ("Synonym",)), graph.edges_to(nouns, ("Synonym",))
         return {
             noun: frozenset(
-                noun_class(word)
+                canonical_noun(word)
                 for word in (*(edge.tail for edge in forth.get(noun, ())), *(edge.head for edge in back.get(noun, ())))
                 if " " not in word
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from curation.models.parser import CaptionParse
 from curation.rewriting.reordering import place_phrase
-from curation.text.dependency_tree import Tree, inflected, joined
+from curation.text.dependency_tree import CaptionTree, inflected, join_nonempty
 from curation.text.lexicon import NEGATIONS, verb_lemma
 from curation.text.wordlists import word_sets
 
@@ -37,7 +37,7 @@ class _Clause:
 
 def turn_voice(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
     """Yield the caption in the other voice, if it has one clause that can be turned."""
-    tree = Tree(text, parse)
+    tree = CaptionTree(text, parse)
     if not tree.single_clause():
         return
     root = tree.roots[0]
@@ -49,21 +49,21 @@ def turn_voice(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset
         yield from _reduced_to_passive(tree, root)
 
 
-def _plain_clause(tree: Tree, verb: int) -> bool:
+def _plain_clause(tree: CaptionTree, verb: int) -> bool:
     return all(tree.deps[child] in _ALLOWED for child in tree.children[verb])
 
 
-def _object(tree: Tree, noun: int) -> tuple[tuple[int, int], int] | None:
+def _object(tree: CaptionTree, noun: int) -> tuple[tuple[int, int], int] | None:
     """Return an object's span and where what follows it begins; None when what it takes with it is in doubt."""
     left = [child for child in tree.children[noun] if child < noun]
     right = [child for child in tree.children[noun] if child > noun]
     determined = tree.with_dep(noun, "det", "nummod", "poss") or tree.is_plural(noun)
     if tree.pos[noun] != "NOUN" or not determined or any(tree.deps[child] not in _LEFT_OF_NOUN for child in left):
         return None
-    first, stop = min(tree.below(child)[0] for child in [*left, noun]) if left else noun, noun + 1
+    first, stop = min(tree.subtree(child)[0] for child in [*left, noun]) if left else noun, noun + 1
     for child in right:
-        below = tree.below(child)
-        if tree.deps[child] == "prep" and tree.words[child] == "of" and below[0] == stop and tree.unbroken(below):
+        below = tree.subtree(child)
+        if tree.deps[child] == "prep" and tree.words[child] == "of" and below[0] == stop and tree.is_contiguous(below):
             stop = below[-1] + 1
         elif tree.deps[child] != "prep" or tree.words[child] not in _ONWARD:
             return None
@@ -74,18 +74,18 @@ def _object(tree: Tree, noun: int) -> tuple[tuple[int, int], int] | None:
     return (first, stop), stop
 
 
-def _subject(tree: Tree, noun: int, skip: int = -1) -> tuple[int, int] | None:
+def _subject(tree: CaptionTree, noun: int, skip: int = -1) -> tuple[int, int] | None:
     """Return a subject's span, without the clause `skip` on it."""
-    skipped = set(tree.below(skip)) if skip >= 0 else set()
-    tokens = [token for token in tree.below(noun) if token not in skipped]
-    if tree.pos[noun] != "NOUN" or not tree.unbroken(tokens) or "VERB" in [tree.pos[token] for token in tokens]:
+    skipped = set(tree.subtree(skip)) if skip >= 0 else set()
+    tokens = [token for token in tree.subtree(noun) if token not in skipped]
+    if tree.pos[noun] != "NOUN" or not tree.is_contiguous(tokens) or "VERB" in [tree.pos[token] for token in tokens]:
         return None
     if any(tree.words[token] in (*_REFERRING, ",") for token in tokens):
         return None
     return tokens[0], tokens[-1] + 1
 
 
-def _clause(tree: Tree, verb: int, subject: int, skip: int = -1) -> _Clause | None:
+def _clause(tree: CaptionTree, verb: int, subject: int, skip: int = -1) -> _Clause | None:
     """Read one active clause that holds the whole caption; None when anything in it is in doubt."""
     objects = tree.with_dep(verb, "dobj")
     if len(objects) != 1 or not _plain_clause(tree, verb) or verb_lemma(tree.words[verb]) in _UNTURNED:
@@ -97,7 +97,7 @@ def _clause(tree: Tree, verb: int, subject: int, skip: int = -1) -> _Clause | No
     adverbs = [child for child in tree.with_dep(verb, "advmod") if child < verb and tree.words[child].endswith("ly")]
     auxiliaries = tree.with_dep(verb, "aux")
     between = set(range(who[1], first)) - {verb, *adverbs, *auxiliaries}
-    rest = tree.cut(after, tree.end)
+    rest = tree.text_between(after, tree.end)
     if who[0] != 0 or between or any(word in _REFERRING for word in tree.words[after : tree.end]):
         return None
     # A clause that follows, or a second verb, may speak of either side once they have changed places.
@@ -105,10 +105,12 @@ def _clause(tree: Tree, verb: int, subject: int, skip: int = -1) -> _Clause | No
         return None
     if any(word in NEGATIONS for word in tree.words) or not _safe_rest(tree, after):
         return None
-    return _Clause(verb, who, subject, (first, stop), objects[0], joined(tree.words[one] for one in adverbs), rest)
+    return _Clause(
+        verb, who, subject, (first, stop), objects[0], join_nonempty(tree.words[one] for one in adverbs), rest
+    )
 
 
-def _safe_rest(tree: Tree, after: int) -> bool:
+def _safe_rest(tree: CaptionTree, after: int) -> bool:
     """Say whether what follows the object tells a way or a place, and not of one side: "a man in a wheelchair"."""
     if after >= tree.end:
         return True
@@ -117,7 +119,7 @@ def _safe_rest(tree: Tree, after: int) -> bool:
     return tree.words[after] in _ONWARD or bool(place_phrase(tree, after))
 
 
-def _to_passive(tree: Tree, verb: int) -> Iterator[str]:
+def _to_passive(tree: CaptionTree, verb: int) -> Iterator[str]:
     subject = tree.with_dep(verb, "nsubj")[0]
     clause = _clause(tree, verb, subject)
     if clause is None:
@@ -140,24 +142,24 @@ def _to_passive(tree: Tree, verb: int) -> Iterator[str]:
     yield from _passive(tree, clause, be)
 
 
-def _reduced_to_passive(tree: Tree, noun: int) -> Iterator[str]:
+def _reduced_to_passive(tree: CaptionTree, noun: int) -> Iterator[str]:
     """Turn "a dog chasing a cat" to "a cat being chased by a dog"."""
     clauses = [child for child in tree.with_dep(noun, "acl") if tree.tags[child] == "VBG" and tree.pos[child] == "VERB"]
-    if len(clauses) != 1 or tree.below(clauses[0])[-1] + 1 < tree.end:
+    if len(clauses) != 1 or tree.subtree(clauses[0])[-1] + 1 < tree.end:
         return
     clause = _clause(tree, clauses[0], noun, skip=clauses[0])
     if clause is not None:
         yield from _passive(tree, clause, "being")
 
 
-def _passive(tree: Tree, clause: _Clause, be: str) -> Iterator[str]:
+def _passive(tree: CaptionTree, clause: _Clause, be: str) -> Iterator[str]:
     participle = inflected(verb_lemma(tree.words[clause.verb]), "VBN")
     if participle:
-        who, whom = tree.cut(*clause.who), tree.cut(*clause.whom)
+        who, whom = tree.text_between(*clause.who), tree.text_between(*clause.whom)
         yield tree.sentence(whom, be, clause.adverb, participle, "by", who, clause.rest)
 
 
-def _to_active(tree: Tree, verb: int) -> Iterator[str]:
+def _to_active(tree: CaptionTree, verb: int) -> Iterator[str]:
     """Turn "a ball is thrown by a man" to "a man throws a ball"."""
     agents = tree.with_dep(verb, "agent")
     if len(agents) != 1 or not _plain_clause(tree, verb) or tree.tags[verb] != "VBN":
@@ -184,4 +186,4 @@ def _to_active(tree: Tree, verb: int) -> Iterator[str]:
         return
     if any(word in _REFERRING for word in tree.words[: tree.end]):
         return
-    yield tree.sentence(tree.cut(*who), active, tree.cut(*whom), tree.cut(who[1], tree.end))
+    yield tree.sentence(tree.text_between(*who), active, tree.text_between(*whom), tree.text_between(who[1], tree.end))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from curation.models.parser import CaptionParse
-from curation.text.dependency_tree import Tree, inflected
+from curation.text.dependency_tree import CaptionTree, inflected
 from curation.text.lexicon import COLOURS, PEOPLE, verb_lemma
 from curation.text.wordlists import word_sets
 
@@ -26,7 +26,7 @@ _UNFINISHED = _SETS["unfinished_verbs"]
 
 def move_place(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
     """Yield the caption with the phrase of its place at the front, or at the end when it was at the front."""
-    tree = Tree(text, parse)
+    tree = CaptionTree(text, parse)
     if not tree.single_clause():
         return
     root = tree.roots[0]
@@ -42,21 +42,21 @@ def move_place(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset
             yield from _to_front(tree, root, verbs[0])
 
 
-def _after_phrase(tree: Tree, noun: int) -> int:
+def _after_phrase(tree: CaptionTree, noun: int) -> int:
     """Return the token after a noun and its prepositions."""
     stop = noun + 1
     for child in tree.with_dep(noun, "prep"):
-        below = tree.below(child)
-        if below[0] == stop and tree.unbroken(below):
+        below = tree.subtree(child)
+        if below[0] == stop and tree.is_contiguous(below):
             stop = below[-1] + 1
     return stop
 
 
-def place_phrase(tree: Tree, preposition: int) -> list[int]:
+def place_phrase(tree: CaptionTree, preposition: int) -> list[int]:
     """Return the tokens of a phrase that tells a place; none when it tells something else."""
-    tokens = tree.below(preposition)
+    tokens = tree.subtree(preposition)
     objects = tree.with_dep(preposition, "pobj")
-    if len(objects) != 1 or not tree.unbroken(tokens) or tokens[0] != preposition:
+    if len(objects) != 1 or not tree.is_contiguous(tokens) or tokens[0] != preposition:
         return []
     noun = objects[0]
     word, name = tree.words[preposition], tree.words[noun]
@@ -66,9 +66,9 @@ def place_phrase(tree: Tree, preposition: int) -> list[int]:
     return tokens if plain and fitting and tree.pos[noun] == "NOUN" and tree.children[noun] else []
 
 
-def _to_front(tree: Tree, root: int, verb: int) -> Iterator[str]:
+def _to_front(tree: CaptionTree, root: int, verb: int) -> Iterator[str]:
     """Move a place at the end of a clause before it; a bare participle gets its "is"."""
-    last = [child for child in tree.with_dep(verb, "prep") if tree.below(child)[-1] + 1 == tree.end]
+    last = [child for child in tree.with_dep(verb, "prep") if tree.subtree(child)[-1] + 1 == tree.end]
     tokens = place_phrase(tree, last[0]) if last else []
     if (
         not tokens
@@ -91,7 +91,7 @@ def _to_front(tree: Tree, root: int, verb: int) -> Iterator[str]:
     if tree.words[root] in ("is", "are") and tree.pos[root] == "AUX":
         yield from _inverted(tree, root, tokens)
         return
-    front, clause = tree.said(tokens), tree.cut(0, tokens[0])
+    front, clause = tree.text_of(tokens), tree.text_between(0, tokens[0])
     if any(word in ("he", "she", "they", "it", "which", "while", "as") for word in tree.words):
         return
     if tree.tags[verb] == "VBG" and not tree.with_dep(verb, "aux"):
@@ -99,20 +99,20 @@ def _to_front(tree: Tree, root: int, verb: int) -> Iterator[str]:
         if subject < 0 or tree.pos[subject] != "NOUN" or any(tree.words[token] == "," for token in range(verb)):
             return
         be = "are" if tree.is_plural(subject, before=verb) else "is"
-        clause = f"{tree.cut(0, verb)} {be} {tree.cut(verb, tokens[0])}"
+        clause = f"{tree.text_between(0, verb)} {be} {tree.text_between(verb, tokens[0])}"
     elif not tree.with_dep(verb, "nsubj", "nsubjpass", "expl"):
         return
     yield tree.sentence(f"{front},", clause)
 
 
-def _inverted(tree: Tree, root: int, tokens: list[int]) -> Iterator[str]:
+def _inverted(tree: CaptionTree, root: int, tokens: list[int]) -> Iterator[str]:
     """Turn "a ball is under a bench" to "under a bench is a ball"."""
     subjects = tree.with_dep(root, "nsubj")
-    if len(subjects) == 1 and tokens[0] == root + 1 and tree.below(subjects[0]) == list(range(root)):
-        yield tree.sentence(tree.said(tokens), tree.words[root], tree.cut(0, root))
+    if len(subjects) == 1 and tokens[0] == root + 1 and tree.subtree(subjects[0]) == list(range(root)):
+        yield tree.sentence(tree.text_of(tokens), tree.words[root], tree.text_between(0, root))
 
 
-def _to_end(tree: Tree, root: int) -> Iterator[str]:
+def _to_end(tree: CaptionTree, root: int) -> Iterator[str]:
     """Move "in a park," from the front to the end."""
     tokens = place_phrase(tree, 0)
     if not tokens or tokens[-1] + 1 >= tree.end or tree.words[tokens[-1] + 1] != ",":
@@ -120,12 +120,12 @@ def _to_end(tree: Tree, root: int) -> Iterator[str]:
     after = tokens[-1] + 2
     if tree.with_dep(root, "conj", "advcl") or "," in tree.words[after:]:
         return
-    yield tree.sentence(tree.cut(after, tree.end), tree.said(tokens))
+    yield tree.sentence(tree.text_between(after, tree.end), tree.text_of(tokens))
 
 
 def split_modifier(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
     """Yield the caption with one adjective as a clause: "a black dog" becomes "a dog that is black"."""
-    tree = Tree(text, parse)
+    tree = CaptionTree(text, parse)
     if not tree.single_clause():
         return
     for noun in reversed(range(tree.end)):
@@ -147,17 +147,17 @@ def split_modifier(text: str, parse: CaptionParse, _synonyms: Mapping[str, froze
         if not plain or not side_by_side or not after or word not in (*COLOURS, *_STATES):
             continue
         be = "are" if tree.is_plural(noun) else "is"
-        clause = f"{tree.cut(first, adjective)} {tree.cut(adjective + 1, noun + 1)} that {be} {word}"
+        clause = f"{tree.text_between(first, adjective)} {tree.text_between(adjective + 1, noun + 1)} that {be} {word}"
         # In the middle the clause would swallow what follows it ("a dog that is black with a ball").
         if noun + 1 < tree.end and tree.pos[noun + 1] == "ADP":
             continue
-        yield tree.sentence(tree.cut(0, first), clause, tree.cut(noun + 1, tree.end))
+        yield tree.sentence(tree.text_between(0, first), clause, tree.text_between(noun + 1, tree.end))
         return
 
 
 def turn_participle(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
     """Yield the caption with a participle as a clause ("wearing" becomes "who is wearing"), or the other way round."""
-    tree = Tree(text, parse)
+    tree = CaptionTree(text, parse)
     if not tree.single_clause():
         return
     for verb in range(1, tree.end):
@@ -166,7 +166,9 @@ def turn_participle(text: str, parse: CaptionParse, _synonyms: Mapping[str, froz
             if noun != verb - 1 or not _surely(tree, noun) or verb_lemma(tree.words[verb]) in _UNFINISHED:
                 continue
             be = "are" if tree.is_plural(noun, before=verb) else "is"
-            yield tree.sentence(tree.cut(0, verb), _relative(tree, noun), be, tree.cut(verb, tree.end))
+            yield tree.sentence(
+                tree.text_between(0, verb), _relative(tree, noun), be, tree.text_between(verb, tree.end)
+            )
             return
         if tree.deps[verb] == "relcl" and tree.pos[verb] == "VERB":
             made = _without_pronoun(tree, verb)
@@ -175,7 +177,7 @@ def turn_participle(text: str, parse: CaptionParse, _synonyms: Mapping[str, froz
                 return
 
 
-def _surely(tree: Tree, noun: int) -> bool:
+def _surely(tree: CaptionTree, noun: int) -> bool:
     """Say whether a participle can only belong to this noun: it acts, or nothing before it could."""
     if tree.pos[noun] != "NOUN" or tree.deps[noun] == "pobj":
         return False
@@ -187,11 +189,11 @@ def _lone(word: str) -> str:
     return irregular.get(word) or (word if word in _ANIMATE else word.removesuffix("s"))
 
 
-def _relative(tree: Tree, noun: int) -> str:
+def _relative(tree: CaptionTree, noun: int) -> str:
     return "who" if _lone(tree.words[noun]) in _THINGS_THAT_WHO else "that"
 
 
-def _without_pronoun(tree: Tree, verb: int) -> str:
+def _without_pronoun(tree: CaptionTree, verb: int) -> str:
     """Turn "who is wearing" and "who wears" to "wearing"; an empty string where that cannot be done."""
     subjects = tree.with_dep(verb, "nsubj")
     if len(subjects) != 1 or tree.words[subjects[0]] not in ("who", "that") or tree.heads[verb] != subjects[0] - 1:
@@ -199,8 +201,8 @@ def _without_pronoun(tree: Tree, verb: int) -> str:
     helpers = tree.with_dep(verb, "aux")
     start = subjects[0]
     if tree.tags[verb] == "VBG" and [tree.words[one] for one in helpers] in (["is"], ["are"]) and verb == start + 2:
-        return tree.sentence(tree.cut(0, start), tree.cut(verb, tree.end))
+        return tree.sentence(tree.text_between(0, start), tree.text_between(verb, tree.end))
     participle = inflected(verb_lemma(tree.words[verb]), "VBG")
     if tree.tags[verb] in ("VBZ", "VBP") and not helpers and verb == start + 1 and participle:
-        return tree.sentence(tree.cut(0, start), participle, tree.cut(verb + 1, tree.end))
+        return tree.sentence(tree.text_between(0, start), participle, tree.text_between(verb + 1, tree.end))
     return ""

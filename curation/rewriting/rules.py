@@ -11,8 +11,8 @@ from blake3 import blake3
 from curation.models.parser import CaptionParse
 from curation.rewriting.passive import turn_voice
 from curation.rewriting.reordering import move_place, split_modifier, turn_participle
-from curation.text.articles import articles
-from curation.text.dependency_tree import Tree, inflected
+from curation.text.articles import fix_articles
+from curation.text.dependency_tree import CaptionTree, inflected
 from curation.text.lexicon import PEOPLE, is_english, noun_lemma
 from curation.text.wordlists import word_map
 from data_manifests.seeds import canonical
@@ -29,17 +29,17 @@ _ADJECTIVES: Mapping[str, str] = {"big": "large", "large": "big", "little": "sma
 
 def replace_synonym(text: str, parse: CaptionParse, synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
     """Yield the caption with its first replaceable noun or adjective replaced by one that means the same."""
-    tree = Tree(text, parse)
+    tree = CaptionTree(text, parse)
     for token in range(tree.end):
         new = _noun_for(tree, token, synonyms) or _adjective_for(tree, token)
         if new:
             before, after = text[: parse["starts"][token]], text[parse["starts"][token] + len(parse["words"][token]) :]
             shown = new[:1].upper() + new[1:] if parse["words"][token][:1].isupper() else new
-            yield articles(f"{before}{shown}{after}")
+            yield fix_articles(f"{before}{shown}{after}")
             return
 
 
-def _noun_for(tree: Tree, token: int, synonyms: Mapping[str, frozenset[str]]) -> str:
+def _noun_for(tree: CaptionTree, token: int, synonyms: Mapping[str, frozenset[str]]) -> str:
     alone = tree.deps[token] not in ("compound", "nmod", "amod") and not tree.with_dep(
         token, "compound", "nmod", "poss"
     )
@@ -58,7 +58,7 @@ def _noun_for(tree: Tree, token: int, synonyms: Mapping[str, frozenset[str]]) ->
     return inflected(new, "NNS") if plural else new
 
 
-def _adjective_for(tree: Tree, token: int) -> str:
+def _adjective_for(tree: CaptionTree, token: int) -> str:
     noun = tree.heads[token]
     plain = tree.deps[token] == "amod" and tree.pos[token] == "ADJ" and tree.pos[noun] == "NOUN"
     new = _ADJECTIVES.get(tree.words[token], "") if plain else ""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from curation.text.articles import articles
+from curation.text.articles import fix_articles
 from curation.text.caption_facts import plain_words
-from curation.text.lexicon import SMALL_WORDS, is_english
+from curation.text.lexicon import FUNCTION_WORDS, is_english
 from curation.text.wordlists import word_sets
 
 _SETS = word_sets("text_checks")
@@ -77,7 +77,7 @@ def screen(
 def _form(text: str, caption: str, words: Sequence[str], source: Sequence[str]) -> Verdict | None:
     if repeated := _repeated(words, source):
         return Verdict("repeated", repeated)
-    wrong = articles(text) != text and articles(caption) == caption
+    wrong = fix_articles(text) != text and fix_articles(caption) == caption
     return Verdict("wrong_article") if wrong else None
 
 
@@ -131,7 +131,7 @@ def _language(text: str, words: Sequence[str], own: set[str]) -> Verdict | None:
     ]
     if strange:
         return Verdict("not_english", f"letter U+{ord(strange[0]):04X}")
-    unknown = [word for word in words if word not in own and word not in SMALL_WORDS and not is_english(word)]
+    unknown = [word for word in words if word not in own and word not in FUNCTION_WORDS and not is_english(word)]
     return Verdict("not_english", unknown[0]) if len(unknown) > 0.3 * len(words) else None
 
 

@@ -25,7 +25,7 @@ def article_for(text: str) -> str:
     return "an" if word[0] in "aeiou" and not word.startswith(_A_BEFORE) else "a"
 
 
-def articles(text: str) -> str:
+def fix_articles(text: str) -> str:
     """Return a text with "a" and "an" as the next word wants them."""
 
     def right(found: re.Match[str]) -> str:

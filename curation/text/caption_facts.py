@@ -16,9 +16,9 @@ from curation.text.lexicon import (
     LIGHT_NOUNS,
     NEGATED,
     NEGATIONS,
-    doing,
-    made_of,
-    noun_class,
+    agent_verb,
+    canonical_noun,
+    noun_in_adjective,
     noun_lemma,
     number_value,
     verb_lemma,
@@ -28,13 +28,13 @@ from curation.text.wordlists import word_sets
 _SETS = word_sets("lexicon")
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-_CLOTHED = ("in", "of")
+_COLOUR_PREPOSITIONS = ("in", "of")
 _HOLDING = _SETS["holding_verbs"]
 """Verbs whose denial denies their object: "not wearing a hat" is "without a hat"."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class CaptionFacts:
     """What a text claims.
 
     Attributes:
@@ -71,15 +71,15 @@ def plain_words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.casefold()))
 
 
-def facts_of(text: str, parse: Parse) -> Facts:
+def facts_of(text: str, parse: Parse) -> CaptionFacts:
     """Read a text's claims off its parse."""
-    reader = _Reader(parse)
+    reader = _FactReader(parse)
     lemmas = {lemma for word in reader.words for lemma in (noun_lemma(word), verb_lemma(word), word)}
     lemmas |= {part for word in reader.words if "-" in word for part in map(noun_lemma, word.split("-"))}
     lemmas |= {NEGATED[word] for word in reader.words if word in NEGATED}
-    lemmas |= {one for word in reader.words for one in (made_of(word), doing(noun_lemma(word)))}
+    lemmas |= {one for word in reader.words for one in (noun_in_adjective(word), agent_verb(noun_lemma(word)))}
     nouns = [token for token in range(len(reader.words)) if reader.is_thing(token)]
-    return Facts(
+    return CaptionFacts(
         words=plain_words(text),
         lemmas=frozenset(lemmas),
         nouns=tuple(dict.fromkeys(reader.lemma(token) for token in nouns)),
@@ -100,7 +100,7 @@ def facts_of(text: str, parse: Parse) -> Facts:
     )
 
 
-class _Reader(Dependencies):
+class _FactReader(Dependencies):
     """One parse and the questions asked of it."""
 
     def lemma(self, token: int) -> str:
@@ -130,7 +130,7 @@ class _Reader(Dependencies):
         # The first word's capital makes a name of it, so a name's number is read off the word itself.
         named = "many" if self.words[token] != noun_lemma(self.words[token]) else "one"
         form = {"NN": "one", "NNS": "many"}.get(self.tags[token], named)
-        return [(noun_class(self.lemma(token)), form)]
+        return [(canonical_noun(self.lemma(token)), form)]
 
     def is_colour(self, token: int) -> bool:
         word = self.words[token]
@@ -141,14 +141,14 @@ class _Reader(Dependencies):
         bare = not any(self.deps[child] == "det" for child in self.children[token])
         if self.deps[token] in ("amod", "compound", "nmod", "acomp", "conj") or (bare and self.deps[token] == "attr"):
             return self.tags[token] != "NNS" and bare
-        return self.deps[token] == "pobj" and bare and self.words[self.heads[token]] in _CLOTHED
+        return self.deps[token] == "pobj" and bare and self.words[self.heads[token]] in _COLOUR_PREPOSITIONS
 
     def described(self, token: int) -> str:
         """Return the noun that a describing word belongs to, or an empty string when the parse does not say."""
         for _ in range(4):
             head, dep = self.heads[token], self.deps[token]
             if dep in ("amod", "compound", "nmod", "nummod") and self.pos[head] in ("NOUN", "PROPN"):
-                return noun_class(self.lemma(head))
+                return canonical_noun(self.lemma(head))
             if dep in ("acomp", "attr"):
                 who = [child for child in self.children[head] if self.deps[child] in ("nsubj", "nsubjpass")]
                 return self.named(who[0], head) if who else ""
@@ -162,8 +162,8 @@ class _Reader(Dependencies):
         """Return a subject's noun; for "that" and "which", the noun that the clause hangs on."""
         if self.words[token] in ("that", "which", "who"):
             holder = self.heads[verb]
-            return noun_class(self.lemma(holder)) if self.pos[holder] in ("NOUN", "PROPN") else ""
-        return noun_class(self.lemma(token)) if self.pos[token] in ("NOUN", "PROPN") else ""
+            return canonical_noun(self.lemma(holder)) if self.pos[holder] in ("NOUN", "PROPN") else ""
+        return canonical_noun(self.lemma(token)) if self.pos[token] in ("NOUN", "PROPN") else ""
 
     def numbers(self) -> list[tuple[int, str]]:
         found = []
@@ -186,7 +186,7 @@ class _Reader(Dependencies):
             after = [
                 below for below in range(token + 2, len(self.words)) if self.pos[below] not in ("ADJ", "DET", "NUM")
             ]
-            return noun_class(self.lemma(after[0])) if after else ""
+            return canonical_noun(self.lemma(after[0])) if after else ""
         return self.described(token) if self.deps[token] in ("nummod", "amod", "compound") else ""
 
     def colours(self) -> list[tuple[str, str]]:
@@ -210,7 +210,7 @@ class _Reader(Dependencies):
             if objects and verb_lemma(self.words[head]) in _HOLDING:
                 head = objects[0]
             if self.pos[head] in ("NOUN", "PROPN"):
-                found.append(noun_class(self.lemma(head)))
+                found.append(canonical_noun(self.lemma(head)))
             else:
                 found.append(verb_lemma(self.words[head]) if self.pos[head] == "VERB" else "")
         return found
@@ -237,7 +237,7 @@ class _Reader(Dependencies):
         return found
 
     def event(self, doer: int, verb: int, target: int) -> tuple[str, str, str]:
-        who, whom = noun_class(self.lemma(doer)), noun_class(self.lemma(target))
+        who, whom = canonical_noun(self.lemma(doer)), canonical_noun(self.lemma(target))
         if who == whom:
             who, whom = (" ".join([*self.adjectives(one), name]) for one, name in ((doer, who), (target, whom)))
         return who, verb_lemma(self.words[verb]), whom
@@ -247,7 +247,7 @@ class _Reader(Dependencies):
 
     def acts(self) -> list[tuple[str, str]]:
         return [
-            (noun_class(self.lemma(doer)), verb_lemma(self.words[verb]))
+            (canonical_noun(self.lemma(doer)), verb_lemma(self.words[verb]))
             for verb, pos in enumerate(self.pos)
             if pos == "VERB"
             for doer in self.doers(verb)

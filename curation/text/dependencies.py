@@ -28,7 +28,7 @@ class Dependencies:
                 found.append(child)  # noqa: PERF401 - a comprehension costs a frame, and this is called most of all
         return found
 
-    def below(self, token: int) -> list[int]:
+    def subtree(self, token: int) -> list[int]:
         """Return a token with all that hangs on it, in reading order."""
         found, waiting = [], [token]
         while waiting:

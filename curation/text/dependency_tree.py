@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from curation.models.parser import Parse
-from curation.text.articles import articles
+from curation.text.articles import fix_articles
 from curation.text.dependencies import Dependencies
 
 _BEFORE_MARK = re.compile(r"\s+([,.!?;:])")
 
 
-class Tree(Dependencies):
+class CaptionTree(Dependencies):
     """One parsed caption.
 
     Args:
@@ -29,11 +29,11 @@ class Tree(Dependencies):
         self.end = last if last >= 0 and self.words[last] in (".", "!") else last + 1
         """One past the last token that is not the closing mark."""
 
-    def unbroken(self, tokens: Sequence[int]) -> bool:
+    def is_contiguous(self, tokens: Sequence[int]) -> bool:
         """Say whether tokens stand side by side."""
         return bool(tokens) and tokens[-1] - tokens[0] + 1 == len(tokens)
 
-    def cut(self, first: int, stop: int) -> str:
+    def text_between(self, first: int, stop: int) -> str:
         """Return tokens first:stop as written, the sentence's first word without its capital."""
         if first >= stop:
             return ""
@@ -44,9 +44,9 @@ class Tree(Dependencies):
             piece = piece[:1].lower() + piece[1:]
         return piece
 
-    def said(self, tokens: Sequence[int]) -> str:
+    def text_of(self, tokens: Sequence[int]) -> str:
         """Return tokens that stand side by side as written."""
-        return self.cut(tokens[0], tokens[-1] + 1) if tokens else ""
+        return self.text_between(tokens[0], tokens[-1] + 1) if tokens else ""
 
     def is_plural(self, noun: int, before: int | None = None) -> bool:
         """Say whether a noun phrase takes "are"; nouns joined to it count only if they stand before a token."""
@@ -56,7 +56,7 @@ class Tree(Dependencies):
     def sentence(self, *pieces: str) -> str:
         """Join pieces to a sentence with the caption's capital and closing mark, its articles put right."""
         text = " ".join(" ".join(pieces).split())
-        text = articles(_BEFORE_MARK.sub(r"\1", text)).strip(" ,")
+        text = fix_articles(_BEFORE_MARK.sub(r"\1", text)).strip(" ,")
         closing = self.text[self.parse["starts"][self.end] :].strip() if self.end < len(self.words) else ""
         space = " " if closing and self.text[: self.parse["starts"][self.end]].endswith(" ") else ""
         text = text[:1].upper() + text[1:] if self.text[:1].isupper() else text
@@ -76,6 +76,6 @@ def inflected(lemma: str, tag: str) -> str:
     return str((getInflection(lemma, tag=tag) or ("",))[0])
 
 
-def joined(pieces: Iterable[str]) -> str:
+def join_nonempty(pieces: Iterable[str]) -> str:
     """Join pieces, empty ones left out."""
     return " ".join(piece for piece in pieces if piece)

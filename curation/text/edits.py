@@ -22,7 +22,7 @@ class Span(NamedTuple):
     end: int
 
 
-class Piece(NamedTuple):
+class Edit(NamedTuple):
     """Characters [start, end) of the caption and what stands there in the negative."""
 
     start: int
@@ -37,7 +37,7 @@ def span_of(parse: CaptionParse, first: int, stop: int) -> Span:
     return Span(first, stop - 1, parse["starts"][first], parse["starts"][stop - 1] + len(parse["words"][stop - 1]))
 
 
-def stands_alone(caption: str, span: Span) -> bool:
+def is_whole_words(caption: str, span: Span) -> bool:
     """Say whether a span is made of whole words: letters in it, and none, nor a hyphen, touching it."""
     before, after = caption[max(0, span.start - 1) : span.start], caption[span.end : span.end + 1]
     if before in _TOUCHING or before.isalnum() or after in _TOUCHING or after.isalnum():
@@ -46,16 +46,16 @@ def stands_alone(caption: str, span: Span) -> bool:
     return inside.isalnum() or any(map(str.isalnum, inside))
 
 
-def exchange(caption: str, parse: CaptionParse, one: Span, other: Span) -> list[Piece]:
+def swap_spans(caption: str, parse: CaptionParse, one: Span, other: Span) -> list[Edit]:
     """Return the pieces that exchange two spans that do not overlap, `one` first, with case and articles repaired."""
     initial = sentence_starts(parse["words"])
     capital = [span.first in initial and caption[span.start].isupper() for span in (one, other)]
-    pieces: list[Piece] = []
+    pieces: list[Edit] = []
     for place, leaves, joins in ((one, capital[1], capital[0]), (other, capital[0], capital[1])):
         source = other if place is one else one
         text = in_case(caption[source.start : source.end], parse, source.first, leaves, joins)
-        pieces += article(caption, parse, place, text, outside=(one, other))
-        pieces.append(Piece(place.start, place.end, text, source.last - source.first + 1))
+        pieces += fix_article(caption, parse, place, text, outside=(one, other))
+        pieces.append(Edit(place.start, place.end, text, source.last - source.first + 1))
     return pieces
 
 
@@ -77,7 +77,7 @@ def in_case(text: str, parse: CaptionParse, first: int, leaves: bool, joins: boo
     return text if parse["tags"][first] in ("NNP", "NNPS") else text[0].lower() + text[1:]
 
 
-def like(old: str, new: str) -> str:
+def match_case(old: str, new: str) -> str:
     """Return a word in the case of the one whose place it takes."""
     if len(old) > 1 and old.isupper():
         return new.upper()
@@ -95,7 +95,7 @@ def sentence_starts(words: Sequence[str]) -> set[int]:
     return starts
 
 
-def article(caption: str, parse: CaptionParse, place: Span, text: str, outside: Sequence[Span] = ()) -> list[Piece]:
+def fix_article(caption: str, parse: CaptionParse, place: Span, text: str, outside: Sequence[Span] = ()) -> list[Edit]:
     """Return the corrected article before a place that `text` now fills, or nothing when it is right already."""
     token = place.first - 1
     if token < 0 or parse["tags"][token] != "DT" or any(span.first <= token <= span.last for span in outside):
@@ -107,10 +107,10 @@ def article(caption: str, parse: CaptionParse, place: Span, text: str, outside: 
     if word.lower() == needed:
         return []
     needed = needed.upper() if len(word) > 1 and word.isupper() else needed
-    return [Piece(start, start + len(word), needed[0].upper() + needed[1:] if word[0].isupper() else needed)]
+    return [Edit(start, start + len(word), needed[0].upper() + needed[1:] if word[0].isupper() else needed)]
 
 
-def put(caption: str, pieces: Sequence[Piece]) -> tuple[str, list[list[int]]]:
+def apply_edits(caption: str, pieces: Sequence[Edit]) -> tuple[str, list[list[int]]]:
     """Put the pieces into the caption; return the text and the edits that made it, in reading order."""
     text, done, edits = "", 0, []
     for start, end, new, _ in sorted(pieces):
@@ -120,7 +120,7 @@ def put(caption: str, pieces: Sequence[Piece]) -> tuple[str, list[list[int]]]:
     return text + caption[done:], edits
 
 
-def token_edits(parse: CaptionParse, pieces: Sequence[Piece]) -> list[list[int]]:
+def token_edits(parse: CaptionParse, pieces: Sequence[Edit]) -> list[list[int]]:
     """Return the edits in tokens: [first, stop) of the caption's parse, [new_first, new_stop) of the negative.
 
     The negative's tokens are the caption's own outside the edits, and inside those moved, or else words between spaces.
@@ -136,6 +136,6 @@ def token_edits(parse: CaptionParse, pieces: Sequence[Piece]) -> list[list[int]]
     return found
 
 
-def plain(text: str) -> str:
+def normalise(text: str) -> str:
     """Return a text without the differences that do not count: case and runs of space."""
     return " ".join(text.casefold().split())

@@ -35,9 +35,9 @@ VIEW_NOUNS = _SETS["view_nouns"]
 """Nouns about how the picture was taken: they may come only where that is what is varied."""
 
 _PEOPLE = tuple((gender.strip("-"), age.strip("-"), group) for gender, age, *group in word_rows("people"))
-_THINGS = word_rows("same_things")
-_CLASS: dict[str, str] = {word: group[0] for _, _, group in _PEOPLE for word in group} | {
-    word: group[0] for group in _THINGS for word in group
+_SAME_THINGS = word_rows("same_things")
+_CANONICAL: dict[str, str] = {word: group[0] for _, _, group in _PEOPLE for word in group} | {
+    word: group[0] for group in _SAME_THINGS for word in group
 }
 GENDERS: Mapping[str, str] = {word: gender for gender, _, group in _PEOPLE for word in group if gender} | {
     "he": "m", "his": "m", "him": "m", "himself": "m", "she": "f", "her": "f", "hers": "f", "herself": "f",
@@ -51,23 +51,23 @@ OPPOSITES: tuple[tuple[str, ...], ...] = word_rows("opposites")
 CONVERSES = _SETS["converses"]
 """Opposites that say the same again when the two things change places."""
 
-SMALL_WORDS = _SETS["function_words"]
+FUNCTION_WORDS = _SETS["function_words"]
 """Words that no dictionary of inflections holds."""
 
 LIGHT_VERBS = _SETS["light_verbs"]
 """Verbs that tell of no action by themselves: they may come."""
-_DEEDS = word_rows("same_actions")
-BEINGS = _SETS["positions"]
+_SAME_ACTIONS = word_rows("same_actions")
+POSITION_VERBS = _SETS["positions"]
 """How a thing is somewhere: any of them is said of what cannot act."""
 
 
-def same_deed(verb: str, others: Iterable[str]) -> bool:
+def same_action(verb: str, others: Iterable[str]) -> bool:
     """Say whether a verb tells what one of the other words tells, by our own list."""
     have = set(others)
-    return verb in have or any(verb in group and have.intersection(group) for group in _DEEDS)
+    return verb in have or any(verb in group and have.intersection(group) for group in _SAME_ACTIONS)
 
 
-def doing(word: str) -> str:
+def agent_verb(word: str) -> str:
     """Return the verb in a noun such as "surfer" or "rider"; the word where there is none."""
     for stem in (word.removesuffix("er"), word.removesuffix("r"), word.removesuffix("er")[:-1]):
         if word.endswith("er") and len(stem) > 2 and verb_lemma(stem) == stem and is_english(stem):
@@ -75,12 +75,12 @@ def doing(word: str) -> str:
     return word
 
 
-def noun_class(lemma: str) -> str:
+def canonical_noun(lemma: str) -> str:
     """Return the name of the nouns that mean the same, by our own list; the noun itself when it is in none."""
-    return _CLASS.get(lemma, lemma)
+    return _CANONICAL.get(lemma, lemma)
 
 
-def same_people(one: str, other: str) -> bool:
+def may_be_same_person(one: str, other: str) -> bool:
     """Say whether nothing known of two nouns' gender and age forbids that they name one person."""
     return all(
         one not in table or other not in table or table[one] == table[other] for table in (GENDERS, _AGES)
@@ -113,7 +113,7 @@ def is_english(word: str) -> bool:
     return bool(getAllLemmas(word.lower()))
 
 
-def made_of(adjective: str) -> str:
+def noun_in_adjective(adjective: str) -> str:
     """Return the noun in an adjective such as "snowy", "sunny" or "wooden"; the adjective where there is none."""
     for ending in ("y", "en"):
         stem = adjective.removesuffix(ending)
@@ -133,7 +133,7 @@ def number_value(word: str) -> int | None:
     return NUMBERS.get(low)
 
 
-def opposed(words: Iterable[str]) -> dict[str, set[str]]:
+def opposites_of(words: Iterable[str]) -> dict[str, set[str]]:
     """Return, for a text's words, which words would say the opposite of one of them."""
     have = set(words)
     found: dict[str, set[str]] = {}

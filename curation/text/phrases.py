@@ -9,7 +9,7 @@ from typing import NamedTuple
 from curation.models.parser import CaptionParse
 from curation.text.dependencies import Dependencies
 from curation.text.dependency_tree import inflected
-from curation.text.edits import Piece, Span, article, like, span_of, stands_alone
+from curation.text.edits import Edit, Span, fix_article, is_whole_words, match_case, span_of
 from curation.text.lexicon import noun_lemma, verb_lemma
 from curation.text.wordlists import word_rows, word_sets
 
@@ -22,8 +22,8 @@ _BE = {"is": "are", "was": "were", "has": "have", "does": "do"}
 _SINGULAR = {many: one for one, many in _BE.items()} | {"am": "is"}
 _SUBJECT = ("nsubj", "nsubjpass")
 
-MALE = {"he": "she", "his": "her", "him": "her", "himself": "herself"}
-FEMALE = {"she": "he", "her": "his", "hers": "his", "herself": "himself"}
+MALE_TO_FEMALE = {"he": "she", "his": "her", "him": "her", "himself": "herself"}
+FEMALE_TO_MALE = {"she": "he", "her": "his", "hers": "his", "herself": "himself"}
 
 _PLACES = tuple(tuple(words.split()) for (words,) in word_rows("place_phrases"))
 _BY_FIRST: dict[str, list[tuple[str, ...]]] = {}
@@ -31,7 +31,7 @@ for _words in _PLACES:
     _BY_FIRST.setdefault(_words[0], []).append(_words)
 
 
-class Place(NamedTuple):
+class SpatialPhrase(NamedTuple):
     """A spatial phrase: tokens [first, stop), its words, the noun it leads to and the noun it tells the place of."""
 
     first: int
@@ -67,7 +67,7 @@ class Caption(Dependencies):
         """Return the span of tokens [first, stop)."""
         return span_of(self.parse, first, stop)
 
-    def whole(self, token: int) -> bool:
+    def is_whole_word(self, token: int) -> bool:
         """Say whether a token is a word of its own, not a part of a hyphenated one."""
         word, start = self.raw[token], self.starts[token]
         if (
@@ -76,14 +76,14 @@ class Caption(Dependencies):
             and self.text[start + len(word) : start + len(word) + 1] in (" ", "")
         ):
             return True
-        return stands_alone(self.text, self.span(token, token + 1))
+        return is_whole_words(self.text, self.span(token, token + 1))
 
     def is_noun(self, token: int) -> bool:
         """Say whether a token is a noun that stands for a thing rather than before another noun."""
         # "Boy" at the beginning of a caption passes for a name or an exclamation.
         return self.tags[token] in ("NN", "NNS") or (self.pos[token] == "PROPN" and token == 0)
 
-    def many(self, noun: int) -> bool:
+    def is_plural(self, noun: int) -> bool:
         """Say whether a noun is in the plural."""
         return self.tags[noun] in ("NNS", "NNPS") or self.words[noun] in PLURAL_ONLY
 
@@ -91,17 +91,17 @@ class Caption(Dependencies):
         """Return the tokens [first, stop) of the noun phrase that ends with a noun; None where there is none."""
         return next(((first, stop) for first, stop in self.parse["noun_phrases"] if stop == noun + 1), None)
 
-    def replaced(self, token: int, new: str) -> list[Piece]:
+    def replacement_edits(self, token: int, new: str) -> list[Edit]:
         """Return the pieces that put another word in a token's place, its case kept and the article before it put right."""
         place = self.span(token, token + 1)
-        text = like(self.raw[token], new)
-        return [*self.article(place, text), Piece(place.start, place.end, text)]
+        text = match_case(self.raw[token], new)
+        return [*self.fix_article(place, text), Edit(place.start, place.end, text)]
 
-    def article(self, place: Span, text: str) -> list[Piece]:
+    def fix_article(self, place: Span, text: str) -> list[Edit]:
         """Return the corrected article before a place that `text` now fills."""
-        return article(self.text, self.parse, place, text)
+        return fix_article(self.text, self.parse, place, text)
 
-    def agree(self, noun: int, *, plural: bool) -> list[Piece] | None:
+    def agreement_edits(self, noun: int, *, plural: bool) -> list[Edit] | None:
         """Return the pieces that make the verbs of a subject agree with its new number; None where that is in doubt."""
         head, pieces = self.heads[noun], []
         verbs = [head] if self.deps[noun] in _SUBJECT else []
@@ -120,20 +120,22 @@ class Caption(Dependencies):
             odd = (tag == "NN" and finite == verb) or (tag == "VBD" and word[-1] == "s" and word != "was")
             if not word[0].isalnum() or odd:
                 return None
-            new = agreeing(word, tag, plural)
+            new = agree_verb(word, tag, plural)
             if new and new != word:
                 place = self.span(finite, finite + 1)
-                pieces.append(Piece(place.start, place.end, like(self.raw[finite], new)))
+                pieces.append(Edit(place.start, place.end, match_case(self.raw[finite], new)))
         return pieces
 
-    def places(self) -> Iterator[Place]:
+    def spatial_phrases(self) -> Iterator[SpatialPhrase]:
         """Yield the spatial phrases in reading order, the longest from each token."""
         token = 0
         while token < len(self.words):
             for words in _BY_FIRST.get(self.words[token], ()):
                 stop = token + len(words)
-                if tuple(self.words[token:stop]) == words and self.whole(token):
-                    yield Place(token, stop, " ".join(words), self._landmark(token, stop), self._located(token, stop))
+                if tuple(self.words[token:stop]) == words and self.is_whole_word(token):
+                    yield SpatialPhrase(
+                        token, stop, " ".join(words), self._landmark(token, stop), self._located(token, stop)
+                    )
                     token = stop - 1
                     break
             token += 1
@@ -157,14 +159,14 @@ class Caption(Dependencies):
             token = self.heads[token]
         return -1
 
-    def owners(self, gender: str) -> list[int]:
+    def gender_pronouns(self, gender: str) -> list[int]:
         """Return the pronouns of a gender, ``m`` or ``f``."""
-        table = MALE if gender == "m" else FEMALE
+        table = MALE_TO_FEMALE if gender == "m" else FEMALE_TO_MALE
         return [token for token, word in enumerate(self.words) if word in table]
 
 
 @lru_cache(maxsize=4096)
-def agreeing(word: str, tag: str, plural: bool) -> str:
+def agree_verb(word: str, tag: str, plural: bool) -> str:
     """Return a finite verb's form for a subject of a number, or an empty string where it has one form only."""
     if word in _BE or word in _SINGULAR:
         return _BE.get(word, word) if plural else _SINGULAR.get(word, word)

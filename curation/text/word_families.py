@@ -29,7 +29,7 @@ class Family(NamedTuple):
     rivals: Mapping[str, tuple[str, ...]]
 
 
-def _read(rows: Iterable[tuple[str, ...]]) -> tuple[Family, ...]:
+def _families(rows: Iterable[tuple[str, ...]]) -> tuple[Family, ...]:
     found = []
     for name, *columns in rows:
         groups = [column.split() for column in columns]
@@ -43,19 +43,19 @@ def _read(rows: Iterable[tuple[str, ...]]) -> tuple[Family, ...]:
 @lru_cache(maxsize=1)
 def objects() -> tuple[Family, ...]:
     """Return the families of things, living ones included."""
-    return _read(word_rows("object_families"))
+    return _families(word_rows("object_families"))
 
 
 @lru_cache(maxsize=1)
 def attributes() -> tuple[Family, ...]:
     """Return the families of describing words."""
-    return _read(word_rows("attribute_families"))
+    return _families(word_rows("attribute_families"))
 
 
 @lru_cache(maxsize=1)
 def actions() -> tuple[Family, ...]:
     """Return the families of verbs; the name says in which frame they stand."""
-    return _read(word_rows("action_families"))
+    return _families(word_rows("action_families"))
 
 
 @lru_cache(maxsize=65536)
@@ -76,17 +76,17 @@ def action_families(lemma: str) -> tuple[Family, ...]:
     return tuple(family for family in actions() if lemma in family.members)
 
 
-_HUMAN = _SETS["people_nouns"]
-_BEASTS = ("pet", "farm", "wild", "water_bird", "small_animal")
+_PEOPLE = _SETS["people_nouns"]
+_ANIMAL_FAMILIES = ("pet", "farm", "wild", "water_bird", "small_animal")
 
 
 @lru_cache(maxsize=65536)
 def is_human(lemma: str) -> bool:
     """Say whether a noun names a person or people, by our own list."""
-    return lemma in _HUMAN
+    return lemma in _PEOPLE
 
 
 @lru_cache(maxsize=65536)
-def is_beast(lemma: str) -> bool:
+def is_animal(lemma: str) -> bool:
     """Say whether a noun names an animal, by our own list."""
-    return lemma == "animal" or any(family.name in _BEASTS for family in object_families(lemma))
+    return lemma == "animal" or any(family.name in _ANIMAL_FAMILIES for family in object_families(lemma))

@@ -6,7 +6,7 @@ import pytest
 
 from curation.knowledge.open_graph import SeedGraph
 from curation.stages.negatives.replace_words import ReplaceWords
-from curation.text.lexicon import noun_class
+from curation.text.lexicon import canonical_noun
 from curation.text.word_families import actions, attributes, objects
 from data_manifests.errors import InputError
 from tests.curation.negative_checks import every_text, made, parsed, sample, texts
@@ -76,7 +76,7 @@ def test_no_family_offers_what_means_the_same() -> None:
             assert word not in rivals
             assert rivals, (family.name, word)
             if family in objects():
-                assert noun_class(word) not in {noun_class(rival) for rival in rivals}, (family.name, word)
+                assert canonical_noun(word) not in {canonical_noun(rival) for rival in rivals}, (family.name, word)
 
 
 def test_a_graph_gives_what_no_family_knows() -> None:

@@ -16,7 +16,7 @@ from curation.sources.scenes import scene_record
 from curation.sources.synthetic.grammar import truth
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.captions.rewrite_captions import RewriteCaptions
-from curation.text.articles import articles
+from curation.text.articles import fix_articles
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 GOLDEN = Path(__file__).parents[1] / "golden/rule_rewrites.txt"
@@ -102,7 +102,7 @@ def test_a_graph_gives_synonyms_only_when_asked_to() -> None:
 
 
 def test_articles_follow_their_word() -> None:
-    assert articles("a old dog and an big cat, an hour, a uniform, A apple") == (
+    assert fix_articles("a old dog and an big cat, an hour, a uniform, A apple") == (
         "an old dog and a big cat, an hour, a uniform, An apple"
     )
 

@@ -13,8 +13,8 @@ from curation.models.parser import CaptionParse
 from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.negatives.replace_nouns import fits_quality
 from curation.negatives.semantic_roles import links
-from curation.text.edits import exchange
-from curation.text.lexicon import noun_class
+from curation.text.edits import swap_spans
+from curation.text.lexicon import canonical_noun
 from curation.text.phrases import Caption
 from curation.text.word_families import attribute_families
 from data_manifests.sample import Sample
@@ -73,7 +73,7 @@ def _slots(caption: Caption) -> list[Slot]:
         and caption.pos[caption.heads[token]] in ("NOUN", "PROPN")
         and not caption.with_dep(token, "conj", "cc", "neg")
         and caption.tags[token] not in ("JJR", "JJS")
-        and caption.whole(token)
+        and caption.is_whole_word(token)
     ]
     if len(held) < 2:
         return []
@@ -97,7 +97,7 @@ def _exchangeable(caption: Caption, one: int, other: int) -> bool:
     around = [{caption.words[child] for child in caption.children[noun]} for noun in nouns]
     if words[0] in around[1] or words[1] in around[0]:
         return False
-    if noun_class(caption.lemma(nouns[0])) != noun_class(caption.lemma(nouns[1])):
+    if canonical_noun(caption.lemma(nouns[0])) != canonical_noun(caption.lemma(nouns[1])):
         return True
     return any({link.one, link.other} == set(nouns) for link in links(caption))
 
@@ -105,5 +105,5 @@ def _exchangeable(caption: Caption, one: int, other: int) -> bool:
 def _change(caption: Caption, pair: tuple[int, int]) -> Change:
     one, other = pair
     words, nouns = [caption.raw[token] for token in pair], [caption.raw[caption.heads[token]] for token in pair]
-    pieces = exchange(caption.text, caption.parse, caption.span(one, one + 1), caption.span(other, other + 1))
+    pieces = swap_spans(caption.text, caption.parse, caption.span(one, one + 1), caption.span(other, other + 1))
     return Change(pieces, f"bind '{words[0]}' of '{nouns[0]}' <-> '{words[1]}' of '{nouns[1]}'")

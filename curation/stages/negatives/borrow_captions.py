@@ -12,7 +12,7 @@ from curation.engine.stage import Corpus, CorpusStage, Drop, Field
 from curation.entailment.word_meanings import Kinds, kinds_of
 from curation.knowledge.interface import KnowledgeGraph
 from curation.negatives.borrowed_captions import Borrower, Read, read, whole_text_record
-from curation.text.edits import plain
+from curation.text.edits import normalise
 from data_manifests.errors import InputError
 
 
@@ -121,11 +121,11 @@ class BorrowCaptions(CorpusStage):
                 continue
             for index, text in enumerate(texts[other].captions):
                 kind, reason = borrower.judge(texts[other], index)
-                reason = reason or ("repeated" if plain(text) in taken else "")
+                reason = reason or ("repeated" if normalise(text) in taken else "")
                 if reason:
                     rejected.append(_reject(text, borrower, reason, rule, f"caption {index}"))
                     continue
-                taken.add(plain(text))
+                taken.add(normalise(text))
                 caption = borrower.nearest(text)
                 record = {
                     "text": text,

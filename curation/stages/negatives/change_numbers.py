@@ -12,10 +12,10 @@ from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse
 from curation.negatives.paired_positives import Counterparts, views_of
 from curation.negatives.records import Change, Maker, Slot, check_per_caption
-from curation.text.edits import Piece, like, put
+from curation.text.edits import Edit, apply_edits, match_case
 from curation.text.lexicon import ALWAYS_PAIRED, LIGHT_NOUNS, NUMBERS, SAME_IN_PLURAL, noun_lemma, number_value
 from curation.text.phrases import Caption, noun_form
-from curation.text.word_families import is_beast, is_human, object_families
+from curation.text.word_families import is_animal, is_human, object_families
 from curation.text.wordlists import word_sets
 from data_manifests.sample import Sample
 
@@ -114,7 +114,7 @@ class ChangeNumbers(MapStage):
         shared = _each_has_one(caption)
         slots = []
         for token, word in enumerate(caption.words):
-            if caption.deps[token] == "nummod" and caption.tags[token] == "CD" and caption.whole(token):
+            if caption.deps[token] == "nummod" and caption.tags[token] == "CD" and caption.is_whole_word(token):
                 slots += self._counted(caption, token)
             elif word in ("a", "an") and caption.deps[token] == "det":
                 noun = caption.heads[token]
@@ -127,7 +127,13 @@ class ChangeNumbers(MapStage):
         """Return the slots of a number that counts a plural noun."""
         noun, value = caption.heads[token], number_value(caption.words[token])
         lemma = caption.lemma(noun)
-        if value is None or not 2 <= value <= 12 or not caption.many(noun) or lemma in _MEASURES or not noun > token:
+        if (
+            value is None
+            or not 2 <= value <= 12
+            or not caption.is_plural(noun)
+            or lemma in _MEASURES
+            or not noun > token
+        ):
             return []
         if lemma in ALWAYS_PAIRED or caption.words[noun + 1 : noun + 2] == ["old"] or caption.with_dep(noun, "appos"):
             return []
@@ -174,7 +180,7 @@ def _told_of_several(parses: Sequence[CaptionParse]) -> set[str]:
 
 def _names(lemma: str) -> set[str]:
     """Return what a thing goes by when several are told of: its noun, and "person" or "animal" for the living."""
-    return {lemma} | ({"person"} if is_human(lemma) else set()) | ({"animal"} if is_beast(lemma) else set())
+    return {lemma} | ({"person"} if is_human(lemma) else set()) | ({"animal"} if is_animal(lemma) else set())
 
 
 def _is_single(caption: Caption, noun: int) -> bool:
@@ -204,9 +210,9 @@ def _is_counted(caption: Caption, noun: int) -> bool:
     lemma = caption.lemma(noun)
     if lemma in LIGHT_NOUNS or lemma in SAME_IN_PLURAL | _COLLECTIVE or caption.phrase(noun) is None:
         return False
-    if caption.with_dep(noun, "conj", "cc", "appos") or not caption.whole(noun):
+    if caption.with_dep(noun, "conj", "cc", "appos") or not caption.is_whole_word(noun):
         return False
-    known = is_human(lemma) or is_beast(lemma) or bool(_families(lemma))
+    known = is_human(lemma) or is_animal(lemma) or bool(_families(lemma))
     if caption.deps[noun] in ("nsubj", "ROOT", "attr", "nsubjpass"):
         return known
     return known and caption.deps[noun] == "dobj" and caption.verb(caption.heads[noun]) in _HELD
@@ -218,34 +224,38 @@ def _families(lemma: str) -> list[str]:
 
 def _other(caption: Caption, token: int, value: int) -> Change:
     old = caption.raw[token]
-    new = str(value) if old.isdigit() else like(old, _WORDS[value])
+    new = str(value) if old.isdigit() else match_case(old, _WORDS[value])
     rule = f"change number '{old}' -> '{new}' of '{caption.raw[caption.heads[token]]}'"
-    return Change(caption.replaced(token, new), rule)
+    return Change(caption.replacement_edits(token, new), rule)
 
 
 def _several(beside: Counterparts, caption: Caption, article: int, noun: int, value: int) -> Change | None:
     """Return the change of one into several, to be told from the text that says "one"."""
-    form, agreed = noun_form(caption.lemma(noun), many=True), caption.agree(noun, plural=True)
+    form, agreed = noun_form(caption.lemma(noun), many=True), caption.agreement_edits(noun, plural=True)
     if not form or form == caption.words[noun] or agreed is None:
         return None
     place, number = caption.span(noun, noun + 1), caption.span(article, article + 1)
-    first, form = caption.raw[article], like(caption.raw[noun], form)
+    first, form = caption.raw[article], match_case(caption.raw[noun], form)
     loud = caption.raw[noun].isupper() and len(caption.raw[noun]) > 1
     new, one = (
         word.upper() if loud else word.title() if first[0].isupper() else word for word in (_WORDS[value], _WORDS[1])
     )
-    pieces = [Piece(number.start, number.end, new), Piece(place.start, place.end, form), *agreed]
-    alone, _ = put(caption.text, [Piece(number.start, number.end, one)])
+    pieces = [Edit(number.start, number.end, new), Edit(place.start, place.end, form), *agreed]
+    alone, _ = apply_edits(caption.text, [Edit(number.start, number.end, one)])
     against = beside.rest_on(alone, caption, pieces, "number")
     return Change(pieces, f"change number '{first}' -> '{new}' of '{caption.raw[noun]}'", against)
 
 
 def _alone(caption: Caption, number: int, noun: int, value: int) -> Change | None:
     """Return the change of several into one."""
-    form, agreed = noun_form(caption.lemma(noun), many=False), caption.agree(noun, plural=False)
+    form, agreed = noun_form(caption.lemma(noun), many=False), caption.agreement_edits(noun, plural=False)
     if not form or form == caption.words[noun] or agreed is None:
         return None
     old, place = caption.raw[number], caption.span(noun, noun + 1)
-    new = str(value) if old.isdigit() else like(old, _WORDS[value])
-    pieces = [*caption.replaced(number, new), Piece(place.start, place.end, like(caption.raw[noun], form)), *agreed]
+    new = str(value) if old.isdigit() else match_case(old, _WORDS[value])
+    pieces = [
+        *caption.replacement_edits(number, new),
+        Edit(place.start, place.end, match_case(caption.raw[noun], form)),
+        *agreed,
+    ]
     return Change(pieces, f"change number '{old}' -> '{new}' of '{caption.raw[noun]}'")

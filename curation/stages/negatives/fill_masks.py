@@ -214,4 +214,6 @@ class _Work:
 
 
 def _change(caption: Caption, token: int, kind: str, rank: int, word: str) -> Change:
-    return Change(caption.replaced(token, word), f"fill {kind} '{caption.raw[token]}' -> '{word}' (rank {rank})")
+    return Change(
+        caption.replacement_edits(token, word), f"fill {kind} '{caption.raw[token]}' -> '{word}' (rank {rank})"
+    )

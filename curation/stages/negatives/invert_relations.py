@@ -11,9 +11,9 @@ from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse
 from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.negatives.spatial_opposites import OPPOSITE_PLACES, OPPOSITE_WORDS, fits_place
-from curation.text.edits import Piece, like
-from curation.text.lexicon import noun_class
-from curation.text.phrases import Caption, Place
+from curation.text.edits import Edit, match_case
+from curation.text.lexicon import canonical_noun
+from curation.text.phrases import Caption, SpatialPhrase
 from data_manifests.sample import Sample
 
 _OWNED = ("the", "his", "her", "their", "its")
@@ -70,7 +70,7 @@ def _worth(parse: CaptionParse) -> bool:
 
 def _slots(caption: Caption) -> list[Slot]:
     slots, inside = [], set[int]()
-    for place in caption.places():
+    for place in caption.spatial_phrases():
         if place.words in OPPOSITE_PLACES and place.landmark >= 0:
             inside.update(range(place.first, place.stop))
             if _turnable(caption, place):
@@ -83,9 +83,9 @@ def _slots(caption: Caption) -> list[Slot]:
     return slots
 
 
-def _turnable(caption: Caption, place: Place) -> bool:
+def _turnable(caption: Caption, place: SpatialPhrase) -> bool:
     noun = caption.lemma(place.landmark)
-    if place.subject >= 0 and noun_class(caption.lemma(place.subject)) == noun_class(noun):
+    if place.subject >= 0 and canonical_noun(caption.lemma(place.subject)) == canonical_noun(noun):
         return False
     determined = bool(caption.with_dep(place.landmark, "det", "poss", "nummod", "compound", "amod"))
     head = caption.heads[place.first]
@@ -95,7 +95,7 @@ def _turnable(caption: Caption, place: Place) -> bool:
 
 def _is_direction(caption: Caption, token: int) -> bool:
     word, dep = caption.words[token], caption.deps[token]
-    if not caption.whole(token) or (token and not caption.raw[token - 1][-1:].isalnum()):
+    if not caption.is_whole_word(token) or (token and not caption.raw[token - 1][-1:].isalnum()):
         return False
     before, after = caption.words[token - 1] if token else "", "".join(caption.words[token + 1 : token + 2])
     if word in ("left", "right"):
@@ -109,12 +109,12 @@ def _is_direction(caption: Caption, token: int) -> bool:
     return dep in ("advmod", "amod", "pobj", "prep") and not after[:1].isalpha() and bool(before)
 
 
-def _place(caption: Caption, place: Place, new: str) -> Change:
+def _place(caption: Caption, place: SpatialPhrase, new: str) -> Change:
     span = caption.span(place.first, place.stop)
     rule = f"invert '{place.words}' -> '{new}' before '{caption.raw[place.landmark]}'"
-    return Change([Piece(span.start, span.end, like(caption.raw[place.first], new))], rule)
+    return Change([Edit(span.start, span.end, match_case(caption.raw[place.first], new))], rule)
 
 
 def _word(caption: Caption, token: int, new: str) -> Change:
     rule = f"invert '{caption.words[token]}' -> '{new}'"
-    return Change(caption.replaced(token, new), rule)
+    return Change(caption.replacement_edits(token, new), rule)

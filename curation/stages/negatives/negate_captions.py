@@ -12,7 +12,7 @@ from curation.negatives.paired_positives import Counterparts, denied_instead, vi
 from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.negatives.replace_nouns import object_slots
 from curation.negatives.replace_verbs import action_slots
-from curation.text.edits import Piece, like
+from curation.text.edits import Edit, match_case
 from curation.text.phrases import Caption, verb_form
 from curation.text.wordlists import word_sets
 from data_manifests.sample import Sample
@@ -101,26 +101,26 @@ def _slots(beside: Counterparts, paired: bool, caption: Caption) -> list[Slot]:
     return slots
 
 
-def _deniable(caption: Caption) -> Iterator[tuple[int, tuple[str, list[Piece]]]]:
+def _deniable(caption: Caption) -> Iterator[tuple[int, tuple[str, list[Edit]]]]:
     """Yield the words that can be denied: token, thing or action, and the pieces that deny it."""
     for token, pos in enumerate(caption.pos):
-        name, pieces = "", list[Piece]()
+        name, pieces = "", list[Edit]()
         if pos in ("NOUN", "PROPN") and caption.is_noun(token):
             name, pieces = "thing", _thing(caption, token)
-        elif pos == "VERB" and caption.whole(token):
+        elif pos == "VERB" and caption.is_whole_word(token):
             name, pieces = "action", _action(caption, token)
         if pieces:
             yield token, (name, pieces)
 
 
-def _deny(caption: Caption, token: int, pieces: Sequence[Piece]) -> Change:
+def _deny(caption: Caption, token: int, pieces: Sequence[Edit]) -> Change:
     span = caption.span(token, token + 1)
     said = caption.text[span.start : span.end]
     return Change(pieces, f"deny '{said}': " + ", ".join(f"'{piece.text.strip()}'" for piece in pieces))
 
 
 def _deny_beside(
-    caption: Caption, token: int, pieces: Sequence[Piece], rivals: Slot, beside: Counterparts, rival: Any
+    caption: Caption, token: int, pieces: Sequence[Edit], rivals: Slot, beside: Counterparts, rival: Any
 ) -> Change | None:
     """Return the denial and, to set against it, the same denial of a rival."""
     other = rivals.make(rival)
@@ -130,7 +130,7 @@ def _deny_beside(
     return _deny(caption, token, pieces)._replace(against=beside.rest_on(text, caption, other.pieces, rivals.type))
 
 
-def _thing(caption: Caption, noun: int) -> list[Piece]:
+def _thing(caption: Caption, noun: int) -> list[Edit]:
     """Return the pieces that deny a thing: "no", or "without" for "with"; nothing where it would sound wrong."""
     dep, head = caption.deps[noun], caption.heads[noun]
     if dep == "pobj":
@@ -143,22 +143,22 @@ def _thing(caption: Caption, noun: int) -> list[Piece]:
     if phrase is None or caption.lemma(noun) in _VAGUE or caption.with_dep(noun, "conj", "cc", "relcl", "appos"):
         return []
     first = phrase[0]
-    article = caption.words[first] in ("a", "an") and not caption.many(noun)
-    bare = caption.many(noun) and not caption.with_dep(noun, "det", "nummod", "poss")
-    if not (article or bare) or not caption.whole(first):
+    article = caption.words[first] in ("a", "an") and not caption.is_plural(noun)
+    bare = caption.is_plural(noun) and not caption.with_dep(noun, "det", "nummod", "poss")
+    if not (article or bare) or not caption.is_whole_word(first):
         return []
     if dep == "pobj":
         span = caption.span(head, head + 1)
         covered = caption.tags[caption.heads[head]] == "VBN"  # "covered with snow"
         near = head == first - 1 and not covered
-        return [Piece(span.start, span.end, like(caption.raw[head], "without"))] if near else []
+        return [Edit(span.start, span.end, match_case(caption.raw[head], "without"))] if near else []
     span, word = caption.span(first, first + 1), caption.raw[first]
     loud = caption.raw[noun].isupper() and len(caption.raw[noun]) > 1
     if article:
-        return [Piece(span.start, span.end, "NO" if loud else like(word[0], "no"))]
+        return [Edit(span.start, span.end, "NO" if loud else match_case(word[0], "no"))]
     named = caption.tags[first] in ("NNP", "NNPS") or any(char.isupper() for char in word[1:])
     low = word if named else word.lower()
-    return [Piece(span.start, span.end, f"{like(word[0], 'no')} {low}", 2)]
+    return [Edit(span.start, span.end, f"{match_case(word[0], 'no')} {low}", 2)]
 
 
 def _has_finite(caption: Caption, verb: int) -> bool:
@@ -167,24 +167,24 @@ def _has_finite(caption: Caption, verb: int) -> bool:
     )
 
 
-def _action(caption: Caption, verb: int) -> list[Piece]:
+def _action(caption: Caption, verb: int) -> list[Edit]:
     """Return the pieces that deny a verb, or nothing where its form leaves a doubt."""
     span, tag = caption.span(verb, verb + 1), caption.tags[verb]
     mistagged = tag in _DO and verb_form(caption.verb(verb), tag) != caption.words[verb]
-    if mistagged or (tag == "VBZ" and any(map(caption.many, caption.with_dep(verb, "nsubj")))):
+    if mistagged or (tag == "VBZ" and any(map(caption.is_plural, caption.with_dep(verb, "nsubj")))):
         return []  # the tag is not this word's; "two dogs looks"
     helpers = [child for child in caption.with_dep(verb, "aux", "auxpass") if child < verb]
     if helpers:
         first = caption.span(helpers[0], helpers[0] + 1)
         if caption.words[helpers[0]] not in _MODALS or not caption.text[first.end : first.end + 1].isspace():
             return []
-        return [Piece(first.end, first.end, " not", 1)]
+        return [Edit(first.end, first.end, " not", 1)]
     dep = caption.deps[verb]
     if tag == "VBG" and dep in ("acl", "ROOT") and verb > 0:
         behind = [child for child in caption.with_dep(verb, "advmod") if child == verb - 1]
         start = caption.starts[behind[0]] if behind else span.start
-        return [Piece(start, start, "not ", 1)]
+        return [Edit(start, start, "not ", 1)]
     if tag in _DO and caption.with_dep(verb, "nsubj") and verb > 0 and dep in ("ROOT", "conj"):
         text = f"{_DO[tag]} not {caption.verb(verb)}"
-        return [Piece(span.start, span.end, text.upper() if caption.raw[verb].isupper() else text, 3)]
+        return [Edit(span.start, span.end, text.upper() if caption.raw[verb].isupper() else text, 3)]
     return []

@@ -14,7 +14,7 @@ from curation.negatives.records import Maker, Slot, check_per_caption
 from curation.negatives.replace_nouns import Known, attribute_slots, object_slots
 from curation.negatives.replace_verbs import action_slots, relation_slots
 from curation.negatives.spatial_opposites import OPPOSITE_WORDS
-from curation.text.lexicon import is_english, noun_class
+from curation.text.lexicon import canonical_noun, is_english
 from curation.text.phrases import Caption
 from curation.text.word_families import Family, attribute_families, is_human, object_families
 from data_manifests.errors import InputError
@@ -139,7 +139,7 @@ class ReplaceWords(MapStage):
                 (item.words, item.edges[0].uri)
                 for item in items
                 if _usable(item.words)
-                and noun_class(item.words) != noun_class(word)
+                and canonical_noun(item.words) != canonical_noun(word)
                 and root_class(item.words) == root_class(word)
             ][:_FROM_GRAPH]
             for word, items in alike.items()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse
 from curation.negatives.records import Draw
-from curation.text.edits import plain
+from curation.text.edits import normalise
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
@@ -65,7 +65,7 @@ class ShuffleOrder(MapStage):
         return [{"shuffle_negatives": self._one(sample)} for sample in samples]
 
     def _one(self, sample: Sample) -> list[dict[str, Any]]:
-        said = {plain(caption) for caption in sample.captions}
+        said = {normalise(caption) for caption in sample.captions}
         found = []
         for index, (caption, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
             taken, tags, spoken = set(said), parse["tags"], _spoken(parse["words"])
@@ -73,7 +73,7 @@ class ShuffleOrder(MapStage):
                 draw = Draw(draw_seed(self.seed, self.name, sample.uid, index, kind))
                 for _ in range(_TRIES):
                     text, edits, tokens = _moved_words(caption, parse, _ORDERS[kind](tags, spoken, draw))
-                    key = plain(text)
+                    key = normalise(text)
                     if edits and key not in taken:
                         taken.add(key)
                         found.append(

@@ -11,10 +11,10 @@ from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse
 from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.negatives.semantic_roles import Link, links
-from curation.text.edits import exchange, plain
+from curation.text.edits import normalise, swap_spans
 from curation.text.lexicon import COLOURS
 from curation.text.phrases import Caption
-from curation.text.word_families import is_beast, is_human, object_families
+from curation.text.word_families import is_animal, is_human, object_families
 from curation.text.wordlists import word_sets
 from data_manifests.sample import Sample
 
@@ -90,7 +90,7 @@ def _slots(caption: Caption) -> list[Slot]:
 
 
 def _is_known(lemma: str) -> bool:
-    return is_human(lemma) or bool(object_families(lemma)) or is_beast(lemma)
+    return is_human(lemma) or bool(object_families(lemma)) or is_animal(lemma)
 
 
 def _alike(caption: Caption, link: Link) -> bool:
@@ -98,7 +98,7 @@ def _alike(caption: Caption, link: Link) -> bool:
     if not caption.is_noun(link.one) or not caption.is_noun(link.other):
         return False
     one, other = caption.lemma(link.one), caption.lemma(link.other)
-    if (is_human(one) or is_beast(one)) and (is_human(other) or is_beast(other)):
+    if (is_human(one) or is_animal(one)) and (is_human(other) or is_animal(other)):
         return True
     families = [family for family in object_families(one) if family.name in _FAMILIES and other in family.members]
     return any(one != other or family.name == "shape" for family in families)
@@ -112,13 +112,13 @@ def _change(caption: Caption, link: Link) -> Change | None:
     if one[1] > other[0] or one[0] <= link.through < one[1] or other[0] <= link.through < other[1]:
         return None
     first, second = caption.span(*one), caption.span(*other)
-    if plain(caption.text[first.start : first.end]) == plain(caption.text[second.start : second.end]):
+    if normalise(caption.text[first.start : first.end]) == normalise(caption.text[second.start : second.end]):
         return None
-    pieces = exchange(caption.text, caption.parse, first, second)
-    many = [caption.many(link.one), caption.many(link.other)]
+    pieces = swap_spans(caption.text, caption.parse, first, second)
+    many = [caption.is_plural(link.one), caption.is_plural(link.other)]
     if many[0] != many[1]:
         for noun, plural in ((link.one, many[1]), (link.other, many[0])):
-            agreed = caption.agree(noun, plural=plural)
+            agreed = caption.agreement_edits(noun, plural=plural)
             if agreed is None:
                 return None
             pieces += [piece for piece in agreed if not _inside(piece.start, first, second)]
@@ -137,12 +137,12 @@ def _side(caption: Caption, noun: int, through: int) -> tuple[int, int] | None:
     if base is None or hanging or caption.deps[noun] == "conj" or caption.words[base[0]] in ("no", "any"):
         return None
     modifiers = [child for child in caption.with_dep(noun, "prep") if child not in (through, base[0]) and child > noun]
-    if not modifiers or modifiers[0] > through > noun or through in caption.below(modifiers[0]):
+    if not modifiers or modifiers[0] > through > noun or through in caption.subtree(modifiers[0]):
         return base
     if noun > through:
         return _with_clothes(caption, noun, base)
     tokens = sorted(
-        {*range(*base), *(below for child in modifiers if child < through for below in caption.below(child))}
+        {*range(*base), *(below for child in modifiers if child < through for below in caption.subtree(child))}
     )
     follower = tokens[-1] + 1
     if follower != through and caption.pos[follower : follower + 1] not in (["VERB"], ["AUX"], ["PUNCT"]):
@@ -153,7 +153,7 @@ def _side(caption: Caption, noun: int, through: int) -> tuple[int, int] | None:
 def _with_clothes(caption: Caption, noun: int, base: tuple[int, int]) -> tuple[int, int]:
     """Return a noun phrase with "in blue" or "in a red coat" right after it: whoever wears it takes it along."""
     for child in caption.with_dep(noun, "prep"):
-        below = caption.below(child)
+        below = caption.subtree(child)
         worn = [caption.lemma(one) for one in caption.with_dep(child, "pobj")]
         dressed = any(word in COLOURS or any(family.name in _WORN for family in object_families(word)) for word in worn)
         if child == base[1] and caption.words[child] == "in" and dressed and below[-1] - child + 1 == len(below):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse
-from curation.text.edits import Span, exchange, plain, put, span_of, stands_alone
+from curation.text.edits import Span, apply_edits, is_whole_words, normalise, span_of, swap_spans
 from data_manifests.sample import Sample
 from data_manifests.seeds import generator
 
@@ -77,7 +77,7 @@ class SwapWords(MapStage):
     def _one(self, sample: Sample) -> dict[str, Any]:
         negatives: list[dict[str, Any]] = []
         valid: list[dict[str, bool]] = []
-        captions = {plain(caption) for caption in sample.captions}
+        captions = {normalise(caption) for caption in sample.captions}
         for index, (caption, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
             of_caption = {
                 record["span_class"]: record for record in self._swap_all(sample.uid, index, caption, parse, captions)
@@ -94,7 +94,7 @@ class SwapWords(MapStage):
         for span_class, negative_type in TYPE_OF_CLASS.items():
             for one, other in self._drawn_pairs(uid, index, caption, parse, span_class):
                 text, edits = swap(caption, parse, one, other)
-                key = plain(text)
+                key = normalise(text)
                 if key in taken:
                     continue
                 taken.add(key)
@@ -115,7 +115,7 @@ class SwapWords(MapStage):
     ) -> list[tuple[Span, Span]]:
         """Return all pairs of spans whose words differ, in an order drawn for this caption and class."""
         spans = _spans(caption, parse, span_class)
-        said = [plain(caption[span.start : span.end]) for span in spans]
+        said = [normalise(caption[span.start : span.end]) for span in spans]
         pairs = [(spans[i], spans[j]) for i, j in combinations(range(len(spans)), 2) if said[i] != said[j]]
         if len(pairs) < 2:
             return pairs
@@ -139,7 +139,7 @@ def _spans(caption: str, parse: CaptionParse, span_class: str) -> list[Span]:
     if len(found) < 2:  # nothing to swap with: of most classes, in most captions
         return []
     spans = [span_of(parse, first, stop) for first, stop in found]
-    return [span for span in spans if stands_alone(caption, span)]
+    return [span for span in spans if is_whole_words(caption, span)]
 
 
 def swap(caption: str, parse: CaptionParse, one: Span, other: Span) -> tuple[str, list[list[int]]]:
@@ -148,4 +148,4 @@ def swap(caption: str, parse: CaptionParse, one: Span, other: Span) -> tuple[str
     Returns:
         The negative, and its edits [start, end, new_start, new_end] in reading order.
     """
-    return put(caption, exchange(caption, parse, one, other))
+    return apply_edits(caption, swap_spans(caption, parse, one, other))
