@@ -122,6 +122,16 @@ class Stage(ABC):
     drops: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str]
 
+    def require(self, condition: bool, settings: str, *, allowed: str, fix: str = "leave them out") -> None:
+        """Check a condition on settings (names, separated by spaces).
+
+        Raises:
+            InputError: it does not hold; the message has the settings and their values.
+        """
+        if not condition:
+            values = ", ".join(f"{name}={getattr(self, name)!r}" for name in settings.split())
+            raise InputError(f"{self.name}: {values}", allowed=allowed, fix=fix)
+
     def required_fields(self) -> tuple[str, ...]:
         """Return the fields that this configuration reads: `requires`, unless a setting changes that."""
         return self.requires

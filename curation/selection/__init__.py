@@ -1,1 +1,1 @@
-"""What selection ranks and weighs by."""
+"""Scores and weights by which samples are selected."""

@@ -1,4 +1,4 @@
-"""M4: keep-weights under which sensitive attributes are as frequent as wished and tell nothing of other labels."""
+"""M4: keep-weights under which sensitive attributes have the target frequencies and do not predict other labels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Constraints:
-    """What the mean of q times a row must be near 0 for: K numbers for each of n samples.
+    """K numbers for each of n samples; the mean of each number, weighted by q, must be near 0.
 
     Attributes:
         values: s - pi for each sensitive attribute (representation), then its products with each label (association);
             0 where the attribute is unknown [n, K].
-        slack: How far from 0 each mean may be [K].
+        slack: How far from 0 each weighted mean may be [K].
     """
 
     values: Float64Array
@@ -35,28 +35,28 @@ class Constraints:
             slack_representation: eps_R.
             slack_association: eps_D.
         """
-        size, many = centred.shape
-        products = (centred[:, :, None] * labels[:, None, :]).reshape(size, many * labels.shape[1])
-        slack = np.full(many * (1 + labels.shape[1]), slack_association)
-        slack[:many] = slack_representation
+        size, num_sensitive = centred.shape
+        products = (centred[:, :, None] * labels[:, None, :]).reshape(size, num_sensitive * labels.shape[1])
+        slack = np.full(num_sensitive * (1 + labels.shape[1]), slack_association)
+        slack[:num_sensitive] = slack_representation
         return cls(np.concatenate([centred, products], axis=1), slack)
 
     def violations(self, weights: Float64Array) -> Float64Array:
-        """Return |mean of q z| for each constraint, slack not taken off [K]."""
-        found: Float64Array = np.abs(weights @ self.values) / max(1, len(weights))
-        return found
+        """Return |mean of q z| for each constraint, without subtracting the slack [K]."""
+        violations: Float64Array = np.abs(weights @ self.values) / max(1, len(weights))
+        return violations
 
 
 @dataclass(frozen=True)
 class M4Settings:
-    """Numbers of the problem and of its solution.
+    """Parameters of the problem and of its solver.
 
     Attributes:
         keep: eta, the mean weight.
         most_weight: Q, the largest weight.
-        price: V, what a unit of violation costs; the duals' bound.
+        price: V, the cost of a unit of violation; the upper bound of the duals.
         step: tau_0; step t of the descent has size tau_0 / sqrt(t).
-        num_passes: How often every sample is seen.
+        num_passes: Passes over all samples.
     """
 
     keep: float
@@ -77,27 +77,26 @@ def keep_weights(
         q = clip((u eta - a.v - mu) / u^2, 0, Q)
         v <- clip(v + tau_t q a, 0, V),  mu <- mu + tau_t (q - eta)
 
-    The weights returned are those of the duals' mean over the last pass, so equal samples weigh the same wherever they
-    stood, and the last few draws do not show.
+    The weights are computed from the mean duals of the last pass, so that equal samples have equal weights wherever they
+    stood in the order, and the last few draws have no influence.
 
     Args:
         constraints: z and eps.
         utility: u, above 0 [n].
         settings: eta, Q, V, tau_0 and the number of passes.
-        draws: Order of the samples in each pass.
+        draws: Draws the order of the samples in each pass.
     """
     size, number = constraints.values.shape
     both = np.concatenate([constraints.values, -constraints.values], axis=1) - np.tile(constraints.slack, 2)
     dual, mean_price, step = np.zeros(2 * number), 0.0, 0
     price, most, keep = settings.price, settings.most_weight, settings.keep
-    given = utility.tolist()
+    utilities = utility.tolist()
     total, mean_total = np.zeros(2 * number), 0.0
     for last in [*[False] * (settings.num_passes - 1), True]:
-        for place in draws.permutation(size).tolist():
+        for index in draws.permutation(size).tolist():
             step += 1
-            row, u = both[place], given[place]
-            q = (u * keep - float(row @ dual) - mean_price) / (u * u)
-            q = min(max(q, 0.0), most)
+            row, u = both[index], utilities[index]
+            q = min(max((u * keep - float(row @ dual) - mean_price) / (u * u), 0.0), most)
             size_of_step = settings.step / step**0.5
             dual += (size_of_step * q) * row
             np.minimum(np.maximum(dual, 0.0, out=dual), price, out=dual)

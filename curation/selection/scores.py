@@ -1,24 +1,99 @@
-"""Scores that selection ranks by, over frozen embeddings: s-CLIPLoss and NormSim. Products in float32, sums in float64."""
+"""Scores for selecting samples by their embeddings: s-CLIPLoss and NormSim. Products in float32, sums in float64."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from curation.engine.stage import Corpus
+from data_manifests.errors import InputError
+from data_manifests.seeds import draw_seed
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 _BLOCK_FLOATS = 1 << 24
-"""Similarities held at once: 64 MiB in float32."""
+"""Similarities in memory at once: 64 MiB in float32."""
+
+
+class CaptionedImages(NamedTuple):
+    """Unit rows: images [n, d], all captions [sum of counts, d], each sample's first caption and their number [n]."""
+
+    images: FloatArray
+    texts: FloatArray
+    first: IntArray
+    counts: IntArray
+
+    @classmethod
+    def of(cls, corpus: Corpus, stage: str) -> CaptionedImages:
+        """Read the embeddings of a corpus.
+
+        Raises:
+            InputError: an embedding has no direction.
+        """
+        captions = corpus.column("text_embeddings")
+        counts = np.array([len(rows) for rows in captions])
+        images = embedding_directions(corpus.array("image_embedding"), corpus.uids, stage)
+        owners = [uid for uid, rows in zip(corpus.uids, captions, strict=True) for _ in rows]
+        texts = embedding_directions(np.concatenate(captions), owners, stage)
+        return cls(images, texts, np.cumsum(counts) - counts, counts)
+
+
+def embedding_directions(vectors: FloatArray, uids: Sequence[str], stage: str) -> FloatArray:
+    """Return `unit_rows` of samples' embeddings.
+
+    Raises:
+        InputError: an embedding has no direction.
+    """
+    try:
+        return unit_rows(vectors)
+    except ValueError as error:
+        raise InputError(
+            f"{stage}: an embedding of sample {uids[error.args[0]]} has no direction",
+            allowed="finite numbers, not all 0",
+            fix="check the model: it embeds this sample as zeros or not-a-number",
+        ) from None
+
+
+def numeric_field(corpus: Corpus, name: str, stage: str) -> FloatArray:
+    """Return a field as float64 [n].
+
+    Raises:
+        InputError: a sample's value is not a number.
+    """
+    values = corpus.column(name)
+    for uid, value in zip(corpus.uids, values, strict=True):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - nan
+            raise InputError(
+                f"{stage}: sample {uid} has {name}={value!r}",
+                allowed="a number in every sample",
+                fix="name the field of a stage that scores, such as clip_score",
+            )
+    return np.array(values, np.float64)
+
+
+def random_subset(uids: Sequence[str], number: int, seed: int, stage: str, purpose: str) -> BoolArray:
+    """Return which samples are in a random subset of this size [n]; each sample's draw depends on its uid alone."""
+    draws = np.array([draw_seed(seed, stage, uid, purpose) for uid in uids], np.uint64)
+    chosen = np.zeros(len(uids), np.bool_)
+    chosen[np.argsort(draws, kind="stable")[:number]] = True
+    return chosen
+
+
+def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
+    """Yield slices of rows whose products with `num_columns` others fit in memory."""
+    step = max(1, _BLOCK_FLOATS // max(1, num_columns))
+    return (slice(first, first + step) for first in range(0, num_rows, step))
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:
-    """Return float32 rows of length 1 [n, d]; stored ones are off by the rounding of float16.
+    """Return float32 rows of length 1 [n, d]; stored ones have the rounding error of float16.
 
     Raises:
-        ValueError: a row has no direction; the message is its number.
+        ValueError: a row has no direction; the argument is its number.
     """
     exact = vectors.astype(np.float64)
     norms = np.sqrt((exact * exact).sum(axis=1))
@@ -32,26 +107,25 @@ def unit_rows(vectors: FloatArray) -> FloatArray:
 def clip_loss_batch(images: FloatArray, texts: FloatArray, temperature: float) -> FloatArray:
     """Return s-CLIPLoss of each pair within one batch [b], in float64.
 
-    With s_ij the similarity of image i and text j and t the temperature, pair i scores
-    s_ii - (t / 2) (log sum_j exp(s_ij / t) + log sum_j exp(s_ji / t)), its own pair among the j: minus t times its
-    share of the contrastive loss.
+    With s_ij the similarity of image i and text j and t the temperature, the score of pair i is
+    s_ii - (t / 2) (log sum_j exp(s_ij / t) + log sum_j exp(s_ji / t)), where j runs over all pairs, i included: minus t
+    times its share of the contrastive loss.
 
     Args:
         images: Unit rows [b, d].
         texts: Unit rows [b, d]; row i belongs to image i.
-        temperature: The teacher's, above 0.
+        temperature: The model's, above 0.
     """
     size = len(images)
-    rows = max(1, _BLOCK_FLOATS // max(1, size))
     own = np.einsum("ij,ij->i", images, texts, dtype=np.float64)
     by_image = np.empty(size)
     peak, total = np.full(size, -np.inf), np.zeros(size)
-    for first in range(0, size, rows):
-        part = images[first : first + rows] @ texts.T
+    for rows in _blocks(size, size):
+        part = images[rows] @ texts.T
         top = part.max(axis=1, keepdims=True)
         sums = np.exp((part - top) / np.float32(temperature)).sum(axis=1, dtype=np.float64)
-        by_image[first : first + rows] = top[:, 0] / temperature + np.log(sums)
-        # columns are finished only with the last block: each keeps its largest entry and a sum relative to it
+        by_image[rows] = top[:, 0] / temperature + np.log(sums)
+        # columns are complete only after the last block: each keeps its largest entry and a sum relative to it
         higher = np.maximum(peak, part.max(axis=0))
         total *= np.exp((peak - higher) / temperature)
         total += np.exp((part - higher.astype(np.float32)) / np.float32(temperature)).sum(axis=0, dtype=np.float64)
@@ -71,16 +145,16 @@ def s_clip_loss(
 ) -> FloatArray:
     """Return s-CLIPLoss of each pair [n], averaged over random batches.
 
-    Every shuffle deals all pairs into batches of equal size, as near to `batch_size` as the number allows. If all fit
-    into one batch, one pass is exact and no shuffling is needed.
+    Every shuffle splits all pairs into batches of equal size, as near to `batch_size` as the number allows. If all fit
+    into one batch, one pass is exact and nothing is shuffled.
 
     Args:
         images: Unit rows [n, d].
         texts: Unit rows [n, d].
-        draws: Shuffles.
-        temperature: The teacher's.
-        batch_size: Pairs that are contrasted with each other.
-        num_shuffles: Shuffles that are averaged.
+        draws: Draws the shuffles.
+        temperature: The model's.
+        batch_size: Pairs that are compared with each other.
+        num_shuffles: Shuffles to average over.
     """
     size = len(images)
     if size <= batch_size:
@@ -96,21 +170,19 @@ def s_clip_loss(
 def second_moment(vectors: FloatArray) -> FloatArray:
     """Return the mean of v v^T over the rows [d, d], in float64."""
     total = np.zeros((vectors.shape[1], vectors.shape[1]))
-    rows = max(1, _BLOCK_FLOATS // vectors.shape[1])
-    for first in range(0, len(vectors), rows):
-        part = vectors[first : first + rows].astype(np.float64)
+    for rows in _blocks(*vectors.shape):
+        part = vectors[rows].astype(np.float64)
         total += part.T @ part
     moment: FloatArray = total / max(1, len(vectors))
     return moment
 
 
 def variance_alignment(images: FloatArray, moment: FloatArray) -> FloatArray:
-    """Return VAS, f^T M f, for each image [n]: the mean squared similarity to the images that M was made of."""
+    """Return VAS, f^T M f, for each image [n]: the mean squared similarity to the images whose second moment M is."""
     scores = np.empty(len(images))
-    rows = max(1, _BLOCK_FLOATS // images.shape[1])
-    for first in range(0, len(images), rows):
-        part = images[first : first + rows].astype(np.float64)
-        scores[first : first + rows] = np.einsum("ij,ij->i", part @ moment, part)
+    for rows in _blocks(*images.shape):
+        part = images[rows].astype(np.float64)
+        scores[rows] = np.einsum("ij,ij->i", part @ moment, part)
     return scores
 
 
@@ -124,25 +196,24 @@ def norm_sim_2(images: FloatArray, target: FloatArray) -> FloatArray:
 def norm_sim_inf(images: FloatArray, target: FloatArray) -> FloatArray:
     """Return the infinity norm of each image's similarities to all target images [n]: the largest absolute value."""
     best = np.zeros(len(images))
-    rows = max(1, _BLOCK_FLOATS // max(1, len(target)))
-    for first in range(0, len(images), rows):
-        best[first : first + rows] = np.abs(images[first : first + rows] @ target.T).max(axis=1)
+    for rows in _blocks(len(images), len(target)):
+        best[rows] = np.abs(images[rows] @ target.T).max(axis=1)
     return best
 
 
 def norm_sim_d(images: FloatArray, start: IntArray, keep: int, num_rounds: int, decimals: int) -> FloatArray:
     """Return how long each image of `start` survives when the least aligned are dropped round by round [n], 0 to 1.
 
-    Each round takes the second moment of what is left and drops the lowest VAS, in equal portions, until `keep` are
-    left. Survival is the rank: dropped sooner is lower, within a round and at the end by VAS, equals by position
-    (earlier stays). Images outside `start` get 0; whoever keeps the `keep` highest keeps what the rounds kept.
+    Each round computes the second moment of the remaining images and drops those with the lowest VAS, the same number
+    each time, until `keep` remain. Survival is the rank: dropped earlier is lower; within a round and at the end by VAS,
+    ties by position (the earlier one stays). Images outside `start` get 0. The `keep` highest are what the rounds kept.
 
     Args:
         images: Unit rows [n, d].
-        start: Positions that take part, ascending.
-        keep: Images at the end.
-        num_rounds: Rounds.
-        decimals: VAS is rounded so before ranks are taken, as its last bits differ between machines.
+        start: Positions of the first round, ascending.
+        keep: Images that remain at the end.
+        num_rounds: Number of rounds.
+        decimals: VAS is rounded before ranking, as its last bits differ between machines.
     """
     left, keep = start, min(max(1, keep), len(start))
     sizes = np.round(np.linspace(len(start), keep, max(1, num_rounds) + 1)).astype(np.int64)[1:]
@@ -160,14 +231,14 @@ def norm_sim_d(images: FloatArray, start: IntArray, keep: int, num_rounds: int, 
 
 
 def _lowest_first(images: FloatArray, chosen: IntArray, decimals: int) -> IntArray:
-    """Return positions by VAS within the chosen, lowest first; of equals the later position comes first."""
+    """Return the chosen positions by their VAS among the chosen, lowest first; of ties the later position comes first."""
     score = np.round(variance_alignment(images[chosen], second_moment(images[chosen])), decimals)
     ranked: IntArray = chosen[np.lexsort((-chosen, score))]
     return ranked
 
 
 def highest(score: FloatArray, among: BoolArray, number: int) -> BoolArray:
-    """Return which of the samples `among` have the `number` highest scores [n]; of equals, earlier positions."""
+    """Return which samples of `among` have the `number` highest scores [n]; of ties, the earlier positions."""
     inside = np.flatnonzero(among)
     order = inside[np.lexsort((inside, -score[inside]))]
     kept = np.zeros(len(score), np.bool_)

@@ -1,4 +1,4 @@
-"""Images that a selection should come close to, given as embeddings of the same encoder and known by their content."""
+"""Target images of a selection: embeddings by the same encoder in files, identified by their content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ALLOWED = "npy:FILE.npy, npy:FOLDER of them (img_emb of an export), or version:
 
 @dataclass(frozen=True)
 class TargetImages:
-    """Embeddings in files; holds a path only, so it travels to worker processes.
+    """Embeddings in files; has only a path, so it can be sent to worker processes.
 
     Attributes:
         kind: ``npy`` (arrays of rows) or ``version`` (the parquet files beside a version's shards).
@@ -30,14 +30,14 @@ class TargetImages:
 
     @classmethod
     def parse(cls, text: str) -> TargetImages:
-        """Read ``KIND:PATH``.
+        """Parse ``KIND:PATH``.
 
         Raises:
-            InputError: another kind, or there is no such file or folder.
+            InputError: an unknown kind, or there is no such file or folder.
         """
         kind, colon, path = text.partition(":")
         if kind not in KINDS or not colon or not path:
-            raise InputError(f"target {text!r}", allowed=_ALLOWED, fix=nearest(kind, KINDS) or "name kind and path")
+            raise InputError(f"target {text!r}", allowed=_ALLOWED, fix=nearest(kind, KINDS) or "give kind and path")
         target = cls(kind, str(Path(path).absolute()))
         target.files()
         return target
@@ -46,16 +46,16 @@ class TargetImages:
         """Return the files, sorted by name.
 
         Raises:
-            InputError: there are none.
+            InputError: there is none.
         """
-        place = Path(self.path)
-        if place.is_file() and self.kind == "npy":
-            return [place]
+        path = Path(self.path)
+        if path.is_file() and self.kind == "npy":
+            return [path]
         pattern = "*.npy" if self.kind == "npy" else "[0-9]*.parquet"
-        found = sorted(place.glob(pattern)) if place.is_dir() else []
+        found = sorted(path.glob(pattern)) if path.is_dir() else []
         if not found:
             raise InputError(
-                f"target {self.kind}:{place}: no {pattern} there", allowed=_ALLOWED, fix="check kind and path"
+                f"target {self.kind}:{path}: no {pattern} there", allowed=_ALLOWED, fix="check kind and path"
             )
         return found
 
@@ -65,14 +65,14 @@ class TargetImages:
         return _hash_of(state)
 
     def describe(self) -> str:
-        """Return kind and name, without the folder it lies in."""
+        """Return kind and file name."""
         return f"{self.kind}:{Path(self.path).name}"
 
     def load(self, num_dims: int) -> np.ndarray[Any, Any]:
         """Return the embeddings [m, num_dims], as they are stored.
 
         Raises:
-            InputError: a file cannot be read, or holds something else than rows of this width.
+            InputError: a file cannot be read, or has anything but rows of this width.
         """
         read = _read_npy if self.kind == "npy" else _read_sidecar
         parts = [_checked(read(path), path, num_dims) for path in self.files()]
@@ -84,7 +84,7 @@ class TargetImages:
 
 @functools.lru_cache(maxsize=16)
 def _hash_of(state: tuple[tuple[str, int, int], ...]) -> str:
-    """Return the hash of files that have these names, sizes and times; read once in this state."""
+    """Return the hash of files with these names, sizes and times; cached until one of these changes."""
     digest = blake3()
     for name, size, _ in state:
         digest.update(size.to_bytes(8, "little"))
@@ -94,7 +94,7 @@ def _hash_of(state: tuple[tuple[str, int, int], ...]) -> str:
 
 def _read_npy(path: Path) -> np.ndarray[Any, Any]:
     try:
-        # mapped, so that a header that promises more than the file holds is refused instead of believed
+        # memory-mapped, so that a header with a larger shape than the file has is an error, not an allocation
         rows: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(

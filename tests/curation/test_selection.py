@@ -249,5 +249,5 @@ def test_rules_that_cannot_be_read_are_refused(rule: str) -> None:
 def test_a_sample_without_a_number_and_rules_that_leave_nothing_are_refused() -> None:
     with pytest.raises(InputError, match="a=None"):
         kept(KeepTop(("a 1",)), a=[1.0, None])  # type: ignore[list-item]
-    with pytest.raises(InputError, match="leave none of 2"):
+    with pytest.raises(InputError, match="keep none of 2"):
         kept(KeepTop(("a >= 5",)), a=[1.0, 2.0])

@@ -197,7 +197,7 @@ def test_bad_settings_are_told() -> None:
         ClusterEmbeddings(samples_per_cluster=0)
     with pytest.raises(InputError, match=r"slack=1\.0"):
         ClusterEmbeddings(balanced=True, slack=1.0)
-    with pytest.raises(InputError, match="without balanced=true"):
+    with pytest.raises(InputError, match="balanced=False"):
         ClusterEmbeddings(slack=0.1)
 
 

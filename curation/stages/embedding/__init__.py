@@ -1,1 +1,1 @@
-"""Stages that embed samples, and what is computed from embeddings."""
+"""Stages that embed samples, and stages that work on embeddings."""

@@ -1,15 +1,15 @@
-"""Find from which similarity on two samples of a batch fit each other too well to be negatives."""
+"""Find the similarities above which two samples of a batch are too alike to be negatives of each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from curation.selection.scores import FloatArray, IntArray, unit_rows
+from curation.selection.scores import CaptionedImages, FloatArray, IntArray
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical, generator
 
@@ -20,44 +20,35 @@ _PAIRS_AT_ONCE = 1 << 14
 _ROWS_AT_ONCE = 256
 
 
-class _Embedded(NamedTuple):
-    """Unit rows: images [n, d], all captions [sum of counts, d], each sample's first caption and their number [n]."""
-
-    images: FloatArray
-    texts: FloatArray
-    first: IntArray
-    counts: IntArray
-
-
 @dataclass(frozen=True)
 class CalibratePositives(CorpusStage):
-    """FFF's gate: thresholds for text-image, image-image and text-text similarity, and whom they tell of.
+    """FFF's false-negative gate: thresholds for text-image, image-image and text-text similarity, and the pairs above.
 
     A pair (i, j) of a batch counts as a positive if text-image similarity is above p1, or image-image above p2 and
-    text-image above the weaker p1', or text-text above p3. The numbers belong to an encoder, so they are quantiles of
+    text-image above the weaker p1', or text-text above p3. The values depend on the encoder, so they are quantiles of
     random pairs of different samples, each with a random caption: as nearly all of these are negatives, a quantile
-    of 0.9999 errs on at most one true negative in ten thousand. A second set, which `doubt` times as many random
-    pairs pass, marks pairs to be left out rather than turned round.
+    of 0.9999 is wrong for at most one true negative in ten thousand. A second set, which `doubt` times as many random
+    pairs pass, marks pairs to ignore instead of treating them as positives.
 
-    Provides ``positive_thresholds``, which the manifest holds under ``statistics.quality`` (``sure``, ``doubtful``,
-    and which share of random pairs passes as a whole), and ``likely_positives``: for each sample, as JSON text, the
-    samples of its cluster that some of their captions would make a sure positive: ``{"by", "similarity", "uid"}``.
+    Provides ``positive_thresholds``, which the manifest has under ``statistics.quality`` (``sure``, ``doubtful``, and the
+    share of random pairs that pass each), and ``likely_positives``: for each sample, as JSON text, the samples of its
+    cluster that are a sure positive by any of their captions: ``{"by", "similarity", "uid"}``.
 
     Attributes:
         t2i: Quantile for p1.
         t2i_weak: Quantile for p1'.
         i2i: Quantile for p2.
         t2t: Quantile for p3.
-        doubt: How many times as many random pairs the doubtful thresholds pass, 1 or more.
-        num_pairs: Random pairs drawn.
-        max_listed: Likely positives listed of a sample, the most similar first.
-        seed: Of the draw.
+        doubt: How many times as many random pairs pass the doubtful thresholds, 1 or more.
+        num_pairs: Number of random pairs.
+        max_listed: Likely positives listed for a sample, the most similar first.
+        seed: Seed of the random pairs.
 
     Raises:
         InputError: a setting is out of range; in `fit`, too few samples, or an embedding without direction.
 
     Source: Bulat et al. 2024 (FFF), assignment of positives, arXiv 2405.10286.
-    Differs: quantiles instead of absolute numbers; a band of doubt; one caption a pair for calibration.
+    Differs: quantiles instead of absolute values; a second, doubtful level; one caption per pair for calibration.
     """
 
     name: ClassVar[str] = "calibrate_positives"
@@ -79,28 +70,23 @@ class CalibratePositives(CorpusStage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        quantiles = {name: getattr(self, name) for name in RULES}
-        if any(not 0 < value < 1 for value in quantiles.values()) or self.t2i_weak > self.t2i:
-            raise InputError(
-                f"calibrate_positives: quantiles {quantiles}",
-                allowed="between 0 and 1, t2i_weak not above t2i",
-                fix="leave them out",
-            )
-        if not 1 <= self.doubt < float("inf") or self.num_pairs < 1 or self.max_listed < 0:
-            raise InputError(
-                f"calibrate_positives: doubt={self.doubt!r}, num_pairs={self.num_pairs!r}, "
-                f"max_listed={self.max_listed!r}",
-                allowed="doubt and num_pairs 1 or more, max_listed 0 or more",
-                fix="leave them out",
-            )
+        valid = all(0 < getattr(self, name) < 1 for name in RULES) and self.t2i_weak <= self.t2i
+        self.require(valid, " ".join(RULES), allowed="between 0 and 1, t2i_weak not above t2i")
+        self.require(
+            1 <= self.doubt < float("inf") and self.num_pairs >= 1 and self.max_listed >= 0,
+            "doubt num_pairs max_listed",
+            allowed="doubt and num_pairs 1 or more, max_listed 0 or more",
+        )
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return thresholds and likely positives for each sample."""
+        """Return ``likely_positives`` and ``positive_thresholds`` for each sample."""
         if len(corpus.uids) < _FEWEST:
             raise InputError(
-                f"calibrate_positives: {len(corpus.uids)} samples", allowed="two or more", fix="give more photographs"
+                f"calibrate_positives: {len(corpus.uids)} samples",
+                allowed="two or more",
+                fix="give a source with more images",
             )
-        embedded = self._embedded(corpus)
+        embedded = CaptionedImages.of(corpus, self.name)
         thresholds = self._thresholds(embedded)
         clusters = np.array(corpus.column("cluster_id"))
         listed: list[list[dict[str, Any]]] = [[] for _ in corpus.uids]
@@ -118,49 +104,36 @@ class CalibratePositives(CorpusStage):
             for found in listed
         ]
 
-    def _embedded(self, corpus: Corpus) -> _Embedded:
-        captions: Sequence[FloatArray] = corpus.column("text_embeddings")
-        counts = np.array([len(own) for own in captions])
-        try:
-            images, texts = unit_rows(corpus.array("image_embedding")), unit_rows(np.concatenate(captions))
-        except ValueError as error:
-            raise InputError(
-                f"calibrate_positives: embedding {error.args[0]} has no direction",
-                allowed="finite numbers, not all 0",
-                fix="check the model: it embeds a sample as zeros or not-a-number",
-            ) from None
-        return _Embedded(images, texts, np.cumsum(counts) - counts, counts)
-
-    def _thresholds(self, embedded: _Embedded) -> dict[str, Any]:
-        """Return both sets of thresholds, and which share of random pairs passes each as a whole."""
+    def _thresholds(self, embedded: CaptionedImages) -> dict[str, Any]:
+        """Return both sets of thresholds, and the share of random pairs that pass each."""
         draws = generator(self.seed, self.name, "pairs")
-        seen = {name: np.empty(self.num_pairs, np.float32) for name in ("t2i", "i2i", "t2t")}
+        similarities = {name: np.empty(self.num_pairs, np.float32) for name in ("t2i", "i2i", "t2t")}
         size = len(embedded.images)
         for start in range(0, self.num_pairs, _PAIRS_AT_ONCE):
             stop = min(start + _PAIRS_AT_ONCE, self.num_pairs)
             one = draws.integers(0, size, stop - start)
             other = (one + draws.integers(1, size, stop - start)) % size
-            shown = [
-                embedded.texts[embedded.first[who] + draws.integers(0, embedded.counts[who])] for who in (one, other)
+            captions = [
+                embedded.texts[embedded.first[rows] + draws.integers(0, embedded.counts[rows])] for rows in (one, other)
             ]
             images = embedded.images[one]
-            seen["t2i"][start:stop] = np.einsum("ij,ij->i", images, shown[1])
-            seen["i2i"][start:stop] = np.einsum("ij,ij->i", images, embedded.images[other])
-            seen["t2t"][start:stop] = np.einsum("ij,ij->i", shown[0], shown[1])
+            similarities["t2i"][start:stop] = np.einsum("ij,ij->i", images, captions[1])
+            similarities["i2i"][start:stop] = np.einsum("ij,ij->i", images, embedded.images[other])
+            similarities["t2t"][start:stop] = np.einsum("ij,ij->i", captions[0], captions[1])
         found: dict[str, Any] = {}
         for level, factor in (("sure", 1.0), ("doubtful", self.doubt)):
             values = {}
             for name in RULES:
                 quantile = max(0.0, 1.0 - factor * (1.0 - getattr(self, name)))
-                values[name] = round(float(np.quantile(seen[name.removesuffix("_weak")], quantile)), _DECIMALS)
+                values[name] = round(float(np.quantile(similarities[name.removesuffix("_weak")], quantile)), _DECIMALS)
             found[level] = values
-            passed = _passes(seen["t2i"], seen["i2i"], seen["t2t"], values)[0]
+            passed = _passes(**similarities, thresholds=values)[0]
             found[f"{level}_share_of_random"] = round(float(passed.mean()), 6)
         return found
 
 
 def _passes(t2i: FloatArray, i2i: FloatArray, t2t: FloatArray, thresholds: Mapping[str, float]) -> tuple[Any, ...]:
-    """Return which pairs are positives, and by which rule alone: text-image, image-image, text-text."""
+    """Return which pairs are positives, and by which rule: text-image, image-image, text-text."""
     by_text = t2i > thresholds["t2i"]
     by_image = (i2i > thresholds["i2i"]) & (t2i > thresholds["t2i_weak"])
     by_captions = t2t > thresholds["t2t"]
@@ -168,13 +141,13 @@ def _passes(t2i: FloatArray, i2i: FloatArray, t2t: FloatArray, thresholds: Mappi
 
 
 def _likely(
-    embedded: _Embedded, members: IntArray, thresholds: Mapping[str, float]
+    embedded: CaptionedImages, members: IntArray, thresholds: Mapping[str, float]
 ) -> Iterator[tuple[int, int, str, float]]:
-    """Yield (sample, other, rule, similarity) of a cluster's pairs that some of their captions make positives."""
+    """Yield (sample, other, rule, similarity) of a cluster's pairs that are positives by any of their captions."""
     images = embedded.images[members]
     counts = embedded.counts[members]
     owned = np.concatenate(
-        [np.arange(embedded.first[who], embedded.first[who] + embedded.counts[who]) for who in members]
+        [np.arange(embedded.first[row], embedded.first[row] + embedded.counts[row]) for row in members]
     )
     texts, first = embedded.texts[owned], np.cumsum(counts) - counts
     for start in range(0, len(members), _ROWS_AT_ONCE):
@@ -190,6 +163,6 @@ def _likely(
         for row, column in zip(*np.nonzero(passed), strict=True):
             if row + start == column:
                 continue
-            by = next(place for place, rule in enumerate(rules) if rule[row, column])
+            by = next(index for index, rule in enumerate(rules) if rule[row, column])
             similarity = round(float((t2i, i2i, t2t)[by][row, column]), _DECIMALS)
             yield int(members[row + start]), int(members[column]), ("t2i", "i2i", "t2t")[by], similarity

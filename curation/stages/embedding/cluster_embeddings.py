@@ -1,4 +1,4 @@
-"""Cluster the images, so that batches and shards can hold images that look alike."""
+"""Cluster the images, so that batches and shards have images that look alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from data_manifests.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -17,19 +16,19 @@ class ClusterEmbeddings(CorpusStage):
     """Clusters of image embeddings, numbered so that near clusters have near numbers and lie in near shards.
 
     Attributes:
-        samples_per_cluster: Wished size; the number of clusters follows from the corpus size.
-        balanced: Clusters of equal size (one apart at most, or within `slack`), as batches of equally many neighbours
-            need; otherwise spherical k-means, whose sizes follow the data.
-        num_iterations: Rounds of k-means, or of prices when balanced.
-        slack: How far sizes of balanced clusters may lie from the mean size, as a share of it. Exactly equal ones force
-            the rests of groups together; 0.1 spares most of them that.
-        seed: Of every draw.
+        samples_per_cluster: Target size; the number of clusters follows from the size of the data set.
+        balanced: Clusters of equal size (they differ by 1 at most, or by `slack`), as needed for batches with equally many
+            neighbours; otherwise spherical k-means with clusters of any size.
+        num_iterations: Rounds of k-means, or of price updates when balanced.
+        slack: How far sizes of balanced clusters may be from the mean size, as a share of it. Exactly equal sizes put
+            leftovers of groups into one cluster; 0.1 avoids most of that.
+        seed: Seed of every draw.
 
     Source: k-means: Lloyd 1982 as in faiss (Johnson 2017, arXiv 1702.08734); balanced: k-means with size
         constraints (Bradley 2000, MSR-TR-2000-65), solved by prices as in Bertsekas' auctions (1988);
         clusters as batch candidates as in SimCLIP (FITML 2024).
-    Differs: SimCLIP finds neighbours anew for each batch; clusters are fixed here and the plan draws from them.
-        Balanced clusters are found among near clusters only, so that millions of images can be parted.
+    Differs: SimCLIP searches neighbours for each batch; here clusters are fixed and the plan draws from them.
+        Balancing moves images between near clusters only, so that it can cluster millions of images.
     """
 
     name = "cluster_embeddings"
@@ -45,20 +44,21 @@ class ClusterEmbeddings(CorpusStage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("samples_per_cluster", "num_iterations"):
-            if getattr(self, name) < 1:
-                raise InputError(f"cluster_embeddings.{name}={getattr(self, name)}", allowed="1 or more")
-        if not 0.0 <= self.slack < 1.0:
-            raise InputError(f"cluster_embeddings.slack={self.slack!r}", allowed="a share from 0 to below 1")
-        if self.slack and not self.balanced:
-            raise InputError(
-                f"cluster_embeddings.slack={self.slack!r} without balanced=true",
-                allowed="slack 0, or balanced=true",
-                fix="sizes of k-means follow the data, so there is nothing to loosen",
-            )
+        self.require(
+            min(self.samples_per_cluster, self.num_iterations) >= 1,
+            "samples_per_cluster num_iterations",
+            allowed="1 or more",
+        )
+        self.require(0.0 <= self.slack < 1.0, "slack", allowed="0 or more, less than 1")
+        self.require(
+            self.balanced or not self.slack,
+            "slack balanced",
+            allowed="slack 0, or balanced=true",
+            fix="k-means has clusters of any size, so there is no slack to set",
+        )
 
     def describe_method(self, num_samples: int) -> str:
-        """Say how so many samples are clustered."""
+        """Return number and size of the clusters for this many samples."""
         count = self._count(num_samples)
         if self.balanced:
             from curation.vectors.pricing import size_bounds
@@ -66,7 +66,7 @@ class ClusterEmbeddings(CorpusStage):
             least, most = size_bounds(num_samples, count, self.slack)
             sizes = str(most) if least == most else f"{least} to {most}"
             return f"{count} clusters of {sizes} samples, balanced by prices"
-        return f"{count} clusters by k-means, sizes as the data have them"
+        return f"{count} clusters by k-means, of any size"
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
         """Return ``cluster_id`` (0 .. clusters - 1) for each sample."""
@@ -105,5 +105,4 @@ class ClusterEmbeddings(CorpusStage):
             kmeans.train(wide)
             nearest = kmeans.index.search(wide, 1)[1][:, 0]
         used, compact = np.unique(nearest, return_inverse=True)
-        places = order_by_nearness(np.asarray(kmeans.centroids)[used], seed=self.seed)
-        return places[compact]
+        return order_by_nearness(np.asarray(kmeans.centroids)[used], seed=self.seed)[compact]

@@ -16,11 +16,11 @@ class EmbedSamples(MapStage):
     """Image and caption embeddings: float16, unit norm.
 
     Attributes:
-        model: Which model, by content.
+        model: The model, identified by its content.
 
     Source: Radford 2021 (CLIP), section 2.3, arXiv 2103.00020; stored as clip-retrieval does (float16).
-    Differs: images one by one, texts in batches of fixed shape by length, so that a rebuild and an incremental run
-        agree in every bit.
+    Differs: images one by one, texts in batches of fixed shape by length, so that a full and an incremental run give
+        the same bits.
     """
 
     name = "embed_samples"
@@ -28,7 +28,7 @@ class EmbedSamples(MapStage):
     requires = ("image", "captions")
     provides = (
         Field("image_embedding", "array", publish="sidecar"),
-        # published too: planners that group by caption and exports see only the version, never the store
+        # published too: planners that group by caption and exports read only the version, never the store
         Field("text_embeddings", "array", publish="sidecar"),
     )
     source = "Radford 2021, section 2.3, arXiv 2103.00020"

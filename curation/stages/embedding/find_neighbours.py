@@ -1,4 +1,4 @@
-"""Find each image's nearest images, and each image's nearest by caption, for batches of things that look alike."""
+"""Find the nearest images of each image, by image and by caption embeddings, for batches of similar samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from data_manifests.errors import InputError
 
 _MOST_NEIGHBOURS = 1_000
 
@@ -20,16 +19,16 @@ class FindNeighbours(CorpusStage):
     """The nearest other images by image embedding, and by the mean of the captions' embeddings.
 
     Attributes:
-        num_neighbours: How many of each kind, at most.
-        max_similarity: Nearer ones are taken for copies and left out; 1.0 leaves all in, exact copies too.
-        exact_below: Compare every pair in sets smaller than this; an inverted file beyond.
-        target_recall: What the inverted file must reach on a sample.
-        seed: Of the inverted file and of the sample.
+        num_neighbours: Maximum number of neighbours of each kind.
+        max_similarity: More similar images are treated as copies and left out; 1.0 keeps all, exact copies too.
+        exact_below: Data sets smaller than this compare every pair; larger ones use an inverted file.
+        target_recall: Recall that the inverted file must reach on a random sample.
+        seed: Seed of the inverted file and of that sample.
 
     Source: Yuksekgonul et al. 2023 (NegCLIP), section 4, arXiv 2210.01936: three nearest images by CLIP, one of
-        them drawn beside each image.
-    Differs: neighbours by caption as well; similarities are kept; copies can be left out (`max_similarity`), and
-        what the index misses is measured and told.
+        them drawn for each image.
+    Differs: neighbours by caption as well; similarities are kept; copies can be left out (`max_similarity`); the recall
+        of the index is measured and reported.
     """
 
     name = "find_neighbours"
@@ -49,20 +48,15 @@ class FindNeighbours(CorpusStage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_neighbours <= _MOST_NEIGHBOURS:
-            raise InputError(
-                f"find_neighbours.num_neighbours={self.num_neighbours}", allowed=f"1 .. {_MOST_NEIGHBOURS}"
-            )
+        self.require(1 <= self.num_neighbours <= _MOST_NEIGHBOURS, "num_neighbours", allowed=f"1 .. {_MOST_NEIGHBOURS}")
 
     def describe_method(self, num_samples: int) -> str:
-        """Say which index so many samples get, and why."""
-        from curation.vectors.index import choose_kind
-
-        if choose_kind(num_samples, self.exact_below) == "exact":
+        """Return which index this many samples get, and why."""
+        if num_samples < self.exact_below:
             return f"every pair compared: {num_samples} samples are fewer than exact_below={self.exact_below}"
         return (
-            f"inverted file, looking as far as recall {self.target_recall} on a sample needs: {num_samples} samples "
-            f"are at least exact_below={self.exact_below}"
+            f"inverted file with a recall of {self.target_recall} on a sample: {num_samples} samples are not fewer than "
+            f"exact_below={self.exact_below}"
         )
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
@@ -70,46 +64,44 @@ class FindNeighbours(CorpusStage):
         uids = corpus.uids
         images, image_recall = self._neighbours(corpus.array("image_embedding"), uids)
         texts, text_recall = self._neighbours(_mean_texts(corpus.column("text_embeddings")), uids)
-        # the manifest sums usage up over the samples: the recall stands with the first, in hundredths of a per cent
-        told = {"image_recall_per_10000": round(image_recall * 1e4), "text_recall_per_10000": round(text_recall * 1e4)}
+        # the manifest adds up usage over the samples, so only the first one has the recall, in hundredths of a per cent
+        usage = {"image_recall_per_10000": round(image_recall * 1e4), "text_recall_per_10000": round(text_recall * 1e4)}
         return [
-            {"image_neighbours": image, "text_neighbours": text, "neighbour_usage": {} if number else told}
+            {"image_neighbours": image, "text_neighbours": text, "neighbour_usage": {} if number else usage}
             for number, (image, text) in enumerate(zip(images, texts, strict=True))
         ]
 
     def _neighbours(
         self, vectors: NDArray[np.float16], uids: Sequence[str]
     ) -> tuple[list[list[dict[str, Any]]], float]:
-        """Return each sample's neighbours, and the recall of the index that found them."""
+        """Return each sample's neighbours, and the recall of the index."""
         from curation.vectors.index import build_index
 
         index = build_index(vectors, exact_below=self.exact_below, seed=self.seed, target_recall=self.target_recall)
         found: list[list[dict[str, Any]]] = [[] for _ in uids]
-        asking = np.arange(len(uids))
-        wanted = min(self.num_neighbours, len(uids) - 1)
-        width = min(len(uids), wanted + 1)
-        while len(asking) and wanted:
-            all_of_them = len(asking) == len(uids)
-            similarity, positions = index.search_own(width) if all_of_them else index.search(vectors[asking], width)
-            short = []
-            for row, own in enumerate(asking.tolist()):
-                kept = [
-                    {"uid": uids[place], "similarity": round(value, 6)}
-                    for value, place in zip(similarity[row].tolist(), positions[row].tolist(), strict=True)
-                    if place not in (own, -1) and (value <= self.max_similarity or self.max_similarity >= 1.0)
-                ][:wanted]
-                found[own] = kept
-                if len(kept) < wanted:
-                    short.append(own)
+        queries = np.arange(len(uids))
+        number = min(self.num_neighbours, len(uids) - 1)
+        width = min(len(uids), number + 1)
+        while len(queries) and number:
+            is_first = len(queries) == len(uids)
+            similarity, positions = index.search_own(width) if is_first else index.search(vectors[queries], width)
+            for row, own in enumerate(queries.tolist()):
+                found[own] = [
+                    {"uid": uids[position], "similarity": round(value, 6)}
+                    for value, position in zip(similarity[row].tolist(), positions[row].tolist(), strict=True)
+                    if position not in (own, -1) and (value <= self.max_similarity or self.max_similarity >= 1.0)
+                ][:number]
             if width == len(uids) or width > _MOST_NEIGHBOURS * 4:
                 break
-            asking, width = np.array(short, dtype=np.int64), min(len(uids), width * 4)
+            queries = np.array([own for own in queries.tolist() if len(found[own]) < number], dtype=np.int64)
+            width = min(len(uids), width * 4)
         return found, index.measured_recall
 
 
 def _mean_texts(matrices: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
-    """Return the direction [n, d] in which the captions of each sample lie on average; zeros without captions."""
-    means = np.zeros((len(matrices), next((m.shape[1] for m in matrices if m.ndim == 2 and len(m)), 1)), np.float16)
+    """Return the normalised mean [n, d] of each sample's caption embeddings; zeros without captions."""
+    num_dims = next((matrix.shape[1] for matrix in matrices if matrix.ndim == 2 and len(matrix)), 1)
+    means = np.zeros((len(matrices), num_dims), np.float16)
     for number, matrix in enumerate(matrices):
         if len(matrix):
             mean = matrix.astype(np.float64).mean(axis=0)

@@ -14,14 +14,14 @@ _DECIMALS = 4
 
 @dataclass(frozen=True)
 class OrderDifficulty(CorpusStage):
-    """Difficulty: the rank of (best rival caption's similarity - own captions' similarity), scaled to 0 .. 1.
+    """Difficulty: the rank of (similarity of the best other caption - similarity of the own captions), from 0 to 1.
 
-    Rivals are the samples of the same cluster, each by the mean of its caption embeddings: those a
-    cluster-aware batch would put beside the image.
+    The others are the samples of the same cluster, each with the mean of its caption embeddings: those that a
+    cluster-aware batch would have as negatives of the image.
 
-    Source: the InfoNCE margin of Radford 2021, section 2.3, arXiv 2103.00020, taken offline; curriculum over
+    Source: the InfoNCE margin of Radford 2021, section 2.3, arXiv 2103.00020, computed offline; a curriculum over
         it as in Bengio 2009.
-    Differs: a rank, not the raw margin, so that difficulty means the same for every model.
+    Differs: a rank, not the margin itself, so that difficulty means the same for every model.
     """
 
     name = "order_difficulty"

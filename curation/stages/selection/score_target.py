@@ -1,4 +1,4 @@
-"""Score how near images are to a target set, or to the heart of their own."""
+"""Score how near images are to a target set, or to the centre of their own set."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from curation.engine.stage import Corpus, CorpusStage, Drop, Field
 from curation.selection.scores import (
     FloatArray,
     count_of,
+    embedding_directions,
     highest,
     norm_sim_2,
     norm_sim_d,
     norm_sim_inf,
+    numeric_field,
     second_moment,
     unit_rows,
     variance_alignment,
@@ -35,25 +37,25 @@ class ScoreTarget(CorpusStage):
 
     * ``2``: the 2-norm; ``vas``: its square over the number of target images, f^T M f; the same order.
     * ``inf``: the similarity to the nearest target image.
-    * ``d``: no target. From the start set on, the images least aligned with what is left go, round by round, until a
-      share `keep` of the full pool is left; the score is the rank of survival, 0 to 1. `keep_top` with the same share
-      keeps exactly what the rounds kept.
+    * ``d``: no target. The images least aligned with the remaining ones are dropped, round by round, until a share
+      `keep` of the full pool remains; the score is the rank of survival, 0 to 1. `keep_top` with the same share keeps
+      exactly what the rounds kept.
 
     Attributes:
         norm: ``auto`` is ``inf`` with a target and ``d`` without.
         target: Embeddings by the same model, as ``npy:FILE`` or ``version:FOLDER``; needed by 2, inf and vas.
-        start_field: ``d`` begins with the samples that score highest in this field; empty begins with all.
-        start_share: ... with this share of the full pool.
-        keep: ``d`` ends with this share of the full pool.
+        start_field: ``d`` starts with the samples with the highest values of this field; empty: with all.
+        start_share: Share of the full pool that ``d`` starts with, if `start_field` is given.
+        keep: Share of the full pool that ``d`` ends with.
         num_rounds: Rounds of ``d``.
 
     Raises:
-        InputError: a setting is out of range; in `fit`, target and norm do not go together, the target was embedded by
+        InputError: a setting is out of range; in `fit`, target and norm do not fit together, the target was embedded by
             another model, an embedding has no direction, or a sample has no number in `start_field`.
 
     Source: Wang et al. 2024, definitions of NormSim and NormSim-D, arXiv 2405.19547; VAS: Wang et al. 2024,
         variance alignment score, arXiv 2402.02055.
-    Differs: survival is ranked, so that selecting is left to keep_top; ties go by uid.
+    Differs: survival is ranked, and keep_top does the selecting; ties by uid.
     """
 
     name: ClassVar[str] = "score_target"
@@ -70,24 +72,20 @@ class ScoreTarget(CorpusStage):
     num_rounds: int = 100
 
     def __post_init__(self) -> None:
-        given: Any = self.target
-        if isinstance(given, str):  # as --set gives it
-            object.__setattr__(self, "target", TargetImages.parse(given))
-        if self.norm not in NORMS:
-            raise InputError(
-                f"score_target: norm is {self.norm!r}",
-                allowed=", ".join(NORMS),
-                fix=nearest(self.norm, NORMS) or "leave it out",
-            )
-        if not 0 < self.start_share <= 1 or not 0 < self.keep <= 1 or self.num_rounds < 1:
-            raise InputError(
-                f"score_target: start_share={self.start_share!r}, keep={self.keep!r}, num_rounds={self.num_rounds!r}",
-                allowed="shares above 0 to 1, num_rounds 1 or more",
-                fix="0.3, 0.2 and 100 are the paper's",
-            )
+        target: Any = self.target
+        if isinstance(target, str):  # given by --set
+            object.__setattr__(self, "target", TargetImages.parse(target))
+        fix = nearest(self.norm, NORMS) or "leave it out"
+        self.require(self.norm in NORMS, "norm", allowed=", ".join(NORMS), fix=fix)
+        self.require(
+            0 < self.start_share <= 1 and 0 < self.keep <= 1 and self.num_rounds >= 1,
+            "start_share keep num_rounds",
+            allowed="shares above 0 and at most 1, num_rounds 1 or more",
+            fix="the paper has 0.3, 0.2 and 100",
+        )
 
     def required_fields(self) -> tuple[str, ...]:
-        """Return the built-in needs and the field that ``d`` starts from."""
+        """Return `requires` and the field that ``d`` starts from."""
         return (*self.requires, *((self.start_field,) if self.start_field else ()))
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
@@ -101,37 +99,23 @@ class ScoreTarget(CorpusStage):
             )
         if not corpus.uids:
             return []
-        try:
-            images = unit_rows(corpus.array("image_embedding"))
-        except ValueError as error:
-            raise InputError(
-                f"score_target: the embedding of sample {corpus.uids[error.args[0]]} has no direction",
-                allowed="finite numbers, not all 0",
-                fix="check the model: it embeds this image as zeros or not-a-number",
-            ) from None
-        scores = self._within(corpus, images) if self.target is None else _toward(norm, self.target, images)
+        images = embedding_directions(corpus.array("image_embedding"), corpus.uids, self.name)
+        scores = self._survival(corpus, images) if self.target is None else _nearness(norm, self.target, images)
         return [{"norm_sim": score} for score in np.round(scores, _DECIMALS_OF_NORM[norm]).tolist()]
 
-    def _within(self, corpus: Corpus, images: FloatArray) -> FloatArray:
-        """Return the survival of each image among its own."""
+    def _survival(self, corpus: Corpus, images: FloatArray) -> FloatArray:
+        """Return the survival of each image [n]; see `norm_sim_d`."""
         size = len(images)
         start = np.ones(size, np.bool_)
         if self.start_field:
-            values = corpus.column(self.start_field)
-            for uid, value in zip(corpus.uids, values, strict=True):
-                if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - nan
-                    raise InputError(
-                        f"score_target: sample {uid} has {self.start_field}={value!r}",
-                        allowed="a number in every sample",
-                        fix="name the field of a stage that scores",
-                    )
-            start = highest(np.array(values, np.float64), start, max(1, count_of(self.start_share, size)))
+            values = numeric_field(corpus, self.start_field, self.name)
+            start = highest(values, start, max(1, count_of(self.start_share, size)))
         return norm_sim_d(images, np.flatnonzero(start), count_of(self.keep, size), self.num_rounds, _DECIMALS)
 
 
-def _toward(norm: str, target: TargetImages, images: FloatArray) -> FloatArray:
-    """Return the nearness of each image to the target."""
-    wanted = unit_rows(target.load(images.shape[1]))
+def _nearness(norm: str, target: TargetImages, images: FloatArray) -> FloatArray:
+    """Return the nearness of each image to the target [n]."""
+    rows = unit_rows(target.load(images.shape[1]))
     if norm == "inf":
-        return norm_sim_inf(images, wanted)
-    return norm_sim_2(images, wanted) if norm == "2" else variance_alignment(images, second_moment(wanted))
+        return norm_sim_inf(images, rows)
+    return norm_sim_2(images, rows) if norm == "2" else variance_alignment(images, second_moment(rows))

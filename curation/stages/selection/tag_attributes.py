@@ -1,4 +1,4 @@
-"""Tag images with attributes: of the people their captions speak of, from columns, or by what a model sees."""
+"""Tag images with attributes: of people in captions, from columns of the source, or predicted by a model."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _MAX_CHARS = 64
 class TagAttributes(MapStage):
     """Provides ``attribute_tags``: ``attribute:value`` words, sorted, in one text, such as ``age:child gender:female``.
 
-    From captions: gender, age, ethnicity, occupation and activity of people, by our own lists, where a word hangs on a
-    person and a noun means one; perceived, as captions say it. From `columns` that the source brought: their values.
-    From `prompts` with a `model`: the value whose prompts are nearest to the picture, if nearer than every other
+    From captions: gender, age, ethnicity, occupation and activity of people as captions describe them, by our own word
+    lists; a word counts where it describes a person, a noun where it means one. From `columns` of the source: their
+    values. From `prompts` with a `model`: the value whose prompts are nearest to the image, if nearer than every other
     value's by `margin`.
 
     Attributes:
-        captions: Whether captions are read.
+        captions: Whether to tag from captions.
         min_captions: How many captions must agree; all, for an image with fewer.
-        columns: Columns of the source (numbers, texts, truth values, or lists of them), dots leading into objects
-            (``scene.background.colour``); one that a sample lacks says nothing of it.
+        columns: Columns of the source (numbers, texts, booleans, or lists of them), with dots for nested objects
+            (``scene.background.colour``); a sample without the column gets no tag from it.
         prompts: ``attribute:value = a text``, at least two values for each attribute.
-        model: Compares prompts and picture.
-        margin: Least difference of cosine similarities between the best value and the next.
+        model: Compares prompts with images.
+        margin: Minimum difference of cosine similarities between the best value and the next.
 
     Raises:
-        InputError: a prompt that is none, prompts without a model or a model without prompts, nothing to tag by; in
-            `process`, a column whose value is neither of the above.
+        InputError: an invalid prompt, prompts without a model or a model without prompts, nothing to tag from; in
+            `process`, a column with any other value.
 
     Source: Alabdulmohsin et al. 2024 (CLIP the Bias, M4), arXiv 2403.04547, which infers attributes from texts and
         images.
@@ -63,46 +63,43 @@ class TagAttributes(MapStage):
         for attribute, values in self._prompts().items():
             if len(values) < 2:
                 raise InputError(
-                    f"tag_attributes: prompts name one value of {attribute!r}", allowed="two values or more"
+                    f"tag_attributes: prompts have one value of {attribute!r}", allowed="two values or more"
                 )
-        if bool(self.prompts) != (self.model is not None):
-            raise InputError(
-                f"tag_attributes: {len(self.prompts)} prompts "
-                + ("without" if self.model is None else "with")
-                + " a model",
-                allowed="both, or neither",
-                fix="give model and prompts",
-            )
-        if not (self.captions or self.columns or self.prompts):
-            raise InputError(
-                "tag_attributes: nothing to tag by",
-                allowed="captions, columns or prompts",
-                fix="leave captions on, or name columns",
-            )
-        if self.min_captions < 1 or self.margin < 0:
-            raise InputError(
-                f"tag_attributes: min_captions={self.min_captions}, margin={self.margin}",
-                allowed="min_captions 1 or more, margin 0 or more",
-                fix="leave them out",
-            )
+        self.require(
+            bool(self.prompts) == (self.model is not None),
+            "prompts model",
+            allowed="both, or neither",
+            fix="give model and prompts",
+        )
+        self.require(
+            bool(self.captions or self.columns or self.prompts),
+            "captions columns prompts",
+            allowed="at least one of them",
+            fix="leave captions on, or name columns",
+        )
+        self.require(
+            self.min_captions >= 1 and self.margin >= 0,
+            "min_captions margin",
+            allowed="min_captions 1 or more, margin 0 or more",
+        )
 
     def required_fields(self) -> tuple[str, ...]:
-        """Return what this configuration reads: parses for captions, the columns, the picture for a model."""
-        asked = {"parses": self.captions, "attributes": bool(self.columns), "image": self.model is not None}
-        return tuple(name for name, wanted in asked.items() if wanted)
+        """Return what this configuration reads: parses for captions, attributes for columns, the image for a model."""
+        used = {"parses": self.captions, "attributes": bool(self.columns), "image": self.model is not None}
+        return tuple(name for name, is_used in used.items() if is_used)
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
-        """Return the tags of each sample."""
+        """Return ``attribute_tags`` of each sample."""
         results: list[dict[str, Any] | Drop] = []
         for sample in samples:
             tags = set(tags_of(sample["parses"], self.min_captions)) if self.captions else set()
             tags.update(_from_columns(sample, self.columns))
-            tags.update(self._seen(sample))
+            tags.update(self._from_model(sample))
             results.append({"attribute_tags": " ".join(sorted(tags))})
         return results
 
     def _prompts(self) -> Mapping[str, dict[str, list[str]]]:
-        """Return the texts by attribute and value."""
+        """Return the prompts by attribute and value."""
         found: dict[str, dict[str, list[str]]] = {}
         for line in self.prompts:
             tag, equals, text = (part.strip() for part in line.partition("="))
@@ -116,33 +113,35 @@ class TagAttributes(MapStage):
             found.setdefault(attribute, {}).setdefault(value, []).append(text)
         return found
 
-    def _seen(self, sample: Sample) -> Iterator[str]:
-        """Yield what the model sees."""
+    def _from_model(self, sample: Sample) -> Iterator[str]:
+        """Yield the tags that the model predicts."""
         if self.model is None:
             return
-        asked = [
+        prompts = [
             (attribute, value, text)
             for attribute, values in self._prompts().items()
             for value, texts in values.items()
             for text in texts
         ]
-        image, texts = open_encoder(self.model).embed_one(replace(sample, captions=tuple(text for _, _, text in asked)))
-        fits = texts.astype(np.float64) @ image.astype(np.float64)
+        image, texts = open_encoder(self.model).embed_one(
+            replace(sample, captions=tuple(text for _, _, text in prompts))
+        )
+        similarities = texts.astype(np.float64) @ image.astype(np.float64)
         best: dict[str, dict[str, float]] = {}
-        for (attribute, value, _), fit in zip(asked, fits.tolist(), strict=True):
+        for (attribute, value, _), similarity in zip(prompts, similarities.tolist(), strict=True):
             of_value = best.setdefault(attribute, {})
-            of_value[value] = max(of_value.get(value, -2.0), fit)
+            of_value[value] = max(of_value.get(value, -2.0), similarity)
         for attribute, values in best.items():
-            (first, most), (_, next_most), *_ = sorted(values.items(), key=lambda item: (-item[1], item[0]))
-            if round(most - next_most, 4) >= self.margin:
-                yield f"{attribute}:{first}"
+            (value, highest), (_, second), *_ = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+            if round(highest - second, 4) >= self.margin:
+                yield f"{attribute}:{value}"
 
 
 def _from_columns(sample: Sample, columns: Sequence[str]) -> Iterator[str]:
-    """Yield the tags of a sample's own columns.
+    """Yield the tags from a sample's columns.
 
     Raises:
-        InputError: a value is no number, text or truth value, nor a list of them.
+        InputError: a value is not a number, text or boolean, nor a list of them.
     """
     for column in columns:
         values = _at(sample.attributes, column)
@@ -152,7 +151,7 @@ def _from_columns(sample: Sample, columns: Sequence[str]) -> Iterator[str]:
             if not isinstance(value, str | int | float):
                 raise InputError(
                     f"tag_attributes: sample {sample.uid} ({sample.name}) has {column}={str(value)[:_MAX_CHARS]}",
-                    allowed="a number, text or truth value, or a list of them",
+                    allowed="a number, text or boolean, or a list of them",
                     fix="leave the column out of `columns`, or flatten it",
                 )
             yield f"{_slug(column)}:{_slug(str(value))}"
