@@ -15,7 +15,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.curate import prefect_executor
 from flows.cli.report import show_diff, write_page
-from flows.evaluation.registry import EvalOptions
+from flows.evaluation.interface import EvalOptions
 from flows.evaluation.results import Evaluation
 from flows.evaluation.run import ResultFiles, print_comparison, run_evaluation
 from flows.execution.jobs import CurateJob, TrainJob, execute_locally

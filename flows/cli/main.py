@@ -119,7 +119,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model or run on held-out data."""
     from flows.evaluation.blind import read_blind_texts
-    from flows.evaluation.registry import EvalOptions
+    from flows.evaluation.interface import EvalOptions
     from flows.evaluation.run import ResultFiles, print_comparison, print_results, run_evaluation, run_sweep
 
     files = ResultFiles(json_file, items, clip_benchmark)

@@ -201,7 +201,7 @@ def train_seconds(folder: Path) -> tuple[float, int]:
 
 def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:
     """Run the benchmarks that are missing; the JSON is written after the cases, and says that both are there."""
-    from flows.evaluation.registry import EvalOptions
+    from flows.evaluation.interface import EvalOptions
     from flows.evaluation.run import run_evaluation
     from training.evaluate.benchmark_result import save_cases
 

@@ -1,4 +1,4 @@
-"""Blind judges beside a test of texts: fluency by n-grams, length, and the model's text tower alone."""
+"""The blind judges of a test of texts: fluency by n-grams, length, and the model's text encoder alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from training.evaluate.blind import (
     length_gaps,
     min_gaps,
     text_encoder_gaps,
-    true_texts,
 )
 from training.evaluate.small_files import read_lines
 
@@ -30,58 +29,52 @@ if TYPE_CHECKING:
     from training.evaluate.features import EmbedTexts
 
 
-def ngram_gaps(cases: Sequence[Case], reading: ReferenceTexts) -> NDArray[np.float64]:
-    """Return by how much each case's right text is likelier than its wrong one to a trigram model of other captions.
+def ngram_gaps(cases: Sequence[Case], reference: ReferenceTexts) -> NDArray[np.float64]:
+    """Return by how much each case's right text is likelier than its wrong one under a trigram model of other captions.
 
-    Differences of log probability (natural logarithm); 0 where there is nothing to read.
+    Differences of log probability (natural logarithm); 0 where there is nothing to learn from.
     """
     gaps = np.zeros(len(cases))
-    for asked, texts in reading.lessons(cases):
-        if not texts or not len(asked):
+    for rows, texts in reference.by_half(cases):
+        if not texts or not len(rows):
             continue
         vocabulary = Vocabulary(texts)
         model = NgramModel.fit(vocabulary.encode(texts), len(vocabulary))
-        part = [cases[place] for place in asked]
+        part = [cases[row] for row in rows]
         right, wrong = (model.score(vocabulary.encode(side)) for side in flatten_texts(part))
-        gaps[asked] = min_gaps(part, right, wrong)
+        gaps[rows] = min_gaps(part, right, wrong)
     return gaps
 
 
-def blind_gaps(embed: EmbedTexts, cases: Sequence[Case], reading: ReferenceTexts) -> dict[str, NDArray[np.float64]]:
+def blind_gaps(embed: EmbedTexts, cases: Sequence[Case], reference: ReferenceTexts) -> dict[str, NDArray[np.float64]]:
     """Return each judge's gaps, by name."""
     return {
-        "ngram": ngram_gaps(cases, reading),
+        "ngram": ngram_gaps(cases, reference),
         "length": length_gaps(cases),
-        "text_tower": text_encoder_gaps(embed, cases, reading),
+        "text_tower": text_encoder_gaps(embed, cases, reference),
     }
 
 
 def with_blind_judges(
-    embed: EmbedTexts,
-    outcome: BenchmarkResult,
-    prefix: str,
-    cases: Sequence[Case],
-    reading: ReferenceTexts | None = None,
+    embed: EmbedTexts, result: BenchmarkResult, prefix: str, cases: Sequence[Case], reference: ReferenceTexts
 ) -> BenchmarkResult:
-    """Return an outcome with every judge's number beside the model's; see `add_blind_accuracy`.
+    """Return a result with every judge's accuracy added; see `add_blind_accuracy`.
 
     Args:
-        embed: The model's text tower.
-        outcome: The model's numbers.
-        prefix: Where its categories are.
-        cases: The cases behind them.
-        reading: What judges read; by default the cases' own right texts.
+        embed: The model's text encoder.
+        result: The model's result.
+        prefix: Name of the metric with an entry for each category.
+        cases: The cases.
+        reference: Texts that judges learn from.
     """
-    return add_blind_accuracy(
-        outcome, prefix, cases, blind_gaps(embed, cases, reading or ReferenceTexts(true_texts(cases)))
-    )
+    return add_blind_accuracy(result, prefix, cases, blind_gaps(embed, cases, reference))
 
 
 def read_blind_texts(spec: str) -> tuple[str, ...]:
-    """Return the texts that a user gives judges to read.
+    """Return the texts of ``--blind-texts``.
 
     Args:
-        spec: A text file, one a line, or a source ``KIND:PATH`` or ``KIND:PATH#SPLIT``.
+        spec: A text file with one text a line, or a source ``KIND:PATH`` or ``KIND:PATH#SPLIT``.
 
     Raises:
         InputError: neither, or no text in it.
@@ -94,5 +87,7 @@ def read_blind_texts(spec: str) -> tuple[str, ...]:
         records = (item for item in open_source(source, split or None).records() if isinstance(item, SourceRecord))
         texts = [text for record in records for text in record.captions if text.strip()]
     if not texts:
-        raise InputError(f"--blind-texts {spec}: no text", allowed="a text file, one a line, or KIND:PATH[#SPLIT]")
+        raise InputError(
+            f"--blind-texts {spec}: no text", allowed="a text file with one text a line, or KIND:PATH[#SPLIT]"
+        )
     return tuple(texts)

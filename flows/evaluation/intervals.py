@@ -27,7 +27,7 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is damaged.
     """
-    from training.evaluate.confidence import interval
+    from training.evaluate.confidence import Bootstrap
 
     if not cases.is_file():
         return dict(result)
@@ -40,7 +40,7 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
         parts = means.get(name, [name])
         if not isinstance(value, float) or not all(part in items for part in parts):
             return value
-        found = interval([tuple(items[part] for part in parts)])
+        found = Bootstrap([[tuple(items[part] for part in parts)]]).interval(0)
         return {"value": value, "low": round(found.low, 6), "high": round(found.high, 6)}
 
     return {**result, "metrics": told("", result["metrics"])}

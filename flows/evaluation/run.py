@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from data_manifests.atomic_files import write_atomically
-from flows.evaluation.registry import Benchmark, EvalOptions, open_benchmark
+from flows.evaluation.interface import Benchmark, EvalOptions
+from flows.evaluation.registry import open_benchmark
 from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
 from flows.terminal.console import out, progress_bars, table
 from training.model.spec import ModelSpec

@@ -14,7 +14,8 @@ from PIL import Image
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.evaluation.registry import EvalOptions, open_benchmark
+from flows.evaluation.interface import EvalOptions
+from flows.evaluation.registry import open_benchmark
 from training.evaluate.benchmark_result import BenchmarkResult
 from training.evaluate.features import TextEmbeddingCache, encode_texts
 from training.evaluate.image_files import ImageFile, encode_image_files
@@ -179,7 +180,7 @@ def test_without_images(kind: str, tmp_path: Path, model: ClipModel) -> None:
 def test_boxes_are_cut_out(tmp_path: Path, pictures: Path, model: ClipModel) -> None:
     aro_relation(tmp_path)
     opened: Any = open_benchmark(f"aro_relation:{tmp_path}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path)))
-    image, readable = opened._image(model, None)
+    image, readable = opened._embed_images(model, None)
     assert readable.tolist() == [True, True, False]
     cut = Image.open(pictures / "2.png").convert("RGB").crop((10, 0, 40, 20))
     cut.save(tmp_path / "cut.png")
@@ -242,7 +243,7 @@ def test_options_are_checked(tmp_path: Path, pictures: Path) -> None:
         (f"sugarcrepe:{tmp_path}?image={pictures}", "unknown option 'image'"),
         (f"sugarcrepe:{tmp_path / 'what?'}?images=", "without a value"),
         (f"sugarcrepe:{tmp_path / 'what?'}?images={tmp_path / 'none'}", "there is no folder"),
-        ("sugarcrepe", "nothing after the kind"),
+        ("sugarcrepe", "the source is empty"),
         (f"sugarcrep:{tmp_path}", "did you mean 'sugarcrepe'"),
     ):
         with pytest.raises(InputError, match=told):

@@ -13,7 +13,7 @@ import torch
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.evaluation.blind import read_blind_texts
-from flows.evaluation.registry import EvalOptions
+from flows.evaluation.interface import EvalOptions
 from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
 from flows.evaluation.run import ResultFiles, print_results, run_evaluation
 from tests.training.test_evaluate import made_features

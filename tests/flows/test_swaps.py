@@ -13,8 +13,9 @@ from PIL import Image
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from data_manifests.sample import ImageRef, Sample
-from flows.evaluation.foils import drawn_cases, swaps_test
-from flows.evaluation.registry import EvalOptions, open_benchmark
+from flows.evaluation.interface import EvalOptions
+from flows.evaluation.registry import open_benchmark
+from flows.evaluation.swap_foils import draw_cases, swaps_test
 from training.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
@@ -79,11 +80,11 @@ def test_one_foil_of_a_kind_for_each_caption() -> None:
     ]
     records += [{"text": "swapped", "caption": 0, "operation": "swap", "span_class": "noun"}]
     sample = Sample("0" * 32, "x", ImageRef("/none"), ("true",), None, {}, {"true_negatives": records})
-    cases = drawn_cases([sample], 0)
+    cases = draw_cases([sample], 0)
     assert [case.category for case in cases] == ["attributes", "noun"]
-    assert {drawn_cases([sample], seed)[0].wrong for seed in range(30)} > {cases[0].wrong}
+    assert {draw_cases([sample], seed)[0].wrong for seed in range(30)} > {cases[0].wrong}
     shuffled = Sample("0" * 32, "x", ImageRef("/none"), ("true",), None, {}, {"true_negatives": records[::-1]})
-    assert drawn_cases([shuffled], 0) == cases
+    assert draw_cases([shuffled], 0) == cases
 
 
 def test_numbers_are_means_of_their_cases(opened: Any) -> None:
@@ -91,14 +92,14 @@ def test_numbers_are_means_of_their_cases(opened: Any) -> None:
     result = opened.run(model, lambda *_: None)
     cases = swaps_test(opened.snapshot, opened.samples, opened.eval_options.workspace)
     assert result.metrics["num_cases"] == len(cases)
-    for name, items in result.items.items():
+    for name, items in result.cases.items():
         value: Any = result.metrics
         for part in name.split("."):
             value = value[part]
         assert value == items.values.mean(), name
     for name, parts in result.means.items():
         assert result.metrics[name] == pytest.approx(
-            sum(result.items[part].values.mean() for part in parts) / len(parts)
+            sum(result.cases[part].values.mean() for part in parts) / len(parts)
         )
     for entry in result.metrics["categories"].values():
         assert {"accuracy", "blind_ngram", "blind_length", "blind_text_tower"} <= set(entry)

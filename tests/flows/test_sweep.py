@@ -9,7 +9,7 @@ import pytest
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.evaluation.registry import EvalOptions
+from flows.evaluation.interface import EvalOptions
 from flows.evaluation.run import run_evaluation, run_sweep
 from training.evaluate import image_cache
 
@@ -32,7 +32,7 @@ def test_the_ends_of_a_sweep_are_the_two_models(tmp_path: Path) -> None:
 
 def test_models_of_one_image_trunk_look_at_each_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
-    plain = image_cache._plain
+    plain = image_cache._uncached
 
     def counted(model: Any) -> Any:
         trunk = plain(model)
@@ -43,7 +43,7 @@ def test_models_of_one_image_trunk_look_at_each_image_once(tmp_path: Path, monke
 
         return count
 
-    monkeypatch.setattr(image_cache, "_plain", counted)
+    monkeypatch.setattr(image_cache, "_uncached", counted)
     run_sweep("tiny", "tiny", (0.0, 0.5, 1.0), ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 6, "three models of one trunk on two benchmarks of the same six images"
     run_evaluation("tiny", ON, EvalOptions(Catalog(tmp_path, tmp_path)))

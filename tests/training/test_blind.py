@@ -21,7 +21,7 @@ from training.evaluate.blind import (
     text_encoder_gaps,
     true_texts,
 )
-from training.evaluate.foils import CaseCounts, count_cases, foil_accuracy, rare_categories, score_texts
+from training.evaluate.foils import CaseCounts, count_cases, foil_accuracy, rare_categories
 
 
 def make_cases(num: int, seed: int = 0) -> list[Case]:
@@ -80,16 +80,13 @@ def test_what_is_missing_is_told() -> None:
 def test_rare_categories_are_no_part_of_the_mean() -> None:
     cases = [*make_cases(30), Case("x", "x.jpg", "rare", ("right",), ("wrong",))]
     image = embeddings([case.image for case in cases])
-    flat = [
-        embeddings([text for case in cases for text in side(case)]) for side in (lambda c: c.right, lambda c: c.wrong)
-    ]
-    result = score_texts(cases, image, flat[0], flat[1], CaseCounts(apart=rare_categories(cases, 5)))
+    result = foil_accuracy(embeddings, cases, image, CaseCounts(outside_mean=rare_categories(cases, 5)))
     assert "categories.rare.accuracy" in result.cases
     assert "categories.rare.accuracy" not in result.means["accuracy"]
     judged = add_blind_accuracy(result, "categories", cases, {"length": length_gaps(cases)})
     assert len(judged.means["blind_length"]) == 3
     assert rare_categories(cases, 99) == {"a", "b", "c", "rare"}
-    alone = score_texts(cases, image, flat[0], flat[1], CaseCounts(apart=rare_categories(cases, 99)))
+    alone = foil_accuracy(embeddings, cases, image, CaseCounts(outside_mean=rare_categories(cases, 99)))
     assert len(alone.means["accuracy"]) == 4
 
 
@@ -131,7 +128,7 @@ def test_length_and_text_tower() -> None:
 
 def test_judges_stand_beside_the_model() -> None:
     cases = make_cases(12)
-    found = with_blind_judges(embeddings, BenchmarkResult({}), "categories", cases)
+    found = with_blind_judges(embeddings, BenchmarkResult({}), "categories", cases, ReferenceTexts(true_texts(cases)))
     assert set(found.metrics["categories"]) == {"a", "b", "c"}
     for judge in ("ngram", "length", "text_tower"):
         parts = [found.metrics["categories"][name][f"blind_{judge}"] for name in "abc"]

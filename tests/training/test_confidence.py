@@ -7,7 +7,9 @@ import math
 import random
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,15 @@ from numpy.typing import NDArray
 
 from data_manifests.errors import InputError
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues, load_cases, save_cases
-from training.evaluate.confidence import Parts, difference, interval, mcnemar, parts_of
+from training.evaluate.confidence import Bootstrap, Interval, PairedDifference, Parts, mcnemar, parts_of
+
+
+def interval(runs: Sequence[Parts], **options: Any) -> Interval:
+    return Bootstrap([runs], **options).interval(0)
+
+
+def difference(new: Sequence[Parts], old: Sequence[Parts]) -> PairedDifference:
+    return Bootstrap([new, old]).difference(0, 1)
 
 
 def items(values: NDArray[np.float64] | list[float], images: list[int], name: str = "") -> CaseValues:

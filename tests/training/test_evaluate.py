@@ -17,7 +17,7 @@ from PIL import Image
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 from training.evaluate import word_order
-from training.evaluate.features import EvalFeatures, encode_samples, encode_texts
+from training.evaluate.features import EvalFeatures, TextEmbeddingCache, encode_samples, encode_texts
 from training.evaluate.image_cache import ImageCache, shared_image_cache
 from training.evaluate.retrieval import retrieval
 from training.model import lora
@@ -186,7 +186,7 @@ def test_what_cannot_change_is_counted(samples: list[Sample]) -> None:
 def test_order_accuracy_counts_ties_as_wrong(model: ClipModel, samples: list[Sample]) -> None:
     features = encode_samples(model, samples)
     test = word_order.make_order_test(samples, tag)
-    result = word_order.order_accuracy(model, features, test).metrics
+    result = word_order.order_accuracy(features, test, TextEmbeddingCache(model)).metrics
     scores: dict[tuple[str, str], float] = {}
     for case in test.cases:
         for text in (case.text, *case.wrong.values()):
@@ -201,16 +201,17 @@ def test_order_accuracy_counts_ties_as_wrong(model: ClipModel, samples: list[Sam
     flat = EvalFeatures(
         np.zeros_like(features.image), features.text, features.text_owner, features.uids, features.captions
     )
-    tied = word_order.order_accuracy(model, flat, test).metrics
+    tied = word_order.order_accuracy(flat, test, TextEmbeddingCache(model)).metrics
     assert (tied["order_accuracy"], tied["num_ties"]) == (0.0, len(test.cases))
     with pytest.raises(InputError, match="not evaluated"):
-        word_order.order_accuracy(model, encode_samples(model, samples[:2]), test)
+        word_order.order_accuracy(encode_samples(model, samples[:2]), test, TextEmbeddingCache(model))
 
 
 def test_every_number_is_the_mean_of_its_cases(model: ClipModel, samples: list[Sample]) -> None:
     features = encode_samples(model, samples)
-    order = word_order.order_accuracy(model, features, word_order.make_order_test(samples, tag))
-    for outcome in (retrieval(features), order, word_order.scenes_foils(model, samples, features)):
+    embed = TextEmbeddingCache(model)
+    order = word_order.order_accuracy(features, word_order.make_order_test(samples, tag), embed)
+    for outcome in (retrieval(features), order, word_order.scenes_foils(samples, features, embed)):
         assert outcome.cases
         for name, items in outcome.cases.items():
             assert functools.reduce(operator.getitem, name.split("."), outcome.metrics) == items.values.mean(), name
@@ -223,9 +224,9 @@ def test_every_number_is_the_mean_of_its_cases(model: ClipModel, samples: list[S
 
 
 def test_foils(model: ClipModel, samples: list[Sample]) -> None:
-    result = word_order.scenes_foils(model, samples).metrics
+    features, embed = encode_samples(model, samples), TextEmbeddingCache(model)
+    result = word_order.scenes_foils(samples, features, embed).metrics
     assert result["foils"]["attribute"] == {"accuracy": 0.0, "num_cases": 11, "num_ties": 11}
-    features = encode_samples(model, samples)
     wins = []
     for number, sample in enumerate(samples):
         foil: dict[str, Any] = sample.attributes["foils"][0]
@@ -233,10 +234,9 @@ def test_foils(model: ClipModel, samples: list[Sample]) -> None:
         true, false = encode_texts(model, [sample.captions[0], foil["text"]]).astype(np.float64)
         wins.append(image @ true > image @ false)
     assert result["foils"]["order"]["accuracy"] == pytest.approx(np.mean(wins))
-    assert result == word_order.scenes_foils(model, samples, features).metrics
     bare = Sample(samples[0].uid, "x", samples[0].image, samples[0].captions)
     with pytest.raises(InputError, match="no sample has any"):
-        word_order.scenes_foils(model, [bare])
+        word_order.scenes_foils([bare], features, embed)
 
 
 def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(

@@ -14,7 +14,8 @@ from PIL import Image
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.evaluation.registry import EvalOptions, open_benchmark
+from flows.evaluation.interface import EvalOptions
+from flows.evaluation.registry import open_benchmark
 from training.evaluate.fairness import Groups, fairness, ndkl, parity_gaps, shares_chosen, skew
 from training.model.spec import ModelSpec
 
@@ -139,7 +140,7 @@ def test_groups_come_from_captions_or_a_column(photos: Path, tmp_path: Path, mon
     opened: Any = open_benchmark(f"fairness:folder:{photos}", EvalOptions(Catalog(tmp_path / "w", tmp_path / "w")))
     with pytest.raises(InputError, match=r"'female': 3, 'male': 3"):
         opened.groups()
-    monkeypatch.setattr("flows.evaluation.fairness.LEAST_IMAGES", 3)
+    monkeypatch.setattr("flows.evaluation.benchmarks.fairness.MIN_IMAGES", 3)
     groups = opened.groups()
     assert (groups.names, groups.prompts) == (("female", "male"), ("a woman", "a man"))
     said = [sample.captions[0] for sample in opened.samples]

@@ -14,7 +14,8 @@ from PIL import Image
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.evaluation.registry import EvalOptions, open_benchmark
+from flows.evaluation.interface import EvalOptions
+from flows.evaluation.registry import open_benchmark
 from training.evaluate.image_files import ImageFile, ImageFinder, encode_image_files
 from training.evaluate.zero_shot import TEMPLATES, class_embeddings, fill, zero_shot
 from training.model.clip_model import ClipModel

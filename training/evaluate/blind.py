@@ -1,7 +1,7 @@
-"""What is reached without looking: judges that see only the texts of a test, to be read beside every number of a model.
+"""Blind judges: what a test's texts alone give away, reported with every accuracy of a model.
 
-A judge prefers the text that it finds more like true captions. It learns how these read from other images' captions:
-the test's own, one half of the images judging the other, or texts that the user gives.
+A judge prefers the text that is more like true captions. It learns what these look like from captions of other images:
+from the test's own, one half of the images for the other half, or from texts of the user.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MAX_MEAN_TEXTS = 2000
 
 @dataclass(frozen=True)
 class Case:
-    """One question of a test of texts: which of them is true of the image?
+    """One case of a test of texts: an image with true and false texts.
 
     Attributes:
-        id: Its own name; the same for every model.
-        image: The image it is about.
-        category: Under which name it is reported.
+        id: Unique in its category; the same for every model.
+        image: The image.
+        category: The category that it is reported under.
         right: The true texts, one or more; each must beat every wrong one.
         wrong: The false texts, one or more.
     """
@@ -45,18 +45,18 @@ class Case:
 
 @dataclass(frozen=True)
 class ReferenceTexts:
-    """What judges learn from.
+    """Texts that blind judges learn from.
 
     Attributes:
-        own: True texts of the test's own images, as (image, text): for a case, those of the other half of the images.
-        given: Texts from elsewhere; when there are any, they alone are read, for every case.
+        own: True texts of the test's images, as (image, text); a case uses those of the other half of the images.
+        given: Texts from elsewhere; if there are any, every case uses these alone.
     """
 
     own: tuple[tuple[str, str], ...] = ()
     given: tuple[str, ...] = ()
 
-    def lessons(self, cases: Sequence[Case]) -> list[tuple[NDArray[np.int64], list[str]]]:
-        """Return groups of cases by number, each with the texts that its judge may read."""
+    def by_half(self, cases: Sequence[Case]) -> list[tuple[NDArray[np.int64], list[str]]]:
+        """Return groups of cases (their numbers), each with the texts that its judge may learn from."""
         if self.given:
             return [(np.arange(len(cases)), list(self.given))]
         sides = np.array([_half(case.image) for case in cases], dtype=np.int64)
@@ -74,7 +74,7 @@ def true_texts(cases: Sequence[Case]) -> tuple[tuple[str, str], ...]:
 
 
 def min_gaps(cases: Sequence[Case], right: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return, for each case, the score of its lowest right text less that of its highest wrong one [n].
+    """Return each case's lowest score of a right text minus the highest score of a wrong one [n].
 
     Args:
         cases: The cases [n].
@@ -100,59 +100,59 @@ def flatten_texts(cases: Sequence[Case]) -> tuple[list[str], list[str]]:
 
 
 def length_gaps(cases: Sequence[Case]) -> NDArray[np.float64]:
-    """Return by how many words each case's right text is shorter than its wrong one: this judge likes short texts.
+    """Return by how many words each case's right text is shorter than its wrong one: this judge prefers short texts.
 
-    An accuracy far below one half gives a test away just as one far above does: turn the judge round.
+    An accuracy far below one half gives a test away as much as one far above: the opposite judge is right.
     """
     right, wrong = (-np.array([len(text.split()) for text in side], dtype=np.float64) for side in flatten_texts(cases))
     return min_gaps(cases, right, wrong)
 
 
-def text_encoder_gaps(embed: EmbedTexts, cases: Sequence[Case], reading: ReferenceTexts) -> NDArray[np.float64]:
-    """Return by how much the model's text tower alone finds each right text more like captions at large.
+def text_encoder_gaps(embed: EmbedTexts, cases: Sequence[Case], reference: ReferenceTexts) -> NDArray[np.float64]:
+    """Return by how much the model's text encoder alone finds each right text more like captions in general.
 
-    A text's score is its similarity to the mean embedding of the captions that may be read, 2,000 of them at most
-    (those with the smallest hash).
+    A text's score is its similarity to the mean embedding of the reference texts, of at most 2,000 of them (those with
+    the smallest hash).
     """
     right, wrong = (embed(side).astype(np.float64) for side in flatten_texts(cases))
     gaps = np.zeros(len(cases))
     of_right = np.repeat(np.arange(len(cases)), [len(case.right) for case in cases])
     of_wrong = np.repeat(np.arange(len(cases)), [len(case.wrong) for case in cases])
-    for asked, texts in reading.lessons(cases):
+    for rows, texts in reference.by_half(cases):
         chosen = sorted(set(texts), key=lambda text: blake3(text.encode()).digest())[:MAX_MEAN_TEXTS]
-        if not chosen or not len(asked):
+        if not chosen or not len(rows):
             continue
         mean = embed(chosen).astype(np.float64).mean(axis=0)
-        part = [cases[place] for place in asked]
+        part = [cases[row] for row in rows]
         sides = [
-            (side[np.isin(owner, asked)] * mean).sum(axis=1) for side, owner in ((right, of_right), (wrong, of_wrong))
+            (side[np.isin(owner, rows)] * mean).sum(axis=1) for side, owner in ((right, of_right), (wrong, of_wrong))
         ]
-        gaps[asked] = min_gaps(part, sides[0], sides[1])
+        gaps[rows] = min_gaps(part, sides[0], sides[1])
     return gaps
 
 
 def gap_accuracy(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return 1 for a case that a judge gets right, 0 for one it gets wrong, one half where it cannot tell."""
-    found: NDArray[np.float64] = (1 + np.sign(np.round(gaps, DECIMALS))) / 2
-    return found
+    """Return 1 for a case that a judge gets right, 0 for one it gets wrong, 0.5 for a tie."""
+    accuracy: NDArray[np.float64] = (1 + np.sign(np.round(gaps, DECIMALS))) / 2
+    return accuracy
 
 
 def add_blind_accuracy(
-    outcome: BenchmarkResult, prefix: str, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]
+    result: BenchmarkResult, prefix: str, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]
 ) -> BenchmarkResult:
-    """Return an outcome with ``blind_JUDGE`` beside the numbers of each category, and their mean.
+    """Return a result with ``blind_JUDGE`` added to each category, and their mean.
 
     The mean is over the same categories as the model's.
 
     Args:
-        outcome: Its metrics hold, or will hold, an entry for each category under `prefix`.
+        result: Its metrics may have an entry for each category under `prefix`.
         prefix: Such as ``categories``.
         cases: The cases; those of one category need not stand together.
-        gaps: By judge, the gap of each case.
+        gaps: Gaps of the cases, by judge.
     """
-    metrics: dict[str, Any] = {**outcome.metrics}
+    metrics: dict[str, Any] = {**result.metrics}
     entries = {name: dict(entry) for name, entry in metrics.get(prefix, {}).items()}
-    items, means = dict(outcome.cases), dict(outcome.means)
+    items, means = dict(result.cases), dict(result.means)
     rows: dict[str, list[int]] = {}
     for place, case in enumerate(cases):
         rows.setdefault(case.category, []).append(place)
@@ -173,10 +173,10 @@ def add_blind_accuracy(
 
 
 def set_overall_blind_accuracy(
-    outcome: BenchmarkResult, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]
+    result: BenchmarkResult, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]
 ) -> BenchmarkResult:
-    """Return an outcome whose overall ``blind_JUDGE`` is over these cases, not the mean over categories."""
-    metrics, items, means = dict(outcome.metrics), dict(outcome.cases), dict(outcome.means)
+    """Return a result whose overall ``blind_JUDGE`` is the mean over these cases, not over the categories."""
+    metrics, items, means = dict(result.metrics), dict(result.cases), dict(result.means)
     ids, images = tuple(case.id for case in cases), tuple(case.image for case in cases)
     for judge, of_cases in gaps.items():
         values = gap_accuracy(of_cases)

@@ -1,7 +1,7 @@
-"""How far numbers would move on other images and other seeds, and whether two models differ: bootstrap and paired tests.
+"""Bootstrap intervals over images and seeds, and paired tests of whether two models differ.
 
-Cases of one image (its captions, its foils) are not independent, so images are drawn, never cases. Draws cost little
-because images with the same sums are interchangeable: what is drawn is how many of each kind.
+Cases of one image (its captions, its foils) are not independent, so images are drawn, never cases. Draws are cheap
+because images with the same sums are interchangeable: a draw is how many of each kind.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ Parts = tuple["CaseValues", ...]
 
 NUM_DRAWS = 10_000
 LEVEL = 0.95
+"""Share of draws inside an interval."""
+SEED = 0
 MAX_CHUNK = 1 << 22
 IMAGES_PER_KIND = 8
 """Counting kinds beats drawing each image when a kind holds at least so many images on average."""
@@ -92,23 +94,19 @@ class Bootstrap:
 
     Args:
         models: For each model its runs, one for each seed.
-        draws: Bootstrap draws.
-        level: Share of draws inside an interval.
-        seed: Of the draws; the same for all numbers, so that they compare.
+        draws: Bootstrap draws. All numbers have the same seed, so that they compare.
 
     Raises:
         InputError: a model without a run, or runs of different cases.
     """
 
-    def __init__(
-        self, models: Sequence[Sequence[Parts]], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0
-    ) -> None:
-        self._models, self._level = models, level
-        self._drawn = _drawn(models, draws, seed)
+    def __init__(self, models: Sequence[Sequence[Parts]], draws: int = NUM_DRAWS) -> None:
+        self._models = models
+        self._drawn = _drawn(models, draws)
 
     def interval(self, model: int) -> Interval:
         """Return a model's mean over runs, and its percentile interval over images and seeds."""
-        return Interval(_point(self._models[model]), *_ends(self._drawn[model], self._level))
+        return Interval(_point(self._models[model]), *_ends(self._drawn[model]))
 
     def difference(self, model: int, other: int) -> PairedDifference:
         """Return by how much a model exceeds another.
@@ -117,26 +115,14 @@ class Bootstrap:
         the pretrained model, stands against each of the other's.
         """
         new, old = self._models[model], self._models[other]
-        apart = self._drawn[model] - self._drawn[other]
-        smaller = min(int((apart <= 0).sum()), int((apart >= 0).sum()))
-        p = min(1.0, 2 * (smaller + 1) / (len(apart) + 1))
+        differences = self._drawn[model] - self._drawn[other]
+        smaller = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+        p = min(1.0, 2 * (smaller + 1) / (len(differences) + 1))
         pairs = max(len(new), len(old)) if len(new) == len(old) or 1 in (len(new), len(old)) else 0
         tests = [mcnemar(new[at % len(new)], old[at % len(old)]) for at in range(pairs)]
         known = tuple(value for value in tests if value is not None)
         value = _point(new) - _point(old)
-        return PairedDifference(value, *_ends(apart, self._level), p, known if len(known) == pairs else ())
-
-
-def interval(runs: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Return one model's number with its interval; see `Bootstrap`."""
-    return Bootstrap([runs], draws=draws, level=level, seed=seed).interval(0)
-
-
-def difference(
-    new: Sequence[Parts], old: Sequence[Parts], *, draws: int = NUM_DRAWS, level: float = LEVEL, seed: int = 0
-) -> PairedDifference:
-    """Return by how much `new` exceeds `old` on the same cases; see `Bootstrap`."""
-    return Bootstrap([new, old], draws=draws, level=level, seed=seed).difference(0, 1)
+        return PairedDifference(value, *_ends(differences), p, known if len(known) == pairs else ())
 
 
 def mcnemar(new: Parts, old: Parts) -> float | None:
@@ -159,18 +145,18 @@ def mcnemar(new: Parts, old: Parts) -> float | None:
     return min(1.0, 2 * ways / (1 << (won + lost)))
 
 
-def _drawn(groups: Sequence[Sequence[Parts]], draws: int, seed: int) -> list[NDArray[np.float64]]:
+def _drawn(groups: Sequence[Sequence[Parts]], draws: int) -> list[NDArray[np.float64]]:
     """Return, for each group of runs, its number in each draw [draws]; draws of images are shared by all."""
     if not all(groups):
         raise InputError("bootstrap: no run", allowed="one or more")
     runs = [parts for group in groups for parts in group]
     _check_same(runs)
     sums, counts = _tally(runs)
-    means = np.concatenate(list(_means(sums, counts, draws, seed)))
+    means = np.concatenate(list(_means(sums, counts, draws)))
     found = []
     for number, group in enumerate(groups):
         first = sum(len(other) for other in groups[:number])
-        weights = _seed_weights(len(group), draws, seed)
+        weights = _seed_weights(len(group), draws)
         found.append((means[:, first : first + len(group)] * weights).sum(axis=1))
     return found
 
@@ -188,14 +174,12 @@ def _tally(runs: Sequence[Parts]) -> tuple[NDArray[np.float64], NDArray[np.float
     return sums, counts
 
 
-def _means(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], draws: int, seed: int
-) -> Iterator[NDArray[np.float64]]:
+def _means(sums: NDArray[np.float64], counts: NDArray[np.float64], draws: int) -> Iterator[NDArray[np.float64]]:
     """Yield each run's number in some of the draws [chunk, runs]."""
     num_images, num_runs, num_parts = sums.shape
     rows = np.round(np.concatenate([sums.reshape(num_images, -1), counts], axis=1), 9)
     kinds, sizes = np.unique(rows, axis=0, return_counts=True)
-    rng = generator(seed, "bootstrap", "images")
+    rng = generator(SEED, "bootstrap", "images")
     grouped = num_images >= IMAGES_PER_KIND * len(kinds)
     table = kinds if grouped else rows
     step = max(1, MAX_CHUNK // len(table))
@@ -214,11 +198,11 @@ def _means(
         yield share.sum(axis=2) / there.sum(axis=2)
 
 
-def _seed_weights(num: int, draws: int, seed: int) -> NDArray[np.float64]:
+def _seed_weights(num: int, draws: int) -> NDArray[np.float64]:
     """Return what each run counts in each draw [draws, num], equal for groups of equal size."""
     if num == 1:
         return np.ones((draws, 1))
-    rng = generator(seed, "bootstrap", "seeds", num)
+    rng = generator(SEED, "bootstrap", "seeds", num)
     weights: NDArray[np.float64] = rng.multinomial(num - 1, [1 / num] * num, size=draws) / (num - 1)
     return weights
 
@@ -227,8 +211,8 @@ def _point(runs: Sequence[Parts]) -> float:
     return float(np.mean([np.mean([items.values.mean() for items in parts]) for parts in runs]))
 
 
-def _ends(values: NDArray[np.float64], level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings of samples for evaluation; a text's or an image's embedding depends on nothing beside it."""
+"""Embeddings of samples for evaluation; the bits of an embedding do not depend on what else is in the batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_IMAGE_PX = 100_000_000
 IMAGE_ROWS = 8
 TEXT_ROWS = 64
-"""Batches always have this many rows, the last one filled up: with the shape fixed, so are the bits."""
+"""Batches always have this many rows, the last one padded: with the shape fixed, so are the bits."""
 
 ReportProgress = Callable[[str, int, int], None]
 EmbedTexts = Callable[[Sequence[str]], "NDArray[np.float32]"]
@@ -31,7 +31,7 @@ EmbedTexts = Callable[[Sequence[str]], "NDArray[np.float32]"]
 
 @dataclass(frozen=True)
 class EvalFeatures:
-    """What a model makes of an evaluation set: n images, m captions.
+    """A model's embeddings of an evaluation set: n images, m captions.
 
     Attributes:
         image: Unit-norm embeddings, float32 [n, embed_dim].
@@ -48,16 +48,13 @@ class EvalFeatures:
     captions: tuple[str, ...]
 
 
-def encode_samples(
-    model: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: ReportProgress | None = None
-) -> EvalFeatures:
+def encode_samples(model: ClipModel, samples: Iterable[Sample], report: ReportProgress | None = None) -> EvalFeatures:
     """Embed every image and every caption; the model is left in eval mode.
 
     Args:
         model: The model.
-        samples: May be read once; images are held one batch at a time.
-        batch_size: Images per forward pass. Numbers of two runs compare to the last bit when it is the same.
-        report: Is told (what, done, total) after each batch; total is 0 while it is not known.
+        samples: Read once; one batch of images is in memory at a time.
+        report: Called with (what, done, total) after each batch; total is 0 while it is unknown.
 
     Raises:
         InputError: no samples, or an image that cannot be decoded or has over 100 million pixels.
@@ -66,14 +63,14 @@ def encode_samples(
     captions: list[str] = []
     owners: list[int] = []
 
-    def seen() -> Iterator[Sample]:
+    def read_samples() -> Iterator[Sample]:
         for sample in samples:
             owners.extend([len(uids)] * len(sample.captions))
             captions.extend(sample.captions)
             uids.append(sample.uid)
             yield sample
 
-    image = encode_sample_images(model, seen(), batch_size, report)
+    image = encode_sample_images(model, read_samples(), report)
     if not uids:
         raise InputError("evaluation: no samples", fix="check --on, --split and --limit")
     text = encode_texts(model, captions, report)
@@ -81,7 +78,7 @@ def encode_samples(
 
 
 def encode_sample_images(
-    model: ClipModel, samples: Iterable[Sample], batch_size: int = IMAGE_ROWS, report: ReportProgress | None = None
+    model: ClipModel, samples: Iterable[Sample], report: ReportProgress | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings of the samples' images, float32 [n, embed_dim]; their captions are not read.
 
@@ -90,11 +87,11 @@ def encode_sample_images(
     """
     named = ((sample, f"sample {sample.uid} ({sample.name})") for sample in samples)
     images = (model.preprocess(decode_image(one.image.read(), name, MAX_IMAGE_PX)) for one, name in named)
-    return encode_images(model, images, batch_size, report)
+    return encode_images(model, images, report)
 
 
 def encode_images(
-    model: ClipModel, images: Iterable[Tensor], batch_size: int = IMAGE_ROWS, report: ReportProgress | None = None
+    model: ClipModel, images: Iterable[Tensor], report: ReportProgress | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim], of preprocessed images [3, size, size]."""
     import torch
@@ -104,8 +101,8 @@ def encode_images(
     found: list[NDArray[np.float32]] = []
     done = 0
     with torch.inference_mode():
-        for part in _parts(images, batch_size):
-            activations = image_cache.pad_rows(trunk(part, batch_size), batch_size)
+        for part in _parts(images, IMAGE_ROWS):
+            activations = image_cache.pad_rows(trunk(part, IMAGE_ROWS), IMAGE_ROWS)
             embeddings = torch.nn.functional.normalize(model.image_head(activations), dim=-1)
             found.append(embeddings[: len(part)].numpy())
             done += len(part)
@@ -117,8 +114,7 @@ def encode_images(
 def encode_texts(model: ClipModel, texts: Sequence[str], report: ReportProgress | None = None) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim]; each distinct text is computed once.
 
-    A text goes into a batch of 64 rows and of the length that it alone decides, so its bits do not depend on the
-    others.
+    A text is in a batch of 64 rows, padded to a length that it alone decides, so its bits do not depend on the others.
     """
     import torch
 
@@ -132,8 +128,8 @@ def encode_texts(model: ClipModel, texts: Sequence[str], report: ReportProgress 
         for length in sorted(set(lengths.tolist())):
             rows = torch.nonzero(lengths == length)[:, 0]
             for part in torch.split(rows, TEXT_ROWS):
-                filled = torch.cat([part, part[:1].expand(TEXT_ROWS - len(part))])
-                table[part.numpy()] = model.encode_text(tokens[filled, :length])[: len(part)].numpy()
+                padded = torch.cat([part, part[:1].expand(TEXT_ROWS - len(part))])
+                table[part.numpy()] = model.encode_text(tokens[padded, :length])[: len(part)].numpy()
                 done += len(part)
                 if report:
                     report("embedding texts", done, len(distinct))
@@ -142,11 +138,11 @@ def encode_texts(model: ClipModel, texts: Sequence[str], report: ReportProgress 
 
 
 class TextEmbeddingCache:
-    """Embeds texts with a model, each once however often it is asked for.
+    """Embeds texts with a model and caches them, so that each distinct text is computed once.
 
     Args:
         model: The model.
-        report: Is told of progress.
+        report: Called with the progress.
     """
 
     def __init__(self, model: ClipModel, report: ReportProgress | None = None) -> None:

@@ -1,7 +1,8 @@
-"""What an image trunk made of an image is kept in memory for the next model with the same trunk.
+"""Caches the activations of an image trunk in memory for the next model with the same trunk.
 
-A comparison evaluates dozens of models on the same images. Where only the text tower and projections were tuned, their
-image trunks are one, and this takes most of the time out of all evaluations but the first. Same bits as without.
+A comparison evaluates dozens of models on the same images. Where only the text encoder and the projections were tuned,
+the models share their image trunk, and the cache saves most of the time of all evaluations but the first. The bits are
+the same as without it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ ImageTrunk = Callable[[list["Tensor"], int], list["Tensor"]]
 
 
 class ImageCache:
-    """Activations by trunk and pixels; the trunk not used for longest goes first when there is no more room.
+    """Activations by trunk and pixels; when it is full, the least recently used trunk is evicted.
 
     Args:
-        max_bytes: Room.
+        max_bytes: Capacity.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -36,23 +37,23 @@ class ImageCache:
         self._rows: dict[str, dict[bytes, Tensor]] = {}
 
     def image_trunk_of(self, model: ClipModel) -> ImageTrunk:
-        """Return a model's trunk, which computes only what is not kept."""
+        """Return a model's trunk, which computes only activations that are not cached."""
         name = model.trunk_hash("image")
         self._rows[name] = self._rows.pop(name, {})
 
         def trunk(images: list[Tensor], rows: int) -> list[Tensor]:
             keys = [blake3(image.numpy().tobytes()).digest(length=16) for image in images]
-            kept = self._rows[name]
-            fresh = [place for place, key in enumerate(keys) if key not in kept]
-            computed = _plain(model)([images[place] for place in fresh], rows) if fresh else []
-            own = dict(zip((keys[place] for place in fresh), computed, strict=True))
-            found = [own[key] if key in own else kept[key] for key in keys]
-            self._keep(name, own)
-            return found
+            cached = self._rows[name]
+            new = [row for row, key in enumerate(keys) if key not in cached]
+            computed = _uncached(model)([images[row] for row in new], rows) if new else []
+            added = dict(zip((keys[row] for row in new), computed, strict=True))
+            activations = [added[key] if key in added else cached[key] for key in keys]
+            self._add(name, added)
+            return activations
 
         return trunk
 
-    def _keep(self, name: str, rows: dict[bytes, Tensor]) -> None:
+    def _add(self, name: str, rows: dict[bytes, Tensor]) -> None:
         size = sum(row.nbytes for row in rows.values())
         while self._bytes + size > self._max_bytes and len(self._rows) > 1:
             oldest = next(iter(self._rows))
@@ -62,39 +63,39 @@ class ImageCache:
             self._bytes += size
 
 
-_SEEN: ContextVar[ImageCache | None] = ContextVar("seen images", default=None)
+_CACHE: ContextVar[ImageCache | None] = ContextVar("image cache", default=None)
 
 
 @contextmanager
-def shared_image_cache(seen: ImageCache | None = None) -> Iterator[None]:
-    """Let every evaluation inside the block share what image trunks have computed.
+def shared_image_cache(cache: ImageCache | None = None) -> Iterator[None]:
+    """Let all evaluations inside the block share one cache.
 
     Args:
-        seen: The memory; None for that of the block around this one, or a new one where there is none.
+        cache: The cache; by default that of an enclosing block, else a new one.
     """
-    token = _SEEN.set(seen or _SEEN.get() or ImageCache())
+    token = _CACHE.set(cache or _CACHE.get() or ImageCache())
     try:
         yield
     finally:
-        _SEEN.reset(token)
+        _CACHE.reset(token)
 
 
 def image_trunk_of(model: ClipModel) -> ImageTrunk:
-    """Return a model's image trunk, behind the memory if there is one."""
-    seen = _SEEN.get()
-    return _plain(model) if seen is None else seen.image_trunk_of(model)
+    """Return a model's image trunk, with the cache of the enclosing block if there is one."""
+    cache = _CACHE.get()
+    return _uncached(model) if cache is None else cache.image_trunk_of(model)
 
 
 def pad_rows(rows: list[Tensor], number: int) -> Tensor:
-    """Return rows as one tensor of exactly so many, the missing ones zero: with the shape fixed, so are the bits."""
+    """Return rows as one tensor padded with zeros to a fixed number of rows: with the shape fixed, so are the bits."""
     import torch
 
     return torch.stack(rows + [torch.zeros_like(rows[0])] * (number - len(rows)))
 
 
-def _plain(model: ClipModel) -> ImageTrunk:
+def _uncached(model: ClipModel) -> ImageTrunk:
     def trunk(images: list[Tensor], rows: int) -> list[Tensor]:
-        # a row's own copy: a view would keep the whole batch alive
+        # copied, since a view would keep the whole batch alive
         return [row.clone() for row in model.image_trunk(pad_rows(images, rows))[: len(images)]]
 
     return trunk

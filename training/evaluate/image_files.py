@@ -1,4 +1,4 @@
-"""Embeddings of picture files, whole or cut to a box; what is missing or unreadable is said, not guessed."""
+"""Embeddings of image files, whole or cropped to a box; missing and unreadable files are reported to the caller."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture file, or a part of one.
+    """An image file, or a box of one.
 
     Attributes:
         path: The file.
-        box: Left, top, right and bottom in pixels; None is the whole picture. What lies outside of the picture is black.
+        box: Left, top, right and bottom in pixels; None is the whole image. What lies outside the image is black.
     """
 
     path: Path
     box: tuple[int, int, int, int] | None = None
 
     def read(self) -> Image.Image:
-        """Return it decoded.
+        """Return the decoded image.
 
         Raises:
-            InputError: missing, too large, not a picture, or an empty box.
+            InputError: missing, too large, not an image, or an empty box.
         """
         try:
             if (size := self.path.stat().st_size) > MAX_FILE_BYTES:
@@ -57,41 +57,41 @@ class ImageFile:
 
 
 def encode_image_files(
-    model: ClipModel, pictures: Sequence[ImageFile], report: ReportProgress | None = None
+    model: ClipModel, files: Sequence[ImageFile], report: ReportProgress | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return unit-norm embeddings, float32 [n, embed_dim], zero where a picture cannot be read; and which can be, [n].
+    """Return unit-norm embeddings, float32 [n, embed_dim], zero for unreadable ones; and which are readable, [n].
 
-    Equal pictures are computed once.
+    Equal files are computed once.
     """
-    distinct = list(dict.fromkeys(pictures))
+    distinct = list(dict.fromkeys(files))
     readable = np.zeros(len(distinct), dtype=bool)
 
     def images() -> Iterator[Tensor]:
-        for place, picture in enumerate(distinct):
+        for row, file in enumerate(distinct):
             try:
-                image = picture.read()
+                image = file.read()
             except InputError:
-                continue  # counted by the caller: `readable` stays False
-            readable[place] = True
+                continue  # `readable` stays False
+            readable[row] = True
             yield model.preprocess(image)
 
-    found = encode_images(model, images(), report=report)
+    embeddings = encode_images(model, images(), report)
     table = np.zeros((len(distinct), model.embed_dim), dtype=np.float32)
-    table[readable] = found
-    place = {picture: row for row, picture in enumerate(distinct)}
-    rows = np.array([place[picture] for picture in pictures], dtype=np.int64)
+    table[readable] = embeddings
+    row_of = {file: row for row, file in enumerate(distinct)}
+    rows = np.array([row_of[file] for file in files], dtype=np.int64)
     return table[rows], readable[rows]
 
 
 class ImageFinder:
-    """Finds pictures by the names that a benchmark gives them.
+    """Finds image files by the names that a benchmark has for them.
 
-    A name is looked for as it stands, then by its last part in the folder, then anywhere below, where it must be there
-    once only. A name cannot lead out of the folder.
+    A name is looked up as a path below the folder, then by its last part in the folder, then anywhere below, where it
+    must be unique. A name cannot lead out of the folder.
 
     Args:
         root: The folder.
-        suffixes: What may be appended to a name.
+        suffixes: Extensions that may be appended to a name.
     """
 
     def __init__(self, root: Path, suffixes: Sequence[str] = ("",)) -> None:
@@ -114,7 +114,7 @@ class ImageFinder:
         return None
 
     def _names(self) -> dict[str, list[Path]]:
-        """Return all picture files below the root by name, listed once."""
+        """Return all image files below the root by name; the folder is listed once."""
         if self._below is None:
             self._below = {}
             for path in self.root.rglob("*"):

@@ -1,4 +1,4 @@
-"""SugarCrepe++'s question for the text tower alone: are two captions that say the same nearer to each other?"""
+"""SugarCrepe++'s task for the text encoder alone: are two captions with the same meaning nearest to each other?"""
 
 from __future__ import annotations
 
@@ -44,3 +44,13 @@ def text_only(embed: EmbedTexts, cases: Sequence[Case]) -> BenchmarkResult:
         categories[category] = {"tot_accuracy": float(hits[mine].mean()), "num_tot_cases": len(mine)}
     mean = float(np.mean([entry["tot_accuracy"] for entry in categories.values()]))
     return BenchmarkResult({"tot_accuracy": mean, "categories": categories}, items, {"tot_accuracy": tuple(items)})
+
+
+def add_text_only(embed: EmbedTexts, result: BenchmarkResult, cases: Sequence[Case]) -> BenchmarkResult:
+    """Return a result with the text-only task added; it needs no image, so it has all cases."""
+    added = text_only(embed, cases)
+    categories = {name: dict(entry) for name, entry in result.metrics["categories"].items()}
+    for name, entry in added.metrics["categories"].items():
+        categories.setdefault(name, {}).update(entry)
+    metrics = {**result.metrics, "tot_accuracy": added.metrics["tot_accuracy"], "categories": categories}
+    return BenchmarkResult(metrics, {**result.cases, **added.cases}, {**result.means, **added.means})

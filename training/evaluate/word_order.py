@@ -1,8 +1,7 @@
-"""Tests of word order and composition: does the right caption beat one made of the same words?"""
+"""Tests of word order and of generated foils: does the true caption score above a false text?"""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.evaluate.blind import Case
-from training.evaluate.features import EmbedTexts, EvalFeatures, TextEmbeddingCache
+from training.evaluate.features import EmbedTexts, EvalFeatures
+from training.evaluate.small_files import read_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from data_manifests.sample import Sample
-    from training.model.clip_model import ClipModel
 
 Tag = Callable[[Sequence[str]], list[list[tuple[str, str]]]]
 """Splits each text into (word, Penn Treebank tag)."""
 
 FORMAT = "clipcurate/order-test/1"
-MAX_FILE_BYTES = 1 << 30
 MAX_WORDS = 30
 MAX_DRAWS = 8
 NOUNS = {"NN", "NNS", "NNP", "NNPS"}
@@ -108,7 +107,7 @@ def make_order_test(samples: Iterable[Sample], tag: Tag, seed: int = 0) -> Order
 
 
 def clean(text: str) -> str:
-    """Return a caption as ARO shows it: lower case, without sentence marks, at most 30 words."""
+    """Return a caption as ARO has it: lower case, without punctuation, at most 30 words."""
     return " ".join(re.sub(r"[.!\"()*#:;~]", " ", text.lower()).split()[:MAX_WORDS])
 
 
@@ -135,10 +134,7 @@ def save_order_test(path: Path, test: OrderTest) -> None:
     """Write a test as JSON; equal tests give equal bytes."""
     cases = [{"uid": c.uid, "caption": c.caption, "text": c.text, "wrong": dict(c.wrong)} for c in test.cases]
     record = {"format": FORMAT, "seed": test.seed, "num_same": dict(test.num_same), "num_left_out": test.num_left_out}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.part")
-    draft.write_bytes(orjson.dumps({**record, "cases": cases}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-    os.replace(draft, path)
+    write_atomically(path, orjson.dumps({**record, "cases": cases}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
 
 def load_order_test(path: Path) -> OrderTest:
@@ -148,23 +144,19 @@ def load_order_test(path: Path) -> OrderTest:
         InputError: missing, damaged or of another format.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size} bytes", allowed=f"at most {MAX_FILE_BYTES} bytes")
-        record = orjson.loads(path.read_bytes())
+        record = read_json(path)
         if record["format"] != FORMAT:
-            raise InputError(f"{path}: format {record['format']!r}", allowed=FORMAT, fix="draw the test again")
+            raise InputError(f"{path}: format {record['format']!r}", allowed=FORMAT, fix="delete it; it is drawn again")
         cases = tuple(
             OrderCase(str(c["uid"]), int(c["caption"]), str(c["text"]), {n: str(t) for n, t in c["wrong"].items()})
             for c in record["cases"]
         )
         return OrderTest(int(record["seed"]), cases, dict(record["num_same"]), int(record["num_left_out"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not an order test ({error})", fix="delete it, and it is drawn again") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not an order test ({error})", fix="delete it; it is drawn again") from error
 
 
-def order_accuracy(
-    model: ClipModel, features: EvalFeatures, test: OrderTest, embed: EmbedTexts | None = None
-) -> BenchmarkResult:
+def order_accuracy(features: EvalFeatures, test: OrderTest, embed: EmbedTexts) -> BenchmarkResult:
     """Return how often the true order scores above *every* wrong one; a tie counts as wrong.
 
     Returns:
@@ -176,22 +168,22 @@ def order_accuracy(
         InputError: the test is of other images, or has no case.
     """
     row = {uid: number for number, uid in enumerate(features.uids)}
-    strangers = [case.uid for case in test.cases if case.uid not in row]
-    if strangers or not test.cases:
+    unknown = [case.uid for case in test.cases if case.uid not in row]
+    if unknown or not test.cases:
         raise InputError(
-            f"order test: image {strangers[0]} is not evaluated" if strangers else "order test: no case",
+            f"order test: image {unknown[0]} is not evaluated" if unknown else "order test: no case",
             fix="draw the test from the samples that are evaluated",
         )
     texts = [text for case in test.cases for text in (case.text, *case.wrong.values())]
     images = [row[case.uid] for case in test.cases for _ in range(1 + len(case.wrong))]
-    scores = iter(_scores(features.image[images], (embed or TextEmbeddingCache(model))(texts)).tolist())
+    scores = iter(_scores(features.image[images], embed(texts)).tolist())
     gaps: dict[str, dict[str, float]] = {name: {} for name in PERTURBATIONS}
     smallest: dict[str, float] = {}
     for case in test.cases:
         true, name_of_case = next(scores), f"{case.uid}/{case.caption}"
-        mine = {name: true - next(scores) for name in case.wrong}
-        smallest[name_of_case] = min(mine.values())
-        for name, gap in mine.items():
+        of_case = {name: true - next(scores) for name in case.wrong}
+        smallest[name_of_case] = min(of_case.values())
+        for name, gap in of_case.items():
             gaps.setdefault(name, {})[name_of_case] = gap
     overall = _summary(list(smallest.values()))
     by_name = {
@@ -199,7 +191,7 @@ def order_accuracy(
         for name, gap in gaps.items()
         if gap
     }
-    items = {f"by_perturbation.{name}.accuracy": _items(gap) for name, gap in gaps.items() if gap}
+    items = {f"by_perturbation.{name}.accuracy": _case_values(gap) for name, gap in gaps.items() if gap}
     metrics = {
         "order_accuracy": overall["accuracy"],
         "chance": float(np.mean([1 / (1 + len(case.wrong)) for case in test.cases])),
@@ -208,19 +200,16 @@ def order_accuracy(
         "num_left_out": test.num_left_out,
         "by_perturbation": by_name,
     }
-    return BenchmarkResult(metrics, {"order_accuracy": _items(smallest), **items})
+    return BenchmarkResult(metrics, {"order_accuracy": _case_values(smallest), **items})
 
 
-def scenes_foils(
-    model: ClipModel, samples: Sequence[Sample], features: EvalFeatures | None = None, embed: EmbedTexts | None = None
-) -> BenchmarkResult:
+def scenes_foils(samples: Sequence[Sample], features: EvalFeatures, embed: EmbedTexts) -> BenchmarkResult:
     """Return how often a caption scores above a text known to be false of its image; a tie counts as wrong.
 
     Args:
-        model: The model.
         samples: With `attributes["foils"]`: records of `kind`, `caption` (its number) and `text`.
-        features: What `encode_samples` made of the same samples; computed when None.
-        embed: The model's text tower; made of the model when None.
+        features: Embeddings of the same samples by `encode_samples`.
+        embed: The model's text encoder.
 
     Returns:
         Metrics `foil_accuracy` (mean over the kinds; guessing reaches 0.5) and `foils`: by kind accuracy, `num_cases`,
@@ -229,9 +218,6 @@ def scenes_foils(
     Raises:
         InputError: no sample has a foil, or a foil names a caption that is not there.
     """
-    from training.evaluate.features import encode_samples
-
-    features = features or encode_samples(model, samples)
     row = {uid: number for number, uid in enumerate(features.uids)}
     first = np.searchsorted(features.text_owner, np.arange(len(features.uids)))
     kinds: list[str] = []
@@ -252,11 +238,11 @@ def scenes_foils(
     if not kinds:
         raise InputError("foils: no sample has any", allowed="samples of the 'scenes' source")
     image = features.image[images]
-    gaps = _scores(image, features.text[captions]) - _scores(image, (embed or TextEmbeddingCache(model))(texts))
+    gaps = _scores(image, features.text[captions]) - _scores(image, embed(texts))
     names = np.array(kinds)
     by_kind = {kind: _summary(gaps[names == kind]) for kind in sorted(set(kinds))}
     cases = {
-        f"foils.{kind}.accuracy": _items({ids[place]: gaps[place] for place in np.flatnonzero(names == kind)})
+        f"foils.{kind}.accuracy": _case_values({ids[place]: gaps[place] for place in np.flatnonzero(names == kind)})
         for kind in by_kind
     }
     mean = float(np.mean([entry["accuracy"] for entry in by_kind.values()]))
@@ -264,17 +250,17 @@ def scenes_foils(
 
 
 def order_cases(test: OrderTest) -> tuple[list[Case], list[Case]]:
-    """Return a test's questions for judges of texts: true against all wrong orders, and against each by itself."""
+    """Return the cases for blind judges: the true order against all wrong orders, and against each by itself."""
     named = [(f"{case.uid}/{case.caption}", case) for case in test.cases]
-    whole = [Case(name, case.uid, "order", (case.text,), tuple(case.wrong.values())) for name, case in named]
+    overall = [Case(name, case.uid, "order", (case.text,), tuple(case.wrong.values())) for name, case in named]
     single = [
         Case(name, case.uid, kind, (case.text,), (text,)) for name, case in named for kind, text in case.wrong.items()
     ]
-    return whole, single
+    return overall, single
 
 
 def foil_cases(samples: Iterable[Sample]) -> list[Case]:
-    """Return scenes' foils as questions for judges of texts."""
+    """Return the foils of scenes as cases for blind judges."""
     return [
         Case(f"{sample.uid}/{place}", sample.uid, foil["kind"], (sample.captions[foil["caption"]],), (foil["text"],))
         for sample in samples
@@ -283,13 +269,13 @@ def foil_cases(samples: Iterable[Sample]) -> list[Case]:
 
 
 def _scores(image: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the products of paired rows [n]; equal pairs have exactly equal scores."""
+    """Return the dot products of paired rows [n]; equal pairs have exactly equal scores."""
     scores: NDArray[np.float64] = (image.astype(np.float64) * text.astype(np.float64)).sum(axis=1)
     return scores
 
 
-def _items(gaps: Mapping[str, float]) -> CaseValues:
-    """Return the cases of gaps by name, ``uid/number``."""
+def _case_values(gaps: Mapping[str, float]) -> CaseValues:
+    """Return the values of cases that are named ``uid/number``."""
     images = tuple(name.split("/")[0] for name in gaps)
     return CaseValues(tuple(gaps), images, np.array([gap > 0 for gap in gaps.values()], dtype=np.float64))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,26 @@ import orjson
 from blake3 import blake3
 
 from curation.blind.pairs import positive_of
-from curation.engine.engine import run_stages
 from curation.engine.intake import Snapshot
-from curation.engine.replay import WorkUnit, replay
 from curation.engine.stage import Stage
-from curation.engine.store import partitions
 from curation.knowledge.open_graph import SeedGraph
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.negatives.bind_attributes import BindAttributes
 from curation.stages.negatives.find_false_negatives import FindFalseNegatives
 from curation.stages.negatives.swap_roles import SwapRoles
 from curation.stages.negatives.swap_words import SwapWords
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import canonical, draw_seed
+from flows.evaluation.sample_benchmark import samples_with_fields
 from training.evaluate.blind import Case
 from training.evaluate.small_files import read_json
 
 FORMAT = "clipcurate/swaps-test/1"
+SEED = 0
 KIND_OF_OPERATION = {"bind": "attributes", "role": "roles"}
-"""What is not of one of these is a swap of words and is called by its span class."""
+"""Negatives of other operations are swaps of words; their kind is the span class."""
 
 
 def swap_stages() -> tuple[Stage, ...]:
@@ -41,7 +40,7 @@ def swap_stages() -> tuple[Stage, ...]:
     return (ParseCaptions(), BindAttributes(), SwapRoles(), SwapWords(), judge)
 
 
-def swaps_test(snapshot: Snapshot, samples: Sequence[Sample], workspace: Path, seed: int = 0) -> list[Case]:
+def swaps_test(snapshot: Snapshot, samples: Sequence[Sample], workspace: Path) -> list[Case]:
     """Return the test of these samples' captions, drawn once and kept, so that every run sees the same texts.
 
     At most one foil of each kind for each caption: ``attributes`` (the qualities of two things exchanged), ``roles`` (who
@@ -58,35 +57,25 @@ def swaps_test(snapshot: Snapshot, samples: Sequence[Sample], workspace: Path, s
         snapshot: The source as it was read.
         samples: Its usable samples.
         workspace: Holds the store and, under ``benchmarks``, the test.
-        seed: Another seed, other foils.
 
     Raises:
         InputError: the captions hold nothing to exchange, or the kept file is damaged.
     """
     stages = swap_stages()
     made_by = [stage.fingerprint() for stage in stages]
-    identity = canonical([made_by, seed, [[sample.uid, list(sample.captions)] for sample in samples]])
+    identity = canonical([made_by, SEED, [[sample.uid, list(sample.captions)] for sample in samples]])
     path = workspace / "benchmarks" / f"swaps-{blake3(identity).hexdigest(length=8)}.json"
     if not path.is_file():
         usable = {sample.uid for sample in samples}
-        done, _ = run_stages(stages, snapshot, workspace / "store")
-        found = [
-            held.sample
-            for part in partitions(snapshot.num_samples)
-            for held in replay(WorkUnit(stages[-1], tuple(done), snapshot.folder, workspace / "store", part), _NEEDED)
-            if held.sample.uid in usable
-        ]
-        _save(path, seed, drawn_cases(found, seed))
+        found = samples_with_fields(stages, snapshot, workspace, ("captions", "true_negatives"))
+        _save(path, draw_cases(sample for sample in found if sample.uid in usable))
     cases = _load(path)
     if not cases:
         raise InputError("swaps: the captions hold nothing to exchange", fix="take more captions, or longer ones")
     return cases
 
 
-_NEEDED = ("captions", "true_negatives")
-
-
-def drawn_cases(samples: Iterable[Sample], seed: int) -> list[Case]:
+def draw_cases(samples: Iterable[Sample], seed: int = SEED) -> list[Case]:
     """Return one case for each caption and kind, drawn by (seed, uid, caption, kind)."""
     cases = []
     for sample in samples:
@@ -102,27 +91,24 @@ def drawn_cases(samples: Iterable[Sample], seed: int) -> list[Case]:
     return cases
 
 
-def _save(path: Path, seed: int, cases: Sequence[Case]) -> None:
+def _save(path: Path, cases: Sequence[Case]) -> None:
     """Write a test as JSON; equal tests give equal bytes."""
     listed = [
         {"id": case.id, "image": case.image, "kind": case.category, "right": case.right[0], "wrong": case.wrong[0]}
         for case in cases
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    record = {"format": FORMAT, "seed": seed, "cases": listed}
-    draft.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-    os.replace(draft, path)
+    record = {"format": FORMAT, "seed": SEED, "cases": listed}
+    write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
 
 def _load(path: Path) -> list[Case]:
     try:
         record = read_json(path)
         if record["format"] != FORMAT:
-            raise InputError(f"{path}: format {record['format']!r}", allowed=FORMAT, fix="delete it: it is drawn again")
+            raise InputError(f"{path}: format {record['format']!r}", allowed=FORMAT, fix="delete it; it is drawn again")
         return [
-            Case(str(one["id"]), str(one["image"]), str(one["kind"]), (str(one["right"]),), (str(one["wrong"]),))
-            for one in record["cases"]
+            Case(str(case["id"]), str(case["image"]), str(case["kind"]), (str(case["right"]),), (str(case["wrong"]),))
+            for case in record["cases"]
         ]
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a swaps test ({error})", fix="delete it: it is drawn again") from error
+        raise InputError(f"{path}: not a swaps test ({error})", fix="delete it; it is drawn again") from error

@@ -1,0 +1,97 @@
+"""``fairness:SRC?by=gender`` or ``fairness:SRC?column=NAME``: groups found in captions or in a column of the source."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.selection.tag_attributes import TagAttributes
+from data_manifests.errors import InputError, nearest
+from flows.evaluation.interface import EvalOptions, Target
+from flows.evaluation.sample_benchmark import SampleBenchmark, samples_with_fields
+from training.evaluate.fairness import Groups, fairness
+from training.evaluate.features import TextEmbeddingCache, encode_sample_images
+
+if TYPE_CHECKING:
+    from curation.engine.stage import Stage
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.features import ReportProgress
+    from training.model.clip_model import ClipModel
+
+MIN_IMAGES = 20
+ATTRIBUTES = ("gender", "age", "ethnicity")
+PEOPLE = {
+    "gender:male": "a man", "gender:female": "a woman", "age:baby": "a baby", "age:child": "a child", "age:adult": "an adult",
+    "age:teenager": "a teenager", "age:old": "an old person",
+}  # fmt: skip
+"""How a group's people are named in a prompt; another group is "a NAME person"."""
+
+
+class FairnessBenchmark(SampleBenchmark):
+    """Bias over groups of people, named by captions (``by``, gender by default) or by a column (``column``).
+
+    An image whose captions name people of several groups, or of an unknown group, is left out; one whose captions name
+    nobody counts as without people, and so does one without a value in the column. Groups of fewer than 20 images are
+    left out.
+
+    Raises:
+        InputError: an unknown attribute, or both options; in `run`, fewer than two groups.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ("by", "column")
+
+    def __init__(self, target: Target, eval_options: EvalOptions) -> None:
+        self._by, self._column = target.options.get("by", ATTRIBUTES[0]), target.options.get("column", "")
+        if self._by not in ATTRIBUTES or ("by" in target.options and self._column):
+            raise InputError(
+                f"--on fairness: by={self._by}" + (f" and column={self._column}" if self._column else ""),
+                allowed="?by=" + ", ?by=".join(ATTRIBUTES) + ", or ?column=NAME of the source",
+                fix=nearest(self._by, ATTRIBUTES),
+            )
+        super().__init__(target, eval_options)
+
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+        """Return biases of representation and association, parity, skew and NDKL."""
+        groups = self.groups()
+        image = encode_sample_images(model, self.samples, report)
+        return fairness(TextEmbeddingCache(model), image, [sample.uid for sample in self.samples], groups)
+
+    def groups(self) -> Groups:
+        """Return the groups of people in the images.
+
+        Raises:
+            InputError: fewer than two groups of 20 images.
+        """
+        tags = self._tags()
+        attribute = re.sub(r"[^a-z0-9]+", "_", self._column.casefold()).strip("_") if self._column else self._by
+        values = [
+            {tag.partition(":")[2] for tag in tags[sample.uid].split() if tag.startswith(f"{attribute}:")}
+            for sample in self.samples
+        ]
+        single = [next(iter(groups)) if len(groups) == 1 else None for groups in values]
+        counts = Counter(group for group in single if group is not None)
+        names = tuple(sorted(name for name, number in counts.items() if number >= MIN_IMAGES))
+        if len(names) < 2:
+            raise InputError(
+                f"--on fairness: groups of '{attribute}' with their images: {dict(sorted(counts.items()))}",
+                allowed=f"two groups or more of {MIN_IMAGES} images",
+                fix="take more samples, or another attribute or column",
+            )
+        of_image = np.array([names.index(group) if group in names else -1 for group in single], dtype=np.int64)
+        prefix = f"{attribute}:" if self._column else "person:"
+        nobody = [not any(tag.startswith(prefix) for tag in tags[sample.uid].split()) for sample in self.samples]
+        prompts = tuple(PEOPLE.get(f"{attribute}:{name}", f"a {name.replace('_', ' ')} person") for name in names)
+        no_people = np.array(nobody) & (of_image < 0)  # "his ball" names a gender and nobody
+        return Groups(attribute, names, prompts, of_image, no_people)
+
+    def _tags(self) -> dict[str, str]:
+        """Return each sample's tags."""
+        stages: tuple[Stage, ...] = (ParseCaptions(), TagAttributes())
+        if self._column:
+            stages = (TagAttributes(captions=False, columns=(self._column,)),)
+        samples = samples_with_fields(stages, self.snapshot, self.eval_options.workspace, ("attribute_tags",))
+        return {sample.uid: str(sample["attribute_tags"]) for sample in samples}

@@ -1,0 +1,21 @@
+"""``retrieval:SRC``: from image to text and from text to image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.evaluation.sample_benchmark import SampleBenchmark
+from training.evaluate.retrieval import retrieval
+
+if TYPE_CHECKING:
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.features import ReportProgress
+    from training.model.clip_model import ClipModel
+
+
+class RetrievalBenchmark(SampleBenchmark):
+    """Retrieval in both directions."""
+
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+        """Return recall, ranks and precision in both directions."""
+        return retrieval(self.features(model, report))

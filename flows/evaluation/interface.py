@@ -1,0 +1,94 @@
+"""What every benchmark is given and has; `registry.open_benchmark` opens them."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from data_manifests.manifest import Catalog
+
+if TYPE_CHECKING:
+    from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.features import ReportProgress
+    from training.model.clip_model import ClipModel
+
+T = TypeVar("T")
+_MISSING: Any = object()
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Options of the command line that hold for every benchmark.
+
+    Attributes:
+        catalog: Where drawn tests are kept, and which samples are to be forgotten.
+        split: Only this split of a source.
+        limit: At most this many samples of a source.
+        blind: Evaluate text alone: no image is opened.
+        blind_texts: Texts from which blind judges learn what captions look like; by default the test's own.
+    """
+
+    catalog: Catalog
+    split: str | None = None
+    limit: int | None = None
+    blind: bool = False
+    blind_texts: tuple[str, ...] = ()
+
+    @property
+    def workspace(self) -> Path:
+        """Where drawn tests and snapshots are kept."""
+        return self.catalog.workspace
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one `--on KIND:SRC` or `--on KIND:SRC?key=value&key=value` names.
+
+    Attributes:
+        kind: The kind of benchmark.
+        source: A folder, or a source's ``KIND:PATH``.
+        options: The keys and values after the question mark.
+    """
+
+    kind: str
+    source: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class Benchmark(ABC):
+    """An opened benchmark. Its files are checked here, before the model is loaded.
+
+    Class attributes:
+        options: Keys that are allowed after ``?``.
+        has_blind: Whether text alone can be evaluated (``--blind``).
+
+    Attributes:
+        num_samples: Images or cases that are evaluated; final after `run`.
+        num_refused: Entries that cannot be evaluated; final after `run`.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+    has_blind: ClassVar[bool] = False
+    num_samples: int
+    num_refused: int
+
+    def __init__(self, target: Target, eval_options: EvalOptions) -> None:
+        self.target, self.eval_options = target, eval_options
+
+    @abstractmethod
+    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+        """Return a model's numbers."""
+
+    def count(self, total: int, refused: int) -> None:
+        """Set how many of all entries are evaluated and how many are not."""
+        self.num_samples, self.num_refused = total - refused, refused
+
+
+def round_robin(groups: Iterable[Sequence[T]], limit: int | None) -> list[T]:
+    """Return the first item of each group, then the second of each, and so on, up to a limit."""
+    turns = itertools.zip_longest(*groups, fillvalue=_MISSING)
+    return list(itertools.islice((item for turn in turns for item in turn if item is not _MISSING), limit))
