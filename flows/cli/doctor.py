@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_manifests.errors import InputError
-from flows.terminal.console import out, print_json, table
+from flows.terminal.console import print_json, print_table
 
 _MIN_FREE_BYTES = 2 * 2**30
 
@@ -26,11 +26,12 @@ def examine(workspace: Path, *, as_json: bool) -> bool:
     if as_json:
         print_json(results)
     else:
-        rows = table("doctor", "check", "", "found")
-        for item in results:
-            absent = "[red]missing[/red]" if item["required"] else "[yellow]no[/yellow]"
-            rows.add_row(str(item["check"]), "[green]ok[/green]" if item["holds"] else absent, str(item["found"]))
-        out.print(rows)
+        marks = {True: "[red]missing[/red]", False: "[yellow]no[/yellow]"}
+        rows = (
+            (item["check"], "[green]ok[/green]" if item["holds"] else marks[bool(item["required"])], item["found"])
+            for item in results
+        )
+        print_table("doctor", ("check", "", "found"), rows)
     return all(item["holds"] or not item["required"] for item in results)
 
 

@@ -1,16 +1,24 @@
-"""What the terminal shows: tables on standard output, progress and messages on standard error."""
+"""Terminal output: tables and JSON on standard output, progress bars and messages on standard error."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -28,12 +36,12 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u20
 
 
 def clean(text: str) -> str:
-    """Return a stranger's text without characters that steer the terminal or turn the reading direction."""
+    """Return foreign text without characters that control the terminal or change the reading direction."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def words(pieces: Iterable[DiffPiece], console: Console) -> Text:
-    """Return a text with its removed words red and struck out, its added ones green and underlined.
+def edit_text(pieces: Iterable[DiffPiece], console: Console) -> Text:
+    """Return a text with removed words red and struck out, added words green and underlined.
 
     Without colours they are marked as ``[-removed-]`` and ``{+added+}``.
     """
@@ -54,11 +62,20 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, *columns: str) -> Table:
-    """Return an empty table whose columns named with a leading ``>`` are numbers."""
+    """Return an empty table; columns named with a leading ``>`` are numbers, aligned to the right."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for name in columns:
         made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
     return made
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console = out) -> None:
+    """Print a table, or nothing if it has no rows; cells are rich texts, or values whose text may contain markup."""
+    made = table(title, *columns)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
+    if made.row_count:
+        console.print(made)
 
 
 @contextmanager
@@ -76,13 +93,13 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def counter(bars: Progress, what: str) -> Callable[[int], None]:
-    """Return a callback that shows a count without a known end."""
-    ids: list[Any] = []
+    """Return a callback that shows a count without a known total."""
+    task: list[TaskID] = []
 
     def count(number: int) -> None:
-        if not ids:
-            ids.append(bars.add_task(what, total=None))
-        bars.update(ids[0], completed=number)
+        if not task:
+            task.append(bars.add_task(what, total=None))
+        bars.update(task[0], completed=number)
 
     return count
 

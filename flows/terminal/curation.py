@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from data_manifests.manifest import Manifest
-from flows.terminal.console import counter, err, out, print_json, progress_bars, stage_bars, table
+from flows.terminal.console import counter, err, out, print_json, print_table, progress_bars, stage_bars
 
 if TYPE_CHECKING:
     from curation.llm.batch_files import ImportReport
@@ -55,11 +55,10 @@ def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:
     title = (
         f"plan: {job.recipe} → {job.name} ({predicted.num_samples} samples, {predicted.num_rejected} refused at intake)"
     )
-    rows = table(title, "stage", ">compute", ">reuse", ">time", *(["why"] if why else []))
-    for item in predicted.stages:
-        cells = [item.stage.name, str(item.num_compute), str(item.num_reuse), _duration(item.seconds)]
-        rows.add_row(*cells, *([escape(item.why)] if why else []))
-    out.print(rows)
+    columns = ["stage", ">compute", ">reuse", ">time", *(["why"] if why else [])]
+    cells = ((item.stage.name, item.num_compute, item.num_reuse, _duration(item.seconds)) for item in predicted.stages)
+    reasons = ([escape(item.why)] if why else [] for item in predicted.stages)
+    print_table(title, columns, ([*row, *reason] for row, reason in zip(cells, reasons, strict=True)))
     disk = f"{predicted.disk_bytes / 2**20:.0f} MiB of {predicted.free_bytes / 2**20:.0f} MiB free"
     out.print(f"time {_duration(predicted.seconds)} · disk {disk} · LLM tokens {predicted.llm_tokens}")
     if predicted.up_to_date:
@@ -88,13 +87,12 @@ def _print_answers(report: ImportReport) -> None:
 def _print_result(result: CurationResult, seconds: float) -> None:
     """Print the version, what each stage did, and what was dropped."""
     body = result.manifest.body
-    rows = table("stages", "stage", ">computed", ">reused", ">seconds", ">samples/s", ">peak MiB")
+    rows = []
     for report in result.reports:
         rate = f"{report.num_computed / report.wall_s:.0f}" if report.num_computed and report.wall_s else ""
-        numbers = (report.num_computed, report.num_reused, f"{report.wall_s:.1f}", rate)
-        rows.add_row(report.stage.name, *map(str, numbers), f"{report.peak_memory_bytes / 2**20:.0f}")
-    if rows.rows:
-        out.print(rows)
+        memory = f"{report.peak_memory_bytes / 2**20:.0f}"
+        rows.append((report.stage.name, report.num_computed, report.num_reused, f"{report.wall_s:.1f}", rate, memory))
+    print_table("stages", ("stage", ">computed", ">reused", ">seconds", ">samples/s", ">peak MiB"), rows)
     print_drops(result.manifest)
     counts = body["counts"]
     out.print(
@@ -121,23 +119,19 @@ def print_blind_accuracy(manifest: Manifest) -> None:
     """Print how often judges that see only text pick the caption rather than the negative."""
     judges = manifest.body["statistics"].get("quality", {}).get("blind_accuracy", {})
     kinds = sorted({kind for accuracy in judges.values() for kind in accuracy} - {"num", "overall"})
-    rows = table(
-        "blind accuracy: caption against negative from text alone (chance 50 %)",
-        "negatives",
-        *(f">{name}" for name in judges),
+    rows = (
+        [kind, *(f"{100 * accuracy[kind]:.1f} %" if kind in accuracy else "" for accuracy in judges.values())]
+        for kind in ("overall", *kinds)
     )
-    for kind in ("overall", *kinds):
-        rows.add_row(
-            kind, *(f"{100 * accuracy[kind]:.1f} %" if kind in accuracy else "" for accuracy in judges.values())
-        )
     if judges:
-        out.print(rows)
+        title = "blind accuracy: caption against negative from text alone (chance 50 %)"
+        print_table(title, ("negatives", *(f">{name}" for name in judges)), rows)
 
 
 def _print_reasons(title: str, by_stage: Mapping[str, Mapping[str, int]]) -> None:
-    rows = table(title, "by", "reason", ">number")
-    for stage, reasons in by_stage.items():
-        for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
-            rows.add_row(stage, reason, str(number))
-    if rows.rows:
-        out.print(rows)
+    rows = (
+        (stage, reason, number)
+        for stage, reasons in by_stage.items()
+        for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    )
+    print_table(title, ("by", "reason", ">number"), rows)

@@ -1,4 +1,4 @@
-"""A diff as people read it in the terminal; `flows.pages.diff` is its page."""
+"""A diff as printed in the terminal; `flows.pages.diff` makes its page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.text import Text
 from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
 from data_manifests.drift import ValueChange
 from data_manifests.text_diff import CaptionChange, DifficultyChange, DiffPiece, TextChange
-from flows.terminal.console import clean, table, words
+from flows.terminal.console import clean, edit_text, print_table
 
 _MAX_CHARS = 300
 MAX_EDITED, MAX_REFS, MAX_TEXTS = 20, 10, 8
-"""Most samples of each sort, and most texts of a sample, in the terminal."""
+"""Most samples of each kind, and most texts of a sample, that are printed."""
 
 
 def print_diff(diff: VersionDiff, console: Console) -> None:
@@ -30,7 +30,7 @@ def print_diff(diff: VersionDiff, console: Console) -> None:
         return
     console.print(
         f"{diff.num_old:,} → {diff.num_new:,} samples: {diff.num_added:,} added, {diff.num_removed:,} removed, "
-        f"{diff.num_edited:,} edited, {diff.num_moved:,} at another place in the shards",
+        f"{diff.num_edited:,} edited, {diff.num_moved:,} moved to another place in the shards",
         highlight=False,
     )
     _print_fields(diff, console)
@@ -46,9 +46,9 @@ def print_diff(diff: VersionDiff, console: Console) -> None:
 def _print_fields(diff: VersionDiff, console: Console) -> None:
     lines = [("fields that differ", ", ".join(f"{name} in {number:,}" for name, number in diff.edited_fields.items()))]
     lines += [("new fields", ", ".join(diff.added_fields)), ("fields gone", ", ".join(diff.removed_fields))]
-    for label, told in lines:
-        if told:
-            console.print(Text.assemble((f"{label}: ", "dim"), told))
+    for label, names in lines:
+        if names:
+            console.print(Text.assemble((f"{label}: ", "dim"), names))
 
 
 def _print_sample(sample: SampleDiff, console: Console) -> None:
@@ -57,7 +57,7 @@ def _print_sample(sample: SampleDiff, console: Console) -> None:
     texts += [(_negative_label(item), item.pieces) for item in sample.negatives]
     texts += [(_view_label(item), item.pieces) for item in sample.views]
     for label, pieces in texts[:MAX_TEXTS]:
-        console.print(Text.assemble("  ", (f"{label}: ", "dim"), words(pieces, console)), soft_wrap=True)
+        console.print(Text.assemble("  ", (f"{label}: ", "dim"), edit_text(pieces, console)), soft_wrap=True)
     _more(len(texts) - MAX_TEXTS, "texts", console)
     if sample.regraded:
         console.print("  " + format_regraded(sample.regraded), highlight=False)
@@ -104,59 +104,67 @@ def _print_refs(word: str, sign: str, samples: Sequence[SampleRef], total: int, 
 
 
 def _print_numbers(diff: VersionDiff, console: Console) -> None:
-    numbers = table("counts", "what", ">before", ">after", ">change")
-    for value in diff.numbers:
-        numbers.add_row(Text(clean(value.name)), f"{value.old:,}", f"{value.new:,}", f"{value.new - value.old:+,}")
-    columns = ("operation", "span class", ">added", ">removed", ">changed", ">graded anew")
-    negatives = table("negatives in samples of both", *columns)
+    counts = [
+        (_plain(item.name), f"{item.old:,}", f"{item.new:,}", f"{item.new - item.old:+,}") for item in diff.numbers
+    ]
+    _print_table("counts", ("what", ">before", ">after", ">change"), counts, console)
+    negatives = []
     for row in diff.negatives:
-        counts = (f"{number:,}" for number in (row.added, row.removed, row.changed, row.regraded))
-        negatives.add_row(Text(clean(row.operation)), Text(clean(row.span_class)), *counts)
-    shifts = table("distributions", "what", ">mean before", ">mean after", ">total variation", ">KS")
+        numbers = (f"{number:,}" for number in (row.added, row.removed, row.changed, row.regraded))
+        negatives.append((_plain(row.operation), _plain(row.span_class), *numbers))
+    heads = ("operation", "span class", ">added", ">removed", ">changed", ">regraded")
+    _print_table("negatives in samples of both", heads, negatives, console)
+    shifts = []
     for item in diff.distributions:
         means = ("none" if mean is None else f"{mean:.3f}" for mean in (item.old_mean, item.new_mean))
-        shifts.add_row(item.name, *means, f"{item.total_variation:.4f}", f"{item.ks:.4f}")
-    for made in (numbers, negatives, shifts):
-        if made.row_count:
-            console.print()
-            console.print(made)
-    if diff.clusters and (diff.clusters.num_moved or diff.clusters.num_old != diff.clusters.num_new):
-        found = diff.clusters
-        told = f"{found.num_old:,} → {found.num_new:,}, {found.num_moved:,} samples moved"
-        console.print(f"clusters: {told}", highlight=False)
+        shifts.append((item.name, *means, f"{item.total_variation:.4f}", f"{item.ks:.4f}"))
+    columns = ("what", ">mean before", ">mean after", ">total variation", ">KS")
+    _print_table("distributions", columns, shifts, console)
+    clusters = diff.clusters
+    if clusters and (clusters.num_moved or clusters.num_old != clusters.num_new):
+        moved = f"{clusters.num_moved:,} samples moved"
+        console.print(f"clusters: {clusters.num_old:,} → {clusters.num_new:,}, {moved}", highlight=False)
     for shift in diff.shifts:
-        told = f"{shift.num_changed:,} samples moved, mean absolute difference {shift.mean_abs:.4f}"
-        console.print(f"{shift.name}: {told}", highlight=False)
+        moved = f"{shift.num_changed:,} samples moved, mean absolute difference {shift.mean_abs:.4f}"
+        console.print(f"{shift.name}: {moved}", highlight=False)
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console) -> None:
+    """Print a blank line and a table, or nothing if it has no rows."""
+    if rows := list(rows):
+        console.print()
+        print_table(title, columns, rows, console)
 
 
 def _print_stages(diff: VersionDiff, console: Console) -> None:
-    made = table("stages and settings", "stage or setting", "", "what", "before", "after")
-    for stage in diff.stages:
-        for item in stage.details or (ValueChange("", "", ""),):
-            made.add_row(stage.name, stage.kind, item.name, *_sides(item))
-    for item in diff.settings:
-        made.add_row(item.name, "changed", "", *_sides(item))
-    if made.row_count:
-        console.print()
-        console.print(made)
+    rows = [
+        (stage.name, stage.kind, item.name, *_sides(item))
+        for stage in diff.stages
+        for item in stage.details or (ValueChange("", "", ""),)
+    ]
+    rows += [(item.name, "changed", "", *_sides(item)) for item in diff.settings]
+    _print_table("stages and settings", ("stage or setting", "", "what", "before", "after"), rows, console)
+
+
+def _plain(text: str) -> Text:
+    return Text(clean(text))
 
 
 def _sides(value: ValueChange) -> tuple[Text, Text]:
-    return Text(clean(format_value(value.old))), Text(clean(format_value(value.new)))
+    return _plain(format_value(value.old)), _plain(format_value(value.new))
 
 
 def format_regraded(regraded: DifficultyChange) -> str:
-    """Say how many negatives have another difficulty, and how it moved."""
-    moved = f"{regraded.old:.2f} → {regraded.new:.2f}"
-    return f"negatives graded anew: {regraded.number:,}, mean difficulty {moved}"
+    """Return a sentence with how many negatives changed difficulty, and their mean difficulty before and after."""
+    return f"negatives regraded: {regraded.number:,}, mean difficulty {regraded.old:.2f} → {regraded.new:.2f}"
 
 
 def format_rescored(number: int) -> str:
-    """Say how many negatives kept text and difficulty and differ in something else."""
+    """Return a sentence with how many negatives changed scores but neither text nor difficulty."""
     return f"negatives with other scores: {number:,}"
 
 
 def format_value(value: Any) -> str:
-    """Return a JSON value as text of bounded length; ``none`` for what is not there."""
+    """Return a JSON value as text of bounded length; ``none`` for None."""
     text = "none" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} …"

@@ -1,4 +1,4 @@
-"""What the commands about knowledge graphs do and print."""
+"""Output of the commands about knowledge graphs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from data_manifests.errors import InputError
-from flows.terminal.console import counter, err, out, print_json, progress_bars, table
+from flows.terminal.console import counter, err, out, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
     from curation.knowledge.build import Built, Source
@@ -24,12 +24,12 @@ MAX_SHOWN = 20
 
 
 def split_names(values: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names of an option that may be repeated and may hold several between commas."""
+    """Return the names given by a repeatable option whose values may be comma-separated."""
     return tuple(dict.fromkeys(part.strip() for value in values or () for part in value.split(",") if part.strip()))
 
 
 def keep_of(languages: Sequence[str], relations: Sequence[str] | None, min_weight: float | None, terms: str) -> Keep:
-    """Return which edges are kept, from the options.
+    """Return the filter of edges that the options describe.
 
     Raises:
         InputError: no language, or several.
@@ -40,15 +40,15 @@ def keep_of(languages: Sequence[str], relations: Sequence[str] | None, min_weigh
     if len(names) != 1:
         raise InputError(
             f"--languages {','.join(names) or '(empty)'}",
-            allowed="one language such as en: a store knows concepts by their words alone",
+            allowed="one language such as en: a store identifies concepts by their words alone",
             fix="build a store for each language",
         )
-    chosen = Keep(names[0], split_names(relations), license=terms)
-    return chosen if min_weight is None else Keep(names[0], chosen.relations, min_weight, terms)
+    weight = {} if min_weight is None else {"min_weight": min_weight}
+    return Keep(names[0], split_names(relations), license=terms, **weight)
 
 
 def build(sources: Sequence[Source], path: Path, keep: Keep, *, as_json: bool) -> Built:
-    """Compile a store and print what went in."""
+    """Compile a store and print what it was made of."""
     from curation.knowledge.build import build_graph
 
     started = time.perf_counter()
@@ -67,7 +67,7 @@ def build(sources: Sequence[Source], path: Path, keep: Keep, *, as_json: bool) -
 
 
 def _report(bars: Progress) -> Report:
-    """Return a callback that shows each piece of work as a count of its own."""
+    """Return a callback that shows one counter for each kind of work."""
     counts: dict[str, Any] = {}
 
     def report(what: str, number: int) -> None:
@@ -79,17 +79,18 @@ def _report(bars: Progress) -> Report:
 
 
 def _print_tallies(tallies: Sequence[Tally]) -> None:
-    made = table("inputs", "file", "unit", ">read", ">edges kept", ">skipped", ">malformed")
     for tally in tallies:
-        numbers = (tally.num_read, tally.num_kept, tally.num_skipped, tally.num_malformed)
-        made.add_row(escape(tally.name), tally.unit, *(str(number) for number in numbers))
         for example in tally.examples:
             err.print(f"{tally.name}: {example}", markup=False, highlight=False)
-    out.print(made)
+    rows = (
+        (escape(tally.name), tally.unit, tally.num_read, tally.num_kept, tally.num_skipped, tally.num_malformed)
+        for tally in tallies
+    )
+    print_table("inputs", ("file", "unit", ">read", ">edges kept", ">skipped", ">malformed"), rows)
 
 
 def info(spec: str, concepts: Sequence[str], limit: int, *, as_json: bool) -> None:
-    """Print what a graph holds, and the edges of some concepts.
+    """Print a graph's relations and sources, and the edges of some concepts.
 
     Raises:
         InputError: the graph cannot be opened.
@@ -115,7 +116,7 @@ def info(spec: str, concepts: Sequence[str], limit: int, *, as_json: bool) -> No
         _print_info(graph.describe(), about)
     else:
         # Counting the edges of an official conceptnet-lite database would take minutes.
-        out.print(f"{graph.describe()}: asked in place; content hash {graph.content_hash()}", markup=False)
+        out.print(f"{graph.describe()}: queried in place; content hash {graph.content_hash()}", markup=False)
     known = graph.known(asked)
     for words in asked:
         if words not in known:
@@ -132,31 +133,35 @@ def _as_json(edges: Sequence[Edge]) -> list[dict[str, Any]]:
 
 
 def _print_info(name: str, about: StoreInfo) -> None:
-    made = table(f"{escape(name)}: {about.num_edges} edges, {about.num_concepts} concepts", "relation", ">edges")
     ranked = sorted(about.relations.items(), key=lambda item: (-item[1], item[0]))
-    for relation, number in ranked[:MAX_SHOWN]:
-        made.add_row(escape(relation), str(number))
-    if rest := ranked[MAX_SHOWN:]:
-        made.add_row(f"{len(rest)} more", str(sum(number for _, number in rest)))
-    out.print(made)
-    made = table("sources", "data set", "licence", ">edges")
-    for dataset, terms, number in about.sources[:MAX_SHOWN]:
-        made.add_row(escape(dataset), escape(terms), str(number))
-    if more := about.sources[MAX_SHOWN:]:
-        made.add_row(f"{len(more)} more", "", str(sum(number for _, _, number in more)))
-    out.print(made)
+    rows = [(escape(relation), number) for relation, number in ranked[:MAX_SHOWN]]
+    if more := ranked[MAX_SHOWN:]:
+        rows.append((f"{len(more)} more", sum(number for _, number in more)))
+    title = f"{escape(name)}: {about.num_edges} edges, {about.num_concepts} concepts"
+    print_table(title, ("relation", ">edges"), rows)
+    sources = [(escape(dataset), escape(license_name), number) for dataset, license_name, number in about.sources]
+    if rest := sources[MAX_SHOWN:]:
+        sources[MAX_SHOWN:] = [(f"{len(rest)} more", "", sum(number for _, _, number in rest))]
+    print_table("sources", ("data set", "licence", ">edges"), sources)
     out.print(f"content hash {about.content_hash}")
 
 
 def _print_edges(title: str, edges: Sequence[Edge], limit: int) -> None:
     rest = f" (the first {limit} of {len(edges)})" if len(edges) > limit else ""
-    made = table(escape(title) + rest, "head", "relation", "tail", ">weight", "data set", "licence")
-    for edge in edges[:limit]:
-        ends = [f"{words} ({sense})" if sense else words for words, sense in _ends(edge)]
-        cells = (ends[0], edge.relation, ends[1], f"{edge.weight:g}", edge.dataset, edge.license)
-        made.add_row(*(escape(cell) for cell in cells))
-    out.print(made)
+    columns = ("head", "relation", "tail", ">weight", "data set", "licence")
+    rows = (
+        (
+            _concept(edge.head, edge.head_sense),
+            escape(edge.relation),
+            _concept(edge.tail, edge.tail_sense),
+            f"{edge.weight:g}",
+            escape(edge.dataset),
+            escape(edge.license),
+        )
+        for edge in edges[:limit]
+    )
+    print_table(escape(title) + rest, columns, rows)
 
 
-def _ends(edge: Edge) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (edge.head, edge.head_sense), (edge.tail, edge.tail_sense)
+def _concept(words: str, sense: str) -> str:
+    return escape(f"{words} ({sense})" if sense else words)

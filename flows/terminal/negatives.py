@@ -1,4 +1,4 @@
-"""A version's negatives in the terminal: counts, blind accuracy, and some of them with their edits marked."""
+"""A version's negatives as printed: counts, blind accuracy, and some of them with their edits marked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data_manifests.negatives import (
     read_negatives,
     shorten_pieces,
 )
-from flows.terminal.console import clean, out, print_json, table, words
+from flows.terminal.console import clean, edit_text, out, print_json, print_table, table
 from flows.terminal.curation import print_blind_accuracy
 
 _MAX_TEXT = 400
@@ -27,7 +27,7 @@ _MAX_TEXT = 400
 
 
 def print_negatives(version: DatasetVersion, wanted: NegativeFilter, limit: int, seed: int, *, as_json: bool) -> None:
-    """Print how many negatives there are, how well text alone tells them, and some drawn at random.
+    """Print how many negatives there are, their blind accuracy, and some drawn at random.
 
     Raises:
         InputError: the version has no negatives, or none of a wanted operation or type.
@@ -35,14 +35,14 @@ def print_negatives(version: DatasetVersion, wanted: NegativeFilter, limit: int,
     drawn = draw_negatives(version, wanted, limit, seed)
     shown = read_negatives(version, drawn)
     if as_json:
-        print_json(_told(version, drawn, shown, seed))
+        print_json(_as_json(version, drawn, shown, seed))
         return
     _print_counts(version, drawn)
     print_blind_accuracy(version.manifest)
     _print_shown(shown, sum(drawn.matching.values()), seed, out)
 
 
-def _told(version: DatasetVersion, drawn: NegativeDraw, shown: list[ShownNegative], seed: int) -> dict[str, object]:
+def _as_json(version: DatasetVersion, drawn: NegativeDraw, shown: list[ShownNegative], seed: int) -> dict[str, object]:
     counts = [
         {"operation": kind[0], "type": kind[1], "number": number, "matching": drawn.matching[kind]}
         for kind, number in sorted(drawn.counts.items())
@@ -59,29 +59,27 @@ def _told(version: DatasetVersion, drawn: NegativeDraw, shown: list[ShownNegativ
 
 def _print_counts(version: DatasetVersion, drawn: NegativeDraw) -> None:
     total = sum(drawn.counts.values())
-    narrowed = drawn.matching != drawn.counts
-    made = table(
-        f"{version.ref}: {total:,} negatives", "operation", "type", ">number", *([">as wanted"] if narrowed else [])
+    filtered = drawn.matching != drawn.counts
+    rows = (
+        [*(Text(clean(name)) for name in kind), f"{number:,}", *([f"{drawn.matching[kind]:,}"] if filtered else [])]
+        for kind, number in sorted(drawn.counts.items(), key=lambda item: (-item[1], item[0]))
     )
-    for kind, number in sorted(drawn.counts.items(), key=lambda item: (-item[1], item[0])):
-        wanted = [f"{drawn.matching[kind]:,}"] if narrowed else []
-        made.add_row(*(Text(clean(name)) for name in kind), f"{number:,}", *wanted)
-    out.print(made)
+    columns = ("operation", "type", ">number", *([">matching"] if filtered else []))
+    print_table(f"{version.ref}: {total:,} negatives", columns, rows, out)
 
 
 def _print_shown(shown: list[ShownNegative], matching: int, seed: int, console: Console) -> None:
     if not shown:
-        console.print("no negative is as wanted")
+        console.print("no negative matches")
         return
-    made = table(
-        f"{len(shown):,} of {matching:,}, drawn with seed {seed}", "caption and negative", "what, and by what rule"
-    )
+    title = f"{len(shown):,} of {matching:,}, drawn with seed {seed}"
+    made = table(title, "caption and negative", "what, and by which rule")
     made.columns[0].ratio, made.columns[1].ratio = 3, 2
     made.expand = made.show_lines = True
     for item in shown:
         pieces = shorten_pieces(edit_pieces(item.caption, item.record), _MAX_TEXT)
-        before = words([piece for piece in pieces if piece.kind != "added"], console)
-        after = words([piece for piece in pieces if piece.kind != "removed"], console)
+        before = edit_text([piece for piece in pieces if piece.kind != "added"], console)
+        after = edit_text([piece for piece in pieces if piece.kind != "removed"], console)
         name = Text(f"{clean(item.name)} {item.uid[:8]}", "dim")
         made.add_row(Text("\n").join([before, after, name]), _facts(item.record))
     console.print(made)

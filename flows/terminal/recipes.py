@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.terminal.console import out, print_json, table
+from flows.terminal.console import print_json, print_table
 
 
 def list_recipes(*, as_json: bool) -> None:
@@ -24,7 +24,8 @@ def list_recipes(*, as_json: bool) -> None:
             ]
         )
         return
-    rows = table("recipes", "recipe", "paper", "stages", "differs")
-    for recipe in recipes:
-        rows.add_row(recipe.name, recipe.paper, " → ".join(stage.name for stage in recipe.all_stages()), recipe.differs)
-    out.print(rows)
+    rows = (
+        (recipe.name, recipe.paper, " → ".join(stage.name for stage in recipe.all_stages()), recipe.differs)
+        for recipe in recipes
+    )
+    print_table("recipes", ("recipe", "paper", "stages", "differs"), rows)

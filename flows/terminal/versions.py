@@ -12,7 +12,7 @@ from rich.markup import escape
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.shards import ShardReader
-from flows.terminal.console import clean, out, print_json, table
+from flows.terminal.console import clean, out, print_json, print_table
 from flows.terminal.curation import print_blind_accuracy, print_drops
 
 
@@ -36,14 +36,13 @@ def list_versions(catalog: Catalog, name: str, *, as_json: bool) -> None:
             ]
         )
         return
-    rows = table(name, "version", "recipe", ">samples", ">negatives", ">dropped", "shards", "fingerprint")
+    rows = []
     for manifest, here in zip(manifests, present, strict=True):
-        counts = manifest.body["counts"]
+        counts, recipe = manifest.body["counts"], manifest.body["recipe"]["name"]
         dropped = sum(sum(reasons.values()) for reasons in counts["dropped"].values())
-        numbers = map(str, (counts["samples"], counts["negatives"], dropped))
-        shards = "here" if here else "elsewhere"
-        rows.add_row(manifest.version, manifest.body["recipe"]["name"], *numbers, shards, manifest.fingerprint[:12])
-    out.print(rows)
+        numbers = (counts["samples"], counts["negatives"], dropped)
+        rows.append((manifest.version, recipe, *numbers, "here" if here else "elsewhere", manifest.fingerprint[:12]))
+    print_table(name, ("version", "recipe", ">samples", ">negatives", ">dropped", "shards", "fingerprint"), rows)
 
 
 def verify_version(catalog: Catalog, ref: str, *, as_json: bool) -> bool:
@@ -70,7 +69,7 @@ def print_damage(version: DatasetVersion, wrong: Sequence[str]) -> None:
 
 
 def print_version(version: DatasetVersion, *, as_json: bool) -> None:
-    """Print what the manifest says."""
+    """Print a version's manifest."""
     body = version.manifest.body
     if as_json:
         print_json(body)
@@ -81,12 +80,12 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
         f"[bold]{version.ref}[/bold] · recipe {body['recipe']['name']} · parent {parent} · {version.manifest.fingerprint}"
     )
     out.print(escape(f"source: {source}"))
-    made = table("stages", "stage", "version", "paper", "settings", "models", "fingerprint")
+    rows = []
     for stage in body["stages"]:
         settings = ", ".join(f"{key}={value}" for key, value in stage["config"].items())
         models = ", ".join(f"{key}: {value['name']} ({value['hash'][:8]})" for key, value in stage["resources"].items())
-        made.add_row(stage["name"], str(stage["version"]), stage["source"], settings, models, stage["fingerprint"][:12])
-    out.print(made)
+        rows.append((stage["name"], stage["version"], stage["source"], settings, models, stage["fingerprint"][:12]))
+    print_table("stages", ("stage", "version", "paper", "settings", "models", "fingerprint"), rows)
     counts = body["counts"]
     out.print(
         f"{counts['records']} records → {counts['samples']} samples, {counts['captions']} captions, "
@@ -94,10 +93,10 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
     )
     print_drops(version.manifest)
     print_blind_accuracy(version.manifest)
-    made = table("shards", "shard", ">samples", ">MiB", "sha256")
-    for shard in body["shards"]:
-        made.add_row(shard["name"], str(shard["samples"]), f"{shard['bytes'] / 2**20:.1f}", shard["sha256"])
-    out.print(made)
+    shards = (
+        (shard["name"], shard["samples"], f"{shard['bytes'] / 2**20:.1f}", shard["sha256"]) for shard in body["shards"]
+    )
+    print_table("shards", ("shard", ">samples", ">MiB", "sha256"), shards)
 
 
 def sample_lineage(version: DatasetVersion, uid: str) -> dict[str, Any]:
@@ -105,36 +104,36 @@ def sample_lineage(version: DatasetVersion, uid: str) -> dict[str, Any]:
 
     Args:
         version: The data set version.
-        uid: A uid or enough of its beginning to be unique.
+        uid: A uid or a unique beginning of one.
 
     Raises:
-        InputError: no sample, or more than one, begins like this; or it was dropped (the reason is told).
+        InputError: no sample, or more than one, has such a uid; or it was dropped, with the reason.
     """
     index = version.index(["uid", "shard", "json_offset", "json_bytes", "image_offset", "image_bytes", "key"])
-    found = [place for place, value in enumerate(index["uid"].to_pylist()) if value.startswith(uid)]
-    if len(found) != 1:
-        raise _not_one(version, uid, [index["uid"][place].as_py() for place in found[:5]])
-    row = index.slice(found[0], 1).to_pylist()[0]
+    rows = [row for row, value in enumerate(index["uid"].to_pylist()) if value.startswith(uid)]
+    if len(rows) != 1:
+        raise _not_one(version, uid, [index["uid"][row].as_py() for row in rows[:5]])
+    location = index.slice(rows[0], 1).to_pylist()[0]
     with ShardReader(version.folder) as reader:
-        payload = orjson.loads(reader.read(row["shard"], row["json_offset"], row["json_bytes"]))
+        payload = orjson.loads(reader.read(location["shard"], location["json_offset"], location["json_bytes"]))
     stages = {stage["name"]: stage for stage in version.manifest.body["stages"]}
     made_by = {field["name"]: field["stage"] for field in version.manifest.body["fields"]}
     return {
         "version": version.ref,
-        "place": row,
+        "place": location,
         "source": {**version.manifest.body["source"], "name": payload["name"]},
         "captions": [{"text": text, "from": "source"} for text in payload["captions"]],
-        "negatives": [{**record, "made_by": _maker(stages[record["source"]])} for record in payload["negatives"]],
-        "views": [{**record, "made_by": _maker(stages[record["source"]])} for record in payload.get("views", [])],
+        "negatives": [{**record, "made_by": _stage_of(stages[record["source"]])} for record in payload["negatives"]],
+        "views": [{**record, "made_by": _stage_of(stages[record["source"]])} for record in payload.get("views", [])],
         "fields": {
-            name: {"value": payload[name], "made_by": _maker(stages[stage])}
+            name: {"value": payload[name], "made_by": _stage_of(stages[stage])}
             for name, stage in made_by.items()
             if name in payload and name not in ("negatives", "views")
         },
     }
 
 
-def _maker(stage: dict[str, Any]) -> dict[str, Any]:
+def _stage_of(stage: dict[str, Any]) -> dict[str, Any]:
     return {key: stage[key] for key in ("name", "version", "fingerprint", "source", "config", "resources")}
 
 
@@ -160,47 +159,35 @@ def print_sample(version: DatasetVersion, uid: str, *, as_json: bool) -> None:
     if as_json:
         print_json(lineage)
         return
-    place = lineage["place"]
-    out.print(f"[bold]{place['uid']}[/bold] in {version.ref}")
-    out.print(
-        _shown(
-            f"source: {lineage['source']['kind']} {lineage['source']['name']} · key {place['key']} in shard {place['shard']:05d}"
-        )
-    )
-    made = table("captions (from the source)", ">#", "text", ">negatives")
-    for number, caption in enumerate(lineage["captions"]):
-        made.add_row(
-            str(number), _shown(caption["text"]), str(sum(item["caption"] == number for item in lineage["negatives"]))
-        )
-    out.print(made)
-    made = table("views (made from captions)", ">caption", "text", "kind", "rule", "stage", "fingerprint")
-    for item in lineage["views"]:
-        maker = item["made_by"]
-        stage = f"{maker['name']}/{maker['version']}"
-        told = (item["text"], item["kind"], item["rule"])
-        made.add_row(str(item["caption"]), *map(_shown, told), stage, maker["fingerprint"][:12])
-    if lineage["views"]:
-        out.print(made)
-    made = table("negatives", ">caption", "text", "type", "rule", "stage", "fingerprint")
-    for item in lineage["negatives"]:
-        maker = item["made_by"]
-        made.add_row(
-            str(item["caption"]),
-            _shown(item["text"]),
-            item["type"],
-            _shown(item["rule"]),
-            f"{maker['name']}/{maker['version']}",
-            maker["fingerprint"][:12],
-        )
-    out.print(made)
-    made = table("fields", "field", "value", "stage", "models")
+    location, source = lineage["place"], lineage["source"]
+    out.print(f"[bold]{location['uid']}[/bold] in {version.ref}")
+    where = f"key {location['key']} in shard {location['shard']:05d}"
+    out.print(_shown(f"source: {source['kind']} {source['name']} · {where}"))
+    negatives, views = lineage["negatives"], lineage["views"]
+    captions = [
+        (number, _shown(caption["text"]), sum(item["caption"] == number for item in negatives))
+        for number, caption in enumerate(lineage["captions"])
+    ]
+    print_table("captions (from the source)", (">#", "text", ">negatives"), captions)
+    columns = (">caption", "text", "kind", "rule", "stage", "fingerprint")
+    print_table("views (made from captions)", columns, (_made_text(item, "kind") for item in views))
+    columns = (">caption", "text", "type", "rule", "stage", "fingerprint")
+    print_table("negatives", columns, (_made_text(item, "type") for item in negatives))
+    fields = []
     for name, item in lineage["fields"].items():
-        maker = item["made_by"]
-        models = ", ".join(f"{value['name']} ({value['hash'][:8]})" for value in maker["resources"].values())
-        made.add_row(name, _shown(str(item["value"])), f"{maker['name']}/{maker['version']}", models)
-    out.print(made)
+        stage = item["made_by"]
+        models = ", ".join(f"{value['name']} ({value['hash'][:8]})" for value in stage["resources"].values())
+        fields.append((name, _shown(str(item["value"])), f"{stage['name']}/{stage['version']}", models))
+    print_table("fields", ("field", "value", "stage", "models"), fields)
+
+
+def _made_text(record: dict[str, Any], kind: str) -> tuple[str, ...]:
+    """Return the cells of a view or a negative, with the stage that made it."""
+    stage = record["made_by"]
+    texts = map(_shown, (record["text"], record[kind], record["rule"]))
+    return str(record["caption"]), *texts, f"{stage['name']}/{stage['version']}", stage["fingerprint"][:12]
 
 
 def _shown(text: str) -> str:
-    """Return a stranger's text so that it neither marks up nor steers the terminal."""
+    """Return foreign text without markup and control characters."""
     return escape(clean(text))

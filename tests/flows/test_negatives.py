@@ -226,8 +226,8 @@ def test_terminal_marks_edits_and_is_not_steered(version: DatasetVersion, monkey
     for text in (plain, coloured):
         assert "\x1b]" not in text and "\u202e" not in text and "\x07" not in text
     narrowed = printed(version, monkeypatch, NegativeFilter(types=("relation",), low=0.2))
-    assert "as wanted" in narrowed and "as wanted" not in plain
-    assert "no negative is as wanted" in printed(version, monkeypatch, NegativeFilter(low=0.99))
+    assert "matching" in narrowed and "matching" not in plain
+    assert "no negative matches" in printed(version, monkeypatch, NegativeFilter(low=0.99))
 
 
 def run(version: DatasetVersion, patch: pytest.MonkeyPatch, *words: str) -> int:

@@ -280,11 +280,11 @@ def test_whiskers_are_to_scale() -> None:
     assert ">0.0<" in close and "-" not in re.sub("<[^>]*>", "", close), "no share is below none"
 
 
-def test_negatives_graded_anew_are_said(tmp_path: Path) -> None:
+def test_regraded_negatives_are_reported(tmp_path: Path) -> None:
     def ball(grade: float) -> Picture:
         return picture(1, "A ball .", negatives=(negative(0, "A ball .", 2, 6, "cube", difficulty=grade),))
 
     old, new = build(tmp_path, "drawn", [ball(0.5)]), build(tmp_path, "drawn", [ball(0.25)])
-    diff, told = diff_versions(old, new), "negatives graded anew: 1, mean difficulty 0.50 → 0.25"
+    diff, told = diff_versions(old, new), "negatives regraded: 1, mean difficulty 0.50 → 0.25"
     assert told in printed(diff)
     assert told in diff_html(diff, old, new)
