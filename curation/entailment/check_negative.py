@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.entailment.claims import Claims
-from curation.entailment.entail import World, follows, may_hold, world_of
-from curation.entailment.plausibility import sorted_lists
+from curation.entailment.entail import MergedClaims, is_compatible, is_entailed, merge_claims
+from curation.entailment.plausibility import sort_lists
 from curation.entailment.read_claims import read_claims
-from curation.entailment.tokens import plain, tags_of, with_new_words
-from curation.entailment.word_meanings import Kinds
-from curation.entailment.word_pairs import Pair, replaced_words, same_or_kind
+from curation.entailment.tokens import content_words, tag_new_words, tags_of
+from curation.entailment.word_meanings import WordRelations
+from curation.entailment.word_pairs import WordPair, replaced_words, synonym_or_hypernym
 from curation.models.parser import Parse
 from curation.text.wordlists import word_sets
 
 _SETS = word_sets("claims")
 
-_EXCHANGES = ("swap", "bind", "role")
+_EXCHANGE_OPERATIONS = ("swap", "bind", "role")
 _WELL_FORMED = "naming"
 """The shuffle that leaves a sentence a sentence."""
-_GROWN = (frozenset({"girl", "woman"}), frozenset({"boy", "man"}))
+_GROWN_UP_PAIRS = (frozenset({"girl", "woman"}), frozenset({"boy", "man"}))
 _POSTURES = frozenset({"sit", "stand", "lie", "lean"})
-_STILL = _SETS["actions_in_any_posture"]
+_ACTIONS_IN_ANY_POSTURE = _SETS["actions_in_any_posture"]
 """What one does in some posture that captions leave out."""
 _CHILDREN = _SETS["children"]
 _ADULTS = _SETS["adults"]
 
 
 @dataclass(slots=True)
-class ReadSample:
+class SampleClaims:
     """An image's captions and negatives, read.
 
     Attributes:
@@ -47,12 +47,12 @@ class ReadSample:
     captions: list[Claims]
     records: list[dict[str, Any]]
     claims: list[Claims]
-    pairs: list[list[Pair]]
+    pairs: list[list[WordPair]]
 
 
-def read_sample(
+def read_sample_claims(
     captions: Sequence[str], parses: Sequence[Parse], records: list[dict[str, Any]], *, copies: bool
-) -> ReadSample:
+) -> SampleClaims:
     """Read captions and negatives; see `equivalence.read_claims` for `copies`."""
     own_tags = [tags_of([parse]) for parse in parses]
     shared: dict[str, str] = {}
@@ -63,19 +63,19 @@ def read_sample(
     claims, pairs = [], []
     for record in records:
         caption, own = captions[record["caption"]], tags[record["caption"]]
-        known = with_new_words(caption, record["text"], record["edits"], own)
+        known = tag_new_words(caption, record["text"], record["edits"], own)
         claims.append(read_claims(record["text"], known, copies=copies))
         pairs.append([] if record["type"] == "order" else replaced_words(caption, record, own))
-    lists = frozenset(map(sorted_lists, captions))
-    return ReadSample(frozenset(plain(caption) for caption in captions), lists, told, records, claims, pairs)
+    lists = frozenset(map(sort_lists, captions))
+    return SampleClaims(frozenset(content_words(caption) for caption in captions), lists, told, records, claims, pairs)
 
 
-def words_of(read: ReadSample) -> Iterator[str]:
+def claim_words(read: SampleClaims) -> Iterator[str]:
     """Yield all words whose meaning may be asked for, some more than once."""
     for claims in (*read.captions, *read.claims):
         for thing in claims.things:
             yield thing.noun
-            yield from (word.removeprefix("do:") for word in thing.said)
+            yield from (word.removeprefix("do:") for word in thing.properties)
     for pairs in read.pairs:
         for old, new, _ in pairs:
             yield from (old, new)
@@ -84,23 +84,23 @@ def words_of(read: ReadSample) -> Iterator[str]:
 class ImageClaims:
     """What the captions of one image claim, one by one and together; worked out when first asked."""
 
-    def __init__(self, read: ReadSample, kinds: Kinds) -> None:
+    def __init__(self, read: SampleClaims, kinds: WordRelations) -> None:
         self.read, self.kinds = read, kinds
-        self._told: dict[int, World] = {}
+        self._told: dict[int, MergedClaims] = {}
         self._named: dict[str, bool] = {}
         self._fitting: dict[str, bool] = {}
         things = [thing for claims in read.captions for thing in claims.things if not thing.denied]
         self._nouns = frozenset(thing.noun for thing in things)
-        self._said = frozenset(word for thing in things for word in thing.said)
+        self._said = frozenset(word for thing in things for word in thing.properties)
 
-    def world(self, caption: int) -> World:
+    def merged(self, caption: int) -> MergedClaims:
         """Return what one caption says, or with -1 what all say together."""
         if caption not in self._told:
             claims = self.read.captions if caption < 0 else [self.read.captions[caption]]
-            self._told[caption] = world_of(claims, self.kinds)
+            self._told[caption] = merge_claims(claims, self.kinds)
         return self._told[caption]
 
-    def mentions(self, claims: Claims) -> bool:
+    def mentions_all(self, claims: Claims) -> bool:
         """Say whether some caption names each thing, its number and what each of the living does.
 
         Quick: where none does, as with most negatives, none of them says it all, and no caption's world is needed.
@@ -116,24 +116,24 @@ class ImageClaims:
 
     def _is_told(self, claims: Claims) -> bool:
         """Say whether some caption tells each number, and what each of the living does."""
-        new = [word for thing in claims.things if not thing.denied for word in thing.said - self._said]
+        new = [word for thing in claims.things if not thing.denied for word in thing.properties - self._said]
         if any(word[0] == "#" for word in new):
             return False
-        return not any(word[:3] == "do:" for word in new) or not self.kinds.living(one.noun for one in claims.things)
+        return not any(word[:3] == "do:" for word in new) or not self.kinds.is_living(one.noun for one in claims.things)
 
-    def follows(self, claims: Claims, caption: int) -> bool:
+    def is_entailed(self, claims: Claims, caption: int) -> bool:
         """Say whether one caption says all that is claimed, or with -1 all of them together."""
-        return follows(claims, self.world(caption), self.kinds)
+        return is_entailed(claims, self.merged(caption), self.kinds)
 
-    def may_hold(self, claims: Claims) -> bool:
+    def is_compatible(self, claims: Claims) -> bool:
         """Say whether nothing that the captions say speaks against a claim.
 
-        Quick, as `mentions` is: a new thing, another number or a new deed of the living would have been told.
+        Quick, as `mentions_all` is: a new thing, another number or a new deed of the living would have been told.
         """
         return (
             self._is_told(claims)
             and all(self._may_be_called(thing.noun) for thing in claims.things if not thing.denied)
-            and may_hold(claims, self.world(-1), self.kinds)
+            and is_compatible(claims, self.merged(-1), self.kinds)
         )
 
     def _may_be_called(self, noun: str) -> bool:
@@ -145,8 +145,8 @@ class ImageClaims:
         return fits
 
 
-def reason_against(
-    record: Mapping[str, Any], claims: Claims, pairs: Sequence[Pair], image: ImageClaims
+def rejection_reason(
+    record: Mapping[str, Any], claims: Claims, pairs: Sequence[WordPair], image: ImageClaims
 ) -> tuple[str, str]:
     """Return why a record is no negative, and what shows it; two empty strings when nothing does.
 
@@ -154,39 +154,39 @@ def reason_against(
     caption says is refused, or, where only naming words changed places, what the captions say together.
     """
     own, kinds, shuffled = record["caption"], image.kinds, record["type"] == "order"
-    known = "" if shuffled else same_or_kind(pairs, kinds)
-    if known == "hypernym" and record["operation"] in _EXCHANGES:
+    known = "" if shuffled else synonym_or_hypernym(pairs, kinds)
+    if known == "hypernym" and record["operation"] in _EXCHANGE_OPERATIONS:
         known = ""  # both words are still there: who does what is what counts
     reason = detail = ""
-    lists = "" if shuffled else sorted_lists(record["text"])
-    if plain(record["text"]) in image.read.texts:
+    lists = "" if shuffled else sort_lists(record["text"])
+    if content_words(record["text"]) in image.read.texts:
         reason, detail = "same_text", "equal to a caption but for case, spaces and articles"
     elif not shuffled and lists in image.read.lists:
         reason, detail = "same_meaning", "the same with a list in another order"
     elif known:
-        reason = "same_role" if known == "synonym" and record["operation"] in _EXCHANGES else known
+        reason = "same_role" if known == "synonym" and record["operation"] in _EXCHANGE_OPERATIONS else known
         detail = "; ".join(f"{old} -> {new}" for old, new, _ in pairs)
     elif record["operation"] == "replace" and (open_words := _open_words(pairs, image)):
         reason, detail = open_words
-    elif (mentioned := image.mentions(claims)) and image.follows(claims, own):
+    elif (mentioned := image.mentions_all(claims)) and image.is_entailed(claims, own):
         weaker = _size(claims) < _size(image.read.captions[own])
         reason = "possible" if weaker else "same_meaning"
         detail = "says less than its caption" if weaker else "its caption says so"
     elif not shuffled:
         reason, detail = _told_or_open(own, claims, image, mentioned=mentioned)
-    elif record.get("span_class") == _WELL_FORMED and mentioned and image.follows(claims, -1):
+    elif record.get("span_class") == _WELL_FORMED and mentioned and image.is_entailed(claims, -1):
         reason, detail = "said_by_other_caption", "the captions together say so"
     return reason, detail
 
 
-def _open_words(pairs: Sequence[Pair], image: ImageClaims) -> tuple[str, str] | None:
+def _open_words(pairs: Sequence[WordPair], image: ImageClaims) -> tuple[str, str] | None:
     """Return why words that replace each other need not exclude each other, if that is all that changes."""
     if not pairs:
         return None
     old, new, _ = pairs[0]
-    if all(frozenset(pair[:2]) in _GROWN for pair in pairs) and not _age_is_told(image):
+    if all(frozenset(pair[:2]) in _GROWN_UP_PAIRS for pair in pairs) and not _age_is_told(image):
         return "synonym", f"{old} or {new}: no caption tells the age"
-    if all(kind == "V" and one in _STILL and other in _POSTURES for one, other, kind in pairs):
+    if all(kind == "V" and one in _ACTIONS_IN_ANY_POSTURE and other in _POSTURES for one, other, kind in pairs):
         return "possible", f"who may {old} may {new} all the while"
     return None
 
@@ -194,24 +194,24 @@ def _open_words(pairs: Sequence[Pair], image: ImageClaims) -> tuple[str, str] | 
 def _age_is_told(image: ImageClaims) -> bool:
     """Say whether some caption tells a child from an adult: many call a young woman a girl."""
     return any(
-        thing.noun in _CHILDREN or thing.noun in _ADULTS or not thing.said.isdisjoint(("small", "old"))
+        thing.noun in _CHILDREN or thing.noun in _ADULTS or not thing.properties.isdisjoint(("small", "old"))
         for claims in image.read.captions
         for thing in claims.things
-        if image.kinds.living([thing.noun])
+        if image.kinds.is_living([thing.noun])
     )
 
 
 def _told_or_open(own: int, claims: Claims, image: ImageClaims, *, mentioned: bool) -> tuple[str, str]:
     """Return what the other captions have for a claim: they say so, or do not speak against it."""
     for other in range(len(image.read.captions)) if mentioned else ():
-        if other != own and image.follows(claims, other):
+        if other != own and image.is_entailed(claims, other):
             return "said_by_other_caption", f"caption {other} says so"
-    if mentioned and image.follows(claims, -1):
+    if mentioned and image.is_entailed(claims, -1):
         return "said_by_other_caption", "the captions together say so"
-    if image.may_hold(claims):
+    if image.is_compatible(claims):
         return "possible", "no caption speaks against it"
     return "", ""
 
 
 def _size(claims: Claims) -> int:
-    return len(claims.things) + len(claims.links) + sum(len(thing.said) for thing in claims.things)
+    return len(claims.things) + len(claims.links) + sum(len(thing.properties) for thing in claims.things)

@@ -28,7 +28,7 @@ _LIST = re.compile(r"\w+(?:(?: , and | and | , |, | or )\w+)+")
 _JOINT = re.compile(r" , and | and | , |, | or ")
 
 
-def sorted_lists(text: str) -> str:
+def sort_lists(text: str) -> str:
     """Return a text in lower case with what "and", "or" and commas join word by word in alphabetical order."""
     low = " ".join(text.lower().split())
     if "," not in low and " and " not in low and " or " not in low:

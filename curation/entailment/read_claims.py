@@ -10,29 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from curation.entailment.claims import SCENE, Claims, Thing, with_copies
+from curation.entailment.claims import SCENE, Claims, Thing, expand_counts
 from curation.entailment.tokens import (
-    BE,
-    CLAUSE,
-    DENYING,
-    JOINING,
-    PARTS,
-    PICTURES,
+    BE_FORMS,
+    CLAUSE_WORDS,
+    CONJUNCTIONS,
+    DENIALS,
+    PICTURE_NOUNS,
     PREPOSITIONS,
-    RELATIVE,
-    SHOWING,
-    joined_runs,
-    kinds_in,
+    QUANTITY_NOUNS,
+    RELATIVE_PRONOUNS,
+    SHOWING_VERBS,
+    join_phrases,
     split_words,
+    word_classes,
 )
 from curation.entailment.word_meanings import (
     DIRECTIONS,
     PATTERN_NOUNS,
-    PLACED_BY,
-    PLACES,
-    in_order,
-    is_describing,
-    value_of,
+    SURROUNDING_PREPOSITIONS,
+    SURROUNDINGS,
+    canonical_link,
+    feature_value,
+    is_descriptive,
 )
 from curation.knowledge.concept_linking import may_be_verb
 from curation.text.lexicon import COLOURS, POSITION_VERBS, noun_lemma, number_value, verb_lemma
@@ -50,15 +50,15 @@ def read_claims(text: str, tags: Mapping[str, str], *, copies: bool = True) -> C
         copies: Turn "two dogs" into a dog and a dog, so that at least two of them make it true; without, a number is
             said of its noun and another number clashes with it.
     """
-    return _Reader(joined_runs(split_words(text)), tags, copies).claims()
+    return _ClaimReader(join_phrases(split_words(text)), tags, copies).claims()
 
 
-class _Reader:
+class _ClaimReader:
     """One pass over the words, thing by thing, with the words between two things as what links them."""
 
     def __init__(self, words: Sequence[str], tags: Mapping[str, str], copies: bool) -> None:
         self.words, self.copies = words, copies
-        self.kinds = kinds_in(words, tags)
+        self.kinds = word_classes(words, tags)
         if not COLOURS.keys().isdisjoint(words):
             for at, word in enumerate(words[:-1]):
                 # "a red large hoop": taggers take a colour out of its place for a noun.
@@ -82,7 +82,7 @@ class _Reader:
                 between.append(at)
                 at += 1
         self._end(between)
-        return with_copies(self.found) if self.copies else self.found
+        return expand_counts(self.found) if self.copies else self.found
 
     def _phrase_end(self, at: int) -> int:
         """Return one past the noun phrase that begins here, or `at` when none does."""
@@ -131,17 +131,17 @@ class _Reader:
         words = [self.words[at] for at in between if self.kinds[at] != "Q" or self.words[at] == ","]
         head = self.words[stop - 1]
         if words in (["with"], ["without"]) and head in PATTERN_NOUNS and self.last >= 0 and stop == start + 1:
-            self.found.things[self.last].said.add(("" if words == ["with"] else "not:") + value_of(head)[1])
+            self.found.things[self.last].properties.add(("" if words == ["with"] else "not:") + feature_value(head)[1])
             return
         thing = self._thing(start, stop, denied="without" in words)
         before = self.found.things[self.last] if self.last >= 0 else None
-        if words == ["of"] and before is not None and before.noun in PICTURES | PARTS:
+        if words == ["of"] and before is not None and before.noun in PICTURE_NOUNS | QUANTITY_NOUNS:
             # "a group of dogs": the dogs, in a group.
-            thing.said |= before.said | {before.noun} if before.noun in PARTS else set()
+            thing.properties |= before.properties | {before.noun} if before.noun in QUANTITY_NOUNS else set()
             thing.denied |= before.denied
             self.found.things[self.last] = thing
             return
-        self.found.rest |= DENYING.intersection(words)
+        self.found.unattached |= DENIALS.intersection(words)
         self.found.things.append(thing)
         number = len(self.found.things) - 1
         self._link(number, words, stop)
@@ -150,7 +150,7 @@ class _Reader:
     def _has_verb(self, at: int) -> bool:
         """Say whether a thing that ends here is the subject of what follows, up to the next comma or "and"."""
         for word, kind in zip(self.words[at:], self.kinds[at:], strict=True):
-            if kind in "CQ" or word in RELATIVE:
+            if kind in "CQ" or word in RELATIVE_PRONOUNS:
                 return False
             if kind == "X" or (kind == "V" and word.endswith("s")):
                 return True
@@ -165,16 +165,16 @@ class _Reader:
             value = number_value(word) if kind == "U" else None
             if value is not None and value != 1:
                 thing.count = value if self.copies and value <= _MOST_COPIES else 1
-                thing.said |= set() if thing.count > 1 else {f"#{value}"}
+                thing.properties |= set() if thing.count > 1 else {f"#{value}"}
                 thing.plural = False
             elif word == "one" and not self.copies:
-                thing.said.add("#1")
+                thing.properties.add("#1")
             elif word == "no":
                 thing.denied = True
-            elif kind == "V" and not value_of(word)[0]:
-                thing.said.add(f"do:{verb_lemma(word)}")
+            elif kind == "V" and not feature_value(word)[0]:
+                thing.properties.add(f"do:{verb_lemma(word)}")
             elif kind not in "DUC":
-                thing.said.add(value_of(word)[1])
+                thing.properties.add(feature_value(word)[1])
         return thing
 
     def _link(self, number: int, words: Sequence[str], stop: int) -> None:
@@ -182,13 +182,17 @@ class _Reader:
         if words in (["'s"], ["\u2019s"]) and self.last >= 0:
             self._own(number)
             return
-        joint = bool(words) and words[0] in JOINING
-        told = [word for word in words if word not in JOINING and word not in BE and word not in RELATIVE]
+        joint = bool(words) and words[0] in CONJUNCTIONS
+        told = [
+            word
+            for word in words
+            if word not in CONJUNCTIONS and word not in BE_FORMS and word not in RELATIVE_PRONOUNS
+        ]
         if not told and not _HAVING.isdisjoint(words):
             told = ["with"]
-        relative = not joint and not RELATIVE.isdisjoint(words)
+        relative = not joint and not RELATIVE_PRONOUNS.isdisjoint(words)
         if self.last < 0:
-            told = [] if all(word in SHOWING or word == "we" for word in told) else told
+            told = [] if all(word in SHOWING_VERBS or word == "we" for word in told) else told
             if told and told[-1] in PREPOSITIONS and len(told) == 1:
                 self.fronted = told[0], number
             else:
@@ -203,13 +207,13 @@ class _Reader:
                 [
                     word
                     for word in told
-                    if word not in SHOWING and word != "we" and verb_lemma(word) not in POSITION_VERBS
+                    if word not in SHOWING_VERBS and word != "we" and verb_lemma(word) not in POSITION_VERBS
                 ]
             )
             return
-        if not told or not CLAUSE.isdisjoint(words):
+        if not told or not CLAUSE_WORDS.isdisjoint(words):
             self._say(told)
-            own_verb = not CLAUSE.isdisjoint(words) or self._has_verb(stop)
+            own_verb = not CLAUSE_WORDS.isdisjoint(words) or self._has_verb(stop)
             if self.linked is not None and not own_verb:
                 self._connect(*self.linked, number)
             elif self.linked is not None and not self.found.things[number].denied:
@@ -238,33 +242,39 @@ class _Reader:
         passive = last == "by" and told[-2:-1] and str(told[-2]).endswith(("ed", "en", "n", "t"))
         if passive:
             last, verbs = verbs[-1], verbs[:-1]
-        elif last not in DIRECTIONS and last not in PLACED_BY and last in PREPOSITIONS and verbs:
+        elif last not in DIRECTIONS and last not in SURROUNDING_PREPOSITIONS and last in PREPOSITIONS and verbs:
             last = f"{verbs[-1]} {last}"
         doers = [target] if passive else who
         if last not in PREPOSITIONS and last not in DIRECTIONS and " " not in last:
             # Who chases a cat chases.
             for one in doers:
-                self.found.things[one].said.add(f"do:{last}")
+                self.found.things[one].properties.add(f"do:{last}")
         for one in who:
-            self.found.things[one].said |= {f"do:{verb}" for verb in verbs}
-            if last in PLACED_BY and self.found.things[target].noun in PLACES:
+            self.found.things[one].properties |= {f"do:{verb}" for verb in verbs}
+            if last in SURROUNDING_PREPOSITIONS and self.found.things[target].noun in SURROUNDINGS:
                 self.found.links.add((SCENE, "at", target))
             else:
-                self.found.links.add(in_order(target, last, one) if passive else in_order(one, last, target))
+                self.found.links.add(
+                    canonical_link(target, last, one) if passive else canonical_link(one, last, target)
+                )
 
     def _say(self, told: Iterable[str]) -> None:
         """Say words without an object of their subject."""
         for word in told:
             form = verb_lemma(word) if word not in PREPOSITIONS else word
             for one in self.subjects or ([self.last] if self.last >= 0 else []):
-                self.found.things[one].said.add(value_of(word)[1] if is_describing(word) else f"do:{form}")
+                self.found.things[one].properties.add(feature_value(word)[1] if is_descriptive(word) else f"do:{form}")
             if not self.subjects and self.last < 0:
-                self.found.rest.add(form)
+                self.found.unattached.add(form)
 
     def _end(self, between: Sequence[int]) -> None:
         words = [self.words[at] for at in between if self.kinds[at] not in "QDC"]
-        self.found.rest |= DENYING.intersection(words)
-        told = [word for word in words if word not in BE and word not in RELATIVE and word not in JOINING]
+        self.found.unattached |= DENIALS.intersection(words)
+        told = [
+            word
+            for word in words
+            if word not in BE_FORMS and word not in RELATIVE_PRONOUNS and word not in CONJUNCTIONS
+        ]
         if self.fronted is not None:
-            self.found.rest.add(self.fronted[0])
+            self.found.unattached.add(self.fronted[0])
         self._say(told)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from curation.entailment.word_meanings import PATTERN_NOUNS, is_describing, value_of
+from curation.entailment.word_meanings import PATTERN_NOUNS, feature_value, is_descriptive
 from curation.models.parser import Parse
 from curation.text.lexicon import COUNTING_NOUNS, NEGATIONS, NUMBERS
 from curation.text.wordlists import word_rows, word_sets
@@ -15,21 +15,22 @@ _SETS = word_sets("claims")
 
 _WORD = re.compile(r"['\u2019]s\b|\d+(?:[.,]\d+)*|[^\W\d_]+(?:(?:['\u2019](?!s\b)|-)[^\W\d_]+)*|[^\w\s]")
 
-_RUNS = {tuple(run.split()): name for run, name in word_rows("preposition_phrases")}
-_RUN_LENGTHS: Mapping[str, list[int]] = {
-    first: sorted({len(run) for run in _RUNS if run[0] == first}, reverse=True) for first in {run[0] for run in _RUNS}
+_PHRASES = {tuple(run.split()): name for run, name in word_rows("preposition_phrases")}
+_PHRASE_LENGTHS: Mapping[str, list[int]] = {
+    first: sorted({len(run) for run in _PHRASES if run[0] == first}, reverse=True)
+    for first in {run[0] for run in _PHRASES}
 }
 """First word of a run -> how many words such runs have, most first."""
-PREPOSITIONS = _SETS["prepositions"] | set(_RUNS.values())
+PREPOSITIONS = _SETS["prepositions"] | set(_PHRASES.values())
 _ARTICLES = _SETS["determiners"]
-BE = _SETS["be_forms"]
-JOINING = _SETS["conjunctions"]
-CLAUSE = frozenset({"while", "as"})
-DENYING = _SETS["denials"]
-RELATIVE = frozenset({"who", "that", "which", "whose"})
-SHOWING = _SETS["showing_verbs"]
-PICTURES = _SETS["picture_nouns"]
-PARTS = _SETS["quantity_nouns"]
+BE_FORMS = _SETS["be_forms"]
+CONJUNCTIONS = _SETS["conjunctions"]
+CLAUSE_WORDS = frozenset({"while", "as"})
+DENIALS = _SETS["denials"]
+RELATIVE_PRONOUNS = frozenset({"who", "that", "which", "whose"})
+SHOWING_VERBS = _SETS["showing_verbs"]
+PICTURE_NOUNS = _SETS["picture_nouns"]
+QUANTITY_NOUNS = _SETS["quantity_nouns"]
 _TAGS: Mapping[str, str] = {
     "NOUN": "N", "PROPN": "N", "ADJ": "A", "VERB": "V", "AUX": "X", "ADP": "P", "SCONJ": "P", "PART": "P", "CCONJ": "C",
     "ADV": "R", "NUM": "U", "DET": "D", "PRON": "O", "PUNCT": "Q", "INTJ": "N",
@@ -46,7 +47,7 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.lower()))
 
 
-def plain(text: str) -> str:
+def content_words(text: str) -> str:
     """Return a text without what does not change its claim by itself: case, spaces, articles, marks."""
     return " ".join(word for word in split_words(text) if word[0].isalnum() and word not in ("a", "an", "the"))
 
@@ -61,7 +62,7 @@ def tags_of(parses: Iterable[Parse]) -> dict[str, str]:
     return found
 
 
-def with_new_words(
+def tag_new_words(
     caption: str, text: str, edits: Sequence[Sequence[int]], tags: Mapping[str, str]
 ) -> Mapping[str, str]:
     """Return the tags with those of words that an edit brought in.
@@ -89,49 +90,49 @@ def _tag(word: str, place: str) -> str:
     return allowed[0] if allowed else "N"
 
 
-_FIXED: Mapping[str, str] = (
+_CLASS_OF_WORD: Mapping[str, str] = (
     dict.fromkeys(NUMBERS, "U")
     | dict.fromkeys(NEGATIONS, "P")
-    | dict.fromkeys(JOINING, "C")
-    | dict.fromkeys(BE, "X")
+    | dict.fromkeys(CONJUNCTIONS, "C")
+    | dict.fromkeys(BE_FORMS, "X")
     | dict.fromkeys(PREPOSITIONS, "P")
     | dict.fromkeys((*_ARTICLES, "no"), "D")
     | dict.fromkeys((*PATTERN_NOUNS, *COUNTING_NOUNS, "twins"), "N")
 )
 
 
-def kind_of(word: str, tags: Mapping[str, str]) -> str:
+def word_class(word: str, tags: Mapping[str, str]) -> str:
     """Return what a word is: D (article), N, A, V, U (number), P, X (form of be), C, R, O or Q (mark)."""
-    return _kind(word, tags.get(word, ""))
+    return _word_class(word, tags.get(word, ""))
 
 
-def kinds_in(words: Iterable[str], tags: Mapping[str, str]) -> list[str]:
-    """Return what each word is; see `kind_of`."""
+def word_classes(words: Iterable[str], tags: Mapping[str, str]) -> list[str]:
+    """Return what each word is; see `word_class`."""
     tag_of = tags.get
-    return [_kind(word, tag_of(word, "")) for word in words]
+    return [_word_class(word, tag_of(word, "")) for word in words]
 
 
 @lru_cache(maxsize=1 << 16)
-def _kind(word: str, tag: str) -> str:
-    fixed = "U" if word.isdigit() else _FIXED.get(word)
+def _word_class(word: str, tag: str) -> str:
+    fixed = "U" if word.isdigit() else _CLASS_OF_WORD.get(word)
     if fixed is not None:
         return fixed
     tag = tag or ("N" if word[0].isalnum() else "Q")
-    return "A" if is_describing(word) and (tag != "N" or value_of(word)[0] != "colour") else tag
+    return "A" if is_descriptive(word) and (tag != "N" or feature_value(word)[0] != "colour") else tag
 
 
-def joined_runs(words: Sequence[str]) -> list[str]:
+def join_phrases(words: Sequence[str]) -> list[str]:
     """Join prepositions of several words into one."""
     joined: list[str] = []
     at = 0
     while at < len(words):
-        lengths = _RUN_LENGTHS.get(words[at])
+        lengths = _PHRASE_LENGTHS.get(words[at])
         if lengths is None:
             joined.append(words[at])
             at += 1
             continue
         for length in lengths:
-            name = _RUNS.get(tuple(words[at : at + length]))
+            name = _PHRASES.get(tuple(words[at : at + length]))
             if name is not None:
                 joined.append(name)
                 at += length

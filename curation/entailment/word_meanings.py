@@ -31,39 +31,39 @@ PATTERN_NOUNS = frozenset({"stripes", "stripe", "dots", "spots", "checks"})
 """What may follow "with" and says no more than an adjective does."""
 _DESCRIBING = frozenset({"size", "pattern", "colour", "age", "wetness", "height"})
 
-_ALSO = (frozenset({"circle", "disc"}), frozenset({"ring", "hoop"}), frozenset({"background", "backdrop"}))
-_KINDS: Mapping[str, AbstractSet[str]] = dict.fromkeys(("person", "people", "individual", "someone"), PEOPLE) | {
+_MORE_SYNONYMS = (frozenset({"circle", "disc"}), frozenset({"ring", "hoop"}), frozenset({"background", "backdrop"}))
+_HYPONYMS: Mapping[str, AbstractSet[str]] = dict.fromkeys(("person", "people", "individual", "someone"), PEOPLE) | {
     noun: frozenset(kinds) for noun, *kinds in word_rows("narrower_nouns")
 }
 
-_ALIVE = _SETS["living_things"]
-_STUFF = _SETS["stuff"]
+_LIVING_THINGS = _SETS["living_things"]
+_SUBSTANCES = _SETS["stuff"]
 
-_ALIKE = tuple(map(frozenset, word_rows("similar_colours")))
+_SIMILAR_COLOURS = tuple(map(frozenset, word_rows("similar_colours")))
 """Colours that one may call by the other's name."""
 
 DIRECTIONS = {words: (relation, side == "reversed") for words, relation, side in word_rows("directions")}
 """Words between two things -> (relation, whether it is told from the other side)."""
 _SYMMETRIC = _SETS["symmetric_relations"]
-TRANSITIVE = frozenset({"left", "above", "inside", "front"})
-OPEN_RELATIONS = frozenset({"left", "above", "near", "front"})
+TRANSITIVE_RELATIONS = frozenset({"left", "above", "inside", "front"})
+UNSTATED_RELATIONS = frozenset({"left", "above", "near", "front"})
 """Relations that may hold without anybody's saying so."""
-PLACES = _SETS["surroundings"]
+SURROUNDINGS = _SETS["surroundings"]
 """Nouns of a surrounding: who is there, all are."""
-PLACED_BY = _SETS["surrounding_prepositions"]
+SURROUNDING_PREPOSITIONS = _SETS["surrounding_prepositions"]
 
 
-def value_of(word: str) -> tuple[str, str]:
+def feature_value(word: str) -> tuple[str, str]:
     """Return (feature, value) of a describing word; the feature is empty when it is none of the known ones."""
     return _VALUE_OF.get(word, ("", word))
 
 
-def is_describing(word: str) -> bool:
+def is_descriptive(word: str) -> bool:
     """Say whether a word describes a thing, whatever a parser makes of it ("checked" is no verb beside a noun)."""
-    return word not in PATTERN_NOUNS and value_of(word)[0] in _DESCRIBING
+    return word not in PATTERN_NOUNS and feature_value(word)[0] in _DESCRIBING
 
 
-def in_order(one: int, relation: str, other: int) -> tuple[int, str, int]:
+def canonical_link(one: int, relation: str, other: int) -> tuple[int, str, int]:
     """Return a claim in its canonical direction."""
     name, turned = DIRECTIONS.get(relation, (relation, False))
     if turned or (name in _SYMMETRIC and other < one):
@@ -76,9 +76,9 @@ def is_symmetric(relation: str) -> bool:
     return relation in _SYMMETRIC
 
 
-def _alike(one: str, other: str) -> bool:
+def _is_similar_colour(one: str, other: str) -> bool:
     """Say whether one eye's colour is another's: brown or tan, grey or silver."""
-    return any(one in group and other in group for group in _ALIKE)
+    return any(one in group and other in group for group in _SIMILAR_COLOURS)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -86,7 +86,7 @@ def _opposites(word: str) -> frozenset[str]:
     return frozenset(opposites_of([word]))
 
 
-def clashes(word: str, known: AbstractSet[str]) -> bool:
+def contradicts(word: str, known: AbstractSet[str]) -> bool:
     """Say whether a normal describing word cannot be true of what the known ones describe."""
     if word in known or f"not:{word}" in known:
         return word not in known
@@ -96,8 +96,8 @@ def clashes(word: str, known: AbstractSet[str]) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _exclude(word: str, other: str) -> bool:
     """Say whether two different normal describing words cannot both be true of one thing."""
-    feature, _ = value_of(word)
-    if feature and value_of(other)[0] == feature and not _alike(word, other):
+    feature, _ = feature_value(word)
+    if feature and feature_value(other)[0] == feature and not _is_similar_colour(word, other):
         return True
     if word.startswith("#"):
         return other.startswith("#")
@@ -105,7 +105,7 @@ def _exclude(word: str, other: str) -> bool:
 
 
 @dataclass
-class Kinds:
+class WordRelations:
     """Which words name the same, and which name a kind of another's; by our own lists and, where given, a graph.
 
     Attributes:
@@ -113,48 +113,48 @@ class Kinds:
         above: Word -> what it is a kind of, in a graph.
     """
 
-    same: dict[str, frozenset[str]] = field(default_factory=dict)
-    above: dict[str, frozenset[str]] = field(default_factory=dict)
+    synonyms: dict[str, frozenset[str]] = field(default_factory=dict)
+    hypernyms: dict[str, frozenset[str]] = field(default_factory=dict)
     _covers: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
     _living: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def synonymous(self, one: str, other: str) -> bool:
         """Say whether two words in dictionary form may mean the same; verbs carry ``do:``."""
-        listed = _listed(one, other)
+        listed = _listed_synonyms(one, other)
         if listed is not None:
             return listed
         bare, theirs = one.removeprefix("do:"), other.removeprefix("do:")
-        return theirs in self.same.get(bare, ()) or bare in self.same.get(theirs, ())
+        return theirs in self.synonyms.get(bare, ()) or bare in self.synonyms.get(theirs, ())
 
     def covers(self, general: str, special: str) -> bool:
         """Say whether whatever the special noun names, the general one names too."""
-        if general == special or _listed_as_kind(general, special):
+        if general == special or _listed_hyponym(general, special):
             return True
-        if not self.same and not self.above:
+        if not self.synonyms and not self.hypernyms:
             return False
         known = self._covers.get((general, special))
         if known is None:
-            known = self.synonymous(general, special) or self.is_above(general, special)
+            known = self.synonymous(general, special) or self.is_hypernym(general, special)
             self._covers[general, special] = known
         return known
 
-    def is_above(self, general: str, special: str) -> bool:
+    def is_hypernym(self, general: str, special: str) -> bool:
         """Say whether the graph makes the general word an ancestor of the special one."""
-        if _apart(general, special):
+        if _differ(general, special):
             return False
-        return general in self.above.get(special, ()) or canonical_noun(general) in self.above.get(
+        return general in self.hypernyms.get(special, ()) or canonical_noun(general) in self.hypernyms.get(
             canonical_noun(special), ()
         )
 
-    def living(self, names: Iterable[str]) -> bool:
+    def is_living(self, names: Iterable[str]) -> bool:
         """Say whether something that goes by these names is a person or an animal."""
         return any(self._lives(name) for name in names)
 
     def _lives(self, name: str) -> bool:
         known = self._living.get(name)
         if known is None:
-            known = name in PEOPLE or name in _ALIVE or agent_verb(name) != name
-            words = (name, *self.above.get(name, ()))
+            known = name in PEOPLE or name in _LIVING_THINGS or agent_verb(name) != name
+            words = (name, *self.hypernyms.get(name, ()))
             known = known or any(root_class(word) in ("person", "animal") for word in words)
             self._living[name] = known
         return known
@@ -176,7 +176,7 @@ class Kinds:
 
 
 @lru_cache(maxsize=1 << 16)
-def _listed(one: str, other: str) -> bool | None:
+def _listed_synonyms(one: str, other: str) -> bool | None:
     """Say whether two words may mean the same by our own lists; None where these leave it to a graph."""
     if one == other:
         return True
@@ -184,17 +184,17 @@ def _listed(one: str, other: str) -> bool | None:
         return same_action(one.removeprefix("do:"), [other.removeprefix("do:")]) or None
     if (
         canonical_noun(one) == canonical_noun(other)
-        or value_of(one) == value_of(other)
-        or frozenset((one, other)) in _ALSO
+        or feature_value(one) == feature_value(other)
+        or frozenset((one, other)) in _MORE_SYNONYMS
     ):
         return True
-    return False if _apart(one, other) else None
+    return False if _differ(one, other) else None
 
 
 @lru_cache(maxsize=1 << 18)
-def _listed_as_kind(general: str, special: str) -> bool:
+def _listed_hyponym(general: str, special: str) -> bool:
     """Say whether by our own lists whatever the special noun names, the general one names too."""
-    return bool(_listed(general, special)) or special in _KINDS.get(general, ())
+    return bool(_listed_synonyms(general, special)) or special in _HYPONYMS.get(general, ())
 
 
 _same_people = lru_cache(maxsize=1 << 14)(may_be_same_person)
@@ -204,20 +204,20 @@ def _is_person(noun: str) -> bool:
     return noun in PEOPLE or noun in GENDERS
 
 
-def _apart(one: str, other: str) -> bool:
+def _differ(one: str, other: str) -> bool:
     """Say whether our own lists know two words better than a graph, where a girl may be a woman and snow water."""
-    return (one in PEOPLE and other in PEOPLE) or (one in _STUFF and other in _STUFF)
+    return (one in PEOPLE and other in PEOPLE) or (one in _SUBSTANCES and other in _SUBSTANCES)
 
 
-def kinds_of(graph: KnowledgeGraph | None, words: Iterable[str], depth: int = 2) -> Kinds:
+def word_relations(graph: KnowledgeGraph | None, words: Iterable[str], depth: int = 2) -> WordRelations:
     """Look up all words together: synonyms, and ancestors over IsA, a question for each step."""
-    kinds = Kinds()
+    kinds = WordRelations()
     asked = sorted({form for word in words for form in (word, canonical_noun(word))})
     if graph is None or not asked:
         return kinds
     from curation.knowledge.relations import synonyms
 
-    kinds.same = {word: frozenset(item.words for item in items) for word, items in synonyms(graph, asked).items()}
+    kinds.synonyms = {word: frozenset(item.words for item in items) for word, items in synonyms(graph, asked).items()}
     parents: dict[str, frozenset[str]] = {}
     frontier = asked
     for _ in range(depth):
@@ -231,5 +231,5 @@ def kinds_of(graph: KnowledgeGraph | None, words: Iterable[str], depth: int = 2)
             level = {up for one in level for up in parents.get(one, ())} - seen - {word}
             seen |= level
         if seen:
-            kinds.above[word] = frozenset(seen)
+            kinds.hypernyms[word] = frozenset(seen)
     return kinds

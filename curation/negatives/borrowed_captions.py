@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.entailment.claims import Claims
-from curation.entailment.entail import World, follows, may_hold, world_of
+from curation.entailment.entail import MergedClaims, is_compatible, is_entailed, merge_claims
 from curation.entailment.read_claims import read_claims
-from curation.entailment.tokens import plain, tags_of
-from curation.entailment.word_meanings import Kinds
+from curation.entailment.tokens import content_words, tags_of
+from curation.entailment.word_meanings import WordRelations
 from curation.models.parser import CaptionParse
 from curation.text.caption_facts import CaptionFacts, facts_of, plain_words
 from curation.text.lexicon import NEGATIONS, canonical_noun, same_action
@@ -64,20 +64,22 @@ class Borrower:
         kinds: What is known of words' meanings.
     """
 
-    def __init__(self, own: Read, kinds: Kinds) -> None:
+    def __init__(self, own: Read, kinds: WordRelations) -> None:
         self.own, self.kinds = own, kinds
-        self.texts = {plain(caption) for caption in own.captions}
-        self.worlds: dict[int, World] = {}
+        self.texts = {content_words(caption) for caption in own.captions}
+        self.worlds: dict[int, MergedClaims] = {}
         self.nouns = {canonical_noun(noun) for facts in own.facts for noun in facts.nouns}
         self.lemmas = frozenset[str]().union(*(facts.lemmas for facts in own.facts))
         self.verbs = {verb for facts in own.facts for verb in facts.verbs} | self.lemmas
         self.colours = {colour for facts in own.facts for colour, _ in facts.colours}
         self.numbers = {number for facts in own.facts for number, _ in facts.numbers}
 
-    def world(self, caption: int) -> World:
+    def world(self, caption: int) -> MergedClaims:
         """Return what one caption says, or with -1 what all say together."""
         if caption not in self.worlds:
-            self.worlds[caption] = world_of(self.own.claims if caption < 0 else [self.own.claims[caption]], self.kinds)
+            self.worlds[caption] = merge_claims(
+                self.own.claims if caption < 0 else [self.own.claims[caption]], self.kinds
+            )
         return self.worlds[caption]
 
     def judge(self, other: Read, index: int) -> tuple[str, str]:
@@ -87,11 +89,11 @@ class Borrower:
         reason = ""
         if not NEGATIONS.isdisjoint(map(str.lower, words)):
             reason = "denies"
-        elif plain(other.captions[index]) in self.texts:
+        elif content_words(other.captions[index]) in self.texts:
             reason = "same_text"
-        elif any(follows(claims, self.world(own), self.kinds) for own in (*range(len(self.own.captions)), -1)):
+        elif any(is_entailed(claims, self.world(own), self.kinds) for own in (*range(len(self.own.captions)), -1)):
             reason = "said"
-        elif may_hold(claims, self.world(-1), self.kinds):
+        elif is_compatible(claims, self.world(-1), self.kinds):
             reason = "possible"
         elif not kind:
             reason = "nothing_new"

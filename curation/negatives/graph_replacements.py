@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from curation.entailment.word_meanings import value_of
+from curation.entailment.word_meanings import feature_value
 from curation.knowledge.interface import Edge
 from curation.knowledge.visual_lexicon import COLOURS, VISIBLE
 from curation.knowledge.word_sense import root_class
@@ -183,7 +183,7 @@ def _attributes(caption: Caption, noun: int, concept: str, facts: Facts, told: A
 def _shaded(caption: Caption, token: int) -> bool:
     """Say whether another colour stands beside a word: "golden brown" is one colour."""
     beside = caption.words[max(0, token - 1) : token] + caption.words[token + 1 : token + 2]
-    return any(value_of(word)[0] == "colour" or word in ("light", "dark", "bright") for word in beside)
+    return any(feature_value(word)[0] == "colour" or word in ("light", "dark", "bright") for word in beside)
 
 
 def _excludes(caption: Caption, noun: int, old: str, new: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
-from curation.entailment.check_negative import ImageClaims, read_sample, reason_against, words_of
-from curation.entailment.word_meanings import kinds_of
+from curation.entailment.check_negative import ImageClaims, claim_words, read_sample_claims, rejection_reason
+from curation.entailment.word_meanings import word_relations
 from curation.models.parser import Parse
 from curation.negatives.llm_prompts import EXAMPLES
 from curation.negatives.single_edit import OneChange, one_change
@@ -62,10 +62,10 @@ class NegativeBatch(LlmBatch):
         }  # fmt: skip
         if normalise(changed) in {normalise(other) for other in sample.captions}:
             return Verdict("copy")
-        read = read_sample(sample.captions, sample["parses"], [record], copies=True)
-        kinds = kinds_of(self.stage.graph, words_of(read) if self.stage.graph is not None else ())
+        read = read_sample_claims(sample.captions, sample["parses"], [record], copies=True)
+        kinds = word_relations(self.stage.graph, claim_words(read) if self.stage.graph is not None else ())
         judged = {**record, "operation": "replace"}  # the gate knows no other operation
-        reason, detail = reason_against(judged, read.claims[0], read.pairs[0], ImageClaims(read, kinds))
+        reason, detail = rejection_reason(judged, read.claims[0], read.pairs[0], ImageClaims(read, kinds))
         return Verdict(reason, detail) if reason else record
 
     def rule(self, wanted: WantedText) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
-from curation.entailment.word_meanings import Kinds, value_of
+from curation.entailment.word_meanings import WordRelations, feature_value
 from curation.text.lexicon import (
     GENDERS,
     LIGHT_NOUNS,
@@ -90,7 +90,7 @@ def _line(word: str) -> frozenset[str]:
 
 
 def judged(
-    caption: Caption, token: int, kind: str, words: Sequence[str], told: AbstractSet[str], kinds: Kinds
+    caption: Caption, token: int, kind: str, words: Sequence[str], told: AbstractSet[str], kinds: WordRelations
 ) -> Iterator[tuple[str, str]]:
     """Yield each fill with why it is refused, or with an empty string.
 
@@ -107,7 +107,9 @@ def judged(
         yield word, _refused(caption, token, kind, old, word, told, kinds)
 
 
-def _refused(caption: Caption, token: int, kind: str, old: str, word: str, told: AbstractSet[str], kinds: Kinds) -> str:
+def _refused(
+    caption: Caption, token: int, kind: str, old: str, word: str, told: AbstractSet[str], kinds: WordRelations
+) -> str:
     if kind == "relation":
         return _place_refused(old, word, told)
     form = {"attribute": word, "object": noun_lemma(word), "action": verb_lemma(word)}[kind]
@@ -141,10 +143,10 @@ def _place_refused(old: str, word: str, told: AbstractSet[str]) -> str:
     return "told" if word in told else ""
 
 
-def _same_meaning(kind: str, base: str, form: str, kinds: Kinds) -> bool:
+def _same_meaning(kind: str, base: str, form: str, kinds: WordRelations) -> bool:
     if kind == "action":
         return kinds.synonymous(f"do:{base}", f"do:{form}")
-    return kinds.synonymous(base, form) or (kind == "attribute" and value_of(base) == value_of(form))
+    return kinds.synonymous(base, form) or (kind == "attribute" and feature_value(base) == feature_value(form))
 
 
 def _same_form(caption: Caption, token: int, kind: str, word: str, form: str) -> bool:
@@ -156,7 +158,7 @@ def _same_form(caption: Caption, token: int, kind: str, word: str, form: str) ->
             (word.endswith("ing") and verb_lemma(word) != word)
             or form in LIGHT_NOUNS
             or "NOUN" not in _parts(word)
-            or ("ADJ" in _parts(word) and value_of(word)[0])
+            or ("ADJ" in _parts(word) and feature_value(word)[0])
         ):
             return False
         return noun_form(form, caption.is_plural(token)) == word

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from curation.entailment.check_negative import ImageClaims, read_sample, reason_against
-from curation.entailment.word_meanings import kinds_of
+from curation.entailment.check_negative import ImageClaims, read_sample_claims, rejection_reason
+from curation.entailment.word_meanings import word_relations
 from curation.models.parser import Parse
 from curation.text.edits import Edit, apply_edits
 from curation.text.lexicon import verb_lemma
@@ -62,13 +62,15 @@ class Counterparts:
         if not texts:
             return list(records)
         sample = self._sample
-        read = read_sample(sample.captions, sample["parses"], [self._claims[text] for text in texts], copies=False)
-        judge = ImageClaims(read, kinds_of(None, ()))
+        read = read_sample_claims(
+            sample.captions, sample["parses"], [self._claims[text] for text in texts], copies=False
+        )
+        judge = ImageClaims(read, word_relations(None, ()))
         told = {thing.noun for claims in read.captions for thing in claims.things}
         sound = {
             text
             for text, record, claims, pairs in zip(texts, read.records, read.claims, read.pairs, strict=True)
-            if reason_against(record, claims, pairs, judge) == ("", "")
+            if rejection_reason(record, claims, pairs, judge) == ("", "")
             and not (
                 record["type"] == "object"
                 and any(judge.kinds.covers(new, noun) for _, new, kind in pairs if kind == "N" for noun in told)

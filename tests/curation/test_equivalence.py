@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.entailment.claims import SCENE, Claims
-from curation.entailment.entail import follows, may_hold, world_of
+from curation.entailment.entail import is_compatible, is_entailed, merge_claims
 from curation.entailment.read_claims import read_claims
-from curation.entailment.tokens import plain, split_words, tags_of, with_new_words
-from curation.entailment.word_meanings import Kinds, clashes, kinds_of
+from curation.entailment.tokens import content_words, split_words, tag_new_words, tags_of
+from curation.entailment.word_meanings import WordRelations, contradicts, word_relations
 from curation.knowledge.open_graph import SeedGraph
 from curation.models.parser import SpacyParser
 
@@ -29,11 +29,11 @@ def read(text: str, *more: str) -> Claims:
 def verdict(negative: str, *captions: str) -> str:
     """Return "said", "open" or "against": what the captions have for a text."""
     known = tags(*captions, negative)
-    world = world_of([read_claims(caption, known) for caption in captions], Kinds())
+    world = merge_claims([read_claims(caption, known) for caption in captions], WordRelations())
     claims = read_claims(negative, known)
-    if follows(claims, world, Kinds()):
+    if is_entailed(claims, world, WordRelations()):
         return "said"
-    return "open" if may_hold(claims, world, Kinds()) else "against"
+    return "open" if is_compatible(claims, world, WordRelations()) else "against"
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_captions_are_put_together(negative: str, captions: Sequence[str], expec
 def test_things_and_links_of_a_sentence() -> None:
     claims = read("A big red star is to the left of two rings on a grey background.")
     assert [thing.noun for thing in claims.things] == ["star", "ring", "ring", "background"]
-    assert claims.things[0].said == {"large", "red"}
+    assert claims.things[0].properties == {"large", "red"}
     assert claims.links == {(0, "left", 1), (0, "left", 2), (SCENE, "at", 3)}
     exact = read_claims("two rings", tags("two rings"), copies=False)
-    assert (len(exact.things), exact.things[0].said) == (1, {"#2"})
+    assert (len(exact.things), exact.things[0].properties) == (1, {"#2"})
 
 
 def test_owner_and_owned() -> None:
@@ -145,43 +145,46 @@ def test_phrases_and_what_stands_between_them(
     text: str, known: str, things: dict[str, set[str]], links: set[tuple[int, str, int]]
 ) -> None:
     claims = read_claims(text, dict(zip(split_words(text), known.split(), strict=True)), copies=False)
-    assert {one.noun: one.said for one in claims.things} == things
+    assert {one.noun: one.properties for one in claims.things} == things
     assert claims.links == links
 
 
 def test_new_words_take_the_place_of_old_ones() -> None:
     known = {"walks": "V", "a": "D", "dog": "N"}
     text = "a dog stands"
-    assert with_new_words("a dog walks", text, [[6, 11, 6, 12]], known)["stands"] == "V"
-    assert with_new_words("a dog walks", "a cow walks", [[2, 5, 2, 5]], known)["cow"] == "N"
-    assert with_new_words("a dog walks", "a dog walks", [], known) is known
+    assert tag_new_words("a dog walks", text, [[6, 11, 6, 12]], known)["stands"] == "V"
+    assert tag_new_words("a dog walks", "a cow walks", [[2, 5, 2, 5]], known)["cow"] == "N"
+    assert tag_new_words("a dog walks", "a dog walks", [], known) is known
 
 
 def test_words_and_plain_text() -> None:
     assert split_words("A man\u2019s T-shirt, 8 dogs!") == ["a", "man", "\u2019s", "t-shirt", ",", "8", "dogs", "!"]
-    assert plain("The  Dog , and a cat .") == "dog and cat"
-    assert plain("") == ""
+    assert content_words("The  Dog , and a cat .") == "dog and cat"
+    assert content_words("") == ""
 
 
 def test_clashing_words() -> None:
-    assert clashes("red", {"blue"})
-    assert not clashes("red", {"red", "blue"})
-    assert not clashes("tan", {"brown"})
-    assert clashes("large", {"small"})
-    assert not clashes("large", {"red"})
-    assert clashes("do:sit", {"do:stand"})
-    assert clashes("#2", {"#3"})
+    assert contradicts("red", {"blue"})
+    assert not contradicts("red", {"red", "blue"})
+    assert not contradicts("tan", {"brown"})
+    assert contradicts("large", {"small"})
+    assert not contradicts("large", {"red"})
+    assert contradicts("do:sit", {"do:stand"})
+    assert contradicts("#2", {"#3"})
 
 
 def test_kinds_of_a_graph_do_not_depend_on_what_else_is_asked() -> None:
     words = ["dog", "poodle", "sofa", "car", "boy", "apple"]
-    together = kinds_of(SeedGraph(), words)
+    together = word_relations(SeedGraph(), words)
     for word in words:
-        alone = kinds_of(SeedGraph(), [word])
-        assert (alone.same.get(word), alone.above.get(word)) == (together.same.get(word), together.above.get(word))
-    assert "animal" in together.above["dog"]
+        alone = word_relations(SeedGraph(), [word])
+        assert (alone.synonyms.get(word), alone.hypernyms.get(word)) == (
+            together.synonyms.get(word),
+            together.hypernyms.get(word),
+        )
+    assert "animal" in together.hypernyms["dog"]
     assert not together.covers("man", "boy")
-    assert kinds_of(None, words) == Kinds()
+    assert word_relations(None, words) == WordRelations()
 
 
 ODD = [
@@ -205,20 +208,20 @@ ODD = [
 @pytest.mark.parametrize("text", ODD)
 def test_odd_texts_are_read(text: str) -> None:
     claims = read_claims(text, {})
-    world = world_of([claims], Kinds())
-    assert follows(claims, world, Kinds())
+    world = merge_claims([claims], WordRelations())
+    assert is_entailed(claims, world, WordRelations())
 
 
 def test_long_texts_end_in_time() -> None:
     text = " and ".join(["a star"] * 400)
     claims = read_claims(text, tags("a star and a star"))
     other = read_claims(text + " and a ring", tags("a star and a ring"))
-    assert not follows(other, world_of([claims], Kinds()), Kinds())
+    assert not is_entailed(other, merge_claims([claims], WordRelations()), WordRelations())
     # A chain of stars that nothing speaks against, in a world of stars: found or given up, but soon.
     started = time.perf_counter()
     chain = read_claims(" left of ".join(["a star"] * 60), tags("a star"))
     back = read_claims("a star " + " ".join(["is right of a star"] * 40), tags("a star is right of a star"))
-    may_hold(chain, world_of([claims, back], Kinds()), Kinds())
+    is_compatible(chain, merge_claims([claims, back], WordRelations()), WordRelations())
     assert time.perf_counter() - started < 10
 
 
@@ -248,7 +251,7 @@ WORDS = [
 def test_every_text_says_what_it_says(words: list[str]) -> None:
     known = {"red": "A", "big": "A", "star": "N", "ring": "N", "dog": "N", "holds": "V", "left": "N"}
     claims = read_claims(" ".join(words), known)
-    world = world_of([claims], Kinds())
+    world = merge_claims([claims], WordRelations())
     if not any(thing.denied for thing in claims.things):
-        assert follows(claims, world, Kinds())
+        assert is_entailed(claims, world, WordRelations())
     assert all(end < len(claims.things) for link in claims.links for end in (link[0], link[2]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.entailment.plausibility import is_likely_swap, sorted_lists
+from curation.entailment.plausibility import is_likely_swap, sort_lists
 
 
 def swapped(caption: str, one: str, other: str, span_class: str) -> tuple[str, dict[str, object]]:
@@ -45,4 +45,4 @@ def test_only_words_of_one_sort_change_places(
     ],
 )
 def test_lists_are_told_without_their_order(one: str, other: str, same: bool) -> None:
-    assert (sorted_lists(one) == sorted_lists(other)) is same
+    assert (sort_lists(one) == sort_lists(other)) is same

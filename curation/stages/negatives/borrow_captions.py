@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from curation.entailment.word_meanings import Kinds, kinds_of
+from curation.entailment.word_meanings import WordRelations, word_relations
 from curation.knowledge.interface import KnowledgeGraph
 from curation.negatives.borrowed_captions import Borrower, Read, read, whole_text_record
 from curation.text.edits import normalise
@@ -84,7 +84,7 @@ class BorrowCaptions(CorpusStage):
             for captions, parses in zip(corpus.column("captions"), corpus.column("parses"), strict=True)
         ]
         words = {noun for one in texts for facts in one.facts for noun in (*facts.nouns, *facts.verbs)}
-        kinds = kinds_of(self.graph, words if self.graph is not None else ())
+        kinds = word_relations(self.graph, words if self.graph is not None else ())
         return [self._of_sample(at, near[at], limit, uids, texts, kinds) for at in range(len(uids))]
 
     def _neighbours(self, uid: str, found: Any, place: Mapping[str, int]) -> list[tuple[int, float]]:
@@ -106,7 +106,7 @@ class BorrowCaptions(CorpusStage):
         limit: float,
         uids: Sequence[str],
         texts: Sequence[Read],
-        kinds: Kinds,
+        kinds: WordRelations,
     ) -> dict[str, Any]:
         own, negatives, rejected = texts[at], list[dict[str, Any]](), list[dict[str, Any]]()
         borrower = Borrower(own, kinds)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from curation.engine.stage import Drop, Field, MapStage
-from curation.entailment.word_meanings import Kinds, kinds_of
+from curation.entailment.word_meanings import WordRelations, word_relations
 from curation.knowledge.interface import KnowledgeGraph
 from curation.models.masked_model import Blank, MaskedModel
 from curation.negatives.masked_fills import KINDS, hidden, judged
@@ -156,7 +156,7 @@ class _Work:
         blanks = [self._blank(one) for one in asked]
         unique = list(dict.fromkeys(blanks))
         fills = dict(zip(unique, self.stage.model.fill(unique, self.stage.top), strict=True))
-        kinds = kinds_of(self.stage.graph, self._words(asked, [fills[blank] for blank in blanks]))
+        kinds = word_relations(self.stage.graph, self._words(asked, [fills[blank] for blank in blanks]))
         for one, blank in zip(asked, blanks, strict=True):
             self._choose(one, fills[blank], kinds)
 
@@ -172,7 +172,7 @@ class _Work:
         words = old.union(*fills) if fills else old
         return {form for word in words for form in (word, noun_lemma(word), verb_lemma(word))}
 
-    def _choose(self, one: _Hidden, fills: Sequence[str], kinds: Kinds) -> None:
+    def _choose(self, one: _Hidden, fills: Sequence[str], kinds: WordRelations) -> None:
         """Take the fill of the rank drawn; put those passed over on the record."""
         caption, stage = self.captions[one.place][one.caption], self.stage
         seed = draw_seed(stage.seed, stage.name, self.samples[one.place].uid, caption.text, one.kind, "rank")

@@ -10,9 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from curation.engine.stage import Drop, Field, MapStage
-from curation.entailment.check_negative import ImageClaims, ReadSample, read_sample, reason_against, words_of
+from curation.entailment.check_negative import (
+    ImageClaims,
+    SampleClaims,
+    claim_words,
+    read_sample_claims,
+    rejection_reason,
+)
 from curation.entailment.plausibility import is_likely_swap
-from curation.entailment.word_meanings import Kinds, kinds_of
+from curation.entailment.word_meanings import WordRelations, word_relations
 from curation.knowledge.interface import KnowledgeGraph
 from curation.models.encoder import EncoderSpec, open_encoder
 from data_manifests.errors import InputError, nearest
@@ -124,20 +130,20 @@ class FindFalseNegatives(MapStage):
         """Judge all negatives, with all words looked up in the graph together."""
         copies = self.numbers == "at_least"
         read = [
-            read_sample(sample.captions, sample["parses"], list(_records(sample, self.fields)), copies=copies)
+            read_sample_claims(sample.captions, sample["parses"], list(_records(sample, self.fields)), copies=copies)
             for sample in samples
         ]
-        words = {word for one in read for word in words_of(one)} if self.graph is not None else ()
-        kinds = kinds_of(self.graph, words)
+        words = {word for one in read for word in claim_words(one)} if self.graph is not None else ()
+        kinds = word_relations(self.graph, words)
         return [self._one(sample, of_sample, kinds) for sample, of_sample in zip(samples, read, strict=True)]
 
-    def _one(self, sample: Sample, read: ReadSample, kinds: Kinds) -> dict[str, Any]:
+    def _one(self, sample: Sample, read: SampleClaims, kinds: WordRelations) -> dict[str, Any]:
         judge = ImageClaims(read, kinds)
         taken: set[tuple[int, str]] = set()
         kept: list[Record] = []
         rejected: list[Record] = []
         for record, claims, pairs in zip(read.records, read.claims, read.pairs, strict=True):
-            reason, detail = reason_against(record, claims, pairs, judge)
+            reason, detail = rejection_reason(record, claims, pairs, judge)
             if not reason and self.like_swaps and record["operation"] == "swap":
                 likely = is_likely_swap(sample.captions[record["caption"]], record)
                 reason, detail = ("", "") if likely else ("unlike", "words of different sorts changed places")
