@@ -1,1 +1,1 @@
-"""What stages lean on: a small protocol and one real adapter each."""
+"""Models that stages use: a protocol each, and one adapter to a real library."""

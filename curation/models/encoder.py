@@ -1,4 +1,4 @@
-"""Image and text encoders for curation: embeddings whose bits depend on the sample alone."""
+"""Embedding of images and texts for curation: the bits of an embedding depend only on its sample."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 TEXT_ROWS = 8
-"""Texts in a batch: few, so that a sample alone wastes little, and as fast a text as larger batches on one thread."""
+"""Texts per batch: few, so that a single sample wastes little, and as fast as larger batches on one thread."""
 
 
 class DualEncoder(Protocol):
-    """A loaded model: what `training.model.clip_model.ClipModel` offers and curation needs."""
+    """A loaded image-text model: the part of `training.model.clip_model.ClipModel` that curation uses."""
 
     @property
     def preprocess(self) -> Callable[[Image.Image], Tensor]:
-        """PIL image to pixels [3, size, size]."""
+        """The transform from a PIL image to pixels [3, size, size]."""
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids [n, context_length]."""
+        """Return token ids [n, context_length]."""
 
     def padded_lengths(self, tokens: Tensor) -> Tensor:
-        """To how many tokens each text is padded [n]: a length that it alone decides."""
+        """Return the number of tokens that each text is padded to [n]; it depends only on that text."""
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Unit-norm embeddings [n, d]."""
@@ -42,24 +42,24 @@ class DualEncoder(Protocol):
 
 @runtime_checkable
 class EncoderSpec(Hashable, Protocol):
-    """A model by name and content: a `Resource` that can be loaded. Given from outside; curation builds no model."""
+    """A model by name and content: a `Resource` that can be loaded. It is passed in; curation builds no model."""
 
     def content_hash(self) -> str:
-        """Hash of the weights and architecture."""
+        """Return a hash of the weights and architecture."""
 
     def describe(self) -> str:
-        """Name for people, no paths."""
+        """Return a name for people, without paths."""
 
     def load(self) -> DualEncoder:
-        """Build the model in evaluation mode."""
+        """Return the model in evaluation mode."""
 
 
 class Encoder:
-    """Embeds samples so that the bits of each depend on it alone.
+    """Embeds samples such that the bits of an embedding depend only on its sample.
 
-    An image is a batch of its own. Texts go into batches of a fixed number of rows and of the length that each
-    text alone decides, on one thread. Larger or ragged batches would be faster on a GPU, but sums whose order
-    depends on the batch would make an incremental run differ from a rebuild in the last bit.
+    Each image is a batch of its own. Texts are batched by padded length, in batches of a fixed number of rows, on one
+    thread. Larger or ragged batches would be faster on a GPU, but sums whose order depends on the batch would make an
+    incremental run differ from a rebuild in the last bit.
     """
 
     def __init__(self, model: DualEncoder) -> None:
@@ -102,11 +102,11 @@ class Encoder:
                     filled = torch.cat([rows, rows[:1].expand(TEXT_ROWS - len(rows))])
                     features = self._model.encode_text(tokens[filled, :length])[: len(rows)]
                     table[rows.numpy()] = features.numpy().astype(np.float16)
-        place = {text: row for row, text in enumerate(distinct)}
-        return table[[place[text] for text in texts]]
+        row_of = {text: row for row, text in enumerate(distinct)}
+        return table[[row_of[text] for text in texts]]
 
 
 @functools.lru_cache(maxsize=1)
 def open_encoder(spec: EncoderSpec) -> Encoder:
-    """Return the encoder of a spec, loaded once per process."""
+    """Return the encoder of a spec; the last one stays loaded."""
     return Encoder(spec.load())

@@ -1,4 +1,4 @@
-"""What a training run learned about each negative, read from the file it left."""
+"""The feedback of a training run: statistics of each negative, read from the run's file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 31
 
 
 class NegativeStats(NamedTuple):
-    """What is known of one negative; losses are None when it was never trained on."""
+    """Statistics of one negative; margin and losses are None when it was never trained on."""
 
     drawn: int
     gated: int
@@ -29,27 +29,27 @@ class NegativeStats(NamedTuple):
 
 @dataclass(frozen=True)
 class FeedbackFile:
-    """A run's feedback, known by its content.
+    """A run's feedback, identified by its content.
 
     Attributes:
-        path: The file, or the run's folder.
+        path: The file.
     """
 
     path: str
 
     @classmethod
     def open(cls, path: str) -> FeedbackFile:
-        """Return the feedback at a path.
+        """Return the feedback of a run's folder, or of a file.
 
         Raises:
-            InputError: there is none, or it is no feedback.
+            InputError: there is no such file, or it is not the feedback of a run.
         """
         file = Path(path) / FEEDBACK_FILE if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise InputError(
-                f"--feedback {path}: no {FEEDBACK_FILE} there",
+                f"--feedback {path}: there is no {FEEDBACK_FILE}",
                 allowed="the folder of a finished run, or its feedback.parquet",
-                fix="check that the run has ended (done.json)",
+                fix="check that the run has finished (its folder then contains done.json)",
             )
         found = cls(str(file.resolve()))
         _read(found.path, found.content_hash())
@@ -60,11 +60,11 @@ class FeedbackFile:
         return blake3(Path(self.path).read_bytes()).hexdigest(length=16)
 
     def describe(self) -> str:
-        """Return which version it speaks of."""
+        """Return a name for people: the dataset version that the run was trained on."""
         return f"feedback on {_read(self.path, self.content_hash())[1]}"
 
     def of(self, uid: str) -> Mapping[tuple[int, str], NegativeStats]:
-        """Return what is known of a sample's negatives, by number of the caption and text."""
+        """Return the statistics of a sample's negatives by (number of the caption, text)."""
         return _read(self.path, _hash_once(self.path)).rows.get(uid, {})
 
 
@@ -80,19 +80,23 @@ def _hash_once(path: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _read(path: str, _content: str) -> _Read:
-    """Read the file; `_content` keeps a changed file from being taken for the old one."""
+    """Read the file; `_content`, its hash, makes the cache miss when the file has changed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         if Path(path).stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: {Path(path).stat().st_size} bytes", allowed=f"at most {MAX_BYTES}")
+            raise InputError(
+                f"{path}: {Path(path).stat().st_size:,} bytes are too many", allowed=f"at most {MAX_BYTES:,} bytes"
+            )
         table = pq.read_table(path, columns=list(COLUMNS))
         version = (table.schema.metadata or {}).get(b"version", b"an unknown version").decode()
         columns: list[list[Any]] = [table.column(name).to_pylist() for name in COLUMNS]
     except (pa.ArrowInvalid, KeyError, OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: no feedback of a run ({error})", allowed="columns " + ", ".join(COLUMNS), fix="train again"
+            f"{path}: not the feedback of a run ({error})",
+            allowed="a Parquet file with the columns " + ", ".join(COLUMNS),
+            fix="use the feedback.parquet of a finished run",
         ) from None
     rows: dict[str, dict[tuple[int, str], NegativeStats]] = {}
     for uid, caption, text, *numbers in zip(*columns, strict=True):

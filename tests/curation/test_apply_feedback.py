@@ -104,10 +104,10 @@ def test_what_is_no_feedback_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"done\.json"):
         FeedbackFile.open(str(tmp_path))
     (tmp_path / "feedback.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(InputError, match="no feedback of a run"):
+    with pytest.raises(InputError, match="not the feedback of a run"):
         FeedbackFile.open(str(tmp_path))
     pq.write_table(pa.table({"uid": ["a"]}), tmp_path / "feedback.parquet")
-    with pytest.raises(InputError, match="no feedback of a run"):
+    with pytest.raises(InputError, match="not the feedback of a run"):
         FeedbackFile.open(str(tmp_path))
     for settings in ({"fields": ()}, {"trust": 2.0}, {"saturated_loss": 5.0}, {"min_drawn": 0}):
         with pytest.raises(InputError, match="allowed"):

@@ -169,10 +169,10 @@ def test_settings_out_of_range(settings: dict[str, Any], told: str) -> None:
 def test_models_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be loaded"):
         TransformersMaskedModel(str(tmp_path)).fill([Blank("a ", "")], 1)
-    with pytest.raises(InputError, match="is no folder and cannot be had"):
+    with pytest.raises(InputError, match="is not a folder, and cannot be downloaded"):
         TransformersMaskedModel("no/such-model").content_hash()
     write_masked_model(tmp_path / "headless", head=False)
-    with pytest.raises(InputError, match="was not trained to fill blanks"):
+    with pytest.raises(InputError, match="was not trained as a masked language model"):
         TransformersMaskedModel(str(tmp_path / "headless")).fill([Blank("a ", "")], 1)
 
 

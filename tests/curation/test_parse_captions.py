@@ -244,7 +244,7 @@ def test_the_value_is_json_and_the_stage_is_known_by_its_content() -> None:
     ("model", "message"),
     [
         ("en_core_web_nonexistent", "pip install en-core-web-nonexistent"),
-        ("json", "no spaCy model"),
+        ("json", "not a spaCy model"),
         ("../en_core", "not installed"),
         ("os.path", "not installed"),
     ],
