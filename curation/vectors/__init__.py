@@ -1,1 +1,1 @@
-"""Many vectors at once: neighbours and equally large clusters, in bounded memory, the same on every run."""
+"""Neighbours and equally large clusters of many vectors: bounded memory, the same result on every run."""

@@ -1,24 +1,25 @@
-"""Balanced bisection: split in two, each half again, until every leaf has its size; near leaves get near numbers."""
+"""Balanced bisection: split in two, each half again, until every leaf has its size; near leaves have near numbers."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from curation.vectors.rows import BLOCK_ROWS, Float32Array, Half, Labels, Positions
+from curation.vectors.rows import Float32Array, Half, Labels, Positions, dots
 from data_manifests.seeds import draw_seed
 
 _IN_MEMORY_ROWS = 8_192
-"""Nodes of at most so many members are held as float32 while they are split further."""
+"""Nodes of at most this many members are in memory as float32 while they are split further."""
 _SAMPLE_ROWS = 2_048
 _SPLIT_ROUNDS = 3
 
 
 class Bisection:
-    """Splits all vectors in two, each half again, and so on; every cut leaves each side the size it needs.
+    """Splits all vectors in two, each half again, and so on; every cut gives both sides the size they need.
 
-    A cut is 2-means whose members are the lower part of an order by (nearness to one mean - nearness to the
-    other): for given means no split of these sizes is better. Of the two sides the one nearer to the left
-    neighbour comes first.
+    A cut is 2-means: the vectors are sorted by (nearness to one mean - nearness to the other) and split where the size
+    fits; for given means no split of these sizes is better. The side nearer to the left neighbour comes first.
     """
 
     def __init__(self, vectors: Half, num_clusters: int, seed: int) -> None:
@@ -36,31 +37,24 @@ class Bisection:
         while nodes:
             first, leaves, members, left, right = nodes.pop()
             if len(members) <= _IN_MEMORY_ROWS:
-                held = self._vectors[members].astype(np.float32)
-                self._split_held(first, leaves, members, held, left, right)
+                self._split_in_memory(first, leaves, members, self._vectors[members].astype(np.float32), left, right)
                 continue
             rng = np.random.default_rng(draw_seed("bisect", self._seed, first, leaves))
             drawn = np.sort(rng.choice(len(members), _SAMPLE_ROWS, replace=False))
             half = leaves // 2
             size = int(self._ends[first + half] - self._ends[first])
             cut = _cut(self._vectors[members[drawn]].astype(np.float32), size / len(members), rng, left, right)
-            along = np.concatenate(
-                [
-                    self._vectors[members[start : start + BLOCK_ROWS]].astype(np.float32) @ cut.direction
-                    for start in range(0, len(members), BLOCK_ROWS)
-                ]
-            )
-            low, high = _divide(along, size)
+            low, high = _split_by_value(dots(self._vectors, members, cut.direction), size)
             nodes.append((first + half, leaves - half, members[high], cut.low, right))
             nodes.append((first, half, members[low], left, cut.high))
         return self._labels
 
-    def _split_held(
+    def _split_in_memory(
         self,
         first: int,
         leaves: int,
         members: Positions,
-        held: Float32Array,
+        rows: Float32Array,
         left: Float32Array | None,
         right: Float32Array | None,
     ) -> None:
@@ -70,17 +64,18 @@ class Bisection:
         rng = np.random.default_rng(draw_seed("bisect", self._seed, first, leaves))
         half = leaves // 2
         size = int(self._ends[first + half] - self._ends[first])
-        cut = _cut(held, size / len(members), rng, left, right)
-        low, high = _divide(held @ cut.direction, size)
-        self._split_held(first, half, members[low], held[low], left, cut.high)
-        self._split_held(first + half, leaves - half, members[high], held[high], cut.low, right)
+        cut = _cut(rows, size / len(members), rng, left, right)
+        low, high = _split_by_value(rows @ cut.direction, size)
+        self._split_in_memory(first, half, members[low], rows[low], left, cut.high)
+        self._split_in_memory(first + half, leaves - half, members[high], rows[high], cut.low, right)
 
 
-class _Cut:
-    """A direction, and the means of those who lie low and high along it."""
+class _Cut(NamedTuple):
+    """A direction, and the means of the vectors low and high along it."""
 
-    def __init__(self, direction: Float32Array, low: Float32Array, high: Float32Array) -> None:
-        self.direction, self.low, self.high = direction, low, high
+    direction: Float32Array
+    low: Float32Array
+    high: Float32Array
 
 
 def _cut(
@@ -90,31 +85,27 @@ def _cut(
     left: Float32Array | None,
     right: Float32Array | None,
 ) -> _Cut:
-    """Return where to cut so that `share_low` of the rows are low, and low is the side of the left neighbour."""
+    """Return the cut that puts `share_low` of the rows on the low side, which is that of the left neighbour."""
     mean = rows.mean(axis=0)
     direction: Float32Array = rng.standard_normal((rows.shape[1],), dtype=np.float32)
-    for _ in range(4):  # towards the axis along which they differ most
+    for _ in range(4):  # power iteration: towards the axis of largest variance
         direction = (rows - mean).T @ ((rows - mean) @ direction)
         direction /= max(float(np.linalg.norm(direction)), 1e-12)
     size = min(max(1, round(share_low * len(rows))), len(rows) - 1)
-    direction, low, high = _two_means(rows, direction, size)
-    turned = sum(
-        float((low - high) @ neighbour) * sign
+    cut = _two_means(rows, direction, size)
+    orientation = sum(
+        float((cut.low - cut.high) @ neighbour) * sign
         for neighbour, sign in ((left, 1.0), (right, -1.0))
         if neighbour is not None
     )
-    if turned < 0.0:
-        direction, low, high = _two_means(rows, -direction, size)
-    return _Cut(direction, low, high)
+    return _two_means(rows, -cut.direction, size) if orientation < 0.0 else cut
 
 
-def _two_means(
-    rows: Float32Array, direction: Float32Array, size: int
-) -> tuple[Float32Array, Float32Array, Float32Array]:
+def _two_means(rows: Float32Array, direction: Float32Array, size: int) -> _Cut:
     total = rows.sum(axis=0)
     before: Positions | None = None
     for _ in range(_SPLIT_ROUNDS):
-        members, _ = _divide(rows @ direction, size)
+        members, _ = _split_by_value(rows @ direction, size)
         members.sort()
         lower = rows[members].sum(axis=0)
         low, high = lower / size, (total - lower) / (len(rows) - size)
@@ -122,10 +113,10 @@ def _two_means(
         if before is not None and np.array_equal(before, members):
             break
         before = members
-    return direction, low, high
+    return _Cut(direction, low, high)
 
 
-def _divide(along: Float32Array, size: int) -> tuple[Positions, Positions]:
-    """Return the places of the `size` lowest and of the others; of equal ones the first are lower."""
-    order = np.argsort(along, kind="stable")
+def _split_by_value(values: Float32Array, size: int) -> tuple[Positions, Positions]:
+    """Return the positions of the `size` lowest values and of the others; of ties the first are lower."""
+    order = np.argsort(values, kind="stable")
     return order[:size], order[size:]

@@ -1,4 +1,4 @@
-"""Exchanges: pairs of members of near, equally large clusters change places when that makes both clusters tighter."""
+"""Exchanges: pairs of members of near clusters swap clusters when that makes the clusters more compact."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ import numpy as np
 from curation.vectors.rows import Float32Array, Half, Labels, Positions, cluster_means, members_by_cluster
 
 _NEAR_CLUSTERS = 17
-"""Its own and 16 others whose means lie nearest."""
+"""Its own and the 16 others with the nearest means."""
 _TARGETS = 3
-_LEAST_GAIN = 1e-6
+"""Clusters that a member may move to in one exchange."""
+_MIN_GAIN = 1e-6
 
 
 def exchange(vectors: Half, labels: Labels, num_clusters: int) -> int:
-    """Let pairs of members change places; write `labels`; return how many moved."""
+    """Swap pairs of members, in `labels`; return how many moved."""
     order, starts = members_by_cluster(labels, num_clusters)
     means = cluster_means(vectors, order, starts)
-    targets, gains = _wishes(vectors, order, starts, means)
+    targets, gains = _better_clusters(vectors, order, starts, means)
     moved = np.zeros(len(vectors), dtype=bool)
-    for choice in range(targets.shape[1]):
+    for rank in range(targets.shape[1]):
         free = np.flatnonzero(~moved)
-        one, other = _pairs(labels[free], targets[free, choice], gains[free, choice], num_clusters)
-        one, other = free[one], free[other]
-        labels[one], labels[other] = labels[other], labels[one]
-        moved[one] = moved[other] = True
+        pairs = _pairs(labels[free], targets[free, rank], gains[free, rank], num_clusters)
+        first, second = free[pairs[0]], free[pairs[1]]
+        labels[first], labels[second] = labels[second], labels[first]
+        moved[first] = moved[second] = True
     return int(moved.sum())
 
 
-def _wishes(vectors: Half, order: Positions, starts: Positions, means: Float32Array) -> tuple[Labels, Float32Array]:
-    """Return for each vector the clusters it would rather be in, best first [n, t], and what each is worth to it."""
+def _better_clusters(
+    vectors: Half, order: Positions, starts: Positions, means: Float32Array
+) -> tuple[Labels, Float32Array]:
+    """Return each vector's best other clusters, best first [n, t], and the gain of moving there [n, t]."""
     import faiss
 
     near = faiss.knn(means, means, min(_NEAR_CLUSTERS, len(means)))[1]
@@ -46,21 +49,18 @@ def _wishes(vectors: Half, order: Positions, starts: Positions, means: Float32Ar
 
 
 def _pairs(sources: Labels, targets: Labels, gains: Float32Array, num_clusters: int) -> tuple[Positions, Positions]:
-    """Match those who wish to go from one cluster to another with those who wish the reverse, most eager first."""
+    """Pair vectors that would move from one cluster to another with vectors that would move back, largest gains first."""
     upwards = sources < targets
-    road = np.where(upwards, sources * num_clusters + targets, targets * num_clusters + sources)
-    order = np.lexsort((-gains, upwards, road))
-    key = road[order] * 2 + upwards[order]
-    new = np.flatnonzero(np.diff(key, prepend=-1))
-    rank = np.arange(len(key)) - np.repeat(new, np.diff(new, append=len(key)))
-    # the same road and rank in both directions: a pair
-    up, down = order[upwards[order]], order[~upwards[order]]
-    up_rank, down_rank = rank[upwards[order]], rank[~upwards[order]]
-    both = np.concatenate([up, down])
-    ranks = np.concatenate([up_rank, down_rank])
-    place = np.lexsort((np.arange(len(both)), ranks, road[both]))
-    first, second = place[:-1], place[1:]
-    met = (road[both[first]] == road[both[second]]) & (ranks[first] == ranks[second])
-    one, other = both[first[met]], both[second[met]]
-    worth = gains[one] + gains[other] > _LEAST_GAIN
-    return one[worth], other[worth]
+    clusters = np.where(upwards, sources * num_clusters + targets, targets * num_clusters + sources)
+    order = np.lexsort((-gains, upwards, clusters))
+    group = clusters[order] * 2 + upwards[order]
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
+    # two vectors with the same clusters and rank, one in each direction, are a pair
+    order = np.lexsort((~upwards, rank, clusters))
+    first, second = order[:-1], order[1:]
+    paired = (clusters[first] == clusters[second]) & (rank[first] == rank[second])
+    first, second = first[paired], second[paired]
+    gainful = gains[first] + gains[second] > _MIN_GAIN
+    return first[gainful], second[gainful]

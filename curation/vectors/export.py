@@ -1,7 +1,8 @@
-"""A version's embeddings in clip-retrieval's layout, for tools that read it (its index builder, autofaiss)."""
+"""Export of a version's embeddings in clip-retrieval's layout, for tools that read it (its index builder, autofaiss)."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,30 +27,30 @@ _PLAIN = ("uid", "key", "split", "width", "height")
 def export_embeddings(version: DatasetVersion, out: Path, which: Which = "first") -> int:
     """Write ``img_emb/img_emb_0.npy``, ``text_emb/text_emb_0.npy`` and ``metadata/metadata_0.parquet``.
 
-    Row i of each file is the same pair. The arrays are float16 [rows, d] and written through a memory map, shard by
-    shard; the folder appears whole or not at all.
+    Row i of all files is the same pair. The arrays are float16 [rows, d], written through a memory map, shard by shard;
+    the folder appears whole or not at all.
 
     Args:
         version: Has embeddings of images and captions in its sidecars.
-        out: The folder to make.
-        which: ``first``: a row an image, with its first caption; ``all``: a row a caption, images repeated.
+        out: The new folder.
+        which: ``first``: one row per image, with its first caption; ``all``: one row per caption, with repeated images.
 
     Returns:
         The number of rows.
 
     Raises:
-        InputError: the folder is there already, or the version has no embeddings.
-        OSError: no space; nothing is left behind.
+        InputError: the folder exists, or the version has no embeddings.
+        OSError: the disk is full; nothing is left behind.
     """
     if out.exists() or out.is_symlink():
-        raise InputError(f"--out {out}: is there already", fix="choose a folder that does not exist yet")
-    published = {field["name"] for field in version.manifest.body["fields"] if field["where"] == "sidecar"}
-    missing = sorted({"image_embedding", "text_embeddings"} - published)
+        raise InputError(f"--out {out}: exists already", fix="choose a folder that does not exist yet")
+    sidecar_fields = {field["name"] for field in version.manifest.body["fields"] if field["where"] == "sidecar"}
+    missing = sorted({"image_embedding", "text_embeddings"} - sidecar_fields)
     if missing:
         raise InputError(
-            f"{version.ref}: has no {' and no '.join(missing)}",
+            f"{version.ref} has no {' and no '.join(missing)}",
             allowed="a version whose recipe has the stage embed_samples, version 2 or newer",
-            fix="curate it again, with a recipe such as negclip",
+            fix="curate it again with a recipe that embeds, such as negclip",
         )
     with draft_folder(out.parent, f".{out.name}.{os.getpid()}.building") as draft:
         rows = _write(version, draft, which)
@@ -64,24 +65,17 @@ def _write(version: DatasetVersion, folder: Path, which: Which) -> int:
     rows = len(counts) if which == "first" else int(counts.sum())
     for name in ("img_emb", "text_emb", "metadata"):
         (folder / name).mkdir()
-    arrays: list[np.memmap[Any, Any]] = []
-    table_path, done = folder / "metadata" / "metadata_0.parquet", 0
-    writer: pq.ParquetWriter | None = None
-    try:
-        for images, texts, table in _parts(version, which):
-            if writer is None:
-                arrays = [
-                    open_memmap(folder / name / f"{name}_0.npy", "w+", np.float16, (rows, images.shape[1]))
-                    for name in ("img_emb", "text_emb")
-                ]
-                writer = pq.ParquetWriter(table_path, table.schema)
-            for array, values in zip(arrays, (images, texts), strict=True):
-                array[done : done + len(values)] = values
+    parts, done = _parts(version, which), 0
+    images, texts, table = first = next(parts)
+    arrays = [
+        open_memmap(folder / name / f"{name}_0.npy", "w+", np.float16, (rows, images.shape[1]))
+        for name in ("img_emb", "text_emb")
+    ]
+    with pq.ParquetWriter(folder / "metadata" / "metadata_0.parquet", table.schema) as writer:
+        for images, texts, table in itertools.chain([first], parts):
+            arrays[0][done : done + len(images)], arrays[1][done : done + len(texts)] = images, texts
             writer.write_table(table)
             done += table.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
     if done != rows:
         raise InputError(f"{version.ref}: sidecars have {done} rows, the index {rows}", fix="clipcurate verify")
     for array in arrays:
@@ -92,7 +86,7 @@ def _write(version: DatasetVersion, folder: Path, which: Which) -> int:
 def _parts(
     version: DatasetVersion, which: Which
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float16], pa.Table]]:
-    """Yield, for each shard, image rows, text rows and their metadata."""
+    """Yield image rows, text rows and their metadata, shard by shard."""
     import pyarrow as pa
 
     for number in range(len(version.manifest.body["shards"])):
@@ -101,14 +95,16 @@ def _parts(
         captions = table["captions"].to_pylist()
         kept = [1 if which == "first" else len(texts) for texts in captions]
         image = np.repeat(np.arange(table.num_rows), kept)
-        # where each sample's captions begin in the flat list of the shard's caption embeddings
+        # the index of each sample's first caption in the flat list of the shard's caption embeddings
         begins = np.cumsum([0, *(len(texts) for texts in captions[:-1])])
         inside = np.arange(len(image)) - np.repeat(np.cumsum([0, *kept[:-1]]), kept)
         images = _matrix(table["image_embedding"].combine_chunks(), table.num_rows)
         texts = _matrix(table["text_embeddings"].combine_chunks().flatten(), sum(map(len, captions)))
         columns: dict[str, Any] = {
             "image_path": table["key"].take(pa.array(image)),
-            "caption": pa.array([captions[row][place] for row, place in zip(image, inside, strict=True)], pa.string()),
+            "caption": pa.array(
+                [captions[row][number] for row, number in zip(image, inside, strict=True)], pa.string()
+            ),
         }
         columns |= {name: table[name].take(pa.array(image)) for name in _PLAIN}
         columns["split"] = columns["split"].cast(pa.string())
