@@ -73,7 +73,7 @@ def test_rows_of_the_three_files_belong_together(version: DatasetVersion, tmp_pa
 
 def test_a_folder_that_is_there_stays_as_it_is(version: DatasetVersion, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("keep")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         export_embeddings(version, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
