@@ -1,1 +1,1 @@
-"""Generated scenes whose truth is known."""
+"""The generated world of the source `scenes`: layout, drawing, captions, and an oracle for their truth."""

@@ -1,4 +1,4 @@
-"""The pictures of the generated world: every object anti-aliased by supersampling, in its own shade and tilt."""
+"""Images of scenes: every object is anti-aliased by supersampling, and has its own shade and tilt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GROUND_RGB: Mapping[str, Colour] = {
     "purple": (186, 150, 222), "pink": (250, 196, 212), "brown": (162, 124, 92), "black": (38, 38, 42),
     "white": (238, 238, 236), "grey": (182, 183, 186),
 }  # fmt: skip
-"""Paler than objects of the same name, so that all others stand out."""
+"""Paler than objects of the same colour name, so that all other objects stand out."""
 _SKY_RGB: Colour = (150, 200, 244)
 _LAND_RGB: Mapping[str, Colour] = {"meadow": (112, 178, 70), "desert": (232, 204, 136), "sea": (38, 112, 168)}
 
@@ -37,10 +37,10 @@ _LAND_RGB: Mapping[str, Colour] = {"meadow": (112, 178, 70), "desert": (232, 204
 def draw_scene(scene: Mapping[str, Any], rng: np.random.Generator) -> bytes:
     """Return a JPEG of the scene, `CANVAS_PX` square, without chroma subsampling.
 
-    What the scene leaves open (exact shade, tilt, direction of stripes, grain) is drawn from `rng`.
+    What the scene does not specify (exact shade, tilt, direction of stripes, grain) is drawn from `rng`.
     """
     canvas = Image.fromarray(_background(scene["background"], rng))
-    # Large ones first: what is inside a ring lies on top of it.
+    # Large objects first, so that an object inside a ring is on top of it.
     for item in sorted(scene["objects"], key=lambda item: item["box"][0] - item["box"][2]):
         _paint(canvas, item, rng)
     file = io.BytesIO()
@@ -49,7 +49,7 @@ def draw_scene(scene: Mapping[str, Any], rng: np.random.Generator) -> bytes:
 
 
 def _paint(canvas: Image.Image, item: Mapping[str, Any], rng: np.random.Generator) -> None:
-    """Draw one object: its outline first, then the filled inside over it."""
+    """Draw one object: first its outline, then the fill over it."""
     x0, y0, x1, _ = item["box"]
     tilt = int(rng.integers(-_MAX_TILT_DEGREES, _MAX_TILT_DEGREES + 1))
     whole, inside = _masks(item["shape"], x1 - x0, tilt)
@@ -92,7 +92,7 @@ def _corners(shape: str, side: int, tilt: int) -> list[tuple[int, int]]:
 
 
 def _fill(item: Mapping[str, Any], shade: Colour, size_px: int, rng: np.random.Generator) -> Image.Image:
-    """Return the inside of an object as a square picture: one shade, or two in the pattern of its texture."""
+    """Return the fill of an object as a square image: one shade, or two in the pattern of its texture."""
     fill = Image.new("RGB", (size_px, size_px), shade)
     direction = int(rng.integers(4))
     if item["texture"] != "plain":
@@ -103,9 +103,9 @@ def _fill(item: Mapping[str, Any], shade: Colour, size_px: int, rng: np.random.G
 
 @functools.lru_cache(maxsize=1024)
 def _pattern(texture: str, size_px: int, period_px: int, direction: int) -> Image.Image:
-    """Return where the second shade goes: stripes in one of four directions, staggered dots, or a chessboard."""
+    """Return the mask of the second shade: stripes in one of four directions, staggered dots, or a chessboard."""
     side, period = size_px * _SCALE, period_px * _SCALE
-    # Measured from the centre, so that a pattern lies alike on both halves of a shape.
+    # Measured from the centre, so that a pattern is symmetric.
     y, x = np.indices((side, side)) - side // 2
     if texture == "striped":
         along = (x, y, (x + y) * 5 // 7, (x - y) * 5 // 7)[direction]
@@ -149,7 +149,7 @@ def _to_bytes(picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _shade(colour: Colour, rng: np.random.Generator, spread: int) -> Colour:
-    """Return a shade of the colour: mostly lighter or darker, hardly another hue (a tinted grey would be misnamed)."""
+    """Return a shade of the colour: lighter or darker, with hardly any change of hue (a tinted grey is not grey)."""
     lighter = int(rng.integers(-spread, spread + 1))
     tints = rng.integers(-4, 5, size=3)
     red, green, blue = (min(max(int(c + lighter + tint), 0), 255) for c, tint in zip(colour, tints, strict=True))
@@ -168,7 +168,7 @@ def _light(colour: Colour) -> float:
 def _second_shade(colour: Colour) -> Colour:
     """Return the other shade of a pattern: lighter, or darker where the colour itself is light.
 
-    Black, grey and white move only a little: with more, a striped grey would pass for a white or a black.
+    For black, grey and white the difference is small: otherwise a striped grey would look white or black.
     """
     light = _light(colour)
     if max(colour) - min(colour) <= 20:

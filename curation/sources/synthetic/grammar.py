@@ -1,4 +1,4 @@
-"""A small English about scenes, and the oracle that says whether a sentence of it is true.
+"""A small grammar of English sentences about scenes, and the oracle that decides whether a sentence is true.
 
 The grammar, from the top (`?` optional, `*` repeated)::
 
@@ -8,17 +8,17 @@ The grammar, from the top (`?` optional, `*` repeated)::
     phrase     = ("a" | "the" | "two" ...) adjective* shape ("with" pattern)?
     place      = "on a grey background" | "in front of a green meadow" ...
 
-It is wider than what `scene_captions` writes: a caption in which two words or phrases of one kind have been exchanged
-is still a sentence, so that the oracle can tell a false negative caption from one that happens to be true.
+It is wider than the captions of `captions.py`: a caption in which two words or phrases of one kind were exchanged is
+still a sentence, so that the oracle can distinguish a false negative caption from one that happens to be true.
 
-What a sentence means (`truth`):
+The meaning of a sentence (`truth`):
 
-* Existential, articles included: "the star is red" is true when some star is red.
-* Different phrases speak of different objects: "a star and a red star" needs two stars, one of them red.
-  A number counts at least so many: "two red circles" is true of three.
-* An object has one colour, one size and one texture: "a red blue star" is a sentence, true of nothing.
+* Sentences are existential, whatever the article: "the star is red" is true when some star is red.
+* Different phrases mean different objects: "a star and a red star" requires two stars, one of them red.
+  A number means at least that many: "two red circles" is true of three.
+* An object has one colour, one size and one texture: "a red blue star" is a sentence that is never true.
 * A relation holds when the scene lists it, or its converse, for the pair; with numbers, for every pair.
-* A sentence is true when one choice of objects makes all its parts true and what it says of the background is true.
+* A sentence is true when one assignment of objects makes all its parts true, and its claims about the background are.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ADJECTIVES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "checked": ("checked", "checkered"), "shaded": ("shaded",), "grainy": ("grainy", "noisy"),
     },
 }  # fmt: skip
-"""Feature -> value -> its words. None begins with a vowel, so an exchange of words never spoils an article."""
+"""Feature -> value -> its words. None begins with a vowel, so exchanging words never makes an article wrong."""
 PATTERNS: Mapping[str, tuple[str, ...]] = {
     "striped": ("stripes",), "dotted": ("dots", "spots"), "checked": ("checks",),
 }  # fmt: skip
@@ -64,7 +64,7 @@ PREPOSITIONS: Mapping[str, tuple[str, ...]] = {
 VERB_FORMS: Mapping[str, tuple[str, ...]] = {
     "inside": ("is surrounded by", "is encircled by"), "around": ("surrounds", "encircles"),
 }  # fmt: skip
-"""Relation -> phrases that hold their own verb: active for "around", passive for "inside"."""
+"""Relation -> phrases with their own verb: active for "around", passive for "inside"."""
 OPENERS = ("there is", "there are", "we see", "a picture of", "a drawing of", "the picture shows")
 NUMBERS: Mapping[str, int] = {"a": 1, "an": 1, "the": 1, "one": 1, "two": 2, "three": 3, "four": 4}
 
@@ -90,7 +90,7 @@ _COMMA: dict[Words, str] = {(",",): ","}
 
 @dataclass(slots=True)
 class Phrase:
-    """A noun phrase: words[start:end], how many things it names, and (feature, value, position) of each word in it."""
+    """A noun phrase: words[start:end], the number of objects, and (feature, value, position) of each of its words."""
 
     start: int
     end: int
@@ -100,12 +100,12 @@ class Phrase:
 
 @dataclass(slots=True)
 class ParsedSentence:
-    """What a sentence claims.
+    """The claims of a sentence.
 
     Attributes:
-        phrases: The things it names, in order.
-        claims: (subject, relation, object, start, end): numbers of phrases, and the relation's words.
-        places: What it says of the background.
+        phrases: Noun phrases of objects, in order.
+        claims: (subject, relation, object, start, end): indices of phrases, and the span of the relation's words.
+        places: Phrases about the background.
     """
 
     phrases: list[Phrase] = field(default_factory=list)
@@ -114,106 +114,109 @@ class ParsedSentence:
 
 
 class _NotASentenceError(Exception):
-    """The words leave the grammar."""
+    """The words are not a sentence of the grammar."""
 
 
 class _SentenceParser:
-    """Recursive descent over the words of one sentence; every table takes its longest match."""
+    """A recursive-descent parser of one sentence; tables are matched by their longest phrase."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self.words, self.at, self.reading = tuple(words), 0, ParsedSentence()
+        self.words, self.position, self.parsed = tuple(words), 0, ParsedSentence()
 
     def take(self, table: Mapping[Words, T]) -> T | None:
         for length in (4, 3, 2, 1):
-            meaning = table.get(self.words[self.at : self.at + length])
+            meaning = table.get(self.words[self.position : self.position + length])
             if meaning is not None:
-                self.at += min(length, len(self.words) - self.at)
+                self.position += min(length, len(self.words) - self.position)
                 return meaning
         return None
 
     def adjectives(self) -> list[tuple[str, str, int]]:
         found = []
         while (adjective := self.take(_ADJECTIVE)) is not None:
-            found.append((*adjective, self.at - 1))
+            found.append((*adjective, self.position - 1))
         return found
 
     def phrase(self) -> int:
-        """Read a noun phrase and return its number."""
-        start = self.at
+        """Parse a noun phrase and return its index."""
+        start = self.position
         count = self.take(_NUMBER)
         features = self.adjectives()
         shape = self.take(_NOUN if count == 1 else _PLURAL)
         if count is None or shape is None:
             raise _NotASentenceError
-        features.append(("shape", shape, self.at - 1))
-        if self.words[self.at : self.at + 1] == ("with",):
-            self.at += 1
+        features.append(("shape", shape, self.position - 1))
+        if self.words[self.position : self.position + 1] == ("with",):
+            self.position += 1
             texture = self.take(_PATTERN)
             if texture is None:
                 raise _NotASentenceError
-            features.append(("texture", texture, self.at - 1))
-        self.reading.phrases.append(Phrase(start, self.at, count, features))
-        return len(self.reading.phrases) - 1
+            features.append(("texture", texture, self.position - 1))
+        self.parsed.phrases.append(Phrase(start, self.position, count, features))
+        return len(self.parsed.phrases) - 1
 
     def place(self) -> bool:
-        """Read a phrase about the background, if there is one."""
-        before = self.at
+        """Parse a phrase about the background, if there is one."""
+        before = self.position
         if self.take(_PLACE) is not None:
-            start = self.at
+            start = self.position
             if self.take(_NUMBER) == 1:
                 features = self.adjectives()
                 scenery = self.take(_GROUND)
                 if scenery is not None:
-                    features.append(("scenery", scenery, self.at - 1))
-                    self.reading.places.append(Phrase(start, self.at, 1, features))
+                    features.append(("scenery", scenery, self.position - 1))
+                    self.parsed.places.append(Phrase(start, self.position, 1, features))
                     return True
-        self.at = before
+        self.position = before
         return False
 
     def relation(self, verb: str | None) -> tuple[str, int, int] | None:
-        start = self.at
+        start = self.position
         meaning = self.take(_RELATION) or (self.take(_VERB_FORM) if verb is None else None)
-        return None if meaning is None else (meaning, start, self.at)
+        return None if meaning is None else (meaning, start, self.position)
 
     def sentence(self) -> ParsedSentence:
         if self.place():
             self.take(_COMMA)
         subject = self.front() if self.take(_OPENER) is None else self.phrase()
-        while self.at < len(self.words):
+        while self.position < len(self.words):
             subject = self.more(subject)
-        return self.reading
+        return self.parsed
 
     def front(self) -> int:
-        """Read a subject, or an inverted clause ("above a star is a circle"); return the subject's number."""
-        start = self.at
+        """Parse a subject, or an inverted clause ("above a star is a circle"); return the subject's index."""
+        start = self.position
         relation = self.take(_RELATION)
         if relation is None:
             return self.phrase()
-        end, landmark = self.at, self.phrase()
+        end, landmark = self.position, self.phrase()
         self.take(_COMMA)
         if self.take(_VERB) is None and self.take(_OPENER) not in ("there is", "we see"):
             raise _NotASentenceError
         subject = self.phrase()
-        self.reading.claims.append((subject, relation, landmark, start, end))
+        self.parsed.claims.append((subject, relation, landmark, start, end))
         return subject
 
     def more(self, subject: int) -> int:
-        """Read what follows a subject; return the subject of whatever follows that."""
+        """Parse what follows a subject; return the subject of what follows next."""
         joined = self.take(_JOINT)
-        # "is surrounded by" holds its own verb, so it is tried before "is" is taken for itself.
-        verb = self.take(_VERB) if self.words[self.at : self.at + 3] not in _VERB_FORM else None
+        # "is surrounded by" contains its own verb, so it is tried before "is" alone.
+        verb = self.take(_VERB) if self.words[self.position : self.position + 3] not in _VERB_FORM else None
         relation = self.relation(verb)
         if relation is not None:
             meaning, start, end = relation
-            self.reading.claims.append((subject, meaning, self.phrase(), start, end))
+            self.parsed.claims.append((subject, meaning, self.phrase(), start, end))
             return subject
         if joined is None and self.place():
             return subject
-        if verb in ("is", "are") and joined is None and (said := self.adjectives()):
-            while self.words[self.at : self.at + 1] == ("and",) and self.words[self.at + 1 : self.at + 2] in _ADJECTIVE:
-                self.at += 1
-                said += self.adjectives()
-            self.reading.phrases[subject].features.extend(said)
+        if verb in ("is", "are") and joined is None and (adjectives := self.adjectives()):
+            while (
+                self.words[self.position : self.position + 1] == ("and",)
+                and self.words[self.position + 1 : self.position + 2] in _ADJECTIVE
+            ):
+                self.position += 1
+                adjectives += self.adjectives()
+            self.parsed.phrases[subject].features.extend(adjectives)
             return subject
         if joined is None or verb is not None:
             raise _NotASentenceError
@@ -221,13 +224,13 @@ class _SentenceParser:
 
 
 def split_words(text: str) -> list[str]:
-    """Return the lower-cased words and commas of a text, without its full stop; empty when it holds anything else."""
+    """Return the lower-cased words and commas of a text, without its full stop; empty if it contains anything else."""
     plain = text.strip().lower().removesuffix(".")
     return re.findall(r"[a-z]+|,", plain) if re.fullmatch(r"[a-z, ]+", plain) else []
 
 
 def parse_sentence(words: Sequence[str]) -> ParsedSentence | None:
-    """Return what a sentence claims, or None when the words are no sentence of the grammar."""
+    """Return the claims of a sentence, or None when the words are not a sentence of the grammar."""
     try:
         return _SentenceParser(words).sentence()
     except _NotASentenceError:
@@ -238,39 +241,37 @@ def truth(scene: Mapping[str, Any], text: str) -> bool | None:
     """Return whether a sentence is true of a scene; None when it is not a sentence of the grammar.
 
     Args:
-        scene: A scene graph as `scene_world` describes it (a record's ``attributes["scene"]``).
+        scene: A scene graph as in `world` (a record's ``attributes["scene"]``).
         text: Any text; case and a final full stop do not matter. See the module's docstring for the meaning.
     """
-    reading = parse_sentence(split_words(text))
-    if reading is None:
-        return None
-    return holds_in_scene(scene, reading)
+    sentence = parse_sentence(split_words(text))
+    return None if sentence is None else holds_in_scene(scene, sentence)
 
 
-def holds_in_scene(scene: Mapping[str, Any], reading: ParsedSentence) -> bool:
-    """Return whether what was read is true of a scene (see `truth`)."""
-    # Counted first: a text of a thousand phrases is answered without trying to place them.
-    enough = sum(phrase.count for phrase in reading.phrases) <= len(scene["objects"])
-    if not enough or not all(_fits(scene["background"], place) for place in reading.places):
+def holds_in_scene(scene: Mapping[str, Any], sentence: ParsedSentence) -> bool:
+    """Return whether a parsed sentence is true of a scene (see `truth`)."""
+    # Checked first: a text of a thousand phrases needs no search.
+    enough = sum(phrase.count for phrase in sentence.phrases) <= len(scene["objects"])
+    if not enough or not all(_fits(scene["background"], place) for place in sentence.places):
         return False
-    held = {(i, relation, j) for i, relation, j in scene["relations"]}
-    held |= {(j, CONVERSE[relation], i) for i, relation, j in held}
+    facts = {(i, relation, j) for i, relation, j in scene["relations"]}
+    facts |= {(j, CONVERSE[relation], i) for i, relation, j in facts}
     return any(
-        all((i, relation, j) in held for a, relation, b, _, _ in reading.claims for i in chosen[a] for j in chosen[b])
-        for chosen in _choices(scene["objects"], reading.phrases)
+        all((i, relation, j) in facts for a, relation, b, _, _ in sentence.claims for i in chosen[a] for j in chosen[b])
+        for chosen in _assignments(scene["objects"], sentence.phrases)
     )
 
 
-def _choices(objects: Sequence[Mapping[str, Any]], phrases: Sequence[Phrase]) -> Iterator[list[tuple[int, ...]]]:
-    """Yield every way to give each phrase its objects, all different."""
+def _assignments(objects: Sequence[Mapping[str, Any]], phrases: Sequence[Phrase]) -> Iterator[list[tuple[int, ...]]]:
+    """Yield every assignment of different objects to the phrases."""
     if not phrases:
         yield []
         return
-    for rest in _choices(objects, phrases[:-1]):
+    for rest in _assignments(objects, phrases[:-1]):
         taken = set(itertools.chain.from_iterable(rest))
         fitting = [i for i, item in enumerate(objects) if i not in taken and _fits(item, phrases[-1])]
         yield from ([*rest, group] for group in itertools.combinations(fitting, phrases[-1].count))
 
 
-def _fits(thing: Mapping[str, Any], phrase: Phrase) -> bool:
-    return all(thing.get(feature) == value for feature, value, _ in phrase.features)
+def _fits(item: Mapping[str, Any], phrase: Phrase) -> bool:
+    return all(item.get(feature) == value for feature, value, _ in phrase.features)

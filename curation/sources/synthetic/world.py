@@ -1,14 +1,14 @@
-"""The generated world: which things exist, how they may lie, and what is true between them.
+"""Scene graphs: which objects exist, how they are laid out, and which relations hold between them.
 
-A scene is plain JSON, so that it can travel in a record's attributes and still answer questions in training::
+A scene is plain JSON, so that a record's attributes can contain it and training can evaluate it::
 
     {"objects": [{"shape": "star", "colour": "red", "size": "large", "texture": "striped", "box": [x0, y0, x1, y1]}],
      "relations": [[0, "left of", 1]],
      "background": {"scenery": "background", "colour": "grey", "texture": "plain"}}
 
-Boxes are in pixels of a `CANVAS_PX` square, x0 and y0 inside, x1 and y1 just outside. Relations are listed in one
-direction only (`RELATIONS`); the other (`CONVERSE`) follows. What lies in between is never drawn: along each axis
-two objects are clearly apart or clearly in line, so that every directional sentence is clearly true or clearly false.
+Boxes are in pixels of a `CANVAS_PX` square; x0 and y0 are inclusive, x1 and y1 exclusive. Relations are listed in one
+direction only (`RELATIONS`); `CONVERSE` gives the other. There are no borderline cases: along each axis two objects
+are clearly apart or clearly in line, so that every sentence about directions is clearly true or clearly false.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MARGIN_PX = 2
 GAP_PX = 2
 """Two objects at least this far apart along an axis are left and right of each other, or above and below."""
 IN_LINE_PX = 6
-"""Two objects that are not apart along an axis have centres at most this far from each other along it."""
+"""Two objects that are not apart along an axis have centres at most this far apart along it."""
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "diamond", "ring")
 COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
@@ -31,13 +31,13 @@ SIZES = ("small", "large")
 TEXTURES = ("plain", "striped", "dotted", "checked")
 
 GROUND_TEXTURES = ("plain", "shaded", "grainy")
-"""Of a plain background, which has any of `COLOURS`."""
+"""Textures of a plain background, which has any of `COLOURS`."""
 SCENERY: Mapping[str, tuple[str, ...]] = {
     "meadow": ("green", "blue"),
     "desert": ("yellow", "brown", "blue"),
     "sea": ("blue", "green"),
 }
-"""Landscapes under a blue sky: the colour of their lower part, then what else would not stand out against them."""
+"""Landscapes under a blue sky: the colour of their lower part, then other colours that do not stand out against them."""
 
 RELATIONS = ("left of", "above", "inside")
 CONVERSE: Mapping[str, str] = {
@@ -46,22 +46,27 @@ CONVERSE: Mapping[str, str] = {
 }  # fmt: skip
 
 _NUM_OBJECTS = (1, 2, 2, 2, 3, 3, 3, 4, 4, 4)
-_REPEAT_CHANCE = 0.25  # of drawing one shape or colour without looking at the others
+_REPEAT_CHANCE = 0.25  # that a shape or colour is drawn regardless of those already used
 _INSIDE_CHANCE = 0.15  # of a small object inside a large ring
 _SCENERY_CHANCE = 0.25
-_SMALL_PX, _LARGE_PX, _CONTAINER_PX, _CONTENT_PX = (20, 24), (37, 42), (41, 43), (17, 18)  # first and last diameter
+_SMALL_PX, _LARGE_PX, _CONTAINER_PX, _CONTENT_PX = (
+    (20, 24),
+    (37, 42),
+    (41, 43),
+    (17, 18),
+)  # minimum and maximum diameter
 
 T = TypeVar("T")
 PixelBox = tuple[int, int, int, int]
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """Return one of the options, each as likely as the next."""
+    """Return one of the options, all equally likely."""
     return options[int(rng.integers(len(options)))]
 
 
 def sample_scene(rng: np.random.Generator) -> dict[str, Any]:
-    """Return a new scene (see the module's docstring). No two objects of a scene share both shape and colour."""
+    """Return a random scene (see the module's docstring). No two of its objects share both shape and colour."""
     num_objects = pick(rng, _NUM_OBJECTS)
     nested = num_objects > 1 and rng.random() < _INSIDE_CHANCE
     objects: list[dict[str, Any]] = []
@@ -100,24 +105,24 @@ def relations_between(boxes: Sequence[PixelBox]) -> list[list[Any]]:
 
 
 def _sample_object(rng: np.random.Generator, others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return an object without a place, mostly of a shape and colour that the others do not have."""
+    """Return an object without a box, mostly of a shape and colour that the others do not have."""
     chosen: dict[str, Any] = {}
     for feature, values in (("shape", SHAPES), ("colour", COLOURS)):
         taken = {other[feature] for other in others} if rng.random() >= _REPEAT_CHANCE else set()
         chosen[feature] = pick(rng, [value for value in values if value not in taken])
-    # Plain things are as common as all patterns together, as in the world outside.
+    # Plain objects are nearly as common as all patterns together, as in photographs.
     texture = "plain" if rng.random() < 0.4 else pick(rng, TEXTURES[1:])
     return {**chosen, "size": pick(rng, SIZES), "texture": texture}
 
 
 def _sample_background(rng: np.random.Generator, colours: set[str]) -> dict[str, str]:
     """Return a background on which all these object colours stand out."""
-    landscapes = [name for name, unseen in SCENERY.items() if not colours.intersection(unseen)]
+    landscapes = [name for name, similar in SCENERY.items() if not colours.intersection(similar)]
     if landscapes and rng.random() < _SCENERY_CHANCE:
         name = pick(rng, landscapes)
         return {"scenery": name, "colour": SCENERY[name][0]}
-    # Only the object's own colour is ruled out, so that "a red star on a blue background" and the exchange of the two
-    # are equally likely to be true: which of them is cannot be told without looking.
+    # Only the object's own colour is excluded, so that "a red star on a blue background" and "a blue star on a red
+    # background" are equally likely to be true: a model must look at the image to decide.
     colour = pick(rng, [name for name in COLOURS if name not in colours])
     return {"scenery": "background", "colour": colour, "texture": pick(rng, GROUND_TEXTURES)}
 
@@ -134,39 +139,37 @@ def _place(rng: np.random.Generator, diameters: Sequence[int], nested: bool) -> 
     """Return a box for each diameter, clear of each other; with `nested`, the second concentric with the first."""
     for _ in range(20):
         boxes: list[PixelBox] = []
-        for number, diameter in enumerate(diameters):
-            if nested and number == 1:
-                boxes.append(_around(*_centre(boxes[0]), diameter))
-                continue
-            box = _free_box(rng, diameter, boxes)
+        for diameter in diameters:
+            inside = nested and len(boxes) == 1
+            box = _around(*_centre(boxes[0]), diameter) if inside else _free_box(rng, diameter, boxes)
             if box is None:
                 break
             boxes.append(box)
-        if len(boxes) == len(diameters):
+        else:
             return boxes
-    # One object to a quarter always fits: the largest diameter plus the jitter is below half the canvas.
+    # One object per quarter always fits: the largest diameter plus the jitter is less than half the canvas.
     quarters = [int(i) for i in rng.permutation(4)]
     boxes = []
-    for number, diameter in enumerate(diameters):
-        if nested and number == 1:
+    for quarter, diameter in zip(quarters, diameters, strict=False):
+        if nested and len(boxes) == 1:
             boxes.append(_around(*_centre(boxes[0]), diameter))
             continue
-        down, across = divmod(quarters[number], 2)
+        down, across = divmod(quarter, 2)
         x, y = (int(24 + 48 * half + rng.integers(-1, 2)) for half in (across, down))
         boxes.append(_around(x, y, diameter))
     return boxes
 
 
 def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[PixelBox]) -> PixelBox | None:
-    """Return a random box that is clear of all others, or None when a dozen tries found none."""
+    """Return a random box that is clear of all others, or None after twelve attempts."""
     low = MARGIN_PX + (diameter + 1) // 2
     span = CANVAS_PX - 2 * low + 1
     for _ in range(12):
-        centre = [low + place for place in divmod(int(rng.integers(span * span)), span)]
-        if boxes and rng.random() < 0.5:  # in line with another more often than chance would have it
+        centre = [low + offset for offset in divmod(int(rng.integers(span * span)), span)]
+        if boxes and rng.random() < 0.5:  # in line with another object more often than by chance
             axis = int(rng.integers(2))
-            wanted = _centre(pick(rng, boxes))[axis] + int(rng.integers(-2, 3))
-            centre[axis] = min(max(wanted, low), CANVAS_PX - low)
+            target = _centre(pick(rng, boxes))[axis] + int(rng.integers(-2, 3))
+            centre[axis] = min(max(target, low), CANVAS_PX - low)
         box = _around(centre[0], centre[1], diameter)
         if all(_clear(box, other) for other in boxes):
             return box
@@ -174,7 +177,7 @@ def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[PixelBox]
 
 
 def _clear(a: PixelBox, b: PixelBox) -> bool:
-    """Return whether the two are apart along an axis, and in line along the other or apart there too."""
+    """Return whether two boxes are apart along one axis, and apart or in line along the other."""
     apart = [max(a[axis], b[axis]) - min(a[axis + 2], b[axis + 2]) >= GAP_PX for axis in (0, 1)]
     offsets = [abs(a[axis] + a[axis + 2] - b[axis] - b[axis + 2]) / 2 for axis in (0, 1)]
     return any(apart) and all(far or offset <= IN_LINE_PX for far, offset in zip(apart, offsets, strict=True))
