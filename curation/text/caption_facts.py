@@ -1,4 +1,4 @@
-"""What a caption claims, read off its parse: things, how many, which colour, what is denied, who does what to whom."""
+"""Facts that a caption states, read from its parse: things, numbers, colours, negations, who does what to whom."""
 
 from __future__ import annotations
 
@@ -25,31 +25,29 @@ from curation.text.lexicon import (
 )
 from curation.text.wordlists import word_sets
 
-_SETS = word_sets("lexicon")
-
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _COLOUR_PREPOSITIONS = ("in", "of")
-_HOLDING = _SETS["holding_verbs"]
-"""Verbs whose denial denies their object: "not wearing a hat" is "without a hat"."""
+_HOLDING = word_sets("lexicon")["holding_verbs"]
+"""Verbs whose negation negates their object: "not wearing a hat" is "without a hat"."""
 
 
 @dataclass(frozen=True)
 class CaptionFacts:
-    """What a text claims.
+    """Facts that a text states.
 
     Attributes:
         words: Its words in lower case, in order.
-        lemmas: Every word's dictionary forms, as noun and as verb.
-        nouns: Things it names (dictionary form), in order of appearance; not those that name nothing visible.
-        forms: (noun, ``one`` or ``many``) where the grammar counts.
+        lemmas: Dictionary forms of every word, as a noun and as a verb.
+        nouns: Visible things (dictionary forms), in order of appearance.
+        forms: (noun, ``one`` or ``many``) by the grammar.
         subjects: Nouns that do something, or that the text is about.
-        numbers: (value, noun that is counted or empty).
-        colours: (colour, noun that has it or empty).
-        denied: What is denied (dictionary form, or empty where the parse does not say).
+        numbers: (value, noun that is counted, or empty).
+        colours: (colour, noun that has it, or empty).
+        denied: Nouns or verbs that are negated (dictionary forms; empty where the parse does not say).
         genders: ``m`` and ``f``, of nouns and pronouns.
-        events: (who, verb, whom) of verbs with both; two things of one name are told apart by their adjectives.
-        acts: (who, verb) of verbs with a subject of their own.
-        verbs: What is done (dictionary form), participles that only describe a noun left out.
+        events: (agent, verb, patient) of verbs with both; two things with the same noun have their adjectives added.
+        acts: (agent, verb) of verbs with a subject of their own.
+        verbs: Actions (dictionary forms), without participles that only describe a noun.
     """
 
     words: tuple[str, ...]
@@ -67,17 +65,17 @@ class CaptionFacts:
 
 
 def plain_words(text: str) -> tuple[str, ...]:
-    """Return a text's words in lower case, without marks."""
+    """Return a text's words in lower case, without punctuation."""
     return tuple(_WORD.findall(text.casefold()))
 
 
 def facts_of(text: str, parse: Parse) -> CaptionFacts:
-    """Read a text's claims off its parse."""
+    """Return the facts that a text states, from its parse."""
     reader = _FactReader(parse)
     lemmas = {lemma for word in reader.words for lemma in (noun_lemma(word), verb_lemma(word), word)}
     lemmas |= {part for word in reader.words if "-" in word for part in map(noun_lemma, word.split("-"))}
     lemmas |= {NEGATED[word] for word in reader.words if word in NEGATED}
-    lemmas |= {one for word in reader.words for one in (noun_in_adjective(word), agent_verb(noun_lemma(word)))}
+    lemmas |= {form for word in reader.words for form in (noun_in_adjective(word), agent_verb(noun_lemma(word)))}
     nouns = [token for token in range(len(reader.words)) if reader.is_thing(token)]
     return CaptionFacts(
         words=plain_words(text),
@@ -96,12 +94,12 @@ def facts_of(text: str, parse: Parse) -> CaptionFacts:
         ),
         events=frozenset(reader.events()),
         acts=frozenset(reader.acts()),
-        verbs=frozenset(reader.deeds()),
+        verbs=frozenset(reader.actions()),
     )
 
 
 class _FactReader(Dependencies):
-    """One parse and the questions asked of it."""
+    """Reads facts from one parse."""
 
     def lemma(self, token: int) -> str:
         word = self.words[token]
@@ -124,10 +122,10 @@ class _FactReader(Dependencies):
         return self.deps[token] in ("nsubj", "nsubjpass", "ROOT")
 
     def form(self, token: int) -> list[tuple[str, str]]:
-        """Return whether there is one or many of it, unless it only describes another noun."""
+        """Return (noun, ``one`` or ``many``), or nothing for a noun that only describes another one."""
         if self.deps[token] in ("compound", "nmod", "npadvmod", "amod") or self.words[token] == "glasses":
             return []
-        # The first word's capital makes a name of it, so a name's number is read off the word itself.
+        # The parser takes a capitalised first word for a name, whose tag has no number: the word itself says it.
         named = "many" if self.words[token] != noun_lemma(self.words[token]) else "one"
         form = {"NN": "one", "NNS": "many"}.get(self.tags[token], named)
         return [(canonical_noun(self.lemma(token)), form)]
@@ -144,25 +142,24 @@ class _FactReader(Dependencies):
         return self.deps[token] == "pobj" and bare and self.words[self.heads[token]] in _COLOUR_PREPOSITIONS
 
     def described(self, token: int) -> str:
-        """Return the noun that a describing word belongs to, or an empty string when the parse does not say."""
+        """Return the noun that a word describes, or an empty string when the parse does not say."""
         for _ in range(4):
             head, dep = self.heads[token], self.deps[token]
             if dep in ("amod", "compound", "nmod", "nummod") and self.pos[head] in ("NOUN", "PROPN"):
                 return canonical_noun(self.lemma(head))
             if dep in ("acomp", "attr"):
-                who = [child for child in self.children[head] if self.deps[child] in ("nsubj", "nsubjpass")]
-                return self.named(who[0], head) if who else ""
+                subjects = self.with_dep(head, "nsubj", "nsubjpass")
+                return self.subject_noun(subjects[0], head) if subjects else ""
             if dep in ("conj", "amod", "advmod", "compound") and head != token:
                 token = head
                 continue
             break
         return ""
 
-    def named(self, token: int, verb: int) -> str:
-        """Return a subject's noun; for "that" and "which", the noun that the clause hangs on."""
+    def subject_noun(self, token: int, verb: int) -> str:
+        """Return a subject's noun; for "that" and "which", the noun that the clause describes."""
         if self.words[token] in ("that", "which", "who"):
-            holder = self.heads[verb]
-            return canonical_noun(self.lemma(holder)) if self.pos[holder] in ("NOUN", "PROPN") else ""
+            token = self.heads[verb]
         return canonical_noun(self.lemma(token)) if self.pos[token] in ("NOUN", "PROPN") else ""
 
     def numbers(self) -> list[tuple[int, str]]:
@@ -182,7 +179,7 @@ class _FactReader(Dependencies):
     def counted(self, token: int) -> str:
         """Return the noun after "a pair of"."""
         if self.words[token + 1 : token + 2] == ["of"]:
-            # By position: the parser attaches "of" loosely.
+            # By position: the parser often attaches "of" wrongly.
             after = [
                 below for below in range(token + 2, len(self.words)) if self.pos[below] not in ("ADJ", "DET", "NUM")
             ]
@@ -195,7 +192,7 @@ class _FactReader(Dependencies):
         ] + self.hyphenated()
 
     def hyphenated(self) -> list[tuple[str, str]]:
-        """Return the colours in words such as "red-haired" that the parser kept whole."""
+        """Return the colours in words such as "red-haired", which the parser does not split."""
         parts = [part for word in self.words if "-" in word for part in word.split("-")]
         return [(COLOURS[part], "") for part in parts if part in COLOURS]
 
@@ -204,9 +201,9 @@ class _FactReader(Dependencies):
         for token, word in enumerate(self.words):
             if word not in NEGATIONS:
                 continue
-            below = [child for child in self.children[token] if self.deps[child] in ("pobj", "pcomp")]
+            below = self.with_dep(token, "pobj", "pcomp")
             head = below[0] if below else self.heads[token]
-            objects = [child for child in self.children[head] if self.deps[child] == "dobj"]
+            objects = self.with_dep(head, "dobj")
             if objects and verb_lemma(self.words[head]) in _HOLDING:
                 head = objects[0]
             if self.pos[head] in ("NOUN", "PROPN"):
@@ -216,44 +213,40 @@ class _FactReader(Dependencies):
         return found
 
     def events(self) -> list[tuple[str, str, str]]:
-        """Return who does what to whom, active and passive alike."""
+        """Return (agent, verb, patient) of active and passive verbs."""
         found = []
         for verb, pos in enumerate(self.pos):
             if pos != "VERB":
                 continue
-            doers, targets = self.doers(verb), []
-            for child in self.children[verb]:
-                if self.deps[child] == "dobj":
-                    targets.append(child)
-                elif self.deps[child] == "agent":
-                    by = [below for below in self.children[child] if self.deps[below] == "pobj"]
-                    doers, targets = by, targets + self.patients(verb)
+            agents, patients = self.participants(verb, "nsubj"), self.with_dep(verb, "dobj")
+            for preposition in self.with_dep(verb, "agent"):
+                agents, patients = self.with_dep(preposition, "pobj"), patients + self.participants(verb, "nsubjpass")
             found += [
-                self.event(doer, verb, target)
-                for doer in doers
-                for target in targets
-                if self.pos[doer] == "NOUN" and self.pos[target] == "NOUN"
+                self.event(agent, verb, patient)
+                for agent in agents
+                for patient in patients
+                if self.pos[agent] == "NOUN" and self.pos[patient] == "NOUN"
             ]
         return found
 
-    def event(self, doer: int, verb: int, target: int) -> tuple[str, str, str]:
-        who, whom = canonical_noun(self.lemma(doer)), canonical_noun(self.lemma(target))
-        if who == whom:
-            who, whom = (" ".join([*self.adjectives(one), name]) for one, name in ((doer, who), (target, whom)))
-        return who, verb_lemma(self.words[verb]), whom
+    def event(self, agent: int, verb: int, patient: int) -> tuple[str, str, str]:
+        first, second = canonical_noun(self.lemma(agent)), canonical_noun(self.lemma(patient))
+        if first == second:
+            first, second = (" ".join([*self.adjectives(token), first]) for token in (agent, patient))
+        return first, verb_lemma(self.words[verb]), second
 
     def adjectives(self, noun: int) -> list[str]:
-        return sorted(self.words[child] for child in self.children[noun] if self.deps[child] == "amod")
+        return sorted(self.words[child] for child in self.with_dep(noun, "amod"))
 
     def acts(self) -> list[tuple[str, str]]:
         return [
-            (canonical_noun(self.lemma(doer)), verb_lemma(self.words[verb]))
+            (canonical_noun(self.lemma(agent)), verb_lemma(self.words[verb]))
             for verb, pos in enumerate(self.pos)
             if pos == "VERB"
-            for doer in self.doers(verb)
+            for agent in self.participants(verb, "nsubj")
         ]
 
-    def deeds(self) -> list[str]:
+    def actions(self) -> list[str]:
         return [
             verb_lemma(self.words[token])
             for token, pos in enumerate(self.pos)
@@ -262,14 +255,10 @@ class _FactReader(Dependencies):
             and not (self.words[token].endswith("ed") and self.deps[token] == "acl")
         ]
 
-    def doers(self, verb: int) -> list[int]:
-        own = [child for child in self.children[verb] if self.deps[child] == "nsubj"]
+    def participants(self, verb: int, dep: str) -> list[int]:
+        """Return a verb's subjects (``nsubj`` or ``nsubjpass``), or the noun that its clause describes."""
+        own = self.with_dep(verb, dep)
         if own and self.words[own[0]] not in ("who", "that", "which"):
             return own
-        return [self.heads[verb]] if self.deps[verb] in ("acl", "relcl") and self.tags[verb] != "VBN" else []
-
-    def patients(self, verb: int) -> list[int]:
-        own = [child for child in self.children[verb] if self.deps[child] == "nsubjpass"]
-        if own and self.words[own[0]] not in ("who", "that", "which"):
-            return own
-        return [self.heads[verb]] if self.deps[verb] in ("acl", "relcl") else []
+        describes = self.deps[verb] in ("acl", "relcl") and not (dep == "nsubj" and self.tags[verb] == "VBN")
+        return [self.heads[verb]] if describes else []

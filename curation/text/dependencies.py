@@ -1,4 +1,4 @@
-"""A dependency tree read from a parse: the columns, and what hangs on what."""
+"""A dependency tree from a parse: its columns, and the dependents of each token."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from curation.models.parser import Parse
 
 
 class Dependencies:
-    """A parse's columns, words in lower case, and each token's dependents.
+    """The columns of a parse, words in lower case, and each token's dependents.
 
     Args:
-        parse: Of one text.
+        parse: The parse of one text.
     """
 
     def __init__(self, parse: Parse) -> None:
@@ -21,18 +21,17 @@ class Dependencies:
                 self.children[head].append(token)
 
     def with_dep(self, token: int, *labels: str) -> list[int]:
-        """Return what hangs on a token with one of the labels."""
+        """Return the dependents of a token with one of the labels."""
         found = []
         for child in self.children[token]:
             if self.deps[child] in labels:
-                found.append(child)  # noqa: PERF401 - a comprehension costs a frame, and this is called most of all
+                found.append(child)  # noqa: PERF401 - a comprehension costs a frame, and no method is called more often
         return found
 
     def subtree(self, token: int) -> list[int]:
-        """Return a token with all that hangs on it, in reading order."""
+        """Return a token and all its descendants, in reading order."""
         found, waiting = [], [token]
         while waiting:
-            one = waiting.pop()
-            found.append(one)
-            waiting += self.children[one]
+            found.append(waiting.pop())
+            waiting += self.children[found[-1]]
         return sorted(found)

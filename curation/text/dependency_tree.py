@@ -1,4 +1,4 @@
-"""A caption's dependency tree as the rules read it, and sentences put together again from its pieces."""
+"""A caption's dependency tree for the rewriting rules, and sentences built from its parts."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class CaptionTree(Dependencies):
         self.roots = [token for token, head in enumerate(self.heads) if head == token and self.pos[token] != "PUNCT"]
         last = len(self.words) - 1
         self.end = last if last >= 0 and self.words[last] in (".", "!") else last + 1
-        """One past the last token that is not the closing mark."""
+        """One past the last token before the closing punctuation mark."""
 
     def is_contiguous(self, tokens: Sequence[int]) -> bool:
-        """Say whether tokens stand side by side."""
+        """Return whether tokens follow each other without a gap."""
         return bool(tokens) and tokens[-1] - tokens[0] + 1 == len(tokens)
 
     def text_between(self, first: int, stop: int) -> str:
-        """Return tokens first:stop as written, the sentence's first word without its capital."""
+        """Return tokens first:stop as written, but the first word of the caption in lower case."""
         if first >= stop:
             return ""
         start = self.parse["starts"][first]
@@ -45,16 +45,16 @@ class CaptionTree(Dependencies):
         return piece
 
     def text_of(self, tokens: Sequence[int]) -> str:
-        """Return tokens that stand side by side as written."""
+        """Return contiguous tokens as `text_between` does."""
         return self.text_between(tokens[0], tokens[-1] + 1) if tokens else ""
 
     def is_plural(self, noun: int, before: int | None = None) -> bool:
-        """Say whether a noun phrase takes "are"; nouns joined to it count only if they stand before a token."""
+        """Return whether a noun phrase takes "are"; of nouns joined to it, only those before a token count, if one is given."""
         many = self.tags[noun] in ("NNS", "NNPS") or self.words[noun] in ("people", "they")
-        return many or any(before is None or one < before for one in self.with_dep(noun, "conj"))
+        return many or any(before is None or token < before for token in self.with_dep(noun, "conj"))
 
     def sentence(self, *pieces: str) -> str:
-        """Join pieces to a sentence with the caption's capital and closing mark, its articles put right."""
+        """Join parts to a sentence with the caption's capital and closing punctuation mark, its articles corrected."""
         text = " ".join(" ".join(pieces).split())
         text = fix_articles(_BEFORE_MARK.sub(r"\1", text)).strip(" ,")
         closing = self.text[self.parse["starts"][self.end] :].strip() if self.end < len(self.words) else ""
@@ -63,19 +63,19 @@ class CaptionTree(Dependencies):
         return f"{text}{space}{closing}"
 
     def single_clause(self) -> bool:
-        """Say whether the caption is one tree without a second sentence, quotes or brackets."""
+        """Return whether the caption is one tree, without a second sentence, quotes or brackets."""
         odd = any(word in "\"'`()[]:;-/*#&" or word == "--" for word in self.words)
         return len(self.roots) == 1 and not odd and "." not in self.words[: self.end]
 
 
 @lru_cache(maxsize=4096)
 def inflected(lemma: str, tag: str) -> str:
-    """Return a form of a dictionary word (``VBN``, ``NNS`` ...), or an empty string when none is known."""
+    """Return the form of a word for a Penn tag (``VBN``, ``NNS`` ...), or an empty string when it is unknown."""
     from lemminflect import getInflection
 
     return str((getInflection(lemma, tag=tag) or ("",))[0])
 
 
 def join_nonempty(pieces: Iterable[str]) -> str:
-    """Join pieces, empty ones left out."""
+    """Join the parts that are not empty."""
     return " ".join(piece for piece in pieces if piece)

@@ -1,4 +1,4 @@
-"""Edits of a caption by characters: pieces put in, case kept in place, articles put right, tokens counted."""
+"""Edits of a caption by characters: replacements with the case of their place, corrected articles, counted tokens."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Span(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """Characters [start, end) of the caption and what stands there in the negative."""
+    """A replacement of the caption's characters [start, end)."""
 
     start: int
     end: int
     text: str
     num_tokens: int = -1
-    """Tokens in `text`; -1 counts its words."""
+    """Number of tokens in `text`; -1: its number of words."""
 
 
 def span_of(parse: CaptionParse, first: int, stop: int) -> Span:
@@ -38,7 +38,7 @@ def span_of(parse: CaptionParse, first: int, stop: int) -> Span:
 
 
 def is_whole_words(caption: str, span: Span) -> bool:
-    """Say whether a span is made of whole words: letters in it, and none, nor a hyphen, touching it."""
+    """Return whether a span consists of whole words: it has letters, and no letter or hyphen is next to it."""
     before, after = caption[max(0, span.start - 1) : span.start], caption[span.end : span.end + 1]
     if before in _TOUCHING or before.isalnum() or after in _TOUCHING or after.isalnum():
         return False
@@ -47,16 +47,16 @@ def is_whole_words(caption: str, span: Span) -> bool:
 
 
 def swap_spans(caption: str, parse: CaptionParse, one: Span, other: Span) -> list[Edit]:
-    """Return the pieces that exchange two spans that do not overlap, `one` first, with case and articles repaired."""
+    """Return the edits that swap two spans that do not overlap, `one` first, with case and articles corrected."""
     initial = sentence_starts(parse["words"])
     capital = [span.first in initial and caption[span.start].isupper() for span in (one, other)]
-    pieces: list[Edit] = []
+    replacements: list[Edit] = []
     for place, leaves, joins in ((one, capital[1], capital[0]), (other, capital[0], capital[1])):
         source = other if place is one else one
         text = in_case(caption[source.start : source.end], parse, source.first, leaves, joins)
-        pieces += fix_article(caption, parse, place, text, outside=(one, other))
-        pieces.append(Edit(place.start, place.end, text, source.last - source.first + 1))
-    return pieces
+        replacements += fix_article(caption, parse, place, text, outside=(one, other))
+        replacements.append(Edit(place.start, place.end, text, source.last - source.first + 1))
+    return replacements
 
 
 def in_case(text: str, parse: CaptionParse, first: int, leaves: bool, joins: bool) -> str:
@@ -66,8 +66,8 @@ def in_case(text: str, parse: CaptionParse, first: int, leaves: bool, joins: boo
         text: The span as written.
         parse: Its caption's parse.
         first: The span's first token.
-        leaves: It leaves a capitalised beginning of a sentence.
-        joins: It comes to one.
+        leaves: Its old place is a capitalised beginning of a sentence.
+        joins: Its new place is one.
     """
     word = parse["words"][first]
     if leaves == joins or any(char.isupper() for char in word[1:]):
@@ -78,14 +78,14 @@ def in_case(text: str, parse: CaptionParse, first: int, leaves: bool, joins: boo
 
 
 def match_case(old: str, new: str) -> str:
-    """Return a word in the case of the one whose place it takes."""
+    """Return a word in the case of the word that it replaces."""
     if len(old) > 1 and old.isupper():
         return new.upper()
     return new[:1].upper() + new[1:] if old[:1].isupper() else new
 
 
 def sentence_starts(words: Sequence[str]) -> set[int]:
-    """Return the first real word of the caption and of each sentence in it."""
+    """Return the first token with a letter or digit of each sentence."""
     starts, waiting = set(), True
     for token, word in enumerate(words):
         if waiting and any(char.isalnum() for char in word):
@@ -96,7 +96,7 @@ def sentence_starts(words: Sequence[str]) -> set[int]:
 
 
 def fix_article(caption: str, parse: CaptionParse, place: Span, text: str, outside: Sequence[Span] = ()) -> list[Edit]:
-    """Return the corrected article before a place that `text` now fills, or nothing when it is right already."""
+    """Return the edit of the article before a place that `text` now fills; empty when the article is correct."""
     token = place.first - 1
     if token < 0 or parse["tags"][token] != "DT" or any(span.first <= token <= span.last for span in outside):
         return []
@@ -110,24 +110,24 @@ def fix_article(caption: str, parse: CaptionParse, place: Span, text: str, outsi
     return [Edit(start, start + len(word), needed[0].upper() + needed[1:] if word[0].isupper() else needed)]
 
 
-def apply_edits(caption: str, pieces: Sequence[Edit]) -> tuple[str, list[list[int]]]:
-    """Put the pieces into the caption; return the text and the edits that made it, in reading order."""
+def apply_edits(caption: str, replacements: Sequence[Edit]) -> tuple[str, list[list[int]]]:
+    """Return the edited caption, and the edits as [start, end, new_start, new_end] in reading order."""
     text, done, edits = "", 0, []
-    for start, end, new, _ in sorted(pieces):
+    for start, end, new, _ in sorted(replacements):
         text += caption[done:start]
         edits.append([start, end, len(text), len(text) + len(new)])
         text, done = text + new, end
     return text + caption[done:], edits
 
 
-def token_edits(parse: CaptionParse, pieces: Sequence[Edit]) -> list[list[int]]:
-    """Return the edits in tokens: [first, stop) of the caption's parse, [new_first, new_stop) of the negative.
+def token_edits(parse: CaptionParse, replacements: Sequence[Edit]) -> list[list[int]]:
+    """Return the edits in tokens: [first, stop, new_first, new_stop], of the caption's parse and of the negative.
 
-    The negative's tokens are the caption's own outside the edits, and inside those moved, or else words between spaces.
+    The negative's tokens are the caption's outside the edits; inside they are moved tokens, or words between spaces.
     """
     starts = parse["starts"]
     found, shift = [], 0
-    for start, end, new, num_tokens in sorted(pieces):
+    for start, end, new, num_tokens in sorted(replacements):
         first = bisect_left(starts, start)
         stop = bisect_left(starts, end, first)
         count = len(new.split()) if num_tokens < 0 else num_tokens
@@ -137,5 +137,5 @@ def token_edits(parse: CaptionParse, pieces: Sequence[Edit]) -> list[list[int]]:
 
 
 def normalise(text: str) -> str:
-    """Return a text without the differences that do not count: case and runs of space."""
+    """Return a text in one case and with single spaces, for comparison."""
     return " ".join(text.casefold().split())

@@ -1,8 +1,8 @@
-"""Small word lists of our own: colours, numbers, negations, nouns that name no thing, words that mean the same."""
+"""Word classes from our own lists (colours, numbers, negations, people, opposites) and dictionary forms of words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from curation.text.wordlists import word_map, word_rows, word_sets
@@ -13,58 +13,58 @@ COLOURS = word_map("colours")
 """Word -> the colour it names."""
 
 COLOURS_OR_THINGS = _SETS["colours_or_things"]
-"""Colours that also name a thing or a person: a colour only where the parse makes them one."""
+"""Colours that are also things or people ("orange", "blonde"): a colour only where the parse says so."""
 
 NUMBERS: Mapping[str, int] = {word: int(value) for word, value in word_rows("numbers")}
 COUNTING_NOUNS = _SETS["counting_nouns"]
-"""Nouns that count when "of" follows; "a couple" alone are people."""
+"""Nouns that count when "of" follows; "a couple" alone is people."""
 ALWAYS_PAIRED = _SETS["always_paired"]
-"""What comes in pairs: "a pair of jeans" does not count to two, and one or many are said alike."""
+"""Things that come in pairs: "a pair of jeans" is one thing, and singular and plural mean the same."""
 SAME_IN_PLURAL = _SETS["same_in_plural"]
-"""Nouns of stuff, scenery and parts: one or many of them is not counted by people who describe a picture."""
+"""Nouns for substances, scenery and parts, which captions do not count: singular and plural mean the same."""
 
 NEGATIONS = _SETS["negations"]
 NEGATED = word_map("denying_adjectives")
-"""Adjectives that deny a thing, and the thing."""
+"""Adjective that states an absence -> what is absent ("shirtless" -> "shirt")."""
 
 LIGHT_NOUNS = _SETS["light_nouns"]
-"""Nouns that name nothing one could see by itself: they may come and go."""
+"""Nouns for nothing that can be seen by itself: a rewrite may add and drop them."""
 IMPLIED_NOUNS = frozenset({"hand", "air"})
-"""What holding and jumping imply: they may come, not go."""
+"""Nouns that holding and jumping imply: a rewrite may add them, not drop them."""
 VIEW_NOUNS = _SETS["view_nouns"]
-"""Nouns about how the picture was taken: they may come only where that is what is varied."""
+"""Nouns about how the picture was taken: only rewrites that vary the viewpoint may add them."""
 
 _PEOPLE = tuple((gender.strip("-"), age.strip("-"), group) for gender, age, *group in word_rows("people"))
-_SAME_THINGS = word_rows("same_things")
-_CANONICAL: dict[str, str] = {word: group[0] for _, _, group in _PEOPLE for word in group} | {
-    word: group[0] for group in _SAME_THINGS for word in group
+_CANONICAL = {
+    word: group[0] for group in (*(group for _, _, group in _PEOPLE), *word_rows("same_things")) for word in group
 }
-GENDERS: Mapping[str, str] = {word: gender for gender, _, group in _PEOPLE for word in group if gender} | {
-    "he": "m", "his": "m", "him": "m", "himself": "m", "she": "f", "her": "f", "hers": "f", "herself": "f",
-    "men": "m", "women": "f", "boys": "m", "girls": "f",
-}  # fmt: skip
+GENDERS: Mapping[str, str] = (
+    {word: gender for gender, _, group in _PEOPLE for word in group if gender}
+    | dict.fromkeys(("he", "his", "him", "himself", "men", "boys"), "m")
+    | dict.fromkeys(("she", "her", "hers", "herself", "women", "girls"), "f")
+)
 _AGES: Mapping[str, str] = {word: age for _, age, group in _PEOPLE for word in group if age}
 PEOPLE = frozenset(word for _, _, group in _PEOPLE for word in group)
 
-OPPOSITES: tuple[tuple[str, ...], ...] = word_rows("opposites")
-"""Words that cannot both be said of one thing at one time."""
+OPPOSITES = word_rows("opposites")
+"""Pairs of words that cannot both be true of one thing at one time."""
 CONVERSES = _SETS["converses"]
-"""Opposites that say the same again when the two things change places."""
+"""Opposites that mean the same again when the two things change places."""
 
 FUNCTION_WORDS = _SETS["function_words"]
-"""Words that no dictionary of inflections holds."""
+"""Words that are not in the dictionary of inflections."""
 
 LIGHT_VERBS = _SETS["light_verbs"]
-"""Verbs that tell of no action by themselves: they may come."""
+"""Verbs that mean no action by themselves: a rewrite may add them."""
 _SAME_ACTIONS = word_rows("same_actions")
 POSITION_VERBS = _SETS["positions"]
-"""How a thing is somewhere: any of them is said of what cannot act."""
+"""Verbs for being somewhere: captions use any of them for a lifeless thing."""
 
 
 def same_action(verb: str, others: Iterable[str]) -> bool:
-    """Say whether a verb tells what one of the other words tells, by our own list."""
-    have = set(others)
-    return verb in have or any(verb in group and have.intersection(group) for group in _SAME_ACTIONS)
+    """Return whether a verb means the same action as one of the other words, by our own list."""
+    words = set(others)
+    return verb in words or any(verb in group and words.intersection(group) for group in _SAME_ACTIONS)
 
 
 def agent_verb(word: str) -> str:
@@ -76,12 +76,12 @@ def agent_verb(word: str) -> str:
 
 
 def canonical_noun(lemma: str) -> str:
-    """Return the name of the nouns that mean the same, by our own list; the noun itself when it is in none."""
+    """Return the noun that stands for all nouns of the same meaning in our own list; the noun itself if it is not in it."""
     return _CANONICAL.get(lemma, lemma)
 
 
 def may_be_same_person(one: str, other: str) -> bool:
-    """Say whether nothing known of two nouns' gender and age forbids that they name one person."""
+    """Return whether two nouns may name one person: their genders and ages, where known, are the same."""
     return all(
         one not in table or other not in table or table[one] == table[other] for table in (GENDERS, _AGES)
     ) and not (one in _AGES and other not in PEOPLE and other in GENDERS)
@@ -89,7 +89,7 @@ def may_be_same_person(one: str, other: str) -> bool:
 
 @lru_cache(maxsize=65536)
 def noun_lemma(word: str) -> str:
-    """Return a noun's dictionary form ("men" gives "man"), whatever the parser made of it."""
+    """Return a noun's dictionary form ("men" gives "man"); the parser's lemma is often wrong."""
     from lemminflect import getLemma
 
     low = word.lower()
@@ -98,7 +98,7 @@ def noun_lemma(word: str) -> str:
 
 @lru_cache(maxsize=65536)
 def verb_lemma(word: str) -> str:
-    """Return a verb's dictionary form ("riding" gives "ride", where the parser says "rid")."""
+    """Return a verb's dictionary form ("riding" gives "ride"; the parser says "rid")."""
     from lemminflect import getLemma
 
     low = word.lower()
@@ -107,7 +107,7 @@ def verb_lemma(word: str) -> str:
 
 @lru_cache(maxsize=65536)
 def is_english(word: str) -> bool:
-    """Say whether the dictionary of inflections knows a word."""
+    """Return whether a word is in the dictionary of inflections."""
     from lemminflect import getAllLemmas
 
     return bool(getAllLemmas(word.lower()))
@@ -126,20 +126,18 @@ def noun_in_adjective(adjective: str) -> str:
 
 
 def number_value(word: str) -> int | None:
-    """Return what a number word or plain digits count to; None for other words."""
+    """Return the value of a number word or of digits; None for other words."""
     low = word.lower()
     if low.isascii() and low.isdigit() and len(low) <= 6:
         return int(low)
     return NUMBERS.get(low)
 
 
-def opposites_of(words: Iterable[str]) -> dict[str, set[str]]:
-    """Return, for a text's words, which words would say the opposite of one of them."""
-    have = set(words)
+def opposites_of(words: Collection[str]) -> dict[str, set[str]]:
+    """Return the opposites of a text's words, each with the words that it is the opposite of."""
     found: dict[str, set[str]] = {}
-    for one, other in OPPOSITES:
-        if one in have:
-            found.setdefault(other, set()).add(one)
-        if other in have:
-            found.setdefault(one, set()).add(other)
+    for pair in OPPOSITES:
+        for word, opposite in (pair, pair[::-1]):
+            if word in words:
+                found.setdefault(opposite, set()).add(word)
     return found

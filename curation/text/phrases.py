@@ -1,4 +1,4 @@
-"""Noun phrases, agreement and places of a parsed caption: what makers of negatives ask of it."""
+"""Noun phrases, agreement and spatial phrases of a parsed caption, for the stages that make negatives."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ from curation.text.edits import Edit, Span, fix_article, is_whole_words, match_c
 from curation.text.lexicon import noun_lemma, verb_lemma
 from curation.text.wordlists import word_rows, word_sets
 
-_SETS = word_sets("lexicon")
-
-PLURAL_ONLY = _SETS["plural_only"]
-"""Nouns whose plural is their dictionary form here."""
+PLURAL_ONLY = word_sets("lexicon")["plural_only"]
+"""Nouns whose plural is their dictionary form."""
 _PLURALS = {"person": "people", "fish": "fish", "deer": "deer", "sheep": "sheep"}
 _BE = {"is": "are", "was": "were", "has": "have", "does": "do"}
 _SINGULAR = {many: one for one, many in _BE.items()} | {"am": "is"}
-_SUBJECT = ("nsubj", "nsubjpass")
+_SUBJECT_DEPS = ("nsubj", "nsubjpass")
 
 MALE_TO_FEMALE = {"he": "she", "his": "her", "him": "her", "himself": "herself"}
 FEMALE_TO_MALE = {"she": "he", "her": "his", "hers": "his", "herself": "himself"}
 
-_PLACES = tuple(tuple(words.split()) for (words,) in word_rows("place_phrases"))
-_BY_FIRST: dict[str, list[tuple[str, ...]]] = {}
-for _words in _PLACES:
-    _BY_FIRST.setdefault(_words[0], []).append(_words)
+_SPATIAL_PHRASES: dict[str, list[tuple[str, ...]]] = {}
+"""First word -> phrases as words, longer ones first."""
+for (_phrase,) in word_rows("place_phrases"):
+    _SPATIAL_PHRASES.setdefault(_phrase.split()[0], []).append(tuple(_phrase.split()))
 
 
 class SpatialPhrase(NamedTuple):
-    """A spatial phrase: tokens [first, stop), its words, the noun it leads to and the noun it tells the place of."""
+    """A spatial phrase: tokens [first, stop), its words, the noun of the place, and the noun that is at the place."""
 
     first: int
     stop: int
@@ -44,9 +42,9 @@ class SpatialPhrase(NamedTuple):
 
 
 class Caption(Dependencies):
-    """A caption and its parse with what is asked of them for negatives; token indices throughout.
+    """A caption and its parse, addressed by token indices.
 
-    Leaner than `curation.text.dependency_tree.Tree`, which reads whole sentences: one is made per caption and stage.
+    Lighter than `curation.text.dependency_tree.CaptionTree`: one is made per caption and stage.
     """
 
     def __init__(self, text: str, parse: CaptionParse) -> None:
@@ -68,7 +66,7 @@ class Caption(Dependencies):
         return span_of(self.parse, first, stop)
 
     def is_whole_word(self, token: int) -> bool:
-        """Say whether a token is a word of its own, not a part of a hyphenated one."""
+        """Return whether a token is a whole word and no part of a hyphenated one."""
         word, start = self.raw[token], self.starts[token]
         if (
             word.isalpha()
@@ -79,39 +77,39 @@ class Caption(Dependencies):
         return is_whole_words(self.text, self.span(token, token + 1))
 
     def is_noun(self, token: int) -> bool:
-        """Say whether a token is a noun that stands for a thing rather than before another noun."""
-        # "Boy" at the beginning of a caption passes for a name or an exclamation.
+        """Return whether a token is a common noun."""
+        # The parser takes "Boy" at the beginning of a caption for a name.
         return self.tags[token] in ("NN", "NNS") or (self.pos[token] == "PROPN" and token == 0)
 
     def is_plural(self, noun: int) -> bool:
-        """Say whether a noun is in the plural."""
+        """Return whether a noun is in the plural."""
         return self.tags[noun] in ("NNS", "NNPS") or self.words[noun] in PLURAL_ONLY
 
     def phrase(self, noun: int) -> tuple[int, int] | None:
-        """Return the tokens [first, stop) of the noun phrase that ends with a noun; None where there is none."""
+        """Return the tokens [first, stop) of the noun phrase that ends with a noun, or None."""
         return next(((first, stop) for first, stop in self.parse["noun_phrases"] if stop == noun + 1), None)
 
     def replacement_edits(self, token: int, new: str) -> list[Edit]:
-        """Return the pieces that put another word in a token's place, its case kept and the article before it put right."""
+        """Return the edits that replace a token by another word, in its case and with the article before it corrected."""
         place = self.span(token, token + 1)
         text = match_case(self.raw[token], new)
         return [*self.fix_article(place, text), Edit(place.start, place.end, text)]
 
     def fix_article(self, place: Span, text: str) -> list[Edit]:
-        """Return the corrected article before a place that `text` now fills."""
+        """Return the edit of the article before a place that `text` now fills."""
         return fix_article(self.text, self.parse, place, text)
 
     def agreement_edits(self, noun: int, *, plural: bool) -> list[Edit] | None:
-        """Return the pieces that make the verbs of a subject agree with its new number; None where that is in doubt."""
-        head, pieces = self.heads[noun], []
-        verbs = [head] if self.deps[noun] in _SUBJECT else []
+        """Return the edits that make the verbs of a subject agree with its new number; None where that is uncertain."""
+        head, edits = self.heads[noun], []
+        verbs = [head] if self.deps[noun] in _SUBJECT_DEPS else []
         if self.deps[noun] == "attr" and self.with_dep(head, "expl"):
             verbs = [head]
         verbs += [
-            child for verb in verbs for child in self.with_dep(verb, "conj") if not self.with_dep(child, *_SUBJECT)
+            child for verb in verbs for child in self.with_dep(verb, "conj") if not self.with_dep(child, *_SUBJECT_DEPS)
         ]
         for clause in self.with_dep(noun, "relcl"):
-            who = self.with_dep(clause, *_SUBJECT)
+            who = self.with_dep(clause, *_SUBJECT_DEPS)
             if who and self.words[who[0]] in ("that", "which", "who"):
                 verbs.append(clause)
         for verb in verbs:
@@ -123,14 +121,14 @@ class Caption(Dependencies):
             new = agree_verb(word, tag, plural)
             if new and new != word:
                 place = self.span(finite, finite + 1)
-                pieces.append(Edit(place.start, place.end, match_case(self.raw[finite], new)))
-        return pieces
+                edits.append(Edit(place.start, place.end, match_case(self.raw[finite], new)))
+        return edits
 
     def spatial_phrases(self) -> Iterator[SpatialPhrase]:
-        """Yield the spatial phrases in reading order, the longest from each token."""
+        """Yield the spatial phrases in reading order, at each token the longest."""
         token = 0
         while token < len(self.words):
-            for words in _BY_FIRST.get(self.words[token], ()):
+            for words in _SPATIAL_PHRASES.get(self.words[token], ()):
                 stop = token + len(words)
                 if tuple(self.words[token:stop]) == words and self.is_whole_word(token):
                     yield SpatialPhrase(
@@ -148,12 +146,12 @@ class Caption(Dependencies):
         return -1
 
     def _located(self, first: int, stop: int) -> int:
-        """Return the noun whose place is told: what the phrase hangs on, or the subject of the verb it hangs on."""
+        """Return the noun that is at the place: the one that the phrase depends on, or the subject of the verb that it depends on."""
         token = self.heads[first]
         for _ in range(4):
             if not first <= token < stop and self.pos[token] in ("NOUN", "PROPN"):
                 return token
-            subjects = [child for child in self.with_dep(token, *_SUBJECT) if self.pos[child] in ("NOUN", "PROPN")]
+            subjects = [child for child in self.with_dep(token, *_SUBJECT_DEPS) if self.pos[child] in ("NOUN", "PROPN")]
             if subjects:
                 return subjects[0]
             token = self.heads[token]
@@ -167,7 +165,7 @@ class Caption(Dependencies):
 
 @lru_cache(maxsize=4096)
 def agree_verb(word: str, tag: str, plural: bool) -> str:
-    """Return a finite verb's form for a subject of a number, or an empty string where it has one form only."""
+    """Return the form of a finite verb for a singular or plural subject, or an empty string where there is one form only."""
     if word in _BE or word in _SINGULAR:
         return _BE.get(word, word) if plural else _SINGULAR.get(word, word)
     if tag == "VBZ" and plural:
@@ -177,7 +175,7 @@ def agree_verb(word: str, tag: str, plural: bool) -> str:
 
 @lru_cache(maxsize=8192)
 def noun_form(lemma: str, many: bool) -> str:
-    """Return a noun in the singular or plural; an empty string where the plural is not known."""
+    """Return a noun in the singular or plural; an empty string where the plural is unknown."""
     if not many or lemma in PLURAL_ONLY:
         return lemma
     return _PLURALS.get(lemma) or inflected(lemma, "NNS")
@@ -185,5 +183,5 @@ def noun_form(lemma: str, many: bool) -> str:
 
 @lru_cache(maxsize=8192)
 def verb_form(lemma: str, tag: str) -> str:
-    """Return a verb in the form of a Penn tag; an empty string where it is not known."""
+    """Return a verb in the form of a Penn tag; an empty string where it is unknown."""
     return lemma if tag in ("VB", "VBP") else inflected(lemma, tag)

@@ -1,27 +1,20 @@
-"""Words that fit the same place of a caption but cannot both be true there: our own lists for making negatives.
-
-A line names a family; ``|`` parts what excludes one another, words between bars mean about the same and never take
-each other's place. A minus marks words that are recognised only: rare, vague or doubtful ones.
-"""
+"""Families of words that fit the same place of a caption but cannot both be true there: our lists for making negatives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 from curation.text.wordlists import word_rows, word_sets
 
-_SETS = word_sets("lexicon")
-
 
 class Family(NamedTuple):
-    """A line of the lists.
+    """A row of the lists.
 
     Attributes:
-        name: Before the colon.
-        members: Word -> number of its meaning.
-        rivals: Word -> what excludes it and may take its place, in order.
+        name: Its name.
+        members: Word -> number of its group; words of one group mean about the same.
+        rivals: Word -> words that exclude it and may replace it, in order.
     """
 
     name: str
@@ -29,64 +22,56 @@ class Family(NamedTuple):
     rivals: Mapping[str, tuple[str, ...]]
 
 
-def _families(rows: Iterable[tuple[str, ...]]) -> tuple[Family, ...]:
-    found = []
+def _read(rows: Iterable[tuple[str, ...]]) -> tuple[Family, ...]:
+    families = []
     for name, *columns in rows:
         groups = [column.split() for column in columns]
         members = {word.lstrip("-"): number for number, group in enumerate(groups) for word in group}
         fills = [(word, number) for number, group in enumerate(groups) for word in group if word[0] != "-"]
         rivals = {word: tuple(fill for fill, other in fills if other != own) for word, own in members.items()}
-        found.append(Family(name, members, rivals))
-    return tuple(found)
+        families.append(Family(name, members, rivals))
+    return tuple(families)
 
 
-@lru_cache(maxsize=1)
-def objects() -> tuple[Family, ...]:
-    """Return the families of things, living ones included."""
-    return _families(word_rows("object_families"))
-
-
-@lru_cache(maxsize=1)
-def attributes() -> tuple[Family, ...]:
-    """Return the families of describing words."""
-    return _families(word_rows("attribute_families"))
-
-
-@lru_cache(maxsize=1)
-def actions() -> tuple[Family, ...]:
-    """Return the families of verbs; the name says in which frame they stand."""
-    return _families(word_rows("action_families"))
-
-
-@lru_cache(maxsize=65536)
-def object_families(lemma: str) -> tuple[Family, ...]:
-    """Return the families of things that a noun is in."""
-    return tuple(family for family in objects() if lemma in family.members)
-
-
-@lru_cache(maxsize=65536)
-def attribute_families(word: str) -> tuple[Family, ...]:
-    """Return the families of describing words that a word is in."""
-    return tuple(family for family in attributes() if word in family.members)
-
-
-@lru_cache(maxsize=65536)
-def action_families(lemma: str) -> tuple[Family, ...]:
-    """Return the families of verbs that a verb is in."""
-    return tuple(family for family in actions() if lemma in family.members)
-
-
-_PEOPLE = _SETS["people_nouns"]
+OBJECTS, ATTRIBUTES, ACTIONS = (
+    _read(rows)
+    for rows in (word_rows("object_families"), word_rows("attribute_families"), word_rows("action_families"))
+)
+_PEOPLE = word_sets("lexicon")["people_nouns"]
 _ANIMAL_FAMILIES = ("pet", "farm", "wild", "water_bird", "small_animal")
 
 
-@lru_cache(maxsize=65536)
+def _by_word(families: Iterable[Family]) -> Mapping[str, tuple[Family, ...]]:
+    found: dict[str, tuple[Family, ...]] = {}
+    for family in families:
+        for word in family.members:
+            found[word] = (*found.get(word, ()), family)
+    return found
+
+
+_OBJECTS_OF, _ATTRIBUTES_OF, _ACTIONS_OF = (_by_word(families) for families in (OBJECTS, ATTRIBUTES, ACTIONS))
+
+
+def object_families(lemma: str) -> tuple[Family, ...]:
+    """Return the families of nouns that a noun is in."""
+    return _OBJECTS_OF.get(lemma, ())
+
+
+def attribute_families(word: str) -> tuple[Family, ...]:
+    """Return the families of describing words that a word is in."""
+    return _ATTRIBUTES_OF.get(word, ())
+
+
+def action_families(lemma: str) -> tuple[Family, ...]:
+    """Return the families of verbs that a verb is in."""
+    return _ACTIONS_OF.get(lemma, ())
+
+
 def is_human(lemma: str) -> bool:
-    """Say whether a noun names a person or people, by our own list."""
+    """Return whether a noun names a person or people, by our own list."""
     return lemma in _PEOPLE
 
 
-@lru_cache(maxsize=65536)
 def is_animal(lemma: str) -> bool:
-    """Say whether a noun names an animal, by our own list."""
+    """Return whether a noun names an animal, by our own list."""
     return lemma == "animal" or any(family.name in _ANIMAL_FAMILIES for family in object_families(lemma))

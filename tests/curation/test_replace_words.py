@@ -7,7 +7,7 @@ import pytest
 from curation.knowledge.open_graph import SeedGraph
 from curation.stages.negatives.replace_words import ReplaceWords
 from curation.text.lexicon import canonical_noun
-from curation.text.word_families import actions, attributes, objects
+from curation.text.word_families import ACTIONS, ATTRIBUTES, OBJECTS
 from data_manifests.errors import InputError
 from tests.curation.negative_checks import every_text, made, parsed, sample, texts
 
@@ -71,11 +71,11 @@ def test_types_come_in_turn() -> None:
 
 
 def test_no_family_offers_what_means_the_same() -> None:
-    for family in (*objects(), *attributes(), *actions()):
+    for family in (*OBJECTS, *ATTRIBUTES, *ACTIONS):
         for word, rivals in family.rivals.items():
             assert word not in rivals
             assert rivals, (family.name, word)
-            if family in objects():
+            if family in OBJECTS:
                 assert canonical_noun(word) not in {canonical_noun(rival) for rival in rivals}, (family.name, word)
 
 
