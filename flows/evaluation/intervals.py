@@ -1,4 +1,4 @@
-"""Intervals of results whose cases were kept beside them: a page is to say how far a number would move."""
+"""Adds intervals to results whose cases were saved."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from data_manifests.errors import InputError
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import CaseValues
 
-_COLUMNS = ("metric", "id", "image", "value")
 _MAX_ROWS = 5_000_000
 
 
 def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
-    """Return a result with intervals at those numbers whose cases are in a file; as it was where there is none.
+    """Return a result with intervals for the numbers whose cases are in a file; unchanged if there is no file.
 
     Args:
-        result: ``on`` and ``metrics``; ``means`` names the parts of a number that is a mean of others.
-        cases: What ``evaluate --items``, or a comparison's cell, left: a row for each case of each number.
+        result: ``on`` and ``metrics``; ``means`` has the parts of numbers that are means of others.
+        cases: Parquet file of ``evaluate --items`` or of a comparison's cell, a row for each case of each number.
 
     Raises:
         InputError: the file is damaged.
@@ -34,29 +33,29 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
     items = _read(cases, str(result["on"]))
     means = {name: list(parts) for name, parts in (result.get("means") or {}).items()}
 
-    def told(name: str, value: Any) -> Any:
+    def add_interval(name: str, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: told(f"{name}.{key}" if name else key, item) for key, item in value.items()}
+            return {key: add_interval(f"{name}.{key}" if name else key, item) for key, item in value.items()}
         parts = means.get(name, [name])
         if not isinstance(value, float) or not all(part in items for part in parts):
             return value
         found = Bootstrap([[tuple(items[part] for part in parts)]]).interval(0)
         return {"value": value, "low": round(found.low, 6), "high": round(found.high, 6)}
 
-    return {**result, "metrics": told("", result["metrics"])}
+    return {**result, "metrics": add_interval("", result["metrics"])}
 
 
 def _read(path: Path, on: str) -> dict[str, CaseValues]:
-    """Return one benchmark's cases by number; none from a table of something else."""
+    """Return one benchmark's cases by metric; none if the table is something else."""
     import polars as pl
 
-    from training.evaluate.benchmark_result import CaseValues
+    from training.evaluate.benchmark_result import COLUMNS, CaseValues
 
     try:
         frame = pl.read_parquet(path, n_rows=_MAX_ROWS)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: not the cases of an evaluation ({error})", fix="evaluate again") from None
-    if not set(_COLUMNS) <= set(frame.columns):
+    if not set(COLUMNS) <= set(frame.columns):
         return {}
     if "on" in frame.columns:
         frame = frame.filter(pl.col("on") == on)

@@ -1,8 +1,7 @@
-"""Results as files: the cases behind every number as parquet, and the numbers as CLIP_benchmark writes them."""
+"""Evaluations as files: the cases behind every number as Parquet, and the numbers in the format of CLIP_benchmark."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from data_manifests.atomic_files import write_atomically
+from data_manifests.atomic_files import write_atomically, write_table_atomically
+from training.evaluate.benchmark_result import cases_table
 
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import BenchmarkResult
@@ -40,43 +40,35 @@ class Evaluation:
         return self.result.metrics
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the cases behind the numbers."""
+        """Return everything except the cases behind the numbers."""
         fields = ("on", "model", "num_samples", "num_refused", "metrics")
         return {name: getattr(self, name) for name in fields}
 
 
-def write_items(path: Path, results: Sequence[Evaluation]) -> None:
+def write_items(path: Path, evaluations: Sequence[Evaluation]) -> None:
     """Write a row for each case of each number: on, model, metric, id, image, value; equal results give equal bytes."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {name: [] for name in ("on", "model", "metric", "id", "image", "value")}
-    for result in results:
-        for metric, items in result.result.cases.items():
-            num = len(items.ids)
-            columns["on"] += [result.on] * num
-            columns["model"] += [result.model] * num
-            columns["metric"] += [metric] * num
-            columns["id"] += items.ids
-            columns["image"] += items.images
-            columns["value"] += items.values.tolist()
-    types = {name: pa.string() for name in columns} | {"value": pa.float64()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    pq.write_table(pa.table(columns, schema=pa.schema(list(types.items()))), draft, compression="zstd")
-    os.replace(draft, path)
+    tables = []
+    for evaluation in evaluations:
+        table = cases_table(evaluation.result)
+        for number, name in enumerate(("on", "model")):
+            column = pa.array([getattr(evaluation, name)] * table.num_rows, pa.string())
+            table = table.add_column(number, name, column)
+        tables.append(table)
+    write_table_atomically(path, pa.concat_tables(tables).combine_chunks())
 
 
 def write_clip_benchmark(folder: Path, results: Sequence[Evaluation], model: str) -> list[Path]:
-    """Write a JSON file for each result that CLIP_benchmark has a task for; its ``build`` makes one CSV of many.
+    """Write a JSON file for each result that CLIP_benchmark has a task for; its ``build`` merges them into a CSV.
 
     Args:
-        folder: Where to.
-        results: The results.
-        model: The spec as it was given; ``ARCH:PRETRAINED`` is taken apart.
+        folder: Folder for the files.
+        results: The evaluations.
+        model: The model spec; ``ARCH:PRETRAINED`` is split.
 
     Returns:
-        The files: one for each set, one for each category of a test of texts.
+        The files: one for each data set, or one for each category of a test of texts.
     """
     arch, _, pretrained = model.partition(":")
     written = []
@@ -99,12 +91,12 @@ def write_clip_benchmark(folder: Path, results: Sequence[Evaluation], model: str
 
 
 def clip_benchmark_rows(result: Evaluation) -> list[tuple[str, str, dict[str, float]]]:
-    """Return (dataset, task, metrics) under CLIP_benchmark's names; nothing for what it has no task for."""
+    """Return (dataset, task, metrics) with the names of CLIP_benchmark; nothing if it has no such task."""
     metrics, dataset = result.metrics, result.on
     if "mean_per_class" in metrics:
-        found = {"acc1": metrics["top1"]}
-        found |= {"acc5": metrics["top5"]} if "top5" in metrics else {}
-        return [(dataset, CLASSIFICATION, {**found, "mean_per_class_recall": metrics["mean_per_class"]})]
+        accuracy = {"acc1": metrics["top1"]}
+        accuracy |= {"acc5": metrics["top5"]} if "top5" in metrics else {}
+        return [(dataset, CLASSIFICATION, {**accuracy, "mean_per_class_recall": metrics["mean_per_class"]})]
     rows = []
     if "ties_in_order" in metrics:
         rows.append((dataset, RETRIEVAL, _recalls(metrics["ties_in_order"])))
@@ -115,9 +107,9 @@ def clip_benchmark_rows(result: Evaluation) -> list[tuple[str, str, dict[str, fl
 
 
 def _recalls(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return recalls by CLIP_benchmark's names: it says what is retrieved, we say what is asked for by what."""
-    found = {}
+    """Return recalls with the names of CLIP_benchmark, which say what is retrieved; ours have query and target."""
+    recalls = {}
     for name, value in metrics.items():
-        way, _, k = name.partition("_R@")
-        found[f"{'text' if way == 'image_to_text' else 'image'}_retrieval_recall@{k}"] = value
-    return found
+        direction, _, k = name.partition("_R@")
+        recalls[f"{'text' if direction == 'image_to_text' else 'image'}_retrieval_recall@{k}"] = value
+    return recalls

@@ -1,4 +1,4 @@
-"""Evaluation as the command line runs it: open the data, run the benchmark, print and keep the numbers."""
+"""Runs evaluations for commands: opens the benchmarks, evaluates the model, writes and prints the numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from data_manifests.atomic_files import write_atomically
+from data_manifests.nested import leaves
 from flows.evaluation.interface import Benchmark, EvalOptions
 from flows.evaluation.registry import open_benchmark
 from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
@@ -28,12 +29,12 @@ MAX_ROWS = 40
 
 @dataclasses.dataclass(frozen=True)
 class ResultFiles:
-    """Where results are written besides the screen; None for nowhere.
+    """Files that results are written to; None writes none.
 
     Attributes:
-        json: A file for all numbers.
-        items: A parquet file for the cases behind every number.
-        clip_benchmark: A folder for the numbers as CLIP_benchmark writes them.
+        json: JSON file for all numbers.
+        items: Parquet file for the cases behind every number.
+        clip_benchmark: Folder for the numbers in the format of CLIP_benchmark.
     """
 
     json: Path | None = None
@@ -73,7 +74,7 @@ def run_evaluation(
 def run_sweep(
     model: str, base: str, shares: Sequence[float], on: Sequence[str], options: EvalOptions
 ) -> list[dict[str, Evaluation]]:
-    """Evaluate models between a base and what was tuned from it; return, for each of `on`, the results by share.
+    """Evaluate interpolations between a base model and a tuned one; return, for each of `on`, the results by share.
 
     Raises:
         InputError: unknown kind, source or model, or models of two architectures.
@@ -88,8 +89,8 @@ def run_sweep(
         for share in shares:
             loaded = spec.load()
             blend(start, loaded, share)
-            for place, (text, benchmark) in enumerate(opened):
-                found[place][f"{share:g}"] = _evaluated(text, benchmark, spec, loaded, bars)
+            for results, (text, benchmark) in zip(found, opened, strict=True):
+                results[f"{share:g}"] = _evaluated(text, benchmark, spec, loaded, bars)
     return found
 
 
@@ -99,7 +100,7 @@ def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipMode
 
 
 def _reporter(bars: Progress) -> ReportProgress:
-    """Return a callback that shows one bar for each thing that is counted."""
+    """Return a callback that shows one progress bar for each thing that is counted."""
     tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: int, total: int) -> None:
@@ -111,44 +112,44 @@ def _reporter(bars: Progress) -> ReportProgress:
 
 
 def print_comparison(columns: Mapping[str, Evaluation]) -> None:
-    """Print several models' numbers on one benchmark side by side.
+    """Print the numbers of several models on one benchmark side by side.
 
     Args:
         columns: Results by heading, all of the same benchmark.
     """
     first = next(iter(columns.values()))
-    made = table(f"{escape(first.on)} ({first.num_samples} samples)", "metric", *(f">{heading}" for heading in columns))
-    for name, value in _flat(first.metrics):
+    rows = table(f"{escape(first.on)} ({first.num_samples} samples)", "metric", *(f">{heading}" for heading in columns))
+    for name, value in leaves(first.metrics):
         if isinstance(value, float):
-            values = [dict(_flat(result.metrics))[name] for result in columns.values()]
-            made.add_row(name, *(f"{number:.4f}" for number in values))
-    out.print(made)
+            values = [dict(leaves(result.metrics))[name] for result in columns.values()]
+            rows.add_row(name, *(f"{number:.4f}" for number in values))
+    out.print(rows)
 
 
 def print_results(results: Sequence[Evaluation]) -> None:
-    """Print each benchmark's numbers, and what it has for each category as a table of its own."""
+    """Print each benchmark's numbers; numbers by category are in a table of their own."""
     for result in results:
         title = f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)"
-        made = table(title, "metric", ">value")
+        rows = table(title, "metric", ">value")
         shown = dict(result.metrics)
         if not shown.get("num_ties_image_to_text", 0) + shown.get("num_ties_text_to_image", 0):
-            shown.pop("ties_in_order", None)  # the same numbers again
+            shown.pop("ties_in_order", None)  # equal to the recalls above
         grouped = {name: entries for name, entries in shown.items() if _is_table(entries)}
-        for name, value in _flat({name: value for name, value in shown.items() if name not in grouped}):
-            made.add_row(name, _cell(value))
-        out.print(made)
+        for name, value in leaves({name: value for name, value in shown.items() if name not in grouped}):
+            rows.add_row(name, _cell(value))
+        out.print(rows)
         for name, entries in grouped.items():
             columns = list(dict.fromkeys(key for entry in entries.values() for key in entry))
-            made = table("", name.replace("_", " "), *(f">{key.replace('_', ' ')}" for key in columns))
+            rows = table("", name.replace("_", " "), *(f">{key.replace('_', ' ')}" for key in columns))
             for category, entry in list(entries.items())[:MAX_ROWS]:
-                made.add_row(escape(category), *(_cell(entry.get(key)) for key in columns))
-            out.print(made)
+                rows.add_row(escape(category), *(_cell(entry.get(key)) for key in columns))
+            out.print(rows)
             if len(entries) > MAX_ROWS:
-                out.print(f"… and {len(entries) - MAX_ROWS} more: --json FILE has them all")
+                out.print(f"… and {len(entries) - MAX_ROWS} more; --json FILE writes all")
 
 
 def _is_table(value: Any) -> bool:
-    """Whether a metric is numbers by category."""
+    """Return whether a metric has numbers for each category."""
     return isinstance(value, dict) and bool(value) and all(isinstance(entry, dict) for entry in value.values())
 
 
@@ -156,10 +157,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in metrics.items():
-        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return rows

@@ -1,4 +1,4 @@
-"""The one page builder: a version, a run or a comparison as a self-contained page to send to a colleague."""
+"""Builds the self-contained page of a version, a run or a comparison."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def write_report(
     run: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Write the page of what a user named.
+    """Write the page of a target.
 
     Args:
-        catalog: Where versions lie.
+        catalog: Manifests and workspace.
         target: A run's or comparison's folder, or ``NAME@VER``.
-        html: The file that is written.
-        evaluations: Results to show on it, each under its ``label``.
-        run: Of a version's page: a run on it, whose curves are shown.
-        seed: Picks what is shown as drawn.
+        html: The file to write.
+        evaluations: Evaluations to show, each under its ``label``.
+        run: For a version's page: a run on it, whose curves are shown.
+        seed: Seed of everything that is drawn.
 
     Raises:
-        InputError: nothing of that name, or a file of it is missing or damaged.
+        InputError: no such target, or a file of it is missing or damaged.
     """
     text = report_html(catalog, target, evaluations=evaluations, run=run, seed=seed)
     html.parent.mkdir(parents=True, exist_ok=True)
@@ -51,11 +51,13 @@ def report_html(
     folder = Path(target)
     is_comparison, is_run = (folder / COMPARISON_FILE).is_file(), (folder / RUN_FILE).is_file()
     if run is not None and (is_comparison or is_run):
-        raise InputError(f"--run {run} with {target}", allowed="--run beside NAME@VER", fix="leave --run out")
+        raise InputError(f"--run {run} with {target}", allowed="--run with NAME@VER", fix="leave --run out")
     if is_comparison:
         if evaluations:
             raise InputError(
-                f"--evaluation with {target}", allowed="a comparison has results of its own", fix="leave it out"
+                f"--evaluation with {target}",
+                allowed="the results of the comparison itself",
+                fix="leave --evaluation out",
             )
         document = read_comparison(folder)
         title = f"Comparison {folder.resolve().name}"
@@ -65,7 +67,7 @@ def report_html(
         return page(f"Run {opened.name}", run_lead(opened), run_sections(opened, catalog, evaluations))
     if folder.is_dir() and folder.name not in catalog.names():
         allowed = f"a folder with {RUN_FILE} (of train) or {COMPARISON_FILE} (of compare), or NAME@VER"
-        raise InputError(f"{target}: a folder of neither a run nor a comparison", allowed=allowed)
+        raise InputError(f"{target}: neither the folder of a run nor of a comparison", allowed=allowed)
     return version_html(catalog.open(target), catalog, evaluations=evaluations, run=run, seed=seed)
 
 
@@ -79,13 +81,13 @@ def version_html(
 ) -> str:
     """Return a version's page; see `write_report`."""
     record = catalog.manifests / version.manifest.name / f"{version.manifest.version}.run.json"
-    made = read_json(record) if record.is_file() else None
+    run_json = read_json(record) if record.is_file() else None
     log = Run.read(run).log if run else []
     sections = [
         ("results", "Results", results_section(evaluations)),
         ("training", "Training", training_curves(log)),
         ("hardness", "Hardness of negatives over time", hardness_curves(log)),
-        *version_sections(version, catalog, made, seed),
+        *version_sections(version, catalog, run_json, seed),
     ]
-    browsed = any(anchor == "samples" and content for anchor, _, content in sections)
-    return page(version.ref, version_lead(version, made), sections, SCRIPT if browsed else "")
+    has_samples = any(anchor == "samples" and content for anchor, _, content in sections)
+    return page(version.ref, version_lead(version, run_json), sections, SCRIPT if has_samples else "")

@@ -1,35 +1,41 @@
-"""Charts as inline SVG or tables: bars, lines and numbers with their intervals; light and dark, read without colours."""
+"""Charts as inline SVG or tables: bars, lines and numbers with intervals; readable without colours, light and dark."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flows.pages.html import Html, join, tag
 
 MAX_POINTS = 400
-"""Most points of a line: more than a phone has pixels."""
+"""Most points of a line; more than a phone has pixels."""
 MAX_LINES = 12
 MAX_BARS = 12
-"""Most lying bars of a chart; what comes after is summed up."""
-_MOST_LETTERS = 34
-_NARROWEST = 10.0
-"""Points that an axis of percents spans at least."""
+"""Most horizontal bars of a chart; the others are summed up."""
+_MAX_LABEL_CHARS = 34
+_MIN_SPAN = 10.0
+"""Least span of an axis, in percentage points."""
 
 Points = Sequence[tuple[float, float]]
 
 
 def figure(title: str, chart: Html) -> Html:
-    """Return a chart with its title; no chart, no figure."""
+    """Return a chart with its title; nothing for an empty chart."""
     return tag("figure", tag("figcaption", title), chart, class_="chart") if chart else Html("")
 
 
+def chart_grid(charts: Iterable[Html]) -> Html:
+    """Return charts side by side, as far as there is room; nothing if all are empty."""
+    shown = [chart for chart in charts if chart]
+    return tag("div", *shown, class_="charts") if shown else Html("")
+
+
 def histogram(values: Sequence[tuple[object, float]], label: str) -> Html:
-    """Return upright bars in the given order.
+    """Return vertical bars in the given order.
 
     Args:
         values: (name, height) of each bar; heights not negative.
-        label: What the bars are, for those who cannot see them.
+        label: Description for screen readers.
     """
     if not values:
         return Html("")
@@ -51,7 +57,7 @@ def histogram(values: Sequence[tuple[object, float]], label: str) -> Html:
 
 
 def bar_chart(values: Sequence[tuple[str, float]]) -> Html:
-    """Return lying bars with names and numbers, the longest as wide as the page lets it, the last ones summed up."""
+    """Return horizontal bars with names and numbers, the longest with full width, the last ones summed up."""
     if len(values) > MAX_BARS:
         others = values[MAX_BARS - 1 :]
         values = [*values[: MAX_BARS - 1], (f"{len(others):,} others", sum(size for _, size in others))]
@@ -66,17 +72,16 @@ def bar_chart(values: Sequence[tuple[str, float]]) -> Html:
 
 
 def format_number(value: float) -> str:
-    """Return a number as charts show it."""
+    """Return a number as charts print it."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
-def line_chart(series: Mapping[str, Points], label: str, across: str = "step") -> Html:
-    """Return lines over a common axis, told apart by colour and by dashes; a line needs two points.
+def line_chart(series: Mapping[str, Points], label: str) -> Html:
+    """Return lines on common axes, which differ by colour and dashes; a line needs two points.
 
     Args:
         series: (x, y) points of each line by its name, x rising.
-        label: What is drawn, for those who cannot see it.
-        across: What x is.
+        label: Description for screen readers.
     """
     drawn = {name: points for name, points in series.items() if len(points) > 1}
     shown = dict(list(drawn.items())[:MAX_LINES])
@@ -99,13 +104,13 @@ def line_chart(series: Mapping[str, Points], label: str, across: str = "step") -
         flat = high == low
         places = " ".join(
             f"{left + (x - first) / wide * width:.1f},{top + (0.5 if flat else (high - y) / high_by) * tall:.1f}"
-            for x, y in _thinned(points)
+            for x, y in _thin_out(points)
         )
         parts.append(
             tag("polyline", points=places, class_=f"curve s{number % 6}", stroke_dasharray=_DASHES[number // 6])
         )
     bottom = top + tall + 16
-    parts.append(tag("text", f"{across} {format_number(first)}", x=left, y=bottom))
+    parts.append(tag("text", f"step {format_number(first)}", x=left, y=bottom))
     parts.append(tag("text", format_number(last), x=left + width, y=bottom, text_anchor="end"))
     svg = tag("svg", *parts, viewBox=f"0 0 {left + width:.0f} {bottom + 6:.0f}", role="img", aria_label=label)
     ends = [(name, points[-1][1]) for name, points in shown.items()]
@@ -123,8 +128,8 @@ def _key(number: int, name: str, end: str) -> Html:
     return tag("li", swatch, f" {name} ", tag("span", f"ends at {end}", class_="soft"))
 
 
-def _thinned(points: Points) -> Points:
-    """Return at most `MAX_POINTS` points, evenly, the first and the last among them."""
+def _thin_out(points: Points) -> Points:
+    """Return at most `MAX_POINTS` points, evenly spaced, with the first and the last."""
     if len(points) <= MAX_POINTS:
         return points
     return [points[round(at * (len(points) - 1) / (MAX_POINTS - 1))] for at in range(MAX_POINTS)]
@@ -135,11 +140,11 @@ class ChartValue:
     """One number of a chart.
 
     Attributes:
-        label: Whose.
+        label: What was measured.
         value: The number.
         low: Lower end of its interval; None without one.
         high: Upper end.
-        bad: Whether it is to be marked as failing.
+        bad: Whether to mark it as failed.
     """
 
     label: str
@@ -149,25 +154,22 @@ class ChartValue:
     bad: bool = False
 
 
-def interval_chart(
-    numbers: Sequence[ChartValue], label: str, mark: tuple[float, str] | None = None, scale: float = 100
-) -> Html:
-    """Return a row for each number: its name, and below it a dot with the whiskers of its interval.
+def interval_chart(numbers: Sequence[ChartValue], label: str, mark: tuple[float, str] | None = None) -> Html:
+    """Return a row for each number: its name, and below it a dot with its interval.
 
     Args:
         numbers: From top to bottom.
-        label: What they are, for those who cannot see them.
-        mark: Where a dashed line stands, such as chance, and its name.
-        scale: What numbers are multiplied with: 100 makes percents.
+        label: Description for screen readers.
+        mark: Position and name of a dashed line, such as chance.
     """
     if not numbers:
         return Html("")
     ends = [end for item in numbers for end in (item.value, item.low, item.high) if end is not None]
     ends += [mark[0]] if mark else []
     low, high = min(ends), max(ends)
-    # numbers that are nearly the same are to look so
-    margin = max((high - low) * 0.06, (_NARROWEST / scale - (high - low)) / 2)
-    low, high = _inside(low - margin, high + margin, low, high, 100 / scale)
+    # numbers that are nearly equal should look so
+    margin = max((high - low) * 0.06, (_MIN_SPAN / 100 - (high - low)) / 2)
+    low, high = _clamp_axis(low - margin, high + margin, low, high)
     width, row, top = 360.0, 30.0, 18.0 if mark else 4.0
 
     def at(value: float) -> str:
@@ -178,18 +180,19 @@ def interval_chart(
     place = float(at(mark[0])) if mark else 0.0
     if mark:
         anchor = "start" if place < width * 0.15 else "end" if place > width * 0.85 else "middle"
-        parts.append(tag("text", f"{mark[1]} {_points(mark[0], scale)}", x=place, y=11, text_anchor=anchor))
+        parts.append(tag("text", f"{mark[1]} {_percent(mark[0])}", x=place, y=11, text_anchor=anchor))
     for number, item in enumerate(numbers):
         y = top + row * number
-        ends_told = "" if item.low is None or item.high is None else _between(item.low, item.high, scale)
-        name = item.label if len(item.label) <= _MOST_LETTERS else f"{item.label[: _MOST_LETTERS - 1]}…"
-        mark_bad = " ✗" if item.bad else ""
-        parts.append(tag("text", tag("title", item.label), f"{name}{mark_bad}", x=0, y=y + 11, class_="name"))
-        numeric = tag("tspan", _points(item.value, scale), class_="name")
-        parts.append(tag("text", numeric, ends_told, x=width, y=y + 11, text_anchor="end"))
+        interval = "" if item.low is None or item.high is None else f" ({_percent(item.low)} to {_percent(item.high)})"
+        name = item.label if len(item.label) <= _MAX_LABEL_CHARS else f"{item.label[: _MAX_LABEL_CHARS - 1]}…"
+        parts.append(
+            tag("text", tag("title", item.label), f"{name} ✗" if item.bad else name, x=0, y=y + 11, class_="name")
+        )
+        numeric = tag("tspan", _percent(item.value), class_="name")
+        parts.append(tag("text", numeric, interval, x=width, y=y + 11, text_anchor="end"))
         middle = f"{y + 21:.1f}"
         parts.append(tag("line", x1=4, x2=width - 4, y1=middle, y2=middle, class_="rule"))
-        if mark:  # beside the dots alone, so that it crosses no name
+        if mark:  # only at the height of the dot, so that it crosses no name
             parts.append(tag("line", x1=place, x2=place, y1=y + 14, y2=y + 28, class_="mark"))
         kind = "bad" if item.bad else None
         if item.low is not None and item.high is not None:
@@ -198,23 +201,19 @@ def interval_chart(
             )
         parts.append(tag("circle", cx=at(item.value), cy=middle, r=4, class_=kind))
     ends_at = bottom + 9
-    parts.append(tag("text", _points(low, scale), x=4, y=ends_at))
-    parts.append(tag("text", _points(high, scale), x=width - 4, y=ends_at, text_anchor="end"))
+    parts.append(tag("text", _percent(low), x=4, y=ends_at))
+    parts.append(tag("text", _percent(high), x=width - 4, y=ends_at, text_anchor="end"))
     return tag("svg", *parts, viewBox=f"0 0 {width:.0f} {bottom + 14:.0f}", role="img", aria_label=label)
 
 
-def _inside(low: float, high: float, first: float, last: float, whole: float) -> tuple[float, float]:
-    """Return an axis moved to where numbers can be: shares lie between none and all."""
+def _clamp_axis(low: float, high: float, first: float, last: float) -> tuple[float, float]:
+    """Return an axis shifted into 0 .. 1, as far as its numbers, from `first` to `last`, are shares."""
     if first >= 0 > low:
-        low, high = 0.0, max(high - low, last) if high - low <= whole else high
-    if last <= whole < high:
-        low, high = max(low - (high - whole), min(first, 0.0)), whole
+        low, high = 0.0, max(high - low, last) if high - low <= 1 else high
+    if last <= 1 < high:
+        low, high = max(low - (high - 1), min(first, 0.0)), 1.0
     return low, high
 
 
-def _points(value: float, scale: float) -> str:
-    return f"{value * scale:.1f}" if scale == 100 else format_number(value * scale)
-
-
-def _between(low: float, high: float, scale: float) -> str:
-    return f" ({_points(low, scale)} to {_points(high, scale)})"
+def _percent(value: float) -> str:
+    return f"{value * 100:.1f}"

@@ -1,4 +1,4 @@
-"""The sections of a comparison's page: numbers with intervals as charts and as a table, the gate, papers, curves."""
+"""The sections of a comparison's page: numbers with intervals as charts and a table, the gate, recipes, curves."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from data_manifests.errors import InputError
 from data_manifests.run_files import LOG_FILE
 from flows.comparison.output import COMPARISON_FILE, FORMAT
 from flows.comparison.variants import CONTROL, PRETRAINED
-from flows.pages.charts import ChartValue, figure, interval_chart
+from flows.pages.charts import ChartValue, chart_grid, figure, interval_chart
 from flows.pages.html import Html, Section, join, link_papers, table, tag, tiles
 from flows.pages.run import read_json
 from flows.pages.sections.results import benchmark_name
-from flows.pages.sections.training_curves import Log, overlaid
+from flows.pages.sections.training_curves import Log, overlay_curves
 
 _CURVES = (
     ("loss", "Loss"),
@@ -27,14 +27,12 @@ _CURVES = (
     ("hardness.rival_margin", "Margin of captions to the nearest rival in the batch"),
 )
 
-Row = Mapping[str, Any]
-
 
 def read_comparison(folder: Path) -> dict[str, Any]:
-    """Return what a comparison found.
+    """Read the results of a comparison from its folder.
 
     Raises:
-        InputError: the folder holds none, or one in another format.
+        InputError: there are none, or they are in another format.
     """
     document = read_json(folder / COMPARISON_FILE)
     if document.get("format") != FORMAT:
@@ -49,8 +47,8 @@ def comparison_sections(document: Mapping[str, Any], folder: Path) -> list[Secti
     """Return a comparison's sections.
 
     Args:
-        document: What `read_comparison` returned.
-        folder: Where its cells' runs lie.
+        document: Result of `read_comparison`.
+        folder: Folder of its cells' runs.
     """
     rows = document["rows"]
     return [
@@ -64,27 +62,27 @@ def comparison_sections(document: Mapping[str, Any], folder: Path) -> list[Secti
 
 
 def comparison_lead(document: Mapping[str, Any]) -> Html:
-    """Return what stands above a comparison's sections."""
+    """Return the content above a comparison's sections."""
     rows = document["rows"]
     gate = document["gate"]
-    judged = [row for row in rows if row["name"] != PRETRAINED and row["numbers"]]
-    failed = [row["name"] for row in judged if row["failed"]]
-    told = (
-        f"The gate: a recipe fails that loses more than {gate['zero_shot']:g} points in zero-shot classification or "
-        f"{gate['retrieval']:g} in R@1 against the {gate['against']} model, whatever it wins."
+    evaluated = [row for row in rows if row["name"] != PRETRAINED and row["numbers"]]
+    failed = [row["name"] for row in evaluated if row["failed"]]
+    gate_text = (
+        f"The gate: a recipe fails if it loses more than {gate['zero_shot']:g} points in zero-shot classification or "
+        f"{gate['retrieval']:g} in R@1 against the {gate['against']} model, whatever it gains."
     )
     benchmarks = document["benchmarks"]
     return join(
         [
             tag("p", document["title"]),
-            tag("p", told, class_="soft"),
+            tag("p", gate_text, class_="soft"),
             tag("p", tag("span", "✗ ", class_="bad"), "fails: ", ", ".join(failed)) if failed else "",
             tiles(
                 [
-                    (f"{len(judged):,}", "row(s)"),
+                    (f"{len(evaluated):,}", "row(s)"),
                     (f"{len(document['seeds']):,}", "seed(s) each"),
                     (f"{len(benchmarks['on']):,}", "benchmark(s)"),
-                    (f"{len(judged) - len(failed):,}", "pass the gate"),
+                    (f"{len(evaluated) - len(failed):,}", "pass the gate"),
                 ]
             ),
             tag("p", tag("code", document["command"])),
@@ -92,55 +90,59 @@ def comparison_lead(document: Mapping[str, Any]) -> Html:
     )
 
 
-def _keys(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((item["on"], item["metric"]) for row in rows for item in row["numbers"]))
+MetricKey = tuple[str, str]
+"""Benchmark and metric."""
 
 
-def _key(item: Row) -> tuple[str, str]:
+def _key(item: Mapping[str, Any]) -> MetricKey:
     return item["on"], item["metric"]
 
 
-def _numbers(row: Row) -> dict[tuple[str, str], Mapping[str, Any]]:
-    return {(item["on"], item["metric"]): item for item in row["numbers"]}
+def _keys(rows: Sequence[Mapping[str, Any]]) -> list[MetricKey]:
+    return list(dict.fromkeys(_key(item) for row in rows for item in row["numbers"]))
 
 
-def _lost(row: Row) -> dict[tuple[str, str], float]:
-    return {(item["on"], item["metric"]): item["points"] for item in row["lost"]}
+def _numbers(row: Mapping[str, Any]) -> dict[MetricKey, Mapping[str, Any]]:
+    return {_key(item): item for item in row["numbers"]}
 
 
-def _charts(rows: Sequence[Row], blind: Sequence[Row]) -> Html:
-    """Return a chart for each number: every row's dot with its interval, a line at the pretrained model's.
+def _points_lost(row: Mapping[str, Any]) -> dict[MetricKey, float]:
+    return {_key(item): item["points"] for item in row["lost"]}
 
-    Judges that see no image stand below, where there are any: what they reach says nothing of seeing.
+
+def _charts(rows: Sequence[Mapping[str, Any]], blind: Sequence[Mapping[str, Any]]) -> Html:
+    """Return a chart for each number: every row's dot with its interval, and a line at the pretrained model's value.
+
+    The best blind judge, which sees no image, is below the rows.
     """
     charts = []
     for key in _keys(rows):
-        found = [(row["name"], _numbers(row)[key], key in _lost(row)) for row in rows if key in _numbers(row)]
-        numbers = [ChartValue(name, item["value"], item["low"], item["high"], bad) for name, item, bad in found]
-        numbers += [ChartValue(f"blind: {item['judge']}", item["value"]) for item in blind if _key(item) == key]
-        base = next((item["value"] for name, item, _ in found if name == PRETRAINED), None)
+        measured = [(row["name"], _numbers(row)[key], key in _points_lost(row)) for row in rows if key in _numbers(row)]
+        values = [ChartValue(name, item["value"], item["low"], item["high"], bad) for name, item, bad in measured]
+        values += [ChartValue(f"blind: {item['judge']}", item["value"]) for item in blind if _key(item) == key]
+        base = next((item["value"] for name, item, _ in measured if name == PRETRAINED), None)
         title = f"{benchmark_name(key[0])}: {key[1]}, in %"
-        charts.append(figure(title, interval_chart(numbers, title, None if base is None else (base, PRETRAINED))))
-    note = "Dots are means over seeds, whiskers 95 % intervals over images and seeds; ✗ marks what the gate fails."
-    return join([tag("p", note, class_="soft"), tag("div", *charts, class_="charts")]) if charts else Html("")
+        charts.append(figure(title, interval_chart(values, title, None if base is None else (base, PRETRAINED))))
+    note = "Dots are means over seeds, whiskers 95 % intervals over images and seeds; ✗ marks what fails the gate."
+    return join([tag("p", note, class_="soft"), chart_grid(charts)]) if charts else Html("")
 
 
-def _table(rows: Sequence[Row], blind: Sequence[Row]) -> Html:
+def _table(rows: Sequence[Mapping[str, Any]], blind: Sequence[Mapping[str, Any]]) -> Html:
     keys = _keys(rows)
     heads = [f">{benchmark_name(on)} {metric}" for on, metric in keys]
     lines = []
     for row in rows:
-        numbers, lost = _numbers(row), _lost(row)
+        numbers, lost = _numbers(row), _points_lost(row)
         cells = [_cell(numbers.get(key), lost.get(key)) for key in keys]
         count = f"{row['num_samples']:,}" if "num_samples" in row else ""
         name = tag("span", row["name"], class_="bad") if row["failed"] else row["name"]
         lines.append((name, _gate(row), count, *cells))
-    told = {_key(item): f"{100 * item['value']:.1f} by {item['judge']}" for item in blind}
-    if told:
-        lines.append(("without the image", Html(""), "", *(tag("span", told.get(key, "")) for key in keys)))
+    by_judge = {_key(item): f"{100 * item['value']:.1f} by {item['judge']}" for item in blind}
+    if by_judge:
+        lines.append(("without the image", Html(""), "", *(tag("span", by_judge.get(key, "")) for key in keys)))
     note = (
-        "In %: mean over seeds (95 % interval), difference to plain fine-tuning; ▲ ▼ where a paired test tells them apart. "
-        "Red: what fails at the gate, with the points lost against the pretrained model."
+        "In %: mean over seeds (95 % interval), difference to plain fine-tuning; ▲ ▼ where a paired test is significant. "
+        "Red: fails the gate, with the points lost against the pretrained model."
     )
     return join([table(("recipe", "gate", ">samples", *heads), lines), tag("p", note, class_="soft")])
 
@@ -149,20 +151,20 @@ def _cell(number: Mapping[str, Any] | None, lost: float | None) -> Html:
     if number is None:
         return Html("")
     text = f"{100 * number['value']:.1f} ({100 * number['low']:.1f} to {100 * number['high']:.1f})"
-    found = number.get("to_control")
-    change = "" if found is None else f" {100 * found['value']:+.1f}{_mark(found)}"
+    difference = number.get("to_control")
+    change = "" if difference is None else f" {100 * difference['value']:+.1f}{_mark(difference)}"
     if lost is not None:
         text += f" lost {-lost:.1f}"
     return join([tag("span", text, class_=None if lost is None else "bad"), tag("span", change, class_="soft")])
 
 
-def _mark(found: Mapping[str, Any]) -> str:
-    if not found["told_apart"]:
+def _mark(difference: Mapping[str, Any]) -> str:
+    if not difference["told_apart"]:
         return ""
-    return "▲" if found["value"] > 0 else "▼"
+    return "▲" if difference["value"] > 0 else "▼"
 
 
-def _gate(row: Row) -> Html:
+def _gate(row: Mapping[str, Any]) -> Html:
     if row["faults"]:
         return tag("span", f"did not run: {next(iter(row['faults'].values())).splitlines()[0]}", class_="bad")
     if row["failed"]:
@@ -170,23 +172,22 @@ def _gate(row: Row) -> Html:
     return Html("" if row["name"] == PRETRAINED or not row["numbers"] else "passed")
 
 
-def _differences(rows: Sequence[Row]) -> Html:
-    """Return a chart for each number of every row's difference to the control."""
+def _differences(rows: Sequence[Mapping[str, Any]]) -> Html:
+    """Return a chart for each number with every row's difference to the control."""
     charts = []
     for key in _keys(rows):
-        found = [
-            ChartValue(f"{row['name']} {_mark(told)}".strip(), told["value"], told["low"], told["high"])
+        values = [
+            ChartValue(f"{row['name']} {_mark(found)}".strip(), found["value"], found["low"], found["high"])
             for row in rows
-            if (told := _numbers(row).get(key, {}).get("to_control"))
+            if (found := _numbers(row).get(key, {}).get("to_control"))
         ]
-        title = f"{benchmark_name(key[0])}: {key[1]} less that of {CONTROL}, in points"
-        charts.append(figure(title, interval_chart(found, title, (0.0, CONTROL) if found else None)))
-    shown = [chart for chart in charts if chart]
-    return tag("div", *shown, class_="charts") if shown else Html("")
+        title = f"{benchmark_name(key[0])}: {key[1]} minus that of {CONTROL}, in points"
+        charts.append(figure(title, interval_chart(values, title, (0.0, CONTROL) if values else None)))
+    return chart_grid(charts)
 
 
-def _recipes(rows: Sequence[Row]) -> Html:
-    """Return each row's recipe with its paper and what is done otherwise."""
+def _recipes(rows: Sequence[Mapping[str, Any]]) -> Html:
+    """Return each row's recipe with its paper and what differs from the paper."""
     from flows.recipe import load_recipe, recipe_names
 
     known, lines = set(recipe_names()), []
@@ -198,13 +199,13 @@ def _recipes(rows: Sequence[Row]) -> Html:
         manifest = row["manifest"]
         settings = ", ".join(row["settings"])
         version = join([manifest["ref"], " ", tag("code", manifest["fingerprint"][:12])])
-        told = (link_papers(recipe.paper), recipe.differs) if recipe else ("", "")
-        lines.append((row["name"], name, *told, settings, version))
-    return table(("row", "recipe", "paper", "differs", "set otherwise", "version"), lines)
+        source = (link_papers(recipe.paper), recipe.differs) if recipe else ("", "")
+        lines.append((row["name"], name, *source, settings, version))
+    return table(("row", "recipe", "paper", "differs", "other settings", "version"), lines)
 
 
 def _curves(cells: Sequence[Mapping[str, Any]], folder: Path) -> Html:
-    """Return the runs' curves over each other: of each row the first seed, so that lines stay few."""
+    """Return the runs' curves over each other, of each row the first seed, so that there are few lines."""
     from training.log import read_lines
 
     logs: dict[str, Log] = {}
@@ -215,9 +216,9 @@ def _curves(cells: Sequence[Mapping[str, Any]], folder: Path) -> Html:
                 logs[cell["row"]] = read_lines(path)
             except orjson.JSONDecodeError as error:
                 raise InputError(f"{path}: not JSON lines: {error.msg}", fix="run clipcurate compare again") from None
-    charts = [chart for column, title in _CURVES if (chart := overlaid(logs, column, title))]
-    note = tag("p", "Of each recipe the first seed.", class_="soft")
-    return join([note, tag("div", *charts, class_="charts")]) if charts else Html("")
+    charts = [chart for column, title in _CURVES if (chart := overlay_curves(logs, column, title))]
+    note = tag("p", "The first seed of each recipe.", class_="soft")
+    return join([note, chart_grid(charts)]) if charts else Html("")
 
 
 def _cells(cells: Sequence[Mapping[str, Any]]) -> Html:
@@ -232,5 +233,5 @@ def _cells(cells: Sequence[Mapping[str, Any]]) -> Html:
         rows.append(
             (cell["row"], seed, f"{cell['train_s']:.0f}", f"{cell['evaluate_s']:.0f}", ", ".join(sorted(counts)), fault)
         )
-    made = table(("row", ">seed", ">training s", ">evaluation s", "items scored", "fault"), rows)
-    return tag("details", tag("summary", f"{len(rows)} cells"), made) if rows else Html("")
+    content = table(("row", ">seed", ">training s", ">evaluation s", "items scored", "fault"), rows)
+    return tag("details", tag("summary", f"{len(rows)} cells"), content) if rows else Html("")

@@ -1,4 +1,4 @@
-"""The page that shows how two versions differ, with pictures."""
+"""The page of a diff of two versions, with pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flows.terminal.diff import format_regraded, format_rescored, format_value
 
 @dataclass(frozen=True)
 class PictureLimits:
-    """Most pictures of each sort."""
+    """Most pictures of each kind of change."""
 
     edited: int
     added: int
@@ -27,22 +27,22 @@ class PictureLimits:
 
 
 PAGE_LIMITS = PictureLimits(80, 45, 45, 24)
-"""Of a page of its own: together below 200."""
+"""On a page of its own: below 200 together."""
 SECTION_LIMITS = PictureLimits(12, 12, 12, 0)
-"""Of a section of another page."""
+"""In a section of another page."""
 
-_KINDS = {"changed": "changed", "added": "new", "removed": "gone", "moved": "moved"}
+_CHANGE_LABELS = {"changed": "changed", "added": "new", "removed": "gone", "moved": "moved"}
 
 DrawPicture = Callable[[str, str], Html]
 
 
 def diff_html(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion) -> str:
-    """Return one self-contained page: pictures inside, no scripts, no network; everything is escaped.
+    """Return one self-contained page: pictures embedded, no script, no network; everything is escaped.
 
     Args:
-        diff: What `diff_versions` found.
+        diff: Result of `diff_versions`.
         old: The old version, for pictures of removed samples.
-        new: The new version, for all others.
+        new: The new version, for all other pictures.
 
     Raises:
         InputError: a shard is missing or shorter than its index says.
@@ -51,30 +51,30 @@ def diff_html(diff: VersionDiff, old: DatasetVersion, new: DatasetVersion) -> st
 
 
 def diff_sections(
-    diff: VersionDiff, old: DatasetVersion, new: DatasetVersion, most: PictureLimits = PAGE_LIMITS
+    diff: VersionDiff, old: DatasetVersion, new: DatasetVersion, limits: PictureLimits = PAGE_LIMITS
 ) -> list[Section]:
-    """Return the sections of such a page.
+    """Return the sections of the page of a diff.
 
     Args:
-        diff: What `diff_versions` found.
+        diff: Result of `diff_versions`.
         old: The old version.
         new: The new version.
-        most: How many pictures of each sort.
+        limits: How many pictures of each kind of change.
 
     Raises:
         InputError: a shard is missing or shorter than its index says.
     """
-    moved = diff.clusters.moved[: most.moved] if diff.clusters else ()
-    shown = [item.uid for item in diff.edited[: most.edited]] + [item.uid for item in diff.added[: most.added]]
+    moved = diff.clusters.moved[: limits.moved] if diff.clusters else ()
+    shown = [item.uid for item in diff.edited[: limits.edited]] + [item.uid for item in diff.added[: limits.added]]
     shown += [item.uid for item in moved]
-    gone = [item.uid for item in diff.removed[: most.removed]]
+    gone = [item.uid for item in diff.removed[: limits.removed]]
     with Thumbnails(new, shown) as now, Thumbnails(old, gone) as before:
         return [
-            ("edited", "Edited samples", _edited(diff, most.edited, now.picture)),
-            ("added", "Added samples", _refs(diff.added, diff.num_added, most.added, now.picture)),
-            ("removed", "Removed samples", _refs(diff.removed, diff.num_removed, most.removed, before.picture)),
+            ("edited", "Edited samples", _edited(diff, limits.edited, now.picture)),
+            ("added", "Added samples", _refs(diff.added, diff.num_added, limits.added, now.picture)),
+            ("removed", "Removed samples", _refs(diff.removed, diff.num_removed, limits.removed, before.picture)),
             ("negatives", "Negatives", _negatives(diff)),
-            ("clusters", "Clusters", _clusters(diff, most.moved, now.picture)),
+            ("clusters", "Clusters", _clusters(diff, limits.moved, now.picture)),
             ("scores", "Difficulty and scores", join(_shift(shift) for shift in diff.shifts)),
             ("numbers", "Counts", table(("what", ">before", ">after", ">change"), map(_number_row, diff.numbers))),
             ("distributions", "Distributions", _distributions(diff)),
@@ -83,7 +83,7 @@ def diff_sections(
 
 
 def diff_lead(diff: VersionDiff) -> Html:
-    """Return how many samples differ."""
+    """Return the content above the sections: how many samples differ."""
     if diff.is_empty:
         return tag("p", "Nothing differs.")
     values: list[tuple[object, str]] = [
@@ -91,22 +91,22 @@ def diff_lead(diff: VersionDiff) -> Html:
         (f"{diff.num_added:,}", "added"),
         (f"{diff.num_removed:,}", "removed"),
         (f"{diff.num_edited:,}", "edited"),
-        (f"{diff.num_moved:,}", "at another place in the shards"),
+        (f"{diff.num_moved:,}", "moved in the shards"),
     ]
     if diff.clusters:
         values.append((f"{diff.clusters.num_moved:,}", "in another cluster"))
     return tiles(values)
 
 
-def _edited(diff: VersionDiff, most: int, picture: DrawPicture) -> Html:
+def _edited(diff: VersionDiff, max_pictures: int, picture: DrawPicture) -> Html:
     fields = [f"{name} in {number:,}" for name, number in diff.edited_fields.items()]
     parts: list[Html] = [tag("p", "Fields that differ: ", ", ".join(fields), ".")] if fields else []
     for what, names in (("new", diff.added_fields), ("gone", diff.removed_fields)):
         if names:
             parts.append(tag("p", f"Fields that are {what} in all samples: ", ", ".join(names), "."))
     if diff.edited:
-        parts.append(tag("div", *(_card(item, picture) for item in diff.edited[:most]), class_="cards"))
-    return join([*parts, _more(diff.num_edited, min(len(diff.edited), most))])
+        parts.append(tag("div", *(_card(item, picture) for item in diff.edited[:max_pictures]), class_="cards"))
+    return join([*parts, _more(diff.num_edited, min(len(diff.edited), max_pictures))])
 
 
 def _more(total: int, shown: int) -> Html:
@@ -121,57 +121,59 @@ def _card(sample: SampleDiff, picture: DrawPicture) -> Html:
     content = [tag("h3", sample.name), tag("div", *(tag("span", name, class_="tag") for name in sample.fields))]
     if sample.captions:
         content.append(tag("ul", *map(_caption, sample.captions)))
-    if sample.negatives:
-        summary = tag("summary", f"{len(sample.negatives)} negative(s) differ")
-        content.append(tag("details", summary, tag("ul", *map(_negative, sample.negatives))))
+    content += _details(f"{len(sample.negatives)} negative(s) differ", map(_negative, sample.negatives))
     if sample.regraded:
         content.append(tag("p", format_regraded(sample.regraded)))
     if sample.num_rescored:
         content.append(tag("p", format_rescored(sample.num_rescored)))
-    if sample.views:
-        summary = tag("summary", f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ")
-        content.append(tag("details", summary, tag("ul", *map(_view, sample.views))))
-    if sample.values:
-        summary = tag("summary", f"{len(sample.values)} other value(s) differ")
-        content.append(tag("details", summary, tag("ul", *map(_value, sample.values))))
+    content += _details(f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ", map(_view, sample.views))
+    content += _details(f"{len(sample.values)} other value(s) differ", map(_value, sample.values))
     content.append(tag("code", sample.uid))
     return tag("article", picture(sample.uid, alternative), tag("div", *content), class_="card")
 
 
+def _details(summary: str, items: Iterable[Html]) -> list[Html]:
+    """Return a list that opens on a click; nothing without items."""
+    listed = list(items)
+    return [tag("details", tag("summary", summary), tag("ul", *listed))] if listed else []
+
+
 def _caption(change: CaptionChange) -> Html:
     position = change.old_position if change.new_position is None else change.new_position
-    label = f"caption {0 if position is None else position}, {_KINDS[change.kind]}: "
-    return tag("li", tag("span", label, class_="soft"), diff_markup(change.pieces))
+    return _change(f"caption {position}", change)
 
 
 def _negative(change: TextChange) -> Html:
     record = change.new or change.old or {}
-    label = f"{record.get('operation')} {record.get('span_class')}, {_KINDS[change.kind]}: "
-    return tag("li", tag("span", label, class_="soft"), diff_markup(change.pieces))
+    return _change(f"{record.get('operation')} {record.get('span_class')}", change)
 
 
 def _view(change: TextChange) -> Html:
     record = change.new or change.old or {}
-    label = f"{record.get('kind')} {record.get('family')}, {_KINDS[change.kind]}: "
-    return tag("li", tag("span", label, class_="soft"), diff_markup(change.pieces))
+    return _change(f"{record.get('kind')} {record.get('family')}", change)
+
+
+def _change(label: str, change: CaptionChange | TextChange) -> Html:
+    text = tag("span", f"{label}, {_CHANGE_LABELS[change.kind]}: ", class_="soft")
+    return tag("li", text, diff_markup(change.pieces))
 
 
 def _value(value: ValueChange) -> Html:
-    """Return a differing value; texts and lists of texts word by word."""
+    """Return a value that differs; texts and lists of texts word by word."""
     name = tag("span", f"{value.name}: ", class_="soft")
     if isinstance(value.old, str) and isinstance(value.new, str):
         return tag("li", name, diff_markup(diff_words(value.old, value.new)))
-    if _texts(value.old) and _texts(value.new):
+    if _are_texts(value.old) and _are_texts(value.new):
         changes, _ = diff_captions(value.old, value.new)
         return tag("li", name, tag("ul", *(tag("li", diff_markup(change.pieces)) for change in changes)))
     return tag("li", name, tag("del", format_value(value.old)), " ", tag("ins", format_value(value.new)))
 
 
-def _texts(value: Any) -> bool:
+def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _refs(samples: Sequence[SampleRef], total: int, most: int, picture: DrawPicture) -> Html:
+def _refs(samples: Sequence[SampleRef], total: int, max_pictures: int, picture: DrawPicture) -> Html:
     if not samples:
         return Html("")
     figures = [
@@ -180,7 +182,7 @@ def _refs(samples: Sequence[SampleRef], total: int, most: int, picture: DrawPict
             picture(item.uid, item.caption),
             tag("figcaption", tag("span", item.caption, class_="text", dir="auto"), " ", tag("code", item.name)),
         )
-        for item in samples[:most]
+        for item in samples[:max_pictures]
     ]
     return join([tag("div", *figures, class_="grid"), _more(total, len(figures))])
 
@@ -193,7 +195,7 @@ def _negatives(diff: VersionDiff) -> Html:
     return join([note, table(("operation", "span class", ">added", ">removed", ">changed", ">graded anew"), rows)])
 
 
-def _clusters(diff: VersionDiff, most: int, picture: DrawPicture) -> Html:
+def _clusters(diff: VersionDiff, max_pictures: int, picture: DrawPicture) -> Html:
     found = diff.clusters
     if found is None or (not found.num_moved and found.num_old == found.num_new):
         return Html("")
@@ -212,7 +214,7 @@ def _clusters(diff: VersionDiff, most: int, picture: DrawPicture) -> Html:
                 tag("span", f"(old {move.old} {became.get(move.old, 'is gone')})", class_="soft"),
             ),
         )
-        for move in found.moved[:most]
+        for move in found.moved[:max_pictures]
     ]
     shown = tag("div", *figures, class_="grid") if figures else ""
     return join([tag("p", text), shown, _more(found.num_moved, len(figures))])
@@ -249,7 +251,7 @@ def _mean(value: float | None) -> str:
 def _stages(diff: VersionDiff) -> Html:
     rows: list[tuple[object, ...]] = []
     for stage in diff.stages:
-        rows += _detail_rows(stage.name, _KINDS[stage.kind], stage.details)
+        rows += _detail_rows(stage.name, _CHANGE_LABELS[stage.kind], stage.details)
     for setting in diff.settings:
         rows += _detail_rows(setting.name.partition(".")[0], "changed", [setting])
     return table(("stage or setting", "", "what", "before", "after"), rows)

@@ -1,7 +1,7 @@
-"""Self-contained HTML pages: markup that escapes by construction, style, tables, charts and highlighted words.
+"""Self-contained HTML pages: markup that is escaped by construction, the page around it, tables, highlighted words.
 
-Captions come from strangers. Whatever is not `Html` is text, and text is escaped; the page's policy forbids any
-network besides, and every script but the one that is named by its hash.
+Captions are untrusted: whatever is not `Html` is text, and text is escaped. The page's policy also forbids any network
+access and every script but the one that it names by hash.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _VOID = ("img", "input", "meta", "rect", "polyline", "line", "circle", "path")
 
 
 Section = tuple[str, str, "Html"]
-"""Anchor, heading, content; one without content is left out."""
+"""Anchor, heading, content; a section without content is left out."""
 
 
 class Html(str):
-    """Text that is markup already."""
+    """Text that is already markup."""
 
     __slots__ = ()
 
@@ -47,21 +47,21 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
     Args:
         name: The element's name.
-        children: Markup, or anything else as text.
-        attributes: Values as text; None leaves one out. ``class_`` means class, ``stroke_width`` stroke-width.
+        children: Markup; anything else becomes text.
+        attributes: Values as text; None leaves an attribute out. ``class_`` means class, ``stroke_width`` stroke-width.
     """
-    told = "".join(
+    attribute_text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     if name in _VOID:
-        return Html(f"<{name}{told}>" if name in ("img", "input", "meta") else f"<{name}{told}/>")
-    return Html(f"<{name}{told}>{join(children)}</{name}>")
+        return Html(f"<{name}{attribute_text}>" if name in ("img", "input", "meta") else f"<{name}{attribute_text}/>")
+    return Html(f"<{name}{attribute_text}>{join(children)}</{name}>")
 
 
 def join(parts: Iterable[object]) -> Html:
-    """Return parts one after the other."""
+    """Return the parts joined as markup."""
     return Html("".join(markup(part) for part in parts))
 
 
@@ -70,9 +70,9 @@ def page(title: str, lead: object, sections: Sequence[Section], script: str = ""
 
     Args:
         title: Heading and window title.
-        lead: What stands under the heading.
+        lead: Content under the heading.
         sections: (anchor, heading, content) in reading order; those without content are left out.
-        script: Code that runs when all is there; ours, never made of a stranger's text.
+        script: Code that runs when the page is loaded: `SCRIPT` or nothing, never made from captions.
     """
     shown = [section for section in sections if section[2]]
     links = [tag("a", heading, href=f"#{anchor}") for anchor, heading, _ in shown]
@@ -90,8 +90,8 @@ def page(title: str, lead: object, sections: Sequence[Section], script: str = ""
     main = tag("main", *body, id="content", tabindex="-1")
     header = tag("header", tag("h1", title), lead)
     menu = tag("nav", *links, aria_label="Sections") if len(links) > 1 else ""
-    last = tag("script", Html(script)) if script else ""
-    return f"<!doctype html>\n{tag('html', head, tag('body', skip, header, menu, main, last), lang='en')}\n"
+    code = tag("script", Html(script)) if script else ""
+    return f"<!doctype html>\n{tag('html', head, tag('body', skip, header, menu, main, code), lang='en')}\n"
 
 
 def _policy(script: str) -> str:
@@ -102,7 +102,7 @@ def _policy(script: str) -> str:
 
 
 def tiles(values: Iterable[tuple[object, str]]) -> Html:
-    """Return big numbers with their names."""
+    """Return numbers in large print with their names."""
     return tag("dl", *(tag("div", tag("dd", value), tag("dt", name)) for value, name in values), class_="tiles")
 
 
@@ -117,13 +117,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
     ]
     if not lines:
         return Html("")
-    made = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *lines))
-    # wide tables scroll by themselves, also by keyboard
-    return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=columns[0].removeprefix(">"))
+    content = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *lines))
+    # wide tables scroll on their own, also by keyboard
+    return tag("div", content, class_="wide", tabindex="0", role="region", aria_label=columns[0].removeprefix(">"))
 
 
 def diff_markup(pieces: Iterable[DiffPiece], added: str = "ins") -> Html:
-    """Return a text with its removed and added words marked, the added ones by the element that is named."""
+    """Return a text with removed words in ``del`` and added ones in the element `added`."""
     parts: list[object] = []
     for piece in pieces:
         text = piece.text.rstrip()
@@ -133,7 +133,7 @@ def diff_markup(pieces: Iterable[DiffPiece], added: str = "ins") -> Html:
 
 
 def json_text(value: object) -> str:
-    """Return a value as JSON in which nothing can end the element that it stands in."""
+    """Return a value as JSON that cannot close the element around it."""
     return orjson.dumps(value).decode().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -143,11 +143,16 @@ def data_block(name: str, value: object) -> Html:
 
 
 def link_papers(text: str) -> Html:
-    """Return our own mention of papers with arXiv numbers as links; following one is the reader's choice."""
-    parts: list[object] = []
-    at = 0
-    for found in _ARXIV.finditer(text):
-        address = f"https://arxiv.org/abs/{found[1]}"
-        parts += [text[at : found.start()], tag("a", found[0], href=address, rel="noreferrer noopener")]
-        at = found.end()
-    return join([*parts, text[at:]])
+    """Return a text of ours with links at its arXiv numbers."""
+    link = r'<a href="https://arxiv.org/abs/\1" rel="noreferrer noopener">\g<0></a>'
+    return Html(_ARXIV.sub(link, html.escape(text)))
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """Return a text cut to a number of characters, with a mark where it was cut."""
+    return text if len(text) <= max_chars else f"{text[:max_chars]} …"
+
+
+def no_picture(reason: str = "no picture") -> Html:
+    """Return the box in place of a picture."""
+    return tag("span", reason, class_="lost")

@@ -1,4 +1,4 @@
-"""The sections of a run's page: recipe, numbers, curves, what it learned of its negatives, results found beside it."""
+"""The sections of a run's page: results next to it, curves, feedback on negatives, lineage, settings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from flows.pages.sections.feedback import feedback_section
 from flows.pages.sections.lineage import LineageStep, lineage_graph, parents_of, version_steps
 from flows.pages.sections.results import ResultColumn, results_section
 from flows.pages.sections.training_curves import Log, hardness_curves, training_curves
+from training.evaluate import small_files
 
 _PARTS = ("manifest", "model", "recipe", "config")
 _MAX_FILE_BYTES = 64 * 2**20
@@ -25,13 +26,13 @@ _MAX_FILE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read.
+    """A run, read from its folder.
 
     Attributes:
-        folder: Where it lies.
-        identity: What it is: recipe, config, model, manifest, plan.
-        done: How it ended; None while it has not.
-        log: A record for each step.
+        folder: Its folder.
+        identity: run.json: recipe, config, model, manifest, plan.
+        done: done.json; None for a run that has not finished.
+        log: One record for each step.
     """
 
     folder: Path
@@ -44,7 +45,7 @@ class Run:
         """Read a run's folder.
 
         Raises:
-            InputError: it is none, or a file of it is damaged.
+            InputError: no run is there, or a file of it is damaged.
         """
         from training.log import read_lines
 
@@ -62,17 +63,17 @@ class Run:
 
     @property
     def ref(self) -> str:
-        """The version that it trained on."""
+        """The version it was trained on."""
         manifest = self.identity["manifest"]
         return f"{manifest['name']}@{manifest['version']}"
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of its folder."""
         return self.folder.resolve().name
 
     def version(self, catalog: Catalog) -> DatasetVersion | None:
-        """Return the version that it trained on, if it and its shards are here."""
+        """Return the version it was trained on, if its manifest and shards are in the catalog."""
         try:
             version = catalog.open(self.ref)
         except InputError:
@@ -85,29 +86,29 @@ def run_sections(run: Run, catalog: Catalog, evaluations: Sequence[ResultColumn]
 
     Args:
         run: The run.
-        catalog: Where the version that it trained on is looked for.
-        evaluations: Results that were given; those found beside the run come after them.
+        catalog: Manifests and workspace with the version it was trained on.
+        evaluations: Evaluations of the user; those found next to the run follow.
 
     Raises:
         InputError: a file of the run or of its version is damaged.
     """
     version = run.version(catalog)
     return [
-        ("results", "Results", results_section([*evaluations, *found_beside(run.folder)])),
+        ("results", "Results", results_section([*evaluations, *evaluations_next_to(run.folder)])),
         ("training", "Training", training_curves(run.log)),
         ("hardness", "Hardness of negatives over time", hardness_curves(run.log)),
-        ("negatives", "What was learned of negatives", feedback_section(run.folder, version)),
+        ("negatives", "Feedback on negatives", feedback_section(run.folder, version)),
         ("lineage", "Lineage", _lineage(run, catalog, version)),
         ("settings", "Recipe and settings", _settings(run.identity)),
     ]
 
 
 def run_lead(run: Run) -> Html:
-    """Return what stands above a run's sections."""
+    """Return the content above a run's sections."""
     recipe, model = run.identity["recipe"], run.identity["model"]
     lines = [
         tag("p", f"Recipe {recipe.get('recipe')} on {run.ref}, from {model['spec']}."),
-        tag("p", "Finished." if run.done else "Not finished: what follows is how far it came.", class_="soft"),
+        tag("p", "Finished." if run.done else "Not finished: the numbers so far.", class_="soft"),
         tag("code", f"manifest {run.identity['manifest']['fingerprint']}"),
     ]
     config, last = run.identity["config"], run.log[-1] if run.log else {}
@@ -140,8 +141,8 @@ def _lineage(run: Run, catalog: Catalog, version: DatasetVersion | None) -> Html
 
 
 def _manifest(run: Run, catalog: Catalog) -> Manifest | None:
-    told = run.identity["manifest"]
-    path = catalog.manifest_path(told["name"], told["version"])
+    manifest = run.identity["manifest"]
+    path = catalog.manifest_path(manifest["name"], manifest["version"])
     return Manifest.load(path) if path.is_file() else None
 
 
@@ -164,33 +165,33 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield from _leaves(item, f"{prefix}.{name}" if prefix else str(name))
 
 
-def found_beside(folder: Path) -> list[ResultColumn]:
-    """Return results in the JSON files of a run's folder, and in those beside it that bear its name.
+def evaluations_next_to(folder: Path) -> list[ResultColumn]:
+    """Return the evaluations in JSON files of a run's folder, and in those next to it whose names begin with its name.
 
-    Files of other kinds are passed by.
+    Other JSON files are skipped.
     """
     folder = folder.resolve()
-    beside = [path for path in folder.parent.glob("*.json") if folder.name == "run" or _named(path, folder.name)]
+    siblings = [path for path in folder.parent.glob("*.json") if folder.name == "run" or _is_of(path, folder.name)]
     found: list[ResultColumn] = []
-    for path in [*sorted(folder.glob("*.json")), *sorted(beside)]:
+    for path in [*sorted(folder.glob("*.json")), *sorted(siblings)]:
         if path.stat().st_size <= _MAX_FILE_BYTES:
             try:
                 document = read_json(path)
             except InputError:
-                continue  # not of ours: nobody promised that all files beside a run are
+                continue  # some other file
             found += results_of(document, path)
     return found
 
 
-def _named(path: Path, name: str) -> bool:
+def _is_of(path: Path, name: str) -> bool:
     return path.stem == name or path.stem.startswith((f"{name}-", f"{name}."))
 
 
 def read_results(path: Path) -> list[ResultColumn]:
-    """Return the results that ``evaluate --json`` wrote, each labelled by the file's name.
+    """Return the results in a file of ``evaluate --json``, labelled with the file's name.
 
     Raises:
-        InputError: not such a file.
+        InputError: no such file, or no results in it.
     """
     found = results_of(read_json(path), path)
     if not found:
@@ -199,31 +200,26 @@ def read_results(path: Path) -> list[ResultColumn]:
 
 
 def results_of(document: Mapping[str, Any], path: Path) -> list[ResultColumn]:
-    """Return the results in a document: of one benchmark, or of several; none in one of another kind.
+    """Return the results in a document, of one benchmark or several; none if it is something else.
 
-    Each bears the file's name, and intervals where its cases lie beside it under the same name as Parquet.
+    They are labelled with the file's name, and have intervals if a Parquet file of the same name holds their cases.
     """
     listed = document.get("results", [document])
     if not isinstance(listed, list):
         return []
-    fitting = [
+    results = [
         item for item in listed if isinstance(item, dict) and isinstance(item.get("metrics"), dict) and "on" in item
     ]
-    return [{**with_intervals(item, path.with_suffix(".parquet")), "label": path.stem} for item in fitting]
+    return [{**with_intervals(item, path.with_suffix(".parquet")), "label": path.stem} for item in results]
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:
-        InputError: the file is not there, or holds something else.
+        InputError: the file is missing, or holds something else.
     """
-    try:
-        document = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    document = small_files.read_json(path)
     if not isinstance(document, dict):
         raise InputError(f"{path}: JSON of type {type(document).__name__}", allowed="an object")
     return document

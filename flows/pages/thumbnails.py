@@ -1,4 +1,4 @@
-"""Small pictures of samples as data URIs, read from the shards by byte range."""
+"""Thumbnails of samples as data URIs, read from the shards by byte range."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
-from flows.pages.html import Html, tag
+from flows.pages.html import Html, no_picture, tag
 
 EDGE_PX = 128
 _QUALITY = 55
@@ -20,12 +20,12 @@ _MAX_BYTES = 256 * 2**20
 
 
 class Thumbnails:
-    """Pictures of some samples of a version; a context manager.
+    """Thumbnails of some samples of a version; a context manager.
 
     Args:
-        version: Where they are.
-        uids: Those that may be asked for; one that the version does not have is shown as missing.
-        edge: Most pixels of a picture in width and height.
+        version: The version.
+        uids: Samples whose pictures will be needed; one that the version lacks is shown as missing.
+        edge: Largest width and height in pixels.
     """
 
     def __init__(self, version: DatasetVersion, uids: Iterable[str], edge: int = EDGE_PX) -> None:
@@ -47,33 +47,33 @@ class Thumbnails:
         self._reader.close()
 
     def picture(self, uid: str, alternative: str) -> Html:
-        """Return an image element; a picture that cannot be decoded is shown as a box that says so.
+        """Return an image element; a box with the reason for a picture that is missing or cannot be decoded.
 
         Args:
             uid: The sample.
-            alternative: What it shows, for those who cannot see it.
+            alternative: Description for screen readers.
 
         Raises:
             InputError: its shard is missing or shorter than the index says.
         """
-        if not self._known(uid):
-            return tag("span", "no picture", class_="lost")
+        if not self._has(uid):
+            return no_picture()
         small = self._small(uid)
         if small is None:
-            return tag("span", "picture cannot be decoded", class_="lost")
+            return no_picture("picture cannot be decoded")
         data, width, height = small
         return tag("img", src=_address(data), alt=alternative, width=width, height=height)
 
     def address(self, uid: str) -> str:
-        """Return a picture as data URI; empty for one that is not there or cannot be decoded.
+        """Return a picture as data URI; empty for one that is missing or cannot be decoded.
 
         Raises:
             InputError: its shard is missing or shorter than the index says.
         """
-        small = self._small(uid) if self._known(uid) else None
+        small = self._small(uid) if self._has(uid) else None
         return _address(small[0]) if small else ""
 
-    def _known(self, uid: str) -> bool:
+    def _has(self, uid: str) -> bool:
         return uid in self._places and 0 < self._places[uid][2] <= _MAX_BYTES
 
     def _small(self, uid: str) -> tuple[bytes, int, int] | None:
@@ -84,8 +84,8 @@ def _address(data: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
-def _shrink(data: bytes, edge: int = EDGE_PX) -> tuple[bytes, int, int] | None:
-    """Return a small WebP with its width and height, or None if the bytes are no picture that can be decoded."""
+def _shrink(data: bytes, edge: int) -> tuple[bytes, int, int] | None:
+    """Return a small WebP with its width and height, or None if the bytes cannot be decoded."""
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""The sections of a version's page: what it holds, how it was made, how good it is, what changed, with pictures."""
+"""The sections of a version's page: statistics, quality, samples, how it was made, what changed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
-from flows.pages.charts import bar_chart, figure, histogram
+from flows.pages.charts import bar_chart, chart_grid, figure, histogram
 from flows.pages.diff import SECTION_LIMITS, diff_lead, diff_sections
 from flows.pages.html import Html, Section, join, link_papers, table, tag, tiles
+from flows.pages.index_rows import IndexRows
 from flows.pages.sections.clusters import cluster_section, draw_sheets, spread
-from flows.pages.sections.duplicates import duplicates
+from flows.pages.sections.duplicates import duplicates_section
 from flows.pages.sections.lineage import lineage_graph, parents_of, version_steps
 from flows.pages.sections.neighbours import draw_neighbours, neighbour_section, neighbour_uids
 from flows.pages.sections.quality import quality_section
@@ -22,26 +23,24 @@ from flows.pages.sections.samples import browser_section
 from flows.pages.thumbnails import Thumbnails
 
 PAGE_BYTES = 9_700_000
-"""About what a page may have in all: samples take what other sections leave."""
+"""About the size of a page: samples get what the other sections leave."""
 
 _MAX_BARS = 60
 
 _CHARTED = ("caption_words", "captions_per_sample", "negatives", "views", "splits", "cluster_sizes")
 _COLUMNS = ("uid", "shard", "json_offset", "json_bytes", "cluster_id", "difficulty")
 
-Rows = Mapping[str, list[Any]]
-
 
 def version_sections(
-    version: DatasetVersion, catalog: Catalog | None, run_json: Mapping[str, Any] | None, seed: int = 0
+    version: DatasetVersion, catalog: Catalog, run_json: Mapping[str, Any] | None, seed: int = 0
 ) -> list[Section]:
     """Return a version's sections.
 
     Args:
         version: The version.
-        catalog: Where its parents are; None does not look for them.
-        run_json: The run record beside its manifest (when, where, how long), if there is one.
-        seed: Picks what is shown as drawn.
+        catalog: Manifests and workspace, with its parents.
+        run_json: The run record next to its manifest (when, where, how long), if there is one.
+        seed: Seed of everything that is drawn.
 
     Raises:
         InputError: a file of the version is missing or damaged.
@@ -58,30 +57,30 @@ def version_sections(
         ]
     rest = [
         *drawn,
-        ("duplicates", "Duplicates and leaks", duplicates(version)),
+        ("duplicates", "Duplicates and leaks", duplicates_section(version)),
         ("lineage", "Lineage", lineage_graph(steps, f"How {version.ref} was made, from its source down")),
         ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
         ("stages", "Stages", _stages(body["stages"], run_json)),
         ("changes", "Changes", _changes(version, catalog)),
     ]
-    room = PAGE_BYTES - sum(len(content.encode()) for _, _, content in rest)
+    left = PAGE_BYTES - sum(len(content.encode()) for _, _, content in rest)
     return [
         ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
         ("quality", "Quality", quality_section(body["statistics"])),
-        ("samples", "Samples", browser_section(select_samples(version, rows, seed, min(room, MAX_BYTES)))),
+        ("samples", "Samples", browser_section(select_samples(version, rows, seed, min(left, MAX_BYTES)))),
         *rest,
     ]
 
 
 def version_lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
-    """Return what stands above a version's sections: recipe, source, fingerprint, and its counts."""
+    """Return the content above a version's sections: recipe, source, fingerprint, counts."""
     return join([_lead(version, run_json), _tiles(version.manifest.body)])
 
 
-def _changes(version: DatasetVersion, catalog: Catalog | None) -> Html:
-    """Return how the version differs from its parent; a sentence where that cannot be told."""
+def _changes(version: DatasetVersion, catalog: Catalog) -> Html:
+    """Return how the version differs from its parent; a sentence if the parent is not here."""
     parent = version.manifest.body["parent"]
-    if catalog is None or not parent:
+    if not parent:
         return Html("")
     ref = f"{parent.get('name', version.manifest.name)}@{parent['version']}"
     try:
@@ -90,9 +89,9 @@ def _changes(version: DatasetVersion, catalog: Catalog | None) -> Html:
         return tag("p", f"Its parent {ref} is not here, so there is nothing to compare with.", class_="soft")
     from data_manifests.diff import diff_versions
 
-    found = diff_versions(old, version)
-    parts: list[Html] = [tag("p", f"Against its parent {ref}.", class_="soft"), diff_lead(found)]
-    for _, heading, content in diff_sections(found, old, version, SECTION_LIMITS):
+    diff = diff_versions(old, version)
+    parts: list[Html] = [tag("p", f"Against its parent {ref}.", class_="soft"), diff_lead(diff)]
+    for _, heading, content in diff_sections(diff, old, version, SECTION_LIMITS):
         parts += [tag("h3", heading), content] if content else []
     return join(parts)
 
@@ -142,39 +141,39 @@ def _tiles(body: Mapping[str, Any]) -> Html:
     )
 
 
-def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: Rows) -> Html:
-    # versions made before something was counted do not say it: their page has no such chart
-    told = {name: statistics.get(name, {}) for name in _CHARTED}
-    sizes = sorted(told["cluster_sizes"].values(), reverse=True)
+def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: IndexRows) -> Html:
+    # older versions lack some counts: their page has no such chart
+    counted = {name: statistics.get(name, {}) for name in _CHARTED}
+    sizes = sorted(counted["cluster_sizes"].values(), reverse=True)
     scores = [value for value in rows.get("difficulty", []) if value is not None]
     charts = [
-        figure("Words in a caption", histogram(_binned(told["caption_words"]), "captions by number of words")),
-        figure("Captions of a sample", bar_chart(list(told["captions_per_sample"].items()))),
-        figure("Negatives by kind", bar_chart(_longest(told["negatives"]))),
-        figure("Rewrites and knowledge captions by kind", bar_chart(_longest(told["views"]))),
-        figure("Texts that a gate refused, by reason", bar_chart(_longest(_refused(counts)))),
-        figure("Splits", bar_chart(list(told["splits"].items()))),
+        figure("Words in a caption", histogram(_binned(counted["caption_words"]), "captions by number of words")),
+        figure("Captions of a sample", bar_chart(list(counted["captions_per_sample"].items()))),
+        figure("Negatives by kind", bar_chart(_longest(counted["negatives"]))),
+        figure("Rewrites and knowledge captions by kind", bar_chart(_longest(counted["views"]))),
+        figure("Rejected texts by reason", bar_chart(_longest(_refused(counts)))),
+        figure("Splits", bar_chart(list(counted["splits"].items()))),
         figure("Clusters by size, largest first", histogram(_sampled(sizes), "cluster sizes, largest first")),
         figure("Difficulty", histogram(_shares(scores), "samples by difficulty")),
     ]
-    return tag("div", *charts, class_="charts")
+    return chart_grid(charts)
 
 
 def _refused(counts: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many texts were refused by ``stage: reason``."""
+    """Return how many texts were rejected, by ``stage: reason``."""
     stages = counts.get("rejected", {}).items()
     return {f"{stage}: {reason}": number for stage, reasons in stages for reason, number in reasons.items()}
 
 
 def _binned(counts: Mapping[str, int]) -> list[tuple[object, float]]:
-    """Return a histogram over whole numbers without gaps; what lies far out is summed up in the last bar."""
+    """Return a histogram over integers without gaps; the last bar sums up the outliers."""
     numbers = {int(value): number for value, number in counts.items()}
     if not numbers:
         return []
     first, last = min(numbers), min(max(numbers), min(numbers) + _MAX_BARS - 1)
-    made: list[tuple[object, float]] = [(value, numbers.get(value, 0)) for value in range(first, last + 1)]
+    bins: list[tuple[object, float]] = [(value, numbers.get(value, 0)) for value in range(first, last + 1)]
     beyond = sum(number for value, number in numbers.items() if value > last)
-    return [*made[:-1], (f"{last}+", made[-1][1] + beyond)] if beyond else made
+    return [*bins[:-1], (f"{last}+", bins[-1][1] + beyond)] if beyond else bins
 
 
 def _longest(counts: Mapping[str, int]) -> Sequence[tuple[str, float]]:
@@ -182,25 +181,25 @@ def _longest(counts: Mapping[str, int]) -> Sequence[tuple[str, float]]:
 
 
 def _sampled(sizes: Sequence[int]) -> list[tuple[object, float]]:
-    return [(place + 1, sizes[place]) for place in spread(len(sizes), _MAX_BARS)]
+    return [(rank + 1, sizes[rank]) for rank in spread(len(sizes), _MAX_BARS)]
 
 
 def _shares(scores: Sequence[float]) -> list[tuple[object, float]]:
     if not scores:
         return []
     heights, _ = np.histogram(np.array(scores, dtype=np.float64), bins=20, range=(0.0, 1.0))
-    return [(f"{place / 20:.2f}", int(height)) for place, height in enumerate(heights)]
+    return [(f"{number / 20:.2f}", int(height)) for number, height in enumerate(heights)]
 
 
 def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any] | None) -> Html:
     ran = {item["stage"]: item for item in (run_json or {}).get("stages", [])}
     rows = []
     for stage in stages:
-        told = ran.get(stage["name"], {})
-        work = f"{told['computed']:,} computed, {told['reused']:,} reused" if told else ""
+        record = ran.get(stage["name"], {})
+        work = f"{record['computed']:,} computed, {record['reused']:,} reused" if record else ""
         config = ", ".join(f"{name} = {value}" for name, value in stage["config"].items())
         models = ", ".join(f"{value['name']} ({value['hash'][:8]})" for value in stage["resources"].values())
-        seconds = f"{told['wall_s']:.1f}" if told else ""
+        seconds = f"{record['wall_s']:.1f}" if record else ""
         rows.append(
             (
                 f"{stage['name']} /{stage['version']}",

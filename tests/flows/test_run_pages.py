@@ -16,7 +16,7 @@ from data_manifests.manifest import DatasetVersion
 from flows.cli.main import app
 from flows.comparison.output import FORMAT
 from flows.pages.build import report_html
-from flows.pages.run import found_beside, read_results
+from flows.pages.run import evaluations_next_to, read_results
 from tests.data_manifests.built_versions import build, picture
 from tests.flows.browser import Browser, in_a_browser
 from tests.flows.pages import assert_self_contained, catalog_of
@@ -99,7 +99,7 @@ def test_a_run_without_its_version_or_its_end(version: DatasetVersion, tmp_path:
     assert "Not finished" in read.text and "The version is not here" in read.text and not read.of("img")
 
 
-def test_results_are_found_beside_a_run(tmp_path: Path) -> None:
+def test_results_are_evaluations_next_to_a_run(tmp_path: Path) -> None:
     run = tmp_path / "mine"
     run.mkdir()
     several = orjson.dumps({"results": [evaluation(0.5), {"on": "x"}]})
@@ -108,7 +108,7 @@ def test_results_are_found_beside_a_run(tmp_path: Path) -> None:
         ("mine/plan.json", b"[1]"), ("mine/broken.json", b"{"),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(data)
-    assert [item["label"] for item in found_beside(run)] == ["after", "mine-dev"]
+    assert [item["label"] for item in evaluations_next_to(run)] == ["after", "mine-dev"]
     with pytest.raises(InputError, match=r"broken\.json:1: not JSON"):
         read_results(run / "broken.json")
     with pytest.raises(InputError, match="array|list"):
@@ -205,7 +205,7 @@ def test_the_command_says_what_it_cannot_show(version: DatasetVersion, tmp_path:
     faulty.mkdir()
     (faulty / "run.json").write_bytes(b'{"manifest": {}}')
     for arguments, told in (
-        ([str(tmp_path / "empty")], "neither a run nor a comparison"),
+        ([str(tmp_path / "empty")], "neither the folder of a run nor of a comparison"),
         (["drawn@7"], "no such version"),
         ([str(run), "--run", str(run)], "--run beside NAME@VER"),
         (["drawn@1", "--run", str(tmp_path / "empty")], "holds no run.json"),

@@ -184,7 +184,7 @@ def test_a_page_of_noise_stays_below_ten_megabytes(placed: DatasetVersion) -> No
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (EDGE_PX, EDGE_PX, 3), np.uint8))
     path = placed.folder.parent / "noise.png"
     noise.save(path)
-    small = _shrink(path.read_bytes())
+    small = _shrink(path.read_bytes(), EDGE_PX)
     assert small and len(small[0]) > 4000, "not blurred"
     assert asked * (len(small[0]) * 4 / 3 + 1000) + 100 * len(small[0]) < version_page.PAGE_BYTES < 9.8e6
 

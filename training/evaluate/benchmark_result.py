@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_manifests.atomic_files import write_atomically
+from data_manifests.atomic_files import write_table_atomically
 from data_manifests.errors import InputError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 COLUMNS = ("metric", "id", "image", "value")
@@ -37,10 +37,10 @@ class CaseValues:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """One model on one benchmark.
+    """The numbers of one model on one benchmark.
 
     Attributes:
-        metrics: Numbers by name, nested where they belong together; counts beside fractions.
+        metrics: Numbers by name, some nested; fractions and counts.
         cases: By dotted name of a metric, the cases it is the mean of.
         means: By dotted name of a metric, the names in `cases` that it is the unweighted mean of.
     """
@@ -55,22 +55,23 @@ def merge_results(one: BenchmarkResult, other: BenchmarkResult) -> BenchmarkResu
     return BenchmarkResult({**one.metrics, **other.metrics}, {**one.cases, **other.cases}, {**one.means, **other.means})
 
 
-def save_cases(path: Path, result: BenchmarkResult) -> None:
-    """Write one row for each case of each metric, in order; equal results give equal bytes."""
+def cases_table(result: BenchmarkResult) -> pa.Table:
+    """Return a table with one row for each case of each metric, in order."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {
-        "metric": [name for name, items in result.cases.items() for _ in items.ids],
-        "id": [case for items in result.cases.values() for case in items.ids],
-        "image": [image for items in result.cases.values() for image in items.images],
-        "value": np.concatenate([np.zeros(0), *(items.values for items in result.cases.values())]),
+        "metric": [name for name, cases in result.cases.items() for _ in cases.ids],
+        "id": [case for cases in result.cases.values() for case in cases.ids],
+        "image": [image for cases in result.cases.values() for image in cases.images],
+        "value": np.concatenate([np.zeros(0), *(cases.values for cases in result.cases.values())]),
     }
     types = {"value": pa.float64()}
-    table = pa.table({name: pa.array(columns[name], types.get(name, pa.string())) for name in COLUMNS})
-    buffer = BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    write_atomically(path, buffer.getvalue())
+    return pa.table({name: pa.array(columns[name], types.get(name, pa.string())) for name in COLUMNS})
+
+
+def save_cases(path: Path, result: BenchmarkResult) -> None:
+    """Write the cases of a result; equal results give equal bytes."""
+    write_table_atomically(path, cases_table(result))
 
 
 def load_cases(path: Path) -> dict[str, CaseValues]:
@@ -84,12 +85,13 @@ def load_cases(path: Path) -> dict[str, CaseValues]:
 
     try:
         table = pq.read_table(path)
-        # many cells hold the same names: one copy of each
+        # many cells have the same names: keep one copy of each
         columns = {name: [*map(sys.intern, table.column(name).to_pylist())] for name in COLUMNS[:3]}
         values = table.column("value").to_numpy().astype(np.float64)
     except (OSError, KeyError, TypeError, pa.ArrowException) as error:
         raise InputError(
-            f"{path}: not the cases of an evaluation ({error})", fix="delete the evaluation beside it; it is made again"
+            f"{path}: not the cases of an evaluation ({error})",
+            fix="delete this file and the evaluation next to it; they are made again",
         ) from error
     found: dict[str, CaseValues] = {}
     names = np.array(columns["metric"], dtype=np.str_)

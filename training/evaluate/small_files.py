@@ -1,4 +1,4 @@
-"""Lists and tables that benchmarks bring, read whole and with a bound."""
+"""Small files of benchmarks and results, read whole up to a size limit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_json(path: Path) -> Any:
     try:
         return orjson.loads(read_bytes(path))
     except orjson.JSONDecodeError as error:
-        raise InputError(f"{path.name}: not JSON ({error})") from error
+        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""The part of a version's page that shows duplicates and leaks: what is there side by side, what was dropped by name."""
+"""The section of a version's page on duplicates and leaks: kept groups side by side, dropped samples by name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ MAX_GROUPS, MAX_MEMBERS, MAX_DROPPED = 24, 6, 48
 _KEPT = re.compile(r"like ([0-9a-f]{32})")
 _PLACE = ("uid", "shard", "json_offset", "json_bytes", "duplicate_group")
 
-Row = Mapping[str, Any]
 
+def duplicates_section(version: DatasetVersion) -> Html:
+    """Return groups that were kept, near-duplicates that were dropped, and leaks; nothing if there are none.
 
-def duplicates(version: DatasetVersion) -> Html:
-    """Return groups that were kept whole, pictures that went for another one, and leaks; empty if there are none.
-
-    A dropped picture is not in the version: beside what it looked like stand its name, its uid and what told.
+    The pictures of dropped samples are not in the version: their name, uid and the evidence are next to the kept one.
 
     Raises:
         InputError: a file of the version is missing or damaged.
@@ -41,15 +39,20 @@ def duplicates(version: DatasetVersion) -> Html:
             parts.append(tag("h3", f"{len(groups):,} group(s) of pictures that show the same, all kept"))
             parts += [_group(members, pictures, reader) for members in groups[:MAX_GROUPS]]
         if near:
-            parts.append(tag("h3", f"{len(near):,} near-duplicate(s) dropped, beside what was kept"))
+            parts.append(tag("h3", f"{len(near):,} near-duplicate(s) dropped, with the sample that was kept"))
             rows = [
-                (pictures.picture(uid, f"kept sample {uid}") if (uid := _kept(row["detail"])) else "", *_told(row))
+                (
+                    pictures.picture(uid, f"kept sample {uid}") if (uid := _kept(row["detail"])) else "",
+                    *_name_and_detail(row),
+                )
                 for row in near[:MAX_DROPPED]
             ]
-            parts.append(table(("kept", "dropped", "what told"), rows))
+            parts.append(table(("kept", "dropped", "evidence"), rows))
     if leaks:
-        parts.append(tag("h3", f"{len(leaks):,} sample(s) dropped that an evaluation set shows"))
-        parts.append(table(("dropped", "evaluation item, and what told"), [_told(row) for row in leaks[:MAX_DROPPED]]))
+        parts.append(tag("h3", f"{len(leaks):,} sample(s) dropped that are in an evaluation set"))
+        parts.append(
+            table(("dropped", "evaluation item, and evidence"), [_name_and_detail(row) for row in leaks[:MAX_DROPPED]])
+        )
     for what, number in (("groups", len(groups) - MAX_GROUPS), ("near-duplicates", len(near) - MAX_DROPPED)):
         if number > 0:
             parts.append(tag("p", f"{number:,} more {what} are not shown here.", class_="soft"))
@@ -58,12 +61,12 @@ def duplicates(version: DatasetVersion) -> Html:
     return join(parts)
 
 
-def _groups(version: DatasetVersion) -> list[list[Row]]:
+def _groups(version: DatasetVersion) -> list[list[Mapping[str, Any]]]:
     """Return the rows of each group with two or more members in the version, largest first."""
     index = version.index()
     if "duplicate_group" not in index.column_names:
         return []
-    members: dict[str, list[Row]] = {}
+    members: dict[str, list[Mapping[str, Any]]] = {}
     for row in index.select(list(_PLACE)).to_pylist():
         if row["duplicate_group"]:
             members.setdefault(row["duplicate_group"], []).append(row)
@@ -71,14 +74,13 @@ def _groups(version: DatasetVersion) -> list[list[Row]]:
     return sorted(found, key=lambda rows: (-len(rows), rows[0]["duplicate_group"]))
 
 
-def _dropped(version: DatasetVersion) -> list[Row]:
+def _dropped(version: DatasetVersion) -> list[Mapping[str, Any]]:
     import pyarrow.parquet as pq
 
     path = version.folder / "dropped.parquet"
     if not path.is_file():
         return []
-    rows: list[Row] = pq.read_table(path).to_pylist()
-    return rows
+    return list(pq.read_table(path).to_pylist())
 
 
 def _kept(detail: str) -> str:
@@ -86,21 +88,21 @@ def _kept(detail: str) -> str:
     return found[1] if found else ""
 
 
-def _told(row: Row) -> tuple[Html, str]:
+def _name_and_detail(row: Mapping[str, Any]) -> tuple[Html, str]:
     return join([row["name"], " ", tag("code", row["uid"])]), row["detail"]
 
 
-def _group(members: Sequence[Row], pictures: Thumbnails, reader: ShardReader) -> Html:
-    """Return a group's pictures side by side, each over what it matches and how."""
+def _group(members: Sequence[Mapping[str, Any]], pictures: Thumbnails, reader: ShardReader) -> Html:
+    """Return a group's pictures side by side, each with its match and the evidence."""
     cells = []
     for row in members[:MAX_MEMBERS]:
         sample = orjson.loads(reader.read(row["shard"], row["json_offset"], row["json_bytes"]))
         match = sample.get("duplicate_match") or {}
-        told = [f"{' and '.join(match.get('by', []))} with {match['uid'][:8]}"] if match.get("uid") else []
-        told += [f"{match['bits']} of 64 bits differ"] if match.get("bits") is not None else []
-        told += [f"cosine {match['similarity']:.4f}"] if match.get("similarity") is not None else []
-        told += [f"agreement {match['agreement']:.3f}"] if match.get("agreement") is not None else []
-        caption = tag("figcaption", f"{sample['name']} {row['uid'][:8]}: {', '.join(told)}")
+        facts = [f"{' and '.join(match.get('by', []))} with {match['uid'][:8]}"] if match.get("uid") else []
+        facts += [f"{match['bits']} of 64 bits differ"] if match.get("bits") is not None else []
+        facts += [f"cosine {match['similarity']:.4f}"] if match.get("similarity") is not None else []
+        facts += [f"agreement {match['agreement']:.3f}"] if match.get("agreement") is not None else []
+        caption = tag("figcaption", f"{sample['name']} {row['uid'][:8]}: {', '.join(facts)}")
         cells.append(tag("figure", pictures.picture(row["uid"], f"sample {row['uid']}"), caption))
     rest = tag("p", f"and {len(members) - MAX_MEMBERS:,} more", class_="soft") if len(members) > MAX_MEMBERS else ""
     return tag("div", *cells, rest, class_="cards")

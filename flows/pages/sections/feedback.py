@@ -1,4 +1,4 @@
-"""The section of a run's page with what it learned of negatives: those that are learned, those that are likely true."""
+"""The section of a run's page on its feedback: negatives that are learned, and those that are likely true."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from data_manifests.run_files import FEEDBACK_FILE
 from data_manifests.sidecar_diff import read_payloads
 from data_manifests.text_diff import diff_words
 from flows.pages.charts import figure, histogram
-from flows.pages.html import Html, diff_markup, join, tag, tiles
+from flows.pages.html import Html, diff_markup, join, no_picture, shorten, tag, tiles
 from flows.pages.thumbnails import Thumbnails
 
 NUM_SHOWN = 12
 _BINS = 24
 _MAX_CHARS = 240
 
-Row = Mapping[str, Any]
-
 
 def feedback_section(run: Path, version: DatasetVersion | None) -> Html:
-    """Return counts, a histogram of margins, and the negatives at both ends; nothing when there is no feedback.
+    """Return counts, a histogram of margins, and the negatives at both ends; nothing if there is no feedback.
 
     Args:
         run: The run's folder.
-        version: What it trained on, for captions and pictures; None shows the negatives alone.
+        version: The version it was trained on, for captions and pictures; None shows the negatives alone.
 
     Raises:
         InputError: a file of the version is damaged.
@@ -40,13 +38,13 @@ def feedback_section(run: Path, version: DatasetVersion | None) -> Html:
     trained = rows.filter(pl.col("drawn") > 0)
     if not rows.height:
         return Html("")
-    order = ["uid", "caption", "text"]  # ties
-    learned = trained.sort(["mean_loss", *order]).head(NUM_SHOWN).to_dicts()
-    doubtful = trained.filter(pl.col("mean_margin") < 0).sort(["mean_margin", *order]).head(NUM_SHOWN).to_dicts()
-    gated = rows.filter(pl.col("gated") > 0).sort(["gated", *order], descending=[True, False, False, False])
+    tie_break = ["uid", "caption", "text"]
+    learned = trained.sort(["mean_loss", *tie_break]).head(NUM_SHOWN).to_dicts()
+    doubtful = trained.filter(pl.col("mean_margin") < 0).sort(["mean_margin", *tie_break]).head(NUM_SHOWN).to_dicts()
+    gated = rows.filter(pl.col("gated") > 0).sort(["gated", *tie_break], descending=[True, False, False, False])
     shown = [
-        ("Learned: nearest to no loss at all", learned),
-        ("Likely true of their image: nearer to it than the caption is", doubtful),
+        ("Learned: with the smallest loss", learned),
+        ("Likely true of their image: nearer to it than the caption", doubtful),
         ("Left out most often as likely true", gated.head(NUM_SHOWN).to_dicts()),
     ]
     counts = [
@@ -73,11 +71,11 @@ def _histogram(margins: Sequence[float]) -> Html:
     return figure(title, histogram(values, title))
 
 
-def _cards(shown: Sequence[tuple[str, Sequence[Row]]], version: DatasetVersion | None) -> list[Html]:
+def _cards(shown: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], version: DatasetVersion | None) -> list[Html]:
     uids = list(dict.fromkeys(row["uid"] for _, rows in shown for row in rows))
     if version is None:
-        told = tag("p", "The version is not here, so captions and pictures are not shown.", class_="soft")
-        return [told, *(_listed(title, [_card(row, None, None) for row in rows]) for title, rows in shown)]
+        note = tag("p", "The version is not here, so captions and pictures are not shown.", class_="soft")
+        return [note, *(_listed(title, [_card(row, None, None) for row in rows]) for title, rows in shown)]
     samples = _samples(version, uids)
     with Thumbnails(version, uids) as pictures:
         return [
@@ -96,22 +94,18 @@ def _samples(version: DatasetVersion, uids: Sequence[str]) -> dict[str, dict[str
     return read_payloads(version, index.filter(pl.col("uid").is_in(uids)))
 
 
-def _card(row: Row, sample: Mapping[str, Any] | None, pictures: Thumbnails | None) -> Html:
-    told = [f"drawn {row['drawn']}", f"left out {row['gated']}" if row["gated"] else ""]
+def _card(row: Mapping[str, Any], sample: Mapping[str, Any] | None, pictures: Thumbnails | None) -> Html:
+    facts = [f"drawn {row['drawn']}", f"left out {row['gated']}" if row["gated"] else ""]
     if row["mean_margin"] is not None:
-        told += [f"margin {row['mean_margin']:+.3f}, last {row['last_margin']:+.3f}", f"loss {row['mean_loss']:.3f}"]
-    tags = tag("div", *(tag("span", fact, class_="tag") for fact in told if fact))
+        facts += [f"margin {row['mean_margin']:+.3f}, last {row['last_margin']:+.3f}", f"loss {row['mean_loss']:.3f}"]
+    tags = tag("div", *(tag("span", fact, class_="tag") for fact in facts if fact))
     caption = sample["captions"][row["caption"]] if sample and row["caption"] < len(sample["captions"]) else None
     if sample is None or caption is None:
-        text = tag("span", _cut(str(row["text"])), class_="text", dir="auto")
-        return tag("article", tag("span", "no picture", class_="lost"), tag("div", text, tags), class_="card")
+        text = tag("span", shorten(str(row["text"]), _MAX_CHARS), class_="text", dir="auto")
+        return tag("article", no_picture(), tag("div", text, tags), class_="card")
     record = next((item for item in sample["negatives"] if item["text"] == row["text"]), None)
     base = (record or {}).get("against") or caption
     pieces = edit_pieces(base, record) if record else diff_words(base, str(row["text"]))
-    picture = pictures.picture(row["uid"], _cut(caption)) if pictures else Html("")
+    picture = pictures.picture(row["uid"], shorten(caption, _MAX_CHARS)) if pictures else Html("")
     text = diff_markup(shorten_pieces(pieces, _MAX_CHARS))
     return tag("article", picture, tag("div", tag("p", text), tags, tag("code", row["uid"])), class_="card")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} …"

@@ -1,4 +1,4 @@
-"""Where a version comes from, drawn: source, stages with what they used and dropped, parents, runs."""
+"""A graph of how a version or run was made: source, stages with their models and dropped samples, parents."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ MAX_PARENTS = 12
 _WIDTH, _ROW, _BOX = 360, 30, 22
 _LEFT, _STAGE, _SIDE = 0, 196, 224
 _CHARS = 6.6
-"""About the width of a letter."""
+"""Average width of a character."""
 
 
 @dataclass(frozen=True)
 class LineageStep:
-    """One box of the way down.
+    """One box of the graph.
 
     Attributes:
-        text: What stands in it.
-        told: What stands below the pointer.
-        beside: Boxes to its right that lead into it, with what they are.
-        kind: ``here`` for what the page is about, ``made`` for a source, else empty.
+        text: Its text.
+        tooltip: Text that is shown on hover.
+        inputs: Boxes to its right that lead into it: text and tooltip.
+        kind: ``here`` for the subject of the page, ``made`` for a source, else empty.
         dropped: Samples that it dropped.
     """
 
     text: str
-    told: str = ""
-    beside: Sequence[tuple[str, str]] = ()
+    tooltip: str = ""
+    inputs: Sequence[tuple[str, str]] = ()
     kind: str = ""
     dropped: int = 0
 
 
-def parents_of(catalog: Catalog | None, body: Mapping[str, Any]) -> list[str]:
-    """Return a version's parent, its parent and so on, as far as their manifests are here."""
+def parents_of(catalog: Catalog, body: Mapping[str, Any]) -> list[str]:
+    """Return the refs of a version's parent, that one's parent and so on, as far as their manifests exist."""
     found: list[str] = []
     while body["parent"] and len(found) < MAX_PARENTS:
         name = body["parent"].get("name", body["name"])
         found.append(f"{name}@{body['parent']['version']}")
-        path = catalog.manifest_path(name, body["parent"]["version"]) if catalog else None
-        if path is None or not path.is_file():
+        path = catalog.manifest_path(name, body["parent"]["version"])
+        if not path.is_file():
             break
         body = Manifest.load(path).body
     return found
 
 
 def version_steps(body: Mapping[str, Any], parents: Sequence[str], *, here: bool = True) -> list[LineageStep]:
-    """Return the way from the source through the stages to the version, each model or graph where it is first used."""
+    """Return the steps from the source through the stages to the version; models and graphs where they are first used."""
     source = body["source"]
-    told = ", ".join(f"{key} {value}" for key, value in source.items() if value is not None)
+    details = ", ".join(f"{key} {value}" for key, value in source.items() if value is not None)
     dropped = {stage: sum(reasons.values()) for stage, reasons in body["counts"]["dropped"].items()}
     name = f"{source.get('kind')}: {source.get('name')}"
-    steps = [LineageStep(name, told, kind="made", dropped=dropped.pop("intake", 0))]
+    steps = [LineageStep(name, details, kind="made", dropped=dropped.pop("intake", 0))]
     seen: set[str] = set()
     for stage in body["stages"]:
         used = [item for item in stage["resources"].values() if item["hash"] not in seen and item["name"] != "none"]
         seen |= {item["hash"] for item in used}
-        beside = [(item["name"], f"{item['name']}, {item['hash']}") for item in used]
-        what = f"{stage['name']} /{stage['version']}, {stage['source']}"
-        steps.append(LineageStep(stage["name"], what, beside, dropped=dropped.pop(stage["name"], 0)))
+        inputs = [(item["name"], f"{item['name']}, {item['hash']}") for item in used]
+        tooltip = f"{stage['name']} /{stage['version']}, {stage['source']}"
+        steps.append(LineageStep(stage["name"], tooltip, inputs, dropped=dropped.pop(stage["name"], 0)))
     chain = [("after " + parents[0], " after ".join(["", *parents]).strip())] if parents else []
     chain += [(f"… {len(parents) - 1} earlier", " after ".join(parents[1:]))] if len(parents) > 1 else []
     ref = f"{body['name']}@{body['version']}"
@@ -71,34 +71,34 @@ def version_steps(body: Mapping[str, Any], parents: Sequence[str], *, here: bool
 
 
 def lineage_graph(steps: Sequence[LineageStep], label: str) -> Html:
-    """Return the graph, from top to bottom; names that do not fit are cut, whole under the pointer and in the tables."""
+    """Return the graph, from top to bottom; long names are cut and shown in full on hover."""
     parts: list[Html] = []
     y = 1
     for number, step in enumerate(steps):
         if number:
             parts.append(_arrow(_STAGE / 2, y - (_ROW - _BOX), _STAGE / 2, y))
-        parts.append(_box(_LEFT, y, _STAGE, step.text, step.told, step.kind))
+        parts.append(_box(_LEFT, y, _STAGE, step.text, step.tooltip, step.kind))
         if step.dropped:
             parts.append(tag("text", f"-{step.dropped:,}", x=_STAGE - 7, y=y + 15, text_anchor="end", class_="bad"))
-        for place, (text, told) in enumerate(step.beside):
+        for place, (text, tooltip) in enumerate(step.inputs):
             at = y + place * _ROW
-            parts.append(_box(_SIDE, at, _WIDTH - _SIDE - 1, text, told, "made"))
+            parts.append(_box(_SIDE, at, _WIDTH - _SIDE - 1, text, tooltip, "made"))
             middle = at + _BOX / 2
             bend = f"M{_SIDE} {middle} H{(_SIDE + _STAGE) / 2} V{y + _BOX / 2} H{_STAGE + 4}"
             parts += [tag("path", d=bend, class_="edge"), _head(_STAGE, y + _BOX / 2, sideways=True)]
-        down = y + max(len(step.beside), 1) * _ROW
-        if len(step.beside) > 1 and number + 1 < len(steps):
+        down = y + max(len(step.inputs), 1) * _ROW
+        if len(step.inputs) > 1 and number + 1 < len(steps):
             parts.append(tag("path", d=f"M{_STAGE / 2} {y + _BOX} V{down}", class_="edge"))
         y = down
     return tag("svg", *parts, viewBox=f"0 0 {_WIDTH} {y}", role="img", aria_label=label, class_="graph")
 
 
-def _box(x: float, y: float, width: float, text: str, told: str, kind: str) -> Html:
+def _box(x: float, y: float, width: float, text: str, tooltip: str, kind: str) -> Html:
     room = int((width - 12) / _CHARS)
     shown = text if len(text) <= room else f"{text[: room - 1]}…"
     frame = tag("rect", x=x + 0.5, y=y, width=width - 1, height=_BOX, rx=5, class_=f"box {kind}".strip())
     words = tag("text", shown, x=x + 7, y=y + 15, class_="name")
-    return tag("g", tag("title", told or text), frame, words)
+    return tag("g", tag("title", tooltip or text), frame, words)
 
 
 def _arrow(x: float, y: float, to_x: float, to_y: float) -> Html:

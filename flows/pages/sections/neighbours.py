@@ -1,4 +1,4 @@
-"""The section of a version's page that shows which pictures stand next to which."""
+"""The section of a version's page with samples and their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ import numpy as np
 
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import draw_seed
-from data_manifests.sidecar_diff import read_payloads
-from flows.pages.html import Html, join, tag
+from data_manifests.sidecar_diff import Payload
+from flows.pages.html import Html, join, shorten, tag
+from flows.pages.index_rows import IndexRows, read_rows
 from flows.pages.thumbnails import Thumbnails
 
 NUM_SAMPLES, MAX_NEIGHBOURS = 10, 8
 
 _NEIGHBOURS = "image_neighbours"
-_MAX_TEXT = 160
+_MAX_CHARS = 160
 
 
-Rows = Mapping[str, list[Any]]
-Sample = Mapping[str, Any]
-
-
-def draw_neighbours(version: DatasetVersion, rows: Rows, seed: int) -> list[Sample]:
-    """Return some samples that know their neighbours, as published; none if no stage found neighbours.
+def draw_neighbours(version: DatasetVersion, rows: IndexRows, seed: int) -> list[Payload]:
+    """Return some samples with their neighbours, as published; none if no stage found neighbours.
 
     Args:
         version: The version.
@@ -34,34 +31,30 @@ def draw_neighbours(version: DatasetVersion, rows: Rows, seed: int) -> list[Samp
     Raises:
         InputError: a shard is missing, or does not hold what the index says.
     """
-    if not _has(version, _NEIGHBOURS):
+    if _NEIGHBOURS not in {field["name"] for field in version.manifest.body["fields"]}:
         return []
-    import polars as pl
-
     total = len(rows["uid"])
     draw = np.random.default_rng(draw_seed(seed, "neighbours"))
-    places = sorted(draw.choice(total, min(total, NUM_SAMPLES), replace=False).tolist())
-    names = ("uid", "shard", "json_offset", "json_bytes")
-    frame = pl.DataFrame({name: [rows[name][place] for place in places] for name in names})
-    return list(read_payloads(version, frame).values())
+    numbers = sorted(draw.choice(total, min(total, NUM_SAMPLES), replace=False).tolist())
+    return read_rows(version, rows, numbers)
 
 
-def neighbour_uids(samples: Sequence[Sample]) -> list[str]:
-    """Return the pictures that `neighbour_section` needs."""
+def neighbour_uids(samples: Sequence[Payload]) -> list[str]:
+    """Return the uids whose pictures `neighbour_section` shows."""
     return [uid for sample in samples for uid in (sample["uid"], *(item["uid"] for item in _near(sample)))]
 
 
-def neighbour_section(samples: Sequence[Sample], pictures: Thumbnails) -> Html:
-    """Return each sample with its neighbours, nearest first; nothing when there are none."""
+def neighbour_section(samples: Sequence[Payload], pictures: Thumbnails) -> Html:
+    """Return each sample with its neighbours, nearest first; nothing if there are none."""
     if not samples:
         return Html("")
-    told = f"{len(samples)} samples at random; each is followed by its neighbours, nearest first."
-    parts = [tag("p", told, class_="soft")]
+    note = f"{len(samples)} samples at random; each is followed by its neighbours, nearest first."
+    parts = [tag("p", note, class_="soft")]
     for sample in samples:
-        caption = _cut(sample["caption"])
-        own = _pictured(sample["uid"], caption, tag("b", "sample"), pictures)
+        caption = shorten(sample["caption"], _MAX_CHARS)
+        own = _figure(sample["uid"], caption, tag("b", "sample"), pictures)
         near = [
-            _pictured(item["uid"], f"neighbour {item['uid']}", f"{item['similarity']:.3f}", pictures)
+            _figure(item["uid"], f"neighbour {item['uid']}", f"{item['similarity']:.3f}", pictures)
             for item in _near(sample)
         ]
         parts.append(tag("h3", caption, dir="auto"))
@@ -69,18 +62,10 @@ def neighbour_section(samples: Sequence[Sample], pictures: Thumbnails) -> Html:
     return join(parts)
 
 
-def _near(sample: Sample) -> Sequence[Mapping[str, Any]]:
+def _near(sample: Payload) -> Sequence[Mapping[str, Any]]:
     listed = sorted(sample[_NEIGHBOURS], key=lambda item: (-item["similarity"], item["uid"]))
     return listed[:MAX_NEIGHBOURS]
 
 
-def _pictured(uid: str, what: str, below: object, pictures: Thumbnails) -> Html:
-    return tag("figure", pictures.picture(uid, what), tag("figcaption", below))
-
-
-def _has(version: DatasetVersion, name: str) -> bool:
-    return any(field["name"] == name for field in version.manifest.body["fields"])
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
+def _figure(uid: str, alternative: str, caption: object, pictures: Thumbnails) -> Html:
+    return tag("figure", pictures.picture(uid, alternative), tag("figcaption", caption))

@@ -1,11 +1,12 @@
-"""The section of a version's page about its quality: blind accuracy beside chance, balance before and after, the rest."""
+"""The section of a version's page on its quality: blind accuracy, balance before and after, and the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from flows.pages.charts import ChartValue, figure, interval_chart
+from data_manifests.nested import leaves
+from flows.pages.charts import ChartValue, chart_grid, figure, interval_chart
 from flows.pages.html import Html, join, table, tag
 
 CHANCE = 0.5
@@ -14,7 +15,7 @@ _WHEN = ("before", "after", "control")
 
 
 def quality_section(statistics: Mapping[str, Any]) -> Html:
-    """Return charts and tables of what a manifest says under ``quality``; nothing when it says nothing.
+    """Return charts and tables of a manifest's ``quality``; nothing if it has none.
 
     Args:
         statistics: A manifest's statistics.
@@ -24,20 +25,19 @@ def quality_section(statistics: Mapping[str, Any]) -> Html:
         _blind(quality.get("blind_accuracy", {}), statistics.get("negatives", {})),
         _balance(quality.get("balance_attributes", {})),
     ]
-    shown = [chart for chart in charts if chart]
     found = {name: value for name, value in quality.items() if name not in ("blind_accuracy", "balance_attributes")}
-    rest = [(stage, name, _told(value)) for stage, value in found.items() for name, value in _leaves(value)]
-    parts = [tag("div", *shown, class_="charts") if shown else Html("")]
+    rest = [(stage, name, _format(value)) for stage, value in found.items() for name, value in leaves(value, ", ")]
+    parts = [chart_grid(charts)]
     if rest:
-        summary = tag("summary", "What stages found out of the whole")
-        parts.append(tag("details", summary, table(("stage", "what", ">value"), rest[:_MAX_ROWS])))
+        summary = tag("summary", "What stages measured over all samples")
+        parts.append(tag("details", summary, table(("stage", "name", ">value"), rest[:_MAX_ROWS])))
     return join(parts)
 
 
 def _blind(judges: Mapping[str, Mapping[str, float]], counts: Mapping[str, int]) -> Html:
-    """Return a chart for each judge: how often it tells a caption from its negative without the image.
+    """Return a chart for each judge: how often it recognises the caption without the image.
 
-    Behind each kind stands how many there are: of a few, nothing can be told.
+    Labels have the number of negatives of each kind: of a few, the number says little.
     """
     charts = []
     for judge, found in judges.items():
@@ -54,7 +54,7 @@ def _blind(judges: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
 
 
 def _balance(found: Mapping[str, Any]) -> Html:
-    """Return charts of attributes' shares and of the largest violations: before, after, and in a random control."""
+    """Return charts of attributes' shares and of the largest violations, before, after and in a random control."""
     charts = []
     for name, title in (
         ("share", "Share among samples that tell the attribute, in %"),
@@ -65,27 +65,19 @@ def _balance(found: Mapping[str, Any]) -> Html:
         groups = values if name == "share" else {"": values}
         numbers = [
             ChartValue(f"{group} {when}".strip(), float(number))
-            for group, told in groups.items()
+            for group, of_group in groups.items()
             for when in _WHEN
-            if (number := told.get(when)) is not None
+            if (number := of_group.get(when)) is not None
         ]
         mark = (CHANCE, "balanced") if name == "share" else (0.0, "none")
         charts.append(figure(title, interval_chart(numbers, title, mark if numbers else None)))
     rows = [
-        (pair, *(f"{told.get('gap', {}).get(when, 0):+.3f}" for when in _WHEN))
-        for pair, told in found.get("worst_associations", {}).items()
+        (pair, *(f"{entry.get('gap', {}).get(when, 0):+.3f}" for when in _WHEN))
+        for pair, entry in found.get("worst_associations", {}).items()
     ]
     worst = table(("associations that were worst", ">gap before", ">after", ">random control"), rows)
     return join([*charts, worst])
 
 
-def _leaves(found: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(found, Mapping):
-        yield prefix, found
-        return
-    for name, value in found.items():
-        yield from _leaves(value, f"{prefix}, {name}" if prefix else str(name))
-
-
-def _told(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

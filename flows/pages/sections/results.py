@@ -1,48 +1,48 @@
-"""The section of a page with evaluation results: a table and a chart for each benchmark, with intervals where known."""
+"""The section of a page with evaluation results: a table and charts for each benchmark, with intervals if known."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flows.pages.charts import ChartValue, figure, interval_chart
+from flows.pages.charts import ChartValue, chart_grid, figure, interval_chart
 from flows.pages.html import Html, join, table, tag
 
 ResultColumn = Mapping[str, Any]
-"""One evaluation: ``label`` (or ``model``), ``on``, ``metrics``; ``num_samples`` and ``num_refused`` if they are known."""
+"""One evaluation: ``label`` (or ``model``), ``on``, ``metrics``, and ``num_samples`` and ``num_refused`` if known."""
 
 MAX_CHARTS = 12
-"""Most numbers of a benchmark that have a chart; the table has all."""
+"""Most charts of a benchmark; the table has all its numbers."""
 
 _ENDS = ("low", "high")
 _RANK = "medR"
-"""Ranks are no fractions, though the best of them is 1."""
+"""Part of the names of ranks, which are not fractions although the best one is 1."""
 
 
 def results_section(columns: Sequence[ResultColumn]) -> Html:
-    """Return, for each benchmark, the columns' numbers, their change from first to last, and a chart of the fractions."""
+    """Return each benchmark's numbers by column, their change from the first to the last, and charts of the fractions."""
     parts: list[Html] = []
     for on in dict.fromkeys(str(item["on"]) for item in columns):
-        mine = [item for item in columns if item["on"] == on]
-        values = [dict(_flat(item["metrics"])) for item in mine]
+        of_benchmark = [item for item in columns if item["on"] == on]
+        values = [dict(_flat(item["metrics"])) for item in of_benchmark]
         names = dict.fromkeys(name for column in values for name in column)
         rows = [(name, *(_shown(column.get(name)) for column in values), _change(name, values)) for name in names]
-        heads = [f">{_label(item)}" for item in mine]
+        heads = [f">{_label(item)}" for item in of_benchmark]
         changed = any(row[-1] for row in rows)
         if not changed:
             rows = [row[:-1] for row in rows]
-        told = table(("metric", *heads, *([">change"] if changed else [])), rows)
+        numbers = table(("metric", *heads, *([">change"] if changed else [])), rows)
         parts += [
             tag("h3", benchmark_name(on)),
-            _counts(mine),
-            _chart(on, mine, values),
-            tag("details", tag("summary", "All numbers"), told),
+            _counts(of_benchmark),
+            _chart(on, of_benchmark, values),
+            tag("details", tag("summary", "All numbers"), numbers),
         ]
     return join(parts)
 
 
 def benchmark_name(on: str) -> str:
-    """Return a benchmark's kind and the last part of where it lies: the rest of a path is nobody else's business."""
+    """Return a benchmark's kind and the last part of its path; the rest of the path may be private."""
     kind, _, source = on.partition(":")
     return f"{kind.replace('_', '-')} {source.rstrip('/').rpartition('/')[2].rpartition(':')[2]}".strip()
 
@@ -52,15 +52,15 @@ def _label(item: ResultColumn) -> str:
 
 
 def _counts(columns: Sequence[ResultColumn]) -> Html:
-    told = {(item.get("num_samples"), item.get("num_refused")) for item in columns} - {(None, None)}
-    if not told:
+    counts = {(item.get("num_samples"), item.get("num_refused")) for item in columns} - {(None, None)}
+    if not counts:
         return Html("")
-    texts = [f"{samples:,} samples scored, {refused or 0:,} refused" for samples, refused in sorted(told, key=str)]
+    texts = [f"{samples:,} samples scored, {refused or 0:,} refused" for samples, refused in sorted(counts, key=str)]
     return tag("p", "; ".join(texts), class_="soft")
 
 
 def _chart(on: str, columns: Sequence[ResultColumn], values: Sequence[Mapping[str, Any]]) -> Html:
-    """Return the fractions of each metric, column below column."""
+    """Return a chart for each metric that is a fraction, with a row for each column."""
     charts = []
     names = dict.fromkeys(name for column in values for name in column if _RANK not in name)
     for name in [name for name in names if any(_is_fraction(column.get(name)) for column in values)][:MAX_CHARTS]:
@@ -70,7 +70,7 @@ def _chart(on: str, columns: Sequence[ResultColumn], values: Sequence[Mapping[st
             if _is_fraction(column.get(name))
         ]
         charts.append(figure(f"{name}, in %", interval_chart(numbers, f"{benchmark_name(on)}: {name}")))
-    return tag("div", *charts, class_="charts small") if charts else Html("")
+    return chart_grid(charts)
 
 
 def _is_fraction(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The section of a page in which samples are browsed: pictures with all their texts, searched, filtered and opened."""
+"""The section of a page in which samples are searched, filtered and opened, with pictures and all their texts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_manifests.text_diff import DiffPiece
-from flows.pages.html import Html, data_block, diff_markup, join, tag
+from flows.pages.html import Html, data_block, diff_markup, join, no_picture, tag
 from flows.pages.sections.sample_selection import SIGNS, SampleSelection
 
 NUM_STATIC = 12
-"""Samples that are there without the script as well."""
+"""Samples that are also shown without the script."""
 CLUSTERS_LISTED = 150
-"""More clusters than this are typed, not picked."""
+"""With more clusters, their number is typed instead of picked from a list."""
 
 
 def browser_section(found: SampleSelection) -> Html:
-    """Return the controls (hidden until the script finds them), some samples, and the data that the script shows."""
+    """Return the controls (hidden until the script runs), some samples, and the data for the script."""
     labels = [list(label) for label in found.labels]
     data = data_block("samples-data", {"labels": labels, "samples": found.entries})
     static = [_static_card(entry, labels) for entry in found.entries[:NUM_STATIC]]
@@ -29,18 +29,18 @@ def browser_section(found: SampleSelection) -> Html:
 def _note(found: SampleSelection) -> Html:
     shown = len(found.entries)
     if shown == found.total:
-        told = f"All {shown:,} samples, in an order drawn with seed {found.seed}. "
+        text = f"All {shown:,} samples, in an order drawn with seed {found.seed}. "
     else:
         evenly = f"{shown - found.of_kinds:,} evenly over the version"
         kinds = f", {found.of_kinds:,} so that each kind of negative is there" if found.of_kinds else ""
         drawn = f"{shown:,} of {found.total:,} samples, drawn with seed {found.seed}: {evenly}{kinds}."
-        told = f"{drawn} More would make the page too large to send. "
+        text = f"{drawn} More would make the page too large to send. "
     marks = (
         tag("del", "Struck out"), " is what the caption says, ", tag("ins", "underlined"), " what a negative says; ",
         tag("mark", "marked"), " is what a rewrite or knowledge caption adds.",
     )  # fmt: skip
     keys = " Open a sample by click or Enter; arrow keys go on, Escape goes back."
-    return tag("p", told, *marks, tag("span", keys, class_="scripted", hidden=""), class_="soft")
+    return tag("p", text, *marks, tag("span", keys, class_="scripted", hidden=""), class_="soft")
 
 
 def _filters(found: SampleSelection) -> Html:
@@ -68,11 +68,11 @@ def _filters(found: SampleSelection) -> Html:
 
 
 def _choice(name: str, label: str, values: Sequence[Any]) -> Html:
-    """Return a list to pick from; with nothing to choose between, nothing."""
-    listed = [str(value) for value in sorted({value for value in values if value != ""})]
-    if len(listed) < 2:
+    """Return a drop-down list; nothing if there is only one value."""
+    names = [str(value) for value in sorted({value for value in values if value != ""})]
+    if len(names) < 2:
         return Html("")
-    options = [tag("option", "any", value=""), *(tag("option", value, value=value) for value in listed)]
+    options = [tag("option", "any", value=""), *(tag("option", value, value=value) for value in names)]
     return tag("label", f"{label} ", tag("select", *options, name=name, autocomplete="off"))
 
 
@@ -93,17 +93,13 @@ def _dialog() -> Html:
 
 
 def _static_card(entry: Mapping[str, Any], labels: Sequence[Sequence[str]]) -> Html:
-    """Return a sample as it is shown where no script runs."""
+    """Return a sample as it is shown without the script."""
     captions = [text for text in entry["t"] if labels[text[0]][0] == "caption"]
-    made = [text for text in entry["t"] if labels[text[0]][0] != "caption"][:6]
-    picture = (
-        tag("img", src=entry["p"], alt=_joined(captions[0]) or entry["n"])
-        if entry["p"]
-        else tag("span", "no picture", class_="lost")
-    )
+    others = [text for text in entry["t"] if labels[text[0]][0] != "caption"][:6]
+    picture = tag("img", src=entry["p"], alt=_joined(captions[0]) or entry["n"]) if entry["p"] else no_picture()
     listed = [
         tag("li", _pieces(text, labels), " ", tag("span", " ".join(filter(None, labels[text[0]][:3])), class_="tag"))
-        for text in made
+        for text in others
     ]
     body = [tag("h3", entry["n"]), *(tag("p", _pieces(text, labels)) for text in captions[:2]), tag("ul", *listed)]
     return tag("article", picture, tag("div", *body), class_="card")

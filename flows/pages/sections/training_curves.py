@@ -1,13 +1,14 @@
-"""The sections of a page about training: losses, rate, scale, and how hard negatives were over time."""
+"""The sections of a page on training: losses, learning rate, logit scale, and the hardness of negatives over time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from flows.pages.charts import Points, figure, line_chart
-from flows.pages.html import Html, tag
+from data_manifests.nested import leaves
+from flows.pages.charts import Points, chart_grid, figure, line_chart
+from flows.pages.html import Html
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -37,32 +38,31 @@ _HARDNESS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def training_curves(log: Log) -> Html:
-    """Return a chart for each thing that a run's log tells of training; nothing of an empty log."""
+    """Return charts of a run's log; nothing for an empty log."""
     return _charts(_columns(log), _CHARTS)
 
 
 def hardness_curves(log: Log) -> Html:
-    """Return charts of how hard a run's negatives were, step by step; nothing when its log says nothing of it."""
+    """Return charts of the hardness of a run's negatives; nothing if its log has no such numbers."""
     return _charts(_columns(log), _HARDNESS)
 
 
-def overlaid(logs: Mapping[str, Log], column: str, title: str) -> Html:
-    """Return one column of several runs' logs as lines of one chart."""
+def overlay_curves(logs: Mapping[str, Log], column: str, title: str) -> Html:
+    """Return one chart with a line for each run: a column of its log."""
     series = {name: _columns(log).get(column, []) for name, log in logs.items()}
     return figure(title, line_chart(series, title))
 
 
 def _charts(columns: Mapping[str, Points], wanted: Sequence[tuple[str, tuple[str, ...]]]) -> Html:
     charts = []
-    for title, names in wanted:
+    for title, prefixes in wanted:
         shown = {
             _short(name): points
             for name, points in columns.items()
-            if any(name == one or (one.endswith(".") and name.startswith(one)) for one in names)
+            if any(name == prefix or (prefix.endswith(".") and name.startswith(prefix)) for prefix in prefixes)
         }
         charts.append(figure(title, line_chart(shown, f"{title} by step")))
-    made = [chart for chart in charts if chart]
-    return tag("div", *made, class_="charts") if made else Html("")
+    return chart_grid(charts)
 
 
 def _short(name: str) -> str:
@@ -72,17 +72,10 @@ def _short(name: str) -> str:
 
 
 def _columns(log: Log) -> dict[str, list[tuple[float, float]]]:
-    """Return (step, value) by dotted name; what is no finite number is left out."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """Return (step, value) by dotted name; everything but finite numbers is left out."""
+    columns: dict[str, list[tuple[float, float]]] = {}
     for line in log:
-        for name, value in _numbers(line):
-            found.setdefault(name, []).append((float(line["step"]), value))
-    return found
-
-
-def _numbers(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and isfinite(value) and not (name == "step" and not prefix):
-            yield f"{prefix}{name}", float(value)
+        for name, value in leaves(line):
+            if isinstance(value, int | float) and isfinite(value) and name != "step":
+                columns.setdefault(name, []).append((float(line["step"]), float(value)))
+    return columns
