@@ -207,7 +207,7 @@ def test_the_command_says_what_it_cannot_show(version: DatasetVersion, tmp_path:
     for arguments, told in (
         ([str(tmp_path / "empty")], "neither the folder of a run nor of a comparison"),
         (["drawn@7"], "no such version"),
-        ([str(run), "--run", str(run)], "--run beside NAME@VER"),
+        ([str(run), "--run", str(run)], "--run with NAME@VER"),
         (["drawn@1", "--run", str(tmp_path / "empty")], "holds no run.json"),
         (["drawn@1", "--evaluation", str(run / "done.json")], "holds no results"),
         ([str(faulty)], "no 'model'"),
