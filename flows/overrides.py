@@ -1,4 +1,4 @@
-"""`--set path=value`: a copy of a recipe with some of its fields otherwise."""
+"""`--set path=value`: a copy of a recipe with some of its fields changed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from data_manifests.errors import InputError, nearest
 from training.model.spec import ModelSpec
 
 NULL = "null"
-"""What ``--set path=null`` takes away or leaves out."""
+"""Value of ``--set path=null``, which removes a part or sets None."""
 
 
-class Setting(NamedTuple):
+class Override(NamedTuple):
     """One ``path=value``.
 
     Attributes:
         path: Names from the recipe down to a field.
-        text: The value.
-        where: For messages.
+        text: The value as typed.
+        where: What error messages begin with.
     """
 
     path: tuple[str, ...]
@@ -29,7 +29,7 @@ class Setting(NamedTuple):
     where: str
 
     @classmethod
-    def parse(cls, text: str) -> Setting:
+    def parse(cls, text: str) -> Override:
         """Read ``path=value``.
 
         Raises:
@@ -41,19 +41,19 @@ class Setting(NamedTuple):
         return cls(tuple(path.split(".")), value, f"--set {text}")
 
 
-def change(target: Any, settings: Sequence[Setting]) -> Any:
+def apply_overrides(target: Any, overrides: Sequence[Override]) -> Any:
     """Return a copy of a dataclass (or of a tuple of named ones) with fields set from text.
 
-    All fields of one part are set at once, so that what must fit together (``choose`` and ``candidates``) may come in any
-    order; of two settings of one field the last holds. ``null`` takes a stage or an objective out of its tuple, and sets
-    a field that may be None.
+    All fields of one part are set at once, so that values that must fit together (``choose`` and ``candidates``) may come
+    in any order; of two values of one field the last counts. ``null`` removes a stage or an objective from its tuple, and
+    sets an optional field to None.
 
     Raises:
-        InputError: no such field, a text that is no value of its type, or values that do not fit together.
+        InputError: no such field, a value of the wrong type, or values that do not fit together.
     """
-    groups: dict[str, list[Setting]] = {}
-    for setting in settings:
-        groups.setdefault(setting.path[0], []).append(setting)
+    groups: dict[str, list[Override]] = {}
+    for override in overrides:
+        groups.setdefault(override.path[0], []).append(override)
     if isinstance(target, tuple):
         return _changed_items(target, groups)
     fields = {item.name for item in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else set()
@@ -63,29 +63,29 @@ def change(target: Any, settings: Sequence[Setting]) -> Any:
             raise _unknown(group[0].where, head, fields)
         whole, parts = _split(group)
         old = getattr(target, head)
-        found[head] = _value(target, head, whole) if whole else change(old, parts)
+        found[head] = _value(target, head, whole) if whole else apply_overrides(old, parts)
     return dataclasses.replace(target, **found) if found else target
 
 
-def _changed_items(target: tuple[Any, ...], groups: dict[str, list[Setting]]) -> tuple[Any, ...]:
-    """Return the items of a tuple, by name changed or taken out."""
+def _changed_items(target: tuple[Any, ...], groups: dict[str, list[Override]]) -> tuple[Any, ...]:
+    """Return the items of a tuple, some of them changed or removed by name."""
     known = {item.name: item for item in target}
     for head, group in groups.items():
         whole, parts = _split(group)
         if head not in known or (whole and whole.text != NULL):
             raise _unknown(group[0].where, head, known)
-        known[head] = None if whole else change(known[head], parts)
+        known[head] = None if whole else apply_overrides(known[head], parts)
     return tuple(item for item in known.values() if item is not None)
 
 
-def _split(group: Sequence[Setting]) -> tuple[Setting | None, list[Setting]]:
-    """Return the last setting of the field itself, and those of its parts with the rest of their paths.
+def _split(group: Sequence[Override]) -> tuple[Override | None, list[Override]]:
+    """Return the last value of the field itself, and the overrides of its parts with the rest of their paths.
 
     Raises:
         InputError: there are both.
     """
-    whole = [setting for setting in group if len(setting.path) == 1]
-    parts = [setting._replace(path=setting.path[1:]) for setting in group if len(setting.path) > 1]
+    whole = [override for override in group if len(override.path) == 1]
+    parts = [override._replace(path=override.path[1:]) for override in group if len(override.path) > 1]
     if whole and parts:
         raise InputError(
             f"{whole[-1].where} and {parts[-1].where}: both set '{whole[-1].path[0]}'", allowed="one or the other"
@@ -93,22 +93,22 @@ def _split(group: Sequence[Setting]) -> tuple[Setting | None, list[Setting]]:
     return (whole[-1] if whole else None), parts
 
 
-def _value(target: Any, name: str, setting: Setting) -> Any:
+def _value(target: Any, name: str, override: Override) -> Any:
     """Return the value that a field gets."""
     old = getattr(target, name)
-    if setting.text == NULL and _may_be_none(target, name):
+    if override.text == NULL and _may_be_none(target, name):
         return None
     nested = isinstance(old, tuple) and bool(old) and dataclasses.is_dataclass(old[0])
     if nested or (dataclasses.is_dataclass(old) and not isinstance(old, ModelSpec)):
         inner = [item.name for item in old] if nested else [item.name for item in dataclasses.fields(old)]
         raise InputError(
-            f"{setting.where}: '{name}' is not a value", allowed=", ".join(f"{name}.{part}" for part in inner)
+            f"{override.where}: '{name}' is not a value", allowed=", ".join(f"{name}.{part}" for part in inner)
         )
-    return _parse(setting.text, old, setting.where)
+    return _parse(override.text, old, override.where)
 
 
 def _may_be_none(target: Any, name: str) -> bool:
-    """Say whether a dataclass's field is declared as something or None."""
+    """Return whether a dataclass's field is declared as optional."""
     declared = next(str(item.type) for item in dataclasses.fields(target) if item.name == name)
     return "None" in declared.replace("|", " ").split()
 
@@ -135,5 +135,5 @@ def _parse(text: str, old: Any, where: str) -> Any:
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(old) and old is not None:
-        raise InputError(f"{where}: {text!r} is no {type(old).__name__}", allowed=f"a value like {old!r}")
+        raise InputError(f"{where}: {text!r} is not of type {type(old).__name__}", allowed=f"a value like {old!r}")
     return value

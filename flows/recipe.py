@@ -1,4 +1,4 @@
-"""Recipes: a paper's method as one value, found by file name, changed by `--set path=value`."""
+"""Recipes: a paper's method as one value, found by its file's name, changed by `--set path=value`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from curation.models.masked_model import TransformersMaskedModel
 from curation.rewriting.rules import RuleWriter
 from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.errors import InputError, nearest
-from flows.overrides import Setting, change
+from flows.overrides import Override, apply_overrides
 from training.batches.epoch import Planner
 from training.batches.text_sampling import CaptionViews, FurtherTexts
 from training.config import TrainConfig
@@ -31,23 +31,23 @@ from training.objectives import Objective
 from training.train_parts import TrainParts
 
 DEFAULT_MODEL = "lite0_minilm"
-"""Embeds when no --model is given: real towers that need no hub (extra `towers`)."""
+"""Model spec without --model: pretrained towers that need no hub (extra `towers`)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to curate and how to train: everything a paper's method is made of.
+    """How to curate and how to train: all parts of a paper's method.
 
     Attributes:
         name: Also the name of its file and function in `flows/recipes`.
         paper: Author, year, venue, arXiv id.
-        differs: What is done otherwise than in the paper, and why.
+        differs: Differences from the paper, and why.
         stages: Curation, in order. Checking images always comes first.
-        planner: Which samples meet in a batch.
+        planner: Which samples form a batch.
         objectives: Terms of the loss.
-        negatives: How a sample's negatives are chosen at each step; None trains without.
-        views: How a caption and its rewrites and knowledge captions take turns; None shows captions only.
-        positives: Further texts of each image, for objectives that want them.
+        negatives: How a sample's hard negatives are chosen at each step; None for none.
+        views: How the text of an image is drawn from captions, rewrites and knowledge captions; None for captions only.
+        positives: More texts of each image, for objectives that need them.
         gate: Finds false negatives among the pairs of a batch.
         train: Numbers of the training run.
         needs_llm: Whether curation cannot run without ``--llm``.
@@ -83,32 +83,6 @@ class Recipe:
         )
 
 
-def open_writer(llm: str | None, journal: str, slots: int, batch: str | None) -> LanguageModel | RuleWriter:
-    """Return who rewrites.
-
-    Args:
-        llm: ``rules`` or None, or the spec of a language model.
-        journal: File that answers are recorded in.
-        slots: Requests under way at once.
-        batch: Write unanswered requests to this file instead of asking.
-
-    Raises:
-        InputError: no such model, or a file of requests without one.
-    """
-    from curation.llm.batch_files import BatchModel
-
-    model = open_language_model(llm or "rules", journal, slots)
-    if batch and model is None:
-        raise InputError(
-            "--llm-batch without a language model",
-            allowed="the name of the model that will answer",
-            fix="add --llm URL#MODEL",
-        )
-    if model is None:
-        return RuleWriter()
-    return BatchModel(model.model, batch, journal) if batch else model
-
-
 def open_against(specs: Sequence[str], workspace: str) -> EvaluationSets:
     """Return the evaluation sets that ``--against`` names.
 
@@ -119,48 +93,49 @@ def open_against(specs: Sequence[str], workspace: str) -> EvaluationSets:
     return EvaluationSets(tuple(read_set(spec, root / "intake") for spec in dict.fromkeys(specs)), str(root / "store"))
 
 
-def recipe_names() -> list[str]:
-    """Return the names of all recipes: the modules of `flows.recipes`."""
-    package = importlib.import_module("flows.recipes")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecipeInputs:
-    """What recipes may ask for by the names of their arguments: `model`, `graph`, `writer`, `masked`, `against`, `feedback`.
+    """What recipes are built from, by the names of their arguments: `model`, `graph`, `writer`, `masked`, `against`, `feedback`.
 
     Attributes:
+        workspace: Folder of store, snapshots, answers and shards.
         model: Model spec for stages that embed; `DEFAULT_MODEL` if None.
         graph: Knowledge graph's file; None for the seed graph.
-        llm: Who rewrites: ``rules``, an address with a model's name, ``vllm:MODEL``; None for rules.
-        journal: File that a language model's answers are recorded in.
-        llm_slots: Requests under way at once.
-        llm_batch: Write unanswered requests to this file instead of asking.
+        llm: Language model that rewrites captions: ``rules``, an address with a model's name, ``vllm:MODEL``; None for rules.
+        llm_slots: Concurrent requests of each worker.
+        llm_batch: Write unanswered requests to this file instead of sending them.
         masked_model: Masked language model that fills blanks, by hub name or folder; None for none.
-        against: Evaluation sets, ``KIND:PATH`` each.
-        workspace: Where evaluation sets are read into, and their hashes kept.
+        against: Evaluation sets whose images must not be in the data set, ``KIND:PATH`` each.
         feedback: Run folder whose feedback on negatives is applied; None for none.
     """
 
+    workspace: str = "workspace"
     model: str | None = None
     graph: str | None = None
     llm: str | None = None
-    journal: str = "workspace/answers.sqlite"
     llm_slots: int = 16
     llm_batch: str | None = None
     masked_model: str | None = None
     against: tuple[str, ...] = ()
-    workspace: str = "workspace"
     feedback: str | None = None
 
-    def make(self, name: str) -> Any:
-        """Return the argument of this name."""
+    @property
+    def journal(self) -> Path:
+        """Where a language model's answers are recorded: inputs, not results, so not under ``store``."""
+        return Path(self.workspace) / "answers.sqlite"
+
+    def argument(self, name: str) -> Any:
+        """Return the argument of this name.
+
+        Raises:
+            InputError: a file or model cannot be used.
+        """
         if name == "model":
             return ModelSpec.parse(self.model or DEFAULT_MODEL)
         if name == "graph":
             return open_graph(self.graph)
         if name == "writer":
-            return open_writer(self.llm, self.journal, self.llm_slots, self.llm_batch)
+            return self._writer()
         if name == "masked":
             return None if self.masked_model is None else TransformersMaskedModel(self.masked_model)
         if name == "against":
@@ -169,41 +144,77 @@ class RecipeInputs:
             return None if self.feedback is None else FeedbackFile.open(self.feedback)
         raise ValueError(f"a recipe may take model, graph, writer, masked, against and feedback, not '{name}'")
 
+    def _writer(self) -> LanguageModel | RuleWriter:
+        """Return what rewrites captions."""
+        from curation.llm.batch_files import BatchModel
 
-def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:
-    """Return a recipe, with what it asks for filled in and `--set` applied.
+        journal = str(self.journal.absolute())
+        model = open_language_model(self.llm or "rules", journal, self.llm_slots)
+        if self.llm_batch and model is None:
+            raise InputError(
+                "--llm-batch without a language model",
+                allowed="the name of the model that will answer",
+                fix="add --llm URL#MODEL",
+            )
+        if model is None:
+            return RuleWriter()
+        return BatchModel(model.model, self.llm_batch, journal) if self.llm_batch else model
+
+
+def recipe_names() -> list[str]:
+    """Return the names of all recipes: the modules of `flows.recipes`."""
+    package = importlib.import_module("flows.recipes")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def check_recipe_name(name: str, where: str = "") -> str:
+    """Return the name of a recipe that exists.
 
     Args:
         name: Recipe's name.
-        inputs: Model, graph and language model.
+        where: What the error message begins with.
+
+    Raises:
+        InputError: there is no such recipe.
+    """
+    names = recipe_names()
+    if name not in names:
+        raise InputError(
+            f"{where}unknown recipe '{name}'" + (f"; {hint}" if (hint := nearest(name, names)) else ""),
+            allowed=", ".join(names),
+            fix="clipcurate recipes lists them with their papers",
+        )
+    return name
+
+
+def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:
+    """Return a recipe, built from `inputs` and changed by `--set`.
+
+    Args:
+        name: Recipe's name.
+        inputs: Model, graph, language model and files.
         settings: ``path=value`` texts.
 
     Raises:
         InputError: unknown recipe, model or path, or a value of the wrong type.
     """
-    names = recipe_names()
-    if name not in names:
-        raise InputError(
-            f"unknown recipe '{name}'" + (f"; {hint}" if (hint := nearest(name, names)) else ""),
-            allowed=", ".join(names),
-            fix="clipcurate recipes lists them with their papers",
-        )
-    make, arguments = _maker(name)
+    make = _recipe_function(check_recipe_name(name))
+    arguments = recipe_arguments(name)
     if inputs.against and "against" not in arguments:
         raise InputError(
             f"--against {inputs.against[0]}: recipe '{name}' does not look for leaks",
             allowed="--against with a recipe that has the stage remove_leaks, such as dedup",
         )
-    recipe = make(**{argument: inputs.make(argument) for argument in arguments})
-    changed: Recipe = change(recipe, [Setting.parse(text) for text in settings])
+    recipe = make(**{argument: inputs.argument(argument) for argument in arguments})
+    changed: Recipe = apply_overrides(recipe, [Override.parse(text) for text in settings])
     return changed
 
 
 def recipe_arguments(name: str) -> tuple[str, ...]:
-    """Return what a recipe asks for; see `RecipeInputs`."""
-    return _maker(name)[1]
+    """Return the names of a recipe's arguments; see `RecipeInputs`."""
+    return tuple(inspect.signature(_recipe_function(name)).parameters)
 
 
-def _maker(name: str) -> tuple[Callable[..., Recipe], tuple[str, ...]]:
-    make: Callable[..., Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
-    return make, tuple(inspect.signature(make).parameters)
+def _recipe_function(name: str) -> Callable[..., Recipe]:
+    function: Callable[..., Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
+    return function

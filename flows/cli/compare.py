@@ -119,7 +119,7 @@ class CompareOptions(CurationOptions):
             Benchmarks(tuple(dict.fromkeys(self.on)), self.split_on, self.limit_on, catalog),
             self.folder,
             self.name,
-            self.curate_job(catalog, "clip", self.source or "", ""),
+            self.curate_job(catalog, recipe="clip", source=self.source or "", name=""),
             ComparisonGate(self.gate_zero_shot, self.gate_retrieval),
             shlex.join(["clipcurate", *sys.argv[1:]]),
         )

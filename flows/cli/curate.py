@@ -44,8 +44,8 @@ class CurateOptions(CurationOptions):
 
     def job(self, catalog: Catalog, **more: Any) -> CurateJob:
         """Return the job that the command line describes."""
-        shape = {"shard_bytes": self.shard_mb * 2**20, "bands": self.bands}
-        return self.curate_job(catalog, self.recipe, self.source, self.name, **shape, **more)
+        data = {"recipe": self.recipe, "source": self.source, "name": self.name}
+        return self.curate_job(catalog, **data, shard_bytes=self.shard_mb * 2**20, bands=self.bands, **more)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,18 @@ def run_demo(folder: Path) -> None:
 
     _say("2  base model", "a tiny CLIP trained from random weights on the plain captions (recipe clip)")
     job = CurateJob(
-        "clip", f"folder:{folder / 'photos'}", "scenes-plain", str(workspace), str(manifests), split="train"
+        recipe="clip",
+        source=f"folder:{folder / 'photos'}",
+        name="scenes-plain",
+        workspace=str(workspace),
+        manifests=str(manifests),
+        split="train",
     )
     plain = run_curation(job, execute_locally)
     base = _train(plain.ref, "clip", "tiny", folder / "runs" / "base", BASE_SETTINGS, job)
 
     _say("3  plan", "what the recipe ahnm will do, before it does it")
-    job = CurateJob(
-        "ahnm", f"folder:{folder / 'photos'}", "scenes", str(workspace), str(manifests), str(base), split="train"
-    )
+    job = replace(job, recipe="ahnm", name="scenes", model=str(base))
     show_plan(job, why=True)
     _say("4  curate", "as a Prefect flow")
     first = run_curation(job, prefect_executor())

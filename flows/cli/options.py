@@ -58,14 +58,14 @@ class CurationOptions:
     workers: Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")] = 0
     settings: SetOpt = None
 
-    def curate_job(self, catalog: Catalog, recipe: str, source: str, name: str, **more: Any) -> CurateJob:
+    def curate_job(self, catalog: Catalog, **more: Any) -> CurateJob:
         """Return the job that these options describe; `more` are other fields of it."""
         from flows.execution.jobs import CurateJob
 
         given = {item.name: getattr(self, item.name) for item in fields(CurationOptions)}
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         given = {key: value for key, value in given.items() if value is not None}
-        return CurateJob(recipe, source, name, str(catalog.workspace), str(catalog.manifests), **given, **more)
+        return CurateJob(workspace=str(catalog.workspace), manifests=str(catalog.manifests), **given, **more)
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -92,7 +92,7 @@ def check_rows(job: CompareJob) -> None:
     for row in job.rows:
         curated = job.curated(row)
         try:
-            load_recipe(row.recipe, curated.inputs, curated.settings)
+            load_recipe(row.recipe, curated, curated.settings)
             load_recipe(row.recipe, settings=job.trained(row, job.seeds[0])).train_parts()
         except InputError as error:
             raise InputError(f"row '{row.name}': {error.got}", allowed=error.allowed, fix=error.fix) from None

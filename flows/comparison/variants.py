@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_manifests.errors import InputError, nearest
-from flows.recipe import recipe_names
+from data_manifests.errors import InputError
+from flows.recipe import check_recipe_name
 
 CONTROL = "clip"
 """Plain fine-tuning on random batches: always a row."""
@@ -51,7 +51,7 @@ class Variant:
         faulty = [part for part in parts if "=" not in part]
         if faulty:
             raise InputError(f"--variant {text!r}: {faulty[0]!r} has no '='", allowed=_EXAMPLE)
-        return cls(name, _known(recipe, f"--variant {text!r}"), parts)
+        return cls(name, check_recipe_name(recipe, f"--variant {text!r}: "), parts)
 
 
 def is_data(setting: str) -> bool:
@@ -69,7 +69,7 @@ def rows_of(recipes: Sequence[str], variants: Sequence[str]) -> list[Variant]:
         raise InputError(
             "compare: no recipe", allowed="one or more recipes, or --variant", fix="clipcurate recipes lists them"
         )
-    rows = [Variant(_known(name, "compare"), name) for name in dict.fromkeys((CONTROL, *recipes))]
+    rows = [Variant(check_recipe_name(name, "compare: "), name) for name in dict.fromkeys((CONTROL, *recipes))]
     rows += [Variant.parse(text) for text in variants]
     names = [row.name for row in rows]
     twice = sorted({name for name in names if names.count(name) > 1} | {name for name in names if name == PRETRAINED})
@@ -94,15 +94,3 @@ def read_seeds(text: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {text!r}: a seed stands twice", allowed="each seed once: it would train the same")
     return seeds
-
-
-def _known(recipe: str, where: str) -> str:
-    names = recipe_names()
-    if recipe not in names:
-        hint = nearest(recipe, names)
-        raise InputError(
-            f"{where}: unknown recipe '{recipe}'" + (f"; {hint}" if hint else ""),
-            allowed=", ".join(names),
-            fix="clipcurate recipes lists them with their papers",
-        )
-    return recipe

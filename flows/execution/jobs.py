@@ -31,25 +31,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class CurateJob:
+@dataclass(frozen=True, kw_only=True)
+class CurateJob(RecipeInputs):
     """A curation as the command line describes it; JSON values only, so that a scheduler can store it.
 
     Attributes:
         recipe: Recipe's name.
         source: ``KIND:PATH``.
         name: Data set's name.
-        workspace: Folder of store, snapshots and shards.
         manifests: Folder of manifests.
-        model: Model spec for embedding stages; None for the default.
-        graph: Knowledge graph's file; None for the seed graph.
-        llm: Language model that rewrites captions; None for rules.
-        masked_model: Masked language model by hub name or folder; None for none.
-        llm_slots: Concurrent requests of each worker.
-        llm_batch: Write unanswered requests to this file instead of sending them.
         llm_answers: File of answers to import first.
-        against: Evaluation sets whose images must not be in the data set, ``KIND:PATH`` each.
-        feedback: Run folder whose feedback on negatives is applied; None for none.
         split: Only this split of the source.
         limit: At most so many samples.
         workers: Processes (or Dask workers); 0 means one for each core.
@@ -62,17 +53,8 @@ class CurateJob:
     recipe: str
     source: str
     name: str
-    workspace: str
     manifests: str
-    model: str | None = None
-    graph: str | None = None
-    llm: str | None = None
-    llm_slots: int = 16
-    llm_batch: str | None = None
     llm_answers: str | None = None
-    against: tuple[str, ...] = ()
-    masked_model: str | None = None
-    feedback: str | None = None
     split: str | None = None
     limit: int | None = None
     workers: int = 0
@@ -83,7 +65,7 @@ class CurateJob:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; `from_json` reads them back."""
-        return dataclasses.asdict(self) | {"settings": list(self.settings), "against": list(self.against)}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CurateJob:
@@ -100,20 +82,6 @@ class CurateJob:
     def store(self) -> Path:
         """The memo store's folder."""
         return Path(self.workspace) / "store"
-
-    @property
-    def journal(self) -> Path:
-        """Where a language model's answers are recorded: inputs, not results, so not under `store`."""
-        return Path(self.workspace) / "answers.sqlite"
-
-    @property
-    def inputs(self) -> RecipeInputs:
-        """Models, graph and files that the recipe is built with."""
-        journal = str(self.journal.absolute())
-        llm = (self.llm, journal, self.llm_slots, self.llm_batch)
-        return RecipeInputs(
-            self.model, self.graph, *llm, self.masked_model, self.against, self.workspace, self.feedback
-        )
 
     @property
     def num_workers(self) -> int:
@@ -271,7 +239,7 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     check_no_interrupted_forget(job.catalog.workspace)
     if job.llm_answers:
         events.on_answers(_import_answers(job, job.llm_answers))
-    recipe = load_recipe(job.recipe, job.inputs, job.settings)
+    recipe = load_recipe(job.recipe, job, job.settings)
     _check_bands(job, recipe)
     source = open_source(job.source, job.split)
     snapshot = read_source(

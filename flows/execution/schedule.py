@@ -23,7 +23,7 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
     from flows.recipe import load_recipe
 
     _check_cron(cron)
-    load_recipe(job.recipe, job.inputs, job.settings)
+    load_recipe(job.recipe, job, job.settings)
     if not os.environ.get("PREFECT_API_URL") and not _profile_url():
         raise InputError(
             "no Prefect server to schedule on: PREFECT_API_URL is not set",

@@ -157,7 +157,15 @@ def overhead(sides: dict[str, Callable[[], Iterator[float]]], steps: int) -> tup
 
 def curate(folder: Path, scenes: int) -> DatasetVersion:
     """Return scenes with swapped words, bound attributes and replaced words."""
-    job = CurateJob("ce_clip", f"scenes:{scenes}", "scenes", str(folder / "w"), str(folder / "m"), "tiny")
+    workspace, manifests = str(folder / "w"), str(folder / "m")
+    job = CurateJob(
+        recipe="ce_clip",
+        source=f"scenes:{scenes}",
+        name="scenes",
+        workspace=workspace,
+        manifests=manifests,
+        model="tiny",
+    )
     return job.catalog.open(run_job(job).ref)
 
 

@@ -157,7 +157,10 @@ def test_webdataset_rejects_samples_by_name(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_our_own_shards_come_back_with_captions_and_attributes(tmp_path: Path) -> None:
-    job = CurateJob("clip", "scenes:12", "scenes", str(tmp_path), str(tmp_path / "m"), workers=1)
+    workspace, manifests = str(tmp_path), str(tmp_path / "m")
+    job = CurateJob(
+        recipe="clip", source="scenes:12", name="scenes", workspace=workspace, manifests=manifests, workers=1
+    )
     run_job(job)
     drawn = {item.name: item for item in ScenesSource("12").records() if isinstance(item, SourceRecord)}
     again, rejected = read(f"webdataset:{tmp_path / 'datasets' / 'scenes' / '1.0.0' / '00000.tar'}")

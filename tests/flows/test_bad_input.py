@@ -104,7 +104,7 @@ def test_unknown_recipe_suggests_the_nearest(shell: Shell) -> None:
     [
         ("train.learning_rate=1", "no field 'learning_rate'"),
         ("stages.swap_word.seed=1", "did you mean 'swap_words'?"),
-        ("stages.swap_words.seed=x", "is no int"),
+        ("stages.swap_words.seed=x", "is not of type int"),
         ("stages.swap_words", "stages"),
         ("train.lr", "has no '='"),
         ("planner=x", "planner.num_neighbours"),

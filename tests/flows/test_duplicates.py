@@ -66,9 +66,10 @@ def planted(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 def curated(root: Path, train: Path, keep: str, *against: str) -> CurationResult:
     """Run the recipe without its embeddings, which would take minutes here."""
-    places = (str(root / "w"), str(root / "m"))
-    job = CurateJob("dedup", f"folder:{train}", "toy", *places, model="tiny", against=against, workers=1)
-    recipe = load_recipe("dedup", job.inputs)
+    workspace, manifests = str(root / "w"), str(root / "m")
+    job = CurateJob(recipe="dedup", source=f"folder:{train}", name="toy", workspace=workspace, manifests=manifests)
+    job = replace(job, model="tiny", against=against, workers=1)
+    recipe = load_recipe("dedup", job)
     leaks, twins = recipe.stages[-2:]
     assert isinstance(leaks, RemoveLeaks) and isinstance(twins, FindDuplicates)
     seen = (CheckImages(), HashImages())
