@@ -57,7 +57,7 @@ _SMALL_PX, _LARGE_PX, _CONTAINER_PX, _CONTENT_PX = (
 )  # minimum and maximum diameter
 
 T = TypeVar("T")
-PixelBox = tuple[int, int, int, int]
+SceneBox = tuple[int, int, int, int]
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
@@ -88,7 +88,7 @@ def sample_scene(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def relations_between(boxes: Sequence[PixelBox]) -> list[list[Any]]:
+def relations_between(boxes: Sequence[SceneBox]) -> list[list[Any]]:
     """Return every ``[i, relation, j]`` that holds between the boxes, in the direction of `RELATIONS`."""
     found: list[list[Any]] = []
     for i, a in enumerate(boxes):
@@ -135,10 +135,10 @@ def _diameter(rng: np.random.Generator, size: str, nested: bool) -> int:
     return int(rng.integers(low, high + 1))
 
 
-def _place(rng: np.random.Generator, diameters: Sequence[int], nested: bool) -> list[PixelBox]:
+def _place(rng: np.random.Generator, diameters: Sequence[int], nested: bool) -> list[SceneBox]:
     """Return a box for each diameter, clear of each other; with `nested`, the second concentric with the first."""
     for _ in range(20):
-        boxes: list[PixelBox] = []
+        boxes: list[SceneBox] = []
         for diameter in diameters:
             inside = nested and len(boxes) == 1
             box = _around(*_centre(boxes[0]), diameter) if inside else _free_box(rng, diameter, boxes)
@@ -160,7 +160,7 @@ def _place(rng: np.random.Generator, diameters: Sequence[int], nested: bool) -> 
     return boxes
 
 
-def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[PixelBox]) -> PixelBox | None:
+def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[SceneBox]) -> SceneBox | None:
     """Return a random box that is clear of all others, or None after twelve attempts."""
     low = MARGIN_PX + (diameter + 1) // 2
     span = CANVAS_PX - 2 * low + 1
@@ -176,17 +176,17 @@ def _free_box(rng: np.random.Generator, diameter: int, boxes: Sequence[PixelBox]
     return None
 
 
-def _clear(a: PixelBox, b: PixelBox) -> bool:
+def _clear(a: SceneBox, b: SceneBox) -> bool:
     """Return whether two boxes are apart along one axis, and apart or in line along the other."""
     apart = [max(a[axis], b[axis]) - min(a[axis + 2], b[axis + 2]) >= GAP_PX for axis in (0, 1)]
     offsets = [abs(a[axis] + a[axis + 2] - b[axis] - b[axis + 2]) / 2 for axis in (0, 1)]
     return any(apart) and all(far or offset <= IN_LINE_PX for far, offset in zip(apart, offsets, strict=True))
 
 
-def _around(x: int, y: int, diameter: int) -> PixelBox:
+def _around(x: int, y: int, diameter: int) -> SceneBox:
     left, top = x - diameter // 2, y - diameter // 2
     return (left, top, left + diameter, top + diameter)
 
 
-def _centre(box: PixelBox) -> tuple[int, int]:
+def _centre(box: SceneBox) -> tuple[int, int]:
     return (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
