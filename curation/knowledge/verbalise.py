@@ -149,17 +149,17 @@ def _countable(word: str) -> bool:
     ) or word == "ball"
 
 
-def placed(caption: str, parse: CaptionParse, link: Mapping[str, Any], predicate_text: str, person: bool) -> str:
-    """Return a caption with a fact put in, or an empty string where no place is right.
+def insert_fact(caption: str, parse: CaptionParse, link: Mapping[str, Any], clause: str, person: bool) -> str:
+    """Return a caption with a fact inserted, or an empty string where it does not fit.
 
-    After a noun phrase that a verb, a mark or the end follows, as a relative clause; before a preposition or ``and``,
-    where a clause would cut the phrase in two, as a sentence of its own.
+    A relative clause after a noun phrase that is followed by a verb, a mark or the end; a sentence of its own before a
+    preposition or ``and``, where a clause would split the phrase.
 
     Args:
         caption: As written.
         parse: Its parse.
         link: The concept's record of `link_concepts`.
-        predicate_text: From `predicate`.
+        clause: From `predicate`.
         person: Whether it is ``who`` rather than ``which``.
     """
     first, stop = link["tokens"]
@@ -167,19 +167,19 @@ def placed(caption: str, parse: CaptionParse, link: Mapping[str, Any], predicate
     if caption[end : end + 1] in ("-", "'", "\N{RIGHT SINGLE QUOTATION MARK}", "/", "_"):
         return ""
     after = next((token for token in range(stop, len(parse["words"])) if parse["words"][token].strip()), None)
-    clause = f", {'who' if person else 'which'} {predicate_text}"
+    relative = f", {'who' if person else 'which'} {clause}"
     follower = parse["words"][after] if after is not None else ""
     if not follower or not any(char.isalnum() for char in follower):
-        return caption[:end] + clause + caption[end:] if follower not in ("'s", "(", '"', "-") else ""
+        return caption[:end] + relative + caption[end:] if follower not in ("'s", "(", '"', "-") else ""
     joined = parse["deps"][stop - 1] == "conj"
     if parse["pos"][after or 0] in ("VERB", "AUX") and not joined:
-        return f"{caption[:end]}{clause},{caption[end:]}"
+        return f"{caption[:end]}{relative},{caption[end:]}"
     article = "" if link["sense"] == "event" and not link["countable"] else "the "
-    sentence = f"{article}{' '.join(parse['words'][first:stop]).lower()} {predicate_text}"
+    sentence = f"{article}{' '.join(parse['words'][first:stop]).lower()} {clause}"
     sentence = sentence[0].upper() + sentence[1:]
     body = caption.rstrip()
     again = sum(word.lower() == parse["words"][stop - 1].lower() for word in parse["words"]) > 1
     if body.endswith(_ENDS) and not again:
         gap = " " if body[-2:-1] == " " else ""
         return f"{body} {sentence}{gap}."
-    return "" if joined else f"{caption[:end]}{clause},{caption[end:]}"
+    return "" if joined else f"{caption[:end]}{relative},{caption[end:]}"

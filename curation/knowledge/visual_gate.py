@@ -102,11 +102,11 @@ def facts(
     """
     key = (link["concept"], link["sense"], link["known"], link["negated"], link["countable"], relations)
     if key not in lexicon.sorted_facts:
-        reason = link_refused(link)
+        reason = link_rejection(link)
         groups: dict[tuple[str, str], list[Edge]] = {}
         for edge in lexicon.edges(link["concept"]):
             if edge.relation in relations:
-                why = reason or fact_refused(edge, link["sense"], lexicon)
+                why = reason or fact_rejection(edge, link["sense"], lexicon)
                 if not why and link["countable"] and edge.relation == "IsA" and head_word(edge.tail) in MASS_EVENTS:
                     why = "wrong_sense"
                 groups.setdefault((edge.relation, why), []).append(edge)
@@ -114,7 +114,7 @@ def facts(
     return lexicon.sorted_facts[key]
 
 
-def link_refused(link: Mapping[str, Any]) -> str:
+def link_rejection(link: Mapping[str, Any]) -> str:
     """Return why nothing is to be said of a concept at all, or an empty string."""
     if link["negated"]:
         return "negated"
@@ -123,7 +123,7 @@ def link_refused(link: Mapping[str, Any]) -> str:
     return "ambiguous_sense" if link["known"] else "unknown_kind"
 
 
-def fact_refused(edge: Edge, sense: str, lexicon: Lexicon) -> str:
+def fact_rejection(edge: Edge, sense: str, lexicon: Lexicon) -> str:
     """Return why a fact may be said of no picture, or an empty string; looks at the fact alone."""
     words = edge.tail.split()
     is_kind = edge.relation in ("IsA", "InstanceOf")
@@ -137,7 +137,7 @@ def fact_refused(edge: Edge, sense: str, lexicon: Lexicon) -> str:
     elif not NOT_FACTS.isdisjoint(words):
         reason = "opinion"
     elif is_kind:
-        reason = _kind_refused(edge, sense, lexicon)
+        reason = _kind_rejection(edge, sense, lexicon)
     elif ours and edge.relation != "HasA" and not lexicon.belongs(edge, sense):
         reason = "wrong_sense"
     else:
@@ -163,7 +163,7 @@ def _can_be_seen(edge: Edge, sense: str, words: Sequence[str], lexicon: Lexicon)
             return sense in WHO_CAN.get(edge.relation, ()) and words[0] not in EMPTY_VERBS
 
 
-def _kind_refused(edge: Edge, sense: str, lexicon: Lexicon) -> str:
+def _kind_rejection(edge: Edge, sense: str, lexicon: Lexicon) -> str:
     """Return why an IsA may not be said: it must name a category that can be seen, in this sense, and be no slip."""
     found = lexicon.class_of(edge.tail, edge.tail_sense)
     if not found or edge.tail.split()[0] in BROKEN or not head_word(edge.tail):
@@ -219,7 +219,7 @@ def _said_of(scene: Scene, caption: int, concept: str) -> frozenset[str]:
     return said.get((concept, False), frozenset()) | said.get((concept, True), frozenset())
 
 
-def scene_refused(edge: Edge, scene: Scene, caption: int, support: int) -> str:
+def scene_rejection(edge: Edge, scene: Scene, caption: int, support: int) -> str:
     """Return why a fact may not be added to this caption of this image, or an empty string."""
     content = [word for word in edge.tail.split() if word not in LIGHT]
     if content and scene.words[caption].issuperset(content):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -110,3 +111,16 @@ class Encoder:
 def open_encoder(spec: EncoderSpec) -> Encoder:
     """Return the encoder of a spec; the last one stays loaded."""
     return Encoder(spec.load())
+
+
+def embed_with_texts(
+    spec: EncoderSpec, sample: Sample, texts: Iterable[str]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Embed a sample's image, its captions and further texts.
+
+    Returns:
+        The embeddings of captions and texts [captions + texts, width] and their cosine similarity to the image, float64.
+    """
+    image, embedded = open_encoder(spec).embed_one(dataclasses.replace(sample, captions=(*sample.captions, *texts)))
+    vectors = embedded.astype("float64")
+    return vectors, vectors @ image.astype("float64")

@@ -1,8 +1,8 @@
-"""Whether a caption of another image is false of this one, and what it says that this one's captions do not."""
+"""Whether a caption of another image is false of this one, and what it mentions that this one's captions do not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,29 +23,27 @@ REASONS = ("too_similar", "same_text", "said", "possible", "nothing_new", "denie
 """Why a caption is not borrowed."""
 
 _ABSTRACT = _SETS["abstract_nouns"]
-"""Nouns that may be said of about anything: none of them makes a caption false."""
+"""Nouns that fit almost any image: none of them makes a caption false."""
 
 
 @dataclass(frozen=True)
-class Read:
+class ImageTexts:
     """An image's captions, read once for all images that may borrow them.
 
     Attributes:
         captions: As written.
-        parses: Of each.
-        tags: Word -> tag, of all captions together.
-        claims: What each says.
-        facts: What each names.
+        parses: Their parses.
+        claims: Their claims.
+        facts: Their words by role.
     """
 
     captions: tuple[str, ...]
     parses: Sequence[CaptionParse]
-    tags: Mapping[str, str]
     claims: tuple[Claims, ...]
     facts: tuple[CaptionFacts, ...]
 
 
-def read(captions: tuple[str, ...], parses: Sequence[CaptionParse]) -> Read:
+def read(captions: tuple[str, ...], parses: Sequence[CaptionParse]) -> ImageTexts:
     """Read an image's captions."""
     tags = tags_of(parses)
     claims = tuple(
@@ -53,18 +51,18 @@ def read(captions: tuple[str, ...], parses: Sequence[CaptionParse]) -> Read:
         for text, parse in zip(captions, parses, strict=True)
     )
     facts = tuple(facts_of(text, parse) for text, parse in zip(captions, parses, strict=True))
-    return Read(captions, parses, tags, claims, facts)
+    return ImageTexts(captions, parses, claims, facts)
 
 
-class Borrower:
-    """One image, asked whether captions of others are false of it.
+class CaptionBorrower:
+    """Decides which captions of other images are false of one image.
 
     Args:
-        own: Its captions.
-        kinds: What is known of words' meanings.
+        own: The image's captions.
+        kinds: Meanings of words.
     """
 
-    def __init__(self, own: Read, kinds: WordRelations) -> None:
+    def __init__(self, own: ImageTexts, kinds: WordRelations) -> None:
         self.own, self.kinds = own, kinds
         self.texts = {content_words(caption) for caption in own.captions}
         self.worlds: dict[int, MergedClaims] = {}
@@ -75,14 +73,14 @@ class Borrower:
         self.numbers = {number for facts in own.facts for number, _ in facts.numbers}
 
     def world(self, caption: int) -> MergedClaims:
-        """Return what one caption says, or with -1 what all say together."""
+        """Return the claims of one caption, or with -1 of all together."""
         if caption not in self.worlds:
             self.worlds[caption] = merge_claims(
                 self.own.claims if caption < 0 else [self.own.claims[caption]], self.kinds
             )
         return self.worlds[caption]
 
-    def judge(self, other: Read, index: int) -> tuple[str, str]:
+    def judge(self, other: ImageTexts, index: int) -> tuple[str, str]:
         """Return (type, reason) of another image's caption: a type where it may be borrowed, else a reason."""
         words, claims = other.parses[index]["words"], other.claims[index]
         kind = self.new_in(other.facts[index])
@@ -100,8 +98,8 @@ class Borrower:
         return ("", reason) if reason else (kind, "")
 
     def new_in(self, facts: CaptionFacts) -> str:
-        """Return the type of what a caption names and this image's captions do not: things first, then deeds."""
-        new = [noun for noun in facts.nouns if not self._named(noun)]
+        """Return the type of what a caption mentions and this image's captions do not: objects first, then actions."""
+        new = [noun for noun in facts.nouns if not self._mentions(noun)]
         if new:
             return "object"
         if any(not same_action(verb, self.verbs) for verb in facts.verbs):
@@ -110,25 +108,25 @@ class Borrower:
             return "attribute"
         return "number" if any(value not in self.numbers for value, _ in facts.numbers) else ""
 
-    def _named(self, noun: str) -> bool:
-        """Say whether some caption names a thing, in other words or by another name of its kind."""
+    def _mentions(self, noun: str) -> bool:
+        """Return whether some caption mentions an object, also by a synonym or another name of its kind."""
         return (
             noun in _ABSTRACT
-            or any(_alike(noun, one) for one in self.nouns)
+            or any(_same_meaning(noun, one) for one in self.nouns)
             or canonical_noun(noun) in self.nouns
             or noun in self.lemmas
             or any(self.kinds.covers(one, noun) or self.kinds.covers(noun, one) for one in self.nouns)
         )
 
     def nearest(self, text: str) -> int:
-        """Return the caption that shares most words with a text; the first of equals."""
+        """Return the number of the caption that shares most words with a text; the first of equals."""
         words = set(plain_words(text))
         shared = [_overlap(words, set(facts.words)) for facts in self.own.facts]
         return shared.index(max(shared))
 
 
-def _alike(one: str, other: str) -> bool:
-    """Say whether our own lists take two nouns for about the same: cliff and rock, dog and hound."""
+def _same_meaning(one: str, other: str) -> bool:
+    """Return whether our lists count two nouns as about the same: cliff and rock, dog and hound."""
     return any(family.members[one] == family.members.get(other) for family in object_families(one))
 
 
@@ -136,7 +134,7 @@ def _overlap(one: set[str], other: set[str]) -> float:
     return len(one & other) / max(1, len(one | other))
 
 
-def whole_text_record(own: Read, caption: int, text: str, parse: CaptionParse) -> dict[str, Any]:
-    """Return the edits of a record whose text takes its caption's place as a whole."""
+def whole_text_record(own: ImageTexts, caption: int, text: str, parse: CaptionParse) -> dict[str, Any]:
+    """Return the edits of a record whose text replaces its whole caption."""
     old, num_old, num_new = own.captions[caption], len(own.parses[caption]["words"]), len(parse["words"])
     return {"edits": [[0, len(old), 0, len(text)]], "tokens": [[0, num_old, 0, num_new]]}

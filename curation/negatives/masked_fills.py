@@ -1,8 +1,8 @@
-"""Which words of a caption may be hidden, and which fills of the blank make a negative."""
+"""Which words of a caption may be hidden, and which fills make a negative."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
@@ -25,21 +25,21 @@ _SETS = word_sets("masked_fills")
 KINDS: Mapping[str, str] = {"attribute": "ADJ", "object": "NOUN", "action": "VERB", "relation": "ADP"}
 """Type of a negative -> part of speech that is hidden for it."""
 REASONS = ("same_word", "other_form", "synonym", "kind_of", "told", "pronoun", "compatible")
-"""Why a fill is refused."""
+"""Why a fill is rejected."""
 
 _PLACES = (_SETS["places:1"], _SETS["places:2"], *(frozenset({word}) for word in ("behind", "above", "outside")))
-"""Prepositions that may be said of one place; those of different lines exclude each other."""
+"""Prepositions that can describe the same place; those of different sets exclude each other."""
 _VERB_TAGS = ("VBG", "VBZ", "VBP", "VBD", "VB")
 _VAGUE = _SETS["vague_adjectives"]
 
 
 def hidden(caption: Caption, kind: str) -> list[int]:
     """Return the tokens of a caption that may be hidden for a type of negative."""
-    test = {"attribute": _describes, "object": _names, "action": _tells, "relation": _places}[kind]
+    test = {"attribute": _is_attribute, "object": _is_object, "action": _is_action, "relation": _is_relation}[kind]
     return [token for token in range(len(caption.words)) if caption.is_whole_word(token) and test(caption, token)]
 
 
-def _describes(caption: Caption, token: int) -> bool:
+def _is_attribute(caption: Caption, token: int) -> bool:
     word = caption.words[token]
     return (
         caption.pos[token] == "ADJ"
@@ -52,7 +52,7 @@ def _describes(caption: Caption, token: int) -> bool:
     )
 
 
-def _names(caption: Caption, token: int) -> bool:
+def _is_object(caption: Caption, token: int) -> bool:
     lemma = caption.lemma(token)
     return (
         caption.is_noun(token)
@@ -64,7 +64,7 @@ def _names(caption: Caption, token: int) -> bool:
     )
 
 
-def _tells(caption: Caption, token: int) -> bool:
+def _is_action(caption: Caption, token: int) -> bool:
     return (
         caption.pos[token] == "VERB"
         and caption.tags[token] in _VERB_TAGS
@@ -76,7 +76,7 @@ def _tells(caption: Caption, token: int) -> bool:
     )
 
 
-def _places(caption: Caption, token: int) -> bool:
+def _is_relation(caption: Caption, token: int) -> bool:
     objects = caption.with_dep(token, "pobj")
     alone = caption.deps[token] == "prep" and not caption.with_dep(token, "prep", "advmod", "npadvmod")
     fixed = bool(objects) and (
@@ -89,29 +89,22 @@ def _line(word: str) -> frozenset[str]:
     return next((line for line in _PLACES if word in line), frozenset())
 
 
-def judged(
-    caption: Caption, token: int, kind: str, words: Sequence[str], told: AbstractSet[str], kinds: WordRelations
-) -> Iterator[tuple[str, str]]:
-    """Yield each fill with why it is refused, or with an empty string.
+def rejection_reason(
+    caption: Caption, token: int, kind: str, word: str, mentioned: AbstractSet[str], kinds: WordRelations
+) -> str:
+    """Return why a fill is rejected, or an empty string.
 
     Args:
         caption: The caption.
-        token: What is hidden.
+        token: The hidden word.
         kind: See `KINDS`.
-        words: The fills, likeliest first.
-        told: Dictionary forms of all words in the captions of the image.
+        word: The fill.
+        mentioned: Dictionary forms of all words in the captions of the image.
         kinds: What is known of the words' meanings.
     """
     old = caption.words[token]
-    for word in words:
-        yield word, _refused(caption, token, kind, old, word, told, kinds)
-
-
-def _refused(
-    caption: Caption, token: int, kind: str, old: str, word: str, told: AbstractSet[str], kinds: WordRelations
-) -> str:
     if kind == "relation":
-        return _place_refused(old, word, told)
+        return _relation_rejection(old, word, mentioned)
     form = {"attribute": word, "object": noun_lemma(word), "action": verb_lemma(word)}[kind]
     base = {"attribute": old, "object": caption.lemma(token), "action": caption.verb(token)}[kind]
     reason = ""
@@ -123,7 +116,7 @@ def _refused(
         reason = "synonym"
     elif kind != "attribute" and (kinds.covers(base, form) or kinds.covers(form, base)):
         reason = "kind_of"
-    elif not told.isdisjoint((word, form)) or (kind == "action" and same_action(form, told)):
+    elif not mentioned.isdisjoint((word, form)) or (kind == "action" and same_action(form, mentioned)):
         reason = "told"
     elif (
         kind == "object"
@@ -134,13 +127,13 @@ def _refused(
     return reason
 
 
-def _place_refused(old: str, word: str, told: AbstractSet[str]) -> str:
+def _relation_rejection(old: str, word: str, mentioned: AbstractSet[str]) -> str:
     one, other = _line(old), _line(word)
     if word == old or not other:
         return "same_word" if word == old else "other_form"
     if one is other:
         return "compatible"
-    return "told" if word in told else ""
+    return "told" if word in mentioned else ""
 
 
 def _same_meaning(kind: str, base: str, form: str, kinds: WordRelations) -> bool:
@@ -150,7 +143,7 @@ def _same_meaning(kind: str, base: str, form: str, kinds: WordRelations) -> bool
 
 
 def _same_form(caption: Caption, token: int, kind: str, word: str, form: str) -> bool:
-    """Say whether a fill is of the hidden word's part of speech and in its form."""
+    """Return whether a fill has the part of speech and form of the hidden word."""
     if not is_english(word) or number_value(word) is not None:
         return False
     if kind == "object":
@@ -164,7 +157,7 @@ def _same_form(caption: Caption, token: int, kind: str, word: str, form: str) ->
         return noun_form(form, caption.is_plural(token)) == word
     if kind == "action":
         return "VERB" in _parts(word) and form not in LIGHT_VERBS and verb_form(form, caption.tags[token]) == word
-    return "ADJ" in _parts(word) and word not in _VAGUE and not _compared(word)
+    return "ADJ" in _parts(word) and word not in _VAGUE and not _is_comparative(word)
 
 
 @lru_cache(maxsize=8192)
@@ -175,7 +168,7 @@ def _parts(word: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=8192)
-def _compared(word: str) -> bool:
+def _is_comparative(word: str) -> bool:
     from lemminflect import getLemma
 
     return (getLemma(word, upos="ADJ") or (word,))[0] != word

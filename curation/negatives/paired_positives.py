@@ -1,8 +1,8 @@
-"""True texts to set beside negatives: what a word gives away in one of them, it gives away in the other.
+"""True texts that share the telltale words of a negative, so that these words give nothing away.
 
-A denial of what is there is false; the same denial of what is not there is true. With both of them told apart from each
-other, the word "no" says nothing. That something is not there is taken from the gate of false negatives: where it holds
-"a man with a helmet" for false of the image, "a man without a helmet" is true.
+A negation of something present is false; the same negation of something absent is true. When both are compared with each
+other, the word "no" carries no information. What is absent comes from the false negative check: where it finds "a man with
+a helmet" false of the image, "a man without a helmet" is true.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from curation.text.phrases import Caption
 from data_manifests.sample import Sample
 
 
-class Counterparts:
-    """The true texts of one image that its negatives are told from, each with the claim it rests on.
+class PairedPositives:
+    """The true texts paired with the negatives of one image, each with the false claim that makes it true.
 
     Args:
         sample: Captions and parses.
@@ -32,32 +32,32 @@ class Counterparts:
         self._claims: dict[str, dict[str, Any]] = {}
         self._verbs: list[tuple[str, set[str]]] | None = None
 
-    def rest_on(self, text: str, caption: Caption, pieces: Sequence[Edit], kind: str) -> str:
-        """Return a text, remembering that it is true if a change of its caption is false.
+    def add(self, text: str, caption: Caption, pieces: Sequence[Edit], kind: str) -> str:
+        """Add a text that is true if a change of its caption is false; return it.
 
         Args:
-            text: The text that would be true.
-            caption: What it was made from.
+            text: The text.
+            caption: The caption it was made from.
             pieces: The change that must be false.
             kind: Type of that change, as in a negative record.
         """
         claim, edits = apply_edits(caption.text, pieces)
         index = self._sample.captions.index(caption.text)
-        told = {"text": claim, "caption": index, "operation": "replace", "type": kind, "edits": edits}
-        self._claims.setdefault(text, told)
+        record = {"text": claim, "caption": index, "operation": "replace", "type": kind, "edits": edits}
+        self._claims.setdefault(text, record)
         return text
 
-    def tells_elsewhere(self, caption: Caption, verbs: AbstractSet[str]) -> bool:
-        """Say whether another caption has one of some verbs."""
+    def in_other_caption(self, caption: Caption, verbs: AbstractSet[str]) -> bool:
+        """Return whether another caption has one of the verbs."""
         if not verbs:
             return False
         if self._verbs is None:
             pairs = zip(self._sample.captions, self._sample["parses"], strict=True)
             self._verbs = [(text, _verbs_of(parse)) for text, parse in pairs]
-        return any(not verbs.isdisjoint(told) for text, told in self._verbs if text != caption.text)
+        return any(not verbs.isdisjoint(others) for text, others in self._verbs if text != caption.text)
 
-    def true_of(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the records without those whose counterpart may be false of the image."""
+    def keep_true(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the records without those whose paired text may be false of the image."""
         texts = sorted({record["against"] for record in records if "against" in record})
         if not texts:
             return list(records)
@@ -66,17 +66,17 @@ class Counterparts:
             sample.captions, sample["parses"], [self._claims[text] for text in texts], copies=False
         )
         judge = ImageClaims(read, word_relations(None, ()))
-        told = {thing.noun for claims in read.captions for thing in claims.things}
-        sound = {
+        nouns = {thing.noun for claims in read.captions for thing in claims.things}
+        true = {
             text
             for text, record, claims, pairs in zip(texts, read.records, read.claims, read.pairs, strict=True)
             if rejection_reason(record, claims, pairs, judge) == ("", "")
             and not (
                 record["type"] == "object"
-                and any(judge.kinds.covers(new, noun) for _, new, kind in pairs if kind == "N" for noun in told)
+                and any(judge.kinds.covers(new, noun) for _, new, kind in pairs if kind == "N" for noun in nouns)
             )
         }
-        return [record for record in records if record.get("against", "") in sound | {""}]
+        return [record for record in records if record.get("against", "") in true | {""}]
 
 
 def _verbs_of(parse: Parse) -> set[str]:
@@ -84,32 +84,34 @@ def _verbs_of(parse: Parse) -> set[str]:
     return {verb_lemma(word.lower()) for word, pos in zip(parse["words"], parse["pos"], strict=True) if pos == "VERB"}
 
 
-def views_of(records: Sequence[Mapping[str, Any]], family: str) -> list[dict[str, Any]]:
-    """Return the true texts that negatives are told from as records of views, each once, in the negatives' order."""
-    found: dict[tuple[int, str], dict[str, Any]] = {}
+def positive_views(records: Sequence[Mapping[str, Any]], family: str) -> list[dict[str, Any]]:
+    """Return the true texts paired with negatives as records of views, each once, in the negatives' order."""
+    views: dict[tuple[int, str], dict[str, Any]] = {}
     for record in records:
         if "against" in record:
-            key = record["caption"], record["against"]
-            told = {"text": record["against"], "caption": record["caption"], "family": family}
-            found.setdefault(key, {**told, "rule": f"beside: {record['rule']}", "source": record["source"]})
-    return list(found.values())
+            view = {
+                "text": record["against"], "caption": record["caption"], "family": family,
+                "rule": f"beside: {record['rule']}", "source": record["source"],
+            }  # fmt: skip
+            views.setdefault((record["caption"], record["against"]), view)
+    return list(views.values())
 
 
-def denied_instead(caption: Caption, token: int, denial: Sequence[Edit], other: Sequence[Edit]) -> str:
-    """Return the caption with a denial of another word than its own.
+def negate_other_word(caption: Caption, token: int, negation: Sequence[Edit], other: Sequence[Edit]) -> str:
+    """Return the caption with the negation applied to another word.
 
     Args:
         caption: The caption.
-        token: The word that is denied.
-        denial: The pieces that deny it.
-        other: The pieces that put another word in its place.
+        token: The word that is negated.
+        negation: The pieces that negate it.
+        other: The pieces that replace it by another word.
     """
     place = caption.span(token, token + 1)
     (new,) = (piece.text for piece in other if piece.start == place.start and piece.end == place.end)
     pieces = []
-    for piece in denial:
+    for piece in negation:
         if piece.start <= place.start and piece.end >= place.end > piece.start:
-            # "does not run", "No dogs": the denial holds the word itself
+            # "does not run", "No dogs": the negation contains the word itself
             *before, _ = piece.text.split(" ")
             word = verb_lemma(new.lower()) if caption.pos[token] == "VERB" else new.lower()
             pieces.append(piece._replace(text=" ".join([*before, word.upper() if piece.text.isupper() else word])))

@@ -1,4 +1,4 @@
-"""Which things and qualities of a caption may be replaced, and by what, so that the sentence stays a good one."""
+"""Which objects and attributes of a caption can be replaced, and by what, so that the sentence stays plausible."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 
-from curation.negatives.records import Change, Slot
+from curation.negatives.slots import Change, Slot
 from curation.text.edits import Edit, match_case
 from curation.text.lexicon import GENDERS, NEGATIONS, canonical_noun
 from curation.text.phrases import FEMALE_TO_MALE, MALE_TO_FEMALE, Caption, noun_form
@@ -21,11 +21,11 @@ from curation.text.wordlists import word_sets
 
 _SETS = word_sets("replace_nouns")
 
-Known = Mapping[str, Sequence[tuple[str, str]]]
-"""Word -> (what excludes it, the edge that says so), from a graph."""
+GraphOptions = Mapping[str, Sequence[tuple[str, str]]]
+"""Word -> (a word that excludes it, the URI of the edge)."""
 
 _GENDERED = _SETS["gendered"]
-"""Words beside which the other sex, or a child, would be odd."""
+"""Words with which the other sex, or a child, would be odd."""
 _PEOPLE = ("sex", "child", "age", "parent", "couple")
 _UNCOUNTED = ("surface", "drink", "sport", "season", "night")
 _GAMES = _SETS["games"]
@@ -36,7 +36,7 @@ _WATERY = _SETS["water_and_snow"]
 _HANDLED = _SETS["handling_verbs"]
 _BODY_HUES = _SETS["hair"]
 _OWN_COLOUR = _SETS["own_colour"]
-"""What has a colour of its own: any other would be odd."""
+"""Objects with a colour of their own: any other would be odd."""
 _GROWN = _SETS["grown"]
 _MADE = _SETS["made"]
 _TALL = _SETS["tall"] | _GROWN
@@ -54,8 +54,8 @@ _HEATED = _SETS["heated"]
 _SHAPES = _SETS["shapes"]
 
 
-def object_slots(caption: Caption, known: Known, among: AbstractSet[int] | None = None) -> list[Slot]:
-    """Return the things of a caption that may be replaced, of some tokens only if they are given."""
+def object_slots(caption: Caption, from_graph: GraphOptions, among: AbstractSet[int] | None = None) -> list[Slot]:
+    """Return the slots of the objects that can be replaced, of the tokens in `among` if given."""
     slots = []
     for token in range(len(caption.words)) if among is None else sorted(among):
         if (
@@ -74,9 +74,14 @@ def object_slots(caption: Caption, known: Known, among: AbstractSet[int] | None 
         if options:
             slots.append(Slot("object", "object", options, partial(_object, caption, token, lemma), token))
         elif (
-            lemma in known and caption.deps[token] != "compound" and not object_families(lemma) and not is_human(lemma)
+            lemma in from_graph
+            and caption.deps[token] != "compound"
+            and not object_families(lemma)
+            and not is_human(lemma)
         ):
-            slots.append(Slot("object", "object", known[lemma], partial(_from_graph, caption, token, lemma, noun=True)))
+            slots.append(
+                Slot("object", "object", from_graph[lemma], partial(_from_graph, caption, token, lemma, noun=True))
+            )
     return slots
 
 
@@ -85,7 +90,7 @@ def _preposition(caption: Caption, token: int) -> str:
 
 
 def _fits_object(caption: Caption, token: int, family: Family) -> bool:
-    """Say whether a family's words can stand where a noun stands."""
+    """Return whether the words of a family can replace a noun."""
     name, dep, words = family.name, caption.deps[token], caption.words
     determiners = {words[child] for child in caption.with_dep(token, "det", "poss")}
     if name == "sport":
@@ -145,15 +150,13 @@ _CONTEXTS: Mapping[str, Callable[[Caption, int, AbstractSet[str]], bool]] = {
         caption.words[token] != "orange" or (caption.pos[token] != "ADJ" and bool(determiners))
     ),
 }
-"""Family of things -> whether a noun's place is one where its members are said."""
+"""Family of objects -> whether its members suit the position of a noun."""
 
 
 def _object(caption: Caption, token: int, lemma: str, option: tuple[Family, str]) -> Change | None:
     family, new = option
-    meaning = canonical_noun(new)
-    if any(
-        canonical_noun(caption.lemma(one)) == meaning for one, pos in enumerate(caption.pos) if pos in ("NOUN", "PROPN")
-    ):
+    nouns = (caption.lemma(other) for other, pos in enumerate(caption.pos) if pos in ("NOUN", "PROPN"))
+    if canonical_noun(new) in map(canonical_noun, nouns):
         return None
     form = noun_form(new, caption.is_plural(token))
     pieces = _with_pronouns(caption, token, lemma, new) if family.name in _PEOPLE else []
@@ -164,7 +167,7 @@ def _object(caption: Caption, token: int, lemma: str, option: tuple[Family, str]
 
 
 def _with_pronouns(caption: Caption, token: int, old: str, new: str) -> list[Edit] | None:
-    """Return the pieces that turn the pronouns of a person whose sex changes; None where they may be another's."""
+    """Return the pieces that change the pronouns of a person whose sex changes; None where they may be another's."""
     before, after = GENDERS.get(old, ""), GENDERS.get(new, "")
     if before == after or not after:
         return []
@@ -191,13 +194,13 @@ def _from_graph(caption: Caption, token: int, lemma: str, option: tuple[str, str
     return Change(caption.replacement_edits(token, form), edge)
 
 
-def attribute_slots(caption: Caption, known: Known) -> list[Slot]:
-    """Return the qualities of a caption that may be replaced."""
+def attribute_slots(caption: Caption, from_graph: GraphOptions) -> list[Slot]:
+    """Return the slots of the attributes that can be replaced."""
     slots = []
     for token, word in enumerate(caption.words):
         families = attribute_families(word)
         if (
-            (not families and word not in known)
+            (not families and word not in from_graph)
             or not caption.is_whole_word(token)
             or caption.tags[token] in ("JJR", "JJS")
         ):
@@ -208,16 +211,16 @@ def attribute_slots(caption: Caption, known: Known) -> list[Slot]:
         fitting = [family for family in families if fits_quality(family.name, caption, noun)]
         options = [(family, other) for family in fitting for other in family.rivals[word]]
         if options:
-            slots.append(Slot("attribute", "attribute", options, partial(_quality, caption, token, noun)))
+            slots.append(Slot("attribute", "attribute", options, partial(_attribute, caption, token, noun)))
         elif not families and caption.pos[token] == "ADJ":
             slots.append(
-                Slot("attribute", "attribute", known[word], partial(_from_graph, caption, token, word, noun=False))
+                Slot("attribute", "attribute", from_graph[word], partial(_from_graph, caption, token, word, noun=False))
             )
     return slots
 
 
 def described(caption: Caption, token: int) -> int:
-    """Return the noun that a describing word belongs to, or -1."""
+    """Return the noun that an attribute belongs to, or -1."""
     for _ in range(4):
         head, dep = caption.heads[token], caption.deps[token]
         if dep in ("amod", "compound", "nmod") and caption.pos[head] in ("NOUN", "PROPN"):
@@ -228,7 +231,7 @@ def described(caption: Caption, token: int) -> int:
         if dep not in ("conj", "amod") or head == token or caption.pos[token] not in ("ADJ", "NOUN", "PROPN", "VERB"):
             return -1
         if dep == "conj" and caption.pos[head] == "NOUN" and not attribute_families(caption.words[head]):
-            return -1  # things that are joined, not qualities
+            return -1  # objects that are joined, not attributes
         token = head
     return -1
 
@@ -263,7 +266,7 @@ _FITS: Mapping[str, Callable[[str], bool]] = {
 
 
 def fits_quality(family: str, caption: Caption, noun: int) -> bool:
-    """Say whether a family of qualities is said of such a thing without surprise."""
+    """Return whether a family of attributes suits a noun."""
     lemma = caption.lemma(noun)
     if family == "colour" and lemma in _SHAPES:
         return True
@@ -273,7 +276,7 @@ def fits_quality(family: str, caption: Caption, noun: int) -> bool:
     return test is None or test(lemma)
 
 
-def _quality(caption: Caption, token: int, noun: int, option: tuple[Family, str]) -> Change | None:
+def _attribute(caption: Caption, token: int, noun: int, option: tuple[Family, str]) -> Change | None:
     family, new = option
     word, before = caption.words[token], caption.words[token - 1] if token else ""
     near = {caption.words[one] for one in range(max(0, token - 3), min(len(caption.words), token + 4))}

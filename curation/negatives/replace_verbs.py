@@ -1,11 +1,11 @@
-"""Which actions and relations of a caption may be replaced, and by what."""
+"""Which actions and relations of a caption can be replaced, and by what."""
 
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from functools import partial
 
-from curation.negatives.records import Change, Slot
+from curation.negatives.slots import Change, Slot
 from curation.text.edits import Edit, match_case
 from curation.text.phrases import Caption, SpatialPhrase, verb_form
 from curation.text.word_families import Family, action_families, is_animal, is_human, object_families
@@ -17,7 +17,7 @@ _PATH = _SETS["path_prepositions"]
 _WAY = _PATH | {"over", "into", "onto"}
 _STATIC = _SETS["still_prepositions"]
 _LOOSE = _SETS["particles"]
-"""Adverbs that belong to their verb: "running around" is another thing than running."""
+"""Adverbs that belong to their verb: "running around" is not running."""
 _NO_PLACE = _SETS["no_place"]
 _WORN = ("top", "bottom", "hat", "eyewear", "shoe", "neck")
 _WEARABLE = _SETS["wearable"]
@@ -41,7 +41,7 @@ _ON_THEM = _SETS["places_to_be_on"]
 
 
 def action_slots(caption: Caption, among: AbstractSet[int] | None = None) -> list[Slot]:
-    """Return the verbs of a caption that may be replaced, of some tokens only if they are given."""
+    """Return the slots of the verbs that can be replaced, of the tokens in `among` if given."""
     slots = []
     for token in range(len(caption.pos)) if among is None else sorted(among):
         if (
@@ -66,7 +66,7 @@ def action_slots(caption: Caption, among: AbstractSet[int] | None = None) -> lis
 
 
 def _frames(caption: Caption, verb: int, lemma: str) -> set[str]:
-    """Return the names of the families whose verbs can stand in a verb's place."""
+    """Return the names of the families whose verbs can replace a verb."""
     objects = caption.with_dep(verb, "dobj")
     if len(objects) > 1:
         return set()
@@ -82,7 +82,7 @@ def _frames(caption: Caption, verb: int, lemma: str) -> set[str]:
     frames.update(word for word in following if word in ("over", "into"))
     if "at" in following and lemma in ("look", "stare", "gaze"):
         frames.add("at")
-    if _lifeless(caption, verb):
+    if _has_inanimate_subject(caption, verb):
         return frames  # a ball that lies on a bench may as well sit there
     if not prepositions or (words <= _STATIC and not places & _NO_PLACE):
         frames.add("bare")
@@ -93,8 +93,8 @@ def _frames(caption: Caption, verb: int, lemma: str) -> set[str]:
     return frames
 
 
-def _lifeless(caption: Caption, verb: int) -> bool:
-    """Say whether what a verb is said of is a thing for certain."""
+def _has_inanimate_subject(caption: Caption, verb: int) -> bool:
+    """Return whether the subject of a verb is certainly inanimate."""
     doers = caption.with_dep(verb, "nsubj") or [caption.heads[verb]]
     lemma = caption.lemma(doers[0])
     return bool(object_families(lemma)) and not is_human(lemma) and not is_animal(lemma)
@@ -124,13 +124,13 @@ def _frames_of_object(caption: Caption, verb: int, noun: int) -> set[str]:
         frames -= {"food", "drunk", "things", "read"}
     if "game" in frames and caption.with_dep(noun, "det", "amod"):
         frames.discard("game")
-    return frames & _FRAMES_WITH_OBJECT - _unfit(caption, verb, noun)
+    return frames & _FRAMES_WITH_OBJECT - _excluded_frames(caption, verb, noun)
 
 
-def _unfit(caption: Caption, verb: int, noun: int) -> set[str]:
-    """Return the frames that a phrase behind rules out: arms are raised over the head, a goat is held by the leash."""
-    behind = {caption.words[child] for one in (verb, noun) for child in caption.with_dep(one, "prep")}
-    return set() if behind.isdisjoint(("over", "by")) else {"raise", "beings"}
+def _excluded_frames(caption: Caption, verb: int, noun: int) -> set[str]:
+    """Return the frames that a following phrase rules out: arms are raised over the head, a goat is held by the leash."""
+    prepositions = {caption.words[child] for one in (verb, noun) for child in caption.with_dep(one, "prep")}
+    return set() if prepositions.isdisjoint(("over", "by")) else {"raise", "beings"}
 
 
 def _action(caption: Caption, token: int, option: tuple[Family, str]) -> Change | None:
@@ -149,7 +149,7 @@ def _action(caption: Caption, token: int, option: tuple[Family, str]) -> Change 
 
 
 def relation_slots(caption: Caption) -> list[Slot]:
-    """Return the relations of place in a caption that may be replaced by another that is not their opposite."""
+    """Return the slots of spatial relations that can be replaced by another that is not their opposite."""
     slots = []
     for place in caption.spatial_phrases():
         options = _RELATIONS.get(place.words)
@@ -160,13 +160,13 @@ def relation_slots(caption: Caption) -> list[Slot]:
             continue
         if caption.with_dep(place.first, "advmod") or caption.words[place.first - 1 : place.first] == ["up"]:
             continue
-        fitting = [word for word in options if _can_be(word, noun)]
+        fitting = [word for word in options if _fits_relation(word, noun)]
         if fitting:
             slots.append(Slot("relation", "relation", fitting, partial(_relation, caption, place)))
     return slots
 
 
-def _can_be(relation: str, noun: str) -> bool:
+def _fits_relation(relation: str, noun: str) -> bool:
     if relation == "inside":
         return noun in _BUILDINGS
     if relation in ("under", "underneath"):

@@ -1,4 +1,4 @@
-"""Who does what to whom, and what is where, in a caption: pairs of nouns that do not stand alike to each other."""
+"""Semantic roles in a caption: pairs of nouns that a verb or spatial relation connects asymmetrically."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from curation.text.wordlists import word_sets
 _SETS = word_sets("semantic_roles")
 
 SYMMETRIC_VERBS = _SETS["symmetric_verbs"]
-"""Verbs that say the same, or nearly, when the two sides change places; and "ride", which only one side can."""
+"""Verbs that mean about the same when the two sides are exchanged; and "ride", which only one side can."""
 ASYMMETRIC_PLACES = _SETS["asymmetric_places"]
-"""Relations of place that have a direction: not "next to", "near", "beside", "by" nor "with"."""
+"""Directed spatial relations: not "next to", "near", "beside", "by" nor "with"."""
 _AIMED = _SETS["aimed_prepositions"]
 _AIMING = _SETS["aimed_verbs"]
 
 
 class Link(NamedTuple):
-    """Two nouns and what holds between them.
+    """Two nouns and what connects them.
 
     Attributes:
-        one: Who does it, or whose place is told.
-        other: To whom, or where.
-        through: The token between them: a verb, or the first word of a relation.
+        one: The agent, or the object whose position is given.
+        other: The patient, or the landmark.
+        through: The connecting token: a verb, or the first word of a relation.
         words: The verb's dictionary form, or the relation.
     """
 
@@ -35,7 +35,7 @@ class Link(NamedTuple):
 
 
 def links(caption: Caption) -> Iterator[Link]:
-    """Yield the pairs of nouns of a caption that a verb or a place with a direction holds together."""
+    """Yield the pairs of nouns that a verb or a directed spatial relation connects."""
     for verb, pos in enumerate(caption.pos):
         if pos == "VERB":
             yield from _of_verb(caption, verb)

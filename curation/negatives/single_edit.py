@@ -1,4 +1,4 @@
-"""What one thing a text changes in a caption: found by comparing both word by word, typed by both parses."""
+"""The single change between a caption and another text: found word by word, its type read from both parses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SILENT = frozenset({"a", "an", "the"})
 
 
 class OneChange(NamedTuple):
-    """The caption's tokens [first, stop), what stands there in the other text, and what kind of thing that is."""
+    """The caption's tokens [first, stop), their replacement in the other text, and the type of the change."""
 
     first: int
     stop: int
@@ -41,17 +41,17 @@ class OneChange(NamedTuple):
 
 
 def one_change(caption: Caption, text: str, parse: Parse) -> OneChange | Verdict:
-    """Return the only thing that a text changes in a caption, or why it is not one clear change.
+    """Return the only change between a caption and a text, or why there is not exactly one clear change.
 
-    Articles and marks do not count: the caption keeps its own.
+    Articles and marks are ignored: the caption keeps its own.
 
     Args:
         caption: The caption.
         text: The other text.
         parse: The other text's parse.
     """
-    ours = _counted(caption.raw)
-    theirs = _counted(parse["words"])
+    ours = _compared(caption.raw)
+    theirs = _compared(parse["words"])
     matcher = SequenceMatcher(
         a=[caption.words[token] for token in ours],
         b=[parse["words"][token].lower() for token in theirs],
@@ -67,7 +67,7 @@ def one_change(caption: Caption, text: str, parse: Parse) -> OneChange | Verdict
 
 
 def _replaced(caption: Caption, old: Sequence[int], text: str, parse: Parse, new: Sequence[int]) -> OneChange | Verdict:
-    """Return the change of some tokens for others, or what is wrong with it."""
+    """Return the replacement of some tokens by others, or what is wrong with it."""
     last, then = old[-1], new[-1]
     if max(len(old), len(new)) > _MOST_WORDS or last - old[0] + 1 > len(old) or then - new[0] + 1 > len(new):
         return Verdict("several_changes", f"{len(old)} words for {len(new)}")
@@ -86,7 +86,7 @@ def _replaced(caption: Caption, old: Sequence[int], text: str, parse: Parse, new
     return OneChange(old[0], last + 1, said, kinds[0])
 
 
-def _counted(words: Sequence[str]) -> list[int]:
+def _compared(words: Sequence[str]) -> list[int]:
     return [
         token
         for token, word in enumerate(words)
@@ -95,7 +95,7 @@ def _counted(words: Sequence[str]) -> list[int]:
 
 
 def _type(words: Sequence[str], parse: Parse, tokens: Sequence[int]) -> str:
-    """Return the type of negative that words stand for; an empty string where they are of several."""
+    """Return the type of negative that changing these words makes; an empty string for several types."""
     pos, deps = parse["pos"], parse["deps"]
     if all(pos[token] in ("ADP", "ADV", "SCONJ", "PART") or words[token] in _PLACE_WORDS for token in tokens):
         return "relation"

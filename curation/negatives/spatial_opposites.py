@@ -1,4 +1,4 @@
-"""Opposite directions and sides, and beside which nouns and verbs each is said."""
+"""Opposite directions and sides, and the nouns and verbs each is used with."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SETS = word_sets("spatial_opposites")
 
 
 OPPOSITE_PLACES = {place: opposites for place, *opposites in word_rows("opposite_places")}
-"""A relation of place -> what says the opposite in the same place of a sentence."""
+"""Spatial relation -> its opposites."""
 
 OPPOSITE_WORDS = word_map("opposite_directions")
-"""A word that tells a side or direction by itself -> its opposite."""
+"""Word for a side or direction -> its opposite."""
 
 _SHAPES = _SETS["shapes"]
 _MOVING = _SETS["moving_verbs"]
@@ -28,13 +28,13 @@ _FACING = _SETS["facing"]
 
 
 def fits_place(words: str, noun: str, verb: str, determined: bool) -> bool:
-    """Say whether the opposite of a relation of place makes sense.
+    """Return whether the opposite of a spatial relation makes sense.
 
     Args:
         words: The relation.
-        noun: Where it leads to.
-        verb: The verb it hangs on, or an empty string.
-        determined: Whether the noun has an article, number or owner.
+        noun: Its landmark.
+        verb: The verb it depends on, or an empty string.
+        determined: Whether the noun has an article, number or possessive.
     """
     test = _TESTS.get(words)
     return determined if test is None else test(noun, verb) and (determined or words not in _DETERMINED)

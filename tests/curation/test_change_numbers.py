@@ -49,7 +49,7 @@ def test_leaves_alone(caption: str) -> None:
 
 def test_both_directions_are_one_class() -> None:
     (one,) = parsed([sample("Four dogs run .", "Two cats sit .")])
-    records = [record for seed in range(40) for record in made(ChangeNumbers(seed), one)]
+    records = [record for seed in range(40) for record in made(ChangeNumbers(seed=seed), one)]
     classes = {
         (one.captions[record["caption"]].split()[0], record["text"].split()[0]): record["span_class"]
         for record in records
@@ -58,7 +58,7 @@ def test_both_directions_are_one_class() -> None:
         ("Four", "Two"): "numeral", ("Four", "Three"): "numeral", ("Four", "Five"): "numeral", ("Four", "Six"): "numeral",
         ("Two", "One"): "plural", ("Two", "Three"): "numeral", ("Two", "Four"): "numeral",
     }  # fmt: skip
-    only = [record for seed in range(20) for record in made(ChangeNumbers(seed, fewer=False), one)]
+    only = [record for seed in range(20) for record in made(ChangeNumbers(seed=seed, fewer=False), one)]
     assert {record["text"].split()[0] for record in only if record["caption"] == 0} == {"Five", "Six"}
 
 

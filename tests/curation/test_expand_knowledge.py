@@ -13,7 +13,7 @@ import pytest
 from curation.knowledge.interface import Edge
 from curation.knowledge.open_graph import SeedGraph
 from curation.knowledge.verbalise import predicate
-from curation.stages.captions.expand_knowledge import SPEAKABLE, ExpandKnowledge
+from curation.stages.captions.expand_knowledge import VERBALISED, ExpandKnowledge
 from curation.stages.captions.link_concepts import LinkConcepts
 from curation.stages.captions.parse_captions import ParseCaptions
 from data_manifests.errors import InputError
@@ -260,7 +260,7 @@ class LikesShort:
 
 
 def test_an_encoder_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.stages.captions.expand_knowledge.open_encoder", lambda spec: spec)
+    monkeypatch.setattr("curation.models.encoder.open_encoder", lambda spec: spec)
     (tmp_path / "a.jpg").write_bytes(io.BytesIO(b"x").getvalue())
     monkeypatch.setattr(ImageRef, "read", lambda self: b"x")
     kept = expanded("A dog is running .", DOG, model=LikesShort(), margin=0.1)
@@ -290,7 +290,7 @@ def test_bad_settings(config: dict[str, Any], said: str) -> None:
 
 
 def test_only_the_relations_asked_for_speak() -> None:
-    assert set(SPEAKABLE) >= {"IsA", "HasA"}
+    assert set(VERBALISED) >= {"IsA", "HasA"}
     result = expanded("A dog is running .", DOG, "dog|HasA|tail", relations=("HasA",))
     assert {view["family"] for view in result["knowledge"]} == {"HasA"}
 

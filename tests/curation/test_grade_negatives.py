@@ -86,7 +86,7 @@ def test_near_words_are_harder() -> None:
 
 
 def test_a_model_adds_what_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.stages.negatives.grade_negatives.open_encoder", lambda _: LengthEncoder())
+    monkeypatch.setattr("curation.models.encoder.open_encoder", lambda _: LengthEncoder())
     stage = GradeNegatives(model=LengthModel())
     assert "image" in stage.required_fields()
     same, shorter, longer, _ = (orjson.loads(item["scores"]) for item in graded(stage, sample(*RECORDS)))

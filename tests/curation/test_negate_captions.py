@@ -45,7 +45,7 @@ def test_leaves_alone(caption: str) -> None:
 def beside(caption: str, *others: str) -> set[tuple[str, str]]:
     """Return what is denied falsely and what truly beside it, over many seeds."""
     (one,) = parsed([sample(caption, *others)])
-    found = [record for seed in range(30) for record in made(NegateCaptions(seed), one) if record["caption"] == 0]
+    found = [record for seed in range(30) for record in made(NegateCaptions(seed=seed), one) if record["caption"] == 0]
     return {(record["text"], record["against"]) for record in found}
 
 

@@ -228,8 +228,8 @@ def test_images_without_negatives() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"fields": ()}, "fields are"),
-        ({"fields": ("a", "a")}, "different fields"),
+        ({"fields": ()}, "refine_negatives: fields"),
+        ({"fields": ("a", "a")}, "each once"),
         ({"bins": ()}, "bins are"),
         ({"bins": (2, 4)}, "fine to coarse"),
         ({"bins": (0,)}, "bins are"),

@@ -1,4 +1,4 @@
-"""Link the nouns and verbs of captions to the concepts of a knowledge graph, each in the sense the image means."""
+"""Link the nouns and verbs of captions to concepts of a knowledge graph, each in the sense that fits the image."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from data_manifests.sample import Sample
 _SETS = word_sets("concept_linking")
 
 _IMITATION = _SETS["imitations"]
-"""A duck that is called one of these is no bird."""
+"""A duck with one of these words is not a bird."""
 
 _ARTICLES = ("a", "an", "the", "his", "her", "their", "its", "one")
 
 
 @dataclass(frozen=True)
 class LinkConcepts(MapStage):
-    """Say for every noun and verb which concept of a knowledge graph it names, and in which sense.
+    """Find for every noun and verb the concept of a knowledge graph it names, and its sense.
 
     Provides ``concepts``: for each caption a list, in reading order, of ``{"tokens": [first, end], "words", "concept",
     "pos", "sense", "evidence", "known", "plural", "negated", "countable"}``. ``sense`` is a class (``animal``, ``thing``,
-    ``place`` ...; ``action`` for verbs) or null: the word has several senses and nothing in the image's captions
-    speaks for one, or the graph does not say what it is (``known`` is false). Nothing is to be made of a concept
-    without a sense. ``evidence`` are the words that decided.
+    ``place`` ...; ``action`` for verbs) or null: the word has several senses and the image's captions do not decide
+    between them, or the graph does not say what it is (``known`` is false). A concept without a sense must not be used.
+    ``evidence`` are the words that decided.
 
     The longest known name wins: ``tennis racket`` before ``racket``, ``pick up`` before ``pick``. A name that begins
     with an adjective or participle counts only if the graph says what it is: ``hot dog`` is a concept, ``brown dog``
-    a dog. A compound that the graph does not know is linked by its head, and its other words are evidence:
+    is a dog. A compound that the graph does not know is linked by its head, and its other words are evidence:
     ``baseball bat``.
 
-    A word is ambiguous where what the graph says it is falls into classes that no one thing belongs to, or where our
-    own list of homonyms says so. The captions of the image then decide, by the words near each sense in the graph and
-    in that list; a tie decides nothing.
+    A word is ambiguous where the graph puts it into classes that exclude each other, or where our own list of homonyms
+    has it. The captions of the image then decide, by the words near each sense in the graph and in that list; a tie
+    decides nothing.
 
     Attributes:
-        graph: What is known.
+        graph: The knowledge graph.
 
     Source: Speer, Chin and Havasi 2017 (ConceptNet 5.5), arXiv 1612.03975; sense by overlap after Lesk 1986.
-    Differs: ConceptNet leaves senses to the reader; the classes, the list of homonyms and the rule that a tie means
-        silence are this project's own.
+    Differs: ConceptNet leaves senses to the reader; the classes, the list of homonyms and the rule that a tie decides
+        nothing are this project's own.
     """
 
     name: ClassVar[str] = "link_concepts"
@@ -59,7 +59,7 @@ class LinkConcepts(MapStage):
     graph: KnowledgeGraph
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
-        """Link all captions of all samples with one question for what is known."""
+        """Link all captions of all samples; the graph is queried once."""
         found = [[list(mentions(parse)) for parse in sample["parses"]] for sample in samples]
         names = {
             name for of_sample in found for of_caption in of_sample for mention in of_caption

@@ -1,4 +1,4 @@
-"""Give the quality of one thing to another, and the other way round."""
+"""Exchange the attributes of two objects in a caption."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import partial
 from itertools import combinations
 from typing import Any, ClassVar
 
-from curation.engine.stage import Drop, Field, MapStage
+from curation.engine.stage import Drop, Field
 from curation.models.parser import CaptionParse
-from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.negatives.replace_nouns import fits_quality
 from curation.negatives.semantic_roles import links
+from curation.negatives.slots import Change, Slot, SlotStage
 from curation.text.edits import swap_spans
 from curation.text.lexicon import canonical_noun
 from curation.text.phrases import Caption
@@ -21,13 +21,13 @@ from data_manifests.sample import Sample
 
 
 @dataclass(frozen=True)
-class BindAttributes(MapStage):
-    """Make up to `per_caption` negatives per caption by exchanging the qualities of two things.
+class BindAttributes(SlotStage):
+    """Make up to `per_caption` negatives per caption by exchanging the attributes of two objects.
 
     Provides ``bind_negatives``, a list of negative records. Both words are of one family (two colours, two sizes ...),
-    each is said of its new noun without surprise, and each hangs on its noun by the dependency tree. Two things of
-    one name exchange their qualities only where a verb or a place with a direction tells them apart: "a black dog and
-    a white dog" says the same the other way round, "a black dog chases a white dog" does not.
+    each suits its new noun, and each depends on its noun in the parse. Two objects with one name exchange attributes
+    only where a verb or a directed spatial relation distinguishes them: "a black dog and a white dog" means the same
+    when exchanged, "a black dog chases a white dog" does not.
 
     Attributes:
         seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
@@ -37,35 +37,28 @@ class BindAttributes(MapStage):
         InputError: `per_caption` is below 1.
 
     Source: Yuksekgonul et al. 2023 (ARO's attribution task), section 3, arXiv 2210.01936.
-    Differs: ARO binds by the attributes of scene graphs that people wrote; here the caption's parse says what hangs on
-        what, and the family of the words what can be said of what.
+    Differs: ARO uses the attributes of scene graphs that people wrote; here the parse says which attribute belongs to
+        which object, and the words' families which may be exchanged.
     """
 
     name: ClassVar[str] = "bind_attributes"
     version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("bind_negatives", kind="json", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 3, arXiv 2210.01936"
-
-    seed: int = 0
-    per_caption: int = 2
-
-    def __post_init__(self) -> None:
-        check_per_caption(self.name, self.per_caption)
+    operation: ClassVar[str] = "bind"
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
-        """Exchange qualities in every caption of every sample."""
-        maker = Maker(self.name, "bind", self.seed, self.per_caption)
-        return [{"bind_negatives": maker.records(sample, _slots, _worth)} for sample in samples]
+        """Exchange attributes in every caption of every sample."""
+        return [{"bind_negatives": self.negatives(sample, _find_slots, _may_change)} for sample in samples]
 
 
-def _worth(parse: CaptionParse) -> bool:
-    held = [parse["heads"][token] for token, dep in enumerate(parse["deps"]) if dep == "amod"]
-    return len(set(held)) > 1
+def _may_change(parse: CaptionParse) -> bool:
+    nouns = {parse["heads"][token] for token, dep in enumerate(parse["deps"]) if dep == "amod"}
+    return len(nouns) > 1
 
 
-def _slots(caption: Caption) -> list[Slot]:
-    held = [
+def _find_slots(caption: Caption) -> list[Slot]:
+    adjectives = [
         token
         for token, word in enumerate(caption.words)
         if caption.deps[token] == "amod"
@@ -75,9 +68,7 @@ def _slots(caption: Caption) -> list[Slot]:
         and caption.tags[token] not in ("JJR", "JJS")
         and caption.is_whole_word(token)
     ]
-    if len(held) < 2:
-        return []
-    pairs = [pair for pair in combinations(held, 2) if _exchangeable(caption, *pair)]
+    pairs = [pair for pair in combinations(adjectives, 2) if _exchangeable(caption, *pair)]
     return [Slot("attribute", "attribute", pairs, partial(_change, caption))] * len(pairs)
 
 

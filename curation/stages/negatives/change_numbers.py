@@ -1,4 +1,4 @@
-"""Say another number of what a caption counts."""
+"""Change the number of what a caption counts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from curation.engine.stage import Drop, Field, MapStage
+from curation.engine.stage import Drop, Field
 from curation.models.parser import CaptionParse
-from curation.negatives.paired_positives import Counterparts, views_of
-from curation.negatives.records import Change, Maker, Slot, check_per_caption
+from curation.negatives.paired_positives import PairedPositives, positive_views
+from curation.negatives.slots import Change, Slot, SlotStage
 from curation.text.edits import Edit, apply_edits, match_case
 from curation.text.lexicon import ALWAYS_PAIRED, LIGHT_NOUNS, NUMBERS, SAME_IN_PLURAL, noun_lemma, number_value
 from curation.text.phrases import Caption, noun_form
@@ -23,15 +23,15 @@ _SETS = word_sets("change_numbers")
 
 _WORDS = tuple(NUMBERS)[:13]  # "zero" to "twelve"
 _OPTIONS = ((), (2, 2, 2, 3), (3, 3, 3, 4), (2, 2, 2, 4, 5), (3, 3, 2, 5, 6), (4, 4, 3, 6, 7))
-"""Number -> what it becomes, more often what captions say more often: then each change is made about as often as its
+"""Number -> its replacements, repeated by how often captions use them, so that each change is made about as often as its
 reverse. Larger numbers become their neighbours."""
 _TOGETHER = _SETS["plural_context"]
-"""Words that speak of several: with one thing alone they would not fit."""
+"""Words that imply several: they do not fit a single object."""
 _SEVERAL = _SETS["several"]
 _MEASURES = _SETS["measures"]
-"""What is measured or told rather than counted in a picture."""
+"""Nouns that are measured or numbered, not counted in an image."""
 _ECHO = _SETS["pronouns"]
-"""Words that would no longer fit another number."""
+"""Words that would no longer fit after a change of number."""
 _UNCOUNTED_FAMILIES = (
     "surface",
     "drink",
@@ -54,22 +54,22 @@ _WORN = ("top", "bottom", "hat", "eyewear", "neck", "carried")
 
 
 @dataclass(frozen=True)
-class ChangeNumbers(MapStage):
-    """Make up to `per_caption` negatives per caption by changing how many there are of something.
+class ChangeNumbers(SlotStage):
+    """Make up to `per_caption` negatives per caption by changing a count.
 
-    Provides ``number_negatives``, a list of negative records. ``span_class`` is ``numeral`` (a number word or digits
-    become another: "two dogs" to "three dogs", and "three dogs" to "two dogs") or ``plural`` (one living thing or
-    thing becomes two or three and the other way round, noun and verb agreeing: "a dog runs" to "two dogs run", "two
-    dogs run" to "one dog runs"). Both directions are made in one class, and what a number becomes follows how often
-    captions say it, so that larger or smaller numbers give nothing away.
+    Provides ``number_negatives``, a list of negative records. ``span_class`` is ``numeral`` (one number word or digit
+    to another: "two dogs" to "three dogs", and "three dogs" to "two dogs") or ``plural`` (one being or object becomes
+    two or three, or the reverse, noun and verb agreeing: "a dog runs" to "two dogs run", "two dogs run" to "one dog
+    runs"). Both directions are in one class, and a number's replacements follow how often captions use them, so that
+    larger or smaller numbers give nothing away.
 
-    "One dog" is not how captions begin, so "two dogs" made from "a dog" names "one dog" under ``against``, the true
-    text that it is to be told from. Provides these texts as ``count``, a list of views, too. They are made where no
-    caption of the image speaks of several.
+    Captions do not begin with "one dog", so "two dogs" made from "a dog" names "one dog" under ``against``, the true
+    text to compare it with. These texts are also provided as ``count``, a list of views. They are made where no caption
+    of the image mentions several.
 
-    Known weakness: a caption that names fewer than there are is, read to the letter, still true. People who describe
-    pictures mean the exact number; so does `find_false_negatives` with ``numbers="exactly"``, without which only the
-    larger numbers remain, and balancing leaves none of them.
+    Known weakness: a caption with fewer than there are is, taken literally, still true. People who describe images mean
+    the exact number; so does `find_false_negatives` with ``numbers="exactly"``, without which only the larger numbers
+    remain, and balancing leaves none of them.
 
     Attributes:
         seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
@@ -80,38 +80,32 @@ class ChangeNumbers(MapStage):
         InputError: `per_caption` is below 1.
 
     Source: Parcalabescu et al. 2022 (VALSE, counting and plurality), section 3, arXiv 2112.07566.
-    Differs: VALSE writes its foils from templates over annotated counts; here a caption keeps its own words.
+    Differs: VALSE writes its foils from templates over annotated counts; here a caption keeps its other words.
     """
 
     name: ClassVar[str] = "change_numbers"
     version: ClassVar[int] = 2
-    requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("number_negatives", kind="json", publish="sample", role="negatives"),
         Field("count", publish="sample", role="views"),
     )
     source: ClassVar[str] = "Parcalabescu et al. 2022, section 3, arXiv 2112.07566"
+    operation: ClassVar[str] = "number"
 
-    seed: int = 0
-    per_caption: int = 2
     fewer: bool = True
-
-    def __post_init__(self) -> None:
-        check_per_caption(self.name, self.per_caption)
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Change numbers in every caption of every sample."""
-        maker = Maker(self.name, "number", self.seed, self.per_caption)
         results: list[dict[str, Any] | Drop] = []
         for sample in samples:
-            beside = Counterparts(sample)
-            slots = partial(self._slots, beside, _told_of_several(sample["parses"]))
-            records = beside.true_of(maker.records(sample, slots, _worth))
-            results.append({"number_negatives": records, "count": views_of(records, "number")})
+            positives = PairedPositives(sample)
+            find_slots = partial(self._find_slots, positives, _plural_names(sample["parses"]))
+            records = positives.keep_true(self.negatives(sample, find_slots, _may_change))
+            results.append({"number_negatives": records, "count": positive_views(records, "number")})
         return results
 
-    def _slots(self, beside: Counterparts, several: AbstractSet[str], caption: Caption) -> list[Slot]:
-        shared = _each_has_one(caption)
+    def _find_slots(self, positives: PairedPositives, several: AbstractSet[str], caption: Caption) -> list[Slot]:
+        shared = _has_worn_object(caption)
         slots = []
         for token, word in enumerate(caption.words):
             if caption.deps[token] == "nummod" and caption.tags[token] == "CD" and caption.is_whole_word(token):
@@ -119,7 +113,7 @@ class ChangeNumbers(MapStage):
             elif word in ("a", "an") and caption.deps[token] == "det":
                 noun = caption.heads[token]
                 if not shared and _is_single(caption, noun) and several.isdisjoint(_names(caption.lemma(noun))):
-                    make = partial(_several, beside, caption, token, noun)
+                    make = partial(_several, positives, caption, token, noun)
                     slots.append(Slot("plural", "number", _OPTIONS[1], make, token))
         return slots
 
@@ -137,21 +131,21 @@ class ChangeNumbers(MapStage):
             return []
         if lemma in ALWAYS_PAIRED or caption.words[noun + 1 : noun + 2] == ["old"] or caption.with_dep(noun, "appos"):
             return []
-        near = _OPTIONS[value] if value < len(_OPTIONS) else (value - 1, value - 2, value + 1, value + 2)
-        others = [one for one in near if one <= 12 and (self.fewer or one > value)]
+        numbers = _OPTIONS[value] if value < len(_OPTIONS) else (value - 1, value - 2, value + 1, value + 2)
+        others = [number for number in numbers if number <= 12 and (self.fewer or number > value)]
         slots = [Slot("numeral", "number", others, partial(_other, caption, token), token)] if others else []
         if self.fewer and value <= 3 and _may_be_one(caption, noun):
             slots.append(Slot("plural", "number", (1,), partial(_alone, caption, token, noun), token))
         return slots
 
 
-def _worth(parse: CaptionParse) -> bool:
+def _may_change(parse: CaptionParse) -> bool:
     words = set(map(str.lower, parse["words"]))
     return _ECHO.isdisjoint(words) and ("CD" in parse["tags"] or not words.isdisjoint(("a", "an")))
 
 
-def _each_has_one(caption: Caption) -> bool:
-    """Say whether a single thing is worn or carried, of which several people would have several; or the parse errs."""
+def _has_worn_object(caption: Caption) -> bool:
+    """Return whether one object is worn or carried, of which several people would have several; or the parse is wrong."""
     for token, word in enumerate(caption.words):
         if word in ("a", "an") and caption.deps[token] == "det":
             noun = caption.heads[token]
@@ -165,26 +159,25 @@ def _each_has_one(caption: Caption) -> bool:
     return False
 
 
-def _told_of_several(parses: Sequence[CaptionParse]) -> set[str]:
-    """Return the names of all that some caption tells of more than one of: nouns, "person", "animal"."""
-    found: set[str] = set()
+def _plural_names(parses: Sequence[CaptionParse]) -> set[str]:
+    """Return the nouns, and "person" or "animal", of which some caption mentions more than one."""
+    names: set[str] = set()
     for parse in parses:
-        for word, tag in zip(parse["words"], parse["tags"], strict=True):
-            low = word.lower()
+        for word, tag in zip(map(str.lower, parse["words"]), parse["tags"], strict=True):
             if tag in ("NNS", "NNPS"):
-                found |= _names(noun_lemma(low)) | _names(low)
-            elif low in _SEVERAL:
-                found |= {"person", "animal"}
-    return found
+                names |= _names(noun_lemma(word)) | _names(word)
+            elif word in _SEVERAL:
+                names |= {"person", "animal"}
+    return names
 
 
 def _names(lemma: str) -> set[str]:
-    """Return what a thing goes by when several are told of: its noun, and "person" or "animal" for the living."""
+    """Return the names that several of it may have: its noun, and "person" or "animal" for living beings."""
     return {lemma} | ({"person"} if is_human(lemma) else set()) | ({"animal"} if is_animal(lemma) else set())
 
 
 def _is_single(caption: Caption, noun: int) -> bool:
-    """Say whether "a" noun may become several: something that is counted, and whose verb is known."""
+    """Return whether "a" with this noun may become several: it is counted, and its verb is known."""
     if caption.tags[noun] != "NN" or caption.pos[noun] != "NOUN" or not _is_counted(caption, noun):
         return False
     first = (caption.phrase(noun) or (noun, noun))[0]
@@ -194,19 +187,19 @@ def _is_single(caption: Caption, noun: int) -> bool:
 
 
 def _may_be_one(caption: Caption, noun: int) -> bool:
-    """Say whether of several one may be left: nothing else in the caption is several, or done together."""
+    """Return whether several may become one: nothing else in the caption is plural or done together."""
     if caption.tags[noun] != "NNS" or not _is_counted(caption, noun):
         return False
-    if any(tag in ("NNS", "NNPS") and at != noun for at, tag in enumerate(caption.tags)):
+    if any(tag in ("NNS", "NNPS") and token != noun for token, tag in enumerate(caption.tags)):
         return False
-    said = {*caption.words[:noun], *caption.words[noun + 1 :]} | {
-        caption.verb(at) for at, pos in enumerate(caption.pos) if pos == "VERB"
+    words = {*caption.words[:noun], *caption.words[noun + 1 :]} | {
+        caption.verb(token) for token, pos in enumerate(caption.pos) if pos == "VERB"
     }
-    return _TOGETHER.isdisjoint(said - {"two"})
+    return _TOGETHER.isdisjoint(words - {"two"})
 
 
 def _is_counted(caption: Caption, noun: int) -> bool:
-    """Say whether a noun names living things or things that people count, in a place where its number may change."""
+    """Return whether a noun names living beings or countable objects, in a position where its number may change."""
     lemma = caption.lemma(noun)
     if lemma in LIGHT_NOUNS or lemma in SAME_IN_PLURAL | _COLLECTIVE or caption.phrase(noun) is None:
         return False
@@ -229,20 +222,21 @@ def _other(caption: Caption, token: int, value: int) -> Change:
     return Change(caption.replacement_edits(token, new), rule)
 
 
-def _several(beside: Counterparts, caption: Caption, article: int, noun: int, value: int) -> Change | None:
-    """Return the change of one into several, to be told from the text that says "one"."""
+def _several(positives: PairedPositives, caption: Caption, article: int, noun: int, value: int) -> Change | None:
+    """Return the change of one into several, paired with the text that says "one"."""
     form, agreed = noun_form(caption.lemma(noun), many=True), caption.agreement_edits(noun, plural=True)
     if not form or form == caption.words[noun] or agreed is None:
         return None
     place, number = caption.span(noun, noun + 1), caption.span(article, article + 1)
     first, form = caption.raw[article], match_case(caption.raw[noun], form)
-    loud = caption.raw[noun].isupper() and len(caption.raw[noun]) > 1
+    capitals = caption.raw[noun].isupper() and len(caption.raw[noun]) > 1
     new, one = (
-        word.upper() if loud else word.title() if first[0].isupper() else word for word in (_WORDS[value], _WORDS[1])
+        word.upper() if capitals else word.title() if first[0].isupper() else word
+        for word in (_WORDS[value], _WORDS[1])
     )
     pieces = [Edit(number.start, number.end, new), Edit(place.start, place.end, form), *agreed]
     alone, _ = apply_edits(caption.text, [Edit(number.start, number.end, one)])
-    against = beside.rest_on(alone, caption, pieces, "number")
+    against = positives.add(alone, caption, pieces, "number")
     return Change(pieces, f"change number '{first}' -> '{new}' of '{caption.raw[noun]}'", against)
 
 

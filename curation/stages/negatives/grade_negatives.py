@@ -1,22 +1,19 @@
-"""Grade how hard a negative is to tell from its caption, from 0 (easiest) to 1."""
+"""Grade how hard a negative is to distinguish from its caption, from 0 (easiest) to 1."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
-
-import orjson
 
 from curation.engine.stage import Drop, Field, MapStage
 from curation.entailment.tokens import split_words, tags_of
 from curation.entailment.word_pairs import replaced_words
 from curation.knowledge.interface import KnowledgeGraph
-from curation.models.encoder import EncoderSpec, open_encoder
+from curation.models.encoder import EncoderSpec
+from curation.negatives.records import NegativeRecord, NegativesStage, add_scores, similarity_and_gain
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
-from data_manifests.seeds import canonical
 
 TYPE_PRIOR: Mapping[str, float] = {
     "relation": 0.9, "order": 0.8, "attribute": 0.7, "number": 0.7, "action": 0.5, "negation": 0.5, "object": 0.3,
@@ -26,33 +23,32 @@ _UNKNOWN_TYPE = 0.5
 _DIGITS = 4
 _STEPS = (("Synonym", "SimilarTo", "Antonym", "IsA"), 1.0), (("RelatedTo", "LocatedNear", "PartOf", "AtLocation"), 0.75)
 _SIBLINGS, _NO_PATH = 0.5, 0.0
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class GradeNegatives(MapStage):
-    """Give each negative record a ``difficulty`` and the ``scores`` it comes from.
+class GradeNegatives(NegativesStage, MapStage):
+    """Give each negative record a ``difficulty`` and the ``scores`` it is computed from.
 
     Provides ``graded_negatives``: the records of `fields`, in their order, each with ``difficulty``, the weighted mean
-    of this stage's scores that there are for it, and ``scores``, canonical JSON text of them beside those that it had.
-    Each lies in [0, 1], 1 for hardest:
+    of the scores below, and ``scores``, canonical JSON text of these and of its earlier scores. Each lies in [0, 1], 1
+    for hardest:
 
     * ``edit``: 1 - the share of words that the edits touch, the larger of the two texts' shares.
     * ``type``: how hard models find the type (`TYPE_PRIOR`), 0.5 for one not listed.
     * ``text`` (with a `model`): cosine similarity of caption and negative, 0 where it is negative.
-    * ``image`` (with a `model`): 0.5 + 2 times what the negative fits the picture better than the caption, in cosine
-      similarity, cut to [0, 1]: 0.5 when the model cannot tell them apart.
-    * ``graph`` (with a `graph`): how near a replaced word is to the new one: 1 for a direct synonym, antonym or kind,
-      0.75 for another direct edge, 0.5 for a common kind, 0 otherwise; the mean over the words. Missing where no word
-      replaces another.
+    * ``image`` (with a `model`): 0.5 + 2 times (similarity of negative and image - similarity of caption and image),
+      cosine, cut to [0, 1]: 0.5 when the model cannot distinguish them.
+    * ``graph`` (with a `graph`): how close a replaced word is to the new one: 1 for a synonym, antonym or kind, 0.75 for
+      another direct edge, 0.5 for a common kind, 0 otherwise; the mean over the words. Missing where no word replaces
+      another.
 
     difficulty = sum(weight x score) / sum(weight) over the scores present, rounded to 4 digits as they are.
 
     Attributes:
         fields: Fields of negatives; this stage's own field is published in their place.
-        model: Embeds texts and picture.
-        graph: Where words are near each other.
-        edit_weight: Weight of ``edit``; all weights are 0 or more, and not all of ``edit`` and ``type`` are 0.
+        model: Embeds texts and image.
+        graph: Gives the closeness of words.
+        edit_weight: Weight of ``edit``; all weights are 0 or more, and ``edit`` and ``type`` are not both 0.
         type_weight: Weight of ``type``.
         text_weight: Weight of ``text``.
         image_weight: Weight of ``image``.
@@ -63,8 +59,8 @@ class GradeNegatives(MapStage):
 
     Source: Hsieh et al. 2023 (SugarCrepe), arXiv 2306.14610: accuracy by category, from which the order of object,
         attribute and relation comes.
-    Differs: the paper grades benchmarks, not single negatives; the formula, the numbers of `TYPE_PRIOR` and the places
-        of the other types in it are ours.
+    Differs: the paper grades benchmarks, not single negatives; the formula, the numbers of `TYPE_PRIOR` and the other
+        types in it are ours.
     """
 
     name: ClassVar[str] = "grade_negatives"
@@ -85,12 +81,7 @@ class GradeNegatives(MapStage):
     graph_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.fields or len(set(self.fields)) < len(self.fields):
-            raise InputError(
-                f"{self.name}: fields {self.fields!r}",
-                allowed="one or more fields of negatives, each once",
-                fix="name the fields that the stages before it provide, such as 'true_negatives'",
-            )
+        super().__post_init__()
         for name, weight in self._weights().items():
             if not 0 <= weight < float("inf"):
                 raise InputError(f"{self.name}: {name}_weight is {weight}", allowed="0 or more", fix="raise it")
@@ -102,31 +93,26 @@ class GradeNegatives(MapStage):
             )
 
     def required_fields(self) -> tuple[str, ...]:
-        """Return what it reads: the fields, and the picture when a model looks at it."""
-        return (*self.requires, *self.fields, *(("image",) if self.model is not None else ()))
-
-    def superseded_fields(self) -> tuple[str, ...]:
-        """Return the fields that it passes on."""
-        return self.fields
+        """Return the fields that it reads; with a model also the image."""
+        return (*super().required_fields(), *(("image",) if self.model is not None else ()))
 
     def _weights(self) -> dict[str, float]:
         names = ("edit", "type", "text", "image", "graph")
         return {name: getattr(self, f"{name}_weight") for name in names}
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
-        """Grade all negatives, with all words looked up in the graph together."""
+        """Grade all negatives; the graph is queried once for all words."""
         records = [[record for name in self.fields for record in sample[name]] for sample in samples]
         pairs = [self._pairs(sample, of_sample) for sample, of_sample in zip(samples, records, strict=True)]
-        near = _Nearness(
-            self.graph, [word for of_sample in pairs for one in of_sample for pair in one for word in pair]
-        )
+        words = {word for of_sample in pairs for of_record in of_sample for pair in of_record for word in pair}
+        graph = _Nearness(self.graph, sorted(words))
         return [
-            {"graded_negatives": self._graded(sample, of_sample, words, near)}
-            for sample, of_sample, words in zip(samples, records, pairs, strict=True)
+            {"graded_negatives": self._graded(sample, of_sample, of_pairs, graph)}
+            for sample, of_sample, of_pairs in zip(samples, records, pairs, strict=True)
         ]
 
-    def _pairs(self, sample: Sample, records: Sequence[Record]) -> list[list[tuple[str, str]]]:
-        """Return, per record, the words that it puts in place of others."""
+    def _pairs(self, sample: Sample, records: Sequence[NegativeRecord]) -> list[list[tuple[str, str]]]:
+        """Return each record's pairs of replaced and new word."""
         if self.graph is None:
             return [[] for _ in records]
         tags = tags_of(sample["parses"])
@@ -136,43 +122,36 @@ class GradeNegatives(MapStage):
         ]
 
     def _graded(
-        self, sample: Sample, records: Sequence[Record], pairs: Sequence[list[tuple[str, str]]], near: _Nearness
+        self,
+        sample: Sample,
+        records: Sequence[NegativeRecord],
+        pairs: Sequence[list[tuple[str, str]]],
+        graph: _Nearness,
     ) -> list[dict[str, Any]]:
-        seen = self._seen(sample, records)
         weights, graded = self._weights(), []
-        for record, words, more in zip(records, pairs, seen, strict=True):
+        for record, words, of_model in zip(records, pairs, self._model_scores(sample, records), strict=True):
             scores = {"edit": edit_score(sample.captions[record["caption"]], record)}
             scores["type"] = TYPE_PRIOR.get(record["type"], _UNKNOWN_TYPE)
-            scores |= more
+            scores |= of_model
             if words:
-                scores["graph"] = sum(near.score(*pair) for pair in words) / len(words)
+                scores["graph"] = sum(graph.score(*pair) for pair in words) / len(words)
             scores = {name: round(score, _DIGITS) for name, score in scores.items()}
             total = sum(weights[name] for name in scores)
             difficulty = sum(weights[name] * score for name, score in scores.items()) / total
-            # what earlier stages scored, such as the blind gaps of refinement, stays beside it
-            every = {**orjson.loads(record.get("scores") or "{}"), **scores}
-            told = {"difficulty": round(difficulty, _DIGITS), "scores": canonical(every).decode()}
-            graded.append({**record, **told})
+            # scores of earlier stages, such as the blind gaps of refinement, are kept
+            graded.append(add_scores(record, scores) | {"difficulty": round(difficulty, _DIGITS)})
         return graded
 
-    def _seen(self, sample: Sample, records: Sequence[Record]) -> list[dict[str, float]]:
-        """Return what a model makes of each record's text."""
-        if self.model is None or not records:
+    def _model_scores(self, sample: Sample, records: Sequence[NegativeRecord]) -> list[dict[str, float]]:
+        if self.model is None:
             return [{} for _ in records]
-        texts = (*sample.captions, *(record["text"] for record in records))
-        image, embedded = open_encoder(self.model).embed_one(dataclasses.replace(sample, captions=texts))
-        vectors = embedded.astype("float64")
-        fits = vectors @ image.astype("float64")
-        found = []
-        for at, record in enumerate(records, start=len(sample.captions)):
-            own = record["caption"]
-            gain = float(fits[at] - fits[own])
-            similar = float(vectors[at] @ vectors[own])
-            found.append({"text": min(1.0, max(0.0, similar)), "image": min(1.0, max(0.0, 0.5 + 2 * gain))})
-        return found
+        return [
+            {"text": min(1.0, max(0.0, similarity)), "image": min(1.0, max(0.0, 0.5 + 2 * gain))}
+            for similarity, gain in similarity_and_gain(self.model, sample, records)
+        ]
 
 
-def edit_score(caption: str, record: Record) -> float:
+def edit_score(caption: str, record: NegativeRecord) -> float:
     """Return 1 - the share of words that the edits touch, the larger of the caption's and the negative's share."""
     shares = []
     for text, first in ((caption, 0), (record["text"], 2)):
@@ -182,23 +161,22 @@ def edit_score(caption: str, record: Record) -> float:
 
 
 class _Nearness:
-    """How near words are in a graph; two questions for all of them."""
+    """How close words are in a graph; two queries for all of them."""
 
-    def __init__(self, graph: KnowledgeGraph | None, words: Iterable[str]) -> None:
-        asked = sorted(set(words)) if graph is not None else []
+    def __init__(self, graph: KnowledgeGraph | None, words: Sequence[str]) -> None:
         self.ends: dict[str, dict[str, float]] = {}
         self.kinds: dict[str, set[str]] = {}
-        if graph is None or not asked:
+        if graph is None or not words:
             return
         for relations, score in _STEPS:
-            for word, edges in graph.edges_from(asked, relations).items():
+            for word, edges in graph.edges_from(words, relations).items():
                 for edge in edges:
                     self.ends.setdefault(word, {}).setdefault(edge.tail, score)
                     if edge.relation == "IsA":
                         self.kinds.setdefault(word, set()).add(edge.tail)
 
     def score(self, one: str, other: str) -> float:
-        """Return the nearness of two words; the same from both sides."""
+        """Return the closeness of two words, in either order."""
         direct = max(self.ends.get(one, {}).get(other, 0.0), self.ends.get(other, {}).get(one, 0.0))
         if direct:
             return direct

@@ -1,4 +1,4 @@
-"""Turn a relation of place into its opposite: left and right, above and below, in front and behind."""
+"""Replace a spatial relation by its opposite: left and right, above and below, in front and behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from curation.engine.stage import Drop, Field, MapStage
+from curation.engine.stage import Drop, Field
 from curation.models.parser import CaptionParse
-from curation.negatives.records import Change, Maker, Slot, check_per_caption
+from curation.negatives.slots import Change, Slot, SlotStage
 from curation.negatives.spatial_opposites import OPPOSITE_PLACES, OPPOSITE_WORDS, fits_place
 from curation.text.edits import Edit, match_case
 from curation.text.lexicon import canonical_noun
@@ -18,21 +18,19 @@ from data_manifests.sample import Sample
 
 _OWNED = ("the", "his", "her", "their", "its")
 _SIDED = ("side", "hand", "foot", "arm", "leg", "corner", "edge", "shoulder", "eye", "ear")
-
-
-_TELLING = {*OPPOSITE_WORDS, "front", "top", "bottom", "out", "away", *OPPOSITE_PLACES}
-"""One of these is in every caption that can be turned."""
+_OPPOSITE_CUES = {*OPPOSITE_WORDS, "front", "top", "bottom", "out", "away", *OPPOSITE_PLACES}
+"""Every caption that can change has one of these."""
 
 
 @dataclass(frozen=True)
-class InvertRelations(MapStage):
-    """Make up to `per_caption` negatives per caption by turning a relation of place or a direction round.
+class InvertRelations(SlotStage):
+    """Make up to `per_caption` negatives per caption by inverting a spatial relation or direction.
 
     Provides ``space_negatives``, a list of negative records: left and right, above and below, over and under, in front of
     and behind, inside and outside, into and out of, onto and off, up and down, towards and away from, indoors and
-    outdoors, foreground and background. A relation is turned only beside nouns and verbs with which its opposite makes
-    sense, never where it has no opposite ("next to", "near", "between"), and never between two things of one name, of
-    which both may be true.
+    outdoors, foreground and background. A relation changes only with nouns and verbs with which its opposite makes
+    sense, never without an opposite ("next to", "near", "between"), and never between two objects of one name, where
+    both may be true.
 
     Attributes:
         seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
@@ -42,48 +40,41 @@ class InvertRelations(MapStage):
         InputError: `per_caption` is below 1.
 
     Source: Liu, Emerson and Collier 2023 (VSR), section 3, arXiv 2205.00363.
-    Differs: VSR asks people whether a relation drawn from a list holds; here only opposites are taken, which exclude
+    Differs: VSR has people say whether a relation drawn from a list holds; here only opposites are used, which exclude
         each other.
     """
 
     name: ClassVar[str] = "invert_relations"
     version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("space_negatives", kind="json", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Liu et al. 2023, section 3, arXiv 2205.00363"
-
-    seed: int = 0
-    per_caption: int = 2
-
-    def __post_init__(self) -> None:
-        check_per_caption(self.name, self.per_caption)
+    operation: ClassVar[str] = "space"
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
-        """Turn relations round in every caption of every sample."""
-        maker = Maker(self.name, "space", self.seed, self.per_caption)
-        return [{"space_negatives": maker.records(sample, _slots, _worth)} for sample in samples]
+        """Invert relations in every caption of every sample."""
+        return [{"space_negatives": self.negatives(sample, _find_slots, _may_change)} for sample in samples]
 
 
-def _worth(parse: CaptionParse) -> bool:
-    return not _TELLING.isdisjoint(map(str.lower, parse["words"]))
+def _may_change(parse: CaptionParse) -> bool:
+    return not _OPPOSITE_CUES.isdisjoint(map(str.lower, parse["words"]))
 
 
-def _slots(caption: Caption) -> list[Slot]:
-    slots, inside = [], set[int]()
+def _find_slots(caption: Caption) -> list[Slot]:
+    slots, in_relation = [], set[int]()
     for place in caption.spatial_phrases():
         if place.words in OPPOSITE_PLACES and place.landmark >= 0:
-            inside.update(range(place.first, place.stop))
-            if _turnable(caption, place):
+            in_relation.update(range(place.first, place.stop))
+            if _invertible(caption, place):
                 slots.append(Slot("place", "relation", OPPOSITE_PLACES[place.words], partial(_place, caption, place)))
     for token, word in enumerate(caption.words):
         if word not in OPPOSITE_WORDS or OPPOSITE_WORDS[word] in caption.words:
             continue
-        if token not in inside and _is_direction(caption, token):
+        if token not in in_relation and _is_direction(caption, token):
             slots.append(Slot("direction", "relation", (OPPOSITE_WORDS[word],), partial(_word, caption, token)))
     return slots
 
 
-def _turnable(caption: Caption, place: SpatialPhrase) -> bool:
+def _invertible(caption: Caption, place: SpatialPhrase) -> bool:
     noun = caption.lemma(place.landmark)
     if place.subject >= 0 and canonical_noun(caption.lemma(place.subject)) == canonical_noun(noun):
         return False

@@ -1,4 +1,4 @@
-"""Keep negatives so that text alone does not tell them from captions."""
+"""Select negatives so that text alone does not distinguish them from captions."""
 
 from __future__ import annotations
 
@@ -8,70 +8,68 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import orjson
 
 from curation.blind.adversarial_refinement import mirror_balance
 from curation.blind.ngram_model import Float64s, Int64s
 from curation.blind.pairs import positive_of
 from curation.blind.scores import BlindGaps, PairTexts
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field, Resource
+from curation.negatives.records import STAGE_OF_UNSIGNED_FIELD, NegativeRecord, NegativesStage, add_scores, rejection
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical, draw_seed
 
 _DECIMALS = 4
 _MIN_GROUP = 64
 _FIRST_STEPS, _LATER_STEPS = 25, 100
-"""Steps of the judge: at first much is plain to it; what is left after a round takes it longer to find."""
-_MAKER_OF_FIELD = {"swap_negatives": "swap_words"}
-"""Makers that do not sign their records."""
+"""Training steps of the judge: the first round is easy, later ones need more."""
 
 
 @runtime_checkable
 class TextScorer(Resource, Protocol):
-    """A model that says how well a text reads, whatever it is about."""
+    """A model that scores how plausible a text is, whatever the image."""
 
     def score(self, texts: Sequence[str]) -> Sequence[float]:
-        """Return one number per text, higher for better; it depends on nothing but that text."""
+        """Return one score per text, higher for better; it depends on that text alone."""
 
 
-class _Found(NamedTuple):
-    """A negative, where it was found and the true text that it is told from."""
+class _Negative(NamedTuple):
+    """A negative, its image's place in the corpus and uid, and the true text it is compared with."""
 
     place: int
     uid: str
     positive: str
-    record: Mapping[str, Any]
+    record: NegativeRecord
 
 
 @dataclass(frozen=True)
-class RefineNegatives(CorpusStage):
+class RefineNegatives(NegativesStage, CorpusStage):
     """Mirror-balance negatives over the gaps of blind scorers, within each operation and span class.
 
-    A gap is a scorer's number for the caption minus the one for the negative. Scorers are trigrams of words, trigrams
-    of word classes, a linear judge that learns to tell captions from negatives, and a model from outside if one is
-    given. None of the first three has met the image: each image is scored by what was learned from the other folds.
-    A negative stays if there is one to match with all gaps turned round, so that each scorer alone and all together
-    are right half of the time. Clumsy negatives have few matches, and most of them go: the manifest's usage holds
-    what each operation had and kept.
+    A gap is a scorer's score of the caption minus its score of the negative. Scorers are trigrams of words, trigrams of
+    word classes, a linear judge trained to distinguish captions from negatives, and optionally an external model. The
+    first three have not seen the image: each image is scored by what was learned from the other folds. A negative stays
+    if another has all its gaps with opposite signs, so that each scorer alone and all together are right half of the
+    time. Clumsy negatives have few matches, and most of them are dropped: the manifest's usage holds the numbers before
+    and after of each operation.
 
     Provides ``refined_negatives``, the records that stay with their gaps under ``scores`` (``blind_words``,
-    ``blind_tags``, ``blind_learned``, ``blind_model``: above 0 where the caption reads better), ``refine_rejected``,
+    ``blind_tags``, ``blind_learned``, ``blind_model``: above 0 where the caption scores higher), ``refine_rejected``,
     the others, and ``refine_usage``, counts per operation.
 
     Attributes:
-        fields: The fields of negatives that are balanced together; they are published through this stage alone.
-        bins: Sizes of gaps that are told apart, grid by grid, from fine to coarse; a coarser last grid keeps more and
-            balances less exactly.
-        num_rounds: How often the judge learns anew from what is left, each time with other folds.
+        fields: Fields of negatives that are balanced together; this stage's own field is published in their place.
+        bins: Numbers of bins of a gap, grid by grid, from fine to coarse; a coarser last grid keeps more and balances
+            less exactly.
+        num_rounds: How often the judge is trained again on what is left, each time with other folds.
         num_folds: Folds of images, at least 2.
         seed: Seed of folds and draws.
         model: A further scorer, such as a classifier of grammaticality.
-        spared: Operations that are scored and kept whole. What exchanges words of one sentence (``swap``, ``bind``,
-            ``role``) makes odd sentences by its nature: balanced, hardly one in a hundred is left, and models learn
-            nothing of word order. The manifest's blind accuracy says what it costs.
+        spared: Operations that are scored and kept whole. Exchanging words of one sentence (``swap``, ``bind``,
+            ``role``) makes odd sentences by nature: balanced, hardly one in a hundred is left, and models learn
+            nothing of word order. The manifest's blind accuracy shows the cost.
 
     Raises:
-        InputError: a setting is out of range; a record of negatives has not the agreed shape.
+        InputError: a setting is out of range; a record of negatives lacks a field.
 
     Source: adversarial refinement of SugarCrepe, Hsieh et al. 2023, section 4, arXiv 2306.14610; a judge that learns
         from other folds as in AFLite, Le Bras et al. 2020, arXiv 2002.04108.
@@ -79,7 +77,7 @@ class RefineNegatives(CorpusStage):
         - SugarCrepe's scorers are two large pretrained models; here n-gram models of the corpus's own captions and a
           judge of its own negatives, and a pretrained one if given;
         - cells are quantiles on several grids, from fine to coarse: see `mirror_balance`;
-        - AFLite drops the examples that are easiest to tell, which leaves those told wrongly in the majority; here
+        - AFLite drops the examples that are easiest to classify, so that most of the rest are classified wrongly; here
           right and wrong balance.
     """
 
@@ -93,7 +91,6 @@ class RefineNegatives(CorpusStage):
     )
     source: ClassVar[str] = "Hsieh et al. 2023 (SugarCrepe), section 4, arXiv 2306.14610"
 
-    fields: tuple[str, ...] = ("swap_negatives",)
     bins: tuple[int, ...] = (8, 4, 2)
     num_rounds: int = 2
     num_folds: int = 5
@@ -102,74 +99,63 @@ class RefineNegatives(CorpusStage):
     spared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.fields or len(set(self.fields)) < len(self.fields):
-            raise InputError(
-                f"refine_negatives: fields are {list(self.fields)}",
-                allowed="one or more different fields of negatives",
-                fix="name what the earlier stages provide, such as swap_negatives",
-            )
+        super().__post_init__()
+        self.check_least(num_rounds=1, num_folds=2)
         if not self.bins or any(not 1 <= num <= 64 for num in self.bins) or list(self.bins) != sorted(self.bins)[::-1]:
             raise InputError(
                 f"refine_negatives: bins are {list(self.bins)}",
                 allowed="numbers from 64 to 1, from fine to coarse",
                 fix="use 8, 4, 2",
             )
-        for name, value, least in (("num_rounds", self.num_rounds, 1), ("num_folds", self.num_folds, 2)):
-            if value < least:
-                raise InputError(
-                    f"refine_negatives: {name} is {value}", allowed=f"{least} or more", fix=f"raise {name}"
-                )
-
-    def required_fields(self) -> tuple[str, ...]:
-        """Return the built-in needs and the fields of negatives."""
-        return (*self.requires, *self.fields)
-
-    def superseded_fields(self) -> tuple[str, ...]:
-        """Return the fields whose records are passed on."""
-        return self.fields
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return the negatives that stay, those that go and how many there were, for each uid."""
-        found = list(self._read(corpus))
+        """Return the negatives that stay, the others, and their counts, for each uid."""
+        negatives = list(self._read(corpus))
         results: list[dict[str, Any]] = [
             {"refined_negatives": [], "refine_rejected": [], "refine_usage": {}} for _ in corpus.uids
         ]
-        if found:
-            names, gaps, kept = self._balance(corpus, found)
-            for number, one in enumerate(found):
+        if negatives:
+            names, gaps, kept = self._balance(corpus, negatives)
+            for number, one in enumerate(negatives):
                 scores = dict(zip(names, gaps[number].tolist(), strict=True))
-                _put(results[one.place], one.record, scores, stays=bool(kept[number]))
+                _add(results[one.place], one.record, scores, stays=bool(kept[number]))
         return list(results)
 
-    def _read(self, corpus: Corpus) -> Iterator[_Found]:
+    def _read(self, corpus: Corpus) -> Iterator[_Negative]:
         """Yield all negatives, image by image, field by field."""
         columns = [(name, corpus.column(name)) for name in self.fields]
         for place, (uid, captions) in enumerate(zip(corpus.uids, corpus.column("captions"), strict=True)):
             for name, column in columns:
                 for record in column[place]:
-                    yield _Found(place, uid, _caption_of(record, captions, uid, name), _signed(record, name))
+                    yield _Negative(place, uid, _positive(record, captions, uid, name), _signed(record, name))
 
-    def _balance(self, corpus: Corpus, found: Sequence[_Found]) -> tuple[list[str], Float64s, np.ndarray[Any, Any]]:
+    def _balance(
+        self, corpus: Corpus, negatives: Sequence[_Negative]
+    ) -> tuple[list[str], Float64s, np.ndarray[Any, Any]]:
         """Return the scorers' names, their gaps [negatives, scorers], and which negatives stay."""
-        places = np.array([one.place for one in found])
+        places = np.array([one.place for one in negatives])
         folds = self._folds(corpus, 0)
-        scorers = self._scorers(corpus, found, folds)
-        fixed: dict[str, Float64s] = {"blind_words": scorers.words, "blind_tags": scorers.tags, **self._asked(found)}
+        scorers = self._scorers(corpus, negatives, folds)
+        fixed: dict[str, Float64s] = {
+            "blind_words": scorers.words,
+            "blind_tags": scorers.tags,
+            **self._model_gaps(negatives),
+        }
         draws = np.array(
-            [draw_seed(self.seed, self.name, one.uid, one.positive, one.record["text"]) for one in found], np.uint64
+            [draw_seed(self.seed, self.name, one.uid, one.positive, one.record["text"]) for one in negatives], np.uint64
         )
-        groups = _groups(found)
-        chosen = np.arange(len(found))
-        gaps = np.zeros((len(found), len(fixed) + 1))
+        groups = _groups(negatives)
+        chosen = np.arange(len(negatives))
+        gaps = np.zeros((len(negatives), len(fixed) + 1))
         gaps[:, 1:] = np.stack(list(fixed.values()), axis=1)
         for number in range(self.num_rounds):
-            # the same folds again would find what is left smaller than it is: it was balanced over them
+            # with the same folds the remaining gaps would look smaller than they are: they were balanced over them
             folds = self._folds(corpus, number)
             steps = _LATER_STEPS if number else _FIRST_STEPS
             gaps[chosen, 0] = scorers.learned_gaps(chosen, folds[places[chosen]], steps)
             stays = mirror_balance(gaps[chosen], groups[chosen], draws[chosen], self.bins)
             chosen = chosen[stays]
-        kept = np.array([one.record["operation"] in self.spared for one in found], np.bool_)
+        kept = np.array([one.record["operation"] in self.spared for one in negatives], np.bool_)
         kept[chosen] = True
         return ["blind_learned", *fixed], gaps, kept
 
@@ -177,38 +163,38 @@ class RefineNegatives(CorpusStage):
         """Return each image's fold in a round."""
         return np.array([draw_seed(self.seed, self.name, uid, "fold", number) % self.num_folds for uid in corpus.uids])
 
-    def _scorers(self, corpus: Corpus, found: Sequence[_Found], folds: Int64s) -> BlindGaps:
-        """Fit the scorers that the corpus itself gives."""
+    def _scorers(self, corpus: Corpus, negatives: Sequence[_Negative], folds: Int64s) -> BlindGaps:
+        """Fit the scorers of the corpus."""
         of_image = corpus.column("captions")
         parses = corpus.column("parses")
         texts = PairTexts(
             captions=[caption for captions in of_image for caption in captions],
             caption_folds=np.repeat(folds, [len(captions) for captions in of_image]),
-            positives=[one.positive for one in found],
-            negatives=[one.record["text"] for one in found],
-            pair_folds=folds[[one.place for one in found]],
+            positives=[one.positive for one in negatives],
+            negatives=[one.record["text"] for one in negatives],
+            pair_folds=folds[[one.place for one in negatives]],
             num_folds=self.num_folds,
         )
         return BlindGaps(texts, ((parse["words"], parse["tags"]) for of_one in parses for parse in of_one))
 
-    def _asked(self, found: Sequence[_Found]) -> dict[str, Float64s]:
-        """Return the gaps of the model from outside, if there is one; equal texts are asked about once."""
+    def _model_gaps(self, negatives: Sequence[_Negative]) -> dict[str, Float64s]:
+        """Return the gaps of the external model, if there is one; equal texts are scored once."""
         if self.model is None:
             return {}
-        texts = sorted({text for one in found for text in (one.positive, one.record["text"])})
+        texts = sorted({text for one in negatives for text in (one.positive, one.record["text"])})
         score = dict(zip(texts, self.model.score(texts), strict=True))
-        gaps = [score[one.positive] - score[one.record["text"]] for one in found]
+        gaps = [score[one.positive] - score[one.record["text"]] for one in negatives]
         return {"blind_model": np.array([round(gap, _DECIMALS) for gap in gaps], np.float64)}
 
 
-def _caption_of(record: Mapping[str, Any], captions: Sequence[str], uid: str, name: str) -> str:
-    """Return the true text that a record is told from: the one it names, or the caption it was made from.
+def _positive(record: NegativeRecord, captions: Sequence[str], uid: str, name: str) -> str:
+    """Return the true text a record is compared with: the one it names, or the caption it was made from.
 
     Raises:
-        InputError: the record lacks what every negative has, or names a caption that is not there.
+        InputError: the record lacks a field of every negative, or names a caption that does not exist.
     """
-    wanted = {"text": str, "operation": str, "span_class": str, "caption": int}
-    wrong = [key for key, kind in wanted.items() if not isinstance(record.get(key), kind)]
+    types = {"text": str, "operation": str, "span_class": str, "caption": int}
+    wrong = [key for key, kind in types.items() if not isinstance(record.get(key), kind)]
     if wrong or not 0 <= record["caption"] < len(captions):
         raise InputError(
             f"sample {uid}: a record of '{name}' has no usable {', '.join(wrong) or 'caption number'}",
@@ -218,42 +204,35 @@ def _caption_of(record: Mapping[str, Any], captions: Sequence[str], uid: str, na
     return positive_of(record, captions)
 
 
-def _signed(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a record that says which stage made it."""
-    if "source" in record or name not in _MAKER_OF_FIELD:
+def _signed(record: NegativeRecord, name: str) -> NegativeRecord:
+    """Return a record with the name of the stage that made it."""
+    if "source" in record or name not in STAGE_OF_UNSIGNED_FIELD:
         return record
-    return {**record, "source": _MAKER_OF_FIELD[name]}
+    return {**record, "source": STAGE_OF_UNSIGNED_FIELD[name]}
 
 
-def _kind(record: Mapping[str, Any]) -> str:
+def _kind(record: NegativeRecord) -> str:
     return f"{record['operation']} {record['span_class']}"
 
 
-def _groups(found: Sequence[_Found]) -> Int64s:
-    """Return each negative's group: operation and span class, or the operation alone for classes that are too rare."""
-    counts = Counter(_kind(one.record) for one in found)
+def _groups(negatives: Sequence[_Negative]) -> Int64s:
+    """Return each negative's group: operation and span class, or the operation alone for rare classes."""
+    counts = Counter(_kind(one.record) for one in negatives)
     names = [
         kind if counts[kind] >= _MIN_GROUP else one.record["operation"]
-        for one, kind in ((one, _kind(one.record)) for one in found)
+        for one, kind in ((one, _kind(one.record)) for one in negatives)
     ]
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     return np.array([numbers[name] for name in names], np.int64)
 
 
-def _put(result: dict[str, Any], record: Mapping[str, Any], scores: Mapping[str, float], *, stays: bool) -> None:
+def _add(result: dict[str, Any], record: NegativeRecord, scores: Mapping[str, float], *, stays: bool) -> None:
     """Add a negative to its image's results."""
     usage = result["refine_usage"]
     kind = _kind(record)
     usage[f"given {kind}"] = usage.get(f"given {kind}", 0) + 1
     if stays:
         usage[f"kept {kind}"] = usage.get(f"kept {kind}", 0) + 1
-        every = {**orjson.loads(record.get("scores") or "{}"), **scores}
-        result["refined_negatives"].append({**record, "scores": canonical(every).decode()})
-        return
-    reject = {
-        "text": record["text"],
-        "caption": record["caption"],
-        "reason": "unbalanced",
-        "rule": record.get("rule", ""),
-    }
-    result["refine_rejected"].append({**reject, "detail": f"{kind} {canonical(scores).decode()}"})
+        result["refined_negatives"].append(add_scores(record, scores))
+    else:
+        result["refine_rejected"].append(rejection(record, "unbalanced", f"{kind} {canonical(scores).decode()}"))

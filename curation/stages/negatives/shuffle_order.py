@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse
-from curation.negatives.records import Draw
+from curation.negatives.slots import Draw
 from curation.text.edits import normalise
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import Sample

@@ -1,4 +1,4 @@
-"""Let the one who does it and the one it is done to change places."""
+"""Exchange subject and object of a verb, or the two sides of a spatial relation."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from curation.engine.stage import Drop, Field, MapStage
+from curation.engine.stage import Drop, Field
 from curation.models.parser import CaptionParse
-from curation.negatives.records import Change, Maker, Slot, check_per_caption
 from curation.negatives.semantic_roles import Link, links
+from curation.negatives.slots import Change, Slot, SlotStage
 from curation.text.edits import normalise, swap_spans
 from curation.text.lexicon import COLOURS
 from curation.text.phrases import Caption
@@ -21,22 +21,22 @@ from data_manifests.sample import Sample
 _SETS = word_sets("swap_roles")
 
 _REFERRING = _SETS["referring"]
-"""Words that point at one of the two, so that they would point at the wrong one."""
+"""Words that refer to one of the two sides; after the exchange they would refer to the wrong one."""
 _FAMILIES = ("shape", "car", "bike", "boat", "building", "board", "seat")
-"""Families of lifeless things that can stand in one another's place."""
+"""Families of inanimate objects that can replace each other."""
 _WORN = ("top", "bottom", "hat", "eyewear", "shoe", "neck")
 _AFTER = ("acl", "relcl", "conj", "cc", "appos")
 
 
 @dataclass(frozen=True)
-class SwapRoles(MapStage):
-    """Make up to `per_caption` negatives per caption by exchanging the two sides of a verb or of a place.
+class SwapRoles(SlotStage):
+    """Make up to `per_caption` negatives per caption by exchanging the two sides of a verb or spatial relation.
 
     Provides ``role_negatives``, a list of negative records: "a dog chases a cat" to "a cat chases a dog", active,
-    passive ("chased by") and without a finite verb ("a dog chasing a cat"), and "a man behind a woman" the other way
-    round. Both must be able to take the other's part: two living things, or two things of one family. The finite verb
-    agrees with its new subject. What holds both ways ("next to", "and", "hug") is left alone, and so are captions
-    with a pronoun, which would point at the wrong one.
+    passive ("chased by") and without a finite verb ("a dog chasing a cat"), and "a man behind a woman" to "a woman
+    behind a man". Each side must be able to take the other's role: two living beings, or two objects of one family. The
+    finite verb agrees with its new subject. Symmetric relations ("next to", "and", "hug") are left out, and so are
+    captions with a pronoun, which would refer to the wrong side.
 
     Attributes:
         seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
@@ -46,43 +46,36 @@ class SwapRoles(MapStage):
         InputError: `per_caption` is below 1.
 
     Source: Yuksekgonul et al. 2023 (ARO's relation task), section 3, arXiv 2210.01936.
-    Differs: ARO exchanges the two objects of an annotated relation; here the caption's parse says who does what, and
-        relations that are symmetric are not exchanged at all (ARO leaves them out when it is scored).
+    Differs: ARO exchanges the two objects of an annotated relation; here subject and object come from the parse, and
+        symmetric relations are not exchanged at all (ARO leaves them out of its scores).
     """
 
     name: ClassVar[str] = "swap_roles"
     version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("role_negatives", kind="json", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 3, arXiv 2210.01936"
-
-    seed: int = 0
-    per_caption: int = 2
-
-    def __post_init__(self) -> None:
-        check_per_caption(self.name, self.per_caption)
+    operation: ClassVar[str] = "role"
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Exchange roles in every caption of every sample."""
-        maker = Maker(self.name, "role", self.seed, self.per_caption)
-        return [{"role_negatives": maker.records(sample, _slots, _worth)} for sample in samples]
+        return [{"role_negatives": self.negatives(sample, _find_slots, _may_change)} for sample in samples]
 
 
-def _worth(parse: CaptionParse) -> bool:
+def _may_change(parse: CaptionParse) -> bool:
     return len(parse["noun_phrases"]) > 1 and _REFERRING.isdisjoint(map(str.lower, parse["words"]))
 
 
-def _slots(caption: Caption) -> list[Slot]:
+def _find_slots(caption: Caption) -> list[Slot]:
     known = [
         token for token, pos in enumerate(caption.pos) if pos in ("NOUN", "PROPN") and _is_known(caption.lemma(token))
     ]
-    if len(known) < 2:
+    if len(known) < 2:  # quicker than looking for relations
         return []
-    slots, seen = [], set[frozenset[int]]()
+    slots, used = [], set[frozenset[int]]()
     for link in links(caption):
         pair = frozenset((link.one, link.other))
-        if pair not in seen and len(pair) == 2 and _alike(caption, link):
-            seen.add(pair)
+        if pair not in used and len(pair) == 2 and _exchangeable(caption, link):
+            used.add(pair)
             action = caption.pos[link.through] == "VERB"
             name, kind = ("agent", "action") if action else ("place", "relation")
             slots.append(Slot(name, kind, (link,), partial(_change, caption)))
@@ -93,8 +86,8 @@ def _is_known(lemma: str) -> bool:
     return is_human(lemma) or bool(object_families(lemma)) or is_animal(lemma)
 
 
-def _alike(caption: Caption, link: Link) -> bool:
-    """Say whether each noun can take the other's part."""
+def _exchangeable(caption: Caption, link: Link) -> bool:
+    """Return whether each noun can take the other's role."""
     if not caption.is_noun(link.one) or not caption.is_noun(link.other):
         return False
     one, other = caption.lemma(link.one), caption.lemma(link.other)
@@ -115,9 +108,9 @@ def _change(caption: Caption, link: Link) -> Change | None:
     if normalise(caption.text[first.start : first.end]) == normalise(caption.text[second.start : second.end]):
         return None
     pieces = swap_spans(caption.text, caption.parse, first, second)
-    many = [caption.is_plural(link.one), caption.is_plural(link.other)]
-    if many[0] != many[1]:
-        for noun, plural in ((link.one, many[1]), (link.other, many[0])):
+    plurals = caption.is_plural(link.one), caption.is_plural(link.other)
+    if plurals[0] != plurals[1]:
+        for noun, plural in ((link.one, plurals[1]), (link.other, plurals[0])):
             agreed = caption.agreement_edits(noun, plural=plural)
             if agreed is None:
                 return None
@@ -131,10 +124,10 @@ def _inside(start: int, *spans: Any) -> bool:
 
 
 def _side(caption: Caption, noun: int, through: int) -> tuple[int, int] | None:
-    """Return the tokens of one side: the noun phrase with what stands between it and the verb ("in a red shirt")."""
+    """Return the tokens of one side: the noun phrase and what stands between it and the verb ("in a red shirt")."""
     base = caption.phrase(noun)
-    hanging = [child for child in caption.with_dep(noun, *_AFTER) if child != through]
-    if base is None or hanging or caption.deps[noun] == "conj" or caption.words[base[0]] in ("no", "any"):
+    attached = [child for child in caption.with_dep(noun, *_AFTER) if child != through]
+    if base is None or attached or caption.deps[noun] == "conj" or caption.words[base[0]] in ("no", "any"):
         return None
     modifiers = [child for child in caption.with_dep(noun, "prep") if child not in (through, base[0]) and child > noun]
     if not modifiers or modifiers[0] > through > noun or through in caption.subtree(modifiers[0]):
@@ -151,11 +144,13 @@ def _side(caption: Caption, noun: int, through: int) -> tuple[int, int] | None:
 
 
 def _with_clothes(caption: Caption, noun: int, base: tuple[int, int]) -> tuple[int, int]:
-    """Return a noun phrase with "in blue" or "in a red coat" right after it: whoever wears it takes it along."""
+    """Return a noun phrase with "in blue" or "in a red coat" right after it: the clothes move with their wearer."""
     for child in caption.with_dep(noun, "prep"):
         below = caption.subtree(child)
-        worn = [caption.lemma(one) for one in caption.with_dep(child, "pobj")]
-        dressed = any(word in COLOURS or any(family.name in _WORN for family in object_families(word)) for word in worn)
+        objects = [caption.lemma(token) for token in caption.with_dep(child, "pobj")]
+        dressed = any(
+            word in COLOURS or any(family.name in _WORN for family in object_families(word)) for word in objects
+        )
         if child == base[1] and caption.words[child] == "in" and dressed and below[-1] - child + 1 == len(below):
             return base[0], below[-1] + 1
     return base
