@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from blake3 import blake3
 
 from curation.engine.store import write_parquet
 from curation.forget.find import Traces
-from curation.llm.journal_erase import erase_answers
+from curation.llm.journal import Journal
 from data_manifests.byte_search import BytePatterns
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
@@ -56,7 +57,8 @@ def purge_answers(path: Path, traces: Traces) -> int:
     if not path.is_file():
         return 0
     needles = traces.needles()
-    return erase_answers(path, traces.questions, lambda text: any(True for _ in needles.find(text.encode())))
+    with closing(Journal(path)) as journal:
+        return journal.erase(traces.questions, lambda text: any(True for _ in needles.find(text.encode())))
 
 
 def purge_benchmarks(workspace: Path, traces: Traces) -> int:

@@ -52,7 +52,7 @@ def model_hash(model: str) -> str:
 
 
 def api_key() -> str | None:
-    """Return the API key for hosted servers, which is read from the environment and stored nowhere."""
+    """Return the API key for hosted servers, or None; it is read from the environment and stored nowhere."""
     return os.environ.get("CLIPCURATE_LLM_KEY") or os.environ.get("OPENAI_API_KEY") or None
 
 
@@ -149,9 +149,9 @@ class RequestQueue:
         self._model = model
         self._inbox: deque[tuple[str, CompletionRequest]] = deque()
         self._outbox: queue.SimpleQueue[list[tuple[str, CompletionOutcome]] | BaseException] = queue.SimpleQueue()
+        self._pool = WorkerPool(model, self._outbox.put)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._pool: WorkerPool | None = None
         self._collect_scheduled = False
         self._error: BaseException | None = None
 
@@ -161,13 +161,12 @@ class RequestQueue:
         Raises:
             InputError: the package aiohttp is missing.
         """
-        if self._thread is None:
-            self._start()
+        loop = self._loop or self._start()
         self._inbox.append((key, request))
-        if not self._collect_scheduled and self._loop is not None:
+        if not self._collect_scheduled:
             self._collect_scheduled = True
             with suppress(RuntimeError):  # the loop has ended with an error, which `take` raises
-                self._loop.call_soon_threadsafe(self._collect)
+                loop.call_soon_threadsafe(self._collect)
 
     def take(self) -> list[tuple[str, CompletionOutcome]]:
         """Wait for recorded outcomes and return all that have arrived.
@@ -188,13 +187,12 @@ class RequestQueue:
 
     def close(self) -> None:
         """Stop the thread; requests in flight are abandoned."""
-        if self._thread is None or self._loop is None or self._pool is None:
-            return
-        with suppress(RuntimeError):  # the loop has ended by itself
-            self._loop.call_soon_threadsafe(self._pool.stop)
-        self._thread.join()
+        if self._thread is not None and self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(self._pool.stop)
+            self._thread.join()
 
-    def _start(self) -> None:
+    def _start(self) -> asyncio.AbstractEventLoop:
         try:
             import aiohttp  # noqa: F401 - an optional extra: only test that it is installed
         except ImportError as error:
@@ -202,22 +200,21 @@ class RequestQueue:
                 f"the language model at {self._model.host} needs the package aiohttp, which is not installed",
                 fix="pip install 'clipcurate[llm]'; answers in the journal need no package",
             ) from error
-        loop = asyncio.new_event_loop()
-        self._loop = loop
-        self._pool = WorkerPool(self._model, api_key(), proxy_for(self._model.base_url), self._outbox.put)
-        self._thread = threading.Thread(target=self._run, args=(loop, self._pool), name="llm", daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(self._loop,), name="llm", daemon=True)
         self._thread.start()
+        return self._loop
 
     def _collect(self) -> None:
         """Move requests to the workers; runs in the event loop."""
         self._collect_scheduled = False  # before emptying the inbox: requests put from now on schedule another call
-        while self._inbox and self._pool is not None:
+        while self._inbox:
             self._pool.submit(*self._inbox.popleft())
 
-    def _run(self, loop: asyncio.AbstractEventLoop, pool: WorkerPool) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(pool.run())
+                runner.run(self._pool.run())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._outbox.put(error)
 
@@ -231,19 +228,11 @@ class WorkerPool:
 
     Args:
         model: The server and model.
-        key: The API key, or None.
-        proxy: The proxy's address, or None.
-        deliver: Called with recorded outcomes, or with the error that stops the run.
+        deliver: Called with outcomes after they were recorded.
     """
 
-    def __init__(
-        self,
-        model: ServedModel,
-        key: str | None,
-        proxy: str | None,
-        deliver: Callable[[list[tuple[str, CompletionOutcome]] | BaseException], None],
-    ) -> None:
-        self._model, self._key, self._proxy, self._deliver = model, key, proxy, deliver
+    def __init__(self, model: ServedModel, deliver: Callable[[list[tuple[str, CompletionOutcome]]], None]) -> None:
+        self._model, self._deliver = model, deliver
         self._requests: asyncio.Queue[tuple[str, CompletionRequest]] = asyncio.Queue()
         self._stopping = asyncio.Event()
         self._num_pending = 0
@@ -274,7 +263,7 @@ class WorkerPool:
         """
         # The recorder has a connection of its own, because a commit may wait for the disk.
         with closing(Journal(self._model.journal)) as self._lookup, closing(Journal(self._model.journal)) as journal:
-            async with HttpClient(self._model, self._key, self._proxy) as self._client:
+            async with HttpClient(self._model) as self._client:
                 recorder = asyncio.create_task(self._record(journal))
                 tasks: list[asyncio.Task[object]] = [
                     asyncio.create_task(self._work()) for _ in range(self._model.slots)
@@ -386,13 +375,11 @@ class HttpClient:
 
     Args:
         model: The server and its limits.
-        key: The API key, or None.
-        proxy: The proxy's address, or None.
     """
 
-    def __init__(self, model: ServedModel, key: str | None, proxy: str | None) -> None:
-        self._model, self._key, self._proxy = model, key, proxy
-        self._base_url = model.base_url.rstrip("/")
+    def __init__(self, model: ServedModel) -> None:
+        self._model, self._base_url = model, model.base_url.rstrip("/")
+        self._key, self._proxy = api_key(), proxy_for(model.base_url)
 
     async def __aenter__(self) -> Self:
         import aiohttp

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -210,6 +210,37 @@ class Journal:
         with self._sqlite_errors():
             return self._connection.execute("DELETE FROM outcomes WHERE text IS NULL").rowcount
 
+    def erase(self, keys: Iterable[str], contains: Callable[[str], bool]) -> int:
+        """Delete outcomes so that no byte of them stays in the file, and return their number. Can be repeated after a kill.
+
+        Args:
+            keys: Keys of the requests.
+            contains: Applied to the text of every outcome; those for which it is true are deleted too.
+
+        Raises:
+            InputError: another process is using the journal, or it cannot be written.
+        """
+        run = self._connection.execute
+        try:
+            run("PRAGMA secure_delete = ON")
+            rows = run("SELECT key, text, detail FROM outcomes")
+            matching = [key for key, text, detail in rows if contains(f"{text or ''}\n{detail}")]
+            deleted = {*matching, *(bytes.fromhex(key) for key in keys)}
+            run("BEGIN IMMEDIATE")
+            num_erased = sum(run("DELETE FROM outcomes WHERE key = ?", (key,)).rowcount for key in sorted(deleted))
+            run("COMMIT")
+            run("VACUUM")
+            busy = run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]  # the log still contained the deleted pages
+        except sqlite3.Error as error:
+            raise InputError(
+                f"{self._path}: answers cannot be erased: {error}", fix="end other runs, then repeat the command"
+            ) from error
+        if busy:
+            raise InputError(
+                f"{self._path}: another process is using the journal", fix="end it, then repeat the command"
+            )
+        return num_erased
+
     def _all(self, query: str, *values: str) -> list[Any]:
         with self._sqlite_errors():
             return self._connection.execute(query, values).fetchall()
@@ -274,10 +305,7 @@ class JournaledClient:
         while True:
             while self._ready:
                 yield self._ready.popleft()
-            if not self._pending:
-                return
-            arrived = self._backend.take()
-            if not arrived:
+            if not self._pending or not (arrived := self._backend.take()):
                 return
             for key, outcome in arrived:
                 self._ready.extend((request, outcome) for request in self._pending.pop(key))
