@@ -1,1 +1,1 @@
-"""Whether a changed caption could still be true: claims and what they entail."""
+"""Whether a changed caption could still be true: the claims of texts, and entailment between them."""

@@ -1,9 +1,10 @@
-"""Why a negative of one image is no negative: its claims beside those of the image's captions."""
+"""Why a negative may be true of its image: its claims compared with those of the image's captions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from curation.entailment.claims import Claims
@@ -20,26 +21,26 @@ _SETS = word_sets("claims")
 
 _EXCHANGE_OPERATIONS = ("swap", "bind", "role")
 _WELL_FORMED = "naming"
-"""The shuffle that leaves a sentence a sentence."""
+"""The span class of shuffles whose result is still a grammatical sentence."""
 _GROWN_UP_PAIRS = (frozenset({"girl", "woman"}), frozenset({"boy", "man"}))
 _POSTURES = frozenset({"sit", "stand", "lie", "lean"})
 _ACTIONS_IN_ANY_POSTURE = _SETS["actions_in_any_posture"]
-"""What one does in some posture that captions leave out."""
+"""Actions that are done in a posture which captions often leave out."""
 _CHILDREN = _SETS["children"]
 _ADULTS = _SETS["adults"]
 
 
 @dataclass(slots=True)
 class SampleClaims:
-    """An image's captions and negatives, read.
+    """The claims of an image's captions and negatives.
 
     Attributes:
-        texts: The captions in plain form.
-        lists: The captions with lists in alphabetical order.
-        captions: What each claims.
+        texts: The captions as `content_words`.
+        lists: The captions with their lists in alphabetical order.
+        captions: The claims of each caption.
         records: The negatives.
-        claims: What each negative claims.
-        pairs: Which words each negative puts in place of which; none for those that only lost their order.
+        claims: The claims of each negative.
+        pairs: The words that each negative replaces; none for shuffled words.
     """
 
     texts: frozenset[str]
@@ -53,25 +54,25 @@ class SampleClaims:
 def read_sample_claims(
     captions: Sequence[str], parses: Sequence[Parse], records: list[dict[str, Any]], *, copies: bool
 ) -> SampleClaims:
-    """Read captions and negatives; see `equivalence.read_claims` for `copies`."""
+    """Return the claims of captions and negatives; see `read_claims` for `copies`."""
     own_tags = [tags_of([parse]) for parse in parses]
     shared: dict[str, str] = {}
     for found in reversed(own_tags):
         shared |= found  # where captions differ, the first one's
     tags = [shared | found for found in own_tags]
-    told = [read_claims(text, tags[at], copies=copies) for at, text in enumerate(captions)]
+    caption_claims = [read_claims(text, own, copies=copies) for text, own in zip(captions, tags, strict=True)]
     claims, pairs = [], []
     for record in records:
         caption, own = captions[record["caption"]], tags[record["caption"]]
         known = tag_new_words(caption, record["text"], record["edits"], own)
         claims.append(read_claims(record["text"], known, copies=copies))
         pairs.append([] if record["type"] == "order" else replaced_words(caption, record, own))
-    lists = frozenset(map(sort_lists, captions))
-    return SampleClaims(frozenset(content_words(caption) for caption in captions), lists, told, records, claims, pairs)
+    texts, lists = frozenset(map(content_words, captions)), frozenset(map(sort_lists, captions))
+    return SampleClaims(texts, lists, caption_claims, records, claims, pairs)
 
 
 def claim_words(read: SampleClaims) -> Iterator[str]:
-    """Yield all words whose meaning may be asked for, some more than once."""
+    """Yield all words whose relations are needed, some more than once."""
     for claims in (*read.captions, *read.claims):
         for thing in claims.things:
             yield thing.noun
@@ -82,81 +83,72 @@ def claim_words(read: SampleClaims) -> Iterator[str]:
 
 
 class ImageClaims:
-    """What the captions of one image claim, one by one and together; worked out when first asked."""
+    """The claims of the captions of one image, singly and together; computed when first needed."""
 
-    def __init__(self, read: SampleClaims, kinds: WordRelations) -> None:
-        self.read, self.kinds = read, kinds
-        self._told: dict[int, MergedClaims] = {}
-        self._named: dict[str, bool] = {}
-        self._fitting: dict[str, bool] = {}
+    def __init__(self, read: SampleClaims, relations: WordRelations) -> None:
+        self.read, self.relations = read, relations
+        self._merged: dict[int, MergedClaims] = {}
         things = [thing for claims in read.captions for thing in claims.things if not thing.denied]
-        self._nouns = frozenset(thing.noun for thing in things)
-        self._said = frozenset(word for thing in things for word in thing.properties)
-
-    def merged(self, caption: int) -> MergedClaims:
-        """Return what one caption says, or with -1 what all say together."""
-        if caption not in self._told:
-            claims = self.read.captions if caption < 0 else [self.read.captions[caption]]
-            self._told[caption] = merge_claims(claims, self.kinds)
-        return self._told[caption]
-
-    def mentions_all(self, claims: Claims) -> bool:
-        """Say whether some caption names each thing, its number and what each of the living does.
-
-        Quick: where none does, as with most negatives, none of them says it all, and no caption's world is needed.
-        """
-        return self._is_told(claims) and all(self._is_named(thing.noun) for thing in claims.things if not thing.denied)
-
-    def _is_named(self, noun: str) -> bool:
-        named = self._named.get(noun)
-        if named is None:
-            named = any(self.kinds.covers(noun, other) for other in self._nouns)
-            self._named[noun] = named
-        return named
-
-    def _is_told(self, claims: Claims) -> bool:
-        """Say whether some caption tells each number, and what each of the living does."""
-        new = [word for thing in claims.things if not thing.denied for word in thing.properties - self._said]
-        if any(word[0] == "#" for word in new):
-            return False
-        return not any(word[:3] == "do:" for word in new) or not self.kinds.is_living(one.noun for one in claims.things)
-
-    def is_entailed(self, claims: Claims, caption: int) -> bool:
-        """Say whether one caption says all that is claimed, or with -1 all of them together."""
-        return is_entailed(claims, self.merged(caption), self.kinds)
-
-    def is_compatible(self, claims: Claims) -> bool:
-        """Say whether nothing that the captions say speaks against a claim.
-
-        Quick, as `mentions_all` is: a new thing, another number or a new deed of the living would have been told.
-        """
-        return (
-            self._is_told(claims)
-            and all(self._may_be_called(thing.noun) for thing in claims.things if not thing.denied)
-            and is_compatible(claims, self.merged(-1), self.kinds)
+        nouns = frozenset(thing.noun for thing in things)
+        self._properties = frozenset(word for thing in things for word in thing.properties)
+        self._is_named = cache(lambda noun: any(relations.covers(noun, other) for other in nouns))
+        self._may_be_named = cache(
+            lambda noun: noun in nouns or any(relations.may_be_called(noun, (other,)) for other in nouns)
         )
 
-    def _may_be_called(self, noun: str) -> bool:
-        """Say whether the name fits something that some caption names."""
-        fits = self._fitting.get(noun)
-        if fits is None:
-            fits = noun in self._nouns or any(self.kinds.may_be_called(noun, (other,)) for other in self._nouns)
-            self._fitting[noun] = fits
-        return fits
+    def merged(self, caption: int) -> MergedClaims:
+        """Return the claims of one caption, or with -1 of all captions together."""
+        if caption not in self._merged:
+            claims = self.read.captions if caption < 0 else [self.read.captions[caption]]
+            self._merged[caption] = merge_claims(claims, self.relations)
+        return self._merged[caption]
+
+    def mentions_all(self, claims: Claims) -> bool:
+        """Return whether the captions name each thing, its number, and each action of people and animals.
+
+        A quick test: most negatives fail it, and then no caption entails them and no claims need to be merged.
+        """
+        return self._states_details(claims) and all(
+            self._is_named(thing.noun) for thing in claims.things if not thing.denied
+        )
+
+    def _states_details(self, claims: Claims) -> bool:
+        """Return whether some caption states each number, and each action of people and animals."""
+        new = [word for thing in claims.things if not thing.denied for word in thing.properties - self._properties]
+        if any(word[0] == "#" for word in new):
+            return False
+        return not any(word[:3] == "do:" for word in new) or not self.relations.is_living(
+            thing.noun for thing in claims.things
+        )
+
+    def is_entailed(self, claims: Claims, caption: int) -> bool:
+        """Return whether one caption entails the claims, or with -1 all captions together."""
+        return is_entailed(claims, self.merged(caption), self.relations)
+
+    def is_compatible(self, claims: Claims) -> bool:
+        """Return whether the captions together contradict no claim.
+
+        Quick for most negatives: captions would have named a new thing, another number or a new action.
+        """
+        return (
+            self._states_details(claims)
+            and all(self._may_be_named(thing.noun) for thing in claims.things if not thing.denied)
+            and is_compatible(claims, self.merged(-1), self.relations)
+        )
 
 
 def rejection_reason(
     record: Mapping[str, Any], claims: Claims, pairs: Sequence[WordPair], image: ImageClaims
 ) -> tuple[str, str]:
-    """Return why a record is no negative, and what shows it; two empty strings when nothing does.
+    """Return the reason why a record is no negative, with details; two empty strings when it is one.
 
-    A text whose words have lost their order (type ``order``) is wrong by its form: only a text that still says what its
-    caption says is refused, or, where only naming words changed places, what the captions say together.
+    A text with shuffled words (type ``order``) is wrong by its form. It is rejected only if its own caption entails it,
+    or, where only nouns and adjectives are shuffled, if the captions together do.
     """
-    own, kinds, shuffled = record["caption"], image.kinds, record["type"] == "order"
-    known = "" if shuffled else synonym_or_hypernym(pairs, kinds)
+    own, relations, shuffled = record["caption"], image.relations, record["type"] == "order"
+    known = "" if shuffled else synonym_or_hypernym(pairs, relations)
     if known == "hypernym" and record["operation"] in _EXCHANGE_OPERATIONS:
-        known = ""  # both words are still there: who does what is what counts
+        known = ""  # both words are still there, so the roles decide
     reason = detail = ""
     lists = "" if shuffled else sort_lists(record["text"])
     if content_words(record["text"]) in image.read.texts:
@@ -173,36 +165,36 @@ def rejection_reason(
         reason = "possible" if weaker else "same_meaning"
         detail = "says less than its caption" if weaker else "its caption says so"
     elif not shuffled:
-        reason, detail = _told_or_open(own, claims, image, mentioned=mentioned)
+        reason, detail = _reason_from_captions(own, claims, image, mentioned=mentioned)
     elif record.get("span_class") == _WELL_FORMED and mentioned and image.is_entailed(claims, -1):
         reason, detail = "said_by_other_caption", "the captions together say so"
     return reason, detail
 
 
 def _open_words(pairs: Sequence[WordPair], image: ImageClaims) -> tuple[str, str] | None:
-    """Return why words that replace each other need not exclude each other, if that is all that changes."""
+    """Return why two replaced words may both be true, if nothing else changes."""
     if not pairs:
         return None
     old, new, _ = pairs[0]
-    if all(frozenset(pair[:2]) in _GROWN_UP_PAIRS for pair in pairs) and not _age_is_told(image):
+    if all(frozenset(pair[:2]) in _GROWN_UP_PAIRS for pair in pairs) and not _states_age(image):
         return "synonym", f"{old} or {new}: no caption tells the age"
     if all(kind == "V" and one in _ACTIONS_IN_ANY_POSTURE and other in _POSTURES for one, other, kind in pairs):
         return "possible", f"who may {old} may {new} all the while"
     return None
 
 
-def _age_is_told(image: ImageClaims) -> bool:
-    """Say whether some caption tells a child from an adult: many call a young woman a girl."""
+def _states_age(image: ImageClaims) -> bool:
+    """Return whether some caption states an age: many people call a young woman a girl."""
     return any(
         thing.noun in _CHILDREN or thing.noun in _ADULTS or not thing.properties.isdisjoint(("small", "old"))
         for claims in image.read.captions
         for thing in claims.things
-        if image.kinds.is_living([thing.noun])
+        if image.relations.is_living([thing.noun])
     )
 
 
-def _told_or_open(own: int, claims: Claims, image: ImageClaims, *, mentioned: bool) -> tuple[str, str]:
-    """Return what the other captions have for a claim: they say so, or do not speak against it."""
+def _reason_from_captions(own: int, claims: Claims, image: ImageClaims, *, mentioned: bool) -> tuple[str, str]:
+    """Return the reason if other captions entail the claims, or if no caption contradicts them."""
     for other in range(len(image.read.captions)) if mentioned else ():
         if other != own and image.is_entailed(claims, other):
             return "said_by_other_caption", f"caption {other} says so"

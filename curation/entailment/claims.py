@@ -1,4 +1,4 @@
-"""What a text claims, as data: things, what is said of each, and what links two of them."""
+"""The claims of a text as data: things, properties of each, and relations between two of them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from curation.entailment.word_meanings import canonical_link
 
 SCENE = -1
-"""In a claim, the subject that stands for everything in the picture."""
+"""The subject of a claim about the whole picture."""
 
 
 @dataclass(slots=True)
 class Thing:
-    """Something that a text names.
+    """A thing that a text names.
 
     Attributes:
         noun: Its noun in dictionary form.
-        said: What is said of it, in normal form: values ("large", "red"), other modifiers as written,
-            ``do:`` and a verb, ``#`` and a number, ``not:`` and a value.
-        count: So many of them, when a number up to four says so.
-        plural: One of several, nobody says how many.
-        denied: It is said not to be there.
+        properties: In normal form: values ("large", "red"), other modifiers as written, ``do:`` and a verb, ``#`` and a
+            number, ``not:`` and a value.
+        count: How many there are, when a number up to four says so.
+        plural: Whether it is one of several without a number.
+        denied: Whether the text says that it is absent.
     """
 
     noun: str
@@ -31,18 +31,18 @@ class Thing:
 
 
 ThingKey = tuple[str, frozenset[str], bool]
-"""Noun, all that is said, and whether one of several."""
+"""(noun, properties, plural) of a thing."""
 
 
 @dataclass(slots=True)
 class Claims:
-    """What a text claims.
+    """The claims of a text.
 
     Attributes:
-        things: What it names, in reading order.
-        links: (thing, relation, thing) in canonical direction; `SCENE` for a thing that is everywhere.
-        rest: Words that found no owner, and those that deny a deed.
-        marks: See `thing_keys`.
+        things: The things that it names, in reading order.
+        links: (thing, relation, thing) in canonical direction; `SCENE` in place of a thing for the whole picture.
+        unattached: Words that belong to no thing, and those that negate an action.
+        cached_keys: See `thing_keys`.
     """
 
     things: list[Thing] = field(default_factory=list)
@@ -51,28 +51,28 @@ class Claims:
     cached_keys: list[ThingKey] | None = field(default=None, repr=False, compare=False)
 
     def thing_keys(self) -> list[ThingKey]:
-        """Return what tells each thing that is there from others, worked out once: call it when nothing changes more."""
+        """Return the keys of all things that are not denied. They are cached: call this when the claims are complete."""
         if self.cached_keys is None:
             self.cached_keys = [
-                (one.noun, frozenset(one.properties), one.plural) for one in self.things if not one.denied
+                (thing.noun, frozenset(thing.properties), thing.plural) for thing in self.things if not thing.denied
             ]
         return self.cached_keys
 
 
-def expand_counts(found: Claims) -> Claims:
-    """Return claims in which a thing with a number has become so many things."""
-    if all(thing.count == 1 for thing in found.things):
-        found.links = {canonical_link(*link) if link[1] in ("near", "with") else link for link in found.links}
-        return found
+def expand_counts(claims: Claims) -> Claims:
+    """Return claims with a thing of count n replaced by n things."""
+    if all(thing.count == 1 for thing in claims.things):
+        claims.links = {canonical_link(*link) if link[1] in ("near", "with") else link for link in claims.links}
+        return claims
     things: list[Thing] = []
-    places: dict[int, list[int]] = {SCENE: [SCENE]}
-    for number, thing in enumerate(found.things):
-        places[number] = list(range(len(things), len(things) + thing.count))
+    copies: dict[int, list[int]] = {SCENE: [SCENE]}
+    for number, thing in enumerate(claims.things):
+        copies[number] = list(range(len(things), len(things) + thing.count))
         things += [Thing(thing.noun, set(thing.properties), 1, thing.plural, thing.denied) for _ in range(thing.count)]
     links = {
         canonical_link(i, name, j) if name in ("near", "with") else (i, name, j)
-        for one, name, other in found.links
-        for i in places[one]
-        for j in places[other]
+        for one, name, other in claims.links
+        for i in copies[one]
+        for j in copies[other]
     }
-    return Claims(things, links, found.unattached)
+    return Claims(things, links, claims.unattached)

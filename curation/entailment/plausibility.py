@@ -1,4 +1,4 @@
-"""Whether a negative makes sense at all, and whether it only reorders a list: what can be told from its words."""
+"""Whether a swap makes a plausible sentence, and whether it only reorders a list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SETS = word_sets("plausibility")
 
 _WORN = ("top", "bottom", "hat", "eyewear", "neck")
 _COLLECTIVE = _SETS["collective_nouns"]
-_STILL_FRAMES = frozenset({"place", "place_moving", "path", "bare"})
+_INTRANSITIVE_FAMILIES = frozenset({"place", "place_moving", "path", "bare"})
 """Families of verbs that need no object."""
 _CLOTHES = _SETS["clothes"]
 _LIST = re.compile(r"\w+(?:(?: , and | and | , |, | or )\w+)+")
@@ -29,7 +29,7 @@ _JOINT = re.compile(r" , and | and | , |, | or ")
 
 
 def sort_lists(text: str) -> str:
-    """Return a text in lower case with what "and", "or" and commas join word by word in alphabetical order."""
+    """Return a text in lower case with the words that "and", "or" and commas join in alphabetical order."""
     low = " ".join(text.lower().split())
     if "," not in low and " and " not in low and " or " not in low:
         return low
@@ -37,10 +37,10 @@ def sort_lists(text: str) -> str:
 
 
 def is_likely_swap(caption: str, record: Mapping[str, Any]) -> bool:
-    """Say whether what a swap exchanged is of one sort: two people, two things to wear, two colours, two ways to go.
+    """Return whether a swap exchanged words of one kind: two people, two things to wear, two colours, two movements.
 
-    Words of different sorts in each other's place make sentences that nobody says: "a bench holds the man". Words of
-    one meaning change nothing: a ball, a basketball.
+    Words of different kinds make implausible sentences ("a bench holds the man"), and words of one meaning change
+    nothing ("ball", "basketball").
     """
     spans = [split_words(caption[start:end]) for start, end, _, _ in record["edits"]]
     exchanged = [words for words in spans if words and words not in (["a"], ["an"])]
@@ -49,15 +49,17 @@ def is_likely_swap(caption: str, record: Mapping[str, Any]) -> bool:
     one, other = exchanged
     match record["span_class"]:
         case "noun" | "plural_noun" | "noun_chunk":
-            alike = not _sorts(one[-1]).isdisjoint(_sorts(other[-1]))
-            return alike and (record["span_class"] == "noun_chunk" or not _same_meaning(one[-1], other[-1]))
+            same_kind = not _kinds(one[-1]).isdisjoint(_kinds(other[-1]))
+            return same_kind and (record["span_class"] == "noun_chunk" or not _same_meaning(one[-1], other[-1]))
         case "adjective":
             return not _names(attribute_families(one[-1])).isdisjoint(_names(attribute_families(other[-1])))
         case "verb_phrase":
             if len(one) != 1 or len(other) != 1:
                 return False
-            frames = [_names(action_families(verb_lemma(words[0]))) & _STILL_FRAMES for words in (one, other)]
-            return one[0][-3:] == other[0][-3:] and not frames[0].isdisjoint(frames[1])
+            families = [
+                _names(action_families(verb_lemma(words[0]))) & _INTRANSITIVE_FAMILIES for words in (one, other)
+            ]
+            return one[0][-3:] == other[0][-3:] and not families[0].isdisjoint(families[1])
     return False
 
 
@@ -66,7 +68,7 @@ def _names(families: Sequence[Any]) -> set[str]:
 
 
 def _same_meaning(one: str, other: str) -> bool:
-    """Say whether our own lists hold two nouns for one thing: a ball, a basketball."""
+    """Return whether two nouns are in one group of a family: a ball, a basketball."""
     first, second = noun_lemma(one), noun_lemma(other)
     return any(
         first in family.members and family.members[first] == family.members.get(second)
@@ -74,7 +76,7 @@ def _same_meaning(one: str, other: str) -> bool:
     )
 
 
-def _sorts(noun: str) -> set[str]:
+def _kinds(noun: str) -> set[str]:
     lemma = noun_lemma(noun)
     found = _names(object_families(noun)) | _names(object_families(lemma))
     if lemma in _CLOTHES or not found.isdisjoint(_WORN):

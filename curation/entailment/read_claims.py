@@ -1,9 +1,9 @@
-"""What a text claims, in a form in which two wordings of one claim are equal.
+"""Reads the claims of a text, in a form in which two wordings of one claim are equal.
 
-A text is read word by word into things, what is said of each, and what is said between two of them. No tree is needed:
-the words of a negative are nearly all words of its captions, whose tags are known, and the few new ones stand where
-a tagged word stood. So a negative costs microseconds where parsing it would cost a millisecond, and a caption and its
-negative are read by the same rules, which matters more here than that every rule is right.
+A text is read word by word into things, properties of each, and relations between two of them, without a parse: nearly
+all words of a negative are words of its captions, whose tags are known, and the few new ones replace tagged words. So
+a negative costs microseconds, where parsing it would cost a millisecond. A caption and its negative are read by the
+same rules, which matters more here than that every rule is right.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ from curation.entailment.word_meanings import (
 from curation.knowledge.concept_linking import may_be_verb
 from curation.text.lexicon import COLOURS, POSITION_VERBS, noun_lemma, number_value, verb_lemma
 
-_MOST_COPIES = 4
+_MAX_COPIES = 4
 _HAVING = frozenset({"has", "have", "had", "having"})
 
 
 def read_claims(text: str, tags: Mapping[str, str], *, copies: bool = True) -> Claims:
-    """Read a text.
+    """Return the claims of a text.
 
     Args:
-        text: Any text; one of the captions' kind is understood best.
-        tags: As of `tags_of`, and one letter for each new word; unknown words count as nouns.
-        copies: Turn "two dogs" into a dog and a dog, so that at least two of them make it true; without, a number is
-            said of its noun and another number clashes with it.
+        text: Any text; texts like captions are understood best.
+        tags: Word classes as of `tags_of` and `tag_new_words`; unknown words count as nouns.
+        copies: Whether "two dogs" becomes two things, so that it is true of three dogs as well. Otherwise the number is
+            a property, which other numbers contradict.
     """
     return _ClaimReader(join_phrases(split_words(text)), tags, copies).claims()
 
 
 class _ClaimReader:
-    """One pass over the words, thing by thing, with the words between two things as what links them."""
+    """Reads the words once, thing by thing; the words between two things relate them."""
 
     def __init__(self, words: Sequence[str], tags: Mapping[str, str], copies: bool) -> None:
         self.words, self.copies = words, copies
-        self.kinds = word_classes(words, tags)
+        self.classes = word_classes(words, tags)
         if not COLOURS.keys().isdisjoint(words):
             for at, word in enumerate(words[:-1]):
-                # "a red large hoop": taggers take a colour out of its place for a noun.
-                if word in COLOURS and self.kinds[at + 1] in "AN":
-                    self.kinds[at] = "A"
+                # "a red large hoop": taggers take a colour in an unusual position for a noun.
+                if word in COLOURS and self.classes[at + 1] in "AN":
+                    self.classes[at] = "A"
         self.found = Claims()
         self.subjects: list[int] = []
         self.fronted: tuple[str, int] | None = None
@@ -76,7 +76,7 @@ class _ClaimReader:
         while at < len(self.words):
             stop = self._phrase_end(at)
             if stop > at:
-                self._take(at, stop, between)
+                self._add_thing(at, stop, between)
                 between, at = [], stop
             else:
                 between.append(at)
@@ -85,50 +85,50 @@ class _ClaimReader:
         return expand_counts(self.found) if self.copies else self.found
 
     def _phrase_end(self, at: int) -> int:
-        """Return one past the noun phrase that begins here, or `at` when none does."""
+        """Return the end of the noun phrase that begins here, or `at` when none does."""
         place, noun = at, -1
         while place < len(self.words):
-            kind = self.kinds[place]
+            kind = self.classes[place]
             if kind == "N":
                 noun = place
             elif noun >= 0:
                 break
             elif kind == "V":
-                # "a running dog", "a checked disc": a verb in a phrase needs its article, or it is the clause's.
+                # "a running dog", "a checked disc": without a determiner the verb belongs to the clause, not to the phrase.
                 if (
-                    self.kinds[at] not in "DU"
+                    self.classes[at] not in "DU"
                     or place == at
                     or not self.words[place].endswith(("ing", "ed", "en", "n"))
                 ):
                     break
             elif self.words[place] in ("and", ","):
-                if place == at or self.kinds[place - 1] != "A" or self.kinds[place + 1 : place + 2] != ["A"]:
+                if place == at or self.classes[place - 1] != "A" or self.classes[place + 1 : place + 2] != ["A"]:
                     break
             elif kind not in "DUAR" or (kind == "R" and place == at):
                 break
             place += 1
         if noun >= 0:
             return noun if self._is_verb(at, noun) else noun + 1
-        # "a square" whose noun passes for an adjective; without an article adjectives alone are no thing.
-        return place if self.kinds[at] == "D" and place > at + 1 and self.kinds[place - 1] == "A" else at
+        # "a square", tagged as an adjective; adjectives without a determiner are no thing.
+        return place if self.classes[at] == "D" and place > at + 1 and self.classes[place - 1] == "A" else at
 
     def _is_verb(self, at: int, last: int) -> bool:
-        """Say whether the last noun of a phrase is a verb that a tagger took for a plural: "a dog runs"."""
+        """Return whether the last noun of a phrase is a verb that was tagged as a plural: "a dog runs"."""
         word = self.words[last]
         found = (
             self.words[at] in ("a", "an", "no", "one", "each", "every")
-            and self.kinds[last - 1] == "N"
+            and self.classes[last - 1] == "N"
             and noun_lemma(word) != word
             and may_be_verb(word)
             and last - 1 > at
         )
         if found:
-            self.kinds[last] = "V"
+            self.classes[last] = "V"
         return found
 
-    def _take(self, start: int, stop: int, between: list[int]) -> None:
-        """Add a thing and link it to what came before."""
-        words = [self.words[at] for at in between if self.kinds[at] != "Q" or self.words[at] == ","]
+    def _add_thing(self, start: int, stop: int, between: list[int]) -> None:
+        """Add a thing and relate it to those before it."""
+        words = [self.words[at] for at in between if self.classes[at] != "Q" or self.words[at] == ","]
         head = self.words[stop - 1]
         if words in (["with"], ["without"]) and head in PATTERN_NOUNS and self.last >= 0 and stop == start + 1:
             self.found.things[self.last].properties.add(("" if words == ["with"] else "not:") + feature_value(head)[1])
@@ -148,8 +148,8 @@ class _ClaimReader:
         self.last = number
 
     def _has_verb(self, at: int) -> bool:
-        """Say whether a thing that ends here is the subject of what follows, up to the next comma or "and"."""
-        for word, kind in zip(self.words[at:], self.kinds[at:], strict=True):
+        """Return whether a thing that ends here has a verb after it, up to the next comma or "and"."""
+        for word, kind in zip(self.words[at:], self.classes[at:], strict=True):
             if kind in "CQ" or word in RELATIVE_PRONOUNS:
                 return False
             if kind == "X" or (kind == "V" and word.endswith("s")):
@@ -161,10 +161,10 @@ class _ClaimReader:
         lemma = noun_lemma(head)
         thing = Thing(lemma, set(), plural=lemma != head, denied=denied)
         for at in range(start, stop - 1):
-            word, kind = self.words[at], self.kinds[at]
+            word, kind = self.words[at], self.classes[at]
             value = number_value(word) if kind == "U" else None
             if value is not None and value != 1:
-                thing.count = value if self.copies and value <= _MOST_COPIES else 1
+                thing.count = value if self.copies and value <= _MAX_COPIES else 1
                 thing.properties |= set() if thing.count > 1 else {f"#{value}"}
                 thing.plural = False
             elif word == "one" and not self.copies:
@@ -178,55 +178,55 @@ class _ClaimReader:
         return thing
 
     def _link(self, number: int, words: Sequence[str], stop: int) -> None:
-        """Say how a new thing that ends at `stop` is linked to those before it by the words in between."""
+        """Relate a new thing that ends at `stop` to those before it by the words in between."""
         if words in (["'s"], ["\u2019s"]) and self.last >= 0:
-            self._own(number)
+            self._replace_owner(number)
             return
         joint = bool(words) and words[0] in CONJUNCTIONS
-        told = [
+        content = [
             word
             for word in words
             if word not in CONJUNCTIONS and word not in BE_FORMS and word not in RELATIVE_PRONOUNS
         ]
-        if not told and not _HAVING.isdisjoint(words):
-            told = ["with"]
+        if not content and not _HAVING.isdisjoint(words):
+            content = ["with"]
         relative = not joint and not RELATIVE_PRONOUNS.isdisjoint(words)
         if self.last < 0:
-            told = [] if all(word in SHOWING_VERBS or word == "we" for word in told) else told
-            if told and told[-1] in PREPOSITIONS and len(told) == 1:
-                self.fronted = told[0], number
+            content = [] if all(word in SHOWING_VERBS or word == "we" for word in content) else content
+            if content and content[-1] in PREPOSITIONS and len(content) == 1:
+                self.fronted = content[0], number
             else:
                 self.subjects = [number]
-                self._say(told)
+                self._describe(content)
             return
         if self.fronted is not None:
             relation, place = self.fronted
             self.fronted, self.subjects = None, [number]
-            self._connect([number], [relation], place)
-            self._say(
+            self._relate([number], [relation], place)
+            self._describe(
                 [
                     word
-                    for word in told
+                    for word in content
                     if word not in SHOWING_VERBS and word != "we" and verb_lemma(word) not in POSITION_VERBS
                 ]
             )
             return
-        if not told or not CLAUSE_WORDS.isdisjoint(words):
-            self._say(told)
+        if not content or not CLAUSE_WORDS.isdisjoint(words):
+            self._describe(content)
             own_verb = not CLAUSE_WORDS.isdisjoint(words) or self._has_verb(stop)
             if self.linked is not None and not own_verb:
-                self._connect(*self.linked, number)
+                self._relate(*self.linked, number)
             elif self.linked is not None and not self.found.things[number].denied:
                 self.subjects, self.linked = [number], None
             elif self.linked is None:
                 self.subjects.append(number)
             return
-        who = [self.last] if told[0] in ("of", "'s") or relative else self.subjects or [self.last]
-        self.subjects = who if relative else self.subjects
-        self._connect(who, told, number)
+        sources = [self.last] if content[0] in ("of", "'s") or relative else self.subjects or [self.last]
+        self.subjects = sources if relative else self.subjects
+        self._relate(sources, content, number)
 
-    def _own(self, number: int) -> None:
-        """Put a thing where its owner stood: who holds "the man's hand" holds the hand, which is the man's."""
+    def _replace_owner(self, number: int) -> None:
+        """Let a thing replace its owner: who holds "the man's hand" holds the hand, which is "of" the man."""
         owner = self.last
         self.found.links = {
             (number if one == owner else one, name, number if other == owner else other)
@@ -235,21 +235,21 @@ class _ClaimReader:
         self.subjects = [number if one == owner else one for one in self.subjects]
         self.found.links.add((number, "of", owner))
 
-    def _connect(self, who: Sequence[int], told: Sequence[str], target: int) -> None:
-        """Add what links some things to another: a direction by itself, any other run of words as it stands."""
-        self.linked = list(who), told
-        *verbs, last = [word if word in PREPOSITIONS else verb_lemma(word) for word in told]
-        passive = last == "by" and told[-2:-1] and str(told[-2]).endswith(("ed", "en", "n", "t"))
+    def _relate(self, sources: Sequence[int], content: Sequence[str], target: int) -> None:
+        """Add the relation from some things to another one, and the actions that it implies."""
+        self.linked = list(sources), content
+        *verbs, last = [word if word in PREPOSITIONS else verb_lemma(word) for word in content]
+        passive = last == "by" and content[-2:-1] and str(content[-2]).endswith(("ed", "en", "n", "t"))
         if passive:
             last, verbs = verbs[-1], verbs[:-1]
         elif last not in DIRECTIONS and last not in SURROUNDING_PREPOSITIONS and last in PREPOSITIONS and verbs:
             last = f"{verbs[-1]} {last}"
-        doers = [target] if passive else who
+        doers = [target] if passive else sources
         if last not in PREPOSITIONS and last not in DIRECTIONS and " " not in last:
-            # Who chases a cat chases.
+            # A dog that chases a cat chases.
             for one in doers:
                 self.found.things[one].properties.add(f"do:{last}")
-        for one in who:
+        for one in sources:
             self.found.things[one].properties |= {f"do:{verb}" for verb in verbs}
             if last in SURROUNDING_PREPOSITIONS and self.found.things[target].noun in SURROUNDINGS:
                 self.found.links.add((SCENE, "at", target))
@@ -258,9 +258,9 @@ class _ClaimReader:
                     canonical_link(target, last, one) if passive else canonical_link(one, last, target)
                 )
 
-    def _say(self, told: Iterable[str]) -> None:
-        """Say words without an object of their subject."""
-        for word in told:
+    def _describe(self, content: Iterable[str]) -> None:
+        """Add words without an object to their subject."""
+        for word in content:
             form = verb_lemma(word) if word not in PREPOSITIONS else word
             for one in self.subjects or ([self.last] if self.last >= 0 else []):
                 self.found.things[one].properties.add(feature_value(word)[1] if is_descriptive(word) else f"do:{form}")
@@ -268,13 +268,13 @@ class _ClaimReader:
                 self.found.unattached.add(form)
 
     def _end(self, between: Sequence[int]) -> None:
-        words = [self.words[at] for at in between if self.kinds[at] not in "QDC"]
+        words = [self.words[at] for at in between if self.classes[at] not in "QDC"]
         self.found.unattached |= DENIALS.intersection(words)
-        told = [
+        content = [
             word
             for word in words
             if word not in BE_FORMS and word not in RELATIVE_PRONOUNS and word not in CONJUNCTIONS
         ]
         if self.fronted is not None:
             self.found.unattached.add(self.fronted[0])
-        self._say(told)
+        self._describe(content)

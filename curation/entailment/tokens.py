@@ -1,4 +1,4 @@
-"""The words of texts as claims are read from them: what kind each is, by our own lists and the captions' parses."""
+"""Tokens of texts and their word classes, from our own lists and the captions' parses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PHRASE_LENGTHS: Mapping[str, list[int]] = {
     first: sorted({len(run) for run in _PHRASES if run[0] == first}, reverse=True)
     for first in {run[0] for run in _PHRASES}
 }
-"""First word of a run -> how many words such runs have, most first."""
+"""First word of a phrase -> lengths of the phrases that begin with it, longest first."""
 PREPOSITIONS = _SETS["prepositions"] | set(_PHRASES.values())
 _ARTICLES = _SETS["determiners"]
 BE_FORMS = _SETS["be_forms"]
@@ -38,7 +38,7 @@ _TAGS: Mapping[str, str] = {
 
 
 def split_words(text: str) -> list[str]:
-    """Return a text's words and marks in lower case."""
+    """Return a text's words and punctuation marks in lower case."""
     return list(_split(text))
 
 
@@ -48,12 +48,12 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def content_words(text: str) -> str:
-    """Return a text without what does not change its claim by itself: case, spaces, articles, marks."""
+    """Return a text's words in lower case, without articles and punctuation, joined by spaces."""
     return " ".join(word for word in split_words(text) if word[0].isalnum() and word not in ("a", "an", "the"))
 
 
 def tags_of(parses: Iterable[Parse]) -> dict[str, str]:
-    """Return the tag of each word of some captions; where they differ, the first one's."""
+    """Return the word class of each word of some captions; where it has several, the first one."""
     found: dict[str, str] = {}
     for parse in parses:
         for word, pos in zip(parse["words"], parse["pos"], strict=True):
@@ -65,9 +65,9 @@ def tags_of(parses: Iterable[Parse]) -> dict[str, str]:
 def tag_new_words(
     caption: str, text: str, edits: Sequence[Sequence[int]], tags: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """Return the tags with those of words that an edit brought in.
+    """Return the tags, extended by those of an edit's new words.
 
-    A new word takes the tag of the word it replaces when a dictionary allows it, else the first that it allows.
+    A new word gets the tag of the word that it replaces if the dictionary allows it, else the first tag that it allows.
     """
     added: dict[str, str] = {}
     for start, end, new_start, new_end in edits:
@@ -102,12 +102,12 @@ _CLASS_OF_WORD: Mapping[str, str] = (
 
 
 def word_class(word: str, tags: Mapping[str, str]) -> str:
-    """Return what a word is: D (article), N, A, V, U (number), P, X (form of be), C, R, O or Q (mark)."""
+    """Return a word's class: D (determiner), N, A, V, U (number), P, X (form of be), C, R, O or Q (punctuation)."""
     return _word_class(word, tags.get(word, ""))
 
 
 def word_classes(words: Iterable[str], tags: Mapping[str, str]) -> list[str]:
-    """Return what each word is; see `word_class`."""
+    """Return the class of each word; see `word_class`."""
     tag_of = tags.get
     return [_word_class(word, tag_of(word, "")) for word in words]
 
@@ -122,19 +122,14 @@ def _word_class(word: str, tag: str) -> str:
 
 
 def join_phrases(words: Sequence[str]) -> list[str]:
-    """Join prepositions of several words into one."""
+    """Return the words with each preposition of several words joined to one item."""
     joined: list[str] = []
     at = 0
     while at < len(words):
-        lengths = _PHRASE_LENGTHS.get(words[at])
-        if lengths is None:
-            joined.append(words[at])
-            at += 1
-            continue
-        for length in lengths:
-            name = _PHRASES.get(tuple(words[at : at + length]))
-            if name is not None:
-                joined.append(name)
+        for length in _PHRASE_LENGTHS.get(words[at], ()):
+            phrase = _PHRASES.get(tuple(words[at : at + length]))
+            if phrase is not None:
+                joined.append(phrase)
                 at += length
                 break
         else:

@@ -73,7 +73,7 @@ class PairedPositives:
             if rejection_reason(record, claims, pairs, judge) == ("", "")
             and not (
                 record["type"] == "object"
-                and any(judge.kinds.covers(new, noun) for _, new, kind in pairs if kind == "N" for noun in nouns)
+                and any(judge.relations.covers(new, noun) for _, new, kind in pairs if kind == "N" for noun in nouns)
             )
         }
         return [record for record in records if record.get("against", "") in true | {""}]

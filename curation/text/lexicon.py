@@ -80,6 +80,7 @@ def canonical_noun(lemma: str) -> str:
     return _CANONICAL.get(lemma, lemma)
 
 
+@lru_cache(maxsize=1 << 14)
 def may_be_same_person(one: str, other: str) -> bool:
     """Return whether two nouns may name one person: their genders and ages, where known, are the same."""
     return all(
