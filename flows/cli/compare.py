@@ -52,15 +52,15 @@ class CompareOptions(CurationOptions):
 
     def rows(self, *, smoke: bool) -> list[Variant]:
         """Return the rows of the table; a smoke test without any has every recipe that can run in it."""
-        from flows.comparison.variants import Variant, rows_of
+        from flows.comparison.variants import Variant, make_rows
         from flows.recipe import load_recipe, recipe_names
 
         recipes = list(self.recipes or ())
         if not smoke:
-            return rows_of(recipes, self.variants or ())
+            return make_rows(recipes, self.variants or ())
         if not recipes and not self.variants:
             recipes = [name for name in recipe_names() if self.llm or not load_recipe(name).needs_llm]
-        rows = rows_of(recipes, self.variants or ())
+        rows = make_rows(recipes, self.variants or ())
         if not (self.source or "").startswith("scenes:"):
             return rows
         return [Variant(row.name, row.recipe, (*load_recipe(row.recipe).scene_settings, *row.settings)) for row in rows]

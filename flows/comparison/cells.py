@@ -1,8 +1,8 @@
-"""The cells of a comparison: one row with one seed, trained and evaluated once, found again by what it is.
+"""The cells of a comparison: one row with one seed, trained and evaluated once, found again by a hash of its identity.
 
 ```
-OUT/cells/<row>-<seed>-<hash>/cell.json        what it is
-                              run/             the trainer's run folder; a killed one goes on from its checkpoint
+OUT/cells/<row>-<seed>-<hash>/cell.json        its identity
+                              run/             the trainer's run folder; a killed run resumes from its checkpoint
                               <kind>-<hash>.json, .parquet    one benchmark's numbers, and the cases behind them
 ```
 """
@@ -34,24 +34,24 @@ CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLI
 
 @dataclass(frozen=True)
 class Benchmarks:
-    """What every cell is evaluated on.
+    """The benchmarks that every cell is evaluated on.
 
     Attributes:
         on: ``KIND:SRC`` each.
         split: Only this split; None for all.
         limit: At most so many samples each; None for all.
         catalog: Where snapshots and drawn tests are kept.
-        seen: What image trunks have made of the images so far.
+        image_cache: Features of the images encoded so far.
     """
 
     on: tuple[str, ...]
     split: str | None
     limit: int | None
     catalog: Catalog
-    seen: ImageCache = field(default_factory=ImageCache, compare=False)
+    image_cache: ImageCache = field(default_factory=ImageCache, compare=False)
 
     def stem(self, on: str) -> str:
-        """Return the file name, without its ending, of one benchmark in a cell's folder."""
+        """Return the file name, without its suffix, of one benchmark's results in a cell's folder."""
         return f"{on.partition(':')[0]}-{hash_of([on, self.split, self.limit])}"
 
 
@@ -62,8 +62,8 @@ class Cell:
     Attributes:
         row: Name of the row.
         seed: Its seed; None for the pretrained model.
-        identity: What decides its weights, as JSON values: manifest, recipe's training half, base model, numbers.
-        folder: Where it lies.
+        identity: Everything that decides its weights, as JSON values: manifest, training parts of the recipe, base model, config.
+        folder: Its folder.
         job: How it is trained; None for the pretrained model.
         model: Spec of the model that is evaluated: the run, or the base.
     """
@@ -77,16 +77,16 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Its name in messages."""
         return self.row if self.seed is None else f"{self.row} seed {self.seed}"
 
 
 @dataclass(frozen=True)
-class Result:
+class CellResult:
     """One cell's numbers on one benchmark.
 
     Attributes:
-        record: What its JSON file holds: metrics, counts of samples, seconds.
+        record: Its JSON file: metrics, counts of samples, seconds.
         result: The same with the cases behind each number.
         file: The JSON file.
     """
@@ -97,20 +97,20 @@ class Result:
 
 
 @dataclass
-class Finished:
-    """A cell that is done, or says why it cannot be.
+class FinishedCell:
+    """A cell with its results, or the error that stopped it.
 
     Attributes:
-        cell: Which.
+        cell: The cell.
         results: By ``KIND:SRC``.
-        fault: What stopped it; empty when nothing did.
-        trained: Whether this call trained it, or went on with it.
-        train_s: Seconds in training steps, earlier sittings included.
+        fault: Error that stopped it; empty if none did.
+        trained: Whether this call trained it, at least in part.
+        train_s: Seconds in training steps, of earlier calls too.
         evaluate_s: Seconds of its evaluations.
     """
 
     cell: Cell
-    results: dict[str, Result] = field(default_factory=dict)
+    results: dict[str, CellResult] = field(default_factory=dict)
     fault: str = ""
     trained: bool = False
     train_s: float = 0.0
@@ -122,14 +122,14 @@ def hash_of(value: Any) -> str:
     return blake3(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest(length=8)
 
 
-def place_cell(root: Path, row: str, seed: int | None, identity: Mapping[str, Any]) -> Path:
-    """Return a cell's folder: where an equal one lies already, whatever its row was called, or a new name."""
+def find_cell_folder(root: Path, row: str, seed: int | None, identity: Mapping[str, Any]) -> Path:
+    """Return a cell's folder: that of an equal cell, whatever its row is called, or a new one."""
     key = hash_of(identity)
     there = sorted(root.glob(f"*-{key}"))
     return there[0] if there else root / "-".join([row, *([] if seed is None else [str(seed)]), key])
 
 
-def moved(cell: Cell, folder: Path) -> Cell:
+def in_folder(cell: Cell, folder: Path) -> Cell:
     """Return a cell in another folder."""
     if cell.job is None or cell.folder == folder:
         return cell
@@ -137,19 +137,19 @@ def moved(cell: Cell, folder: Path) -> Cell:
     return replace(cell, folder=folder, job=replace(cell.job, out=run), model=run)
 
 
-def has_weights(cell: Cell) -> bool:
-    """Say whether a cell needs no training (any more)."""
+def is_trained(cell: Cell) -> bool:
+    """Return whether a cell needs no more training."""
     return cell.job is None or (cell.folder / "run" / DONE_FILE).is_file()
 
 
-def missing(cell: Cell, benchmarks: Benchmarks) -> list[str]:
-    """Return the benchmarks that a cell still lacks."""
+def missing_benchmarks(cell: Cell, benchmarks: Benchmarks) -> list[str]:
+    """Return the benchmarks that a cell has no results for."""
     return [on for on in benchmarks.on if not (cell.folder / f"{benchmarks.stem(on)}.json").is_file()]
 
 
-def finish(cell: Cell, benchmarks: Benchmarks) -> Finished:
-    """Train and evaluate what a cell lacks, and return its numbers; what a user can mend becomes its fault."""
-    done = Finished(cell)
+def run_cell(cell: Cell, benchmarks: Benchmarks) -> FinishedCell:
+    """Train and evaluate what is missing of a cell, and return its results; an `InputError` becomes its fault."""
+    done = FinishedCell(cell)
     try:
         done.trained = _train(cell)
         done.train_s = train_seconds(cell.folder)[0]
@@ -161,7 +161,7 @@ def finish(cell: Cell, benchmarks: Benchmarks) -> Finished:
     return done
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path) -> CellResult:
     """Read one benchmark's numbers and cases.
 
     Raises:
@@ -174,15 +174,17 @@ def read_result(path: Path) -> Result:
         means = {name: tuple(parts) for name, parts in record["means"].items()}
         metrics = dict(record["metrics"])
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not an evaluation ({error!r})", fix="delete this file; it is made again") from None
-    return Result(record, BenchmarkResult(metrics, load_cases(path.with_suffix(".parquet")), means), path)
+        raise InputError(
+            f"{path}: not an evaluation ({error!r})", fix="delete this file; it is written again"
+        ) from None
+    return CellResult(record, BenchmarkResult(metrics, load_cases(path.with_suffix(".parquet")), means), path)
 
 
 def _train(cell: Cell) -> bool:
-    """Train unless that is done; return whether anything was."""
+    """Train a cell if needed; return whether it was."""
     from flows.execution.jobs import run_job
 
-    if cell.job is None or has_weights(cell):
+    if cell.job is None or is_trained(cell):
         return False
     if not (cell.folder / CELL_FILE).is_file():
         about = {"row": cell.row, "seed": cell.seed, **cell.identity}
@@ -192,7 +194,7 @@ def _train(cell: Cell) -> bool:
 
 
 def train_seconds(folder: Path) -> tuple[float, int]:
-    """Return the seconds of all steps in a cell's log, over all sittings, and how many steps they were."""
+    """Return the seconds of all steps in a cell's log, of resumed runs too, and their number."""
     from training.log import read_lines
 
     lines = read_lines(folder / "run" / LOG_FILE)
@@ -200,16 +202,16 @@ def train_seconds(folder: Path) -> tuple[float, int]:
 
 
 def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:
-    """Run the benchmarks that are missing; the JSON is written after the cases, and says that both are there."""
+    """Run the missing benchmarks. The JSON is written after the cases, so that it shows that both are complete."""
     from flows.evaluation.interface import EvalOptions
     from flows.evaluation.run import run_evaluation
     from training.evaluate.benchmark_result import save_cases
 
-    wanted = missing(cell, benchmarks)
+    wanted = missing_benchmarks(cell, benchmarks)
     if not wanted:
         return
     started = time.perf_counter()
-    with shared_image_cache(benchmarks.seen):
+    with shared_image_cache(benchmarks.image_cache):
         found = run_evaluation(cell.model, wanted, EvalOptions(benchmarks.catalog, benchmarks.split, benchmarks.limit))
     seconds = round((time.perf_counter() - started) / len(wanted), 3)
     for on, evaluated in zip(wanted, found, strict=True):

@@ -1,4 +1,4 @@
-"""What a comparison would do, before it does it: versions to curate, cells to run and reused, minutes."""
+"""What a comparison would do: versions to curate, cells to run and to reuse, minutes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from data_manifests.errors import InputError
-from flows.comparison.cells import CELL_FILE, Benchmarks, Cell, has_weights, missing, train_seconds
+from flows.comparison.cells import CELL_FILE, Benchmarks, Cell, is_trained, missing_benchmarks, train_seconds
 from flows.comparison.job import CompareJob
-from flows.comparison.run import base_cell, check_rows, rounds_of
+from flows.comparison.run import cells_by_seed, check_rows, pretrained_cell
 from flows.terminal.console import out, print_json, table
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class Pace:
     """Seconds that finished cells took.
 
     Attributes:
-        step_s: Of a training step, by row; under an empty name of any row.
-        evaluate_s: By the file name of a benchmark's results.
+        step_s: Of a training step by row; the empty name is the mean over all rows.
+        evaluate_s: Of a benchmark by the file name of its results.
     """
 
     step_s: dict[str, float]
@@ -34,14 +34,14 @@ class Pace:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row's part.
+    """One row of the plan.
 
     Attributes:
         name: Its name.
-        version: The version it trains on, or that it is to be curated.
+        version: The version it trains on, or ``to be curated``.
         num_run: Cells to train or evaluate.
-        num_reused: Cells that are done.
-        seconds: For those to run; None when nothing like it has run here.
+        num_reused: Finished cells.
+        seconds: Estimate for those to run; None when no such cell has run here.
     """
 
     name: str
@@ -59,14 +59,14 @@ def show_comparison_plan(job: CompareJob, *, as_json: bool) -> None:
     """
     check_rows(job)
     versions = existing_versions(job)
-    every = [base_cell(job), *(cell for cells in rounds_of(job, versions) for cell in cells)]
-    pace = pace_of(job.out / "cells")
+    every = [pretrained_cell(job), *(cell for cells in cells_by_seed(job, versions) for cell in cells)]
+    pace = read_pace(job.out / "cells")
     steps = int(next(item for item in job.settings if item.startswith("train.steps=")).partition("=")[2])
-    rows = [planned(every[0].row, "-", every[:1], 0, job.benchmarks, pace, steps)]
+    rows = [plan_row(every[0].row, "-", every[:1], 0, job.benchmarks, pace, steps)]
     for row in job.rows:
         cells = [cell for cell in every if cell.row == row.name]
         version = versions[row.name].ref if row.name in versions else "to be curated"
-        rows.append(planned(row.name, version, cells, len(job.seeds) - len(cells), job.benchmarks, pace, steps))
+        rows.append(plan_row(row.name, version, cells, len(job.seeds) - len(cells), job.benchmarks, pace, steps))
     known = [part.seconds for part in rows if part.seconds is not None]
     total = sum(known) if len(known) == len(rows) else None
     if as_json:
@@ -80,27 +80,22 @@ def show_comparison_plan(job: CompareJob, *, as_json: bool) -> None:
 
 
 def existing_versions(job: CompareJob) -> dict[str, DatasetVersion]:
-    """Return the versions that are up to date, by row; the others would be curated."""
+    """Return the versions that are up to date, by row; missing rows would be curated."""
     from flows.execution.jobs import existing, prepare
 
     if job.name is not None:
         version = job.catalog.open(job.name)
         return {row.name: version for row in job.rows}
-    found: dict[str, DatasetVersion] = {}
-    there: dict[str, str | None] = {}
-    for row in job.rows:
-        curated = job.curated(row)
-        if curated.name not in there:
-            result = existing(prepare(curated))
-            there[curated.name] = None if result is None else result.ref
-        ref = there[curated.name]
-        if ref is not None:
-            found[row.name] = job.catalog.open(ref)
-    return found
+    jobs = {row.name: job.curate_job(row) for row in job.rows}
+    results = {
+        curation.name: existing(prepare(curation)) for curation in {item.name: item for item in jobs.values()}.values()
+    }
+    found = {row: results[curation.name] for row, curation in jobs.items()}
+    return {row: job.catalog.open(result.ref) for row, result in found.items() if result is not None}
 
 
-def pace_of(root: Path) -> Pace:
-    """Read how long the cells that are there took."""
+def read_pace(root: Path) -> Pace:
+    """Return how long finished cells took."""
     step: dict[str, list[float]] = {}
     evaluate: dict[str, list[float]] = {}
     for folder in sorted(root.glob("*")) if root.is_dir() else []:
@@ -113,12 +108,12 @@ def pace_of(root: Path) -> Pace:
     return Pace(*({name: sum(values) / len(values) for name, values in found.items()} for found in (step, evaluate)))
 
 
-def planned(
+def plan_row(
     name: str, version: str, cells: Sequence[Cell], unknown: int, benchmarks: Benchmarks, pace: Pace, steps: int
 ) -> PlannedRow:
-    """Return one row's part of the plan; `unknown` cells have no version yet."""
-    due = [cell for cell in cells if not has_weights(cell) or missing(cell, benchmarks)]
-    wanted = [(not has_weights(cell), missing(cell, benchmarks)) for cell in due]
+    """Return one row of the plan; `unknown` cells have no version yet."""
+    due = [cell for cell in cells if not is_trained(cell) or missing_benchmarks(cell, benchmarks)]
+    wanted = [(not is_trained(cell), missing_benchmarks(cell, benchmarks)) for cell in due]
     wanted += [(True, list(benchmarks.on))] * unknown
     step = pace.step_s.get(name, pace.step_s.get(""))
     parts: list[float | None] = [None if step is None else step * steps for trains, _ in wanted if trains] + [
@@ -137,5 +132,5 @@ def _json(path: Path) -> Mapping[str, Any]:
     try:
         found: dict[str, Any] = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error})", fix="delete this file; it is made again") from None
+        raise InputError(f"{path}: not JSON ({error})", fix="delete this file; it is written again") from None
     return found

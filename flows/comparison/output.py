@@ -1,4 +1,4 @@
-"""What a comparison leaves in its folder: comparison.json with everything, table.md for a README."""
+"""The files of a comparison: comparison.json with everything, table.md for a README."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 from data_manifests.atomic_files import write_atomically
 from flows.comparison.cells import CANONICAL
-from flows.comparison.statistics import blind_numbers, compare_rows
+from flows.comparison.statistics import best_blind_scores, compare_rows
 from flows.comparison.table import markdown_table
 from flows.comparison.variants import PRETRAINED
 from flows.recipe import load_recipe
@@ -18,7 +18,7 @@ from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from data_manifests.manifest import DatasetVersion
-    from flows.comparison.cells import Finished
+    from flows.comparison.cells import FinishedCell
     from flows.comparison.job import CompareJob
     from flows.comparison.statistics import ComparisonRow
     from flows.comparison.variants import Variant
@@ -28,8 +28,8 @@ COMPARISON_FILE = "comparison.json"
 FORMAT = "clipcurate-comparison/1"
 
 
-def samples_of(versions: Mapping[str, DatasetVersion]) -> dict[str, int]:
-    """Return how many samples each row is trained on: those of the split for training."""
+def count_train_samples(versions: Mapping[str, DatasetVersion]) -> dict[str, int]:
+    """Return how many samples of the training split each row has."""
     found: dict[str, int] = {}
     for name, version in versions.items():
         index = version.index()
@@ -38,9 +38,9 @@ def samples_of(versions: Mapping[str, DatasetVersion]) -> dict[str, int]:
     return found
 
 
-def title_of(job: CompareJob) -> str:
-    """Return the table's heading: what was the same for all rows."""
-    config = load_recipe(job.rows[0].recipe, settings=job.trained(job.rows[0], job.seeds[0])).train
+def table_title(job: CompareJob) -> str:
+    """Return the table's heading: what all rows share."""
+    config = load_recipe(job.rows[0].recipe, settings=job.train_settings(job.rows[0], job.seeds[0])).train
     seeds = ", ".join(str(seed) for seed in job.seeds)
     return (
         f"{ModelSpec.parse(job.model).describe()}: {config.steps} steps of {config.batch_size}, lr {config.lr:g}, "
@@ -48,34 +48,37 @@ def title_of(job: CompareJob) -> str:
     )
 
 
-def conclude(
-    job: CompareJob, finished: Sequence[Finished], versions: Mapping[str, DatasetVersion]
+def write_comparison(
+    job: CompareJob, finished: Sequence[FinishedCell], versions: Mapping[str, DatasetVersion]
 ) -> list[ComparisonRow]:
-    """Weigh what is done, and write comparison.json and table.md."""
+    """Compare the finished cells, write comparison.json and table.md, and return the rows."""
     names = [PRETRAINED, *(row.name for row in job.rows)]
     rows = compare_rows(finished, names, job.benchmarks.on, job.gate)
     document = dict(_document(job, rows, finished, versions))
     write_atomically(job.out / COMPARISON_FILE, orjson.dumps(document, option=CANONICAL))
-    prints = sorted({f"{item.ref} `{item.manifest.fingerprint}`" for item in versions.values()})
+    refs = sorted({f"{item.ref} `{item.manifest.fingerprint}`" for item in versions.values()})
     text = [
-        markdown_table(rows, samples_of(versions), blind_numbers(finished)),
+        markdown_table(rows, count_train_samples(versions), best_blind_scores(finished)),
         "",
-        f"{title_of(job)}. Versions: {', '.join(prints)}.",
+        f"{table_title(job)}. Versions: {', '.join(refs)}.",
     ]
     write_atomically(job.out / TABLE_FILE, "\n".join([*text, "", f"`{job.command}`", ""]).encode())
     return rows
 
 
 def _document(
-    job: CompareJob, rows: Sequence[ComparisonRow], finished: Sequence[Finished], versions: Mapping[str, DatasetVersion]
+    job: CompareJob,
+    rows: Sequence[ComparisonRow],
+    finished: Sequence[FinishedCell],
+    versions: Mapping[str, DatasetVersion],
 ) -> Iterator[tuple[str, Any]]:
     from training.checkpoint import package_versions
 
-    spec, samples = ModelSpec.parse(job.model), samples_of(versions)
+    spec, samples = ModelSpec.parse(job.model), count_train_samples(versions)
     variants = {row.name: row for row in job.rows}
     yield "format", FORMAT
     yield "command", job.command
-    yield "title", title_of(job)
+    yield "title", table_title(job)
     yield "model", {"spec": spec.describe(), "hash": spec.content_hash()}
     yield "seeds", list(job.seeds)
     yield "settings", list(job.settings)
@@ -83,7 +86,7 @@ def _document(
     yield "gate", {"zero_shot": job.gate.zero_shot, "retrieval": job.gate.retrieval, "against": PRETRAINED}
     yield "versions", package_versions()
     yield "rows", [_row_json(row, variants.get(row.name), versions, samples) for row in rows]
-    blind = blind_numbers(finished)
+    blind = best_blind_scores(finished)
     yield (
         "blind",
         [
@@ -108,7 +111,7 @@ def _row_json(
     return found
 
 
-def _cell_json(job: CompareJob, done: Finished) -> dict[str, Any]:
+def _cell_json(job: CompareJob, done: FinishedCell) -> dict[str, Any]:
     results = {
         on: {"file": result.file.relative_to(job.out).as_posix(), **result.record}
         for on, result in done.results.items()

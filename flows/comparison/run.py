@@ -1,4 +1,4 @@
-"""Compare recipes under one budget: curate, train, evaluate, weigh; every finished cell is kept and found again."""
+"""Compare recipes under one budget: curate, train, evaluate, test; every finished cell is kept and found again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING
 import orjson
 
 from data_manifests.errors import InputError
-from flows.comparison.cells import Cell, Finished, finish, has_weights, hash_of, missing, moved, place_cell
+from flows.comparison.cells import (
+    Cell,
+    FinishedCell,
+    find_cell_folder,
+    hash_of,
+    in_folder,
+    is_trained,
+    missing_benchmarks,
+    run_cell,
+)
 from flows.comparison.job import CompareJob
-from flows.comparison.output import COMPARISON_FILE, conclude, samples_of, title_of
-from flows.comparison.statistics import blind_numbers
-from flows.comparison.table import screen_table
+from flows.comparison.output import COMPARISON_FILE, count_train_samples, table_title, write_comparison
+from flows.comparison.statistics import best_blind_scores
+from flows.comparison.table import terminal_table
 from flows.comparison.variants import PRETRAINED, Variant
 from flows.execution.jobs import CurateJob, TrainJob, run_job
 from flows.recipe import load_recipe, recipe_arguments
@@ -27,52 +36,54 @@ if TYPE_CHECKING:
 
 
 def run_compare(job: CompareJob, *, as_json: bool) -> bool:
-    """Run a comparison to its end, or from where it was killed; return whether every cell could be run.
+    """Run a comparison, or resume a killed one; return whether every cell could be run.
 
     Raises:
         InputError: a recipe, setting, source, benchmark or model cannot be used.
     """
     check_rows(job)
-    base = base_cell(job)
-    finished = [finish(base, job.benchmarks)]
+    base = pretrained_cell(job)
+    finished = [run_cell(base, job.benchmarks)]
     if finished[0].fault:
         raise InputError(finished[0].fault)
-    versions = versions_of(job)
-    rounds = rounds_of(job, versions)
-    every = [cell for cells in rounds for cell in cells]
-    due = {cell.folder for cell in every if not has_weights(cell) or missing(cell, job.benchmarks)}
+    versions = curate_versions(job)
+    seeds = cells_by_seed(job, versions)
+    every = [cell for cells in seeds for cell in cells]
+    due = {cell.folder for cell in every if not is_trained(cell) or missing_benchmarks(cell, job.benchmarks)}
     err.print(f"{len(due)} of {len(every)} cells to run, on {len(job.benchmarks.on)} benchmark(s)")
-    progress = Progress(len(due))
-    for number, cells in enumerate(rounds, start=1):
+    remaining = RemainingTime(len(due))
+    for number, cells in enumerate(seeds, start=1):
         fresh = due.intersection(cell.folder for cell in cells)
         for cell in cells:
             began = time.perf_counter()
-            finished.append(finish(cell, job.benchmarks))
+            finished.append(run_cell(cell, job.benchmarks))
             if cell.folder in due:
                 due.discard(cell.folder)
-                progress.tell(finished[-1], time.perf_counter() - began)
-        if not fresh and number < len(rounds):
+                remaining.print_cell(finished[-1], time.perf_counter() - began)
+        if not fresh and number < len(seeds):
             continue
-        rows = conclude(job, finished, versions)
+        rows = write_comparison(job, finished, versions)
         if not as_json:
-            out.print(screen_table(title_of(job), rows, samples_of(versions), blind_numbers(finished)))
+            out.print(
+                terminal_table(table_title(job), rows, count_train_samples(versions), best_blind_scores(finished))
+            )
     if as_json:
         print_json(orjson.loads((job.out / COMPARISON_FILE).read_bytes()))
     return not any(cell.fault for cell in finished)
 
 
-class Progress:
-    """Says after each cell what it took, and about how long the others will.
+class RemainingTime:
+    """Prints after each cell how long it took, and an estimate for the others.
 
     Args:
-        num_cells: To be run in all.
+        num_cells: Cells to run.
     """
 
     def __init__(self, num_cells: int) -> None:
         self._num, self._done, self._seconds = num_cells, 0, 0.0
 
-    def tell(self, cell: Finished, seconds: float) -> None:
-        """Print a line on one cell."""
+    def print_cell(self, cell: FinishedCell, seconds: float) -> None:
+        """Print a line about one cell."""
         self._done += 1
         self._seconds += seconds
         left = self._seconds / self._done * (self._num - self._done) / 60
@@ -84,36 +95,34 @@ class Progress:
 
 
 def check_rows(job: CompareJob) -> None:
-    """Check every row before anything runs: recipes load, settings exist, options reach somebody.
+    """Check every row before anything runs: recipes load, settings exist, options are used by some recipe.
 
     Raises:
-        InputError: one does not.
+        InputError: a row or an option cannot be used.
     """
     for row in job.rows:
-        curated = job.curated(row)
+        curated = job.curate_job(row)
         try:
             load_recipe(row.recipe, curated, curated.settings)
-            load_recipe(row.recipe, settings=job.trained(row, job.seeds[0])).train_parts()
+            load_recipe(row.recipe, settings=job.train_settings(row, job.seeds[0])).train_parts()
         except InputError as error:
             raise InputError(f"row '{row.name}': {error.got}", allowed=error.allowed, fix=error.fix) from None
-    if job.name is not None and (needless := [row.name for row in job.rows if job.curated(row).settings]):
+    if job.name is not None and (needless := [row.name for row in job.rows if job.curate_job(row).settings]):
         raise InputError(
             f"row '{needless[0]}' sets a stage, but --name {job.name} is curated already",
             fix="give --source, so that each recipe is curated",
         )
     if job.name is not None:
         job.catalog.open(job.name)
-    asked = {name for row in job.rows for name in recipe_arguments(row.recipe)}
-    options = {"feedback": "--feedback", "against": "--against", "graph": "--graph", "masked": "--masked-model"}
-    given = {"feedback": job.curation.feedback, "against": job.curation.against, "graph": job.curation.graph}
-    given |= {"masked": job.curation.masked_model}
-    for name, value in given.items():
-        if value and name not in asked:
-            raise InputError(f"{options[name]}: none of these recipes asks for it", fix="leave it out")
+    used = {name for row in job.rows for name in recipe_arguments(row.recipe)}
+    options = {"feedback": "--feedback", "against": "--against", "graph": "--graph", "masked_model": "--masked-model"}
+    for name, option in options.items():
+        if getattr(job.curation, name) and name.removesuffix("_model") not in used:
+            raise InputError(f"{option}: none of these recipes uses it", fix="leave it out")
 
 
-def versions_of(job: CompareJob) -> dict[str, DatasetVersion]:
-    """Return the version that each row trains on, curated if need be; equal ones are curated once.
+def curate_versions(job: CompareJob) -> dict[str, DatasetVersion]:
+    """Return the version that each row trains on, curated if needed; equal ones are curated once.
 
     Raises:
         InputError: one cannot be made or opened.
@@ -124,7 +133,7 @@ def versions_of(job: CompareJob) -> dict[str, DatasetVersion]:
     made: dict[str, DatasetVersion] = {}
     found: dict[str, DatasetVersion] = {}
     for row in job.rows:
-        curated = job.curated(row)
+        curated = job.curate_job(row)
         try:
             if curated.name not in made:
                 made[curated.name] = job.catalog.open(curate(curated))
@@ -148,32 +157,34 @@ def curate(job: CurateJob) -> str:
     return result.ref
 
 
-def rounds_of(job: CompareJob, versions: Mapping[str, DatasetVersion]) -> list[list[Cell]]:
-    """Return the cells of each seed, so that a table of all rows is there early; equal cells share a folder."""
+def cells_by_seed(job: CompareJob, versions: Mapping[str, DatasetVersion]) -> list[list[Cell]]:
+    """Return the cells seed by seed, so that a table of all rows is complete early; equal cells share a folder."""
     placed: dict[str, Path] = {}
     rounds = []
     for seed in job.seeds:
         cells = []
         for row in job.rows:
             if row.name in versions:
-                cell = cell_of(job, row, versions[row.name], seed)
-                cells.append(moved(cell, placed.setdefault(hash_of(cell.identity), cell.folder)))
+                cell = make_cell(job, row, versions[row.name], seed)
+                cells.append(in_folder(cell, placed.setdefault(hash_of(cell.identity), cell.folder)))
         rounds.append(cells)
     return rounds
 
 
-def base_cell(job: CompareJob) -> Cell:
+def pretrained_cell(job: CompareJob) -> Cell:
     """Return the pretrained model as a cell."""
     identity = {"model": ModelSpec.parse(job.model).content_hash()}
-    return Cell(PRETRAINED, None, identity, place_cell(job.out / "cells", PRETRAINED, None, identity), None, job.model)
+    return Cell(
+        PRETRAINED, None, identity, find_cell_folder(job.out / "cells", PRETRAINED, None, identity), None, job.model
+    )
 
 
-def cell_of(job: CompareJob, row: Variant, version: DatasetVersion, seed: int) -> Cell:
-    """Return one row with one seed; what does not change its weights is no part of its identity."""
+def make_cell(job: CompareJob, row: Variant, version: DatasetVersion, seed: int) -> Cell:
+    """Return one row with one seed; its identity leaves out what does not change its weights."""
     from training.checkpoint import FREE
     from training.gradient_cache import on_device
 
-    settings = job.trained(row, seed)
+    settings = job.train_settings(row, seed)
     recipe = load_recipe(row.recipe, settings=settings)
     config = on_device(recipe.train).to_json()
     identity = {
@@ -182,7 +193,7 @@ def cell_of(job: CompareJob, row: Variant, version: DatasetVersion, seed: int) -
         "recipe": recipe.train_parts().to_json(),
         "config": {name: value for name, value in config.items() if f"config.{name}" not in FREE},
     }
-    folder = place_cell(job.out / "cells", row.name, seed, identity)
+    folder = find_cell_folder(job.out / "cells", row.name, seed, identity)
     run = str(folder / "run")
     train = TrainJob(version.ref, row.recipe, job.model, run, job.curation.workspace, job.curation.manifests, settings)
     return Cell(row.name, seed, identity, folder, train, run)

@@ -1,4 +1,4 @@
-"""A comparison as people read it: on the terminal, and as Markdown for a README."""
+"""The table of a comparison: for the terminal, and as Markdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from flows.comparison.statistics import ComparisonRow, Number
+from flows.comparison.statistics import ComparisonRow, HeadlineNumber
 from flows.comparison.variants import CONTROL, PRETRAINED
 from flows.terminal.console import table
 
@@ -19,16 +19,16 @@ LABELS = {
     "top1": "top-1",
 }
 BLIND_ROW = "best blind judge"
-Blind = Mapping[tuple[str, str], tuple[str, float]]
-"""By (``KIND:SRC``, metric): a judge that sees no image, and what it reaches."""
+BlindScores = Mapping[tuple[str, str], tuple[str, float]]
+"""By (``KIND:SRC``, metric): a text-only judge, and its accuracy."""
 LEGEND = (
     f"In %: mean over seeds (95 % interval over images and seeds), difference to `{CONTROL}`; ▲ ▼ where the paired test "
-    "tells them apart."
+    "is significant."
 )
 
 
 def column_name(on: str, metric: str, all_on: Sequence[str]) -> str:
-    """Return a heading: the benchmark's kind, the last part of its source where kinds repeat, the metric."""
+    """Return a heading: the benchmark's kind, the end of its source where kinds repeat, the metric."""
     kind, _, source = on.partition(":")
     several = sum(other.partition(":")[0] == kind for other in all_on) > 1
     place = source.rstrip("/").replace(":", "/").rpartition("/")[2]
@@ -36,27 +36,27 @@ def column_name(on: str, metric: str, all_on: Sequence[str]) -> str:
 
 
 def columns_of(rows: Sequence[ComparisonRow]) -> list[tuple[str, str]]:
-    """Return (``KIND:SRC``, metric) of every number that a row has."""
+    """Return (``KIND:SRC``, metric) of every metric of any row."""
     return list(dict.fromkeys(key for row in rows for key in row.numbers))
 
 
-def screen_table(title: str, rows: Sequence[ComparisonRow], samples: Mapping[str, int], blind: Blind) -> Table:
-    """Return the table for the terminal: failed rows red, what is told apart from the control green or yellow."""
+def terminal_table(title: str, rows: Sequence[ComparisonRow], samples: Mapping[str, int], blind: BlindScores) -> Table:
+    """Return the table for the terminal: failed rows red, significant differences to the control green or yellow."""
     keys = columns_of(rows)
     names = [f">{column_name(on, metric, [key[0] for key in _first_of_each(keys)])}" for on, metric in keys]
     made = table(title, "row", ">samples", *names, "gate")
     made.columns[0].no_wrap = True
     for row in rows:
-        cells = [_screen_number(row.numbers[key]) if key in row.numbers else Text("") for key in keys]
+        cells = [_terminal_number(row.numbers[key]) if key in row.numbers else Text("") for key in keys]
         name = Text(row.name, "bold red" if row.failed or row.faults else "")
-        made.add_row(name, _count(samples, row.name), *cells, _screen_gate(row), end_section=row.name == CONTROL)
+        made.add_row(name, _count(samples, row.name), *cells, _terminal_gate(row), end_section=row.name == CONTROL)
     if blind:
         made.add_section()
         made.add_row(BLIND_ROW, "-", *(_points(blind[key][1]) if key in blind else "" for key in keys), "")
     return made
 
 
-def markdown_table(rows: Sequence[ComparisonRow], samples: Mapping[str, int], blind: Blind) -> str:
+def markdown_table(rows: Sequence[ComparisonRow], samples: Mapping[str, int], blind: BlindScores) -> str:
     """Return the table as Markdown, its legend below."""
     keys = columns_of(rows)
     names = [column_name(on, metric, [key[0] for key in _first_of_each(keys)]) for on, metric in keys]
@@ -82,12 +82,12 @@ def _count(samples: Mapping[str, int], name: str) -> str:
     return f"{samples[name]:,}" if name in samples else "-"
 
 
-def _number(number: Number) -> str:
+def _number(number: HeadlineNumber) -> str:
     text = f"{_points(number.interval.value)} ({_points(number.interval.low)}-{_points(number.interval.high)})"
     return text if number.to_control is None else f"{text} {_difference(number)}"
 
 
-def _screen_number(number: Number) -> Text:
+def _terminal_number(number: HeadlineNumber) -> Text:
     text = Text(f"{_points(number.interval.value)}\n")
     text.append(f"{_points(number.interval.low)}-{_points(number.interval.high)}", "dim")
     if number.to_control is not None:
@@ -96,7 +96,7 @@ def _screen_number(number: Number) -> Text:
     return text
 
 
-def _difference(number: Number) -> str:
+def _difference(number: HeadlineNumber) -> str:
     found = number.to_control
     if found is None:
         return ""
@@ -121,7 +121,7 @@ def _gate(row: ComparisonRow) -> str:
     return "" if row.name == PRETRAINED or not row.numbers else "passed"
 
 
-def _screen_gate(row: ComparisonRow) -> Text:
+def _terminal_gate(row: ComparisonRow) -> Text:
     text = _gate(row).replace("**", "")
     return Text(text, "bold red" if row.failed or row.faults else "green")
 

@@ -1,4 +1,4 @@
-"""The rows of a comparison: recipes, and recipes with something set otherwise (ablations)."""
+"""The rows of a comparison: recipes, and recipes with changed settings (ablations)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _EXAMPLE = "NAME=RECIPE:path=value;path=value, for example 'ahnm-without-gate=ah
 
 @dataclass(frozen=True)
 class Variant:
-    """One row that is trained.
+    """One trained row.
 
     Attributes:
-        name: What it is called.
+        name: Row's name.
         recipe: Recipe's name.
-        settings: What it sets otherwise than its recipe, ``path=value``.
+        settings: Changes to its recipe, ``path=value``.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Variant:
 
     @property
     def data_settings(self) -> tuple[str, ...]:
-        """The settings that change curation, so that it needs a version of its own."""
-        return tuple(item for item in self.settings if is_data(item))
+        """Settings that change curation; with any, the row needs a version of its own."""
+        return tuple(item for item in self.settings if changes_curation(item))
 
     @classmethod
     def parse(cls, text: str) -> Variant:
@@ -54,13 +54,13 @@ class Variant:
         return cls(name, check_recipe_name(recipe, f"--variant {text!r}: "), parts)
 
 
-def is_data(setting: str) -> bool:
-    """Say whether a ``path=value`` changes curation."""
+def changes_curation(setting: str) -> bool:
+    """Return whether a ``path=value`` changes curation."""
     return setting.partition("=")[0].split(".")[0] == "stages"
 
 
-def rows_of(recipes: Sequence[str], variants: Sequence[str]) -> list[Variant]:
-    """Return what is trained, the control first.
+def make_rows(recipes: Sequence[str], variants: Sequence[str]) -> list[Variant]:
+    """Return the trained rows, the control first.
 
     Raises:
         InputError: nothing to compare, an unknown recipe, or two rows of one name.
@@ -92,5 +92,7 @@ def read_seeds(text: str) -> tuple[int, ...]:
         raise InputError(f"--seeds {text!r}", allowed="whole numbers from 0, with commas between: 0,1,2")
     seeds = tuple(int(part) for part in parts)
     if len(set(seeds)) < len(seeds):
-        raise InputError(f"--seeds {text!r}: a seed stands twice", allowed="each seed once: it would train the same")
+        raise InputError(
+            f"--seeds {text!r}: a seed is given twice", allowed="each seed once: equal seeds train equal weights"
+        )
     return seeds

@@ -12,10 +12,10 @@ import pytest
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.compare import CompareOptions
-from flows.comparison.cells import Cell, Finished, Result
+from flows.comparison.cells import Cell, CellResult, FinishedCell
 from flows.comparison.job import CompareJob
-from flows.comparison.statistics import ComparisonGate, blind_numbers, compare_rows, headlines
-from flows.comparison.table import markdown_table, screen_table
+from flows.comparison.statistics import ComparisonGate, best_blind_scores, compare_rows, headline_metrics
+from flows.comparison.table import markdown_table, terminal_table
 from flows.comparison.variants import Variant, read_seeds
 from flows.recipe import load_recipe, recipe_names
 from flows.terminal.console import out
@@ -140,13 +140,13 @@ def test_a_cell_that_cannot_be_trained_leaves_the_others(shell: Shell, steps_mad
         (("clip", "--name", "toy@7", "--on", "scenes:9", "--model", "tiny", "--steps", "1"), "toy"),
         (("clip", *SMALL), "no --steps"),
         (("clip", *SMALL, "--steps", "1", "--seeds", "0,one"), "--seeds '0,one'"),
-        (("clip", *SMALL, "--steps", "1", "--seeds", "1,1"), "stands twice"),
+        (("clip", *SMALL, "--steps", "1", "--seeds", "1,1"), "is given twice"),
         (("clip", *SMALL, "--steps", "1", "--set", "train.seed=3"), "give --seeds"),
         (("clip", *SMALL, "--steps", "1", "--variant", "clip=clip:train.lr=1"), "another row has this name"),
         (("clip", *SMALL, "--steps", "1", "--variant", "x=clip:lr"), "'lr' has no '='"),
         (("clip", *SMALL, "--steps", "1", "--variant", "x=clip:train.rate=1"), "row 'x': --set train.rate=1"),
         (("clip", *SMALL, "--steps", "1", "--variant", "x=clip:objectives.info_nce=null"), "row 'x': recipe 'clip'"),
-        (("clip", *SMALL, "--steps", "1", "--feedback", "nowhere"), "none of these recipes asks for it"),
+        (("clip", *SMALL, "--steps", "1", "--feedback", "nowhere"), "none of these recipes uses it"),
         (("clip", *SMALL, "--steps", "1", "--on", "scens:9"), "did you mean 'scenes'?"),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_stage_cannot_be_set_on_what_is_curated(shell: Shell) -> None:
     assert code == 2 and "row 'x' sets a stage, but --name toy" in err
 
 
-def finished(row: str, seed: int | None, recall: float, zero_shot: float, order: float) -> Finished:
+def finished(row: str, seed: int | None, recall: float, zero_shot: float, order: float) -> FinishedCell:
     """Return a cell with so many right of 1,000 images."""
     values = {"retrieval:a": ("image_to_text_R@1", recall), "zero_shot:b": ("top1", zero_shot)}
     values["order:c"] = ("order_accuracy", order)
@@ -173,8 +173,8 @@ def finished(row: str, seed: int | None, recall: float, zero_shot: float, order:
         names = tuple(f"i{place}" for place in range(1000))
         blind = {"blind_ngram": 0.21, "blind_length": 0.25} if on.startswith("order") else {}
         outcome = BenchmarkResult({metric: value, **blind}, {metric: CaseValues(names, names, right)})
-        results[on] = Result({"seconds": 1}, outcome, Path(on))
-    return Finished(Cell(row, seed, {}, Path(), None, ""), results)
+        results[on] = CellResult({"seconds": 1}, outcome, Path(on))
+    return FinishedCell(Cell(row, seed, {}, Path(), None, ""), results)
 
 
 def test_the_gate_fails_what_loses_too_much() -> None:
@@ -194,11 +194,11 @@ def test_the_gate_fails_what_loses_too_much() -> None:
     order = rows["fine"].numbers["order:c", "order_accuracy"]
     assert order.to_control is not None and order.to_control.is_significant and abs(order.to_control.value - 0.6) < 1e-9
     assert order.to_pretrained is not None and len(order.to_control.mcnemar) == 2
-    text = markdown_table(list(rows.values()), {"clip": 7000}, blind_numbers(cells))
+    text = markdown_table(list(rows.values()), {"clip": 7000}, best_blind_scores(cells))
     assert "| **forgets** | - |" in text and "**failed**: zero-shot top-1 -2.5" in text and "+60.0▲" in text
     assert text.splitlines()[-3] == "| *best blind judge* | - |  |  | 25.0 (length) |  |"
     with out.capture() as caught:
-        out.print(screen_table("t", list(rows.values()), {}, blind_numbers(cells)))
+        out.print(terminal_table("t", list(rows.values()), {}, best_blind_scores(cells)))
     assert "failed" in caught.get()
     assert not any(row.failed for row in compare_rows(cells, names, on, ComparisonGate(3.0, 5.0)))
 
@@ -216,7 +216,7 @@ def test_cells_of_different_cases_are_refused_by_name() -> None:
     one, other = finished("clip", 0, 0.5, 0.5, 0.5), finished("x", 0, 0.5, 0.5, 0.5)
     kept = other.results["order:c"].result.cases["order_accuracy"]
     changed = CaseValues(("another", *kept.ids[1:]), kept.images, kept.values)
-    other.results["order:c"] = Result({}, BenchmarkResult({}, {"order_accuracy": changed}), Path())
+    other.results["order:c"] = CellResult({}, BenchmarkResult({}, {"order_accuracy": changed}), Path())
     with pytest.raises(
         InputError, match="order:c order_accuracy: the cells were evaluated on different data: .*another"
     ):
@@ -234,9 +234,11 @@ def test_seeds_pair_only_where_both_rows_have_them() -> None:
 def test_headlines_of_kinds_nobody_has_listed() -> None:
     one = CaseValues(("a",), ("a",), np.ones(1))
     outcome = BenchmarkResult({}, {"x": one, "y": one}, {"blind_length": ("x",), "macro": ("x", "y")})
-    assert headlines("new:thing", outcome) == ("macro",)
-    assert headlines("new:thing", BenchmarkResult({}, {"x": one, "y": one})) == ("x",)
-    assert headlines("order:thing", BenchmarkResult({}, {"order_accuracy": one, "y": one})) == ("order_accuracy",)
+    assert headline_metrics("new:thing", outcome) == ("macro",)
+    assert headline_metrics("new:thing", BenchmarkResult({}, {"x": one, "y": one})) == ("x",)
+    assert headline_metrics("order:thing", BenchmarkResult({}, {"order_accuracy": one, "y": one})) == (
+        "order_accuracy",
+    )
 
 
 def test_null_takes_parts_out() -> None:
