@@ -1,4 +1,4 @@
-"""Servers of the OpenAI interface that misbehave to order, and keep a log of what they were asked."""
+"""Servers with the OpenAI API that misbehave as configured, and log the requests they receive."""
 
 from __future__ import annotations
 

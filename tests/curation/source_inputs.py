@@ -1,4 +1,4 @@
-"""Small inputs for the tests of sources, and what is asked of every source."""
+"""Small inputs for the tests of sources, and checks that apply to every source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO captions: a folder, a single file, and what is wrong with either."""
+"""COCO captions: a folder, a single file, and malformed ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_coco_file(file: str, image: str, tmp_path: Path) -> None:
     assert bytes_of(records[0]) == picture(1, "PNG")
 
 
-def test_coco_rejects_by_name(tmp_path: Path) -> None:
+def test_coco_names_rejected_entries(tmp_path: Path) -> None:
     put(tmp_path / "images" / "a.jpg", picture())
     put(tmp_path / "images" / "mute.jpg", picture())
     names = ["a.jpg", "a.jpg", "gone.jpg", "../a.jpg", "/a.jpg", "mute.jpg", "a.tiff"]
@@ -77,7 +77,7 @@ def test_coco_rejects_by_name(tmp_path: Path) -> None:
     ]
 
 
-def test_coco_refuses_what_it_cannot_pair(tmp_path: Path) -> None:
+def test_coco_rejects_incomplete_layouts(tmp_path: Path) -> None:
     first = put(tmp_path / "annotations" / "captions_train2014.json", coco([], []))
     message = refused(f"coco:{tmp_path}")
     assert "train2014/, images/train2014/, images/" in message

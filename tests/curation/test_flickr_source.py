@@ -1,4 +1,4 @@
-"""Flickr8k and Flickr30k in each of their layouts, and the real Flickr8k where it is at hand."""
+"""Flickr8k and Flickr30k in each of their layouts, and the real Flickr8k if it is available."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_flickr_reads_the_union_of_the_lists_sorted_by_name(folder: str, tmp_pat
     }
 
 
-def test_flickr_split_selects_and_says_which_lists_there_are(tmp_path: Path) -> None:
+def test_flickr_split_selects_and_a_missing_list_is_named(tmp_path: Path) -> None:
     root = flickr8k(tmp_path)
     assert [r.name for r in read(f"flickr:{root}", "val")[0]] == ["c.jpg"]
     assert open_source(f"flickr:{root}", "val").describe()["split"] == "dev"
@@ -41,7 +41,7 @@ def test_flickr_split_selects_and_says_which_lists_there_are(tmp_path: Path) -> 
     assert "Flickr_8k.devImages.txt" in message
 
 
-def test_flickr_rejects_by_name_what_a_wanted_list_names(tmp_path: Path) -> None:
+def test_flickr_names_rejected_entries_of_the_selected_lists(tmp_path: Path) -> None:
     root = flickr8k(tmp_path)
     put(tmp_path.parent / "x.jpg", picture())
     with (root / "Flickr8k.token.txt").open("a") as file:
@@ -121,7 +121,7 @@ def test_flickr_karpathy_file_gives_captions_and_splits(tmp_path: Path) -> None:
         read(f"flickr:{tmp_path}")
 
 
-def test_flickr_refuses_an_image_folder_that_is_a_link_out(tmp_path: Path) -> None:
+def test_flickr_rejects_an_image_folder_linked_from_elsewhere(tmp_path: Path) -> None:
     root = flickr8k(tmp_path / "root")
     (root / "images").rename(tmp_path / "elsewhere")
     (root / "images").symlink_to(tmp_path / "elsewhere")

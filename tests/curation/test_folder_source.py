@@ -40,7 +40,7 @@ def test_folder_jsonl(tmp_path: Path) -> None:
     assert open_source(f"folder:{tmp_path}").describe()["name"] == tmp_path.name
 
 
-def test_folder_csv_and_parquet_tables_say_the_same(tmp_path: Path) -> None:
+def test_folder_csv_and_parquet_tables_give_equal_records(tmp_path: Path) -> None:
     for name in ("csv", "parquet"):
         for image in "ab":
             put(tmp_path / name / f"{image}.png", picture(ord(image), "PNG"))
@@ -72,7 +72,7 @@ def test_folder_csv_with_lists(tmp_path: Path) -> None:
     assert rejected == [("captions.csv:3", "malformed_line"), ("b.jpg", "no_captions")]
 
 
-def test_folder_rejects_by_name(tmp_path: Path) -> None:
+def test_folder_names_rejected_entries(tmp_path: Path) -> None:
     put(tmp_path.parent / "out.jpg", picture())
     put(tmp_path / "images" / "a.jpg", picture())
     put(tmp_path / "empty.jpg", picture())
@@ -115,7 +115,7 @@ def test_folder_rejects_by_name(tmp_path: Path) -> None:
     assert details[0].startswith("captions.jsonl:2: not JSON")
 
 
-def test_folder_refuses_tables_it_cannot_read(tmp_path: Path) -> None:
+def test_folder_rejects_unreadable_tables(tmp_path: Path) -> None:
     put(tmp_path / "captions.jsonl", '{"img": "a.jpg", "caption": "one"}')
     message = refused(f"folder:{tmp_path}")
     assert "its columns: img, caption" in message
@@ -148,7 +148,7 @@ def test_folder_signature_follows_table_and_images(tmp_path: Path) -> None:
     assert len(set(signatures)) == 3
 
 
-def test_an_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.sources.reading.table_rows.MAX_TEXT_BYTES", 100)
     put(tmp_path / "captions.jsonl", '{"file": "a.jpg", "caption": "one"}\n' + "x" * 200)
     with pytest.raises(InputError, match=r"captions.jsonl:2: the line is longer"):

@@ -1,4 +1,4 @@
-"""Tars that are cut, damaged or made to do harm; and the walk over their headers."""
+"""Truncated, damaged and malicious tars, and the walk over their headers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_webdataset_cut_anywhere_gives_the_whole_samples_before_it(tmp_path: Pat
         assert ([r.captions[0] for r in records], rejected) == (["a", "b", "c"], [])
 
 
-def test_webdataset_damage_ends_one_tar_and_is_named(tmp_path: Path) -> None:
+def test_webdataset_damage_ends_only_that_tar(tmp_path: Path) -> None:
     data = bytearray(pack(tmp_path / "0.tar", [item for key in "abc" for item in sample(key, key)]).read_bytes())
     pack(tmp_path / "1.tar", sample("d", "d"))
     data[data.index(b"c.jpg\0") + 124] ^= 1
@@ -82,7 +82,7 @@ def test_a_link_has_no_data_whatever_its_size_says(tmp_path: Path) -> None:
     assert rejected == [("0.tar/link.jpg", "unsafe_path")]
 
 
-def test_webdataset_refuses_compressed_tars(tmp_path: Path) -> None:
+def test_webdataset_rejects_compressed_tars(tmp_path: Path) -> None:
     plain = pack(tmp_path / "plain" / "0.tar", sample("a", "b"))
     for name, mode in (("0.tar.gz", "w:gz"), ("1.tar", "w:gz"), ("2.tar", "w:bz2"), ("3.tar", "w:xz")):
         with tarfile.open(tmp_path / name, mode) as tar:  # type: ignore[call-overload]
@@ -155,7 +155,7 @@ def test_the_fast_walk_and_the_slow_one_agree_on_damaged_archives(tmp_path: Path
 @pytest.mark.parametrize(
     "size", [b"-0000001000", b"0o000000010", b"0_000000010", b" 0000000010", b"+0000000010", b"77777777777"]
 )
-def test_sizes_that_python_would_read_as_numbers_lead_nowhere(size: bytes, tmp_path: Path) -> None:
+def test_malformed_sizes_are_rejected(size: bytes, tmp_path: Path) -> None:
     data = bytearray(pack(tmp_path / "0.tar", [item for key in "abc" for item in sample(key, key)]).read_bytes())
     at = data.index(b"b.jpg\0")
     data[at : at + 512] = resealed(bytes(data[at : at + 124] + size + data[at + 135 : at + 512]))

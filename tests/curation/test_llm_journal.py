@@ -1,4 +1,4 @@
-"""The journal of answers: first outcome stays, strangers' files are refused, sums are right."""
+"""The journal of answers: the first outcome stays, other files are rejected, sums are right."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def entry(number: int, outcome: Answer | Failure, attempts: int = 1) -> JournalE
 ODD = Answer("naïve \x00 \n 'quoted' 犬 \U0001f415", "length", 3, 4)
 
 
-def test_what_goes_in_comes_out(path: Path) -> None:
+def test_journal_returns_what_was_recorded(path: Path) -> None:
     record(path, entry(1, ODD), entry(2, Failure("timeout", "60 s"), 6), entry(3, Answer("")))
     journal = Journal(path)
     assert [journal.find(question(n).key) for n in (1, 2, 3, 4)] == [ODD, Failure("timeout", "60 s"), Answer(""), None]
@@ -52,7 +52,7 @@ def test_the_first_outcome_stays(path: Path) -> None:
     journal.close()
 
 
-def test_sums(path: Path) -> None:
+def test_usage_and_chars_per_token(path: Path) -> None:
     chat = CompletionRequest("chat/completions", {"model": MODEL, "messages": [{"content": "abc"}, {"content": "de"}]})
     entries = [
         entry(1, Answer("a", "stop", 10, 5)),
@@ -73,7 +73,7 @@ def test_sums(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["text", "middle", "other"])
-def test_a_file_that_is_no_journal(damage: str, path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_rejected(damage: str, path: Path) -> None:
     record(path, *(entry(n, Answer("x" * 500)) for n in range(200)))
     if damage == "text":
         path.write_text("these are not answers\n" * 400)
@@ -102,7 +102,7 @@ def _read_all(path: Path) -> None:
         journal.close()
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_an_unwritable_journal_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be used"):
         Journal(tmp_path)
 
@@ -112,7 +112,7 @@ def _write(path: str, first: int) -> None:
         record(Path(path), entry(number, Answer(f"{number}")))
 
 
-def test_processes_that_begin_at_once(path: Path) -> None:
+def test_concurrent_creation_by_several_processes(path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_write, args=(str(path), first)) for first in (0, 50, 100)]
     for process in processes:
@@ -130,7 +130,7 @@ def test_shortened() -> None:
     assert len(shortened("x" * 5000)) == 300
 
 
-def test_the_command_shows_and_forgets(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_shows_answers_and_forgets_failures(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(path, entry(1, Answer("a", "stop", 1000, 5)), entry(2, Failure("timeout")), entry(3, Failure("timeout")))
     app(["journal", str(path)], standalone_mode=False)
     printed = capsys.readouterr().out

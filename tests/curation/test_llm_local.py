@@ -32,7 +32,7 @@ SCHEMA = {
 
 
 @needs_extra
-def test_a_real_model_answers_and_dies_with_its_block(tmp_path: Path) -> None:
+def test_a_real_model_answers_and_its_server_ends_with_the_block(tmp_path: Path) -> None:
     with local_server(slots=2) as server:
         model = ServedModel(server.model, server.base_url, str(tmp_path / "answers.sqlite"), slots=2)
         ask_for = {"model": server.model, "temperature": 0.0, "seed": 1}
@@ -57,7 +57,7 @@ def test_a_real_model_answers_and_dies_with_its_block(tmp_path: Path) -> None:
 
 @needs_extra
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_serve_stops_and_leaves_nobody_behind(how: signal.Signals) -> None:
+def test_serve_leaves_no_process_behind(how: signal.Signals) -> None:
     code = "from flows.cli.llm import app; app(['serve', '--port', '0'])"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
@@ -72,7 +72,7 @@ def test_serve_stops_and_leaves_nobody_behind(how: signal.Signals) -> None:
 
 
 @needs_extra
-def test_a_port_in_use() -> None:
+def test_a_port_in_use_is_rejected() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -81,7 +81,7 @@ def test_a_port_in_use() -> None:
 
 
 @needs_extra
-def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
     bad = tmp_path / "model.gguf"
     with pytest.raises(InputError, match="no model file"), local_server(model=bad):
         pass

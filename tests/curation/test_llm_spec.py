@@ -1,4 +1,4 @@
-"""What may stand after --llm, and what vLLM in this process is asked."""
+"""The values of --llm, and vLLM in this process."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def test_specs() -> None:
 @pytest.mark.parametrize(
     "spec", ["", "gpt", "vllm:", "batch:", "batch:#m", "batch:out.jsonl", "ftp://me:pw@h/v1#m", "http:#m"]
 )
-def test_specs_that_are_none(spec: str) -> None:
+def test_malformed_specs_are_rejected(spec: str) -> None:
     with pytest.raises(InputError, match=r"allowed: .*http://HOST:PORT/v1") as caught:
         open_language_model(spec, "j")
     assert "pw" not in str(caught.value)
 
 
-def test_a_missing_name_lists_what_the_server_has() -> None:
+def test_a_missing_name_lists_the_models_of_the_server() -> None:
     with Server() as server, pytest.raises(InputError) as caught:
         open_language_model(server.url, "j")
     assert caught.value.allowed == f"{MODEL}, other-model"
@@ -52,7 +52,7 @@ def test_a_missing_name_and_a_missing_server() -> None:
         open_language_model(address, "j")
 
 
-def test_without_vllm_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_vllm_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     vllm_engine._load.cache_clear()
@@ -76,7 +76,7 @@ class Engine:
         return self.generate([turns[-1]["content"] for turns in messages], sampling, **options)
 
 
-def test_one_call_for_all_prompts_and_a_refused_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_share_a_call_and_a_rejected_one_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = SimpleNamespace(SamplingParams=dict, StructuredOutputsParams=dict)
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(sampling_params=params))

@@ -78,7 +78,7 @@ def test_parquet_of_paths_groups_adjacent_rows_and_rejects_by_name(tmp_path: Pat
     ]
 
 
-def test_parquet_damage_costs_a_row_group_and_is_named(tmp_path: Path) -> None:
+def test_a_damaged_row_group_is_rejected_by_name(tmp_path: Path) -> None:
     table = pa.table({"jpg": [os.urandom(400) for _ in range(6)], "caption": [f"caption {n}" for n in range(6)]})
     path = tmp_path / "t.parquet"
     pq.write_table(table, path, row_group_size=2, compression="snappy", use_dictionary=False)
@@ -91,7 +91,7 @@ def test_parquet_damage_costs_a_row_group_and_is_named(tmp_path: Path) -> None:
     assert rejected == [("t.parquet#2", "unreadable_rows")]
 
 
-def test_parquet_refuses_files_it_cannot_use(tmp_path: Path) -> None:
+def test_parquet_rejects_unusable_files(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"picture": [b"1"], "caption": ["x"]}), path)
     assert "no column for the image; its columns: picture, caption" in refused(f"parquet:{path}")

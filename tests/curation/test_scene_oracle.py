@@ -1,4 +1,4 @@
-"""The oracle: it knows what is true of a scene made by hand, and does not judge what is no sentence."""
+"""The oracle, on a scene written by hand: true and false sentences, and texts outside the grammar."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def scene() -> dict[str, Any]:
         "a blue ring and a red star",
     ],
 )
-def test_oracle_knows_what_is_true(scene: dict[str, Any], text: str) -> None:
+def test_oracle_accepts_true_sentences(scene: dict[str, Any], text: str) -> None:
     assert truth(scene, text) is True
 
 
@@ -93,7 +93,7 @@ def test_oracle_knows_what_is_true(scene: dict[str, Any], text: str) -> None:
         " and ".join(["a star"] * 5000),
     ],
 )
-def test_oracle_knows_what_is_false(scene: dict[str, Any], text: str) -> None:
+def test_oracle_rejects_false_sentences(scene: dict[str, Any], text: str) -> None:
     assert truth(scene, text) is False
 
 
@@ -125,11 +125,11 @@ def test_oracle_knows_what_is_false(scene: dict[str, Any], text: str) -> None:
         "ein roter Stern — links",
     ],
 )
-def test_oracle_does_not_judge_what_is_no_sentence(scene: dict[str, Any], text: str) -> None:
+def test_oracle_returns_none_for_texts_outside_the_grammar(scene: dict[str, Any], text: str) -> None:
     assert truth(scene, text) is None
 
 
-def test_choice_of_objects_is_shared_by_all_parts_of_a_sentence(scene: dict[str, Any]) -> None:
+def test_one_assignment_of_objects_applies_to_the_whole_sentence(scene: dict[str, Any]) -> None:
     assert truth(scene, "a circle is below a star") is True
     assert truth(scene, "a circle is right of a circle") is True
     # Each part holds for some circle, but for no circle both.
@@ -139,7 +139,7 @@ def test_choice_of_objects_is_shared_by_all_parts_of_a_sentence(scene: dict[str,
     assert truth(scene, "two circles left of a ring") is False
 
 
-def test_every_word_is_understood(scene: dict[str, Any]) -> None:
+def test_the_grammar_has_every_word(scene: dict[str, Any]) -> None:
     nouns = {shape: words[-1] for shape, words in NOUNS.items()}
     for item in scene["objects"]:
         for feature in ("colour", "size", "texture"):
@@ -173,7 +173,7 @@ def truth_of_pair(scene: dict[str, Any], one: dict[str, Any], relation: str, two
     return [i, relation, j] in scene["relations"]
 
 
-def test_conjunctions_do_not_care_for_order(records: list[SourceRecord]) -> None:
+def test_conjunctions_are_commutative(records: list[SourceRecord]) -> None:
     for record in records:
         scene = record.attributes["scene"]
         for one, two in itertools.permutations(scene["objects"], 2):

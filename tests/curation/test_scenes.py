@@ -1,4 +1,4 @@
-"""The generated world: deterministic, its pictures show what the graph says, and its texts are what they claim to be.
+"""The generated world: deterministic, its images show the scene graph, and its captions are true and its foils false.
 
 After an intended change of the generator raise ``GENERATOR_VERSION`` and renew the golden text with
 ``python tests/curation/test_scenes.py``.
@@ -78,7 +78,7 @@ def test_foils_are_false_and_one_exchange_away(records: list[SourceRecord]) -> N
     assert kinds["relation"] > 0.75 * NUM_SCENES
 
 
-def test_layout_leaves_no_relation_in_doubt(records: list[SourceRecord]) -> None:
+def test_every_relation_is_clear(records: list[SourceRecord]) -> None:
     counts: Counter[int] = Counter()
     for record in records:
         scene = record.attributes["scene"]
@@ -104,7 +104,7 @@ def axis_of(a: list[int], b: list[int], axis: int) -> tuple[bool, float]:
     return gap >= GAP_PX, abs((a[axis] + a[axis + 2]) - (b[axis] + b[axis + 2])) / 2
 
 
-def test_pictures_show_the_colours_and_textures_of_the_graph(records: list[SourceRecord]) -> None:
+def test_images_show_the_colours_and_textures_of_the_graph(records: list[SourceRecord]) -> None:
     contrast: dict[str, list[float]] = {texture: [] for texture in TEXTURES}
     for record in records:
         assert isinstance(record.image, bytes)
@@ -127,7 +127,7 @@ def test_pictures_show_the_colours_and_textures_of_the_graph(records: list[Sourc
     assert all(median[texture] > 4 * median["plain"] for texture in TEXTURES[1:]), median
 
 
-def test_same_bytes_again_and_whatever_the_count() -> None:
+def test_scenes_do_not_depend_on_the_count() -> None:
     few, more = list(ScenesSource("20@3").records()), list(ScenesSource("40@3").records())
     assert few == more[:20]
     assert [record.image for record in few] == [scene_record(3, index).image for index in range(20)]
@@ -142,7 +142,7 @@ def test_same_bytes_in_another_process() -> None:
     assert ran.stdout == scene_record(5, 17).image
 
 
-def test_no_two_pictures_alike(records: list[SourceRecord]) -> None:
+def test_all_images_differ(records: list[SourceRecord]) -> None:
     assert len({record.image for record in records}) == NUM_SCENES
     assert max(len(record.image) for record in records if isinstance(record.image, bytes)) < 12_000
 
@@ -154,7 +154,7 @@ def test_records_are_complete_and_json(records: list[SourceRecord]) -> None:
         assert orjson.loads(orjson.dumps(record.attributes)) == record.attributes
 
 
-def test_splits_part_the_scenes() -> None:
+def test_splits_partition_the_scenes() -> None:
     everything = [record.name for record in ScenesSource("30").records()]
     parts = {split: list(ScenesSource("30", split).records()) for split in ("train", "dev", "test")}
     assert {split: len(part) for split, part in parts.items()} == {"train": 24, "dev": 3, "test": 3}
@@ -182,12 +182,12 @@ def test_signature_and_description() -> None:
 @pytest.mark.parametrize(
     "path", ["abc", "0", "10@x", "-5", "10@", "@3", "1.5", "1000001", "10@-1", "10 ", "٣", "1" * 30, "5@" + "9" * 19]
 )
-def test_bad_specs_are_refused(path: str) -> None:
+def test_bad_specs_are_rejected(path: str) -> None:
     with pytest.raises(InputError, match="scenes:COUNT"):
         open_source(f"scenes:{path}")
 
 
-def test_bad_splits_are_refused() -> None:
+def test_bad_splits_are_rejected() -> None:
     with pytest.raises(InputError, match="did you mean 'train'"):
         ScenesSource("10", "trian")
     with pytest.raises(InputError, match="none of these scenes is in this split"):
@@ -212,7 +212,7 @@ def golden_text() -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def test_captions_and_foils_are_those_on_file() -> None:
+def test_captions_and_foils_equal_the_golden_file() -> None:
     assert golden_text() == GOLDEN.read_text(encoding="utf-8")
 
 

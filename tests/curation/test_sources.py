@@ -1,4 +1,4 @@
-"""What all file sources share: names that stay inside, signatures, braces, refusals, repeatability."""
+"""What all file sources share: safe names, signatures, brace expansion, errors, repeatability."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.curation.source_inputs import coco, flickr8k, pack, picture, put, rea
 @pytest.mark.parametrize(
     "name", ["/etc/x.jpg", "../x.jpg", "a/../../x.jpg", "a\\..\\x.jpg", "C:\\x.jpg", "", "x\0.jpg"]
 )
-def test_names_that_lead_out_are_not_clean(name: str) -> None:
+def test_unsafe_names_are_not_clean(name: str) -> None:
     assert clean_name(name) is None
 
 
-def test_clean_names_have_one_spelling() -> None:
+def test_clean_names_are_normalised() -> None:
     assert {clean_name(name) for name in ("a/b.jpg", "./a//b.jpg", "a\\b.jpg")} == {"a/b.jpg"}
     assert clean_name("a..b/..c.jpg") == "a..b/..c.jpg"
 
@@ -84,14 +84,14 @@ def test_braces() -> None:
 
 
 @pytest.mark.parametrize("kind", ["flickr", "coco", "folder", "parquet", "webdataset"])
-def test_a_missing_path_and_an_unknown_split_are_refused(kind: str, tmp_path: Path) -> None:
+def test_a_missing_path_and_an_unknown_split_are_rejected(kind: str, tmp_path: Path) -> None:
     assert "no such file or folder" in (message := refused(f"{kind}:{tmp_path}/gone")) or "does not exist" in message
     assert "gone" in message
     assert "allowed: train" in refused(f"{kind}:{tmp_path}", "weekday")
 
 
 @pytest.mark.parametrize("kind", ["flickr", "coco", "folder", "parquet", "webdataset"])
-def test_a_folder_of_another_layout_is_refused_with_what_is_there(kind: str, tmp_path: Path) -> None:
+def test_the_error_for_another_layout_lists_the_folder(kind: str, tmp_path: Path) -> None:
     put(tmp_path / "unrelated.bin")
     assert "the folder contains: unrelated.bin" in refused(f"{kind}:{tmp_path}")
 
@@ -127,7 +127,7 @@ def a_parquet(root: Path) -> str:
     ],
     ids=["flickr", "coco", "folder", "parquet", "webdataset"],
 )
-def test_every_source_repeats_itself_and_tells_no_path(make: Callable[[Path], str], tmp_path: Path) -> None:
+def test_every_source_is_repeatable_and_publishes_no_path(make: Callable[[Path], str], tmp_path: Path) -> None:
     first, moved = make(tmp_path / "name"), make(tmp_path / "other")
     source = open_source(first)
     assert list(source.records()) == list(source.records()) == list(open_source(first).records())

@@ -1,4 +1,4 @@
-"""Hashes, their search, the second look, caption slips and groups: against slow literal versions."""
+"""Perceptual hashes, hash search, pixel check, near-duplicate captions and groups, against slow reference versions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def png(grey: np.ndarray) -> bytes:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), radius=st.integers(0, 15), near=st.integers(0, 40))
-def test_search_finds_exactly_what_comparing_all_finds(seed: int, radius: int, near: int) -> None:
+def test_hash_search_equals_a_full_comparison(seed: int, radius: int, near: int) -> None:
     draws = np.random.default_rng(seed)
     known = draws.integers(0, 2**64, 50, dtype=np.uint64)
     queries = np.concatenate([draws.integers(0, 2**64, 10, dtype=np.uint64), draws.choice(known, near)])
@@ -76,7 +76,7 @@ def test_search_finds_exactly_what_comparing_all_finds(seed: int, radius: int, n
     assert list(zip(*(part.tolist() for part in near_pairs(queries, known, radius)), strict=True)) == wanted
 
 
-def test_search_of_nothing_and_of_too_wide_a_radius() -> None:
+def test_hash_search_of_no_hashes_and_with_too_large_a_radius() -> None:
     empty, some = np.zeros(0, np.uint64), np.ones(3, np.uint64)
     assert [len(part) for part in near_pairs(empty, some, 5)] == [0, 0, 0]
     assert [len(part) for part in near_pairs(some, empty, 5)] == [0, 0, 0]
@@ -85,7 +85,7 @@ def test_search_of_nothing_and_of_too_wide_a_radius() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(120, 160), (97, 211), (33, 31), (5, 7)])
-def test_the_mirrored_picture_has_the_mirrored_hash(height: int, width: int) -> None:
+def test_a_mirrored_image_has_the_mirrored_hash(height: int, width: int) -> None:
     grey = noise(3, height, width)
     here, there = hash_grey(grey), hash_grey(grey[:, ::-1])
     wrong = int(np.bitwise_count(there.windows[0] ^ here.windows[0] ^ np.uint64(MIRROR)))
@@ -93,7 +93,7 @@ def test_the_mirrored_picture_has_the_mirrored_hash(height: int, width: int) -> 
     assert abs(there.thumbnail[:, ::-1].astype(int) - here.thumbnail).max() <= 1
 
 
-def test_a_hash_is_of_the_picture_and_not_of_its_file() -> None:
+def test_the_hash_does_not_depend_on_the_file_format() -> None:
     grey = noise(1)
     found = hash_image(png(grey))
     assert np.array_equal(found.windows, hash_grey(grey).windows) and found.windows.shape == (NUM_WINDOWS,)
@@ -107,14 +107,14 @@ def test_a_hash_is_of_the_picture_and_not_of_its_file() -> None:
         assert np.bitwise_count(other.windows[0] ^ found.windows[0]) <= 4, mode
 
 
-def test_flat_pictures_match_nothing() -> None:
+def test_flat_images_match_nothing() -> None:
     flat = hash_grey(np.full((64, 64), 200, np.uint8))
     assert flat.windows.size == 0 and flat.thumbnail.shape == (GRID, GRID)
     pictures = ImageSignatures(["a", "b"], ["", ""], np.stack([flat.thumbnail] * 2))
     assert find_matches(pictures, None, Detectors(neighbours=0)) == []
 
 
-def test_the_second_look_tells_a_copy_from_another_picture() -> None:
+def test_pixel_check_distinguishes_a_copy_from_another_image() -> None:
     one, other = Image.fromarray(noise(1)), Image.fromarray(noise(2))
     window = one.crop((5, 2, 152, 115)).resize((90, 70))
     seen = [hash_grey(np.asarray(picture)).thumbnail for picture in (one, window, ImageOps.mirror(window), other)]
@@ -163,11 +163,11 @@ def edit_distance(left: str, right: str) -> int:
 
 @settings(max_examples=200, deadline=None)
 @given(left=st.text("abc ", max_size=12), right=st.text("abc ", max_size=12), limit=st.integers(0, 4))
-def test_edits_are_counted_as_the_plain_table_counts_them(left: str, right: str, limit: int) -> None:
+def test_edits_within_equals_the_full_levenshtein_table(left: str, right: str, limit: int) -> None:
     assert edits_within(left, right, limit) == (edit_distance(left, right) <= limit)
 
 
-def test_captions_with_slips_are_found_and_others_are_not() -> None:
+def test_near_duplicate_captions_are_found_and_others_are_not() -> None:
     draw = random.Random(1)
     captions = [record.captions for record in ScenesSource("120@3").records()]
     originals = [sorted({plain_text(text) for text in each}) for each in captions]
@@ -218,7 +218,7 @@ def test_of_equally_large_copies_the_one_with_more_captions_stays(richer: int, t
     assert [isinstance(row, Drop) for row in kept] == [richer == 1, richer == 0]
 
 
-def test_settings_out_of_range_are_refused() -> None:
+def test_settings_out_of_range_are_rejected() -> None:
     for make in (
         lambda: FindDuplicates(keep="some"),
         lambda: FindDuplicates(radius=16),
@@ -230,6 +230,6 @@ def test_settings_out_of_range_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1000), (1000, 1), (1, 1), (2, 3)])
-def test_slivers_have_hashes_too(height: int, width: int) -> None:
+def test_very_narrow_images_have_hashes(height: int, width: int) -> None:
     found = hash_grey(noise(3, 120, 160)[: max(1, height % 120), : max(1, width % 160)])
     assert found.windows.size in (0, NUM_WINDOWS) and found.thumbnail.shape == (GRID, GRID)

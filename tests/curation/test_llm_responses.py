@@ -1,4 +1,4 @@
-"""Replies of every shape, read with suspicion."""
+"""Parsing of well-formed and malformed replies."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_error_messages() -> None:
 
 
 @pytest.mark.parametrize(("how", "reason"), [("announced", "answer_too_large"), ("packed", "invalid_json")])
-def test_large_and_packed_bodies_are_not_opened(how: str, reason: str, tmp_path: Path) -> None:
+def test_large_and_compressed_bodies_are_not_read(how: str, reason: str, tmp_path: Path) -> None:
     async def behave(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
         if how == "announced":
             return web.Response(body=b" " * 5_000_000)

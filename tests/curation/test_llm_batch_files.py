@@ -1,4 +1,4 @@
-"""Questions to a file, answers from a file, in the form that vllm run-batch reads and writes."""
+"""Batch files: requests written and answers imported, in the format of vllm run-batch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def reply(request: dict[str, Any], **changes: Any) -> bytes:
     return orjson.dumps({**line, **changes}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def test_there_and_back(model: BatchModel, tmp_path: Path) -> None:
+def test_requests_are_written_and_answers_imported(model: BatchModel, tmp_path: Path) -> None:
     with pytest.raises(AwaitingAnswers) as waiting:
         ask(model, requests(0, 1, 2, 1))
     assert waiting.value.num_requests == 3
@@ -63,14 +63,14 @@ def test_there_and_back(model: BatchModel, tmp_path: Path) -> None:
     assert len(got) == 3
 
 
-def test_two_lines_share_a_file_and_nothing_is_in_it_twice(model: BatchModel) -> None:
+def test_two_clients_share_a_file_without_duplicates(model: BatchModel) -> None:
     for numbers in ((0, 1), (1, 2), (2,)):
         with pytest.raises(AwaitingAnswers):
             ask(model, requests(*numbers))
     assert sorted(line["custom_id"] for line in asked(model)) == sorted(request.key for request in requests(0, 1, 2))
 
 
-def test_a_torn_or_edited_line_is_left_behind(model: BatchModel) -> None:
+def test_a_truncated_or_edited_line_is_dropped(model: BatchModel) -> None:
     with pytest.raises(AwaitingAnswers):
         ask(model, requests(0, 1))
     lines = Path(model.path).read_bytes().splitlines()
@@ -106,7 +106,7 @@ def test_answers_of_every_kind(model: BatchModel, tmp_path: Path) -> None:
     assert waiting.value.num_requests == 4
 
 
-def test_files_that_are_not_answers(model: BatchModel, tmp_path: Path) -> None:
+def test_files_without_answers_are_rejected(model: BatchModel, tmp_path: Path) -> None:
     with pytest.raises(AwaitingAnswers):
         ask(model, requests(0, 1))
     answers = tmp_path / "answers.jsonl"
@@ -123,13 +123,13 @@ def test_files_that_are_not_answers(model: BatchModel, tmp_path: Path) -> None:
         ask(model, requests(0, 1))
 
 
-def test_plain_completions_have_no_batch_endpoint(model: BatchModel) -> None:
+def test_completions_have_no_batch_endpoint(model: BatchModel) -> None:
     with pytest.raises(InputError, match="vllm run-batch does not support the endpoint"):
         ask(model, [question(0)])
     assert not Path(model.path).exists()
 
 
-def test_it_is_the_same_model_as_on_a_server(model: BatchModel) -> None:
+def test_batch_and_server_models_have_the_same_identity(model: BatchModel) -> None:
     assert model.content_hash() == ServedModel(MODEL, "http://h/v1", "j").content_hash()
     assert isinstance(model, LanguageModel) and isinstance(model, Resource)
     error = pickle.loads(pickle.dumps(AwaitingAnswers(3, "out.jsonl")))

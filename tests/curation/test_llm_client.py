@@ -1,4 +1,4 @@
-"""Asking servers that work, fail, lie and vanish; what was answered is never asked again."""
+"""The HTTP client with servers that work, fail, send malformed replies and disappear; no answered request is sent again."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def dead_model(journal: Path, **changes: Any) -> ServedModel:
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat/completions"])
-def test_an_answer_comes_back_whole(endpoint: Any, journal: Path) -> None:
+def test_an_answer_is_returned_unchanged(endpoint: Any, journal: Path) -> None:
     with Server() as server:
         got = ask(model(server, journal), [question(7, endpoint)])
     assert got == {7: Answer("snur god a :7 noitpac", "stop", 10, 5)}
 
 
-def test_two_thousand_requests_at_thirty_percent_faults(journal: Path) -> None:
+def test_two_thousand_requests_with_thirty_percent_failed_attempts(journal: Path) -> None:
     requests = [question(n) for n in range(2000)]
     broken = [prompt_of(dict(requests[n].body)) for n in (17, 1234)]
     with Server(faulty(0.3, seed=1, broken=broken)) as server:
@@ -72,7 +72,7 @@ def test_two_thousand_requests_at_thirty_percent_faults(journal: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
-def test_every_fault_alone_ends_as_a_named_failure_or_stops(name: str, journal: Path) -> None:
+def test_every_fault_becomes_a_named_failure_or_stops_the_run(name: str, journal: Path) -> None:
     with Server(FAULTS[name]) as server:
         if name == "rate_limited":
             with pytest.raises(InputError, match="too many requests"):
@@ -86,7 +86,7 @@ def test_every_fault_alone_ends_as_a_named_failure_or_stops(name: str, journal: 
 
 
 @pytest.mark.parametrize(("status", "num_asked"), [(400, 1), (413, 1), (422, 1), (408, 3), (500, 3), (503, 3)])
-def test_which_statuses_are_tried_again(status: int, num_asked: int, journal: Path) -> None:
+def test_which_statuses_are_retried(status: int, num_asked: int, journal: Path) -> None:
     with Server(says(status, '{"error": {"message": "no"}}')) as server:
         got = ask(model(server, journal, attempts=3), [question(0)])[0]
     reason = "refused" if num_asked == 1 else "server_error"
@@ -106,7 +106,7 @@ def test_which_statuses_are_tried_again(status: int, num_asked: int, journal: Pa
         (says(402, "pay"), "HTTP 402"),
     ],
 )
-def test_what_stops_the_run(
+def test_errors_that_stop_the_run(
     behave: Behaviour, words: str, journal: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CLIPCURATE_LLM_KEY", "sk-secret")
@@ -118,7 +118,7 @@ def test_what_stops_the_run(
     assert b"sk-secret" not in journal.read_bytes() + pickle.dumps(model(server, journal))
 
 
-def test_a_caption_that_mentions_the_format_is_refused_alone(journal: Path) -> None:
+def test_a_rejected_caption_fails_alone(journal: Path) -> None:
     async def behave(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
         bad = prompt_of(body) == "caption 5: a dog runs"
         reply = says(400, "cannot read 'response_format'") if bad else well
@@ -130,7 +130,7 @@ def test_a_caption_that_mentions_the_format_is_refused_alone(journal: Path) -> N
     assert len(got) == 8
 
 
-def test_a_server_that_is_not_there_gives_up_no_caption(journal: Path) -> None:
+def test_an_unreachable_server_stops_the_run_without_failures(journal: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be reached(?s:.)*answers so far are kept"):
         ask(dead_model(journal, slots=2), [question(n) for n in range(5)])
     held = Journal(journal)
@@ -138,7 +138,7 @@ def test_a_server_that_is_not_there_gives_up_no_caption(journal: Path) -> None:
     held.close()
 
 
-def test_a_broken_server_stops_the_run_and_quarantines_nothing(journal: Path) -> None:
+def test_a_broken_server_stops_the_run_without_failures(journal: Path) -> None:
     with Server(says(200, "<html>a login page</html>")) as server:
         with pytest.raises(InputError, match=r"none of 1\d requests in a row(?s:.)*invalid_json"):
             ask(model(server, journal, slots=4, attempts=2), [question(n) for n in range(500)])
@@ -148,7 +148,7 @@ def test_a_broken_server_stops_the_run_and_quarantines_nothing(journal: Path) ->
     assert all(isinstance(outcome, Answer) for outcome in got.values())
 
 
-def test_a_storm_of_429_slows_everybody_down(journal: Path) -> None:
+def test_rate_limits_slow_all_workers(journal: Path) -> None:
     times: list[float] = []
 
     async def behave(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
@@ -164,7 +164,7 @@ def test_a_storm_of_429_slows_everybody_down(journal: Path) -> None:
     assert during <= 3 * 16  # each slot asks once per pause, however fast the refusals come
 
 
-def test_no_more_than_the_slots_and_equal_questions_once(journal: Path) -> None:
+def test_concurrency_is_limited_and_equal_requests_are_sent_once(journal: Path) -> None:
     with Server() as server:
         requests = [question(n % 50) for n in range(500)]
         with model(server, journal, slots=3).open() as line:
@@ -211,7 +211,7 @@ async def slowly(request: web.Request, body: dict[str, Any], nth: int) -> web.St
     return await well(request, body, nth)
 
 
-def test_after_kill_9_only_the_unanswered_is_asked(journal: Path) -> None:
+def test_after_kill_9_only_unanswered_requests_are_sent(journal: Path) -> None:
     with Server(slowly) as server:
         process = run(server, journal, 0, 3000)
         assert process.stdout is not None
@@ -237,7 +237,7 @@ def test_after_kill_9_only_the_unanswered_is_asked(journal: Path) -> None:
         assert prompt_of(dict(question(int(number)).body)) not in second
 
 
-def test_a_slow_disk_puts_few_answers_at_risk(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_slow_disk_few_answers_are_uncommitted(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record, recorded, at_risk = Journal.record, [0], []
 
     def late(self: Journal, entries: list[JournalEntry]) -> list[tuple[str, CompletionOutcome]]:
@@ -277,7 +277,7 @@ def test_several_processes_share_a_journal(journal: Path) -> None:
     held.close()
 
 
-def test_identity_is_the_model_alone(journal: Path) -> None:
+def test_identity_depends_only_on_the_model(journal: Path) -> None:
     one = ServedModel("a", "http://h:1/v1", str(journal))
     assert one.content_hash() == ServedModel("a", "https://other/v1", "elsewhere", slots=2).content_hash()
     assert one.content_hash() != ServedModel("b", "http://h:1/v1", str(journal)).content_hash()
@@ -294,13 +294,13 @@ def test_identity_is_the_model_alone(journal: Path) -> None:
         ("http://me:pw@h/v1", "CLIPCURATE_LLM_KEY"),
     ],
 )
-def test_addresses_that_will_not_do(address: str, words: str, journal: Path) -> None:
+def test_malformed_addresses_are_rejected(address: str, words: str, journal: Path) -> None:
     with pytest.raises(InputError, match=words) as caught:
         ServedModel("a", address, str(journal))
     assert "pw" not in str(caught.value)
 
 
-def test_a_proxy_is_for_other_machines(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_are_not_used_for_this_machine(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "inside.example")
     assert proxy_for("http://h.example/v1") == "http://127.0.0.1:1"
@@ -309,7 +309,7 @@ def test_a_proxy_is_for_other_machines(journal: Path, monkeypatch: pytest.Monkey
         assert isinstance(ask(model(server, journal), [question(1)])[1], Answer)
 
 
-def test_an_unread_line_closes_at_once(journal: Path) -> None:
+def test_a_client_with_pending_requests_closes_at_once(journal: Path) -> None:
     started = time.monotonic()
     with Server(FAULTS["timeout"]) as server:
         with model(server, journal, timeout_s=30).open() as line:
