@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,89 +20,69 @@ from curation.engine.stage import CorpusStage, Drop, MapStage, Stage
 from curation.knowledge.open_graph import SeedGraph
 from curation.sources.scenes import ScenesSource
 from curation.stages import stage_classes
-from curation.stages.captions.expand_knowledge import ExpandKnowledge
-from curation.stages.captions.link_concepts import LinkConcepts
-from curation.stages.captions.parse_captions import ParseCaptions
-from curation.stages.captions.rewrite_captions import RewriteCaptions
-from curation.stages.embedding.calibrate_positives import CalibratePositives
-from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
-from curation.stages.embedding.embed_samples import EmbedSamples
-from curation.stages.embedding.find_neighbours import FindNeighbours
-from curation.stages.embedding.order_difficulty import OrderDifficulty
-from curation.stages.hygiene.check_images import CheckImages
-from curation.stages.hygiene.find_duplicates import FindDuplicates
-from curation.stages.hygiene.hash_images import HashImages
-from curation.stages.hygiene.remove_leaks import RemoveLeaks
-from curation.stages.negatives.apply_feedback import ApplyFeedback
-from curation.stages.negatives.ask_negatives import AskNegatives
-from curation.stages.negatives.bind_attributes import BindAttributes
-from curation.stages.negatives.borrow_captions import BorrowCaptions
-from curation.stages.negatives.change_numbers import ChangeNumbers
-from curation.stages.negatives.contrast_knowledge import ContrastKnowledge
-from curation.stages.negatives.fill_masks import FillMasks
-from curation.stages.negatives.find_false_negatives import FindFalseNegatives
-from curation.stages.negatives.grade_negatives import GradeNegatives
-from curation.stages.negatives.invert_relations import InvertRelations
-from curation.stages.negatives.negate_captions import NegateCaptions
-from curation.stages.negatives.refine_negatives import RefineNegatives
-from curation.stages.negatives.replace_words import ReplaceWords
-from curation.stages.negatives.shuffle_order import ShuffleOrder
-from curation.stages.negatives.swap_roles import SwapRoles
-from curation.stages.negatives.swap_words import SwapWords
-from curation.stages.selection.balance_attributes import BalanceAttributes
-from curation.stages.selection.keep_top import KeepTop
-from curation.stages.selection.score_alignment import ScoreAlignment
-from curation.stages.selection.score_target import ScoreTarget
-from curation.stages.selection.tag_attributes import TagAttributes
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
 from tests.curation.blank_models import ListedFills, Replacing, other_colour
 from training.model.spec import ModelSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "stage_outputs.txt"
+"""A line per stage: hash of its outputs, or ``floats`` where their last bits depend on processor and library version."""
 NUM_SCENES = 24
 MODEL = ModelSpec.parse("tiny")
-CHAIN: tuple[Stage, ...] = (
-    CheckImages(),
-    ParseCaptions(),
-    LinkConcepts(SeedGraph()),
-    ExpandKnowledge(SeedGraph()),
-    RewriteCaptions(),
-    SwapWords(),
-    ReplaceWords(),
-    BindAttributes(),
-    SwapRoles(),
-    InvertRelations(),
-    ChangeNumbers(),
-    NegateCaptions(),
-    ShuffleOrder(),
-    FindFalseNegatives(fields=("swap_negatives", "replace_negatives")),
-    RefineNegatives(fields=("true_negatives",)),
-    GradeNegatives(),
-    ApplyFeedback(),
-    EmbedSamples(MODEL),
-    FindNeighbours(),
-    ClusterEmbeddings(samples_per_cluster=6),
-    OrderDifficulty(),
-    TagAttributes(columns=("scene.background.scenery", "scene.background.colour")),
-    BalanceAttributes(("scene_background_scenery:meadow",), labels=("scene_background_colour:*",), min_label_count=2),
-    ScoreAlignment(),
-    ScoreTarget(start_field="s_clip_loss"),
-    CalibratePositives(num_pairs=5000),
-    HashImages(),
-    RemoveLeaks(EvaluationSets()),
-    FindDuplicates(),
-    FillMasks(ListedFills(("large", "small", "cat", "ring", "sits", "purple", "house", "star")), ranks=(1, 2)),
-    AskNegatives(Replacing(other_colour), max_draws=1),
-    ContrastKnowledge(SeedGraph()),
-    BorrowCaptions(),
-    KeepTop(("s_clip_loss 50%",)),
-)
-FLOATS = {
-    "refine_negatives", "find_duplicates", "find_neighbours", "embed_samples", "cluster_embeddings", "order_difficulty", "score_alignment", "score_target",
-    "calibrate_positives", "keep_top", "balance_attributes",
-}  # fmt: skip
-"""Stages behind a neural network or a fitted model: their last bits belong to a processor and library version, so no golden hash."""
+REQUIRED: dict[str, object] = {
+    "KnowledgeGraph": SeedGraph(),
+    "EncoderSpec": MODEL,
+    "EvaluationSets": EvaluationSets(),
+    "MaskedModel": ListedFills(("large", "small", "cat", "ring", "sits", "purple", "house", "star")),
+    "LanguageModel | RuleWriter": Replacing(other_colour),
+}
+"""Type of an argument without a default -> a value."""
+SETTINGS: dict[str, object] = {
+    "sensitive": ("scene_background_scenery:meadow",),
+    "columns": ("scene.background.scenery", "scene.background.colour"),
+    "labels": ("scene_background_colour:*",),
+    "max_draws": 1,
+    "min_label_count": 2,
+    "num_pairs": 5000,
+    "ranks": (1, 2),
+    "rules": ("s_clip_loss 50%",),
+    "samples_per_cluster": 6,
+    "start_field": "s_clip_loss",
+}
+"""Argument -> a value that exercises more than the default does on a few scenes; for any stage that accepts it."""
+
+
+def build_stage(stage_class: type[Stage]) -> Stage:
+    """Return a stage with its defaults, the values of `REQUIRED` and, where allowed, those of `SETTINGS`."""
+    arguments = {item.name: item for item in dataclasses.fields(stage_class)}
+    required = {
+        name: REQUIRED[str(item.type)]
+        for name, item in arguments.items()
+        if item.default is item.default_factory is dataclasses.MISSING
+    }
+    chosen = {name: SETTINGS[name] for name in arguments if name in SETTINGS and name not in required}
+    if getattr(stage_class, "fields", None) == ("swap_negatives",):
+        chosen["fields"] = ("swap_negatives", "replace_negatives")
+    try:
+        return stage_class(**required, **chosen)
+    except InputError:
+        return stage_class(**required)
+
+
+def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return stages so that each finds the fields it requires; among those that can run, stages that drop samples last."""
+    waiting = sorted(stages, key=lambda stage: (bool(stage.drops), not stage.provides, stage.name))
+    ordered: list[Stage] = []
+    while waiting:
+        missing = {field.name for stage in waiting for field in stage.provides}
+        ready = next((stage for stage in waiting if missing.isdisjoint(stage.required_fields())), None)
+        assert ready is not None, f"stages that wait for each other: {[stage.name for stage in waiting]}"
+        waiting.remove(ready)
+        ordered.append(ready)
+    return tuple(ordered)
+
+
+CHAIN = in_order([build_stage(stage_class) for stage_class in stage_classes()])
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
@@ -118,10 +100,6 @@ def before(built: tuple[list[FinishedStage], Snapshot, Path], stage: Stage) -> l
     done, snapshot, store = built
     upstream = tuple(done[: [item.name for item in CHAIN].index(stage.name)])
     return replay(WorkUnit(stage, upstream, snapshot.folder, store, ALL_SAMPLES), stage.required_fields())
-
-
-def test_the_chain_holds_every_stage() -> None:
-    assert {stage.name for stage in CHAIN} == {stage.name for stage in stage_classes()}
 
 
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
@@ -144,8 +122,9 @@ def other_value(stage: Stage, name: str, value: float) -> Stage:
 
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
 def test_every_setting_is_in_the_fingerprint(stage: Stage) -> None:
-    if isinstance(stage, ClusterEmbeddings):
-        stage = dataclasses.replace(stage, balanced=True)  # slack is an error without it
+    switches = {item.name: True for item in dataclasses.fields(stage) if getattr(stage, item.name) is False}
+    with contextlib.suppress(InputError):
+        stage = dataclasses.replace(stage, **switches)  # some settings are allowed with their switch only
     for item in dataclasses.fields(stage):
         value = getattr(stage, item.name)
         if isinstance(value, int | float):
@@ -185,17 +164,28 @@ def test_a_corpus_stage_fits_the_same_twice(
     assert stage.fit(LoadedCorpus(held)) == stage.fit(LoadedCorpus(held))
 
 
-def test_outputs_only_change_with_the_version(built: tuple[list[FinishedStage], Snapshot, Path]) -> None:
+def output_line(built: tuple[list[FinishedStage], Snapshot, Path], stage: Stage) -> str:
+    """Return a stage's line for the golden file."""
     done, snapshot, store = built
-    lines = []
-    for place, item in enumerate(done):
-        if item.stage.name in FLOATS:
-            continue
-        names = [spec.name for spec in item.stage.provides]
-        held = replay(WorkUnit(item.stage, tuple(done[: place + 1]), snapshot.folder, store, ALL_SAMPLES), names)
-        digest = blake3(b"".join(row.encoded[name] for row in held for name in names)).hexdigest(length=16)
-        lines.append(f"{item.stage.name} version {item.stage.version}: {digest}")
+    place = [item.stage.name for item in done].index(stage.name)
+    names = [spec.name for spec in stage.provides]
+    held = replay(WorkUnit(stage, tuple(done[: place + 1]), snapshot.folder, store, ALL_SAMPLES), names)
+    digest = blake3(b"".join(row.encoded[name] for row in held for name in names)).hexdigest(length=16)
+    return f"{stage.name} version {stage.version}: {digest}"
+
+
+@pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
+def test_outputs_only_change_with_the_version(stage: Stage, built: tuple[list[FinishedStage], Snapshot, Path]) -> None:
+    lines = {line.split()[0].rstrip(":"): line for line in GOLDEN.read_text(encoding="utf-8").splitlines()}
+    golden = lines.get(stage.name, "")
+    if golden.endswith("floats"):
+        pytest.skip("the last bits of its outputs depend on processor and library version")
+    line = output_line(built, stage)
     if os.environ.get("CLIPCURATE_WRITE_GOLDEN"):
-        GOLDEN.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    told = "a stage's output changed: raise its `version`, then set CLIPCURATE_WRITE_GOLDEN=1 to write the new hashes"
-    assert lines == GOLDEN.read_text(encoding="utf-8").splitlines(), told
+        lines[stage.name] = golden = line
+        GOLDEN.write_text("".join(f"{lines[name]}\n" for name in sorted(lines)), encoding="utf-8")
+    if not golden:
+        pytest.skip(f"no line in {GOLDEN.name} yet: CLIPCURATE_WRITE_GOLDEN=1 pytest {Path(__file__).name} adds it")
+    assert line == golden, (
+        "a stage's output changed: raise its `version`, then run this test with CLIPCURATE_WRITE_GOLDEN=1"
+    )
