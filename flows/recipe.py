@@ -27,7 +27,7 @@ from training.config import TrainConfig
 from training.false_negative_gate import PositiveGate
 from training.hard_negatives import Negatives
 from training.model.spec import ModelSpec
-from training.objectives import Objective
+from training.objectives.interface import Objective
 from training.train_parts import TrainParts
 
 DEFAULT_MODEL = "lite0_minilm"

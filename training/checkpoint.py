@@ -19,7 +19,7 @@ from data_manifests.errors import InputError
 from data_manifests.run_files import CHECKPOINT_FILE, DONE_FILE, PLAN_FILE, RUN_FILE
 
 if TYPE_CHECKING:
-    from training.batches.plan import Plan
+    from training.batches.plan import BatchPlan
 
 LOCK_FILE = ".lock"
 PACKAGES = ("numpy", "open_clip_torch", "peft", "pillow", "timm", "torch", "transformers")
@@ -81,7 +81,7 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
         lock.release()
 
 
-def begin_run(run: Path, identity: Mapping[str, Any], plan: Plan | None) -> None:
+def begin_run(run: Path, identity: Mapping[str, Any], plan: BatchPlan | None) -> None:
     """Record what a run is, or check that a resumed one is still the same; a plan that is made as it goes is None.
 
     Raises:

@@ -128,15 +128,6 @@ class TrainConfig:
                 del values[name]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
-    def lr_at(self, step: int) -> float:
-        """Return the learning rate of a step (0-based)."""
-        if step < self.warmup_steps:
-            return self.lr * (step + 1) / self.warmup_steps
-        if self.schedule == "constant":
-            return self.lr
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
-
 
 def _check(name: str, value: object, holds: bool, allowed: str) -> None:
     if not holds:

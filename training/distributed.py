@@ -1,8 +1,8 @@
-"""Several processes, one batch: each encodes its part, all see the whole, and the sum of their gradients is exact.
+"""Several processes train one model on one global batch, started by torchrun; a single process never comes here.
 
-Started by torchrun. Every rank takes its slice of the same global batch, features are gathered (own slice with its
-graph), and each rank computes the loss of the whole batch. Its gradient is then that of its own slice, and the sum over
-ranks is the gradient of one process, whatever the objective. Nothing is pickled: texts travel as JSON.
+Every rank encodes its slice of the batch, features are gathered (own slice with its graph), and each rank computes the
+loss of the global batch. Its gradient is then that of its own slice, and the sum over ranks is the gradient of one
+process, whatever the objective. Nothing is pickled: texts are sent as JSON.
 """
 
 from __future__ import annotations
@@ -11,25 +11,34 @@ import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import orjson
 
 from data_manifests.errors import InputError
-from training.batches.plan import Plan
+from training.batches.batch import StepTexts
+from training.batches.plan import BatchPlan
+from training.features import Features, TextSlots, TokenFeatures
+from training.hard_negatives import NegativeChoice, NegativeChooser
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from training.batches.batch import Batch
+
 T = TypeVar("T")
 
-BUCKET = 1 << 24
+BUCKET_NUMEL = 1 << 24
 """Gradients are summed so many numbers at a time."""
 
-PATIENCE = timedelta(hours=6)
-"""How long a rank waits for another: the first may be filling caches."""
+TIMEOUT = timedelta(hours=6)
+"""How long a rank waits for another: rank 0 may be filling caches."""
+
+_BY_SAMPLE = ("image", "text", "negatives", "negative_mask", "negative_weight", "negative_type", "teacher_image",
+              "teacher_text", "cut_text", "groups", "identity")  # fmt: skip
+_BY_RANK = ("logit_scale", "prompts")
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,8 @@ class Ranks:
     """The processes that train together.
 
     Attributes:
-        rank: Number of this one, from 0.
-        size: How many there are.
+        rank: Number of this one, from 0; rank 0 writes all files.
+        size: How many there are (the world size).
     """
 
     rank: int = 0
@@ -46,7 +55,7 @@ class Ranks:
 
     @classmethod
     def join(cls) -> Ranks:
-        """Return the ranks that torchrun started, a single one without it. They stay together until the process ends."""
+        """Return the ranks that torchrun started, or a single one; the process group lasts until the process ends."""
         import torch
         import torch.distributed as dist
 
@@ -58,22 +67,17 @@ class Ranks:
         if torch.cuda.is_available():
             backend = "cpu:gloo,cuda:nccl"
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=TIMEOUT)
         # torchrun's rendezvous serves one group for each process: a second one would wait for ever
         atexit.register(dist.destroy_process_group)
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is rank 0, which writes."""
         return self.rank == 0
 
-    @property
-    def seed(self) -> tuple[str | int, ...]:
-        """What this rank adds to a step's seed, so that no two draw the same noise; nothing for a single one."""
-        return () if self.size == 1 else ("rank", self.rank)
-
-    def share(self, batch_size: int) -> slice:
+    def batch_slice(self, batch_size: int) -> slice:
         """Return which samples of a batch are this rank's.
 
         Raises:
@@ -89,15 +93,15 @@ class Ranks:
         each = batch_size // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def own(self, plan: Plan) -> Plan:
+    def own_slice(self, plan: BatchPlan) -> BatchPlan:
         """Return the plan of this rank's slice of each batch."""
         batch = plan.rows.shape[1]
-        part = self.share(batch)
+        part = self.batch_slice(batch)
         if self.size == 1:
             return plan
         first = range(0, len(plan.uids), batch)
         uids = tuple(uid for at in first for uid in plan.uids[at + part.start : at + part.stop])
-        return Plan(plan.rows[:, part], plan.caption[:, part], plan.epoch, uids)
+        return BatchPlan(plan.rows[:, part], plan.caption[:, part], plan.epoch, uids)
 
     def gather(self, own: Tensor) -> Tensor:
         """Return the tensors of all ranks, one after the other along the first axis; own values keep their graph.
@@ -109,8 +113,8 @@ class Ranks:
 
         if self.size == 1:
             return own
-        sent = own.detach().contiguous()
-        sent = sent.to(torch.uint8) if own.dtype == torch.bool else sent
+        # nccl knows no booleans
+        sent = own.detach().contiguous().to(torch.uint8 if own.dtype == torch.bool else own.dtype)
         parts = [torch.empty_like(sent) for _ in range(self.size)]
         dist.all_gather(parts, sent)
         whole = [part.to(own.dtype) for part in parts]
@@ -127,13 +131,9 @@ class Ranks:
         rows = self.gather(padded[None])
         return [orjson.loads(row[:size].numpy().tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
-    def largest(self, number: int) -> int:
-        """Return the largest of the ranks' numbers."""
-        return int(max(self.gather_json(number)))
-
-    def once(self, value: Tensor) -> Tensor:
-        """Return a value that every rank computes in full, its gradient divided so that their sum counts it once."""
-        if self.size == 1 or not value.requires_grad:
+    def count_once(self, value: Tensor) -> Tensor:
+        """Return a value that every rank computes in full, with its gradient divided so that the sum counts it once."""
+        if not value.requires_grad:
             return value
         same = value.view_as(value)
         same.register_hook(lambda gradient: gradient / self.size)  # type: ignore[no-untyped-call]
@@ -143,25 +143,23 @@ class Ranks:
         """Replace gradients by their sum over the ranks.
 
         Args:
-            parameters: Whose gradient comes from this rank's slice.
-            learned: Whose gradient every rank has in full, such as an objective's bias.
+            parameters: Those whose gradient comes from this rank's slice.
+            learned: Those whose gradient every rank has in full, such as an objective's bias.
         """
-        if self.size == 1:
-            return
         for parameter in learned:
             if parameter.grad is not None:
                 parameter.grad /= self.size
         bucket: list[Tensor] = []
         for parameter in (*parameters, *learned):
             other = bucket and (parameter.dtype, parameter.device) != (bucket[0].dtype, bucket[0].device)
-            if other or sum(item.numel() for item in bucket) > BUCKET:
+            if other or sum(item.numel() for item in bucket) > BUCKET_NUMEL:
                 _sum_bucket(bucket)
                 bucket = []
             bucket.append(parameter)
         _sum_bucket(bucket)
 
-    def agree(self, what: str, value: str) -> None:
-        """Check that all ranks start from the same.
+    def check_equal(self, what: str, value: str) -> None:
+        """Check that all ranks have the same value.
 
         Raises:
             InputError: they do not.
@@ -174,46 +172,43 @@ class Ranks:
                 allowed="the same data, model, run folder and packages for every rank",
             )
 
-    def meet(self) -> None:
-        """Wait until every rank is here."""
+    def barrier(self) -> None:
+        """Wait until every rank has come here."""
         if self.size > 1:
             self.gather_json(None)
 
-    def first_does(self, work: Callable[[], T]) -> T | None:
-        """Run something on the first rank while the others wait; there the result is None.
+    def on_rank_zero(self, work: Callable[[], T]) -> T | None:
+        """Run something on rank 0 while the others wait; there the result is None.
 
         Raises:
-            InputError: on the others, if it failed on the first.
+            InputError: on the others, if it failed on rank 0.
         """
         if not self.first:
-            self._wait()
+            if not self.gather_json(True)[0]:
+                raise InputError(f"rank {self.rank} stops: rank 0 failed", fix="read the message of rank 0")
             return None
-        holds = False
+        succeeded = False
         try:
             result = work()
-            holds = True
+            succeeded = True
         finally:
             if self.size > 1:
-                self.gather_json(holds)
+                self.gather_json(succeeded)
         return result
 
     @contextmanager
-    def leading(self, context: AbstractContextManager[Any]) -> Iterator[None]:
-        """Hold a context on the first rank; the others go on once it is entered.
+    def context_on_rank_zero(self, context: AbstractContextManager[Any]) -> Iterator[None]:
+        """Enter a context on rank 0 alone; the others continue once it is entered.
 
         Raises:
             InputError: on the others, if it could not be entered.
         """
-        self.first_does(context.__enter__)
+        self.on_rank_zero(context.__enter__)
         try:
             yield
         finally:
             if self.first:
                 context.__exit__(None, None, None)
-
-    def _wait(self) -> None:
-        if not self.gather_json(True)[0]:
-            raise InputError(f"rank {self.rank} stops: the first rank could not go on; its message says why")
 
 
 def _sum_bucket(bucket: Sequence[Tensor]) -> None:
@@ -230,3 +225,90 @@ def _sum_bucket(bucket: Sequence[Tensor]) -> None:
     parts = torch.split(flat, [*(p.numel() for p in bucket), len(bucket)])
     for parameter, summed, found in zip(bucket, parts, parts[-1].tolist(), strict=False):
         parameter.grad = summed.reshape(parameter.shape).clone() if found else None
+
+
+def gather_step(
+    ranks: Ranks, batch: Batch, features: Features, choice: NegativeChoice | None
+) -> tuple[Batch, Features, NegativeChoice | None]:
+    """Return texts, features and choice of the global batch, the same on every rank.
+
+    Args:
+        ranks: Who trains together.
+        batch: This rank's slice; its tensors stay as they are.
+        features: Of the slice, without labels.
+        choice: The negatives chosen for the slice.
+    """
+    more: dict[str, Any] = {
+        name: ranks.gather(value) for name in _BY_SAMPLE if (value := getattr(features, name)) is not None
+    }
+    more |= {name: ranks.count_once(value) for name in _BY_RANK if (value := getattr(features, name)) is not None}
+    if features.positives is not None:
+        more["positives"] = TextSlots(ranks.gather(features.positives.features), ranks.gather(features.positives.mask))
+    if features.tokens is not None:
+        more["tokens"] = _gather_tokens(ranks, features.tokens)
+    if features.triplets is not None:
+        query, tail = ranks.count_once(features.triplets.query), ranks.count_once(features.triplets.tail)
+        more["triplets"] = replace(features.triplets, query=query, tail=tail)
+    if choice is not None:
+        index, mask, weight = (ranks.gather(value) for value in (choice.index, choice.mask, choice.weight))
+        gated = None if choice.gated is None else ranks.gather(choice.gated)
+        choice = NegativeChoice(index, mask, weight, choice.stats, gated)
+    return replace(batch, texts=_gather_texts(ranks, batch.texts)), replace(features, **more), choice
+
+
+def _gather_texts(ranks: Ranks, own: StepTexts) -> StepTexts:
+    parts = ranks.gather_json(asdict(own))
+    uids, captions = (tuple(item for part in parts for item in part[name]) for name in ("uids", "captions"))
+    records, positives = ([item for part in parts for item in part[name]] for name in ("records", "positives"))
+    return StepTexts(uids, captions, records, positives)
+
+
+def _gather_tokens(ranks: Ranks, own: TokenFeatures) -> TokenFeatures:
+    """Gather features by patch and token; texts become as long as the longest of any rank."""
+    import torch
+
+    length = max(ranks.gather_json(own.text.shape[1]))
+
+    def gather_padded(value: Tensor | None, axis: int) -> Tensor | None:
+        if value is None:
+            return None
+        shape = list(value.shape)
+        shape[axis] = length - shape[axis]
+        return ranks.gather(torch.cat([value, value.new_zeros(shape)], dim=axis))
+
+    text, mask = cast("Tensor", gather_padded(own.text, 1)), cast("Tensor", gather_padded(own.text_mask, 1))
+    negatives = gather_padded(own.negatives, 2), gather_padded(own.negatives_mask, 2)
+    return TokenFeatures(ranks.gather(own.image), text, mask, *negatives)
+
+
+class GatheredChooser:
+    """Chooses negatives among the candidates of all ranks, so that what it learns is the same on each.
+
+    Args:
+        chooser: Chooses for the global batch.
+        ranks: Who trains together.
+    """
+
+    def __init__(self, chooser: NegativeChooser, ranks: Ranks) -> None:
+        self._chooser, self._ranks = chooser, ranks
+        self.adaptive = chooser.adaptive
+        self.choose = 0
+        """Keeps the choice out of the pass with gradients."""
+
+    def select(
+        self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float
+    ) -> NegativeChoice:
+        """Choose for the global batch, and return this rank's part."""
+        gather = self._ranks.gather
+        every = self._chooser.select(gather(positive), gather(similarity), gather(mask), logit_scale, progress)
+        own = slice(self._ranks.rank * len(mask), (self._ranks.rank + 1) * len(mask))
+        gated = None if every.gated is None else every.gated[own]
+        return NegativeChoice(every.index[own], every.mask[own], every.weight[own], every.stats, gated)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the state of the inner chooser."""
+        return self._chooser.state_dict()
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Restore what `state_dict` returned."""
+        self._chooser.load_state_dict(state)

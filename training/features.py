@@ -1,36 +1,200 @@
-"""What a batch becomes: features of its images, captions and chosen negatives, and who is a negative of whom."""
+"""Features: what the model computes of a batch, with the negatives chosen for it, and what objectives look at."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from training import negative_scores
+from blake3 import blake3
+
 from training.false_negative_gate import StartedGate
-from training.gradient_cache import Passes
-from training.hard_negatives import Choice, Chooser
-from training.labels import identities, label_texts, negative_types
-from training.log import count_operations
-from training.negative_scores import encode_and_look, encoder, in_one_pass, similarities, similarity_to, take_all
-from training.objectives import Features, TextSlots, TokenFeatures
+from training.hard_negatives import (
+    NegativeChoice,
+    NegativeChooser,
+    candidate_similarities,
+    fits_one_pass,
+    similarities,
+    take_all,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from training.batches.batch import Batch
-    from training.model.clip_model import ClipModel
-    from training.train_parts import TrainParts
+    from training.model.clip_model import ClipModel, StepEncoder
+
+NEGATIVE_TYPES = ("object", "attribute", "relation", "action", "number", "negation", "order")
+"""What a negative got wrong, by the number that `Features.negative_type` holds."""
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What objectives want to see besides images, captions and negatives.
+class TextSlots:
+    """Some texts of each sample. B samples, P slots each.
 
     Attributes:
-        names: Names in `objectives.contract.OPTIONAL`.
+        features: Unit norm [B, P, d]; an empty slot's values are never used.
+        mask: True where a slot is filled, bool [B, P].
+    """
+
+    features: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class TokenFeatures:
+    """The towers' outputs by patch and by token, projected and unit norm. N patches, L token positions.
+
+    Attributes:
+        image: Patches [B, N, d].
+        text: Tokens of the captions [B, L, d].
+        text_mask: True at tokens of the text (no padding, no start or end mark), bool [B, L].
+        negatives: Tokens of the negatives [B, K, L, d], or None.
+        negatives_mask: The same for them, bool [B, K, L]; all False in an empty slot.
+    """
+
+    image: Tensor
+    text: Tensor
+    text_mask: Tensor
+    negatives: Tensor | None = None
+    negatives_mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Facts of a knowledge graph as texts: (head, relation) is the question, the tail the answer. T facts.
+
+    Attributes:
+        query: Unit-norm features of "head relation" [T, d].
+        tail: Unit-norm features of the tails [T, d].
+        relation: Number of the relation, int64 [T].
+    """
+
+    query: Tensor
+    tail: Tensor
+    relation: Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of a batch. B samples, K negative slots each, d dimensions.
+
+    All but the first three cost something to make and are there only if an objective needs them.
+
+    Attributes:
+        image: Unit-norm image features [B, d].
+        text: Unit-norm features of the captions [B, d].
+        logit_scale: exp of the learned scale, a scalar; similarities times it are logits.
+        negatives: Unit-norm features of the negatives [B, K, d], or None.
+        negative_mask: True where a slot holds a negative, bool [B, K]; other slots' values are never used.
+        negative_weight: How many times each negative counts in a denominator, above 0 [B, K]; None means once.
+        labels: +1 positive, -1 negative, 0 left out, for each image (row) and text (column): [B, B] or, with the
+            negatives as further columns in the order of `negatives` flattened, [B, B + B*K]. None means that the
+            diagonal is positive and all else negative. Every row and every caption's column needs a positive.
+        negative_type: Number in `NEGATIVE_TYPES` of each negative, int64 [B, K]; -1 where unknown or empty.
+        positives: Further texts that are true of each image: other captions, rewrites, knowledge captions.
+        tokens: Outputs by patch and token.
+        teacher_image: Unit-norm image features of the model before tuning [B, d].
+        teacher_text: The same for the captions [B, d].
+        cut_text: Unit-norm features of the captions with a run of their tokens cut off [B, d].
+        groups: Which group each sample belongs to, by attribute, int64 [B, A]; -1 where unknown.
+        prompts: Unit-norm features of an objective's prompts [C, d].
+        triplets: Facts.
+        identity: A number for each photograph and one for each caption's text, int64 [B, 2]; the same in every run.
+    """
+
+    image: Tensor
+    text: Tensor
+    logit_scale: Tensor
+    negatives: Tensor | None = None
+    negative_mask: Tensor | None = None
+    negative_weight: Tensor | None = None
+    labels: Tensor | None = None
+    negative_type: Tensor | None = None
+    positives: TextSlots | None = None
+    tokens: TokenFeatures | None = None
+    teacher_image: Tensor | None = None
+    teacher_text: Tensor | None = None
+    cut_text: Tensor | None = None
+    groups: Tensor | None = None
+    prompts: Tensor | None = None
+    triplets: Triplets | None = None
+    identity: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the shapes belong together.
+
+        Raises:
+            ValueError: they do not.
+        """
+        batch, width = self.image.shape
+        slots = 0 if self.negatives is None else self.negatives.shape[1]
+        expected: dict[str, list[tuple[int, ...]]] = {
+            "text": [(batch, width)],
+            "negatives": [(batch, slots, width)],
+            "negative_mask": [(batch, slots)],
+            "negative_weight": [(batch, slots)],
+            "negative_type": [(batch, slots)],
+            "labels": [(batch, batch), (batch, batch + batch * slots)],
+            "teacher_image": [(batch, self.teacher_image.shape[-1] if self.teacher_image is not None else 0)],
+            "teacher_text": [(batch, self.teacher_text.shape[-1] if self.teacher_text is not None else 0)],
+            "cut_text": [(batch, width)],
+            "identity": [(batch, 2)],
+        }
+        for name, shapes in expected.items():
+            value = getattr(self, name)
+            if value is not None and tuple(value.shape) not in shapes:
+                raise ValueError(f"features.{name} has shape {tuple(value.shape)}, expected {shapes}")
+        if (self.negatives is None) != (self.negative_mask is None):
+            raise ValueError("features.negatives and features.negative_mask come together")
+        if self.positives is not None and self.positives.features.shape[:2] != self.positives.mask.shape:
+            raise ValueError(f"features.positives: mask {tuple(self.positives.mask.shape)} for other slots")
+
+    def require(self, name: str) -> Any:
+        """Return a feature that an objective declares in `needs`.
+
+        Raises:
+            ValueError: it is None: whoever made the features did not look at what the objective needs.
+        """
+        if (value := getattr(self, name)) is None:
+            raise ValueError(f"the objective needs features.{name}, which is None")
+        return value
+
+    def pair_labels(self) -> Tensor:
+        """Return the labels of all images and texts, int8 [B, B + B*K]: the default where `labels` says nothing."""
+        import torch
+
+        size = len(self.image)
+        slots = 0 if self.negatives is None else self.negatives.shape[1]
+        labels = self.labels
+        if labels is None:
+            labels = 2 * torch.eye(size, dtype=torch.int8, device=self.image.device) - 1
+        if labels.shape[1] < size + size * slots:
+            labels = torch.cat([labels, labels.new_full((size, size * slots), -1)], dim=1)
+        return labels
+
+    def own_negatives(self) -> Tensor:
+        """Return which of each sample's own slots hold a negative that labels do not leave out, bool [B, K].
+
+        Raises:
+            ValueError: there are no negatives at all.
+        """
+        import torch
+
+        mask: Tensor = self.require("negative_mask")
+        size, slots = mask.shape
+        each = torch.arange(size, device=self.image.device)
+        own = self.pair_labels()[:, size:].reshape(size, size, slots)[each, each]
+        return mask & (own == -1)
+
+
+@dataclass(frozen=True)
+class FeatureNeeds:
+    """What the objectives of a run need besides images, captions and negatives.
+
+    Attributes:
+        names: Fields of `Features`.
         teacher: The model before tuning, in eval mode; its frozen trunks are the tuned model's.
         cut_ratio: From the share of the run's steps that are done to the share of tokens that is cut off.
         gate: Finds pairs of the batch that are no negatives.
@@ -41,191 +205,164 @@ class Needs:
     cut_ratio: Callable[[float], float] | None = None
     gate: StartedGate | None = None
 
-    @classmethod
-    def of(cls, parts: TrainParts, teacher: Callable[[], ClipModel], statistics: Mapping[str, Any]) -> Needs:
-        """Return what a recipe's objectives need; `teacher` is called if they need one.
-
-        Raises:
-            InputError: the gate wants thresholds that the version's statistics do not hold.
-        """
-        ratios = [objective.cut_ratio for objective in parts.objectives if hasattr(objective, "cut_ratio")]
-        taught = parts.needs & {"teacher_image", "teacher_text"} or (parts.gate is not None and parts.gate.teacher)
-        gate = None if parts.gate is None else parts.gate.start(statistics)
-        return cls(parts.needs, teacher() if taught else None, ratios[0] if ratios else None, gate)
-
     def cacheable(self, side: str) -> bool:
-        """Say whether a frozen trunk's pooled activations are enough."""
+        """Return whether a frozen trunk's pooled activations are enough."""
         return "tokens" not in self.names and not (side == "text" and "cut_text" in self.names)
 
 
 def make_features(
-    model: ClipModel,
+    encoder: StepEncoder,
     batch: Batch,
-    chooser: Chooser | None,
+    chooser: NegativeChooser | None,
     progress: float,
-    *,
-    ignore_equal_captions: bool = True,
-    needs: Needs | None = None,
-    passes: Passes | None = None,
-) -> tuple[Features, dict[str, Any], Choice | None]:
-    """Encode a batch with the negatives chosen for it.
+    needs: FeatureNeeds | None = None,
+) -> tuple[Features, NegativeChoice | None]:
+    """Encode a batch with the negatives chosen for it; `with_labels` comes next.
 
     Args:
-        model: In train mode.
+        encoder: Its model is in train mode. The caller runs its `backward`.
         batch: From `PlannedBatches`.
         chooser: Chooses among the batch's candidates; None trains without negatives.
         progress: Share of the run's steps that are done, 0 to below 1.
-        ignore_equal_captions: See `TrainConfig`.
-        needs: What objectives want to see besides.
-        passes: How inputs go through the towers; None takes all at once. Whoever gives it calls its `backward`.
+        needs: What objectives need besides.
 
     Returns:
-        The features, what the log says of the negatives (empty without), and which were chosen.
+        The features without labels, and which negatives were chosen.
     """
-    needs, passes = needs or Needs(), passes or Passes()
-    made = _Encoded.of(model, batch, passes, places="tokens" in needs.names)
-    choice: Choice | None = None
-    stats: dict[str, Any] = {}
-    cut = needs.cut_ratio(progress) if needs.cut_ratio else None
-    if chooser is not None and batch.negative_mask is not None:
-        choice, text = made.choose(chooser, progress, cut)
-        stats = {"count": int(choice.mask.sum()), **choice.stats}
-        stats["operation"] = count_operations(batch.texts.records, choice)
+    import torch
+
+    needs, model = needs or FeatureNeeds(), encoder.model
+    patches: Tensor | None = None
+    if "tokens" in needs.names:
+        from training.model.token_features import encode_patches
+
+        image, patches = encoder.run(partial(encode_patches, model), batch.image)
     else:
-        text = made.encode_texts(None, cut)
-    labels = label_texts(batch, choice).to(made.image.device) if ignore_equal_captions else None
+        image = encoder.encode_image(batch.image, cached=batch.image_cached)
+    encode = partial(_encode_texts, encoder, batch, patches, needs.cut_ratio(progress) if needs.cut_ratio else None)
+    choice: NegativeChoice | None = None
     more: dict[str, Any] = {}
-    if choice is not None:
+    if chooser is None or batch.negatives is None or batch.negative_mask is None:
+        text = encode(None)
+    else:
+        one_pass = fits_one_pass(model, batch.negative_mask, chooser, tokens=patches is not None)
+        if one_pass:
+            text = encode(take_all(batch.negative_mask), without_dropout=True)
+            assert text.without_dropout is not None
+            similarity = similarities(image, *text.without_dropout)
+        elif chooser.adaptive:
+            texts = torch.cat([batch.text, batch.negatives[batch.negative_mask]])
+            mask, cached = batch.negative_mask, batch.text_cached
+            similarity = candidate_similarities(encoder, image, texts, mask, cached=cached)
+        else:
+            similarity = image.new_zeros(len(image)), image.new_zeros(batch.negative_mask.shape)
+        choice = chooser.select(*similarity, batch.negative_mask, model.logit_scale.item(), progress)
+        text = text.chosen(choice) if one_pass else encode(choice)
         more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}
         if "negative_type" in needs.names:
             more["negative_type"] = negative_types(batch, choice)
     if "identity" in needs.names:
-        more["identity"] = identities(batch).to(made.image.device)
+        more["identity"] = identities(batch).to(image.device)
     if needs.teacher is not None:
-        more |= _teach(needs.teacher, batch, passes)
-    if needs.gate is not None:
-        image = more["teacher_image"] if needs.teacher else made.image
-        labels = needs.gate.labels(image, more["teacher_text"] if needs.teacher else text.captions, labels)
+        more |= _teacher_features(replace(encoder, model=needs.teacher), batch)
     features = Features(
-        made.image,
-        text.captions,
-        logit_scale(model),
-        labels=labels,
-        positives=text.positives,
-        cut_text=text.cut,
-        tokens=text.tokens,
-        **more,
+        image, text.captions, model.logit_scale, positives=text.positives, cut_text=text.cut, tokens=text.tokens, **more
     )
-    return features, stats, choice
+    return features, choice
+
+
+def with_labels(
+    features: Features,
+    batch: Batch,
+    choice: NegativeChoice | None,
+    gate: StartedGate | None,
+    *,
+    ignore_equal_captions: bool,
+) -> Features:
+    """Return the features of a whole batch with labels: texts equal to a caption, and the gate's pairs, are no negatives."""
+    labels = label_texts(batch, choice).to(features.image.device) if ignore_equal_captions else None
+    if gate is not None:
+        image = features.image if features.teacher_image is None else features.teacher_image
+        labels = gate.labels(image, features.text if features.teacher_text is None else features.teacher_text, labels)
+    return replace(features, labels=labels)
 
 
 @dataclass(frozen=True)
-class _Texts:
-    """The features of a batch's texts."""
+class _TextFeatures:
+    """The features of a batch's texts; `without_dropout` are captions and negatives as a choice sees them."""
 
     captions: Tensor
     negatives: Tensor | None
     positives: TextSlots | None
     cut: Tensor | None
     tokens: TokenFeatures | None
-    seen: tuple[Tensor, Tensor] | None = None
-    """Captions and negatives as a choice sees them, without dropout."""
+    without_dropout: tuple[Tensor, Tensor] | None
 
-    def chosen(self, choice: Choice) -> _Texts:
+    def chosen(self, choice: NegativeChoice) -> _TextFeatures:
         """Return these texts with some of the negatives."""
         import torch
 
         assert self.negatives is not None
-        at = torch.arange(len(choice.index), device=choice.index.device)[:, None]
+        each = torch.arange(len(choice.index), device=choice.index.device)[:, None]
         tokens = self.tokens
         if tokens is not None and tokens.negatives is not None and tokens.negatives_mask is not None:
-            stand = tokens.negatives_mask[at, choice.index] & choice.mask[..., None]
-            tokens = replace(tokens, negatives=tokens.negatives[at, choice.index], negatives_mask=stand)
-        return replace(self, negatives=self.negatives[at, choice.index], tokens=tokens)
+            mask = tokens.negatives_mask[each, choice.index] & choice.mask[..., None]
+            tokens = replace(tokens, negatives=tokens.negatives[each, choice.index], negatives_mask=mask)
+        return replace(self, negatives=self.negatives[each, choice.index], tokens=tokens)
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """A batch on its way: images are encoded, texts wait for the choice of negatives."""
+def _encode_texts(
+    encoder: StepEncoder,
+    batch: Batch,
+    patches: Tensor | None,
+    cut_ratio: float | None,
+    choice: NegativeChoice | None,
+    *,
+    without_dropout: bool = False,
+) -> _TextFeatures:
+    """Encode captions, chosen negatives, further texts and cut captions in one pass."""
+    import torch
 
-    model: ClipModel
-    batch: Batch
-    passes: Passes
-    image: Tensor
-    patches: Tensor | None
+    model, size = encoder.model, len(batch.text)
+    rows, masks = [batch.text], []
+    if choice is not None and batch.negatives is not None:
+        each = torch.arange(size, device=choice.index.device)[:, None]
+        rows.append(batch.negatives[each, choice.index][choice.mask])
+        masks.append(choice.mask)
+    if batch.positives is not None and batch.positive_mask is not None:
+        rows.append(batch.positives[batch.positive_mask])
+        masks.append(batch.positive_mask)
+    if cut_ratio is not None:
+        from training.model.token_features import cut_tokens
 
-    @classmethod
-    def of(cls, model: ClipModel, batch: Batch, passes: Passes, *, places: bool) -> _Encoded:
-        """Encode the images; with `places` also their patches."""
-        if not places:
-            (image,) = passes.run(encoder(model, "image", batch.image_cached), batch.image)
-            return cls(model, batch, passes, image, None)
-        from training.model.token_features import encode_image_places
+        rows.append(cut_tokens(model, batch.text, cut_ratio))
+    tokens: TokenFeatures | None = None
+    plain: Tensor | None = None
+    if patches is not None:
+        from training.model.token_features import encode_tokens
 
-        return cls(model, batch, passes, *passes.run(partial(encode_image_places, model), batch.image))
-
-    def choose(self, chooser: Chooser, progress: float, cut: float | None) -> tuple[Choice, _Texts]:
-        """Choose negatives and encode the texts."""
-        batch = self.batch
-        assert batch.negative_mask is not None
-        text: _Texts | None = None
-        if in_one_pass(self.model, batch, chooser, places=self.patches is not None):
-            text = self.encode_texts(take_all(batch.negative_mask), cut, look=True)
-            assert text.seen is not None
-            given = similarity_to(self.image, *text.seen)
-        else:
-            given = similarities(self.model, batch, chooser, self.image.detach(), self.passes)
-        choice = chooser.select(*given, batch.negative_mask, logit_scale(self.model).item(), progress)
-        return choice, self.encode_texts(choice, cut) if text is None else text.chosen(choice)
-
-    def encode_texts(self, choice: Choice | None, cut: float | None, *, look: bool = False) -> _Texts:
-        """Encode captions, chosen negatives, further texts and cut captions in one pass, to `look` at them if asked."""
-        import torch
-
-        batch, size = self.batch, len(self.image)
-        rows, masks = [batch.text], []
-        if choice is not None and batch.negatives is not None:
-            at = torch.arange(size, device=choice.index.device)[:, None]
-            rows.append(batch.negatives[at, choice.index][choice.mask])
-            masks.append(choice.mask)
-        if batch.positives is not None and batch.positive_mask is not None:
-            rows.append(batch.positives[batch.positive_mask])
-            masks.append(batch.positive_mask)
-        if cut is not None:
-            from training.model.token_features import cut_tokens
-
-            rows.append(cut_tokens(self.model, batch.text, cut))
-        tokens: list[Tensor] = []
-        bare: Tensor | None = None
-        if self.patches is None and look and negative_scores.head_drops(self.model):
-            encode = partial(encode_and_look, self.model, cached=batch.text_cached)
-            encoded, bare = self.passes.run(encode, torch.cat(rows))
-        elif self.patches is None:
-            (encoded,) = self.passes.run(encoder(self.model, "text", batch.text_cached), torch.cat(rows))
-        else:
-            from training.model.token_features import encode_text_places
-
-            encoded, *tokens = self.passes.run(partial(encode_text_places, self.model), torch.cat(rows))
-        parts = torch.split(encoded, [len(part) for part in rows])
-        slots = [in_slots(part, mask) for part, mask in zip(parts[1:], masks, strict=False)]
-        negatives = slots.pop(0) if choice is not None and batch.negatives is not None else None
-        positives = TextSlots(slots[0], batch.positive_mask) if slots and batch.positive_mask is not None else None
-        places = None
-        if self.patches is not None:
-            mask = None if choice is None else choice.mask
-            places = _token_features(self.patches, tokens[0], tokens[1], size, mask)
-        seen = (parts[0], negatives) if look and negatives is not None else None
-        if seen and bare is not None and choice is not None:
-            seen = bare[:size], in_slots(bare[size : size + len(parts[1])], choice.mask)
-        return _Texts(parts[0], negatives, positives, parts[-1] if cut is not None else None, places, seen)
+        encoded, by_token, inside = encoder.run(partial(encode_tokens, model), torch.cat(rows))
+        tokens = _token_features(patches, by_token, inside, size, None if choice is None else choice.mask)
+    elif without_dropout and model.has_dropout("text_head"):
+        encoded, plain = encoder.encode_text_with_and_without_dropout(torch.cat(rows), cached=batch.text_cached)
+    else:
+        encoded = encoder.encode_text(torch.cat(rows), cached=batch.text_cached)
+    parts = torch.split(encoded, [len(part) for part in rows])
+    slots = [in_slots(part, mask) for part, mask in zip(parts[1:], masks, strict=False)]
+    negatives = slots.pop(0) if choice is not None and batch.negatives is not None else None
+    positives = TextSlots(slots[0], batch.positive_mask) if slots and batch.positive_mask is not None else None
+    seen = (parts[0], negatives) if without_dropout and negatives is not None else None
+    if seen is not None and plain is not None and choice is not None:
+        seen = plain[:size], in_slots(plain[size : size + len(parts[1])], choice.mask)
+    return _TextFeatures(parts[0], negatives, positives, parts[-1] if cut_ratio is not None else None, tokens, seen)
 
 
 def _token_features(patches: Tensor, tokens: Tensor, inside: Tensor, size: int, mask: Tensor | None) -> TokenFeatures:
     if mask is None:
         return TokenFeatures(patches, tokens[:size], inside[:size])
     end = size + int(mask.sum())
-    negatives, stand = in_slots(tokens[size:end], mask), in_slots(inside[size:end], mask)
-    return TokenFeatures(patches, tokens[:size], inside[:size], negatives, stand)
+    negatives = in_slots(tokens[size:end], mask), in_slots(inside[size:end], mask)
+    return TokenFeatures(patches, tokens[:size], inside[:size], *negatives)
 
 
 def in_slots(values: Tensor, mask: Tensor) -> Tensor:
@@ -235,24 +372,69 @@ def in_slots(values: Tensor, mask: Tensor) -> Tensor:
     return flat.reshape(*mask.shape, *values.shape[1:])
 
 
-def _teach(teacher: ClipModel, batch: Batch, passes: Passes) -> dict[str, Tensor]:
-    """Return what the model before tuning makes of the batch; cached activations are its own, for they are frozen."""
+def _teacher_features(teacher: StepEncoder, batch: Batch) -> dict[str, Tensor]:
+    """Return the features of the model before tuning; cached activations are its own too, since they are frozen."""
     import torch
 
     with torch.no_grad():
-        (image,) = passes.run(encoder(teacher, "image", batch.image_cached), batch.image)
-        (text,) = passes.run(encoder(teacher, "text", batch.text_cached), batch.text)
+        image = teacher.encode_image(batch.image, cached=batch.image_cached)
+        text = teacher.encode_text(batch.text, cached=batch.text_cached)
     return {"teacher_image": image, "teacher_text": text}
 
 
-def logit_scale(model: ClipModel) -> Tensor:
-    """Return the factor from similarities to logits."""
-    return cast("Tensor", model.module.logit_scale).exp()
-
-
-def clamp_logit_scale(model: ClipModel, largest: float) -> None:
-    """Keep the factor from similarities to logits between 1 and `largest`."""
+def label_texts(batch: Batch, choice: NegativeChoice | None) -> Tensor:
+    """Return labels [B, B + B*K]: 0 for each text that equals the image's own caption, as it is no negative of it."""
     import torch
 
-    with torch.no_grad():
-        cast("Tensor", model.module.logit_scale).clamp_(0.0, math.log(largest))
+    captions = batch.texts.captions
+    number = {text: at for at, text in enumerate(dict.fromkeys(captions))}
+    own = torch.tensor([number[text] for text in captions])
+    columns = [own]
+    if choice is not None:
+        found = [-1 if record is None else number.get(record["text"], -1) for record in _chosen_records(batch, choice)]
+        columns.append(torch.tensor(found))
+    labels = -(own[:, None] != torch.cat(columns)[None, :]).to(torch.int8)
+    labels[torch.arange(len(captions)), torch.arange(len(captions))] = 1
+    return labels
+
+
+def negative_types(batch: Batch, choice: NegativeChoice) -> Tensor:
+    """Return the number in `NEGATIVE_TYPES` of each chosen negative [B, K]; -1 where unknown or empty."""
+    import torch
+
+    number = {name: at for at, name in enumerate(NEGATIVE_TYPES)}
+    found = [
+        -1 if record is None else number.get(str(record.get("type")), -1) for record in _chosen_records(batch, choice)
+    ]
+    return torch.tensor(found, dtype=torch.int64, device=choice.mask.device).reshape(choice.mask.shape)
+
+
+def negative_stats(batch: Batch, choice: NegativeChoice) -> dict[str, Any]:
+    """Return what the log says about the negatives of a step: how many, by operation such as ``swap/noun``."""
+    counts: dict[str, int] = {}
+    for record in _chosen_records(batch, choice):
+        if record is not None:
+            name = "/".join(str(record[key]) for key in ("operation", "span_class") if record.get(key))
+            counts[name] = counts.get(name, 0) + 1
+    return {"count": int(choice.mask.sum()), **choice.stats, "operation": dict(sorted(counts.items()))}
+
+
+def _chosen_records(batch: Batch, choice: NegativeChoice) -> list[dict[str, Any] | None]:
+    """Return the record of each slot's negative, sample by sample; None for an empty slot."""
+    slots = zip(batch.texts.records, choice.index.tolist(), choice.mask.tolist(), strict=True)
+    return [
+        row[slot] if filled else None for row, index, mask in slots for slot, filled in zip(index, mask, strict=True)
+    ]
+
+
+def identities(batch: Batch) -> Tensor:
+    """Return a number for each photograph and one for each caption's text, int64 [B, 2]; the same in every run."""
+    import torch
+
+    texts = batch.texts
+    pairs = [[_number(uid), _number(caption)] for uid, caption in zip(texts.uids, texts.captions, strict=True)]
+    return torch.tensor(pairs, dtype=torch.int64)
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(blake3(text.encode()).digest(length=8), "big", signed=True)

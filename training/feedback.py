@@ -1,4 +1,4 @@
-"""What a run learned about each negative and sample, for the next version of the data set."""
+"""Feedback of a run: how hard each negative and sample was, for the next version of the data set."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.batches.batch import Batch
-    from training.hard_negatives import Choice
-    from training.objectives import Features
+    from training.features import Features
+    from training.hard_negatives import NegativeChoice
 
 NUMBERS = ("drawn", "gated", "first_margin", "last_margin", "sum_margin", "last_loss", "sum_loss", "sum_weight")
 _DECIMALS = 6
-Key = tuple[str, int, str]
-"""uid, number of the caption, text of the negative; -1 and no text for the sample itself."""
+FeedbackKey = tuple[str, int, str]
+"""uid, number of the caption, text of the negative; -1 and an empty text for the sample itself."""
 
 
 class FeedbackLog:
-    """Counts and margins of everything that was trained on.
+    """Counts and margins of each negative and sample that was trained on.
 
     A margin is the similarity of image and caption less that of image and negative (cosine); for a sample as a whole,
     less that of the image and the most similar caption of another sample of its batch. A loss is
-    log(1 + exp(-scale * margin)). Lives in checkpoints, so that a resumed run ends with the same file.
+    log(1 + exp(-scale * margin)). It is part of checkpoints, so that a resumed run ends with the same file.
     """
 
     def __init__(self) -> None:
-        self._rows: dict[Key, list[float]] = {}
+        self._rows: dict[FeedbackKey, list[float]] = {}
 
-    def record(self, batch: Batch, features: Features, choice: Choice | None) -> dict[str, float]:
+    def record(self, batch: Batch, features: Features, choice: NegativeChoice | None) -> dict[str, float]:
         """Add one step and return how hard it was, for the log.
 
         Returns:
             ``rival_margin``: mean margin to the most similar caption of another sample; with negatives also ``margin``,
-            their mean margin, ``fooled``, the share of them that is nearer to the image than its caption,
+            their mean margin, ``fooled``, the share of them that is more similar to the image than its caption,
             ``gated_share``, the share of the candidates that was left out as likely true, and ``weight``, their mean.
         """
         import torch
@@ -60,24 +60,24 @@ class FeedbackLog:
             loss = torch.nn.functional.softplus(-scale * gap)
             self._add_chosen(batch, choice, gap, loss)
             if choice.gated is not None:
-                for at, slot in choice.gated.nonzero().tolist():
-                    self._row(batch, at, slot)[NUMBERS.index("gated")] += 1
+                for sample, slot in choice.gated.nonzero().tolist():
+                    self._row(batch, sample, slot)[NUMBERS.index("gated")] += 1
             return found | _hardness(batch, choice, gap[choice.mask].tolist())
 
-    def _add_chosen(self, batch: Batch, choice: Choice, gap: Tensor, loss: Tensor) -> None:
-        at = choice.mask.nonzero()
+    def _add_chosen(self, batch: Batch, choice: NegativeChoice, gap: Tensor, loss: Tensor) -> None:
+        filled = choice.mask.nonzero()
         numbers = [values[choice.mask].tolist() for values in (choice.index, gap, loss, choice.weight)]
-        for (place, _), slot, margin, cost, weight in zip(at.tolist(), *numbers, strict=True):
-            self._add(self._key(batch, place, slot), margin, cost, weight)
+        for (sample, _), slot, margin, cost, weight in zip(filled.tolist(), *numbers, strict=True):
+            self._add(self._key(batch, sample, slot), margin, cost, weight)
 
-    def _key(self, batch: Batch, place: int, slot: int) -> Key:
-        record = batch.texts.records[place][slot]
-        return batch.texts.uids[place], int(record["caption"]), str(record["text"])
+    def _key(self, batch: Batch, sample: int, slot: int) -> FeedbackKey:
+        record = batch.texts.records[sample][slot]
+        return batch.texts.uids[sample], int(record["caption"]), str(record["text"])
 
-    def _row(self, batch: Batch, place: int, slot: int) -> list[float]:
-        return self._rows.setdefault(self._key(batch, place, slot), [0.0] * len(NUMBERS))
+    def _row(self, batch: Batch, sample: int, slot: int) -> list[float]:
+        return self._rows.setdefault(self._key(batch, sample, slot), [0.0] * len(NUMBERS))
 
-    def _add(self, key: Key, margin: float, loss: float, weight: float) -> None:
+    def _add(self, key: FeedbackKey, margin: float, loss: float, weight: float) -> None:
         row = self._rows.setdefault(key, [0.0] * len(NUMBERS))
         drawn, gated, first, _, sum_margin, _, sum_loss, sum_weight = row
         first = margin if drawn == 0 else first
@@ -132,7 +132,7 @@ class FeedbackLog:
         write_atomically(run / FEEDBACK_FILE, sink.getvalue().to_pybytes())
 
 
-def _hardness(batch: Batch, choice: Choice, margins: list[float]) -> dict[str, float]:
+def _hardness(batch: Batch, choice: NegativeChoice, margins: list[float]) -> dict[str, float]:
     """Return what the log says of the chosen negatives; nothing of a step without any."""
     drawn = sum(map(len, batch.texts.records))
     if not margins or not drawn:

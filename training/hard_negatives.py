@@ -1,4 +1,9 @@
-"""Which of a caption's negatives a step trains on: drawn evenly, or chosen by what the current model finds hard."""
+"""Hard negatives: which of a caption's negatives a step trains on, drawn evenly or chosen by what the model finds hard.
+
+An adaptive choice needs the similarity of every candidate first, without dropout or gradient. Where few candidates are
+left out, a forward pass for that costs more than it saves: all are encoded with gradients at once and the choice is
+made among the features; the same numbers, one pass less.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +15,24 @@ from data_manifests.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from training.model.clip_model import ClipModel, StepEncoder
+
 Band = tuple[float, float]
+
+ONE_PASS = 1.5
+"""Candidates per chosen negative up to which one pass with gradients costs no more than two passes."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class NegativeChoice:
     """The negatives of one step. B samples, K slots.
 
     Attributes:
-        index: Which candidate stands in each slot, int64 [B, K]; any valid number where the slot is empty.
+        index: Number of the candidate in each slot, int64 [B, K]; any valid number where the slot is empty.
         mask: True where a slot is filled, bool [B, K].
         weight: How many times each negative counts, above 0 [B, K].
         stats: Numbers for the log.
-        gated: True where a candidate was taken for likely true of the image and left out, bool [B, C]; None for none.
+        gated: True where a candidate was left out as likely true of the image, bool [B, C]; None for none.
     """
 
     index: Tensor
@@ -32,16 +42,20 @@ class Choice:
     gated: Tensor | None = None
 
 
-class Chooser(Protocol):
-    """A choice of negatives at work in one run; what it has learned goes into the checkpoints.
+class NegativeChooser(Protocol):
+    """Chooses negatives during one run; what it has learned goes into the checkpoints.
 
     Attributes:
         adaptive: Whether `select` needs the current model's similarities; if not, it is given zeros.
+        choose: Negatives per sample and step.
     """
 
-    adaptive: ClassVar[bool]
+    adaptive: bool
+    choose: int
 
-    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float) -> Choice:
+    def select(
+        self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float
+    ) -> NegativeChoice:
         """Choose among the candidates.
 
         Args:
@@ -79,8 +93,8 @@ class Negatives(Protocol):
     def candidates(self) -> int:
         """Negatives drawn per sample and step."""
 
-    def start(self) -> Chooser:
-        """Return a chooser that knows nothing yet."""
+    def start(self) -> NegativeChooser:
+        """Return the chooser of a new run."""
 
 
 @dataclass(frozen=True)
@@ -113,29 +127,31 @@ class UniformNegatives:
         """As many as are used: the draw is the choice."""
         return self.choose
 
-    def start(self) -> Chooser:
-        """Return a chooser that takes all that were drawn."""
-        return _TakeAll()
+    def start(self) -> NegativeChooser:
+        """Return the chooser of a new run: it takes all that were drawn."""
+        return _TakeAll(self.choose)
 
 
 class _TakeAll:
     """Takes every candidate, once."""
 
-    adaptive: ClassVar[bool] = False
+    adaptive = False
 
-    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float) -> Choice:
+    def __init__(self, choose: int) -> None:
+        self.choose = choose
+
+    def select(
+        self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float
+    ) -> NegativeChoice:
         """Return all candidates in their order."""
-        import torch
-
-        index = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-        return Choice(index, mask, torch.ones_like(mask, dtype=torch.float32))
+        return take_all(mask)
 
     def state_dict(self) -> dict[str, float]:
-        """Return nothing: nothing is learned."""
+        """Return an empty state: nothing is learned."""
         return {}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Accept nothing."""
+        """Do nothing: there is no state."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,7 @@ class AdaptiveNegatives:
 
     Each candidate's hardness is its rank among its own sample's candidates by similarity to the image, 0 (least
     similar) to 1. Those inside the band come first, by closeness to its middle; the rest by distance from the band.
-    Two moving averages over steps keep it honest:
+    Two safeguards, by moving averages over steps:
 
     - *Gate.* A candidate that beats its own caption by more than the `gate_quantile` of all candidates do, and beats
       it at all, is likely true of the image: it is never chosen.
@@ -209,8 +225,8 @@ class AdaptiveNegatives:
             got = f"adaptive negatives: hopeless, moderate weight = {weights}, decay={self.decay!r}"
             raise InputError(got, allowed="weights above 0, decay 0 to below 1")
 
-    def start(self) -> Chooser:
-        """Return a chooser whose moving averages start at the first step's values."""
+    def start(self) -> NegativeChooser:
+        """Return the chooser of a new run; moving averages start at the first step's values."""
         return _Adaptive(self)
 
     def band_at(self, progress: float) -> Band:
@@ -220,29 +236,33 @@ class AdaptiveNegatives:
 
 
 class _Adaptive:
-    """`AdaptiveNegatives` at work: three moving quantiles."""
+    """`AdaptiveNegatives` during a run: three moving quantiles."""
 
-    adaptive: ClassVar[bool] = True
+    adaptive = True
 
     def __init__(self, config: AdaptiveNegatives) -> None:
         self._config, self.choose = config, config.choose
         self._averages: dict[str, float] = {}
 
-    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float) -> Choice:
+    def select(
+        self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float
+    ) -> NegativeChoice:
         """Choose by band, gate and weight."""
         import torch
 
         config = self._config
         excess = similarity - positive[:, None]
         gate = max(0.0, self._track("gate", excess[mask], config.gate_quantile))
-        open_ = mask & (excess <= gate)
-        rank = _ranks(similarity, open_)
+        allowed = mask & (excess <= gate)
+        rank = _ranks(similarity, allowed)
         low, high = config.band_at(progress)
         outside = (low - rank).clamp_min(0) + (rank - high).clamp_min(0)
         # any distance outside the band counts for more than every distance inside it
-        cost = (2.0 * (outside > 0) + outside + 0.5 * (rank - (low + high) / 2).abs()).masked_fill(~open_, float("inf"))
+        cost = (2.0 * (outside > 0) + outside + 0.5 * (rank - (low + high) / 2).abs()).masked_fill(
+            ~allowed, float("inf")
+        )
         index = cost.argsort(dim=1, stable=True)[:, : config.choose]
-        filled = open_.gather(1, index)
+        filled = allowed.gather(1, index)
         chosen = excess.gather(1, index)
         loss = torch.nn.functional.softplus(logit_scale * chosen)
         hopeless = self._track("hopeless", loss[filled], config.hopeless_quantile)
@@ -253,7 +273,7 @@ class _Adaptive:
         count = max(1, int(filled.sum()))
         picked = similarity.gather(1, index)
         stats = {
-            "gated": float((mask & ~open_).sum()),
+            "gated": float((mask & ~allowed).sum()),
             "gate": gate,
             "band_low": low,
             "band_high": high,
@@ -261,7 +281,7 @@ class _Adaptive:
             "hopeless": float((filled & (loss > hopeless)).sum()),
             "mean_weight": float(weight[filled].sum()) / count,
         }
-        return Choice(index, filled, weight, stats, mask & ~open_)
+        return NegativeChoice(index, filled, weight, stats, mask & ~allowed)
 
     def state_dict(self) -> dict[str, float]:
         """Return the moving averages."""
@@ -282,8 +302,65 @@ class _Adaptive:
 
 
 def _ranks(similarity: Tensor, mask: Tensor) -> Tensor:
-    """Return each candidate's rank among its row's, 0 (least similar) to 1; a lone one is in the middle."""
+    """Return each candidate's rank in its row, 0 (least similar) to 1; 0.5 for a row's only one."""
     order = similarity.masked_fill(~mask, float("inf")).argsort(dim=1, stable=True)
-    place = order.argsort(dim=1, stable=True).to(similarity.dtype)
+    rank = order.argsort(dim=1, stable=True).to(similarity.dtype)
     last = (mask.sum(dim=1, keepdim=True) - 1).to(similarity.dtype)
-    return (place / last.clamp_min(1)).masked_fill((last == 0).expand_as(mask), 0.5)
+    return (rank / last.clamp_min(1)).masked_fill((last == 0).expand_as(mask), 0.5)
+
+
+def take_all(mask: Tensor) -> NegativeChoice:
+    """Return the choice of every candidate, in their order."""
+    import torch
+
+    index = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    return NegativeChoice(index, mask, torch.ones(mask.shape, device=mask.device))
+
+
+def fits_one_pass(model: ClipModel, mask: Tensor, chooser: NegativeChooser, *, tokens: bool) -> bool:
+    """Return whether to choose among features with gradients: cheaper, and the same numbers.
+
+    Dropout in the trunk forbids it. Where it is in the head alone, `encode_text_with_and_without_dropout` gives both,
+    but not together with features of `tokens`.
+
+    Args:
+        model: In train mode.
+        mask: Where there is a candidate [B, C].
+        chooser: Chooses.
+        tokens: Whether features of tokens are needed.
+    """
+    if not chooser.adaptive or mask.shape[1] > ONE_PASS * chooser.choose:
+        return False
+    return not model.has_dropout("text_trunk", *(("text_head",) if tokens else ()))
+
+
+def similarities(image: Tensor, captions: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each image's similarity to its caption [B] and to its negatives [B, C], without gradient."""
+    import torch
+
+    image, captions, negatives = image.detach(), captions.detach(), negatives.detach()
+    return (image * captions).sum(dim=1), torch.einsum("bd,bcd->bc", image, negatives)
+
+
+def candidate_similarities(
+    encoder: StepEncoder, image: Tensor, texts: Tensor, mask: Tensor, *, cached: bool
+) -> tuple[Tensor, Tensor]:
+    """Return each image's similarity to its caption [B] and to its candidates [B, C], without dropout or gradient.
+
+    Args:
+        encoder: Its model is in train mode, and is so again at the end.
+        image: Unit-norm features [B, d].
+        texts: Captions, then the candidates where `mask` is True, as `StepEncoder.encode_text` takes them.
+        mask: Where there is a candidate [B, C].
+        cached: See `StepEncoder.encode_text`.
+    """
+    import torch
+
+    image = image.detach()
+    encoder.model.eval()
+    with torch.no_grad():
+        text = encoder.encode_text(texts, cached=cached)
+    encoder.model.train()
+    similarity = image.new_zeros(mask.shape)
+    similarity[mask] = (image[mask.nonzero()[:, 0]] * text[len(image) :]).sum(dim=1)
+    return (image * text[: len(image)]).sum(dim=1), similarity

@@ -1,4 +1,4 @@
-"""What a run says while it runs: a line of JSON per step, TensorBoard events, and a progress bar with the time left."""
+"""The log of a run: a line of JSON per step, TensorBoard events, and a progress bar with the time left."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import orjson
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.run_files import LOG_FILE
 
-if TYPE_CHECKING:
-    from training.hard_negatives import Choice
-
 T = TypeVar("T")
 TIMES = frozenset({"step_s", "wait_s", "loader_stall"})
-"""What a line says that two runs of equal bytes may differ in."""
+"""Fields of a line in which two otherwise equal runs may differ."""
 TENSORBOARD_FOLDER = "tensorboard"
 
 
@@ -106,7 +103,7 @@ class Clock:
             began = time.perf_counter()
 
     def lap(self) -> dict[str, float]:
-        """Return what the log says of the step that has just ended."""
+        """Return the times of the step that has just ended, for the log."""
         waited, began = self._now
         took = time.perf_counter() - began
         self.waited, self.worked = self.waited + waited, self.worked + took
@@ -140,7 +137,7 @@ class Display:
         self._progress.console.print(line, soft_wrap=True)
 
     def report(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` are done; fits `training.batches.activation_cache.Report`."""
+        """Show that `done` of `total` are done; fits `training.batches.activation_cache.ProgressReport`."""
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total, note=note)
         self._progress.update(self._tasks[what], completed=done, note=note)
@@ -150,15 +147,3 @@ class Display:
         """Show the bars while the block runs."""
         with self._progress:
             yield self
-
-
-def count_operations(records: list[list[dict[str, Any]]], choice: Choice) -> dict[str, int]:
-    """Return how many negatives of each operation were chosen, such as ``{"swap/noun": 31}``."""
-    counts: dict[str, int] = {}
-    for row, slots, filled in zip(records, choice.index.tolist(), choice.mask.tolist(), strict=True):
-        for slot, used in zip(slots, filled, strict=True):
-            if used:
-                record = row[slot]
-                name = "/".join(str(record[key]) for key in ("operation", "span_class") if record.get(key))
-                counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items()))

@@ -1,7 +1,7 @@
 """The trainer: one page, read from top to bottom in the order it happens.
 
 A run is a pure function of (data set version, recipe, model, config). It can be killed at any moment and resumed to
-the same bytes: batches come from a saved plan, every draw has its own seed, and whatever adapts is in the checkpoint.
+the same bytes: batches come from a saved plan, every draw has its own seed, and all state is in the checkpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from data_manifests.errors import InputError
 from data_manifests.run_files import PLAN_FILE
@@ -19,33 +19,31 @@ from data_manifests.seeds import draw_seed
 from training import checkpoint
 from training.batches.batch import Batch
 from training.batches.loader import PlannedBatches
-from training.batches.plan import Plan
 from training.config import TrainConfig
-from training.distributed import Ranks
-from training.features import Needs, clamp_logit_scale, make_features
+from training.device import check_batch_norm, deterministic, on_device
+from training.distributed import GatheredChooser, Ranks, gather_step
+from training.features import FeatureNeeds, make_features, negative_stats, with_labels
 from training.feedback import FeedbackLog
-from training.gather import GatheredChooser, check_batch_statistics, whole_batch
-from training.gradient_cache import Passes, check_chunks, deterministic, on_device, place
 from training.log import Clock, Display, RunLog
 from training.model import lora
 from training.model.checkpoint_files import state_hash
 from training.model.run_folder import save_run_model
 from training.model.wise_ft import step_back
-from training.objectives import start_term
-from training.online_plan import Embedder, GrowingPlan, plan_ahead
-from training.precompute import CachedTrunks
-from training.train_parts import TrainParts
+from training.online_plan import GrowingPlan, embed_images, plan_ahead
+from training.precompute import FrozenTrunks
+from training.train_parts import TrainParts, check_model_needs, check_needs
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from data_manifests.manifest import DatasetVersion
+    from training.batches.plan import BatchPlan
     from training.checkpoint import RunResult
-    from training.hard_negatives import Chooser
+    from training.hard_negatives import NegativeChooser
     from training.model.clip_model import ClipModel
     from training.model.spec import ModelSpec
-    from training.objectives import Term
+    from training.objectives.interface import Term
 
 
 def train(
@@ -62,42 +60,49 @@ def train(
     """Train a model on a data set version, with the other ranks if torchrun started several.
 
     Args:
-        dataset: What is trained on.
+        dataset: The training data.
         parts: The recipe's planner, objectives and choice of negatives.
         spec: The model to start from.
         config: The numbers.
         run: The run's folder, new or empty; filled with run.json, plan.parquet, log.jsonl, tensorboard/, checkpoint/,
-            the model's files, and last done.json. All ranks see it, the first one writes.
-        resume: Go on with the run in the folder; a finished one is returned as it is.
-        cache: Keeps what frozen trunks compute for later runs; None forgets it.
+            the model's files, and last done.json. All ranks see it, rank 0 writes.
+        resume: Continue the run in the folder; a finished one is returned as it is.
+        cache: Folder that keeps activations of frozen trunks for later runs; None keeps them in memory.
         replay: A plan.parquet whose order is followed instead of the planner's.
 
     Raises:
-        InputError: the data, model or folder cannot be used, or the loss is no longer a number.
+        InputError: the data, recipe, model or folder cannot be used, or the loss is no longer a number.
     """
-    config = on_device(config)
-    ranks = Ranks.join()
-    ranks.share(config.batch_size)
+    # 1. device and ranks, the order of the data, and whether it has what the objectives need
+    config, ranks = on_device(config), Ranks.join()
+    ranks.batch_slice(config.batch_size)
     index, plan = plan_ahead(dataset, parts.planner, config, replay, ranks)
+    check_needs(parts, dataset.index(), index.rows)
     with (
-        ranks.leading(checkpoint.run_folder(run, resume)),
+        ranks.context_on_rank_zero(checkpoint.run_folder(run, resume)),
         deterministic(config.num_threads),
         Display(quiet=not ranks.first).shown() as display,
     ):
-        ranks.first_does(lambda: checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan))
+        # 2. the run's folder, new or that of the run to continue
+        ranks.on_rank_zero(lambda: checkpoint.begin_run(run, identify(dataset, parts, spec, config, plan), plan))
         if finished := checkpoint.finished_run(run):
             return finished
+        # 3. the model, tuned as the config says, from the last checkpoint if there is one
         statistics = dataset.manifest.body.get("statistics", {})
         trainer = Trainer.start(parts, spec, config, run, display.say, statistics, ranks)
-        filled = CachedTrunks(trainer.model, trainer.needs, config, cache, ranks, display.report)
-        clock = Clock()
+        trunks = FrozenTrunks(trainer.model, trainer.needs, config, cache, ranks, display.report)
         growing = GrowingPlan(parts.planner, index, config, run / PLAN_FILE, ranks)
-        embed = Embedder(dataset, index, trainer.model, config, ranks, filled.images)
+        plans = (
+            [plan] if plan else growing.plans(trainer.step, lambda: embed_images(dataset, index, trunks, config, ranks))
+        )
+        clock = Clock()
         with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
-            for known in [plan] if plan else growing.plans(trainer.step, embed):
-                batches = PlannedBatches(dataset, ranks.own(known), trainer.model, config, parts.drawn, trainer.step)
+            # 4. step by step: batch, optimiser step, log, checkpoint
+            for known in plans:
+                own = ranks.own_slice(known)
+                batches = PlannedBatches(dataset, own, trainer.model, config, parts.text_sampling, trainer.step)
                 with closing(batches):
-                    filled.both(batches)
+                    trunks.precompute(batches)
                     for batch in clock.timed(batches):
                         record = {"epoch": int(known.epoch[batch.step]), **trainer.make_step(batch), **clock.lap()}
                         if log:
@@ -105,7 +110,8 @@ def train(
                             trainer.save_when_due(run, log)
                         display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
             display.say(f"waited for data: {100 * clock.stall:.2f} % of the time")
-        ranks.first_does(lambda: trainer.finish(dataset, spec, run))
+        # 5. the model's files
+        ranks.on_rank_zero(lambda: trainer.finish(dataset, spec, run))
         return checkpoint.result_of(run)
 
 
@@ -115,30 +121,30 @@ class Trainer:
 
     Attributes:
         model: The model, tuned in place.
-        optimizer: AdamW over its trainable parameters.
+        optimizer: AdamW over its trainable parameters and those of the terms.
         chooser: Chooses negatives; None trains without.
-        terms: The objectives at work, by name.
+        terms: The objectives' loss terms by name.
         needs: What they need besides images, captions and negatives.
-        parts: The recipe's parts.
+        parts: The recipe's training half.
         config: The numbers.
-        feedback: What was learned about each negative and sample.
+        ranks: Who trains together.
+        feedback: How hard each negative and sample was.
         step: Steps done.
         loss: Loss of the last one.
-        ranks: Who trains together.
-        start_state: What training changes, as it was before the first step, if the end goes back part of the way.
+        start_state: What training changes, before the first step; kept if the end goes back part of the way.
     """
 
     model: ClipModel
     optimizer: torch.optim.Optimizer
-    chooser: Chooser | None
+    chooser: NegativeChooser | None
     terms: Mapping[str, Term]
-    needs: Needs
+    needs: FeatureNeeds
     parts: TrainParts
     config: TrainConfig
+    ranks: Ranks = field(default_factory=Ranks)
     feedback: FeedbackLog = field(default_factory=FeedbackLog)
     step: int = 0
     loss: float = math.nan
-    ranks: Ranks = field(default_factory=Ranks)
     start_state: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -152,10 +158,11 @@ class Trainer:
         statistics: Mapping[str, Any] | None = None,
         ranks: Ranks | None = None,
     ) -> Trainer:
-        """Load and tune the model, and go on from the run's last checkpoint if it has one."""
+        """Load and tune the model, and restore the run's last checkpoint if it has one."""
         import torch
 
-        config, model = on_device(config), spec.load()
+        config, model, ranks = on_device(config), spec.load(), ranks or Ranks()
+        check_model_needs(parts, model)
         torch.manual_seed(draw_seed(config.seed, "tuning"))
         report = lora.apply_tuning(
             model,
@@ -168,34 +175,82 @@ class Trainer:
         )
         for line in report.lines():
             say(line)
-        place(model.module, config.device)
-        if config.micro_batch_size:
-            lora.train_mode(model)
-            check_chunks(model)
-        ranks = ranks or Ranks()
-        check_batch_statistics(model, ranks)
-        chooser = GatheredChooser.around(parts.negatives.start(), ranks) if parts.negatives else None
-        terms = {objective.name: start_term(objective) for objective in parts.objectives}
-        needs = Needs.of(parts, spec.load, statistics or {})
+        model.module.to(config.device)
+        model.train()
+        check_batch_norm(model, config, ranks.size)
+        chooser = parts.negatives.start() if parts.negatives else None
+        if chooser and ranks.size > 1:
+            chooser = GatheredChooser(chooser, ranks)
+        terms = {objective.name: objective.start() for objective in parts.objectives}
+        needs = parts.feature_needs(spec.load, statistics or {})
         if needs.teacher:
-            place(needs.teacher.module, config.device)
-        learned = [parameter for term in terms.values() for parameter in term.parameters()]
-        optimizer = make_optimizer(model, config, learned)
-        trainer = cls(model, optimizer, chooser, terms, needs, parts, config, ranks=ranks)
+            needs.teacher.module.to(config.device)
+        optimizer = make_optimizer(model, config, [item for term in terms.values() for item in term.parameters()])
+        trainer = cls(model, optimizer, chooser, terms, needs, parts, config, ranks)
         if config.wise_ft < 1:
             trainer.start_state = lora.trainable_state(model)
-        state = checkpoint.load_checkpoint(run)
-        if state is not None:
-            lora.load_trainable_state(model, state["towers"])
-            trainer.optimizer.load_state_dict(state["optimizer"])
-            if chooser:
-                chooser.load_state_dict(state["negatives"])
-            trainer.feedback.load_state_dict(state["feedback"])
-            for name, term in terms.items():
-                term.load_state_dict(state["objectives"][name])
-            trainer.step, trainer.loss = state["step"], state["loss"]
-        ranks.agree("weights", state_hash(lora.trainable_state(model)))
+        if (state := checkpoint.load_checkpoint(run)) is not None:
+            trainer.load_state(state)
+        ranks.check_equal("weights", state_hash(lora.trainable_state(model)))
         return trainer
+
+    def make_step(self, batch: Batch) -> dict[str, Any]:
+        """Make one optimiser step and return its record for the log.
+
+        Raises:
+            InputError: the loss is not a finite number.
+        """
+        import torch
+
+        from training.model.clip_model import StepEncoder
+
+        config, ranks, objectives = self.config, self.ranks, self.parts.objectives
+        # a generator's state need not be saved when every step starts from its own seed
+        rank_seed = ("rank", ranks.rank) if ranks.size > 1 else ()
+        torch.manual_seed(draw_seed(config.seed, "step", batch.step, *rank_seed))
+        self.model.train()
+        # features: encode the batch, choose negatives, label the pairs
+        encoder = StepEncoder(self.model, config.micro_batch_size, config.precision == "bf16")
+        features, choice = make_features(encoder, batch, self.chooser, batch.step / config.steps, self.needs)
+        if ranks.size > 1:
+            batch, features, choice = gather_step(ranks, batch, features, choice)
+        equal = config.ignore_equal_captions
+        features = with_labels(features, batch, choice, self.needs.gate, ignore_equal_captions=equal)
+        # loss: the weighted sum of the objectives
+        losses = {name: term(features) for name, term in self.terms.items()}
+        loss = torch.stack([objective.weight * losses[objective.name] for objective in objectives]).sum()
+        lr = learning_rate(config, batch.step)
+        if not bool(torch.isfinite(loss)):
+            raise InputError(
+                f"step {batch.step}: the loss is {loss.item()}",
+                allowed="a finite number",
+                fix=f"a lower learning rate than {lr:g}: --set train.lr=VALUE",
+            )
+        # gradients, and the optimiser's step
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        encoder.backward()
+        trained = [parameter for parameter in self.model.module.parameters() if parameter.requires_grad]
+        if ranks.size > 1:
+            ranks.sum_gradients(trained, [item for term in self.terms.values() for item in term.parameters()])
+        norm = torch.nn.utils.clip_grad_norm_(trained, config.grad_clip or math.inf)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        with torch.no_grad():
+            cast("Tensor", self.model.module.logit_scale).clamp_(0.0, math.log(config.logit_scale_max))
+        # record: what the log says about this step
+        hardness = self.feedback.record(batch, features, choice) if ranks.first else {}
+        self.step, self.loss = batch.step + 1, loss.item()
+        record = {"loss": self.loss, "objective": {name: value.item() for name, value in losses.items()}, "lr": lr}
+        record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item(), "hardness": hardness}
+        return record | ({"negatives": negative_stats(batch, choice)} if choice else {})
+
+    def save_when_due(self, run: Path, log: RunLog) -> None:
+        """Save a checkpoint if one is due; the log is on disk before."""
+        if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+            log.sync()
+            checkpoint.save_checkpoint(run, self.state())
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs: plain tensors and numbers."""
@@ -209,11 +264,16 @@ class Trainer:
             "objectives": {name: term.state_dict() for name, term in self.terms.items()},
         }
 
-    def save_when_due(self, run: Path, log: RunLog) -> None:
-        """Save a checkpoint if it is time to; the log is on disk before."""
-        if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
-            log.sync()
-            checkpoint.save_checkpoint(run, self.state())
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        lora.load_trainable_state(self.model, state["towers"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.chooser:
+            self.chooser.load_state_dict(state["negatives"])
+        self.feedback.load_state_dict(state["feedback"])
+        for name, term in self.terms.items():
+            term.load_state_dict(state["objectives"][name])
+        self.step, self.loss = state["step"], state["loss"]
 
     def finish(self, dataset: DatasetVersion, spec: ModelSpec, run: Path) -> None:
         """Write the model, the feedback, and that the run is done. The last checkpoint keeps the tuned weights."""
@@ -223,50 +283,6 @@ class Trainer:
         self.feedback.save(run, {"version": dataset.ref, "fingerprint": dataset.manifest.fingerprint})
         checkpoint.finish_run(run, self.step, self.loss)
 
-    def make_step(self, batch: Batch) -> dict[str, Any]:
-        """Make one optimiser step and return what the log says of it.
-
-        Raises:
-            InputError: the loss is not a finite number.
-        """
-        import torch
-
-        # a generator state need not be saved when every step starts from its own seed
-        torch.manual_seed(draw_seed(self.config.seed, "step", batch.step, *self.ranks.seed))
-        lr = self.config.lr_at(batch.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        lora.train_mode(self.model)
-        progress = batch.step / self.config.steps
-        equal = self.config.ignore_equal_captions
-        batch = batch.to(self.config.device)
-        passes = Passes(self.config.micro_batch_size, bf16=self.config.precision == "bf16")
-        own = make_features(
-            self.model, batch, self.chooser, progress, ignore_equal_captions=equal, needs=self.needs, passes=passes
-        )
-        batch, (features, stats, choice) = whole_batch(self.ranks, batch, own, self.needs.gate)
-        terms = {name: term(features) for name, term in self.terms.items()}
-        loss = torch.stack([objective.weight * terms[objective.name] for objective in self.parts.objectives]).sum()
-        if not bool(torch.isfinite(loss)):
-            raise InputError(
-                f"step {batch.step}: the loss is {loss.item()}",
-                allowed="a finite number",
-                fix=f"a lower learning rate than {lr:g}: --set train.lr=VALUE",
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        passes.backward()
-        trained = [parameter for _, parameter in lora.trainable_parameters(self.model)]
-        self.ranks.sum_gradients(trained, [item for term in self.terms.values() for item in term.parameters()])
-        norm = torch.nn.utils.clip_grad_norm_(trained, self.config.grad_clip or math.inf)
-        self.optimizer.step()
-        clamp_logit_scale(self.model, self.config.logit_scale_max)
-        hardness = self.feedback.record(batch, features, choice) if self.ranks.first else {}
-        self.step, self.loss = batch.step + 1, loss.item()
-        record = {"loss": self.loss, "objective": {name: term.item() for name, term in terms.items()}, "lr": lr}
-        record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item(), "hardness": hardness}
-        return record | ({"negatives": stats} if stats else {})
-
 
 def make_optimizer(
     model: ClipModel, config: TrainConfig, learned: Sequence[torch.nn.Parameter] = ()
@@ -274,9 +290,9 @@ def make_optimizer(
     """Return AdamW; vectors and scalars (norms, biases, the logit scale) do not decay.
 
     Args:
-        model: Whose trainable weights it moves.
+        model: Its trainable weights are optimised.
         config: The numbers.
-        learned: What objectives learn besides.
+        learned: Parameters of objectives.
     """
     import torch
 
@@ -288,10 +304,20 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of a step (0-based): linear warm-up, then cosine to zero or constant."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.lr
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
 def identify(
-    dataset: DatasetVersion, parts: TrainParts, spec: ModelSpec, config: TrainConfig, plan: Plan | None
+    dataset: DatasetVersion, parts: TrainParts, spec: ModelSpec, config: TrainConfig, plan: BatchPlan | None
 ) -> dict[str, Any]:
-    """Return run.json: all that is needed to make the run again. No plan: it is made with the model as it goes."""
+    """Return run.json: all that is needed to repeat the run. Without a plan, it is made epoch by epoch."""
     order = {"online": True} if plan is None else {"fingerprint": plan.fingerprint, "num_steps": plan.num_steps}
     return {
         "manifest": {"name": dataset.manifest.name, "version": dataset.manifest.version}

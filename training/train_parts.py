@@ -1,20 +1,28 @@
-"""What a recipe brings to training: planner, objectives, and what is drawn for each sample. Imports nothing heavy."""
+"""The training half of a recipe, and the check that data set and model have what its objectives need. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from data_manifests.errors import InputError
-from training.batches.batch import Drawn
+from training.batches.batch import TextSampling
+from training.features import FeatureNeeds
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from training.batches.epoch import Planner
+    from training.batches.index import IndexColumn
     from training.batches.text_sampling import CaptionViews, FurtherTexts
     from training.false_negative_gate import PositiveGate
     from training.hard_negatives import Negatives
-    from training.objectives import Objective
+    from training.model.clip_model import ClipModel
+    from training.objectives.interface import Objective
 
 
 @dataclass(frozen=True)
@@ -23,11 +31,11 @@ class TrainParts:
 
     Attributes:
         name: The recipe's name.
-        planner: Decides which samples meet in a batch.
+        planner: Decides which samples are in a batch together.
         objectives: Loss terms; the loss is their weighted sum.
-        negatives: Chooses each sample's negatives among those the data set holds; None trains without.
+        negatives: Chooses each sample's negatives among those of the data set; None trains without.
         views: Draws among a caption and its rewrites and knowledge captions; None shows captions only.
-        positives: Draws further texts of each image for the objectives that want them.
+        positives: Draws further texts of each image for the objectives that need them.
         gate: Finds pairs of a batch that are no negatives.
     """
 
@@ -40,31 +48,37 @@ class TrainParts:
     gate: PositiveGate | None = None
 
     @property
-    def drawn(self) -> Drawn:
-        """What is drawn for each sample of a batch."""
-        return Drawn(self.negatives, self.views, self.positives)
+    def text_sampling(self) -> TextSampling:
+        """How the texts of each sample are drawn."""
+        return TextSampling(self.negatives, self.views, self.positives)
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the objectives need besides image, text and negatives; see `objectives.contract.OPTIONAL`."""
+        """Fields of `Features` that the objectives need."""
         return frozenset(name for objective in self.objectives for name in objective.needs)
 
     def __post_init__(self) -> None:
-        """Check that there is something to minimise, from what there is.
+        """Check that there is something to minimise.
 
         Raises:
-            InputError: no objective, two of one name, or one that needs further texts where none are drawn.
+            InputError: no objective, or two of one name.
         """
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) != len(names):
             raise InputError(
                 f"recipe {self.name!r}: objectives are {names}", allowed="one or more, each of its own name"
             )
-        if "positives" in self.needs and self.positives is None:
-            raise InputError(
-                f"recipe {self.name!r}: an objective needs further texts of each image, the recipe draws none",
-                fix="give the recipe positives=FurtherTexts(...)",
-            )
+
+    def feature_needs(self, teacher: Callable[[], ClipModel], statistics: Mapping[str, Any]) -> FeatureNeeds:
+        """Return what the objectives need; `teacher` is called if they need one.
+
+        Raises:
+            InputError: the gate takes thresholds that the version's statistics do not hold.
+        """
+        ratios = [objective.cut_ratio for objective in self.objectives if hasattr(objective, "cut_ratio")]
+        taught = self.needs & {"teacher_image", "teacher_text"} or (self.gate is not None and self.gate.teacher)
+        gate = None if self.gate is None else self.gate.start(statistics)
+        return FeatureNeeds(self.needs, teacher() if taught else None, ratios[0] if ratios else None, gate)
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe's training half as JSON values: each part's name and fields."""
@@ -84,3 +98,66 @@ def describe(part: Any) -> dict[str, Any]:
     values = {item.name: getattr(part, item.name) for item in dataclasses.fields(part)}
     shown = {name: describe(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
     return {"name": part.name} | {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()}
+
+
+def check_needs(parts: TrainParts, table: pa.Table, rows: IndexColumn) -> None:
+    """Check, before a run starts, that recipe and data set hold what every objective needs; see also the next function.
+
+    Args:
+        parts: The recipe's training half.
+        table: The version's index.parquet.
+        rows: Its rows that are trained on.
+
+    Raises:
+        InputError: naming the objective, what it lacks, and what to do.
+    """
+    for objective in parts.objectives:
+        for need in objective.needs:
+            for problem, fix in _problems(need, parts, table, rows):
+                raise InputError(f"objective {objective.name} needs {need}: {problem}", fix=fix)
+
+
+def _problems(need: str, parts: TrainParts, table: pa.Table, rows: IndexColumn) -> Iterator[tuple[str, str]]:
+    """Yield what keeps a feature from being made for any batch, and what to do about it."""
+
+    def most(column: str) -> int:
+        # older versions do not have every column: then a batch shows it
+        return int(np.max(table.column(column).to_numpy()[rows])) if column in table.column_names else 2
+
+    if need in ("negatives", "negative_type"):
+        if parts.negatives is None:
+            yield "the recipe chooses no negatives", "give the recipe negatives=UniformNegatives(...)"
+        if most("num_negatives") < 1:
+            yield (
+                "no caption of the training split has one",
+                "curate with a recipe that makes negatives, such as negclip",
+            )
+    elif need == "positives":
+        drawn = parts.positives
+        if drawn is None:
+            yield "the recipe draws no further texts of an image", "give the recipe positives=FurtherTexts(...)"
+        elif not (drawn.captions and most("num_captions") > 1) and (
+            not (drawn.rewrites or drawn.knowledge) or most("num_views") < 1
+        ):
+            yield "no image of the training split has a further text", "curate with a recipe that rewrites captions"
+    elif need not in ("tokens", "cut_text", "teacher_image", "teacher_text", "identity"):
+        yield "training cannot make this feature yet", "take the objective out of the recipe"
+
+
+def check_model_needs(parts: TrainParts, model: ClipModel) -> None:
+    """Check that the model gives what the objectives need.
+
+    Raises:
+        InputError: naming the objective, what it lacks, and what to do.
+    """
+    from training.model.token_features import check_patches, check_tokens
+
+    checks = {"tokens": (check_patches, check_tokens), "cut_text": (check_tokens,)}
+    for objective in parts.objectives:
+        for need in objective.needs:
+            for check in checks.get(need, ()):
+                try:
+                    check(model)
+                except InputError as error:
+                    got = f"objective {objective.name} needs {need}: {error.got}"
+                    raise InputError(got, allowed=error.allowed, fix=error.fix) from None

@@ -182,7 +182,7 @@ def pretrained_cell(job: CompareJob) -> Cell:
 def make_cell(job: CompareJob, row: Variant, version: DatasetVersion, seed: int) -> Cell:
     """Return one row with one seed; its identity leaves out what does not change its weights."""
     from training.checkpoint import FREE
-    from training.gradient_cache import on_device
+    from training.device import on_device
 
     settings = job.train_settings(row, seed)
     recipe = load_recipe(row.recipe, settings=settings)

@@ -26,7 +26,8 @@ from training.config import TrainConfig
 from training.false_negative_gate import PositiveGate
 from training.hard_negatives import AdaptiveNegatives
 from training.model.spec import ModelSpec
-from training.objectives import MemoryContrast, NegativeContrast
+from training.objectives.info_nce import MemoryContrast
+from training.objectives.negative_contrast import NegativeContrast
 
 
 def ahnm(

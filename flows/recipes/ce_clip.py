@@ -12,7 +12,8 @@ from flows.recipe import Recipe
 from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
 from training.hard_negatives import UniformNegatives
-from training.objectives import CrossModalRank, InfoNCE, IntraModalContrast
+from training.objectives.ce_clip import CrossModalRank, IntraModalContrast
+from training.objectives.info_nce import InfoNCE
 
 
 def ce_clip(masked: MaskedModel | None) -> Recipe:

@@ -12,7 +12,7 @@ from flows.recipe import Recipe
 from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
 from training.model.spec import ModelSpec
-from training.objectives import InfoNCE
+from training.objectives.info_nce import InfoNCE
 
 
 def dedup(model: ModelSpec, against: EvaluationSets) -> Recipe:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flows.recipe import Recipe
 from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
-from training.objectives import CutoffContrast, InfoNCE
+from training.objectives.cutoff import CutoffContrast
+from training.objectives.info_nce import InfoNCE
 
 
 def efficient_cl() -> Recipe:

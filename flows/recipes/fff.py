@@ -11,7 +11,7 @@ from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
 from training.false_negative_gate import PositiveGate
 from training.model.spec import ModelSpec
-from training.objectives import Sigmoid
+from training.objectives.sigmoid import Sigmoid
 
 
 def fff(model: ModelSpec) -> Recipe:

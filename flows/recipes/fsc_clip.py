@@ -9,7 +9,9 @@ from flows.recipe_blocks import checked_negatives
 from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
 from training.hard_negatives import UniformNegatives
-from training.objectives import InfoNCE, LocalContrast, NegativeContrast
+from training.objectives.info_nce import InfoNCE
+from training.objectives.local_contrast import LocalContrast
+from training.objectives.negative_contrast import NegativeContrast
 
 
 def fsc_clip(graph: KnowledgeGraph) -> Recipe:

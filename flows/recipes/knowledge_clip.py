@@ -11,7 +11,9 @@ from training.batches.basic import ShuffledPlan
 from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
 from training.model.spec import ModelSpec
-from training.objectives import Distillation, InfoNCE, KnowledgeContrast
+from training.objectives.further_texts import KnowledgeContrast
+from training.objectives.info_nce import InfoNCE
+from training.objectives.knowledge import Distillation
 
 
 def knowledge_clip(model: ModelSpec, graph: KnowledgeGraph) -> Recipe:

@@ -10,7 +10,7 @@ from flows.recipe import Recipe
 from training.batches.basic import ShuffledPlan
 from training.batches.text_sampling import CaptionViews
 from training.config import TrainConfig
-from training.objectives import InfoNCE
+from training.objectives.info_nce import InfoNCE
 
 
 def laclip(writer: LanguageModel | RuleWriter) -> Recipe:

@@ -8,7 +8,7 @@ from curation.stages.selection.tag_attributes import TagAttributes
 from flows.recipe import Recipe
 from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
-from training.objectives import InfoNCE
+from training.objectives.info_nce import InfoNCE
 
 
 def m4() -> Recipe:

@@ -13,7 +13,7 @@ from training.batches.similarity import NeighbourPlan
 from training.config import TrainConfig
 from training.hard_negatives import UniformNegatives
 from training.model.spec import ModelSpec
-from training.objectives import InfoNCE
+from training.objectives.info_nce import InfoNCE
 
 
 def negclip(model: ModelSpec) -> Recipe:

@@ -8,7 +8,7 @@ from flows.recipe import Recipe
 from training.batches.similarity import SimclipPlan
 from training.config import TrainConfig
 from training.model.spec import ModelSpec
-from training.objectives import InfoNCE
+from training.objectives.info_nce import InfoNCE
 
 
 def simclip(model: ModelSpec) -> Recipe:

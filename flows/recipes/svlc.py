@@ -14,7 +14,9 @@ from training.batches.basic import ShuffledPlan
 from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
 from training.hard_negatives import UniformNegatives
-from training.objectives import InfoNCE, NegativeContrast, TextAnalogy
+from training.objectives.further_texts import TextAnalogy
+from training.objectives.info_nce import InfoNCE
+from training.objectives.negative_contrast import NegativeContrast
 
 LISTS = ("colour", "material", "size", "state", "action", "relation")
 KINDS = ("object", "relation", "attribute", "action")

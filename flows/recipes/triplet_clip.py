@@ -10,7 +10,7 @@ from flows.recipe import Recipe
 from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
 from training.hard_negatives import UniformNegatives
-from training.objectives import InfoNCE
+from training.objectives.info_nce import InfoNCE
 
 
 def triplet_clip(writer: LanguageModel | RuleWriter) -> Recipe:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from data_manifests.manifest import DatasetVersion
 from flows.execution.jobs import CurateJob, run_job
 from training.batches.basic import ShuffledPlan
-from training.batches.index_columns import load_index
+from training.batches.epoch import load_index
 from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.config import TrainConfig
@@ -40,8 +40,8 @@ from training.log import Clock
 from training.model import lora
 from training.model.clip_model import ClipModel
 from training.model.spec import ModelSpec
-from training.objectives import InfoNCE
-from training.precompute import CachedTrunks
+from training.objectives.info_nce import InfoNCE
+from training.precompute import FrozenTrunks
 from training.train import Trainer, make_optimizer
 from training.train_parts import TrainParts
 
@@ -54,7 +54,7 @@ def plain_loop(version: DatasetVersion, spec: ModelSpec, config: TrainConfig) ->
     model = spec.load()
     lora.apply_tuning(model, "lora")
     optimizer = make_optimizer(model, config)
-    lora.train_mode(model)
+    model.train()
     yield 0.0
     for images, captions, negatives in plain_batches(version, model, config.batch_size):
         features = nn.functional.normalize(model.module.encode_image(images), dim=-1)  # type: ignore[operator]
@@ -103,9 +103,9 @@ def our_loop(
     plan = make_plan(
         parts.planner, load_index(version, config.split, parts.planner), 0, config.steps, config.batch_size
     )
-    batches = PlannedBatches(version, plan, trainer.model, config, parts.drawn)
+    batches = PlannedBatches(version, plan, trainer.model, config, parts.text_sampling)
     if cached:
-        CachedTrunks(trainer.model, trainer.needs, config, None, trainer.ranks, lambda *_: None).both(batches)
+        FrozenTrunks(trainer.model, trainer.needs, config, None, trainer.ranks, lambda *_: None).precompute(batches)
     yield 0.0
     for batch in clock.timed(batches):
         trainer.make_step(batch)

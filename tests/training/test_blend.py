@@ -15,7 +15,7 @@ from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig, Tune
 from training.model.spec import ModelSpec
 from training.model.wise_ft import blend
-from training.objectives import InfoNCE
+from training.objectives.info_nce import InfoNCE
 from training.train import train
 from training.train_parts import TrainParts
 

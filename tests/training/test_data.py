@@ -19,16 +19,16 @@ from data_manifests.shards import shard_name
 from tests.training.conftest import MakeVersion, describe, draw
 from training.batches.activation_cache import ActivationStore, fill_texts, text_name
 from training.batches.basic import ShuffledPlan
-from training.batches.batch import Batch, Drawn
+from training.batches.batch import Batch, TextSampling
 from training.batches.decode import decode_image
 from training.batches.index import PlanIndex
 from training.batches.loader import PlannedBatches
-from training.batches.plan import Plan, make_plan
+from training.batches.plan import BatchPlan, make_plan
 from training.batches.text_sampling import CaptionViews
 from training.config import TrainConfig
 from training.hard_negatives import UniformNegatives
 from training.model.clip_model import ClipModel
-from training.model.lora import apply_tuning, eval_mode
+from training.model.lora import apply_tuning
 from training.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
@@ -46,12 +46,12 @@ def model() -> Iterator[ClipModel]:
     torch.set_num_threads(2)
     with pytest.warns(UserWarning, match="random"):
         model = ModelSpec.parse("tiny").load()
-    eval_mode(model)
+    model.eval()
     yield model
     torch.set_num_threads(before)
 
 
-def plan_for(version: DatasetVersion, config: TrainConfig = CONFIG) -> Plan:
+def plan_for(version: DatasetVersion, config: TrainConfig = CONFIG) -> BatchPlan:
     return make_plan(
         ShuffledPlan(), PlanIndex.from_table(version.index()), config.seed, config.steps, config.batch_size
     )
@@ -67,7 +67,7 @@ def test_batches_are_what_the_plan_says(make_version: MakeVersion, model: ClipMo
     version = make_version(24)
     plan = plan_for(version)
     numbers = {image_uid(describe(number)[0]): number for number in range(24)}
-    batches = PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(3)))
+    batches = PlannedBatches(version, plan, model, CONFIG, TextSampling(UniformNegatives(3)))
     shown = []
     for batch in batches:
         for at, uid in enumerate(batch.texts.uids):
@@ -91,10 +91,10 @@ def test_batches_are_what_the_plan_says(make_version: MakeVersion, model: ClipMo
 def test_reading_ahead_changes_nothing_and_any_step_can_come_first(make_version: MakeVersion, model: ClipModel) -> None:
     version = make_version(24)
     plan = plan_for(version)
-    ahead = list(PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2))))
-    alone = PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2)))
+    ahead = list(PlannedBatches(version, plan, model, CONFIG, TextSampling(UniformNegatives(2))))
+    alone = PlannedBatches(version, plan, model, CONFIG, TextSampling(UniformNegatives(2)))
     assert all(equal(ahead[step], alone.batch(step)) for step in (6, 0, 3))
-    late = list(PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2)), start_step=4))
+    late = list(PlannedBatches(version, plan, model, CONFIG, TextSampling(UniformNegatives(2)), start_step=4))
     assert [batch.step for batch in late] == [4, 5, 6] and all(
         equal(a, b) for a, b in zip(ahead[4:], late, strict=True)
     )
@@ -113,8 +113,10 @@ def test_an_iteration_can_be_left_early(make_version: MakeVersion, model: ClipMo
 def test_negatives_vary_by_step_and_seed_and_are_drawn_evenly(make_version: MakeVersion, model: ClipModel) -> None:
     version = make_version(16)
     config = TrainConfig(steps=300, batch_size=8)
-    batches = PlannedBatches(version, plan_for(version, config), model, config, Drawn(UniformNegatives(1)))
-    other = PlannedBatches(version, plan_for(version, config), model, TrainConfig(seed=1), Drawn(UniformNegatives(1)))
+    batches = PlannedBatches(version, plan_for(version, config), model, config, TextSampling(UniformNegatives(1)))
+    other = PlannedBatches(
+        version, plan_for(version, config), model, TrainConfig(seed=1), TextSampling(UniformNegatives(1))
+    )
     target = image_uid(describe(7)[0])  # seven negatives for each of its captions
     counts: dict[str, int] = {}
     differ = 0
@@ -134,12 +136,12 @@ def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
     with pytest.warns(UserWarning, match="random"):
         model = ModelSpec.parse("tiny").load()
     apply_tuning(model, "projection")
-    eval_mode(model)
-    assert model.image_trunk_frozen() and model.text_trunk_frozen()
+    model.eval()
+    assert model.trunk_frozen("image") and model.trunk_frozen("text")
     version = make_version(24)
     plan = plan_for(version)
     cache = tmp_path / "cache"
-    batches = PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2)))
+    batches = PlannedBatches(version, plan, model, CONFIG, TextSampling(UniformNegatives(2)))
     pixels = batches.batch(0)
     batches.cache_images(cache / "image", quiet)
     batches.cache_texts(cache / "text", quiet)
@@ -155,7 +157,7 @@ def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
     parts = sorted((cache / "image").glob("*.npz"))
     before = {path: path.stat().st_mtime_ns for path in parts}
     calls: list[tuple[str, int, int]] = []
-    again = PlannedBatches(version, plan, model, CONFIG, Drawn(UniformNegatives(2)))
+    again = PlannedBatches(version, plan, model, CONFIG, TextSampling(UniformNegatives(2)))
     again.cache_images(cache / "image", lambda *call: calls.append(call))
     again.cache_texts(cache / "text", lambda *call: calls.append(call))
     assert calls == [] and equal(again.batch(0), cached)
@@ -230,7 +232,7 @@ def test_beside_a_view_stand_only_the_negatives_that_were_made_from_it(
     version = make_version(24)
     told = {"kind": "knowledge", "caption": 0, "text": "a shape of paint"}
     denial = {"kind": "denial", "caption": 1, "text": "a shape without paint"}
-    drawn = Drawn(negatives=UniformNegatives(9), views=CaptionViews(knowledge=1e9, denial=1e9))
+    drawn = TextSampling(negatives=UniformNegatives(9), views=CaptionViews(knowledge=1e9, denial=1e9))
     batches = PlannedBatches(version, plan_for(version), model, CONFIG, drawn)
     real = batches._sample
 

@@ -6,28 +6,27 @@ import pytest
 import torch
 
 from tests.training.conftest import MakeVersion
-from training import negative_scores
+from training import hard_negatives
 from training.batches.basic import ShuffledPlan
-from training.batches.batch import Batch, Drawn
+from training.batches.batch import Batch, TextSampling
 from training.batches.index import PlanIndex
 from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.config import TrainConfig
-from training.features import make_features
+from training.features import make_features, negative_stats, with_labels
 from training.hard_negatives import AdaptiveNegatives, Negatives, UniformNegatives
-from training.model.clip_model import ClipModel
-from training.model.lora import eval_mode, train_mode
+from training.model.clip_model import ClipModel, StepEncoder
 from training.model.spec import ModelSpec
 
 
 def make_batch(make_version: MakeVersion, negatives: Negatives | None) -> tuple[ClipModel, Batch]:
     with pytest.warns(UserWarning, match="random"):
         model = ModelSpec.parse("tiny").load()
-    eval_mode(model)
+    model.eval()
     version = make_version(24)
     config = TrainConfig(steps=1, batch_size=20)
     plan = make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), 0, 1, 20)
-    return model, PlannedBatches(version, plan, model, config, Drawn(negatives)).batch(0)
+    return model, PlannedBatches(version, plan, model, config, TextSampling(negatives)).batch(0)
 
 
 @pytest.mark.parametrize("negatives", [UniformNegatives(3), AdaptiveNegatives(candidates=5, choose=3)])
@@ -35,11 +34,14 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
     model, batch = make_batch(make_version, negatives)
     chooser = negatives.start()
     with torch.no_grad():
-        features, stats, _ = make_features(model, batch, chooser, 0.5)
+        features, choice = make_features(StepEncoder(model), batch, chooser, 0.5)
+        features = with_labels(features, batch, choice, None, ignore_equal_captions=True)
         assert batch.negatives is not None and batch.negative_mask is not None
         image, text = model.encode_image(batch.image), model.encode_text(batch.text)
         candidates = torch.zeros(*batch.negative_mask.shape, model.embed_dim)
         candidates[batch.negative_mask] = model.encode_text(batch.negatives[batch.negative_mask])
+    assert choice is not None
+    stats = negative_stats(batch, choice)
     similarity = torch.einsum("bd,bcd->bc", image, candidates)
     scale = features.logit_scale.item()
     positive = (image * text).sum(dim=1)
@@ -70,14 +72,15 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
 def test_adaptive_weights_are_not_all_one(make_version: MakeVersion) -> None:
     negatives = AdaptiveNegatives(candidates=5, choose=3)
     model, batch = make_batch(make_version, negatives)
-    features, *_ = make_features(model, batch, negatives.start(), 0.0)
+    features, _ = make_features(StepEncoder(model), batch, negatives.start(), 0.0)
     assert features.negative_weight is not None and len(features.negative_weight.unique()) > 1
 
 
 def test_without_negatives_and_without_labels(make_version: MakeVersion) -> None:
     model, batch = make_batch(make_version, None)
-    features, stats, _ = make_features(model, batch, None, 0.0, ignore_equal_captions=False)
-    assert features.negatives is None and features.labels is None and stats == {}
+    features, choice = make_features(StepEncoder(model), batch, None, 0.0)
+    features = with_labels(features, batch, choice, None, ignore_equal_captions=False)
+    assert features.negatives is None and features.labels is None and choice is None
 
 
 def test_a_choice_among_features_is_the_choice_of_the_look_ahead(
@@ -87,8 +90,8 @@ def test_a_choice_among_features_is_the_choice_of_the_look_ahead(
     model, batch = make_batch(make_version, negatives)
     made = []
     for largest in (0.0, 1.5):
-        monkeypatch.setattr(negative_scores, "ONE_PASS", largest)
-        features, _, choice = make_features(model, batch, negatives.start(), 0.5)
+        monkeypatch.setattr(hard_negatives, "ONE_PASS", largest)
+        features, choice = make_features(StepEncoder(model), batch, negatives.start(), 0.5)
         assert choice is not None and features.negatives is not None
         model.module.zero_grad()
         (features.negatives * choice.mask[..., None]).pow(3).sum().backward()  # type: ignore[no-untyped-call]
@@ -109,12 +112,12 @@ def test_dropout_in_the_head_does_not_blur_the_look(make_version: MakeVersion, m
         return torch.nn.functional.dropout(plain(self, activations), 0.5, self.module.training)
 
     monkeypatch.setattr(ClipModel, "text_head", dropping)
-    monkeypatch.setattr(negative_scores, "head_drops", lambda model: True)
-    train_mode(model)
+    monkeypatch.setattr(ClipModel, "has_dropout", lambda self, *groups: groups == ("text_head",))
+    model.train()
     chosen = []
     for largest in (0.0, 1.5):
-        monkeypatch.setattr(negative_scores, "ONE_PASS", largest)
-        features, _, choice = make_features(model, batch, negatives.start(), 0.5)
+        monkeypatch.setattr(hard_negatives, "ONE_PASS", largest)
+        features, choice = make_features(StepEncoder(model), batch, negatives.start(), 0.5)
         assert choice is not None and features.negatives is not None
         assert float((features.negatives[choice.mask] == 0).float().mean()) > 0.3, "the loss sees dropout"
         chosen.append((choice.index[choice.mask].tolist(), choice.weight.tolist()))

@@ -14,6 +14,7 @@ from tests.training.test_features import make_batch
 from training.features import make_features
 from training.feedback import FeedbackLog
 from training.hard_negatives import AdaptiveNegatives, UniformNegatives
+from training.model.clip_model import StepEncoder
 
 
 def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion, tmp_path: Path) -> None:
@@ -21,7 +22,7 @@ def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion,
     model, batch = make_batch(make_version, negatives)
     log = FeedbackLog()
     with torch.no_grad():
-        features, _, choice = make_features(model, batch, negatives.start(), 0.0)
+        features, choice = make_features(StepEncoder(model), batch, negatives.start(), 0.0)
     assert choice is not None and features.negatives is not None
     hardness = log.record(batch, features, choice)
     resumed = FeedbackLog()
@@ -65,8 +66,10 @@ def test_gated_candidates_are_counted_though_never_trained_on(make_version: Make
     negatives = AdaptiveNegatives(candidates=5, choose=2, gate_quantile=0.5)
     model, batch = make_batch(make_version, negatives)
     with torch.no_grad():
-        features, stats, choice = make_features(model, batch, negatives.start(), 0.0)
-    assert choice is not None and choice.gated is not None and stats["gated"] == int(choice.gated.sum()) > 0
+        features, choice = make_features(StepEncoder(model), batch, negatives.start(), 0.0)
+    assert choice is not None and choice.gated is not None
+    stats = choice.stats
+    assert stats["gated"] == int(choice.gated.sum()) > 0
     log = FeedbackLog()
     hardness = log.record(batch, features, choice)
     assert hardness["gated_share"] == pytest.approx(stats["gated"] / sum(map(len, batch.texts.records)))

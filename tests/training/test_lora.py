@@ -67,12 +67,12 @@ def pixels(model: ClipModel, num: int = 3) -> torch.Tensor:
 
 @torch.no_grad()
 def embeddings(model: ClipModel) -> torch.Tensor:
-    lora.eval_mode(model)
+    model.eval()
     return torch.cat([model.encode_image(pixels(model)), model.encode_text(model.tokenize(TEXTS))])
 
 
 def train(model: ClipModel, steps: int) -> None:
-    lora.train_mode(model)
+    model.train()
     torch.manual_seed(3)
     tokens = model.tokenize(TEXTS)
     optimizer = torch.optim.AdamW([parameter for _, parameter in lora.trainable_parameters(model)], lr=0.01)
@@ -142,8 +142,8 @@ def test_targets_and_layers() -> None:
     names = {name.split(".lora")[0] for name, _ in lora.trainable_parameters(model) if ".lora_" in name}
     assert all(name.startswith("transformer.resblocks.1.") for name in names)
     assert names
-    assert model.image_trunk_frozen()
-    assert not model.text_trunk_frozen()
+    assert model.trunk_frozen("image")
+    assert not model.trunk_frozen("text")
     for options in ({"targets": "no.such"}, {"targets": "(("}, {"layers": [99]}):
         with pytest.raises(InputError):
             tuned("tiny", "lora", **options)
@@ -161,8 +161,8 @@ def test_report_counts(hybrid: str) -> None:
     assert report.groups["image_head"][0] == report.groups["image_head"][1] > 0
     assert report.trainable == sum(value.numel() for _, value in lora.trainable_parameters(model))
     assert report.total == sum(value.numel() for value in model.module.parameters())
-    assert model.image_trunk_frozen()
-    assert model.text_trunk_frozen()
+    assert model.trunk_frozen("image")
+    assert model.trunk_frozen("text")
     assert "projection" in report.lines()[0]
 
 
@@ -170,9 +170,9 @@ def test_frozen_parts_stay_in_eval_mode(hybrid: str) -> None:
     model = tuned(hybrid, "lora")
     before = {name: value.clone() for name, value in model.module.visual.trunk.state_dict().items()}
     with torch.no_grad():
-        lora.eval_mode(model)
+        model.eval()
         expected = model.image_trunk(pixels(model))
-    lora.train_mode(model)
+    model.train()
     assert torch.equal(model.image_trunk(pixels(model)), expected)
     train(model, 2)
     assert all(torch.equal(value, before[name]) for name, value in model.module.visual.trunk.state_dict().items())
@@ -180,7 +180,7 @@ def test_frozen_parts_stay_in_eval_mode(hybrid: str) -> None:
     assert not model.module.visual.trunk.training
     heads = tuned(hybrid, "projection")
     tokens = heads.tokenize(TEXTS)
-    lora.train_mode(heads)
+    heads.train()
     assert torch.equal(heads.text_trunk(tokens), heads.text_trunk(tokens))  # BERT's dropout is off
     assert not torch.equal(heads.encode_text(tokens), heads.encode_text(tokens))  # the head's is on
     full = tuned(hybrid, "full", steps=1)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from data_manifests.errors import InputError
-from training.hard_negatives import AdaptiveNegatives, Choice, UniformNegatives
-from training.log import count_operations
+from training.batches.batch import StepTexts
+from training.features import negative_stats
+from training.hard_negatives import AdaptiveNegatives, NegativeChoice, UniformNegatives
 
 
 def no_gate(**changes: object) -> AdaptiveNegatives:
     return AdaptiveNegatives(**({"candidates": 5, "choose": 2, "gate_quantile": 1.0} | changes))  # type: ignore[arg-type]
 
 
-def select(config: AdaptiveNegatives, similarity: torch.Tensor, mask: torch.Tensor, progress: float = 0.0) -> Choice:
+def select(
+    config: AdaptiveNegatives, similarity: torch.Tensor, mask: torch.Tensor, progress: float = 0.0
+) -> NegativeChoice:
     return config.start().select(torch.full((len(mask),), 0.9), similarity, mask, 10.0, progress)
 
 
-def chosen(choice: Choice, row: int = 0) -> set[int]:
+def chosen(choice: NegativeChoice, row: int = 0) -> set[int]:
     return set(choice.index[row][choice.mask[row]].tolist())
 
 
@@ -102,8 +108,10 @@ def test_no_candidate_at_all_is_no_error() -> None:
 
 def test_operations_are_counted() -> None:
     records = [[{"operation": "swap", "span_class": "noun"}, {"operation": "replace"}], [{"operation": "replace"}]]
+    batch: Any = SimpleNamespace(texts=StepTexts(("u", "v"), ("a", "b"), records, [[], []]))
     index, mask = torch.tensor([[1, 0], [0, 1]]), torch.tensor([[True, True], [True, False]])
-    assert count_operations(records, Choice(index, mask, torch.ones(2, 2))) == {"replace": 2, "swap/noun": 1}
+    stats = negative_stats(batch, NegativeChoice(index, mask, torch.ones(2, 2), {"gate": 0.5}))
+    assert stats == {"count": 3, "gate": 0.5, "operation": {"replace": 2, "swap/noun": 1}}
 
 
 @pytest.mark.parametrize(

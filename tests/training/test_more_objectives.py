@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,34 +13,29 @@ import pytest
 import torch
 from torch import Tensor
 
-import training.objectives
 from data_manifests.errors import InputError
+from tests.training.conftest import MakeVersion
 from tests.training.test_objectives import make_features, some_labels
 from training.batches.basic import ShuffledPlan
-from training.objectives import (
-    CrossModalRank,
-    CutoffContrast,
-    Distillation,
-    Features,
-    GroupAlignment,
-    GroupParity,
-    InfoNCE,
-    IntraModalContrast,
-    KnowledgeContrast,
-    LocalContrast,
-    MemoryContrast,
-    MultipleInstance,
-    Objective,
-    Sigmoid,
-    TextAnalogy,
-    TextSlots,
-    TokenFeatures,
-    TripletContrast,
-    Triplets,
-    start_term,
-)
-from training.objectives.interface import NEGATIVE_TYPES
-from training.train_parts import TrainParts
+from training.batches.text_sampling import FurtherTexts
+from training.config import TrainConfig
+from training.features import NEGATIVE_TYPES, Features, TextSlots, TokenFeatures, Triplets
+from training.hard_negatives import UniformNegatives
+from training.model.clip_model import ClipModel
+from training.model.spec import ModelSpec
+from training.objectives import all_objectives
+from training.objectives.ce_clip import CrossModalRank, IntraModalContrast
+from training.objectives.cutoff import CutoffContrast
+from training.objectives.fairness import GroupAlignment, GroupParity
+from training.objectives.further_texts import KnowledgeContrast, MultipleInstance, TextAnalogy
+from training.objectives.info_nce import InfoNCE, MemoryContrast
+from training.objectives.interface import Objective
+from training.objectives.knowledge import Distillation, TripletContrast
+from training.objectives.local_contrast import LocalContrast
+from training.objectives.negative_contrast import NegativeContrast
+from training.objectives.sigmoid import Sigmoid
+from training.train import train
+from training.train_parts import TrainParts, check_model_needs
 
 B, K, P, L, N, D = 5, 3, 2, 6, 4, 4
 
@@ -375,15 +370,20 @@ def test_each_is_its_equation(objective: Objective, by_loops: Callable[[Features
     assert float(objective(features)) == pytest.approx(by_loops(features), rel=1e-9)
 
 
-def all_objectives() -> list[Objective]:
-    found = [
-        item for _, item in inspect.getmembers(training.objectives, inspect.isclass) if dataclasses.is_dataclass(item)
-    ]
-    made: list[Any] = [kind() for kind in found if hasattr(kind, "source")]
+def defaults() -> list[Objective]:
+    """Return one of every objective, groups small enough for these batches."""
+    made: list[Any] = [kind() for kind in all_objectives().values()]
     return [dataclasses.replace(item, smallest=2) if hasattr(item, "smallest") else item for item in made]
 
 
-@pytest.mark.parametrize("objective", [*all_objectives(), Sigmoid(further=True, bias=0.0)], ids=lambda item: item.name)
+def test_objectives_are_found_by_their_files() -> None:
+    found = all_objectives()
+    assert len(found) == 15 and {InfoNCE, MemoryContrast, GroupParity, TripletContrast} <= set(found.values())
+    known = {field.name for field in dataclasses.fields(Features)}
+    assert all(set(objective.needs) <= known for objective in defaults())
+
+
+@pytest.mark.parametrize("objective", [*defaults(), Sigmoid(further=True, bias=0.0)], ids=lambda item: item.name)
 def test_gradients_are_right_and_reach_both_towers(objective: Objective) -> None:
     base = everything(3)
     assert base.negatives is not None and base.tokens is not None and base.positives is not None
@@ -412,18 +412,40 @@ def test_gradients_are_right_and_reach_both_towers(objective: Objective) -> None
         assert any(gradient is not None and float(gradient.abs().max()) > 0 for gradient in gradients)
 
 
-@pytest.mark.parametrize("objective", all_objectives(), ids=lambda item: item.name)
-def test_without_what_it_is_about_a_term_is_zero_or_says_so(objective: Objective) -> None:
-    bare = make_features(negatives=None, negative_mask=None)
-    if objective.name in ("distillation", "cutoff_contrast", "memory_contrast"):
-        with pytest.raises(ValueError, match="needs"):
-            objective(bare)
-    elif objective.name not in ("info_nce", "sigmoid", "multiple_instance"):
-        assert float(objective(bare)) == 0.0
-    assert math.isfinite(start_term(objective)(everything()).item())
+@pytest.mark.parametrize("objective", defaults(), ids=lambda item: item.name)
+def test_a_feature_that_is_missing_is_an_error_and_never_a_loss_of_zero(objective: Objective) -> None:
+    for need in objective.needs:
+        without = {"negatives": None, "negative_mask": None, "negative_type": None, "tokens": None}
+        without = without if need == "negatives" else {need: None}
+        with pytest.raises(ValueError, match="the objective needs features"):
+            objective.start()(everything(**without))
+    if not objective.needs:
+        assert objective(make_features(negatives=None, negative_mask=None)).item() > 0.0
+    assert math.isfinite(objective.start()(everything()).item())
 
 
-@pytest.mark.parametrize("objective", all_objectives(), ids=lambda item: item.name)
+EMPTY = TextSlots(unit(B, P, D, seed=1), torch.zeros(B, P, dtype=torch.bool))
+NOTHING = {
+    "negative_mask": torch.zeros(B, K, dtype=torch.bool),
+    "positives": EMPTY,
+    "groups": torch.full((B, 2), -1),
+    "triplets": Triplets(unit(1, D, seed=9), unit(1, D, seed=10), torch.tensor([0])),
+}
+
+
+@pytest.mark.parametrize("objective", defaults(), ids=lambda item: item.name)
+def test_a_batch_that_happens_to_hold_none_contributes_zero_with_a_gradient(objective: Objective) -> None:
+    alone = {"info_nce", "sigmoid", "multiple_instance", "memory_contrast", "distillation", "cutoff_contrast"}
+    features = everything(**NOTHING)
+    features = dataclasses.replace(
+        features, image=features.image.clone().requires_grad_(), text=features.text.clone().requires_grad_()
+    )
+    loss = objective.start()(features)
+    assert (loss.item() == 0.0) == (objective.name not in alone)
+    assert loss.requires_grad
+
+
+@pytest.mark.parametrize("objective", defaults(), ids=lambda item: item.name)
 def test_each_names_its_source_and_refuses_a_weight_of_zero(objective: Objective) -> None:
     assert objective.source and "Source:" in (objective.__doc__ or "") and "Differs:" in (objective.__doc__ or "")
     with pytest.raises(InputError, match="weight"):
@@ -469,6 +491,46 @@ def test_alignment_is_the_wasserstein_distance(sizes: tuple[int, int]) -> None:
     assert float(GroupAlignment(smallest=2)(features)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_recipe_that_draws_no_further_texts_cannot_have_a_term_that_needs_them() -> None:
-    with pytest.raises(InputError, match="FurtherTexts"):
-        TrainParts("x", ShuffledPlan(), (TextAnalogy(),))
+REFUSED: list[tuple[Objective, dict[str, Any], dict[str, list[Any]], str]] = [
+    (TextAnalogy(), {}, {}, "text_analogy needs positives: the recipe draws no further texts(.|\n)*FurtherTexts"),
+    (KnowledgeContrast(), {"positives": FurtherTexts(captions=False)}, {"num_views": [0] * 12}, "has a further text"),
+    (NegativeContrast(), {}, {}, "negative_contrast needs negatives: the recipe chooses no negatives"),
+    (CrossModalRank(), {"negatives": UniformNegatives()}, {"num_negatives": [0] * 12}, "no caption of the training"),
+    (
+        GroupParity(),
+        {},
+        {},
+        "group_parity needs groups: training cannot make this feature yet(.|\n)*take the objective",
+    ),
+    (GroupAlignment(), {}, {}, "group_alignment needs groups"),
+    (TripletContrast(), {}, {}, "triplet_contrast needs triplets"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+@pytest.mark.parametrize(
+    ("objective", "parts", "columns", "message"), REFUSED, ids=lambda item: getattr(item, "name", "")
+)
+def test_a_run_starts_only_with_what_its_objectives_need(
+    make_version: MakeVersion,
+    tmp_path: Path,
+    objective: Objective,
+    parts: dict[str, Any],
+    columns: dict[str, list[Any]],
+    message: str,
+) -> None:
+    recipe = TrainParts("x", ShuffledPlan(), (InfoNCE(), objective), **parts)
+    version, config = make_version(12, columns=columns), TrainConfig(steps=1, batch_size=4)
+    with pytest.raises(InputError, match=message):
+        train(version, recipe, ModelSpec.parse("tiny"), config, tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "nothing is written before the check"
+
+
+def test_a_tower_without_tokens_is_refused_by_the_name_of_the_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(UserWarning, match="random"):
+        model = ModelSpec.parse("tiny").load()
+    parts = TrainParts("x", ShuffledPlan(), (InfoNCE(), CutoffContrast(), LocalContrast()))
+    check_model_needs(parts, model)
+    monkeypatch.setattr(ClipModel, "causal_end", lambda self, tokens: None)
+    with pytest.raises(InputError, match=r"cutoff_contrast needs cut_text: .* gives no tokens"):
+        check_model_needs(parts, model)

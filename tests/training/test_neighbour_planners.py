@@ -11,8 +11,8 @@ from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
 from tests.training.test_plan import make_index
 from training.batches.basic import CurriculumPlan, ShuffledPlan
+from training.batches.epoch import column_needs, load_index
 from training.batches.index import PlanIndex
-from training.batches.index_columns import column_needs, load_index
 from training.batches.similarity import NeighbourPlan, SimclipPlan, WeightedPlan
 
 

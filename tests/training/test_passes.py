@@ -20,12 +20,12 @@ from training.batches.index import PlanIndex
 from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.config import TrainConfig
-from training.gradient_cache import Passes, check_chunks, choose_device
+from training.device import check_batch_norm, choose_device
 from training.log import Clock
 from training.model import lora
-from training.model.clip_model import ClipModel
+from training.model.clip_model import ClipModel, StepEncoder
 from training.model.spec import ModelSpec
-from training.objectives import LocalContrast
+from training.objectives.local_contrast import LocalContrast
 from training.train import Trainer, train
 from training.train_parts import TrainParts
 
@@ -47,7 +47,7 @@ def gradients(
         if model is not None:
             model.module.double()
     plan = make_plan(parts.planner, PlanIndex.from_table(version.index()), 0, 1, 10)
-    batch = PlannedBatches(version, plan, trainer.model, config, parts.drawn).batch(0)
+    batch = PlannedBatches(version, plan, trainer.model, config, parts.text_sampling).batch(0)
     record = trainer.make_step(replace(batch, image=batch.image.double()))
     trained = lora.trainable_parameters(trainer.model)
     return record["loss"], {name: p.grad for name, p in trained if p.grad is not None}
@@ -67,7 +67,8 @@ def test_chunks_give_the_gradients_of_the_batch(make_version: MakeVersion, tmp_p
 def test_both_passes_of_a_chunk_draw_the_same() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2)).double()
-    inputs, passes = torch.randn(7, 4, dtype=torch.float64), Passes(3)
+    clip = ClipModel(model, lambda image: torch.zeros(3), lambda texts: torch.zeros(0), 8, 8, 8, 0, {})
+    inputs, passes = torch.randn(7, 4, dtype=torch.float64), StepEncoder(clip, 3)
     (leaf,) = passes.run(lambda chunk: (model(chunk),), inputs)
     drawn: list[Tensor] = []
     model[2].register_forward_hook(lambda *given: drawn.append(given[2].detach()))
@@ -81,10 +82,13 @@ def test_both_passes_of_a_chunk_draw_the_same() -> None:
 def test_what_looks_at_the_whole_batch_is_refused() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     model = ClipModel(module, lambda image: torch.zeros(3), lambda texts: torch.zeros(0), 8, 8, 8, 0, {})
-    with pytest.raises(InputError, match=r"micro_batch_size: 1 normalises(.|\n)*train\.tune"):
-        check_chunks(model)
-    lora.eval_mode(model)
-    check_chunks(model)
+    with pytest.raises(InputError, match=r"micro_batch_size=4: 1 normalises(.|\n)*train\.tune"):
+        check_batch_norm(model, TrainConfig(micro_batch_size=4), 1)
+    with pytest.raises(InputError, match="2 ranks: 1 normalises"):
+        check_batch_norm(model, TrainConfig(), 2)
+    check_batch_norm(model, TrainConfig(), 1)
+    model.eval()
+    check_batch_norm(model, TrainConfig(micro_batch_size=4), 2)
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,30 +12,28 @@ from torch import Tensor
 from tests.training.conftest import MakeVersion
 from tests.training.test_model import has_packages, load
 from training.batches.basic import ShuffledPlan
-from training.batches.batch import Batch, Drawn
+from training.batches.batch import Batch, TextSampling
 from training.batches.index import PlanIndex
 from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
-from training.features import Needs, make_features
+from training.features import NEGATIVE_TYPES, Features, make_features
 from training.hard_negatives import UniformNegatives
-from training.model.clip_model import ClipModel
-from training.model.lora import eval_mode
-from training.model.token_features import cut_tokens, encode_image_places, encode_text_places
-from training.objectives import Features
-from training.objectives.interface import NEGATIVE_TYPES
+from training.model.clip_model import ClipModel, StepEncoder
+from training.model.token_features import cut_tokens, encode_patches, encode_tokens
+from training.objectives.interface import Objective
 from training.train_parts import TrainParts
 
 TEXTS = ["a dog chases two cats on the wet grass", "red", "a man"]
 
 
 @dataclass(frozen=True)
-class Wants:
+class Wants(Objective):
     """An objective that only needs things."""
 
-    needs: tuple[str, ...]
     name: ClassVar[str] = "wants"
+    needs: ClassVar[tuple[str, ...]] = ("positives", "tokens", "teacher_image", "cut_text", "negative_type")
     source: ClassVar[str] = "this test"
     weight: float = 1.0
 
@@ -57,8 +55,8 @@ def test_pooled_features_are_the_towers_own(model: ClipModel) -> None:
     pixels = torch.rand(2, 3, model.image_size_px, model.image_size_px, generator=torch.Generator().manual_seed(0))
     tokens = model.trim(model.tokenize(TEXTS))
     with torch.no_grad():
-        image, patches = encode_image_places(model, pixels)
-        text, places, inside = encode_text_places(model, tokens)
+        image, patches = encode_patches(model, pixels)
+        text, places, inside = encode_tokens(model, tokens)
         assert torch.allclose(image, model.encode_image(pixels), atol=1e-5)
         assert torch.allclose(text, model.encode_text(tokens), atol=1e-5)
     assert patches.shape[0] == 2 and patches.shape[1] in (49, 64) and patches.shape[2] == model.embed_dim
@@ -81,8 +79,8 @@ def test_a_run_of_tokens_goes_and_the_marks_stay(model: ClipModel) -> None:
         assert torch.isfinite(model.encode_text(short)).all()
 
 
-def make_batch(make_version: MakeVersion, model: ClipModel, drawn: Drawn) -> Batch:
-    eval_mode(model)
+def make_batch(make_version: MakeVersion, model: ClipModel, drawn: TextSampling) -> Batch:
+    model.eval()
     version = make_version(12)
     plan = make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), 0, 1, 10)
     return PlannedBatches(version, plan, model, TrainConfig(steps=1, batch_size=10), drawn).batch(0)
@@ -90,16 +88,16 @@ def make_batch(make_version: MakeVersion, model: ClipModel, drawn: Drawn) -> Bat
 
 def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersion) -> None:
     model = load("tiny")
-    drawn = Drawn(UniformNegatives(3), None, FurtherTexts(count=2))
+    drawn = TextSampling(UniformNegatives(3), None, FurtherTexts(count=2))
     batch = make_batch(make_version, model, drawn)
-    wants = Wants(("positives", "tokens", "teacher_image", "cut_text", "negative_type"))
+    wants = Wants()
     parts = TrainParts("test", ShuffledPlan(), (wants,), drawn.negatives, positives=drawn.positives)
     teacher = load("tiny@1")
-    needs = Needs.of(parts, lambda: teacher, {})
+    needs = parts.feature_needs(lambda: teacher, {})
     assert not needs.cacheable("image") and not needs.cacheable("text")
     with torch.no_grad():
-        features, *_ = make_features(model, batch, UniformNegatives(3).start(), 0.0, needs=needs)
-        plain, *_ = make_features(model, batch, UniformNegatives(3).start(), 0.0)
+        features, _ = make_features(StepEncoder(model), batch, UniformNegatives(3).start(), 0.0, needs)
+        plain, _ = make_features(StepEncoder(model), batch, UniformNegatives(3).start(), 0.0)
     assert plain.tokens is None and plain.teacher_image is None and plain.cut_text is None
     assert plain.negatives is not None and features.negatives is not None and features.negative_mask is not None
     assert torch.allclose(features.text, plain.text, atol=1e-5)
@@ -122,7 +120,7 @@ def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersio
     record = next(record for row in batch.texts.records for record in row)
     record["type"] = "attribute"
     with torch.no_grad():
-        features, *_ = make_features(model, batch, UniformNegatives(3).start(), 0.0, needs=needs)
+        features, _ = make_features(StepEncoder(model), batch, UniformNegatives(3).start(), 0.0, needs)
     assert features.negative_type is not None
     assert (features.negative_type == NEGATIVE_TYPES.index("attribute")).sum() == 1
 

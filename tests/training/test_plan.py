@@ -17,7 +17,7 @@ from data_manifests.seeds import draw_seed
 from training.batches.basic import ClusterPlan, CurriculumPlan, ShuffledPlan
 from training.batches.epoch import Planner
 from training.batches.index import PlanIndex
-from training.batches.plan import Plan, make_plan
+from training.batches.plan import BatchPlan, make_plan
 from training.batches.similarity import NeighbourPlan, SimclipPlan
 
 PLANNERS: list[Planner] = [
@@ -167,7 +167,7 @@ def test_a_run_plan_is_saved_replayed_and_guarded(tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
     plan.save(path)
     first = path.read_bytes()
-    loaded = Plan.load(path)
+    loaded = BatchPlan.load(path)
     assert loaded.fingerprint == plan.fingerprint and np.array_equal(loaded.caption, plan.caption)
     plan.save(path)
     assert path.read_bytes() == first
@@ -177,10 +177,10 @@ def test_a_run_plan_is_saved_replayed_and_guarded(tmp_path: Path) -> None:
     edited = table.set_column(table.column_names.index("caption"), "caption", pa.array(captions, pa.int16()))
     pq.write_table(edited, path)
     with pytest.raises(InputError, match="edited by hand"):
-        Plan.load(path)
+        BatchPlan.load(path)
     path.write_bytes(b"PAR1 nonsense")
     with pytest.raises(InputError, match="not a training plan"):
-        Plan.load(path)
+        BatchPlan.load(path)
 
 
 def test_draws_do_not_run_into_each_other() -> None:

@@ -17,7 +17,8 @@ from training.false_negative_gate import (
     positive_labels,
     thresholds_of,
 )
-from training.objectives import Features, InfoNCE
+from training.features import Features
+from training.objectives.info_nce import InfoNCE
 
 
 def literal(

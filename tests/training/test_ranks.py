@@ -19,7 +19,7 @@ import torch
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from tests.training import two_ranks
-from training.batches.plan import Plan
+from training.batches.plan import BatchPlan
 from training.distributed import Ranks
 from training.log import read_lines
 from training.train import train
@@ -111,14 +111,14 @@ def test_two_ranks_leave_one_run_and_the_order_of_one(both: tuple[Path, DatasetV
 
 def test_batches_that_do_not_divide_are_refused() -> None:
     with pytest.raises(InputError, match=r"batches of 7 samples for 2 ranks(.|\n)*batch_size=6 or .*batch_size=8"):
-        Ranks(0, 2).share(7)
-    assert [Ranks(rank, 4).share(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+        Ranks(0, 2).batch_slice(7)
+    assert [Ranks(rank, 4).batch_slice(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
 
 
 def test_a_plan_that_looks_at_the_model_is_that_of_one_rank(both: tuple[Path, DatasetVersion], tmp_path: Path) -> None:
     folder, version = both
     alone = train(version, two_ranks.ONLINE, two_ranks.TINY, two_ranks.CONFIG, tmp_path / "online")
-    plans = [Plan.load(run / "plan.parquet") for run in (folder / "online", alone.run)]
+    plans = [BatchPlan.load(run / "plan.parquet") for run in (folder / "online", alone.run)]
     # 40 samples are 5 batches: the third epoch is cut at the twelfth step
     assert plans[0].epoch.tolist() == [0] * 5 + [1] * 5 + [2] * 2
     # the first epoch looks at the model before any step, which is the same to the last bit

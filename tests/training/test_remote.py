@@ -17,7 +17,7 @@ from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.shards import sha256_file
 from tests.training.conftest import MakeVersion
 from tests.training.test_data import CONFIG, equal, plan_for
-from training.batches.batch import Drawn
+from training.batches.batch import TextSampling
 from training.batches.loader import PlannedBatches
 from training.batches.remote_shards import GAP_BYTES, RemoteShards, RemoteVersion, join_ranges, open_remote, open_url
 from training.hard_negatives import UniformNegatives
@@ -84,8 +84,8 @@ def test_batches_are_those_of_the_disk_in_few_requests(remote: Any) -> None:
         model = ModelSpec.parse("tiny").load()
     plan = plan_for(local)
     handler.seen.clear()
-    near = PlannedBatches(local, plan, model, CONFIG, Drawn(UniformNegatives(2)))
-    batches = PlannedBatches(far, plan, model, CONFIG, Drawn(UniformNegatives(2)))
+    near = PlannedBatches(local, plan, model, CONFIG, TextSampling(UniformNegatives(2)))
+    batches = PlannedBatches(far, plan, model, CONFIG, TextSampling(UniformNegatives(2)))
     for one, two in zip(near, batches, strict=True):
         assert equal(one, two)
     ranges = [line for line in handler.seen if ".tar" in line]

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.model import lora, text_encoding
-from training.model.clip_model import ClipModel
+from training.model import lora
+from training.model.clip_model import ClipModel, Tries, group_lengths
 from training.model.spec import ModelSpec
-from training.model.text_encoding import Tries, encode_text, group_lengths
 
 CAPTIONS = [
     "a red cube",
@@ -31,7 +30,7 @@ def load(name: str, dropout: float = 0.0) -> ClipModel:
     torch.manual_seed(0)
     lora.apply_tuning(model, "lora", dropout=dropout)
     model.module.double()
-    lora.train_mode(model)
+    model.train()
     for parameter in (parameter for _, parameter in lora.trainable_parameters(model)):
         with torch.no_grad():  # adapters start at zero, where half of the gradients vanish
             parameter.add_(torch.randn(parameter.shape, dtype=torch.float64) * 0.02)
@@ -52,14 +51,14 @@ def test_features_and_gradients_equal_the_plain_pass(name: str) -> None:
     for module in model.module.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    assert not text_encoding.drops(model, "text_trunk")
+    assert not model.has_dropout("text_trunk")
     tokens = model.tokenize(CAPTIONS)
     plain = model.encode_text(tokens)
     expected = gradients(model, plain)
     seen: list[int] = []
     counted = model.module.get_submodule("token_embedding" if name == "tiny" else "text.transformer.embeddings")
     handle = counted.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[0] * out.shape[1]))
-    found = encode_text(model, tokens)
+    found = model.encode_text(tokens, deduplicate=True)
     handle.remove()
     assert sum(seen) < tokens.numel() / 2, "no work was saved"
     assert torch.allclose(found, plain, atol=1e-12, rtol=0)
@@ -68,30 +67,32 @@ def test_features_and_gradients_equal_the_plain_pass(name: str) -> None:
     for key, value in expected.items():
         assert torch.allclose(made[key], value, atol=1e-10, rtol=1e-10), key
     with torch.no_grad():
-        lora.eval_mode(model)
-        assert torch.allclose(encode_text(model, tokens), plain, atol=1e-12, rtol=0)
+        model.eval()
+        assert torch.allclose(model.encode_text(tokens, deduplicate=True), plain, atol=1e-12, rtol=0)
 
 
 def test_equal_texts_do_not_share_the_draws_of_dropout() -> None:
     model = load("tiny", dropout=0.5)
-    assert text_encoding.drops(model, "text_trunk")
-    features = encode_text(model, model.tokenize(["a red cube"] * 2))
+    assert model.has_dropout("text_trunk")
+    features = model.encode_text(model.tokenize(["a red cube"] * 2), deduplicate=True)
     assert not torch.allclose(features[0], features[1])
-    lora.eval_mode(model)
-    assert not text_encoding.drops(model, "text_trunk")
+    model.eval()
+    assert not model.has_dropout("text_trunk")
 
 
 def test_tries_hold_each_text_once_and_see_ancestors_only() -> None:
     words = [(1, 5, 6, 2), (1, 5, 7, 2), (1, 5, 6, 2), (1, 8, 2), (9, 9, 9, 9, 9, 9)]
-    tries = Tries.of(words, places=8)
+    tries = Tries.of(words, positions=8)
     assert tries.tokens.shape == (2, 8), "a row takes what fits; one that is longer has a row of its own"
     for text, row, end in zip(words, tries.row.tolist(), tries.end.tolist(), strict=True):
-        ancestors = tries.seen[row, end].nonzero()[:, 0]
-        order = ancestors[tries.place[row, ancestors].argsort()]
+        ancestors = tries.visible[row, end].nonzero()[:, 0]
+        order = ancestors[tries.position[row, ancestors].argsort()]
         assert tuple(tries.tokens[row, order].tolist()) == text
-        assert tries.place[row, order].tolist() == list(range(len(text)))
+        assert tries.position[row, order].tolist() == list(range(len(text)))
     assert (tries.row[0], tries.end[0]) == (tries.row[2], tries.end[2])
-    assert bool(tries.seen.diagonal(dim1=1, dim2=2).all()), "an unused place must see something, or it is not a number"
+    assert bool(tries.visible.diagonal(dim1=1, dim2=2).all()), (
+        "an unused place must see something, or it is not a number"
+    )
 
 
 def test_lengths_are_grouped_at_the_least_cost() -> None:

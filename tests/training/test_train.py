@@ -24,8 +24,13 @@ from training.config import TrainConfig
 from training.hard_negatives import AdaptiveNegatives, UniformNegatives
 from training.log import TIMES, read_lines
 from training.model.spec import ModelSpec
-from training.objectives import CrossModalRank, CutoffContrast, Distillation, InfoNCE, NegativeContrast, Sigmoid
-from training.train import Trainer, train
+from training.objectives.ce_clip import CrossModalRank
+from training.objectives.cutoff import CutoffContrast
+from training.objectives.info_nce import InfoNCE
+from training.objectives.knowledge import Distillation
+from training.objectives.negative_contrast import NegativeContrast
+from training.objectives.sigmoid import Sigmoid
+from training.train import Trainer, learning_rate, train
 from training.train_parts import TrainParts
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
@@ -277,6 +282,6 @@ def test_config_values_out_of_range_are_refused(name: str, value: Any) -> None:
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
     config = TrainConfig(steps=100, warmup_steps=10, lr=1.0)
-    rates = [config.lr_at(step) for step in range(100)]
+    rates = [learning_rate(config, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[55] == pytest.approx(0.5) and rates[99] < 0.001
-    assert replace(config, schedule="constant").lr_at(99) == 1.0
+    assert learning_rate(replace(config, schedule="constant"), 99) == 1.0

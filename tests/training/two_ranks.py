@@ -24,15 +24,12 @@ from training.config import TrainConfig
 from training.distributed import Ranks
 from training.hard_negatives import AdaptiveNegatives
 from training.model.spec import ModelSpec
-from training.objectives import (
-    CrossModalRank,
-    Distillation,
-    InfoNCE,
-    LocalContrast,
-    MemoryContrast,
-    NegativeContrast,
-    Sigmoid,
-)
+from training.objectives.ce_clip import CrossModalRank
+from training.objectives.info_nce import InfoNCE, MemoryContrast
+from training.objectives.knowledge import Distillation
+from training.objectives.local_contrast import LocalContrast
+from training.objectives.negative_contrast import NegativeContrast
+from training.objectives.sigmoid import Sigmoid
 from training.train import Trainer, train
 from training.train_parts import TrainParts
 
@@ -69,7 +66,7 @@ def three_steps(version: DatasetVersion, parts: TrainParts, folder: Path, ranks:
             parameter.data = parameter.data.double()
     index = PlanIndex.from_table(version.index())
     plan = make_plan(ShuffledPlan(), index, config.seed, config.steps, config.batch_size)
-    batches = PlannedBatches(version, ranks.own(plan), trainer.model, config, parts.drawn)
+    batches = PlannedBatches(version, ranks.own_slice(plan), trainer.model, config, parts.text_sampling)
     found = {}
     for step in range(3):
         batch: Batch = batches.batch(step)

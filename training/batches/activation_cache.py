@@ -35,7 +35,7 @@ TEXT_ROWS = 32
 """Texts per forward pass, padded to exactly so many."""
 
 
-class Report(Protocol):
+class ProgressReport(Protocol):
     """Is told how far a long piece of work has come."""
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -135,7 +135,11 @@ def _read_part(path: Path) -> tuple[list[str], np.ndarray[Any, Any]]:
 
 
 def fill_images(
-    store: ActivationStore, model: ClipModel, names: Sequence[str], pixels: Callable[[str], Tensor], report: Report
+    store: ActivationStore,
+    model: ClipModel,
+    names: Sequence[str],
+    pixels: Callable[[str], Tensor],
+    report: ProgressReport,
 ) -> None:
     """Compute image activations, one image at a time, and keep them.
 
@@ -148,7 +152,7 @@ def fill_images(
     """
     import torch
 
-    device = next(model.module.parameters()).device
+    device = model.device
 
     def work(name: str) -> Tensor:
         with torch.no_grad():
@@ -161,7 +165,7 @@ def fill_images(
             report("image activations", first + len(part), len(names))
 
 
-def fill_texts(store: ActivationStore, model: ClipModel, texts: dict[str, str], report: Report) -> None:
+def fill_texts(store: ActivationStore, model: ClipModel, texts: dict[str, str], report: ProgressReport) -> None:
     """Compute text activations in batches of a fixed shape and keep them.
 
     A text's batch has `TEXT_ROWS` rows and the length that the text alone decides; missing rows repeat the first.
@@ -185,7 +189,7 @@ def _text_activations(model: ClipModel, tokens: torch.Tensor, pool: ThreadPoolEx
     """Return activations [n, width] of tokens [n, context_length]."""
     import torch
 
-    device = next(model.module.parameters()).device
+    device = model.device
     lengths = model.padded_lengths(tokens)
     groups: list[tuple[int, Tensor]] = []
     for length in sorted(set(lengths.tolist())):

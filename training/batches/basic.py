@@ -10,7 +10,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
-from training.batches.epoch import EpochPlan, Feedback, Planner, count_batches, draw_captions
+from training.batches.epoch import EpochPlan, Planner, count_batches, draw_captions
 from training.batches.index import PlanIndex
 
 
@@ -25,9 +25,7 @@ class ShuffledPlan:
     name: ClassVar[str] = "shuffled"
     source: ClassVar[str] = "Radford et al. 2021, figure 3 (arXiv 2103.00020)"
 
-    def __call__(
-        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
-    ) -> EpochPlan:
+    def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
         num_batches = count_batches(index, batch_size)
         order = generator(seed, self.name, epoch, "order").permutation(len(index))
@@ -69,9 +67,7 @@ class ClusterPlan:
                 allowed="fraction 0 to 1, clusters_per_batch 1 or more",
             )
 
-    def __call__(
-        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
-    ) -> EpochPlan:
+    def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
         if index.cluster_id is None:
             raise InputError(
@@ -132,9 +128,7 @@ class CurriculumPlan:
                 allowed="direction easy_to_hard or hard_to_easy, start_fraction above 0 to 1, pace_epochs 1 or more",
             )
 
-    def __call__(
-        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
-    ) -> EpochPlan:
+    def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
         if index.difficulty is None or np.isnan(index.difficulty).any():
             raise InputError(
@@ -147,7 +141,7 @@ class CurriculumPlan:
         share = min(1.0, math.sqrt(start + (1.0 - start) * epoch / self.pace_epochs))
         size = max(batch_size, math.ceil(share * len(index)))
         pool = np.sort(np.argsort(sign * index.difficulty, kind="stable")[:size])
-        plan = self.inner(index.take(pool), seed, epoch, batch_size, feedback)
+        plan = self.inner(index.take(pool), seed, epoch, batch_size)
         difficulty = np.zeros(int(index.rows.max()) + 1)
         difficulty[index.rows] = index.difficulty
         order = np.argsort(sign * difficulty[plan.rows].mean(axis=1), kind="stable")

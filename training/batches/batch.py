@@ -1,9 +1,9 @@
-"""One step's input: what is drawn for each sample, its texts, and both as tensors."""
+"""One step's input: the texts drawn for each sample, and images and texts as tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from training.batches.text_sampling import CaptionViews, FurtherTexts
     from training.hard_negatives import Negatives
 
-Record = dict[str, Any]
+NegativeRecord = dict[str, Any]
 """A negative as the data set holds it: text, caption, operation, span_class, edits, rule, source."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What is drawn for each sample of a batch.
+class TextSampling:
+    """How the texts of each sample of a batch are drawn.
 
     Attributes:
-        negatives: How many negatives; None for none.
-        views: Among a caption and what was made from it; None shows the caption.
-        positives: Further texts; None for none.
+        negatives: Says how many negatives; None for none.
+        views: Draws among a caption, its rewrites and knowledge captions; None shows the caption.
+        positives: Draws further texts; None for none.
     """
 
     negatives: Negatives | None = None
@@ -33,18 +33,18 @@ class Drawn:
 
 @dataclass(frozen=True)
 class StepTexts:
-    """The texts of one step, before any tower.
+    """The texts of one step.
 
     Attributes:
         uids: The samples.
         captions: The text shown of each: a caption, or a view of it.
-        records: The negatives drawn for each, at most as many as were asked for.
-        positives: Further texts drawn for each; empty lists when none were asked for.
+        records: The negatives drawn for each, at most `candidates` each.
+        positives: Further texts drawn for each; empty lists without `TextSampling.positives`.
     """
 
     uids: tuple[str, ...]
     captions: tuple[str, ...]
-    records: list[list[Record]]
+    records: list[list[NegativeRecord]]
     positives: list[list[str]]
 
 
@@ -78,7 +78,7 @@ class Batch:
 
     def to(self, device: str) -> Batch:
         """Return the batch on a device; the copy does not wait where the batch is pinned."""
-        return self if device == "cpu" else self._each(lambda value: value.to(device, non_blocking=True))
+        return self._each(lambda value: value.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
         """Return the batch in memory that a GPU can fetch by itself."""
@@ -87,11 +87,9 @@ class Batch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         import torch
 
-        held: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        changed: dict[str, Any] = {
-            name: change(value) if isinstance(value, torch.Tensor) else value for name, value in held.items()
-        }
-        return Batch(**changed)
+        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        tensors: dict[str, Any] = {k: change(v) for k, v in values.items() if isinstance(v, torch.Tensor)}
+        return replace(self, **tensors)
 
 
 Slots = tuple["Tensor | None", "Tensor | None"]
@@ -102,8 +100,8 @@ def in_slots(encoded: Tensor, rows: list[list[str]], slots: int) -> Slots:
     import torch
 
     mask = torch.zeros((len(rows), slots), dtype=torch.bool)
-    for at, row in enumerate(rows):
-        mask[at, : len(row)] = True
+    for number, row in enumerate(rows):
+        mask[number, : len(row)] = True
     placed = torch.zeros((*mask.shape, encoded.shape[1]), dtype=encoded.dtype)
     placed[mask] = encoded
     return placed, mask

@@ -1,19 +1,24 @@
-"""One epoch's batches, and what a planner is that makes them."""
+"""What a planner is, the columns it reads, and the batches of one epoch that it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import draw_seed
-from training.batches.index import Array, PlanIndex
+from training.batches.index import IndexColumn, PlanIndex
 
-Feedback = Mapping[str, Array]
-"""What training reports back to a planner: one number per row of the index, by name."""
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from data_manifests.manifest import DatasetVersion
+
+NEIGHBOURS = "image_neighbours"
+EMBEDDINGS = "image_embedding"
+_STAGES = {NEIGHBOURS: "find_neighbours", EMBEDDINGS: "embed_samples"}
 
 
 @dataclass(frozen=True)
@@ -26,23 +31,21 @@ class EpochPlan:
         caption: Which caption of the sample is shown, int16 [num_batches, batch_size].
     """
 
-    rows: Array
-    caption: Array
+    rows: IndexColumn
+    caption: IndexColumn
 
 
 class Planner(Protocol):
     """Makes an epoch's batches as a pure function of its arguments. A frozen dataclass: its fields are its config.
 
     One that looks at neighbours or embeddings has a property `needs`, too: the sidecar columns they are read from,
-    see `training.batches.index_columns`.
+    see `load_index`.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
 
-    def __call__(
-        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
-    ) -> EpochPlan:
+    def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch: every sample at most once, complete batches only.
 
         Raises:
@@ -65,7 +68,7 @@ def count_batches(index: PlanIndex, batch_size: int) -> int:
     return len(index) // batch_size
 
 
-def draw_captions(index: PlanIndex, positions: Array, seed: int, epoch: int) -> EpochPlan:
+def draw_captions(index: PlanIndex, positions: IndexColumn, seed: int, epoch: int) -> EpochPlan:
     """Return the epoch of these positions of the index, int64 [num_batches, batch_size], with a caption drawn for each.
 
     The draw depends on (seed, epoch, uid) alone: whatever batch a sample is in, it shows the same caption.
@@ -73,6 +76,62 @@ def draw_captions(index: PlanIndex, positions: Array, seed: int, epoch: int) -> 
     positions = np.sort(positions, axis=1)
     # A 64-bit hash modulo a handful of captions is uniform to within 2^-50; a generator per sample would cost 10x.
     captions = [
-        draw_seed(seed, epoch, index.uids[at], "caption") % int(index.num_captions[at]) for at in positions.flat
+        draw_seed(seed, epoch, index.uids[position], "caption") % int(index.num_captions[position])
+        for position in positions.flat
     ]
     return EpochPlan(index.rows[positions], np.array(captions, dtype=np.int16).reshape(positions.shape))
+
+
+def column_needs(planner: Planner) -> tuple[str, ...]:
+    """Return the sidecar columns that a planner, or one inside it, looks at."""
+    own: tuple[str, ...] = getattr(planner, "needs", ())
+    inner = getattr(planner, "inner", None)
+    return own if inner is None else tuple(dict.fromkeys((*own, *column_needs(inner))))
+
+
+def load_index(dataset: DatasetVersion, split: str, planner: Planner) -> PlanIndex:
+    """Return the index of a split with what the planner needs.
+
+    Raises:
+        InputError: no sample may be trained on, or the version lacks a column that the planner needs.
+    """
+    index = PlanIndex.from_table(dataset.index(), split)
+    needs = column_needs(planner)
+    if NEIGHBOURS in needs:
+        index = replace(index, neighbours=_positions(_read(dataset, NEIGHBOURS, planner), index))
+    if EMBEDDINGS in needs:
+        index = replace(index, embeddings=_vectors(_read(dataset, EMBEDDINGS, planner))[index.rows])
+    return index
+
+
+def _read(dataset: DatasetVersion, name: str, planner: Planner) -> list[pa.IndexColumn]:
+    """Return a sidecar column, shard by shard: together one value for each row of the index."""
+    chunks = []
+    for shard in range(len(dataset.manifest.body["shards"])):
+        table = dataset.sidecar(shard, [name])
+        if name not in table.column_names:
+            raise InputError(
+                f"the plan '{planner.name}' needs the column {name}, which {dataset.ref} does not have",
+                fix=f"curate with a recipe that has the stage {_STAGES[name]}, or use another plan",
+            )
+        chunks.append(table.column(name).combine_chunks())
+    return chunks
+
+
+def _positions(chunks: list[pa.IndexColumn], index: PlanIndex) -> IndexColumn:
+    """Return neighbours' positions in the index; those of other splits are left out."""
+    position_of = {uid: position for position, uid in enumerate(index.uids)}
+    listed: list[list[dict[str, Any]] | None] = [row for chunk in chunks for row in chunk.to_pylist()]
+    found = [
+        [position_of[item["uid"]] for item in listed[row] or () if item["uid"] in position_of]
+        for row in index.rows.tolist()
+    ]
+    neighbours = np.full((len(found), max(1, *(len(row) for row in found))), -1, dtype=np.int64)
+    for position, row in enumerate(found):
+        neighbours[position, : len(row)] = row
+    return neighbours
+
+
+def _vectors(chunks: list[pa.IndexColumn]) -> IndexColumn:
+    arrays = [np.asarray(chunk.flatten()).reshape(len(chunk), -1) for chunk in chunks]
+    return np.concatenate(arrays).astype(np.float32)

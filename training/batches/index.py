@@ -12,7 +12,7 @@ from data_manifests.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Array = np.ndarray[Any, np.dtype[Any]]
+IndexColumn = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class PlanIndex:
         caption_group: The same for samples that share a caption.
     """
 
-    rows: Array
+    rows: IndexColumn
     uids: tuple[str, ...]
-    num_captions: Array
-    cluster_id: Array | None = None
-    difficulty: Array | None = None
-    weight: Array | None = None
-    neighbours: Array | None = None
-    embeddings: Array | None = None
-    duplicate_group: Array | None = None
-    caption_group: Array | None = None
+    num_captions: IndexColumn
+    cluster_id: IndexColumn | None = None
+    difficulty: IndexColumn | None = None
+    weight: IndexColumn | None = None
+    neighbours: IndexColumn | None = None
+    embeddings: IndexColumn | None = None
+    duplicate_group: IndexColumn | None = None
+    caption_group: IndexColumn | None = None
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -64,10 +64,10 @@ class PlanIndex:
                 f"no sample to train on: splits are {found}", allowed=f"{split}, or samples without a split"
             )
 
-        def column(name: str, dtype: str) -> Array | None:
+        def column(name: str, dtype: str) -> IndexColumn | None:
             if name not in table.column_names:
                 return None
-            values: Array = table.column(name).to_numpy()[keep].astype(dtype)
+            values: IndexColumn = table.column(name).to_numpy()[keep].astype(dtype)
             return values
 
         uids = tuple(uid for uid, kept in zip(table.column("uid").to_pylist(), keep, strict=True) if kept)
@@ -79,10 +79,10 @@ class PlanIndex:
         groups = {name: _numbered(column(name, "str")) for name in ("duplicate_group", "caption_group")}
         return cls(rows, uids, captions, *numbers, **groups)
 
-    def take(self, chosen: Array) -> PlanIndex:
+    def take(self, chosen: IndexColumn) -> PlanIndex:
         """Return the entries at ascending positions `chosen`."""
 
-        def part(column: Array | None) -> Array | None:
+        def part(column: IndexColumn | None) -> IndexColumn | None:
             return None if column is None else column[chosen]
 
         neighbours = part(self.neighbours)
@@ -106,7 +106,7 @@ class PlanIndex:
         )
 
 
-def _numbered(names: Array | None) -> Array | None:
+def _numbered(names: IndexColumn | None) -> IndexColumn | None:
     """Return a number for each group's name, in order of the names; -1 for the empty one."""
     if names is None:
         return None

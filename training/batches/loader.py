@@ -16,10 +16,10 @@ import orjson
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
-from training.batches.activation_cache import ActivationStore, Report, fill_images, fill_texts, text_name
-from training.batches.batch import Batch, Drawn, Record, Slots, StepTexts, in_slots
+from training.batches.activation_cache import ActivationStore, ProgressReport, fill_images, fill_texts, text_name
+from training.batches.batch import Batch, NegativeRecord, Slots, StepTexts, TextSampling, in_slots
 from training.batches.decode import decode_image
-from training.batches.plan import Plan
+from training.batches.plan import BatchPlan
 from training.batches.remote_shards import fetch_ahead, open_shards
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class PlannedBatches:
         plan: Which samples and captions each step has.
         model: For its preprocessing, tokeniser and, where a trunk is frozen, its activations.
         config: Seed and limits.
-        drawn: How many negatives and further texts to draw for each sample, and among which texts the shown one.
+        text_sampling: How many negatives and further texts to draw for each sample, and among which texts the shown one.
         start_step: The first batch that iteration yields.
 
     Raises:
@@ -51,24 +51,28 @@ class PlannedBatches:
     def __init__(
         self,
         dataset: DatasetVersion,
-        plan: Plan,
+        plan: BatchPlan,
         model: ClipModel,
         config: TrainConfig,
-        drawn: Drawn | None = None,
+        text_sampling: TextSampling | None = None,
         start_step: int = 0,
     ) -> None:
         self._plan, self._model, self._config, self._start = plan, model, config, start_step
-        drawn = drawn or Drawn()
-        self._negatives, self._views, self._positives = drawn.negatives, drawn.views, drawn.positives
+        text_sampling = text_sampling or TextSampling()
+        self._negatives, self._views, self._positives = (
+            text_sampling.negatives,
+            text_sampling.views,
+            text_sampling.positives,
+        )
         self._reader = open_shards(dataset)
-        self._index = _Index(dataset)
+        self._index = _ByteRanges(dataset)
         self._images: ActivationStore | None = None
         self._texts: ActivationStore | None = None
         self._index.check(plan)
         # what it makes is taken in the order asked for: their number changes no batch
         self._pool = ThreadPoolExecutor(config.readers, thread_name_prefix="reader")
 
-    def cache_images(self, folder: Path | None, report: Report) -> None:
+    def cache_images(self, folder: Path | None, report: ProgressReport) -> None:
         """Compute the frozen image trunk's activations of all images ahead once, and read from them from now on.
 
         Args:
@@ -81,7 +85,7 @@ class PlannedBatches:
         fill_images(store, self._model, store.missing(), lambda uid: self._pixels(rows[uid]), report)
         self._images = store
 
-    def cache_texts(self, folder: Path | None, report: Report) -> None:
+    def cache_texts(self, folder: Path | None, report: ProgressReport) -> None:
         """Do the same for the frozen text trunk and all texts ahead."""
         named = {text_name(text): text for text in self.distinct_texts()}
         store = ActivationStore(folder, list(named))
@@ -156,7 +160,7 @@ class PlannedBatches:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
-                yield item
+                yield item.to("cuda") if self._config.device == "cuda" else item
         finally:
             stop.set()
             while thread.is_alive():  # the thread may be waiting for room in the queue
@@ -178,7 +182,7 @@ class PlannedBatches:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
             ready.put(error)
 
-    def _draw(self, records: list[Record], step: int, uid: str) -> list[Record]:
+    def _draw(self, records: list[NegativeRecord], step: int, uid: str) -> list[NegativeRecord]:
         if self._negatives is None or not records:
             return []
         order = generator(self._config.seed, "negatives", step, uid).permutation(len(records))
@@ -189,8 +193,8 @@ class PlannedBatches:
             return self._model.trim(self._model.tokenize(texts))
         return self._texts.take([text_name(text) for text in texts])
 
-    def _sample(self, row: int, uid: str) -> Record:
-        sample: Record = orjson.loads(self._reader.read(*self._index.json(row)))
+    def _sample(self, row: int, uid: str) -> NegativeRecord:
+        sample: NegativeRecord = orjson.loads(self._reader.read(*self._index.json(row)))
         if sample.get("uid") != uid:
             raise InputError(
                 f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY
@@ -207,11 +211,11 @@ class PlannedBatches:
 _VERIFY = "run clipcurate verify"
 
 
-def _of_caption(sample: Record, what: str, caption: int) -> list[Record]:
+def _of_caption(sample: NegativeRecord, what: str, caption: int) -> list[NegativeRecord]:
     return [record for record in sample.get(what, []) if record["caption"] == caption]
 
 
-def _changed_from(shown: str, caption: str, negatives: list[Record]) -> list[Record]:
+def _changed_from(shown: str, caption: str, negatives: list[NegativeRecord]) -> list[NegativeRecord]:
     """Return a caption's negatives, but beside a view of it only those that differ from the view by their edit.
 
     A knowledge caption set against an edited caption would teach that longer texts are true.
@@ -219,7 +223,7 @@ def _changed_from(shown: str, caption: str, negatives: list[Record]) -> list[Rec
     return negatives if shown == caption else [record for record in negatives if record.get("against") == shown]
 
 
-class _Index:
+class _ByteRanges:
     """Where each row's bytes lie."""
 
     def __init__(self, dataset: DatasetVersion) -> None:
@@ -229,7 +233,7 @@ class _Index:
         names = ("shard", "image_offset", "image_bytes", "json_offset", "json_bytes")
         self._at = {name: table.column(name).to_numpy() for name in names}
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: BatchPlan) -> None:
         """Check that every planned row is the sample that the plan means."""
         for row, uid in dict(zip(plan.rows.ravel().tolist(), plan.uids, strict=True)).items():
             if not 0 <= row < len(self._uids) or self._uids[row] != uid:

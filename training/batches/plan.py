@@ -11,12 +11,12 @@ from blake3 import blake3
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from training.batches.epoch import EpochPlan, Planner
-from training.batches.index import Array, PlanIndex
+from training.batches.index import IndexColumn, PlanIndex
 from training.batches.separate_duplicates import keep_apart
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """All batches of a run, epoch after epoch, cut at the run's number of steps.
 
     Attributes:
@@ -26,9 +26,9 @@ class Plan:
         uids: The samples meant by the rows, in the order of `rows`' flattening; binds the plan to its data.
     """
 
-    rows: Array
-    caption: Array
-    epoch: Array
+    rows: IndexColumn
+    caption: IndexColumn
+    epoch: IndexColumn
     uids: tuple[str, ...]
 
     @property
@@ -66,7 +66,7 @@ class Plan:
         write_atomically(path, sink.getvalue().to_pybytes())
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
+    def load(cls, path: Path) -> BatchPlan:
         """Read plan.parquet.
 
         Raises:
@@ -106,7 +106,7 @@ def plan_epoch(planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_
     return plan
 
 
-def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, batch_size: int) -> Plan:
+def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, batch_size: int) -> BatchPlan:
     """Return the plan of a whole run: epochs one after the other, cut after `num_steps` batches.
 
     Duplicates are kept out of each other's batches, whatever the planner.
@@ -116,7 +116,7 @@ def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, bat
             no batch can be filled.
     """
     epochs: list[EpochPlan] = []
-    numbers: list[Array] = []
+    numbers: list[IndexColumn] = []
     have = 0
     while have < num_steps:
         plan = plan_epoch(planner, index, seed, len(epochs), batch_size)
@@ -126,4 +126,6 @@ def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, bat
     rows = np.concatenate([plan.rows for plan in epochs])[:num_steps]
     caption = np.concatenate([plan.caption for plan in epochs])[:num_steps]
     uid_of = dict(zip(index.rows.tolist(), index.uids, strict=True))
-    return Plan(rows, caption, np.concatenate(numbers)[:num_steps], tuple(uid_of[row] for row in rows.ravel().tolist()))
+    return BatchPlan(
+        rows, caption, np.concatenate(numbers)[:num_steps], tuple(uid_of[row] for row in rows.ravel().tolist())
+    )

@@ -10,11 +10,10 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import draw_seed, generator
-from training.batches.epoch import EpochPlan, Feedback, Planner, count_batches, draw_captions
-from training.batches.index import Array, PlanIndex
-from training.batches.index_columns import EMBEDDINGS, NEIGHBOURS
+from training.batches.epoch import EMBEDDINGS, NEIGHBOURS, EpochPlan, Planner, count_batches, draw_captions
+from training.batches.index import IndexColumn, PlanIndex
 
-Nearest = Callable[[int, Array], Array]
+Nearest = Callable[[int, IndexColumn], IndexColumn]
 """From a pivot and a mask of who is unused to the unused ones, nearest first."""
 
 
@@ -49,9 +48,7 @@ class NeighbourPlan:
         if self.num_neighbours < 1:
             raise InputError(f"neighbour plan: num_neighbours={self.num_neighbours!r}", allowed="1 or more")
 
-    def __call__(
-        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
-    ) -> EpochPlan:
+    def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
         num_batches = count_batches(index, batch_size)
         draws = generator(seed, self.name, epoch, "pairs")
@@ -124,9 +121,7 @@ class SimclipPlan:
         """Return the share of an epoch's batches that comes in clusters."""
         return self.fraction / 2.0 ** sum(when > epoch for when in self.doubling_epochs)
 
-    def __call__(
-        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
-    ) -> EpochPlan:
+    def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
         num_batches = count_batches(index, batch_size)
         if self.cluster_size > batch_size:
@@ -146,7 +141,9 @@ class SimclipPlan:
         rest = draws.permutation(np.flatnonzero(unused))
         return draw_captions(index, np.stack(list(_fill(grouped, rest, batch_size))), seed, epoch)
 
-    def _cluster(self, nearest: Nearest, unused: Array, order: Iterator[int], draws: np.random.Generator) -> Array:
+    def _cluster(
+        self, nearest: Nearest, unused: IndexColumn, order: Iterator[int], draws: np.random.Generator
+    ) -> IndexColumn:
         """Take the next unused pivot and its company, and mark them used; empty when nobody is left."""
         pivot = next((at for at in order if unused[at]), None)
         if pivot is None:
@@ -166,7 +163,7 @@ class SimclipPlan:
                 fix="curate with a recipe that has the stage embed_samples, or use another plan",
             )
 
-        def nearest(pivot: int, unused: Array) -> Array:
+        def nearest(pivot: int, unused: IndexColumn) -> IndexColumn:
             left = np.flatnonzero(unused)
             # rounded: the last bits of a matrix product differ between machines, plans must not
             similarity = np.round(embeddings[left] @ embeddings[pivot], 5)
@@ -179,9 +176,9 @@ class SimclipPlan:
     def _by_table(self, index: PlanIndex) -> Nearest:
         neighbours = _neighbours(index, self.name)
 
-        def nearest(pivot: int, unused: Array) -> Array:
+        def nearest(pivot: int, unused: IndexColumn) -> IndexColumn:
             listed = neighbours[pivot][neighbours[pivot] >= 0]
-            free: Array = listed[unused[listed]]
+            free: IndexColumn = listed[unused[listed]]
             return free
 
         return nearest
@@ -203,9 +200,7 @@ class WeightedPlan:
 
     inner: Planner
 
-    def __call__(
-        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, feedback: Feedback | None = None
-    ) -> EpochPlan:
+    def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
         count_batches(index, batch_size)
         if index.weight is None or not (index.weight >= 0).all() or index.weight.max() <= 0:
@@ -221,10 +216,10 @@ class WeightedPlan:
                 f"weights keep {len(kept)} of {len(index)} samples in epoch {epoch}, fewer than a batch of {batch_size}",
                 fix="a smaller train.batch_size, or more even weights",
             )
-        return self.inner(index.take(kept), seed, epoch, batch_size, feedback)
+        return self.inner(index.take(kept), seed, epoch, batch_size)
 
 
-def _neighbours(index: PlanIndex, plan: str) -> Array:
+def _neighbours(index: PlanIndex, plan: str) -> IndexColumn:
     if index.neighbours is None:
         raise InputError(
             f"the plan '{plan}' needs each sample's neighbours, which this data set version does not have",
@@ -233,7 +228,7 @@ def _neighbours(index: PlanIndex, plan: str) -> Array:
     return index.neighbours
 
 
-def _pair_up(neighbours: Array, draws: np.random.Generator) -> tuple[Array, Array]:
+def _pair_up(neighbours: IndexColumn, draws: np.random.Generator) -> tuple[IndexColumn, IndexColumn]:
     """Return disjoint pairs int64 [m, 2] of samples and neighbours, and those that found nobody."""
     alone = np.ones(len(neighbours), dtype=bool)
     pairs = []
@@ -249,7 +244,7 @@ def _pair_up(neighbours: Array, draws: np.random.Generator) -> tuple[Array, Arra
     return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.flatnonzero(alone)
 
 
-def _fill(batches: list[Array], rest: Array, batch_size: int) -> Iterator[Array]:
+def _fill(batches: list[IndexColumn], rest: IndexColumn, batch_size: int) -> Iterator[IndexColumn]:
     """Yield each batch, filled up from `rest`."""
     taken = 0
     for batch in batches:

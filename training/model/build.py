@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from data_manifests.errors import InputError, nearest
 from training.model import checkpoint_files, weight_packages
-from training.model.clip_model import ClipModel
-from training.model.two_tower import GROUPS, ImageTower, Projection, TextTower, TwoTowerCLIP
+from training.model.clip_model import GROUPS, ClipModel
+from training.model.two_tower import ImageTower, Projection, TextTower, TwoTowerCLIP
 
 log = logging.getLogger(__name__)
 

@@ -1,25 +1,53 @@
-"""An image tower and a text tower with a common embedding space, ready for use."""
+"""An image tower and a text tower with a common embedding space, and how a training step encodes with them.
+
+Callers hand in pixels and token ids and get unit-norm features. What makes that fast or small stays in here:
+
+- *Frozen trunks.* A model is cut into trunk and head, so that a frozen trunk's activations can come from a cache.
+- *Each distinct text once.* Equal rows of tokens go through the trunk together; gradients add up at the gather.
+- *Lengths.* Texts are grouped so that short ones are not padded to the longest of the batch.
+- *Shared prefixes.* In a causal tower a position depends only on what stands before it, so the texts of a batch become
+  tries: "a red cube" and "a red ball" cost four positions, not six. Each position attends to its own prefix only.
+- *Chunks.* With gradient caching a batch that does not fit into memory goes through in parts, with equal gradients.
+
+All are exact up to the order of sums. Where dropout is active in the trunk, equal texts must not share its draws, so
+there only the lengths are used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from blake3 import blake3
-from torch import Tensor
+from open_clip.hf_model import HFTextEncoder
+from open_clip.model import CLIP
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import TextTransformer, VisionTransformer, text_global_pool
+from torch import Tensor, nn
 
 from data_manifests.seeds import canonical
-from training.model import checkpoint_files, two_tower
+from training.model import checkpoint_files
+from training.model.two_tower import ImageTower, TextTower
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from PIL import Image
 
+GROUPS = ("image_trunk", "image_head", "text_trunk", "text_head", "logit_scale")
+"""Groups of a model's parameters; see `ClipModel` for where trunk and head are cut."""
+
 LENGTH_BUCKET_TOKENS = 8
 """Texts are padded to a multiple of this many tokens: the bucket depends on the text alone."""
+
+GROUP_TOKENS = 64
+"""What one more pass costs besides its tokens, in tokens; only the speed depends on it."""
+
+TRIE_POSITIONS = 48
+"""Positions in a row of tries, unless one text alone is longer."""
 
 
 @dataclass
@@ -43,7 +71,7 @@ class ClipModel:
         config: JSON values from which the architecture (not the weights) is rebuilt; see `training/model/model_configs`.
         seed: Seed of whatever was drawn at random.
         hub: (architecture, tag) of weights from the hub, or empty.
-        public: Groups of tensors (see `two_tower.GROUPS`) that lie unchanged in public files the config or `hub` names.
+        public: Those of `GROUPS` that lie unchanged in public files the config or `hub` names.
         tune: How `lora.apply_tuning` has prepared the model; empty before.
         peft: The `peft.PeftModel` around the model while it has adapters.
     """
@@ -62,18 +90,52 @@ class ClipModel:
     tune: str = ""
     peft: PeftModel | None = None
 
+    @property
+    def text_tower(self) -> Any:
+        """The module that holds the text tower's parts: an open_clip.CLIP keeps them on itself."""
+        return self.module if isinstance(self.module, CLIP) else cast("Any", self.module).text
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The factor from similarities to logits: exp of the learned parameter, a scalar."""
+        return cast("Tensor", self.module.logit_scale).exp()
+
+    def train(self) -> None:
+        """Put the trained parts in training mode and leave the rest in eval mode.
+
+        A module trains when a parameter in it does; one without parameters (dropout) follows the module it is in. So
+        frozen batch normalisation keeps its statistics, and a frozen trunk computes what its cached activations say.
+        """
+        _set_mode(self.module, parent=True)
+
+    def eval(self) -> None:
+        """Put everything in eval mode."""
+        self.module.eval()
+
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return int64 token ids [n, context_length]; longer texts are cut."""
         if not texts:
             return torch.zeros((0, self.context_length), dtype=torch.long)
         return self.tokenizer(list(texts))
 
-    def padded_lengths(self, tokens: Tensor) -> Tensor:
-        """Return int64 [n]: to how many tokens each text must be padded, a multiple of 8 that it alone decides.
+    def padded_lengths(self, tokens: Tensor, bucket: int = LENGTH_BUCKET_TOKENS) -> Tensor:
+        """Return int64 [n]: to how many tokens each text must be padded, a multiple of `bucket` that it alone decides.
 
-        ClipModel that read padding always ask for the whole context.
+        A tower that reads padding always needs the whole context.
         """
-        return two_tower.padded_lengths(self.module, tokens, pad_id=self.pad_id, bucket=LENGTH_BUCKET_TOKENS)
+        context = tokens.shape[1]
+        if isinstance(self.text_tower, (TextTower, HFTextEncoder)):
+            used = (tokens != self.pad_id).sum(dim=1)
+        elif (end := self.causal_end(tokens)) is not None:
+            used = end + 1
+        else:
+            used = torch.full_like(tokens[:, 0], context)
+        return ((used + bucket - 1) // bucket * bucket).clamp(min=bucket, max=context)
 
     def trim(self, tokens: Tensor) -> Tensor:
         """Return the tokens without the columns that every text of the batch leaves to padding.
@@ -84,38 +146,99 @@ class ClipModel:
 
     def image_trunk(self, pixels: Tensor) -> Tensor:
         """Return activations [n, width] of pixels [n, 3, size, size]; constant while the trunk is frozen."""
-        return two_tower.image_trunk(self.module, pixels)
+        visual = cast("Any", self.module).visual
+        if len(pixels) > 1 and _has_convolutions(visual):
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        if isinstance(visual, (ImageTower, TimmModel)):
+            return cast("Tensor", visual.trunk(pixels))
+        if isinstance(visual, VisionTransformer):
+            # open_clip offers no public way to stop before the projection
+            pooled, _ = visual._pool(visual.transformer(visual._embeds(pixels)))  # noqa: SLF001
+            return cast("Tensor", pooled)
+        return cast("Tensor", visual(pixels))
 
     def image_head(self, activations: Tensor) -> Tensor:
         """Return features [n, embed_dim], not normalised, of activations [n, width]."""
-        return two_tower.image_head(self.module, activations)
+        visual = cast("Any", self.module).visual
+        if isinstance(visual, (ImageTower, TimmModel)):
+            return cast("Tensor", visual.head(activations))
+        return _project(activations, visual.proj) if isinstance(visual, VisionTransformer) else activations
 
     def text_trunk(self, tokens: Tensor) -> Tensor:
         """Return activations [n, width] of token ids [n, length], length at most context_length."""
-        return two_tower.text_trunk(self.module, tokens)
+        text = self.text_tower
+        if isinstance(text, TextTower):
+            return text.trunk(tokens)
+        if isinstance(text, HFTextEncoder):
+            mask = (tokens != text.config.pad_token_id).long()
+            return cast("Tensor", text.pooler(text.transformer(input_ids=tokens, attention_mask=mask), mask))
+        if (hidden := self.native_text_hidden(tokens)) is not None:
+            pool_type = text.text_pool_type if isinstance(text, CLIP) else text.pool_type
+            return cast("Tensor", text_global_pool(hidden, tokens, pool_type, eos_token_id=self._native_eos_id()))
+        return cast("Tensor", text(tokens))
 
     def text_head(self, activations: Tensor) -> Tensor:
         """Return features [n, embed_dim], not normalised, of activations [n, width]."""
-        return two_tower.text_head(self.module, activations)
+        text = self.text_tower
+        if isinstance(text, TextTower):
+            return cast("Tensor", text.head(activations))
+        if isinstance(text, HFTextEncoder):
+            return cast("Tensor", text.proj(activations))
+        return _project(activations, text.text_projection) if _is_native(text) else activations
+
+    def native_text_hidden(self, tokens: Tensor) -> Tensor | None:
+        """Return what open_clip's own text transformer computes per position [n, length, width]; None for others."""
+        text, length = self.text_tower, tokens.shape[1]
+        if not _is_native(text):
+            return None
+        if isinstance(text, CLIP):
+            hidden, mask = text.token_embedding(tokens) + text.positional_embedding[:length], text.attn_mask
+        else:
+            hidden, mask = text._embeds(tokens)  # noqa: SLF001 - open_clip offers no public way
+        return cast(
+            "Tensor",
+            text.ln_final(text.transformer(hidden, attn_mask=None if mask is None else mask[:length, :length])),
+        )
+
+    def _native_eos_id(self) -> int | None:
+        """Return the token that ends a text in open_clip's own text transformer, where its pooling needs one."""
+        text = self.text_tower
+        return cast("int | None", text.text_eos_id if isinstance(text, CLIP) else text.eos_id)
+
+    def causal_end(self, tokens: Tensor) -> Tensor | None:
+        """Return the position that a causal tower pools at [n], after which it reads nothing; None for other towers."""
+        text = self.text_tower
+        native = isinstance(text, (CLIP, TextTransformer))
+        if not native or text.attn_mask is None or getattr(text, "cls_emb", None) is not None:
+            return None
+        kind = text.text_pool_type if isinstance(text, CLIP) else text.pool_type
+        if kind == "argmax":
+            return tokens.argmax(dim=1)
+        ends = torch.eq(tokens, self._native_eos_id() or 0)
+        return ends.int().argmax(dim=1) if kind == "eos" else None
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Return unit-norm embeddings [n, embed_dim] of pixels [n, 3, size, size]."""
         return F.normalize(self.image_head(self.image_trunk(pixels)), dim=-1)
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """Return unit-norm embeddings [n, embed_dim] of token ids [n, length]."""
-        return F.normalize(self.text_head(self.text_trunk(tokens)), dim=-1)
+    def encode_text(self, tokens: Tensor, *, deduplicate: bool = False) -> Tensor:
+        """Return unit-norm embeddings [n, embed_dim] of token ids [n, length].
 
-    def image_trunk_frozen(self) -> bool:
-        """Say whether no parameter of the image trunk is trained, so that its activations may be cached."""
-        return self._frozen("image")
+        Args:
+            tokens: The texts.
+            deduplicate: Skip repeated work, see the module's docstring: equal up to the order of sums, several times
+                faster. Off where the bits of a text's embedding must not depend on the other texts.
+        """
+        activations = self._distinct_text_activations(tokens) if deduplicate else self.text_trunk(tokens)
+        return F.normalize(self.text_head(activations), dim=-1)
 
-    def text_trunk_frozen(self) -> bool:
-        """Say whether no parameter of the text trunk is trained."""
-        return self._frozen("text")
-
-    def _frozen(self, side: str) -> bool:
-        return not any(p.requires_grad for p in two_tower.trunk_parameters(self.module, side))
+    def trunk_frozen(self, side: str) -> bool:
+        """Return whether no parameter of the `image` or `text` trunk is trained, so that activations may be cached."""
+        return not any(
+            parameter.requires_grad
+            for name, parameter in self.module.named_parameters()
+            if group_of(self.module, name) == f"{side}_trunk"
+        )
 
     def trunk_hash(self, side: str) -> str:
         """Return a hash (hex) of all that decides a trunk's activations: its weights, and how inputs are prepared.
@@ -123,5 +246,318 @@ class ClipModel:
         Models that share a trunk, such as a base and its LoRA runs on the other tower, share the hash.
         """
         state = self.module.state_dict()
-        held = {key: state[key] for key in state if two_tower.group_of(self.module, key) == f"{side}_trunk"}
-        return blake3(checkpoint_files.state_hash(held).encode() + canonical(self.config)).hexdigest(length=16)
+        trunk = {key: state[key] for key in state if group_of(self.module, key) == f"{side}_trunk"}
+        return blake3(checkpoint_files.state_hash(trunk).encode() + canonical(self.config)).hexdigest(length=16)
+
+    def has_dropout(self, *groups: str) -> bool:
+        """Return whether dropout is active in some of `GROUPS`, so that equal texts give different features."""
+        for name, module in self.module.named_modules():
+            rate = getattr(module, "p", 0.0) if isinstance(module, nn.Dropout) else getattr(module, "dropout", 0.0)
+            active = module.training and isinstance(rate, float) and rate > 0
+            if active and group_of(self.module, name) in groups:
+                return True
+        return False
+
+    def _distinct_text_activations(self, tokens: Tensor) -> Tensor:
+        """Return activations [n, width] of token ids [n, length], with no work done twice."""
+        if len(tokens) < 2:
+            return self.text_trunk(tokens)
+        if self.has_dropout("text_trunk"):
+            return self._activations_by_length(tokens)
+        distinct, back = torch.unique(tokens, dim=0, return_inverse=True)
+        ends = self.causal_end(distinct)
+        if ends is not None and not getattr(self.text_tower, "use_pad_mask", False):
+            return self._activations_by_tries(distinct, ends)[back]
+        return self._activations_by_length(distinct)[back]
+
+    def _activations_by_length(self, tokens: Tensor) -> Tensor:
+        """Return activations [n, width], one pass for each group of lengths."""
+        if not isinstance(self.text_tower, (TextTower, HFTextEncoder)) and self.causal_end(tokens) is None:
+            return self.text_trunk(tokens)
+        lengths = self.padded_lengths(tokens, bucket=1)
+        groups = group_lengths(lengths.tolist())
+        which = torch.bucketize(lengths, torch.tensor(groups, device=lengths.device))
+        rows = [torch.nonzero(which == group)[:, 0] for group in range(len(groups))]
+        parts = [self.text_trunk(tokens[row, :size]) for row, size in zip(rows, groups, strict=True)]
+        return torch.cat(parts)[torch.cat(rows).argsort()]
+
+    def _activations_by_tries(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        """Return activations [n, width] of a causal tower."""
+        device, text = tokens.device, self.text_tower
+        tries = Tries.of([row[: end + 1] for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)])
+        hidden = text.token_embedding(tries.tokens.to(device)) + text.positional_embedding[tries.position.to(device)]
+        heads = text.transformer.resblocks[0].attn.num_heads
+        mask = torch.zeros(tries.visible.shape, dtype=hidden.dtype).masked_fill_(~tries.visible, float("-inf"))
+        # torch's attention takes one mask for each head of each row
+        hidden = text.transformer(hidden, attn_mask=mask.to(device).repeat_interleave(heads, dim=0))
+        # the norm works position by position: only those that are read need it
+        return cast("Tensor", text.ln_final(hidden[tries.row.to(device), tries.end.to(device)]))
+
+
+def group_of(module: nn.Module, name: str) -> str:
+    """Return which of `GROUPS` a parameter or buffer of `ClipModel.module` belongs to, by its name in it."""
+    if name in ("logit_scale", "logit_bias"):
+        return "logit_scale"
+    if name.startswith("visual."):
+        visual = cast("Any", module).visual
+        head = {ImageTower: "head.", TimmModel: "head.", VisionTransformer: "proj"}.get(type(visual))
+        return "image_head" if head and name.startswith(f"visual.{head}") else "image_trunk"
+    if isinstance(module, CLIP):
+        return "text_head" if name.startswith("text_projection") else "text_trunk"
+    heads = {TextTower: "head.", HFTextEncoder: "proj.", TextTransformer: "text_projection"}
+    head = heads.get(type(cast("Any", module).text))
+    return "text_head" if head and name.startswith(f"text.{head}") else "text_trunk"
+
+
+def _is_native(text: Any) -> bool:
+    """Return whether a text tower is open_clip's own transformer with a projection matrix of its own."""
+    return isinstance(text, CLIP) or (
+        isinstance(text, TextTransformer) and text.cls_emb is None and not text.use_pad_mask
+    )
+
+
+def _has_convolutions(visual: nn.Module) -> bool:
+    """Return whether a tower has more convolutions than the patch embedding: those are faster with channels innermost.
+
+    Not for one image alone, whose stored activations and embeddings keep their bits.
+    """
+    return len(list(islice((module for module in visual.modules() if isinstance(module, nn.Conv2d)), 2))) > 1
+
+
+def _project(activations: Tensor, projection: Any) -> Tensor:
+    if projection is None:
+        return activations
+    return cast("Tensor", projection(activations) if isinstance(projection, nn.Module) else activations @ projection)
+
+
+def _set_mode(module: nn.Module, parent: bool) -> None:
+    parameters = list(module.parameters())
+    module.training = any(parameter.requires_grad for parameter in parameters) if parameters else parent
+    for child in module.children():
+        _set_mode(child, module.training)
+
+
+EncodeFunction = Callable[[Tensor], tuple[Tensor, ...]]
+"""Inputs [n, ...] to outputs, each [n, ...]: a function of each input alone."""
+
+
+@dataclass
+class StepEncoder:
+    """Encodes the images and texts of one training step: inputs in, unit-norm features out.
+
+    With `micro_batch_size` (gradient caching) features are computed first without a graph, the loss is taken on the full
+    batch, and `backward` computes each chunk again, from the same random state, with the graph that its share of the
+    gradient runs back through. That costs one more forward pass and keeps the graph of one chunk instead of the batch's.
+
+    Attributes:
+        model: What encodes.
+        micro_batch_size: Most images, or most texts, at a time; 0 for all.
+        bf16: Compute in bfloat16 where that is safe (autocast); features are float32 again.
+
+    Source: Gao et al. 2021 (GradCache, arXiv 2101.06983), section 3.2.
+    Differs: any objective over features, patches and tokens; texts share one list of chunks whatever they are for.
+    """
+
+    model: ClipModel
+    micro_batch_size: int = 0
+    bf16: bool = False
+    _cached: list[tuple[EncodeFunction, Tensor, list[_RandomState], tuple[Tensor, ...]]] = field(
+        default_factory=list, init=False
+    )
+
+    def encode_image(self, inputs: Tensor, *, cached: bool) -> Tensor:
+        """Return unit-norm features [n, d] of pixels, or (`cached`) of a frozen trunk's activations of them."""
+        model = self.model
+        (features,) = self.run(
+            lambda part: (F.normalize(model.image_head(part), dim=-1) if cached else model.encode_image(part),), inputs
+        )
+        return features
+
+    def encode_text(self, inputs: Tensor, *, cached: bool) -> Tensor:
+        """Return unit-norm features [n, d] of token ids, or (`cached`) of a frozen trunk's activations of them."""
+        model = self.model
+        (features,) = self.run(
+            lambda part: (
+                F.normalize(model.text_head(part), dim=-1) if cached else model.encode_text(part, deduplicate=True),
+            ),
+            inputs,
+        )
+        return features
+
+    def encode_text_with_and_without_dropout(self, inputs: Tensor, *, cached: bool) -> tuple[Tensor, Tensor]:
+        """Return features of texts, and the same without the head's dropout and without gradient.
+
+        The trunk, which must have no dropout, runs once.
+        """
+        model = self.model
+
+        def encode(part: Tensor) -> tuple[Tensor, Tensor]:
+            activations = part if cached else model._distinct_text_activations(part)  # noqa: SLF001 - same file
+            model.eval()
+            with torch.no_grad():
+                plain = model.text_head(activations)
+            model.train()
+            return F.normalize(model.text_head(activations), dim=-1), F.normalize(plain, dim=-1)
+
+        features, plain = self.run(encode, inputs)
+        return features, plain
+
+    def run(self, encode: EncodeFunction, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return `encode(inputs)`, in chunks if set so; gradients then reach the model by `backward`.
+
+        Args:
+            encode: A function of each input alone; `backward` calls it again where chunks are used.
+            inputs: Pixels, tokens or activations [n, ...].
+        """
+        if not self.micro_batch_size or not torch.is_grad_enabled():
+            return self._chunked(encode, inputs, [])
+        states: list[_RandomState] = []
+        with torch.no_grad():
+            outputs = self._chunked(encode, inputs, states)
+        leaves = tuple(value.requires_grad_() if value.is_floating_point() else value for value in outputs)
+        self._cached.append((encode, inputs, states, leaves))
+        return leaves
+
+    def backward(self) -> None:
+        """Run the gradients that the loss left on features back through the model; does nothing without chunks."""
+        before = _RandomState.now() if self._cached else None
+        for encode, inputs, states, leaves in self._cached:
+            parts = [None if leaf.grad is None else torch.split(leaf.grad, self.micro_batch_size) for leaf in leaves]
+            chunks = zip(torch.split(inputs, self.micro_batch_size), states, strict=True)
+            for number, (chunk, state) in enumerate(chunks):
+                state.restore()
+                pairs = [
+                    (value, part[number])
+                    for value, part in zip(self._autocast(encode, chunk), parts, strict=True)
+                    if part is not None and value.requires_grad
+                ]
+                if pairs:
+                    torch.autograd.backward(*map(list, zip(*pairs, strict=True)))  # type: ignore[arg-type]
+        self._cached.clear()
+        if before is not None:
+            before.restore()
+
+    def _chunked(self, encode: EncodeFunction, inputs: Tensor, states: list[_RandomState]) -> tuple[Tensor, ...]:
+        if not self.micro_batch_size or not len(inputs):
+            return self._autocast(encode, inputs)
+        outputs: list[tuple[Tensor, ...]] = []
+        for chunk in torch.split(inputs, self.micro_batch_size):
+            states.append(_RandomState.now())
+            outputs.append(self._autocast(encode, chunk))
+        return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+
+    def _autocast(self, encode: EncodeFunction, inputs: Tensor) -> tuple[Tensor, ...]:
+        if not self.bf16:
+            return encode(inputs)
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+            outputs = encode(inputs)
+        return tuple(value.float() if value.is_floating_point() else value for value in outputs)
+
+
+@dataclass(frozen=True)
+class _RandomState:
+    """The state of torch's global generators."""
+
+    cpu: Tensor
+    cuda: list[Tensor]
+
+    @classmethod
+    def now(cls) -> _RandomState:
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
+
+    def restore(self) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+
+
+def group_lengths(lengths: Sequence[int], cost: int = GROUP_TOKENS) -> list[int]:
+    """Return the lengths to pad to, ascending, that minimise positions to compute plus `cost` for each group.
+
+    Args:
+        lengths: Each text's own length; it is padded to the first returned one that is at least as long.
+        cost: What a group costs besides, in positions.
+    """
+    sizes = sorted(set(lengths))
+    below = [sum(length <= size for length in lengths) for size in sizes]
+    best: list[tuple[int, list[int]]] = [(0, [])]
+    for last, size in enumerate(sizes):
+        options = [
+            (best[first][0] + (below[last] - (below[first - 1] if first else 0)) * size + cost, first)
+            for first in range(last + 1)
+        ]
+        total, first = min(options)
+        best.append((total, [*best[first][1], size]))
+    return best[-1][1]
+
+
+@dataclass(frozen=True)
+class Tries:
+    """Texts as tries (prefix trees), several to a row. R rows of L positions, n texts.
+
+    Attributes:
+        tokens: The token at each position of a row, int64 [R, L]; 0 where unused.
+        position: Its position in its text, int64 [R, L].
+        visible: True where the row's position may attend to the column's, bool [R, L, L].
+        row: The row of each text, int64 [n].
+        end: Where in the row the text ends, int64 [n].
+    """
+
+    tokens: Tensor
+    position: Tensor
+    visible: Tensor
+    row: Tensor
+    end: Tensor
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[int]], positions: int = TRIE_POSITIONS) -> Tries:
+        """Lay texts out; neighbours in alphabetical order share a row while it has room.
+
+        Args:
+            texts: Token ids, none empty.
+            positions: A row takes no further text that would make it longer.
+        """
+        rows: list[_TrieRow] = []
+        row, end = [0] * len(texts), [0] * len(texts)
+        for number in sorted(range(len(texts)), key=lambda number: tuple(texts[number])):
+            if not rows or rows[-1].length_with(texts[number]) > positions:
+                rows.append(_TrieRow())
+            row[number], end[number] = len(rows) - 1, rows[-1].add(texts[number])
+        size = max(len(filled.tokens) for filled in rows)
+        visible = torch.eye(size, dtype=torch.bool).repeat(len(rows), 1, 1)
+        for number, filled in enumerate(rows):
+            for node, parent in enumerate(filled.parents):
+                if parent >= 0:
+                    visible[number, node] |= visible[number, parent]
+        tokens = torch.tensor([filled.tokens + [0] * (size - len(filled.tokens)) for filled in rows])
+        position = torch.tensor([filled.depths + [0] * (size - len(filled.depths)) for filled in rows])
+        return cls(tokens, position, visible, torch.tensor(row), torch.tensor(end))
+
+
+class _TrieRow:
+    """One row of tries while it is filled."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.parents: list[int] = []
+        self.depths: list[int] = []
+        self._children: dict[tuple[int, int], int] = {}
+
+    def length_with(self, text: Sequence[int]) -> int:
+        """Return how many positions the row would have with this text."""
+        node, known = -1, 0
+        while known < len(text) and (node, text[known]) in self._children:
+            node, known = self._children[node, text[known]], known + 1
+        return len(self.tokens) + len(text) - known
+
+    def add(self, text: Sequence[int]) -> int:
+        """Add a text; return the position at which it ends."""
+        node = -1
+        for depth, token in enumerate(text):
+            child = self._children.setdefault((node, token), len(self.tokens))
+            if child == len(self.tokens):
+                self.tokens.append(token)
+                self.parents.append(node)
+                self.depths.append(depth)
+            node = child
+        return node

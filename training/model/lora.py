@@ -170,7 +170,7 @@ def _adapt(model: nn.Module, targets: str, rank: int, alpha: float, dropout: flo
 
 
 def _train_heads(model: ClipModel, tune: str) -> None:
-    from training.model.two_tower import group_of
+    from training.model.clip_model import group_of
 
     heads = tune == "projection" or model.config.get("kind") == "two_tower"
     wanted = {"logit_scale"} | ({"image_head", "text_head"} if heads else set())
@@ -185,7 +185,7 @@ def _train_heads(model: ClipModel, tune: str) -> None:
 
 
 def _count(model: nn.Module) -> dict[str, tuple[int, int]]:
-    from training.model.two_tower import GROUPS, group_of
+    from training.model.clip_model import GROUPS, group_of
 
     counts = {group: [0, 0] for group in GROUPS}
     for name, parameter in model.named_parameters():
@@ -193,28 +193,6 @@ def _count(model: nn.Module) -> dict[str, tuple[int, int]]:
         count[0] += parameter.numel() * parameter.requires_grad
         count[1] += parameter.numel()
     return {group: (count[0], count[1]) for group, count in counts.items() if count[1]}
-
-
-def train_mode(model: ClipModel) -> None:
-    """Put the trained parts in training mode and leave the rest in eval mode.
-
-    A module trains when a parameter in it does; one without parameters (dropout) follows the module it is in. So
-    frozen batch normalisation keeps its statistics, and a frozen trunk computes what its cached activations say.
-    """
-    _set_mode(model.module, parent=True)
-
-
-def _set_mode(module: nn.Module, parent: bool) -> None:
-    parameters = list(module.parameters())
-    mode = any(parameter.requires_grad for parameter in parameters) if parameters else parent
-    module.training = mode
-    for child in module.children():
-        _set_mode(child, mode)
-
-
-def eval_mode(model: ClipModel) -> None:
-    """Put everything in eval mode."""
-    model.module.eval()
 
 
 def trainable_parameters(model: ClipModel) -> list[tuple[str, nn.Parameter]]:

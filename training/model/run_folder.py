@@ -31,7 +31,7 @@ from blake3 import blake3
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
 from training.model import build, checkpoint_files
-from training.model.two_tower import group_of
+from training.model.clip_model import group_of
 
 if TYPE_CHECKING:
     from torch import Tensor

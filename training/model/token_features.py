@@ -1,104 +1,119 @@
-"""What towers hold place by place - image patches, text tokens - and texts with a run of their tokens cut off."""
+"""Features of patches and tokens instead of one vector per image and text, and texts with a run of tokens cut off."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from open_clip.hf_model import HFTextEncoder
-from open_clip.model import CLIP
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from data_manifests.errors import InputError
-from training.model import two_tower as cut
+from training.model.clip_model import ClipModel
 from training.model.two_tower import ImageTower, TextTower
 
-if TYPE_CHECKING:
-    from training.model.clip_model import ClipModel
 
-
-def encode_image_places(model: ClipModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return unit-norm image features [n, d] and those of the patches [n, N, d], both by the tower's own head.
+def check_patches(model: ClipModel) -> None:
+    """Check that the image tower's patches can be reached.
 
     Raises:
-        InputError: the tower's patches cannot be reached.
+        InputError: they cannot.
     """
     visual = cast("Any", model.module).visual
-    if isinstance(visual, (ImageTower, TimmModel)):
-        trunk: Any = visual.trunk
-        hidden = trunk.forward_features(pixels)
-        pooled = trunk.forward_head(hidden, pre_logits=True)
-        places = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden[:, trunk.num_prefix_tokens :]
-    elif isinstance(visual, VisionTransformer) and visual.attn_pool is None:
-        # open_clip offers no public way to stop before the projection
-        pooled, places = visual._pool(visual.transformer(visual._embeds(pixels)))  # noqa: SLF001
-    else:
+    if not isinstance(visual, (ImageTower, TimmModel)) and (
+        not isinstance(visual, VisionTransformer) or visual.attn_pool is not None
+    ):
         raise InputError(
             f"this model's image tower ({type(visual).__name__}) gives no patches",
             allowed="a timm tower or open_clip's ViT without attentional pooling",
             fix="use a recipe without a local objective",
         )
-    return _unit(model.image_head(pooled)), _unit(model.image_head(places))
 
 
-def encode_text_places(model: ClipModel, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return unit-norm text features [n, d], those of the tokens [n, L, d], and where a token of the text stands [n, L].
+def check_tokens(model: ClipModel) -> None:
+    """Check that the text tower's tokens can be reached.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if not _is_masked(model) and model.causal_end(torch.zeros((1, 1), dtype=torch.long)) is None:
+        raise InputError(
+            f"this model's text tower ({type(model.text_tower).__name__}) gives no tokens",
+            allowed="BERT-like towers and open_clip's causal text transformer",
+            fix="use a recipe without a local objective and without cutoff",
+        )
+
+
+def encode_patches(model: ClipModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unit-norm image features [n, d] and those of the patches [n, N, d], both by the tower's own head.
+
+    Raises:
+        InputError: the tower's patches cannot be reached.
+    """
+    check_patches(model)
+    visual = cast("Any", model.module).visual
+    if isinstance(visual, VisionTransformer):
+        # open_clip offers no public way to stop before the projection
+        pooled, patches = visual._pool(visual.transformer(visual._embeds(pixels)))  # noqa: SLF001
+    else:
+        trunk: Any = visual.trunk
+        hidden = trunk.forward_features(pixels)
+        pooled = trunk.forward_head(hidden, pre_logits=True)
+        patches = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden[:, trunk.num_prefix_tokens :]
+    return F.normalize(model.image_head(pooled), dim=-1), F.normalize(model.image_head(patches), dim=-1)
+
+
+def encode_tokens(model: ClipModel, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return unit-norm text features [n, d], those of the tokens [n, L, d], and True at tokens of the text [n, L].
+
+    Start and end marks and padding are no tokens of the text.
 
     Raises:
         InputError: the tower's tokens cannot be reached.
     """
-    text = _text_tower(model)
-    if isinstance(text, (TextTower, HFTextEncoder)):
+    text, last = model.text_tower, _last_token(model, tokens)
+    if _is_masked(model):
         used = tokens != model.pad_id
-        last = used.sum(dim=1) - 1
         out = text.transformer(input_ids=tokens, attention_mask=used.long())
         hidden = out.last_hidden_state
         pooled = text.pool(hidden, used) if isinstance(text, TextTower) else text.pooler(out, used.long())
     else:
-        last = _causal_end(model, tokens)
-        hidden = cast("Tensor", cut.native_text_hidden(model.module, tokens))
+        hidden = cast("Tensor", model.native_text_hidden(tokens))
         pooled = hidden[torch.arange(len(tokens), device=tokens.device), last]
-    place = torch.arange(tokens.shape[1], device=tokens.device)
-    inside = (place > 0) & (place < last[:, None])
-    return _unit(model.text_head(pooled)), _unit(model.text_head(hidden)), inside
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    inside = (position > 0) & (position < last[:, None])
+    return F.normalize(model.text_head(pooled), dim=-1), F.normalize(model.text_head(hidden), dim=-1), inside
 
 
 def cut_tokens(model: ClipModel, tokens: Tensor, ratio: float) -> Tensor:
-    """Return the tokens [n, L] without a run of about `ratio` of each text's tokens, at a place drawn for each.
+    """Return the tokens [n, L] without a run of about `ratio` of each text's tokens, at a position drawn for each.
 
-    Drawn from torch's global generator. Start and end marks stay; a text of one token stays as it is. ClipModel that
-    read a mask see a hole, so that the others keep their places; in a causal tower what follows moves up.
+    Drawn from torch's global generator. Start and end marks stay; a text of one token stays as it is. In a tower that
+    reads a mask the run becomes a gap, so that the others keep their positions; in a causal tower what follows moves up.
+
+    Raises:
+        InputError: the tower's tokens cannot be reached.
     """
-    masked = isinstance(_text_tower(model), (TextTower, HFTextEncoder))
-    last = (tokens != model.pad_id).sum(dim=1) - 1 if masked else _causal_end(model, tokens)
-    length = (last - 1).clamp_min(0)
+    length = (_last_token(model, tokens) - 1).clamp_min(0)
     run = (length * ratio).round().long().clamp_min(1).minimum((length - 1).clamp_min(0))
     start = 1 + (torch.rand(len(tokens)).to(length.device) * (length - run + 1)).long()
-    place = torch.arange(tokens.shape[1], device=tokens.device)
-    gone = (place >= start[:, None]) & (place < (start + run)[:, None])
-    if masked:
-        return tokens.masked_fill(gone, model.pad_id)
-    order = gone.int().argsort(dim=1, stable=True)
-    return tokens.masked_fill(gone, model.pad_id).gather(1, order)
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    removed = (position >= start[:, None]) & (position < (start + run)[:, None])
+    cut = tokens.masked_fill(removed, model.pad_id)
+    return cut if _is_masked(model) else cut.gather(1, removed.int().argsort(dim=1, stable=True))
 
 
-def _text_tower(model: ClipModel) -> Any:
-    # an open_clip.CLIP keeps the parts of its text tower on itself
-    return model.module if isinstance(model.module, CLIP) else model.module.text
+def _is_masked(model: ClipModel) -> bool:
+    """Return whether the text tower reads a mask of its padding."""
+    return isinstance(model.text_tower, (TextTower, HFTextEncoder))
 
 
-def _causal_end(model: ClipModel, tokens: Tensor) -> Tensor:
-    end = cut.causal_end(model.module, tokens)
-    if end is None:
-        raise InputError(
-            f"this model's text tower ({type(_text_tower(model)).__name__}) gives no tokens",
-            allowed="BERT-like towers and open_clip's causal text transformer",
-            fix="use a recipe without a local objective and without cutoff",
-        )
-    return end
-
-
-def _unit(values: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(values, dim=-1)
+def _last_token(model: ClipModel, tokens: Tensor) -> Tensor:
+    """Return the position of each text's end mark [n]."""
+    if _is_masked(model):
+        return (tokens != model.pad_id).sum(dim=1) - 1
+    check_tokens(model)
+    return cast("Tensor", model.causal_end(tokens))

@@ -1,48 +1,16 @@
-"""Objectives: named, weighted loss terms over a batch's features; a file for each family."""
+"""Objectives: named, weighted loss terms over a batch's features, one file for each family; see `interface`."""
 
-from training.objectives.ce_clip import CrossModalRank, IntraModalContrast
-from training.objectives.cutoff import CutoffContrast
-from training.objectives.fairness import GroupAlignment, GroupParity
-from training.objectives.further_texts import KnowledgeContrast, MultipleInstance, TextAnalogy
-from training.objectives.info_nce import InfoNCE
-from training.objectives.interface import (
-    Features,
-    Objective,
-    Term,
-    TextSlots,
-    TokenFeatures,
-    Triplets,
-    check_weight,
-    start_term,
-)
-from training.objectives.knowledge import Distillation, TripletContrast
-from training.objectives.local_contrast import LocalContrast
-from training.objectives.memory import MemoryContrast
-from training.objectives.negative_contrast import NegativeContrast
-from training.objectives.sigmoid import Sigmoid
+from __future__ import annotations
 
-__all__ = [
-    "CrossModalRank",
-    "CutoffContrast",
-    "Distillation",
-    "Features",
-    "GroupAlignment",
-    "GroupParity",
-    "InfoNCE",
-    "IntraModalContrast",
-    "KnowledgeContrast",
-    "LocalContrast",
-    "MemoryContrast",
-    "MultipleInstance",
-    "NegativeContrast",
-    "Objective",
-    "Sigmoid",
-    "Term",
-    "TextAnalogy",
-    "TextSlots",
-    "TokenFeatures",
-    "TripletContrast",
-    "Triplets",
-    "check_weight",
-    "start_term",
-]
+import importlib
+import pkgutil
+
+from training.objectives.interface import Objective
+
+
+def all_objectives() -> dict[str, type[Objective]]:
+    """Return every objective class of this package by its name: a new one is a new file, listed nowhere."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.walk_packages(__path__)]
+    classes = {item for module in modules for item in vars(module).values() if isinstance(item, type)}
+    found = [item for item in classes if issubclass(item, Objective) and item is not Objective]
+    return {item.name: item for item in sorted(found, key=lambda item: item.name)}

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.interface import NEGATIVE_TYPES, check_weight, own_negatives
+from training.features import NEGATIVE_TYPES
+from training.objectives.interface import Objective, Term
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features
 
 
 @dataclass(frozen=True)
-class IntraModalContrast:
+class IntraModalContrast(Objective):
     """A caption and its image must be closer than the caption and any of its own negatives.
 
     With p = t (image . caption) and q_k = t (caption . negative_k): the mean over samples that have a negative of
@@ -34,31 +34,27 @@ class IntraModalContrast:
 
     name: ClassVar[str] = "intra_modal_contrast"
     source: ClassVar[str] = "Zhang et al. 2024 (CE-CLIP, arXiv 2306.08832), equation 3"
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("negatives",)
 
     weight: float = 0.3
 
-    def __post_init__(self) -> None:
-        """Check the weight."""
-        check_weight(self.name, self.weight)
-
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean over samples with a valid negative; 0, with a gradient of 0, when there is none."""
+        """Return the mean over samples with a valid negative; 0 when the batch has none."""
         import torch
 
-        mask = own_negatives(features)
-        if mask is None or features.negatives is None or not bool(mask.any()):
+        negatives, mask = features.require("negatives"), features.own_negatives()
+        if not bool(mask.any()):
             return 0.0 * features.text.sum()
         rows = mask.any(dim=1)
         positive = (features.image[rows] * features.text[rows]).sum(dim=1, keepdim=True)
-        negative = torch.einsum("bd,bkd->bk", features.text[rows], features.negatives[rows])
+        negative = torch.einsum("bd,bkd->bk", features.text[rows], negatives[rows])
         gap = (features.logit_scale * (negative - positive)).masked_fill(~mask[rows], float("-inf"))
         return torch.nn.functional.softplus(gap.logsumexp(dim=1)).mean()
 
 
 @dataclass(frozen=True)
-class CrossModalRank:
-    """An image must prefer its caption to each of its negatives by a margin that follows what the model manages.
+class CrossModalRank(Objective):
+    """An image must prefer its caption to each of its negatives by a margin that adapts to the model.
 
     The mean over valid negatives of max(0, m_k + t s(image, negative) - t s(image, caption)), m_k the margin of the
     negative's type. After each call m_k becomes the mean gap of that type in the batch, kept between 0 and `most`.
@@ -75,7 +71,7 @@ class CrossModalRank:
 
     name: ClassVar[str] = "cross_modal_rank"
     source: ClassVar[str] = "Zhang et al. 2024 (CE-CLIP, arXiv 2306.08832), equations 4-6"
-    needs: ClassVar[tuple[str, ...]] = ("negative_type",)
+    needs: ClassVar[tuple[str, ...]] = ("negatives", "negative_type")
 
     weight: float = 0.2
     most: float = 10.0
@@ -87,7 +83,7 @@ class CrossModalRank:
         Raises:
             InputError: a value is out of range.
         """
-        check_weight(self.name, self.weight)
+        super().__post_init__()
         if self.most <= 0 or (self.fixed is not None and self.fixed < 0):
             raise InputError(
                 f"objective {self.name}: most={self.most!r}, fixed={self.fixed!r}",
@@ -95,16 +91,12 @@ class CrossModalRank:
             )
 
     def start(self) -> RankTerm:
-        """Return the term at work, all margins 0."""
+        """Return the term of a new run, all margins 0."""
         return RankTerm(self)
 
-    def __call__(self, features: Features) -> Tensor:
-        """Return the loss with the margins of a start."""
-        return self.start()(features)
 
-
-class RankTerm:
-    """`CrossModalRank` at work: holds the margins, the last one of unknown types."""
+class RankTerm(Term):
+    """`CrossModalRank` during a run: keeps the margins; the last one is for unknown types."""
 
     def __init__(self, config: CrossModalRank) -> None:
         self._config = config
@@ -114,15 +106,12 @@ class RankTerm:
         """Return the loss, then move the margins."""
         import torch
 
-        mask = own_negatives(features)
-        if mask is None or features.negatives is None or not bool(mask.any()):
+        mask, kind = features.own_negatives(), features.require("negative_type")
+        if not bool(mask.any()):
             return 0.0 * features.image.sum()
         positive = (features.image * features.text).sum(dim=1, keepdim=True)
-        negative = torch.einsum("bd,bkd->bk", features.image, features.negatives)
+        negative = torch.einsum("bd,bkd->bk", features.image, features.require("negatives"))
         gap = features.logit_scale * (positive - negative)
-        kind = (
-            torch.full_like(mask, -1, dtype=torch.int64) if features.negative_type is None else features.negative_type
-        )
         margin = torch.tensor(self.margins, dtype=gap.dtype, device=gap.device)[kind]
         loss = (margin - gap).clamp_min(0.0)[mask].mean()
         if self._config.fixed is None:
@@ -130,10 +119,6 @@ class RankTerm:
                 mean = float(gap.detach()[mask & (kind == number)].mean())
                 self.margins[number] = min(max(mean, 0.0), self._config.most)
         return loss
-
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """Return nothing: margins are measured, not learned."""
-        return []
 
     def state_dict(self) -> dict[str, Any]:
         """Return the margins."""

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.interface import check_weight
+from training.objectives.interface import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features
 
 
 @dataclass(frozen=True)
-class CutoffContrast:
+class CutoffContrast(Objective):
     """A caption must find its own cut version among all captions and cut versions of the batch.
 
     NT-Xent over the 2B texts. What is cut grows over the run from `ratio_start` to `ratio_end` of the tokens.
@@ -47,7 +47,7 @@ class CutoffContrast:
         Raises:
             InputError: a value is out of range.
         """
-        check_weight(self.name, self.weight)
+        super().__post_init__()
         if self.temperature <= 0 or not 0 <= self.ratio_start <= 1 or not 0 <= self.ratio_end <= 1:
             raise InputError(
                 f"objective {self.name}: temperature={self.temperature!r}, ratios {self.ratio_start!r} to {self.ratio_end!r}",
@@ -59,17 +59,11 @@ class CutoffContrast:
         return self.ratio_start + (self.ratio_end - self.ratio_start) * progress
 
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean over all 2B texts.
-
-        Raises:
-            ValueError: the features lack cut captions.
-        """
+        """Return the mean over all 2B texts."""
         import torch
 
-        if features.cut_text is None:
-            raise ValueError("cutoff contrast needs cut_text")
         size = len(features.text)
-        both = torch.cat([features.text, features.cut_text])
+        both = torch.cat([features.text, features.require("cut_text")])
         logits = both @ both.T / self.temperature
         logits = logits.masked_fill(torch.eye(2 * size, dtype=torch.bool, device=logits.device), float("-inf"))
         target = torch.arange(2 * size, device=logits.device).roll(size)

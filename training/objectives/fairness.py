@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.interface import check_weight
+from training.objectives.interface import Objective, Term
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features
 
 
 @dataclass(frozen=True)
-class GroupParity:
+class GroupParity(Objective):
     """The mean answer to a fixed set of prompts must not depend on the group.
 
     With f(x) = softmax(t image . prompts), prompts without a gradient: the sum over attributes of the L1 distance of
@@ -54,7 +53,7 @@ class GroupParity:
         Raises:
             InputError: a value is out of range.
         """
-        check_weight(self.name, self.weight)
+        super().__post_init__()
         if len(self.prompts) < 2 or self.smallest < 1 or not 0 <= self.decay < 1:
             raise InputError(
                 f"objective {self.name}: {len(self.prompts)} prompts, smallest={self.smallest!r}, decay={self.decay!r}",
@@ -62,16 +61,12 @@ class GroupParity:
             )
 
     def start(self) -> ParityTerm:
-        """Return the term at work, without averages yet."""
+        """Return the term of a new run, without averages yet."""
         return ParityTerm(self)
 
-    def __call__(self, features: Features) -> Tensor:
-        """Return the loss of this batch alone."""
-        return self.start()(features)
 
-
-class ParityTerm:
-    """`GroupParity` at work: holds the moving averages, by ``attribute/group``."""
+class ParityTerm(Term):
+    """`GroupParity` during a run: keeps the moving averages, by ``attribute/group``."""
 
     def __init__(self, config: GroupParity) -> None:
         self._config = config
@@ -81,9 +76,7 @@ class ParityTerm:
         """Return the loss, then move the averages."""
         import torch
 
-        groups, prompts = features.groups, features.prompts
-        if groups is None or prompts is None:
-            return 0.0 * features.image.sum()
+        groups, prompts = features.require("groups"), features.require("prompts")
         answer = (features.logit_scale * features.image @ prompts.detach().T).softmax(dim=1)
         loss = 0.0 * features.image.sum()
         for attribute in range(groups.shape[1]):
@@ -110,10 +103,6 @@ class ParityTerm:
         before = self._means[key].to(now)
         return now + self._config.decay * (before - now.detach())
 
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """Return nothing."""
-        return []
-
     def state_dict(self) -> dict[str, Any]:
         """Return the averages."""
         return {key: value.clone() for key, value in self._means.items()}
@@ -124,7 +113,7 @@ class ParityTerm:
 
 
 @dataclass(frozen=True)
-class GroupAlignment:
+class GroupAlignment(Objective):
     """Image and text must fit each other equally well in every group: the distribution of their similarities is one.
 
     With d the similarities of all pairs in the batch and d_g those of a group: the mean over groups and attributes of
@@ -146,19 +135,14 @@ class GroupAlignment:
     weight: float = 1.0
     smallest: int = 4
 
-    def __post_init__(self) -> None:
-        """Check the weight."""
-        check_weight(self.name, self.weight)
-
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean over groups; 0, with a gradient of 0, when no group is large enough."""
+        """Return the mean over groups; 0 when the batch has no large enough group."""
         import torch
 
         own = (features.image * features.text).sum(dim=1)
-        groups = features.groups if features.groups is not None else torch.empty(len(own), 0, dtype=torch.int64)
         terms = [
             wasserstein(own[label == number], own)
-            for label in groups.T
+            for label in features.require("groups").T
             for number in torch.unique(label).tolist()
             if number >= 0 and int((label == number).sum()) >= self.smallest
         ]

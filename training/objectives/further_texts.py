@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from training.objectives.interface import check_weight, own_negatives
+from training.objectives.interface import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features, TextSlots
 
 
 @dataclass(frozen=True)
-class TextAnalogy:
+class TextAnalogy(Objective):
     """Each image and each caption must find the image's further text among those of all samples.
 
     With P the first further text of each sample that has one: the mean of the cross-entropies of t F P^T and t G P^T,
@@ -33,18 +33,15 @@ class TextAnalogy:
 
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        """Check the weight."""
-        check_weight(self.name, self.weight)
-
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean of both directions; 0, with a gradient of 0, when no sample has a further text."""
+        """Return the mean of both directions; 0 when no sample of the batch has a further text."""
         import torch
 
-        if features.positives is None or not bool(features.positives.mask[:, 0].any()):
+        positives: TextSlots = features.require("positives")
+        rows = positives.mask[:, 0]
+        if not bool(rows.any()):
             return 0.0 * features.text.sum()
-        rows = features.positives.mask[:, 0]
-        further = features.positives.features[rows, 0]
+        further = positives.features[rows, 0]
         target = torch.arange(len(further), device=further.device)
         from_image = features.logit_scale * features.image[rows] @ further.T
         from_text = features.logit_scale * features.text[rows] @ further.T
@@ -53,7 +50,7 @@ class TextAnalogy:
 
 
 @dataclass(frozen=True)
-class MultipleInstance:
+class MultipleInstance(Objective):
     """Some text of an image's bag must fit it better than its negatives, other bags, and other images.
 
     With bags of a caption and its further texts, x_i(T) the logits of image i and texts T, L = logsumexp: the mean of
@@ -73,19 +70,14 @@ class MultipleInstance:
 
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        """Check the weight."""
-        check_weight(self.name, self.weight)
-
     def __call__(self, features: Features) -> Tensor:
         """Return the sum of both means."""
         import torch
 
         size = len(features.image)
-        bags, filled = features.text[:, None], torch.ones(size, 1, dtype=torch.bool, device=features.text.device)
-        if features.positives is not None:
-            bags = torch.cat([bags, features.positives.features], dim=1)
-            filled = torch.cat([filled, features.positives.mask], dim=1)
+        positives: TextSlots = features.require("positives")
+        bags = torch.cat([features.text[:, None], positives.features], dim=1)
+        filled = torch.cat([torch.ones_like(positives.mask[:, :1]), positives.mask], dim=1)
         outside = float("-inf")
         logits = features.logit_scale * torch.einsum("id,jpd->ijp", features.image, bags)
         logits = logits.masked_fill(~filled, outside)
@@ -94,16 +86,15 @@ class MultipleInstance:
         others = logits.masked_fill(torch.eye(size, dtype=torch.bool, device=logits.device)[..., None], outside)
         column = others.transpose(0, 1).flatten(1)
         loss = (torch.cat([logits.flatten(1), column], dim=1).logsumexp(dim=1) - own).mean()
-        mask = own_negatives(features)
-        if mask is None or features.negatives is None:
+        if features.negatives is None:
             return loss
         false = features.logit_scale * torch.einsum("bd,bkd->bk", features.image, features.negatives)
-        false = torch.cat([own[:, None], false.masked_fill(~mask, outside)], dim=1)
+        false = torch.cat([own[:, None], false.masked_fill(~features.own_negatives(), outside)], dim=1)
         return loss + (false.logsumexp(dim=1) - own).mean()
 
 
 @dataclass(frozen=True)
-class KnowledgeContrast:
+class KnowledgeContrast(Objective):
     """Each image must find its own knowledge texts among those of all samples, any of them as good as another.
 
     With z the logits of image i and all further texts: the mean over images that have one of
@@ -124,18 +115,15 @@ class KnowledgeContrast:
 
     weight: float = 0.5
 
-    def __post_init__(self) -> None:
-        """Check the weight."""
-        check_weight(self.name, self.weight)
-
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean; 0, with a gradient of 0, when no sample has a further text."""
+        """Return the mean; 0 when no sample of the batch has a further text."""
         import torch
 
-        if features.positives is None or not bool(features.positives.mask.any()):
+        positives: TextSlots = features.require("positives")
+        mask = positives.mask
+        if not bool(mask.any()):
             return 0.0 * features.image.sum()
-        mask = features.positives.mask
-        logits = features.logit_scale * torch.einsum("id,jpd->ijp", features.image, features.positives.features)
+        logits = features.logit_scale * torch.einsum("id,jpd->ijp", features.image, positives.features)
         logits = logits.masked_fill(~mask, float("-inf"))
         rows = mask.any(dim=1).nonzero()[:, 0]
         return (logits[rows].flatten(1).logsumexp(dim=1) - logits[rows, rows].logsumexp(dim=1)).mean()

@@ -1,20 +1,20 @@
-"""Knowledge-CLIP reduced to what CLIP's two towers can hold: facts as texts, and staying near the untuned model."""
+"""Knowledge-CLIP with CLIP's two towers alone: facts as texts, and distillation from the untuned model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from training.objectives.interface import check_weight
+from training.objectives.interface import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features, Triplets
 
 
 @dataclass(frozen=True)
-class TripletContrast:
+class TripletContrast(Objective):
     """A question of head and relation must find its tail among those of the batch's facts, and the tail its question.
 
     The mean of the cross-entropies of t Q Z^T and its transpose; equal tails of one relation are no negatives.
@@ -33,16 +33,12 @@ class TripletContrast:
 
     weight: float = 0.5
 
-    def __post_init__(self) -> None:
-        """Check the weight."""
-        check_weight(self.name, self.weight)
-
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean of both directions; 0, with a gradient of 0, with fewer than two facts."""
+        """Return the mean of both directions; 0 when the batch has fewer than two facts."""
         import torch
 
-        facts = features.triplets
-        if facts is None or len(facts.query) < 2:
+        facts: Triplets = features.require("triplets")
+        if len(facts.query) < 2:
             return 0.0 * features.text.sum()
         logits = features.logit_scale * facts.query @ facts.tail.T
         # equal texts have equal features up to rounding, whatever batch they were encoded in
@@ -55,8 +51,8 @@ class TripletContrast:
 
 
 @dataclass(frozen=True)
-class Distillation:
-    """What the tuned model makes of the batch's pairs stays near what the untuned one made of them.
+class Distillation(Objective):
+    """The tuned model's similarities of the batch's pairs stay near those of the untuned one.
 
     The mean of KL(teacher || student) over images (among texts) and over texts (among images), both with the student's
     scale.
@@ -74,23 +70,13 @@ class Distillation:
 
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        """Check the weight."""
-        check_weight(self.name, self.weight)
-
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean of both directions.
-
-        Raises:
-            ValueError: the features lack the teacher's.
-        """
+        """Return the mean of both directions."""
         import torch
 
-        if features.teacher_image is None or features.teacher_text is None:
-            raise ValueError("distillation needs teacher_image and teacher_text")
         scale = features.logit_scale
         student = scale * features.image @ features.text.T
-        teacher = scale.detach() * features.teacher_image @ features.teacher_text.T
+        teacher = scale.detach() * features.require("teacher_image") @ features.require("teacher_text").T
         terms = [
             torch.nn.functional.kl_div(
                 own.log_softmax(dim=1), goal.log_softmax(dim=1), reduction="batchmean", log_target=True

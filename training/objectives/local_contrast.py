@@ -1,21 +1,21 @@
-"""Phrases against patches: which part of the picture does each part of the text speak of?"""
+"""Tokens against patches: which part of the image each part of the text describes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from training.objectives.interface import check_weight, own_negatives
+from training.objectives.interface import Objective
 from training.objectives.negative_contrast import check_focus, focal_contrast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features, TokenFeatures
 
 
 @dataclass(frozen=True)
-class LocalContrast:
+class LocalContrast(Objective):
     """Each image against its caption and its own negatives by the parts: a (1 + K)-way softmax of part scores.
 
     Each token (or phrase: the mean of its tokens) weighs the patches by its similarity to them, stretched to 0 .. 1
@@ -35,7 +35,7 @@ class LocalContrast:
 
     name: ClassVar[str] = "local_contrast"
     source: ClassVar[str] = "Oh et al. 2024 (FSC-CLIP, arXiv 2410.05210), local hard-negative loss"
-    needs: ClassVar[tuple[str, ...]] = ("tokens",)
+    needs: ClassVar[tuple[str, ...]] = ("tokens", "negatives")
 
     weight: float = 0.2
     gamma: float = 2.0
@@ -47,17 +47,17 @@ class LocalContrast:
         Raises:
             InputError: a value is out of range.
         """
-        check_weight(self.name, self.weight)
+        super().__post_init__()
         check_focus(self.name, self.gamma, self.smoothing)
 
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean over samples with a valid negative; 0, with a gradient of 0, when there is none."""
+        """Return the mean over samples with a valid negative; 0 when the batch has none."""
         import torch
 
-        tokens, mask = features.tokens, own_negatives(features)
-        if tokens is None or tokens.negatives is None or tokens.negatives_mask is None or mask is None:
-            return 0.0 * features.image.sum()
-        mask = mask & tokens.negatives_mask.any(dim=2)
+        tokens: TokenFeatures = features.require("tokens")
+        assert tokens.negatives is not None
+        assert tokens.negatives_mask is not None
+        mask = features.own_negatives() & tokens.negatives_mask.any(dim=2)
         rows = mask.any(dim=1) & tokens.text_mask.any(dim=1)
         if not bool(rows.any()):
             return 0.0 * features.image.sum()

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.interface import check_weight, own_negatives
+from training.objectives.interface import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features
 
 
 @dataclass(frozen=True)
-class NegativeContrast:
+class NegativeContrast(Objective):
     """Each image against its caption and its own negatives only: a (1 + K)-way softmax, softened twice.
 
     With p the softmax over a sample's caption and its valid negatives and y the target smoothed over the same, the
@@ -34,7 +34,7 @@ class NegativeContrast:
 
     name: ClassVar[str] = "negative_contrast"
     source: ClassVar[str] = "Oh et al. 2024 (FSC-CLIP, arXiv 2410.05210), global hard-negative loss"
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("negatives",)
 
     weight: float = 0.5
     gamma: float = 2.0
@@ -46,18 +46,18 @@ class NegativeContrast:
         Raises:
             InputError: a value is out of range.
         """
-        check_weight(self.name, self.weight)
+        super().__post_init__()
         check_focus(self.name, self.gamma, self.smoothing)
 
     def __call__(self, features: Features) -> Tensor:
-        """Return the mean over samples with a valid negative; 0, with a gradient of 0, when there is none."""
+        """Return the mean over samples with a valid negative; 0 when the batch has none."""
         import torch
 
-        valid = own_negatives(features)
-        if valid is None or features.negatives is None or not bool(valid.any()):
+        negatives, valid = features.require("negatives"), features.own_negatives()
+        if not bool(valid.any()):
             return 0.0 * features.image.sum()
         rows = valid.any(dim=1)
-        texts = torch.cat([features.text[rows, None], features.negatives[rows]], dim=1)
+        texts = torch.cat([features.text[rows, None], negatives[rows]], dim=1)
         logits = features.logit_scale * torch.einsum("bd,bkd->bk", features.image[rows], texts)
         if features.negative_weight is not None:
             logits = torch.cat([logits[:, :1], logits[:, 1:] + features.negative_weight[rows].log()], dim=1)

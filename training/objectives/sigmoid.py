@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_manifests.errors import InputError
-from training.objectives.interface import check_weight, pair_labels
+from training.objectives.interface import Objective, Term
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features, TextSlots
 
 
 @dataclass(frozen=True)
-class Sigmoid:
+class Sigmoid(Objective):
     """Softplus of -z (t s + b) over all images and texts, z the label, summed over texts and averaged over images.
 
-    Texts are the captions, with `negatives` the negatives of all samples, and with `needs` of further texts those, each
+    Texts are the captions, with `negatives` the negatives of all samples, and with `further` the further texts, each
     true of its own image. Pairs of label 0 and empty slots count nothing. A negative of weight w counts w times.
 
-    The bias b is learned. It starts where the first batch asks for it: so that the mean probability of the pairs that
+    The bias b is learned. It starts at the value of the first batch at which the mean probability of the pairs that
     are not true is 1 / (number of texts an image sees), as b = -10 does for SigLIP's scale of 10 from scratch. A fixed
     start would, for a tuned CLIP's scale of 100, make the first steps destroy the weights.
 
@@ -53,29 +53,25 @@ class Sigmoid:
         Raises:
             InputError: a value is out of range.
         """
-        check_weight(self.name, self.weight)
+        super().__post_init__()
         if self.bias is not None and not math.isfinite(self.bias):
             raise InputError(f"objective {self.name}: bias={self.bias!r}", allowed="a finite number, or null")
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Further texts, if they are wished for."""
+        """Further texts of each image, if they are positives."""
         return ("positives",) if self.further else ()
 
     def start(self) -> SigmoidTerm:
-        """Return the term at work, its bias not yet placed."""
+        """Return the term of a new run, its bias not yet set."""
         return SigmoidTerm(self)
-
-    def __call__(self, features: Features) -> Tensor:
-        """Return the loss with the bias this batch asks for."""
-        return self.start()(features)
 
     def pairs(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
         """Return scaled similarities, labels and weights of all images and texts, each [B, number of texts]."""
         import torch
 
         size = len(features.image)
-        labels = pair_labels(features)
+        labels = features.pair_labels()
         texts, signs, weights = [features.text], [labels[:, :size]], [torch.ones_like(labels[:, :size])]
         if self.negatives and features.negatives is not None and features.negative_mask is not None:
             mask = features.negative_mask.flatten()
@@ -83,37 +79,38 @@ class Sigmoid:
             signs.append(labels[:, size:].masked_fill(~mask, 0))
             weight = features.negative_weight
             weights.append((torch.ones_like(mask) if weight is None else weight.flatten()).expand(size, -1))
-        if self.further and features.positives is not None:
-            slots = features.positives.mask.shape[1]
+        if self.further:
+            positives: TextSlots = features.require("positives")
+            slots = positives.mask.shape[1]
             own = torch.eye(size, dtype=labels.dtype, device=labels.device).repeat_interleave(slots, dim=1)
-            texts.append(features.positives.features.flatten(0, 1))
-            signs.append((2 * own - 1).masked_fill(~features.positives.mask.flatten(), 0))
+            texts.append(positives.features.flatten(0, 1))
+            signs.append((2 * own - 1).masked_fill(~positives.mask.flatten(), 0))
             weights.append(torch.ones_like(signs[-1]))
         similarity = features.logit_scale * features.image @ torch.cat(texts).T
         return similarity, torch.cat(signs, 1), torch.cat([item.to(similarity.dtype) for item in weights], 1)
 
 
-class SigmoidTerm:
-    """`Sigmoid` at work: holds the bias."""
+class SigmoidTerm(Term):
+    """`Sigmoid` during a run: keeps the bias."""
 
     def __init__(self, config: Sigmoid) -> None:
         import torch
 
         self._config = config
-        self._placed = config.bias is not None
+        self._is_set = config.bias is not None
         self._bias = torch.nn.Parameter(torch.tensor(config.bias or 0.0))
 
     def __call__(self, features: Features) -> Tensor:
-        """Return the loss; the first call places the bias."""
+        """Return the loss; the first call sets the bias."""
         import torch
 
         similarity, labels, weights = self._config.pairs(features)
-        if not self._placed:
+        if not self._is_set:
             # mean of what is not true, shifted to log-odds of one in the texts an image sees
             texts = (labels != 0).sum(dim=1).to(similarity.dtype).mean()
             with torch.no_grad():
                 self._bias.copy_(-similarity[labels == -1].mean() - (texts - 1).clamp_min(1).log())
-            self._placed = True
+            self._is_set = True
         signed = labels * (similarity + self._bias.to(similarity.dtype))
         loss = torch.nn.functional.softplus(-signed) * weights * (labels != 0)
         return loss.sum(dim=1).mean()
@@ -123,8 +120,8 @@ class SigmoidTerm:
         return [self._bias]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the bias and whether it is placed."""
-        return {"bias": self._bias.detach().clone(), "placed": self._placed}
+        """Return the bias and whether it is set."""
+        return {"bias": self._bias.detach().clone(), "placed": self._is_set}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with a saved bias."""
@@ -132,4 +129,4 @@ class SigmoidTerm:
 
         with torch.no_grad():
             self._bias.copy_(state["bias"])
-        self._placed = bool(state["placed"])
+        self._is_set = bool(state["placed"])
