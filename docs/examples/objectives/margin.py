@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from training.objectives.interface import Objective
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.objectives.interface import Features
+    from training.features import Features
 
 
 @dataclass(frozen=True)
-class Margin:
+class Margin(Objective):
     """Mean of max(0, margin + s(image, other text) - s(image, own text)) over all pairs of a batch.
 
     Source: Faghri et al. 2018, VSE++, equation 5 without the maximum, arXiv 1707.05612.
@@ -21,7 +23,6 @@ class Margin:
 
     name: ClassVar[str] = "margin"
     source: ClassVar[str] = "Faghri et al. 2018, arXiv 1707.05612"
-    needs: ClassVar[tuple[str, ...]] = ()
 
     weight: float = 1.0
     margin: float = 0.2
