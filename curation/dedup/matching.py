@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Detectors:
         return cls(**{name: getattr(stage, name) for name in cls.__dataclass_fields__})
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Match:
     """Two duplicate images, and the evidence.
 
@@ -77,9 +77,9 @@ class Match:
 
     left: int
     right: int
-    bits: int | None = field(compare=False)
-    similarity: float | None = field(compare=False)
-    agreement: float = field(compare=False)
+    bits: int | None
+    similarity: float | None
+    agreement: float
 
     def evidence(self) -> dict[str, Any]:
         """Return what matched, as JSON values."""

@@ -7,7 +7,6 @@ and writes.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -171,7 +170,6 @@ class ImportReport:
         num_unknown: Lines about requests that are not ours.
         refused: Requests that the engine rejected for good; recorded as failures.
         num_faulty: Lines about our requests without a usable answer; these requests will be sent again.
-        faults: The number of faulty lines by reason.
         num_malformed: Lines that do not have the format.
         malformed_lines: The numbers of the first of them.
     """
@@ -181,7 +179,6 @@ class ImportReport:
     num_unknown: int = 0
     refused: int = 0
     num_faulty: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
     num_malformed: int = 0
     malformed_lines: list[int] = field(default_factory=list)
 
@@ -256,7 +253,6 @@ def _parse_answer(
     if isinstance(attempt, Answer | Failure):
         return unanswered[key]._replace(outcome=attempt)
     report.num_faulty += 1
-    report.faults[attempt.reason if attempt else "server_error"] += 1
     return None
 
 
