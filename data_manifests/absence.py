@@ -1,7 +1,7 @@
-"""Proof of absence: search every byte that is left for what a forgotten sample was made of.
+"""Proof of absence: searches every remaining byte for traces of forgotten samples.
 
-Every file is searched raw; parquet files also as they decode, column by column, since their pages are compressed.
-Names of files and folders are searched too. Nothing is taken on trust from an index.
+Every file is searched raw; Parquet files are also decoded column by column, since their pages are compressed. Names of
+files and folders are searched too. No index is trusted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_BYTES = 32
-"""Any 64 bytes of a picture hold one aligned block of 32, so copies of such a piece are found at any offset."""
+"""Any 64 bytes of an image contain an aligned block of 32, so copies of them are found at any offset."""
 _PIECE_BYTES = 16 * 2**20
 _DISTINCT = 16
 _SCAN = b"\xff\xda"
@@ -32,11 +32,11 @@ _MAX_PLACES = 1000
 
 @dataclass(frozen=True)
 class OriginalSample:
-    """What a sample was: only someone who still has it can look for its picture and its words.
+    """A forgotten sample's content, which is needed to search for its image and captions.
 
     Attributes:
         image: The encoded bytes.
-        captions: Its captions as taken in.
+        captions: Its captions.
     """
 
     image: bytes
@@ -45,16 +45,16 @@ class OriginalSample:
 
 @dataclass
 class AbsenceReport:
-    """What a search saw.
+    """Result of a search.
 
     Attributes:
-        places: ``path: what`` of everything found; empty is the proof.
+        places: ``path: what`` of every trace; empty proves absence.
         num_files: Files searched.
         num_bytes: Bytes searched raw.
-        num_decoded_bytes: Bytes of parquet searched as decoded.
-        num_sought: Byte strings sought.
-        shared: Captions that are not counted, because another sample that stays has or holds the same words.
-        too_short: Captions that are too short to be searched.
+        num_decoded_bytes: Decoded bytes of Parquet that were searched.
+        num_sought: Byte strings that were searched for.
+        shared: Captions that are not searched for, because a remaining caption contains the same words.
+        too_short: Captions that are too short to search for.
     """
 
     places: list[str] = field(default_factory=list)
@@ -67,19 +67,19 @@ class AbsenceReport:
 
 
 def uid_labels(uid: str) -> dict[bytes, str]:
-    """Return a uid as it may be written: hex, raw, and as numpy writes text."""
+    """Return a uid in all its encodings: hex, raw, and text of numpy."""
     wide = uid.encode("utf-32-le")
     return {uid.encode(): f"uid {uid}", bytes.fromhex(uid): f"raw uid {uid}", wide: f"uid {uid} in an array"}
 
 
 def text_labels(text: str, label: str) -> dict[bytes, str]:
-    """Return a text as it may be written: plain, and inside JSON once or twice."""
+    """Return a text in all its encodings: plain, and in JSON once or twice."""
     once = orjson.dumps(text)[1:-1]
     return dict.fromkeys((text.encode(), once, orjson.dumps(once.decode())[1:-1]), label)
 
 
 def image_labels(data: bytes, uid: str) -> dict[bytes, str]:
-    """Return a picture's aligned blocks, without the tables at the head of a JPEG and without flat areas."""
+    """Return an image's aligned blocks, without the tables of a JPEG header and without flat areas."""
     first = data.find(_SCAN) if data.startswith(b"\xff\xd8") else 64
     low = -(-max(first, 0) // BLOCK_BYTES) * BLOCK_BYTES
     blocks = (data[at : at + BLOCK_BYTES] for at in range(low, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES))
@@ -87,23 +87,23 @@ def image_labels(data: bytes, uid: str) -> dict[bytes, str]:
 
 
 def hash_labels(data: bytes, uid: str) -> dict[bytes, str]:
-    """Return the SHA-256 of a picture, as hex and raw."""
+    """Return the SHA-256 of an image, as hex and raw."""
     digest = hashlib.sha256(data)
     return {digest.hexdigest().encode(): f"sha256 of {uid}", digest.digest(): f"raw sha256 of {uid}"}
 
 
 def unshared_texts(texts: Iterable[str], others: Iterable[Sequence[str]]) -> list[str]:
-    """Return the texts that no other caption holds, sorted.
+    """Return the texts that no remaining caption contains, sorted.
 
     Args:
         texts: Captions of forgotten samples.
-        others: Captions of samples that stay, in handfuls.
+        others: Captions of the remaining samples, in batches.
     """
-    left = set(texts)
+    unique = set(texts)
     for captions in others:
         joined = "\n".join(captions)
-        left = {text for text in left if text not in joined}
-    return sorted(left)
+        unique = {text for text in unique if text not in joined}
+    return sorted(unique)
 
 
 def search_traces(
@@ -113,31 +113,31 @@ def search_traces(
 
     Args:
         roots: Workspace and manifests.
-        originals: Full uids; with what the sample was, where it is known.
-        others: Captions of the samples that are still there, in handfuls.
+        originals: Full uids, with the samples' content where it is known.
+        others: Captions of the remaining samples, in batches.
     """
     known = {uid: original for uid, original in originals.items() if original is not None}
     texts = {text for original in known.values() for text in original.captions}
-    mine = set(unshared_texts(texts, others))
+    unique = set(unshared_texts(texts, others))
     found = AbsenceReport(
-        shared=sorted(texts - mine), too_short=sorted(text for text in mine if len(text.encode()) < MIN_BYTES)
+        shared=sorted(texts - unique), too_short=sorted(text for text in unique if len(text.encode()) < MIN_BYTES)
     )
     labels: dict[bytes, str] = {}
-    for text in sorted(mine):
+    for text in sorted(unique):
         labels |= text_labels(text, f"caption {text!r}")
     for uid, original in known.items():
         labels |= image_labels(original.image, uid) | hash_labels(original.image, uid)
     for uid in originals:
         labels |= uid_labels(uid)
-    needles = BytePatterns(labels)
-    found.num_sought = len(needles)
+    patterns = BytePatterns(labels)
+    found.num_sought = len(patterns)
     for path in _files(roots):
-        _search_file(path, needles, found)
+        _search_file(path, patterns, found)
     return found
 
 
 def _files(roots: Sequence[Path]) -> Iterator[Path]:
-    """Yield every ordinary file once, in a fixed order; links are not followed."""
+    """Yield every regular file once, in a fixed order; links are not followed."""
     seen: set[Path] = set()
     for root in roots:
         for folder, inner, names in os.walk(root):
@@ -150,16 +150,16 @@ def _files(roots: Sequence[Path]) -> Iterator[Path]:
                     yield path
 
 
-def _search_file(path: Path, needles: BytePatterns, found: AbsenceReport) -> None:
+def _search_file(path: Path, patterns: BytePatterns, found: AbsenceReport) -> None:
     places: dict[str, None] = {}
     named = str(path).encode("utf-8", "surrogateescape")
-    places |= {f"{path}: its name holds the {needles.labels[needle]}": None for _, needle in needles.find(named)}
-    keep, tail, at = needles.overlap_bytes, b"", 0
+    places |= {f"{path}: its name holds the {patterns.labels[pattern]}": None for _, pattern in patterns.find(named)}
+    keep, tail, at = patterns.overlap_bytes, b"", 0
     with open(path, "rb") as file:
         while piece := file.read(_PIECE_BYTES):
             data = tail + piece
-            for place, needle in needles.find(data):
-                places[f"{path}: {needles.labels[needle]}, byte {at - len(tail) + place}"] = None
+            for position, pattern in patterns.find(data):
+                places[f"{path}: {patterns.labels[pattern]}, byte {at - len(tail) + position}"] = None
             tail = data[-keep:] if keep else b""
             at += len(piece)
     found.num_files += 1
@@ -167,7 +167,9 @@ def _search_file(path: Path, needles: BytePatterns, found: AbsenceReport) -> Non
     if path.suffix == ".parquet":
         for column, data in _decoded(path):
             found.num_decoded_bytes += len(data)
-            places |= {f"{path}: {needles.labels[needle]}, column {column}": None for _, needle in needles.find(data)}
+            places |= {
+                f"{path}: {patterns.labels[pattern]}, column {column}": None for _, pattern in patterns.find(data)
+            }
     found.places += list(places)[: max(_MAX_PLACES - len(found.places), 0)]
 
 
@@ -175,7 +177,7 @@ def _decoded(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield every column's decoded bytes, some rows at a time.
 
     Raises:
-        InputError: the file is damaged, so that nobody can say what it holds.
+        InputError: the file is damaged, so that it cannot be searched.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -187,7 +189,7 @@ def _decoded(path: Path) -> Iterator[tuple[str, Any]]:
                     yield from ((name, memoryview(buffer)) for buffer in _buffers(column))
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"{path}: cannot be decoded, so nothing is proved: {error}", fix="mend or delete it"
+            f"{path}: cannot be decoded, so absence is not proved: {error}", fix="repair or delete it"
         ) from error
 
 

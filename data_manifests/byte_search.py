@@ -1,7 +1,7 @@
-"""Search for thousands of byte strings at once, in one pass over the data.
+"""Searches for thousands of byte strings in one pass over the data.
 
-A table of 2^20 bits, by a hash of four bytes, leaves about one position in a hundred; of those, the first eight bytes
-are looked up; what is left is compared in full. So the time hardly depends on how many strings are sought.
+A table of 2^20 bits, indexed by a hash of four bytes, leaves about one position in a hundred; there, the first eight
+bytes are looked up, and matches are compared in full. So the time hardly depends on the number of strings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 MIN_BYTES = 8
-"""Shorter strings occur by chance; they are not searched."""
+"""Shorter strings occur by chance; they are not searched for."""
 
 _CHUNK_BYTES = 2 * 2**20
 _BITS = 20
@@ -23,7 +23,7 @@ class BytePatterns:
     """Byte strings, each with a label.
 
     Args:
-        labels: What each string is, by string; strings under eight bytes are left out.
+        labels: Label of each string; strings under eight bytes are left out.
     """
 
     def __init__(self, labels: Mapping[bytes, str]) -> None:
@@ -47,9 +47,9 @@ class BytePatterns:
         for first in range(0, max(len(view) - MIN_BYTES + 1, 0), _CHUNK_BYTES):
             for at in self._candidates(view[first : first + _CHUNK_BYTES + MIN_BYTES - 1]):
                 start = int.from_bytes(view[first + at : first + at + 8], "little")
-                for needle in self._by_start[start]:
-                    if view[first + at : first + at + len(needle)] == needle:
-                        yield first + at, needle
+                for pattern in self._by_start[start]:
+                    if view[first + at : first + at + len(pattern)] == pattern:
+                        yield first + at, pattern
 
     def _candidates(self, view: memoryview) -> list[int]:
         """Return positions whose first eight bytes begin a string."""
@@ -65,7 +65,7 @@ class BytePatterns:
 
     @property
     def overlap_bytes(self) -> int:
-        """Return how much of a file's last piece must be seen again with the next, so that nothing is cut in two."""
+        """Return how many bytes of a file's last block must be searched again with the next one."""
         return self._overlap
 
 

@@ -1,13 +1,15 @@
-"""Croissant 1.1: the JSON-LD by which other tools find, check and read a dataset version."""
+"""Croissant 1.1: the JSON-LD with which other tools find, check and read a dataset version."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 import orjson
 
-from data_manifests.croissant_context import CONTEXT
+_CONTEXT_FILE = "croissant_context.json"
+"""The JSON-LD context that Croissant 1.1 prescribes, word for word."""
 
 _FORMATS = {"tar": "application/x-tar", "parquet": "application/x-parquet", "json": "application/json"}
 _TEXT, _INTEGER, _FLOAT = "sc:Text", "sc:Integer", "cr:Float64"
@@ -45,15 +47,15 @@ _ARRAY_SHAPES = {"_embedding": "-1", "_embeddings": "-1,-1"}
 def croissant_bytes(body: Mapping[str, Any]) -> bytes:
     """Return a version's Croissant description.
 
-    No clock time and no host: an equal version gives equal bytes. What the specification asks for and nobody told
-    (publication date, creator, licence, page) is left out rather than made up.
+    It has no time and no host: an equal version gives equal bytes. Unknown properties that the specification asks for
+    (publication date, creator, licence, page) are left out.
 
     Args:
         body: A manifest's body; `files` lists every file but the description itself.
     """
     counts, parent = body["counts"], body["parent"]
     document = {
-        "@context": CONTEXT,
+        "@context": orjson.loads(resources.files("data_manifests").joinpath(_CONTEXT_FILE).read_bytes()),
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": body["name"],
@@ -79,7 +81,7 @@ def croissant_bytes(body: Mapping[str, Any]) -> bytes:
 
 
 def _licences(body: Mapping[str, Any]) -> list[str]:
-    """Return the source's licence and those of what wrote into its texts, such as a knowledge graph."""
+    """Return the licences of the source and of resources that texts were made with, such as a knowledge graph."""
     own = body["source"].get("licence")
     used = (
         terms for stage in body["stages"] for item in stage["resources"].values() for terms in item.get("licences", ())
@@ -158,15 +160,15 @@ def _samples(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _published(published: Mapping[str, str], source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a field that a stage added; only arrays and numbers have a type of their own."""
+    """Return a field that a stage added; arrays and numbers have their own types."""
     name = published["name"]
-    told = f"Added by the stage {published['stage']}."
+    description = f"Added by the stage {published['stage']}."
     for ending, shape in _ARRAY_SHAPES.items():
         if name.endswith(ending):
-            return _field("samples", name, "cr:Float16", told, source) | _array(shape)
+            return _field("samples", name, "cr:Float16", description, source) | _array(shape)
     if published["where"] == "index":
-        return _field("samples", name, _INTEGER if name in _INTEGERS else _FLOAT, told, source)
-    return _field("samples", name, _TEXT, told, source)
+        return _field("samples", name, _INTEGER if name in _INTEGERS else _FLOAT, description, source)
+    return _field("samples", name, _TEXT, description, source)
 
 
 def _negatives(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,9 +202,9 @@ def _records(
 ) -> dict[str, Any]:
     """Return a column of lists of records."""
     sub_fields = []
-    for part, kind, told in parts:
+    for part, kind, part_description in parts:
         where = {**source, "extract": {"column": name}, "transform": {"jsonPath": part}}
-        sub_fields.append(_field(f"samples/{name}", part, kind, told, source) | {"source": where})
+        sub_fields.append(_field(f"samples/{name}", part, kind, part_description, source) | {"source": where})
     return {
         "@type": "cr:Field",
         "@id": f"samples/{name}",

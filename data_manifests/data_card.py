@@ -1,4 +1,4 @@
-"""The data card: what a version is, in Markdown, for people who have not seen it; all of it from the manifest's body."""
+"""The data card: a description of a version in Markdown, made from the manifest's body alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from data_manifests.nested import leaves
+
 Body = Mapping[str, Any]
 
 _MAX_TEXT = 400
@@ -19,15 +21,15 @@ _MARKS = re.compile(r"([\\|`*_\[\]])")
 
 
 def card_path(manifest: Path) -> Path:
-    """Return where the card of the version with this manifest lies: beside it."""
+    """Return the path of the card of the version with this manifest: next to it."""
     return manifest.with_name(f"{manifest.stem}.card.md")
 
 
 def card_text(body: Body) -> str:
     """Return a version's data card.
 
-    No clock time, host or path: an equal version has an equal card. Whatever a stranger may have written (the source's
-    name, licences) is escaped.
+    It has no time, host or path: an equal version has an equal card. Untrusted text (the source's name, licences) is
+    escaped.
 
     Args:
         body: A manifest's body.
@@ -66,8 +68,8 @@ def _licences(body: Body) -> Iterator[str]:
     )
     rows = [(f"photographs and captions ({_code(source.get('kind'))} {_code(source.get('name'))})", terms, "")]
     for item, stages in _resources(body):
-        told = ", ".join(map(_plain, item["licences"])) if item.get("licences") else "not recorded"
-        rows.append((f"{_plain(item['name'])} (`{item['hash'][:12]}`)", told, ", ".join(map(_code, stages))))
+        terms = ", ".join(map(_plain, item["licences"])) if item.get("licences") else "not recorded"
+        rows.append((f"{_plain(item['name'])} (`{item['hash'][:12]}`)", terms, ", ".join(map(_code, stages))))
     yield from _table(("what", "licence", "used by"), rows)
     details = [f"{key}: {_plain(value)}" for key, value in source.items() if value is not None and key != "licence"]
     yield ""
@@ -75,16 +77,16 @@ def _licences(body: Body) -> Iterator[str]:
 
 
 def _resources(body: Body) -> list[tuple[Mapping[str, Any], list[str]]]:
-    """Return models and graphs with the stages that used them, in the order of the stages."""
+    """Return models and graphs with the stages that use them, in the order of the stages."""
     found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
     for stage in body["stages"]:
-        for item in filter(_is_something, stage["resources"].values()):
+        for item in filter(_is_used, stage["resources"].values()):
             found.setdefault(item["hash"], (item, []))[1].append(stage["name"])
     return list(found.values())
 
 
-def _is_something(resource: Mapping[str, Any]) -> bool:
-    return str(resource["name"]) != "none"  # what a stage could have used, and did not
+def _is_used(resource: Mapping[str, Any]) -> bool:
+    return str(resource["name"]) != "none"  # an optional resource that was not given
 
 
 def _made(body: Body) -> Iterator[str]:
@@ -99,22 +101,24 @@ def _made(body: Body) -> Iterator[str]:
 
 
 def _holds(body: Body) -> Iterator[str]:
-    counts, told = body["counts"], body["statistics"]
+    counts, statistics = body["counts"], body["statistics"]
     size = sum(record["bytes"] for record in body["files"])
     yield "## What it holds"
     yield ""
     rows = [(name, f"{counts.get(name, 0):,}") for name in ("samples", "captions", "views", "negatives")]
     rows += [("shards", f"{len(body['shards']):,}"), ("bytes of all files", f"{size:,}")]
-    words = {int(length): number for length, number in told.get("caption_words", {}).items()}
+    words = {int(length): number for length, number in statistics.get("caption_words", {}).items()}
     if number := sum(words.values()):
         mean = sum(length * times for length, times in words.items()) / number
         rows.append(("words of a caption: mean, least, most", f"{mean:.1f}, {min(words)}, {max(words)}"))
-    if sizes := sorted(told.get("cluster_sizes", {}).values()):
+    if sizes := sorted(statistics.get("cluster_sizes", {}).values()):
         rows.append(("clusters: number, smallest, largest", f"{len(sizes):,}, {sizes[0]:,}, {sizes[-1]:,}"))
-    rows += [(f"split {_plain(name)}", f"{number:,}") for name, number in sorted(told.get("splits", {}).items())]
+    rows += [(f"split {_plain(name)}", f"{number:,}") for name, number in sorted(statistics.get("splits", {}).items())]
     yield from _table(("what", ">number"), rows)
     for title, name in (("Negatives by kind", "negatives"), ("Rewrites and knowledge captions by kind", "views")):
-        yield from _counts(title, {("", kind): number for kind, number in told.get(name, {}).items()}, ("", "kind"))
+        yield from _counts(
+            title, {("", kind): number for kind, number in statistics.get(name, {}).items()}, ("", "kind")
+        )
 
 
 def _quality(body: Body) -> Iterator[str]:
@@ -134,22 +138,14 @@ def _quality(body: Body) -> Iterator[str]:
         yield ""
         yield from _table(("negatives", *(f">{_plain(name)}" for name in judges)), rows)
     rest = {name: value for name, value in found.items() if name != "blind_accuracy"}
-    rows = [(_code(stage), _plain(name), _plain(value)) for stage, name, value in _leaves(rest)]
+    rows = [
+        (_code(stage), _plain(name), _plain(value))
+        for stage, found_by in rest.items()
+        for name, value in leaves(found_by, ", ")
+    ]
     if rows:
         yield ""
         yield from _table(("found by", "what", ">value"), rows)
-
-
-def _leaves(found: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    def below(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-        if not isinstance(value, Mapping):
-            yield name, value
-            return
-        for key, item in sorted(value.items()):
-            yield from below(f"{name}, {key}" if name else key, item)
-
-    for stage, value in sorted(found.items()):
-        yield from ((stage, name, item) for name, item in below("", value))
 
 
 def _lost(body: Body) -> Iterator[str]:
@@ -158,14 +154,14 @@ def _lost(body: Body) -> Iterator[str]:
     yield ""
     yield f"{counts['records']:,} records came in, {counts['samples']:,} samples went out."
     for title, by_stage in (("Samples dropped", counts["dropped"]), ("Texts refused", counts.get("rejected", {}))):
-        found = {(stage, reason): number for stage, told in by_stage.items() for reason, number in told.items()}
+        found = {(stage, reason): number for stage, reasons in by_stage.items() for reason, number in reasons.items()}
         yield from _counts(title, found, ("by", "reason"))
 
 
 def _limits(body: Body) -> Iterator[str]:
     ran = {stage["name"] for stage in body["stages"]}
     leaks = [stage["resources"].values() for stage in body["stages"] if stage["name"] == "remove_leaks"]
-    sought = any(_is_something(item) for items in leaks for item in items)
+    sought = any(_is_used(item) for items in leaks for item in items)
     counts, source = body["counts"], body["source"]
     judged = "blind_accuracy" in body["statistics"].get("quality", {})
     limits = [
@@ -220,7 +216,7 @@ def _again(body: Body) -> Iterator[str]:
 
 
 def _counts(title: str, found: Mapping[tuple[str, str], int], names: tuple[str, str]) -> Iterator[str]:
-    """Yield a table of counts, most first; nothing of nothing. An empty first name leaves that column out."""
+    """Yield a table of counts, largest first; nothing without counts. An empty first name leaves that column out."""
     rows = sorted(((number, key) for key, number in found.items()), key=lambda row: (-row[0], row[1]))[:_MAX_ROWS]
     if not rows:
         return
@@ -241,12 +237,12 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[st
 
 
 def _plain(value: object) -> str:
-    """Return a value as text that Markdown shows as it is, on one line."""
+    """Return a value as one line of text without Markdown."""
     return _MARKS.sub(r"\\\1", html.escape(_line(str(value)), quote=False))
 
 
 def _code(value: object) -> str:
-    """Return a value as code; signs that would end it, or be more than code to a careless reader, are left out."""
+    """Return a value as code, without the characters that could end it."""
     return f"`{_line(re.sub('[`|<>]', '', str(value))) or '?'}`"
 
 
@@ -256,5 +252,5 @@ def _line(text: str) -> str:
 
 
 def _papers(text: str) -> str:
-    """Return a source with its arXiv numbers as links."""
+    """Return a citation with links at its arXiv numbers."""
     return _ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", _plain(text))

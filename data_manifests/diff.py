@@ -1,7 +1,7 @@
-"""What changed between two dataset versions: samples, words, negatives, clusters, difficulty, statistics, stages.
+"""Differences of two dataset versions: samples, words, negatives, clusters, difficulty, statistics, stages.
 
-The two indexes are joined on uid and compared by their content columns (``h_*``, 64 bits of each field); only
-what differs is read from the sidecars. So a diff of a million samples of which few changed takes seconds.
+The two indexes are joined on uid and compared by their content columns (``h_*``, 64 bits of each field); only samples
+that differ are read. So a diff of a million samples of which few changed takes seconds.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ MAX_DETAILS = 1000
 
 @dataclass(frozen=True, slots=True)
 class SampleRef:
-    """A sample by uid, with what people know it by.
+    """A sample with its name and caption.
 
     Attributes:
         uid: Its identity.
-        name: What the source calls it.
+        name: Its name in the source.
         caption: Its first caption.
     """
 
@@ -56,18 +56,18 @@ class SampleRef:
 
 @dataclass(frozen=True, slots=True)
 class SampleDiff:
-    """A sample that is in both versions with other content.
+    """A sample of both versions whose content differs.
 
     Attributes:
         uid: Its identity.
-        name: What the source calls it (now).
+        name: Its name in the source of the new version.
         fields: Names of the fields that differ.
         captions: Captions that differ, word by word.
         negatives: Negatives that differ, word by word.
         regraded: Negatives whose difficulty differs and whose text does not; None if there are none.
-        num_rescored: Negatives that kept both and differ in something else, such as what a judge made of them.
+        num_rescored: Negatives that kept both and differ in something else, such as the scores of a judge.
         views: Rewrites and knowledge captions that differ, word by word.
-        values: What differs in other fields, old and new; arrays are named in `fields` only.
+        values: Old and new values of other fields; arrays are only named in `fields`.
     """
 
     uid: str
@@ -83,7 +83,7 @@ class SampleDiff:
 
 @dataclass(frozen=True, slots=True)
 class VersionDiff:
-    """All that differs between two versions. Numbers are complete; lists of samples end at `max_details`.
+    """All differences of two versions. Numbers are complete; lists of samples have at most `MAX_DETAILS` entries.
 
     Attributes:
         old: The old version, ``name@X.Y.Z``.
@@ -92,20 +92,20 @@ class VersionDiff:
         num_new: Samples in the new version.
         num_added: Samples only in the new version.
         num_removed: Samples only in the old version.
-        num_edited: Samples in both with other content.
-        num_moved: Samples in both that lie at another place in the shards.
+        num_edited: Samples in both whose content differs.
+        num_moved: Samples in both at another position in the shards.
         edited_fields: Field -> samples in which it differs.
         added_fields: Fields that only the new version has.
         removed_fields: Fields that only the old version has.
         added: The first added samples, by uid.
         removed: The first removed samples, by uid.
         edited: The first edited samples: those with other captions first, then other negatives, then by uid.
-        negatives: Negatives that came, went and changed in samples of both versions, by operation and span class.
+        negatives: Negatives that were added, removed and changed in samples of both versions, by operation and span class.
         clusters: How samples changed clusters; None unless both versions have clusters.
-        shifts: Numbers of the index (difficulty, scores) that moved.
+        shifts: Numbers of the index (difficulty, scores) that changed.
         numbers: Counts and statistics of the manifests that differ.
         distributions: Distributions of the manifests that differ.
-        stages: Stages that came, went or changed.
+        stages: Stages that were added, removed or changed.
         settings: Other differences of recipe, source and stage order.
     """
 
@@ -133,30 +133,29 @@ class VersionDiff:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing differs: samples, their places, clusters, numbers, stages and settings are the same."""
+        """Whether nothing differs."""
         same_samples = not (self.num_added or self.num_removed or self.num_edited or self.num_moved)
         same_clusters = self.clusters is None or not self.clusters.num_moved
         fields = self.added_fields or self.removed_fields or self.shifts
-        told = self.numbers or self.distributions or self.stages or self.settings
-        return same_samples and same_clusters and not fields and not told
+        manifests = self.numbers or self.distributions or self.stages or self.settings
+        return same_samples and same_clusters and not fields and not manifests
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {**dataclasses.asdict(self), "is_empty": self.is_empty}
 
 
-def diff_versions(old: DatasetVersion, new: DatasetVersion, max_details: int = MAX_DETAILS) -> VersionDiff:
+def diff_versions(old: DatasetVersion, new: DatasetVersion) -> VersionDiff:
     """Compare two versions, of one data set or of two.
 
     Args:
         old: The version to compare with.
         new: The version to describe.
-        max_details: Most samples in each list of samples.
 
     Raises:
         InputError: a file of a version is missing or damaged.
     """
-    index = compare_indexes(old, new, max_details)
+    index = compare_indexes(old, new, MAX_DETAILS)
     bodies = old.manifest.body, new.manifest.body
     return VersionDiff(
         old=old.ref,
@@ -170,9 +169,9 @@ def diff_versions(old: DatasetVersion, new: DatasetVersion, max_details: int = M
         edited_fields=index.edited_fields,
         added_fields=index.added_fields,
         removed_fields=index.removed_fields,
-        added=_refs(new, index.added, max_details),
-        removed=_refs(old, index.removed, max_details),
-        edited=_edited(old, new, index, max_details),
+        added=_refs(new, index.added),
+        removed=_refs(old, index.removed),
+        edited=_edited(old, new, index),
         negatives=_negatives(old, new, index),
         clusters=index.clusters,
         shifts=index.shifts,
@@ -183,14 +182,14 @@ def diff_versions(old: DatasetVersion, new: DatasetVersion, max_details: int = M
     )
 
 
-def _refs(version: DatasetVersion, frame: pl.DataFrame, max_details: int) -> tuple[SampleRef, ...]:
-    listed = frame.sort("uid").head(max_details)
+def _refs(version: DatasetVersion, frame: pl.DataFrame) -> tuple[SampleRef, ...]:
+    listed = frame.sort("uid").head(MAX_DETAILS)
     rows = read_payloads(version, listed)
     return tuple(SampleRef(uid, rows[uid]["name"], rows[uid]["caption"]) for uid in listed["uid"].to_list())
 
 
-def _edited(old: DatasetVersion, new: DatasetVersion, index: IndexDiff, max_details: int) -> tuple[SampleDiff, ...]:
-    listed = index.edited.sort("rank", "uid").head(max_details)
+def _edited(old: DatasetVersion, new: DatasetVersion, index: IndexDiff) -> tuple[SampleDiff, ...]:
+    listed = index.edited.sort("rank", "uid").head(MAX_DETAILS)
     before = read_payloads(old, listed)
     after = read_payloads(new, listed.select("uid", **{name: f"{name}@new" for name in PLACE[1:]}))
     fields = list(index.edited_fields)
@@ -201,10 +200,10 @@ def _edited(old: DatasetVersion, new: DatasetVersion, index: IndexDiff, max_deta
 
 
 def _sample(uid: str, fields: list[str], old: Payload, new: Payload) -> SampleDiff:
-    captions, moved_to = diff_captions(old["captions"], new["captions"])
-    negatives = diff_records(old["negatives"], new["negatives"], moved_to) if "negatives" in fields else ()
+    captions, new_positions = diff_captions(old["captions"], new["captions"])
+    negatives = diff_records(old["negatives"], new["negatives"], new_positions) if "negatives" in fields else ()
     grades = diff_difficulties(old["negatives"], new["negatives"]) if "negatives" in fields else (None, 0)
-    views = diff_records(old["views"], new["views"], moved_to, VIEW_KIND) if "views" in fields else ()
+    views = diff_records(old["views"], new["views"], new_positions, VIEW_KIND) if "views" in fields else ()
     others = [name for name in fields if name in old and name not in ("captions", "negatives", "views")]
     values = tuple(value for name in others for value in differences(old[name], new[name], name))
     return SampleDiff(uid, new["name"], tuple(fields), captions, negatives, *grades, views, values)

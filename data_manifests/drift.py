@@ -1,4 +1,4 @@
-"""What changed between two manifests: counts, distributions, stages and settings. Reads no data."""
+"""Differences of two manifests: counts, distributions, stages and settings. Reads no data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class ValueChange:
-    """One named value that differs; None where a side does not have it."""
+    """One named value that differs; None on a side that lacks it."""
 
     name: str
     old: Any
@@ -19,12 +19,12 @@ class ValueChange:
 
 @dataclass(frozen=True, slots=True)
 class DistributionShift:
-    """How far a distribution of whole numbers moved.
+    """How far a distribution of integers moved.
 
     Attributes:
-        name: What is counted.
-        old_mean: Mean before; None without counts.
-        new_mean: Mean after; None without counts.
+        name: The distribution.
+        old_mean: Old mean; None without counts.
+        new_mean: New mean; None without counts.
         total_variation: Half the summed difference of the shares: 0 (same) .. 1 (nothing in common).
         ks: Kolmogorov-Smirnov statistic, the largest difference of the cumulated shares: 0 .. 1.
     """
@@ -38,12 +38,12 @@ class DistributionShift:
 
 @dataclass(frozen=True, slots=True)
 class StageChange:
-    """A stage that came, went, or has another fingerprint.
+    """A stage that was added, removed, or has another fingerprint.
 
     Attributes:
         name: The stage's name.
-        kind: What happened to it.
-        details: What exactly differs: its version, settings (``config.x``), models (``resources.x``) and word lists (``word_lists.x``).
+        kind: The kind of change.
+        details: Differences of its version, settings (``config.x``), models (``resources.x``) and word lists (``word_lists.x``).
     """
 
     name: str
@@ -52,9 +52,9 @@ class StageChange:
 
 
 def changed_numbers(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[ValueChange, ...]:
-    """Return the counts and statistics of two manifest bodies that differ; a count that a side lacks is 0.
+    """Return the counts and statistics of two manifest bodies that differ; a missing count is 0.
 
-    Distributions over whole numbers (caption lengths, cluster sizes) are left to `changed_distributions`.
+    Distributions of integers (caption lengths, cluster sizes) are compared by `changed_distributions`.
     """
     before, after = dict(_numbers(old)), dict(_numbers(new))
     names = [*before, *(name for name in after if name not in before)]
@@ -94,7 +94,7 @@ def _histograms(statistics: Mapping[str, Any]) -> dict[str, Mapping[int, int]]:
     return {
         "words per caption": _counts(statistics["caption_words"]),
         "captions per sample": _counts(statistics.get("captions_per_sample", {})),
-        # cluster numbers mean nothing across versions, sizes do
+        # clusters have other numbers in another version, so only their sizes compare
         "cluster sizes": Counter(statistics.get("cluster_sizes", {}).values()),
     }
 
@@ -123,7 +123,7 @@ def distribution_shift(name: str, old: Mapping[int, int], new: Mapping[int, int]
 
 
 def changed_stages(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> tuple[StageChange, ...]:
-    """Return the stages of two manifests that came, went or have another fingerprint, in running order."""
+    """Return the stages that were added, removed or have another fingerprint, in running order."""
     before = {stage["name"]: stage for stage in old}
     after = {stage["name"]: stage for stage in new}
     changes = [StageChange(name, "removed", ()) for name in before if name not in after]
@@ -143,7 +143,7 @@ def _identity(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[ValueChange, ...]:
-    """Return what differs in the recipe's and the source's records and in the order of common stages."""
+    """Return the differences of recipe, source and the order of common stages."""
     orders = [[stage["name"] for stage in body["stages"]] for body in (old, new)]
     common = set(orders[0]) & set(orders[1])
     before, after = (

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 class InputError(Exception):
     """Something the user gave cannot be used.
 
-    The message has three parts, so that nobody has to guess: what was got (and where), what is
-    allowed, and what to do next.
+    The message has three parts: what was got (and where), what is allowed, and what to do next.
 
     Args:
         got: What was found, with the file, line, key or option it was found at.

@@ -1,4 +1,4 @@
-"""Join the indexes of two dataset versions and say which samples differ, and in what."""
+"""Joins the indexes of two versions and finds the samples and fields that differ."""
 
 from __future__ import annotations
 
@@ -12,28 +12,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 _LAYOUT = {
-    "uid",
-    "shard",
-    "key",
-    "image_offset",
-    "image_bytes",
-    "json_offset",
-    "json_bytes",
-    "text_offset",
-    "text_bytes",
-    "image_ext",
-    "width",
-    "height",
-    "split",
-    "num_captions",
-    "num_negatives",
-    "num_views",
-    "cluster_id",
-}
+    "uid", "shard", "key", "image_offset", "image_bytes", "json_offset", "json_bytes", "text_offset", "text_bytes", "image_ext",
+    "width", "height", "split", "num_captions", "num_negatives", "num_views", "cluster_id",
+}  # fmt: skip
 """Index columns that are not scores."""
 
 PLACE = ["uid", "shard", "json_offset", "json_bytes"]
-"""Index columns that say where a sample's JSON lies."""
+"""Index columns that locate a sample's JSON."""
 
 _NUM_LARGEST = 20
 _RANKS = ("captions", "negatives", "views")
@@ -42,7 +27,7 @@ _RANKS = ("captions", "negatives", "views")
 
 @dataclass(frozen=True, slots=True)
 class ClusterMove:
-    """A sample whose cluster is not the one that its old cluster became."""
+    """A sample outside the cluster that its old cluster was matched to."""
 
     uid: str
     old: int
@@ -51,13 +36,13 @@ class ClusterMove:
 
 @dataclass(frozen=True, slots=True)
 class ClusterDiff:
-    """How samples of both versions changed clusters. Numbers of clusters mean nothing across versions, members do.
+    """How samples of both versions changed clusters, which are matched across versions by their members.
 
     Attributes:
-        num_old: Clusters that common samples had.
-        num_new: Clusters that they have.
-        matched: (old, new, common samples): which cluster became which, largest overlap first, each used once.
-        num_moved: Common samples outside the match.
+        num_old: Clusters of the common samples in the old version.
+        num_new: Clusters of the common samples in the new version.
+        matched: (old cluster, new cluster, common samples), largest overlap first, each cluster at most once.
+        num_moved: Common samples outside the matched cluster.
         moved: The first of them, by uid.
     """
 
@@ -70,7 +55,7 @@ class ClusterDiff:
 
 @dataclass(frozen=True, slots=True)
 class NumberShift:
-    """How a number of the index (difficulty, a score) moved in samples of both versions.
+    """How a number of the index (difficulty, a score) changed in samples of both versions.
 
     Attributes:
         name: The column.
@@ -87,7 +72,7 @@ class NumberShift:
 
 @dataclass(frozen=True)
 class IndexDiff:
-    """What the indexes alone tell.
+    """Differences that the indexes alone show.
 
     Attributes:
         num_old: Samples in the old version.
@@ -100,8 +85,8 @@ class IndexDiff:
         edited_fields: Field -> samples in which it differs.
         added_fields: Fields only in the new index.
         removed_fields: Fields only in the old index.
-        clusters: Cluster moves, if both indexes have clusters.
-        shifts: Scores that moved.
+        clusters: Changes of clusters, if both indexes have clusters.
+        shifts: Scores that changed.
     """
 
     num_old: int
@@ -123,7 +108,7 @@ def compare_indexes(old: DatasetVersion, new: DatasetVersion, max_details: int) 
     Args:
         old: The old version.
         new: The new version.
-        max_details: Most samples in the list of cluster moves.
+        max_details: Most samples in the list of cluster changes.
 
     Raises:
         InputError: an index is missing, damaged or lacks a column.
@@ -136,7 +121,7 @@ def compare_indexes(old: DatasetVersion, new: DatasetVersion, max_details: int) 
         .with_row_index("old")
         .join(after.select("uid").with_row_index("new"), on="uid", how="full", coalesce=True)
     )
-    both = _Both(before, after, rows.drop_nulls())
+    both = _JoinedIndexes(before, after, rows.drop_nulls())
     contents = [name for name in both.common if name.startswith("h_") or name == "split"]
     differs = pl.DataFrame({f"differs:{name.removeprefix('h_')}": both.differs(name) for name in contents})
     edited = pl.any_horizontal(pl.all()) if contents else pl.lit(value=False)
@@ -166,8 +151,8 @@ def compare_indexes(old: DatasetVersion, new: DatasetVersion, max_details: int) 
 
 
 @dataclass(frozen=True)
-class _Both:
-    """The samples of both indexes, gathered column by column: all columns at once would double the memory."""
+class _JoinedIndexes:
+    """The samples of both indexes, joined one column at a time to save memory."""
 
     before: pl.DataFrame
     after: pl.DataFrame
@@ -191,12 +176,12 @@ class _Both:
 
 
 def _places(index: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
-    """Return where rows of an index have their samples."""
+    """Return the locations of rows of an index."""
     return index.select(PLACE)[rows]
 
 
 def _pairs(before: pl.DataFrame, after: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
-    """Return where samples lie in both versions (``@new`` for the new one), beside what `places` says of them."""
+    """Return the locations of samples in both versions (``@new`` for the new one) and the other columns of `places`."""
     new = _places(after, places["new"]).drop("uid")
     marked = places.drop("uid", "old", "new")
     return _places(before, places["old"]).hstack(new.rename(lambda name: f"{name}@new")).hstack(marked)
@@ -220,7 +205,7 @@ def _read(version: DatasetVersion) -> pl.DataFrame:
 
 
 def _fields(index: pl.DataFrame) -> list[str]:
-    """Return the fields that an index knows: those it has content hashes of, clusters and scores."""
+    """Return the fields of an index: those with content hashes, clusters and scores."""
     hashed = [name.removeprefix("h_") for name in index.columns if name.startswith("h_")]
     return hashed + [name for name in index.columns if name == "cluster_id" or _is_score(name)]
 
@@ -234,9 +219,9 @@ def _rank(columns: list[str]) -> pl.Expr:
     import polars as pl
 
     rank = pl.lit(len(_RANKS))
-    for place in reversed(range(len(_RANKS))):
-        if f"differs:{_RANKS[place]}" in columns:
-            rank = pl.when(pl.col(f"differs:{_RANKS[place]}")).then(place).otherwise(rank)
+    for number, name in reversed(list(enumerate(_RANKS))):
+        if f"differs:{name}" in columns:
+            rank = pl.when(pl.col(f"differs:{name}")).then(number).otherwise(rank)
     return rank
 
 

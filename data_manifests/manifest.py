@@ -73,10 +73,10 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
-        """Read a manifest and check that nobody edited it.
+        """Read a manifest and check that it was not edited.
 
         Raises:
-            InputError: not JSON, another format, or the body does not have the fingerprint it claims.
+            InputError: not JSON, another format, or the fingerprint does not match the body.
         """
         try:
             body = orjson.loads(path.read_bytes())
@@ -113,17 +113,18 @@ class DatasetVersion:
 
     def index(self, columns: list[str] | None = None) -> pa.Table:
         """Return index.parquet: one row per sample, in shard order."""
-        return self._read("index.parquet", columns)
+        return self.table("index.parquet", columns)
 
     def sidecar(self, shard: int, columns: list[str] | None = None) -> pa.Table:
-        """Return the parquet beside a shard: one row per sample, in the shard's order."""
-        return self._read(f"{shard:05d}.parquet", columns)
+        """Return the parquet file next to a shard: one row per sample, in the shard's order."""
+        return self.table(f"{shard:05d}.parquet", columns)
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Return a table of this version by its file's name, such as ``dropped.parquet``."""
-        return self._read(name, columns)
+        """Return a table of this version by its file's name, such as ``dropped.parquet``.
 
-    def _read(self, name: str, columns: list[str] | None) -> pa.Table:
+        Raises:
+            InputError: the file is missing.
+        """
         import pyarrow.parquet as pq
 
         path = self.folder / name
@@ -132,7 +133,7 @@ class DatasetVersion:
         return pq.ParquetFile(path, memory_map=True).read(columns=columns)
 
     def verify(self) -> list[str]:
-        """Re-hash every file; return one line per file that is missing or differs (empty: all holds)."""
+        """Hash every file again; return one line per file that is missing or differs (empty: all match)."""
         wrong = []
         listed = {record["name"]: record for record in self.manifest.body["files"]}
         for name, record in sorted(listed.items()):
@@ -151,7 +152,7 @@ class DatasetVersion:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Where manifests and shards lie.
+    """Folders of manifests and shards.
 
     Attributes:
         manifests: ``<manifests>/<name>/<version>.json``, meant to be committed.
@@ -162,11 +163,11 @@ class Catalog:
     workspace: Path
 
     def manifest_path(self, name: str, version: str) -> Path:
-        """Return where a version's manifest lies."""
+        """Return the path of a version's manifest."""
         return self.manifests / name / f"{version}.json"
 
     def folder(self, name: str, version: str) -> Path:
-        """Return where a version's shards lie."""
+        """Return the folder of a version's shards."""
         return self.workspace / "datasets" / name / version
 
     def names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A version's negatives: counted, filtered and drawn from the sidecars, then read with their captions."""
+"""A version's negatives: counted, filtered and drawn from the sidecars, and read with their captions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLIND_PREFIX = "blind_"
-"""What the names of scores begin with that say how much better the caption reads than the negative."""
+"""Prefix of the scores by which blind judges prefer the caption to the negative."""
 
 _COLUMNS = [f"negatives.list.element.{name}" for name in ("operation", "type", "difficulty")]
 
@@ -32,18 +32,18 @@ NegativePosition = tuple[int, int, int]
 """Shard, row in the shard, position among the sample's negatives."""
 
 ALL_KINDS: NegativeKind = ("", "")
-"""Under which lies what was drawn of all kinds together."""
+"""Key of a draw from all kinds together."""
 
 
 @dataclass(frozen=True)
 class NegativeFilter:
-    """Which negatives are wanted; empty or None means any.
+    """Which negatives to draw; empty or None means any.
 
     Attributes:
         types: object, attribute, relation, action, number, negation, order.
         operations: swap, replace, ...
-        low: Least difficulty; negatives without one are left out.
-        high: Largest difficulty; the same.
+        low: Smallest difficulty; negatives without one are left out.
+        high: Largest difficulty; negatives without one are left out.
     """
 
     types: tuple[str, ...] = ()
@@ -61,12 +61,12 @@ class NegativeFilter:
 
 @dataclass(frozen=True)
 class ShownNegative:
-    """One negative with the caption it falsifies.
+    """One negative with its caption.
 
     Attributes:
         uid: The sample.
         name: The sample's name in its source.
-        caption: The text that is true.
+        caption: The true text.
         record: The negative as published.
     """
 
@@ -77,18 +77,18 @@ class ShownNegative:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        told = {"uid": self.uid, "name": self.name, "caption_text": self.caption, **self.record}
-        return {**told, "scores": scores_of(self.record), "blind_gaps": blind_gaps(self.record)}
+        scores = {"scores": scores_of(self.record), "blind_gaps": blind_gaps(self.record)}
+        return {"uid": self.uid, "name": self.name, "caption_text": self.caption, **self.record, **scores}
 
 
 @dataclass(frozen=True)
 class NegativeDraw:
-    """What a version has, and where the drawn negatives lie.
+    """Counts of a version's negatives, and the positions of the drawn ones.
 
     Attributes:
         counts: Negatives by operation and type.
-        matching: The same of those wanted.
-        places: What was drawn, in the order of the draw: of each kind, or under `ALL_KINDS`.
+        matching: The same of those that match the filter.
+        places: Positions in the order of the draw, by kind or under `ALL_KINDS`.
     """
 
     counts: Mapping[NegativeKind, int]
@@ -99,20 +99,20 @@ class NegativeDraw:
 def draw_negatives(
     version: DatasetVersion, wanted: NegativeFilter, limit: int, seed: int, *, of_each_kind: bool = False
 ) -> NegativeDraw:
-    """Count a version's negatives and draw some of the wanted ones, one shard in memory at a time.
+    """Count a version's negatives and draw some that match a filter, with one shard in memory at a time.
 
-    Every negative has a random key of its own, and those with the smallest keys are drawn: a narrower filter shows
-    those of the wider one that fit, and more.
+    Every negative has its own random key, and those with the smallest keys are drawn: a narrower filter draws the
+    matching ones of a wider filter, and more.
 
     Args:
         version: The version.
-        wanted: Which ones may be drawn.
+        wanted: The filter.
         limit: Most to draw, of each kind or of all.
-        seed: Picks the keys.
-        of_each_kind: Draw `limit` of each operation and type, so that rare ones are among them, each of another sample.
+        seed: Seed of the keys.
+        of_each_kind: Draw up to `limit` of each operation and type, each from another sample.
 
     Raises:
-        InputError: the version has no negatives, or none of a wanted operation or type.
+        InputError: the version has no negatives, or none with an operation or type of the filter.
     """
     counts: Counter[NegativeKind] = Counter()
     matching: Counter[NegativeKind] = Counter()
@@ -143,7 +143,7 @@ def draw_negatives(
 
 @dataclass(frozen=True)
 class _Listed:
-    """One shard's negatives, one after the other; sample `i` has those from ``offsets[i]`` to ``offsets[i + 1]``."""
+    """One shard's negatives as one list; sample `i` has those from ``offsets[i]`` to ``offsets[i + 1]``."""
 
     offsets: NDArray[np.int64]
     operation: pa.Array
@@ -156,7 +156,7 @@ def _listed(version: DatasetVersion, shard: int) -> _Listed:
     offsets = column.offsets.to_numpy().astype(np.int64)
     flat = column.flatten()
     difficulty = np.full(len(flat), np.nan)
-    if flat.type.get_field_index("difficulty") >= 0:  # versions made before there were grades have no such field
+    if flat.type.get_field_index("difficulty") >= 0:  # older versions have no such field
         difficulty = flat.field("difficulty").to_numpy(zero_copy_only=False).astype(np.float64)
     return _Listed(offsets - offsets[0], flat.field("operation"), flat.field("type"), difficulty)
 
@@ -169,7 +169,7 @@ def _fits(listed: _Listed, wanted: NegativeFilter) -> NDArray[np.bool_]:
     for names, column in ((wanted.types, listed.type), (wanted.operations, listed.operation)):
         if names:
             fits &= pc.is_in(column, value_set=pa.array(names, pa.string())).to_numpy(zero_copy_only=False)
-    # an unknown difficulty is not a number, and compares as neither
+    # an unknown difficulty is NaN, which compares as false
     if wanted.low is not None:
         fits &= listed.difficulty >= wanted.low
     if wanted.high is not None:
@@ -178,7 +178,7 @@ def _fits(listed: _Listed, wanted: NegativeFilter) -> NDArray[np.bool_]:
 
 
 def _by_kind(listed: _Listed) -> Iterator[tuple[NegativeKind, NDArray[np.int64]]]:
-    """Yield each operation and type with the places of its negatives, in the names' order."""
+    """Yield each operation and type with the positions of its negatives, sorted by name."""
     operations, types = (column.fill_null("").dictionary_encode() for column in (listed.operation, listed.type))
     names = operations.dictionary.to_pylist(), types.dictionary.to_pylist()
     codes = operations.indices.to_numpy() * max(len(names[1]), 1) + types.indices.to_numpy()
@@ -191,15 +191,15 @@ def _require(version: DatasetVersion, wanted: NegativeFilter, counts: Mapping[Ne
     if not counts:
         raise InputError(
             f"{version.ref} has no negatives",
-            allowed="versions of recipes that make some",
-            fix="clipcurate recipes tells which stages each recipe has",
+            allowed="versions of recipes with stages that make negatives",
+            fix="clipcurate recipes lists the stages of each recipe",
         )
     for option, place, names in (("--operation", 0, wanted.operations), ("--type", 1, wanted.types)):
         known = sorted({kind[place] for kind in counts})
         for name in names:
             if name not in known:
-                told = f"{option} {name!r}: {version.ref} has no such negatives; {nearest(name, known)}"
-                raise InputError(told.removesuffix("; "), allowed=", ".join(known))
+                got = f"{option} {name!r}: {version.ref} has no such negatives; {nearest(name, known)}"
+                raise InputError(got.removesuffix("; "), allowed=", ".join(known))
 
 
 def read_samples(version: DatasetVersion, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], dict[str, Any]]:
@@ -212,8 +212,8 @@ def read_samples(version: DatasetVersion, places: Iterable[tuple[int, int]]) -> 
 
     index = pl.DataFrame(version.index(["uid", "shard", "json_offset", "json_bytes"]))
     numbered = index.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64).over("shard"))
-    asked = pl.DataFrame(sorted(set(places)), schema={"shard": index.schema["shard"], "row": pl.Int64}, orient="row")
-    frame = numbered.join(asked, on=["shard", "row"], how="semi")
+    wanted = pl.DataFrame(sorted(set(places)), schema={"shard": index.schema["shard"], "row": pl.Int64}, orient="row")
+    frame = numbered.join(wanted, on=["shard", "row"], how="semi")
     payloads = read_payloads(version, frame)
     return {(shard, row): payloads[uid] for uid, shard, row in frame.select("uid", "shard", "row").iter_rows()}
 
@@ -235,23 +235,22 @@ def read_negatives(version: DatasetVersion, drawn: NegativeDraw) -> list[ShownNe
 
 
 def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return what the stages scored of a negative, by name."""
+    """Return the scores that stages gave a negative, by name."""
     scores: dict[str, float] = orjson.loads(record.get("scores") or "{}")
     return scores
 
 
 def blind_gaps(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return by how much a reader without the image prefers the caption, by reader; empty when nobody asked."""
+    """Return by how much each blind judge prefers the caption; empty without blind judges."""
     return {
         name.removeprefix(BLIND_PREFIX): gap for name, gap in scores_of(record).items() if name.startswith(BLIND_PREFIX)
     }
 
 
 def edit_pieces(caption: str, record: Mapping[str, Any]) -> tuple[DiffPiece, ...]:
-    """Return a negative beside its caption: what stayed, went and came, in reading order.
+    """Return the differences of a negative from its caption, in reading order.
 
-    The record's edits say what was meant, which a comparison of words can only guess; where they do not lead from the
-    caption to the negative, words are compared.
+    They are the edits of the record; if these do not turn the caption into the negative, words are compared.
     """
     text, done, done_new = str(record["text"]), 0, 0
     pieces: list[DiffPiece] = []
@@ -273,13 +272,13 @@ def edit_pieces(caption: str, record: Mapping[str, Any]) -> tuple[DiffPiece, ...
     return (*pieces, DiffPiece("same", caption[done:])) if caption[done:] else tuple(pieces)
 
 
-def shorten_pieces(pieces: Sequence[DiffPiece], most: int) -> tuple[DiffPiece, ...]:
-    """Return pieces of which none is longer than `most` characters: of what stayed, what is next to an edit."""
+def shorten_pieces(pieces: Sequence[DiffPiece], max_chars: int) -> tuple[DiffPiece, ...]:
+    """Return the pieces with long texts cut in the middle or away from the edits, at most `max_chars` characters each."""
     cut = []
     for place, piece in enumerate(pieces[:MAX_PIECES]):
         text = piece.text
-        if len(text) > most:
-            head, tail = text[: most // 2].rstrip(), text[-(most // 2) :].lstrip()
+        if len(text) > max_chars:
+            head, tail = text[: max_chars // 2].rstrip(), text[-(max_chars // 2) :].lstrip()
             ends = (place == 0, place == len(pieces) - 1)
             text = f"… {tail}" if ends[0] else f"{head} …" if ends[1] else f"{head} … {tail}"
         cut.append(DiffPiece(piece.kind, text))
@@ -287,4 +286,4 @@ def shorten_pieces(pieces: Sequence[DiffPiece], most: int) -> tuple[DiffPiece, .
 
 
 MAX_PIECES = 40
-"""Most pieces of one text that are shown; edits of a generator have a few."""
+"""Most pieces of one text that are shown."""

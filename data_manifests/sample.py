@@ -1,4 +1,4 @@
-"""The sample: one image with its captions, and whatever the stages have added to it."""
+"""The sample: one image with its captions, and fields that stages add."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def image_uid(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """Where the original bytes of an image lie: a whole file, or a byte range of one.
+    """Location of an image's original bytes: a whole file, or a byte range of one.
 
     Attributes:
-        path: Absolute path of the file. Never published: it names this machine.
+        path: Absolute path of the file. Never published, since it reveals the machine.
         offset: First byte.
         size_bytes: Number of bytes; -1 means to the end of the file.
     """
@@ -35,7 +35,7 @@ class ImageRef:
     size_bytes: int = -1
 
     def read(self) -> bytes:
-        """Return the original, still encoded image bytes.
+        """Return the original, encoded image bytes.
 
         Raises:
             OSError: the file cannot be read, or ends before the range does.
@@ -54,12 +54,12 @@ class Sample:
 
     Attributes:
         uid: BLAKE3-128 of the image bytes, 32 hex characters; the only identity.
-        name: What the source calls it (a file name, a tar key); a label, not an identity.
-        image: Where the original bytes lie.
+        name: Its name in the source (a file name, a tar key); a label, not an identity.
+        image: Location of the original bytes.
         captions: Human or web texts, in the source's order; never empty, no text is blank.
         split: ``train``, ``dev``, ``test`` or None, as the source says.
-        attributes: What the source knows besides (a scene graph, labels, licence, url); JSON values.
-        fields: What stages have added, by field name; JSON values or numpy arrays.
+        attributes: Other data of the source (a scene graph, labels, licence, url); JSON values.
+        fields: Fields that stages added, by name; JSON values or numpy arrays.
     """
 
     uid: str
@@ -74,7 +74,7 @@ class Sample:
         """Return a built-in field or one that a stage added.
 
         Raises:
-            KeyError: no stage has added such a field yet.
+            KeyError: there is no such field yet.
         """
         if name in REQUIRABLE:
             return getattr(self, name)

@@ -1,7 +1,7 @@
-"""Shards: plain USTAR files written byte for byte the same every time, and read by byte range.
+"""Shards: plain USTAR files, written with equal bytes every time and read by byte range.
 
-Written by hand because tar libraries put clock times and owners into headers (so equal data gives
-unequal files) and because a training run wants `pread` of one member, not a walk over all of them.
+Tar libraries write times and owners into headers, so equal data would give unequal files; and training reads single
+members with `pread` instead of walking over all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ZERO = b"0000000\0"
 
 
 class ShardMember(NamedTuple):
-    """One file inside a tar: its name and where its bytes lie."""
+    """One file inside a tar: its name and byte range."""
 
     name: str
     offset: int
@@ -36,7 +36,7 @@ class ShardMember(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file that was just written: name within its folder, size and SHA-256."""
+    """A file that was written: name within its folder, size and SHA-256."""
 
     name: str
     size_bytes: int
@@ -73,9 +73,9 @@ def tar_header(name: str, size_bytes: int) -> bytes:
 
 
 class ShardWriter:
-    """Writes one tar; the caller publishes the folder it lies in.
+    """Writes one tar; the caller publishes its folder.
 
-    A context manager: leaving it without `finish` (because of an error) only closes the file.
+    A context manager: without `finish` (after an error) it only closes the file.
 
     Args:
         path: The file to create; must not exist.
@@ -88,7 +88,7 @@ class ShardWriter:
         self._position = 0
 
     def add(self, name: str, data: bytes) -> ShardMember:
-        """Append one member and return where its bytes lie."""
+        """Append one member and return it."""
         padding = -len(data) % BLOCK_BYTES
         self._put(tar_header(name, len(data)))
         member = ShardMember(name, self._position, len(data))
@@ -101,14 +101,14 @@ class ShardWriter:
         return self._position
 
     def append(self, blocks: bytes | bytearray) -> None:
-        """Append whole members as they lie in another tar, headers and padding included."""
+        """Append whole members of another tar, with headers and padding."""
         self._put(blocks)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # closing flushes once more; on a full disk that fails again, and the first error is the one to show
+        # closing flushes again; on a full disk that fails again, and the first error is more useful
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             self._file.close()
 
@@ -141,7 +141,7 @@ class ShardReader:
         """Return `num_bytes` at `offset` of a shard.
 
         Raises:
-            InputError: the shard is missing, or shorter than its index says.
+            InputError: the shard is missing, or shorter than in its index.
         """
         data = os.pread(self._descriptor(shard), num_bytes, offset)
         if len(data) != num_bytes:
@@ -178,7 +178,7 @@ class ShardReader:
 def split_into_shards(sizes_bytes: Iterable[int], target_bytes: int) -> list[tuple[int, int]]:
     """Return (first, end) positions of consecutive shards of about `target_bytes` each.
 
-    A shard is closed when the next sample would take it past the target, or at 10,000 samples.
+    A shard ends where the next sample would exceed the target, or at 10,000 samples.
     """
     shards: list[tuple[int, int]] = []
     first = total = position = 0

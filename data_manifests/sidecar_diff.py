@@ -1,4 +1,4 @@
-"""Read what differs: the whole JSON of few samples, and from sidecars counts over the negatives of many."""
+"""Reads what differs: the JSON of some samples, and counts over the negatives of many samples from the sidecars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Payload = dict[str, Any]
 
 MAX_JSON_BYTES = 64 * 2**20
-"""JSON of one sample; an index that claims more is wrong."""
+"""Most bytes of a sample's JSON; an index with more is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class NegativeCount:
     Attributes:
         operation: What was done to the caption.
         span_class: What it was done to.
-        added: Negatives without a predecessor in their sample.
-        removed: Negatives without a successor in their sample.
-        changed: Negatives that another text of the same kind replaced.
+        added: Negatives that replace none of their sample.
+        removed: Negatives that none of their sample replaces.
+        changed: Negatives that another text of the same kind replaces.
         regraded: Negatives that kept their text and have another difficulty.
     """
 
@@ -43,11 +43,11 @@ class NegativeCount:
 
 
 def read_payloads(version: DatasetVersion, frame: pl.DataFrame) -> dict[str, Payload]:
-    """Return samples' JSON by uid, read from the shards by byte range: a few reads, however large the version.
+    """Return the JSON of samples by uid, read from the shards by byte range.
 
     Args:
-        version: Whose shards.
-        frame: Columns uid, shard, json_offset and json_bytes: which samples.
+        version: The version.
+        frame: Columns uid, shard, json_offset and json_bytes of the samples.
 
     Raises:
         InputError: a shard is missing, or does not hold what the index says.
@@ -69,7 +69,7 @@ def read_payloads(version: DatasetVersion, frame: pl.DataFrame) -> dict[str, Pay
 
 
 def count_negatives(old: DatasetVersion, new: DatasetVersion, edited: pl.DataFrame) -> tuple[NegativeCount, ...]:
-    """Count over many samples what `diff_records` and `diff_grades` would tell of each.
+    """Count over many samples what `diff_records` and `diff_grades` return for each.
 
     Texts are compared by 64 bits of hash, shard by shard, so that millions of negatives fit in memory.
 
@@ -82,30 +82,30 @@ def count_negatives(old: DatasetVersion, new: DatasetVersion, edited: pl.DataFra
 
     numbered = edited.with_row_index("sample")
     sides = [
-        _tallied(version, numbered.select("sample", "uid", shard=column))
+        _count_texts(version, numbered.select("sample", "uid", shard=column))
         for version, column in ((old, "shard"), (new, "shard@new"))
     ]
     keys = ["sample", *NEGATIVE_KIND, "text"]
     joined = sides[0].join(sides[1], on=keys, how="full", suffix="@new", coalesce=True)
     left, right = pl.col("number").fill_null(0), pl.col("number@new").fill_null(0)
-    # of a text that is there several times, all are counted if their mean has moved
+    # all copies of a text are counted if their mean difficulty changed
     stayed = pl.min_horizontal("number", "number@new") * (pl.col("grade") != pl.col("grade@new")).cast(pl.Int64)
-    lost = joined.select(*keys, lost=(left - right).clip(0), won=(right - left).clip(0), regraded=stayed.fill_null(0))
-    kinds = lost.group_by("sample", *NEGATIVE_KIND).agg(pl.col("lost", "won", "regraded").sum())
-    changed = pl.min_horizontal("lost", "won")
+    texts = joined.select(*keys, gone=(left - right).clip(0), new=(right - left).clip(0), regraded=stayed.fill_null(0))
+    kinds = texts.group_by("sample", *NEGATIVE_KIND).agg(pl.col("gone", "new", "regraded").sum())
+    changed = pl.min_horizontal("gone", "new")
     counts = kinds.group_by("operation", "span_class").agg(
-        added=(pl.col("won") - changed).sum(),
-        removed=(pl.col("lost") - changed).sum(),
+        added=(pl.col("new") - changed).sum(),
+        removed=(pl.col("gone") - changed).sum(),
         changed=changed.sum(),
         regraded=pl.col("regraded").sum(),
     )
-    told = pl.col("added", "removed", "changed", "regraded")
-    some = counts.filter(pl.any_horizontal(told > 0)).sort("operation", "span_class")
+    numbers = pl.col("added", "removed", "changed", "regraded")
+    some = counts.filter(pl.any_horizontal(numbers > 0)).sort("operation", "span_class")
     return tuple(NegativeCount(**row) for row in some.iter_rows(named=True))
 
 
-def _tallied(version: DatasetVersion, samples: pl.DataFrame) -> pl.DataFrame:
-    """Return (sample, kind, hash of the text, number, grade): how often each negative occurs, its mean difficulty."""
+def _count_texts(version: DatasetVersion, samples: pl.DataFrame) -> pl.DataFrame:
+    """Return (sample, kind, hash of the text, number, grade): count and mean difficulty of each negative."""
     import polars as pl
 
     keys = ["sample", *NEGATIVE_KIND, "text"]

@@ -1,15 +1,16 @@
-"""Samples move between shards as byte ranges: nothing is decoded, only their keys change.
+"""Copies samples between shards as byte ranges: nothing is decoded, only their keys change.
 
-A sample's members lie adjacent (image, JSON, text), so a sample is one range, and neighbours that stay neighbours
-are read together. A key has nine digits wherever it stands, so that a copy has the size of its original: three
-header names with their checksums and one value in the JSON are overwritten in the buffer, then hashed and written.
+A sample's members (image, JSON, text) are adjacent, so a sample is one range, and samples that stay next to each other
+are read together. A key always has nine digits, so a copy has the size of its original: three header names with their
+checksums and one value in the JSON are overwritten in the buffer, which is then hashed and written.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,36 +19,35 @@ import orjson
 
 from data_manifests.errors import InputError
 from data_manifests.shards import BLOCK_BYTES, KEYS_PER_SHARD, ShardWriter, WrittenFile, shard_name
+from data_manifests.tar_index import ByteArray, Int64Array
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Int64Array = np.ndarray[Any, np.dtype[np.int64]]
-ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
 
 KEY_CHARS = 9
 CHUNK_BYTES = 4 * 2**20
-"""Copied at once; memory is this, or one sample if that is larger."""
+"""Bytes copied at once, at least one sample."""
 
 _CHECKSUM, _CHECKSUM_DIGITS = 148, 6
-_FROM_VERIFY = "run clipcurate verify; make the version again if it does not hold"
+_FIX = "run clipcurate verify; make the version again if it fails"
 MEMBERS = ("image", "json", "text")
 
 
 def padded(size_bytes: Any) -> Any:
-    """Return the room that so many bytes take in a tar."""
+    """Return how many bytes data of this size occupy in a tar."""
     return (size_bytes + BLOCK_BYTES - 1) // BLOCK_BYTES * BLOCK_BYTES
 
 
 @dataclass(frozen=True)
 class SampleRanges:
-    """Where samples lie as whole: one entry a sample.
+    """Byte ranges of whole samples, one entry a sample.
 
     Attributes:
         shard: Number of the tar, int64 [n].
         start: First byte (the image's header), int64 [n].
         length: ByteArray up to the next sample, a multiple of 512, int64 [n].
-        offsets: Where each member's data begin, from `start`, int64 [n, 3].
+        offsets: First byte of each member's data, relative to `start`, int64 [n, 3].
         json_bytes: Size of the JSON, int64 [n].
         keys: ASCII digits, uint8 [n, 9].
     """
@@ -60,15 +60,15 @@ class SampleRanges:
     keys: ByteArray
 
     @classmethod
-    def of(cls, index: pa.Table, told: str) -> SampleRanges:
-        """Read them from index.parquet.
+    def of(cls, index: pa.Table, version: str) -> SampleRanges:
+        """Return the ranges of index.parquet.
 
         Args:
             index: The table.
-            told: The version, for errors.
+            version: The version, for messages.
 
         Raises:
-            InputError: members do not lie side by side as we write them, so the index is not this version's.
+            InputError: a sample's members are not adjacent, so this is not the version's index.
         """
         places = np.stack([index[f"{name}_offset"].to_numpy() for name in MEMBERS], axis=1).astype(np.int64)
         sizes = np.stack([index[f"{name}_bytes"].to_numpy() for name in MEMBERS], axis=1).astype(np.int64)
@@ -80,9 +80,9 @@ class SampleRanges:
         if not ok.all():
             row = int(np.flatnonzero(~ok)[0])
             raise InputError(
-                f"{told}: index.parquet row {row} (key {keys[row]!r}): its members do not lie side by side",
-                allowed="image, JSON and text of a sample, adjacent, under a key of nine digits",
-                fix=_FROM_VERIFY,
+                f"{version}: index.parquet row {row} (key {keys[row]!r}): its members are not adjacent",
+                allowed="image, JSON and text of a sample next to each other, with a key of nine digits",
+                fix=_FIX,
             )
         start = places[:, 0] - BLOCK_BYTES
         digits = np.frombuffer("".join(keys).encode(), dtype=np.uint8).reshape(-1, KEY_CHARS)
@@ -90,7 +90,7 @@ class SampleRanges:
         return cls(shard, start, ends[:, -1] - start, places - start[:, None], sizes[:, 1], digits)
 
     def take(self, rows: Int64Array) -> SampleRanges:
-        """Return the entries of some rows, in that order."""
+        """Return some entries, in that order."""
         places = (self.shard[rows], self.start[rows], self.length[rows])
         return SampleRanges(*places, self.offsets[rows], self.json_bytes[rows], self.keys[rows])
 
@@ -112,13 +112,13 @@ def copy_shard(
         target: Folder of the new one.
         number: Its number; decides the keys.
         ranges: The samples in their new order.
-        replaced: New contents of a sample's JSON by position in `ranges`; the others keep theirs.
+        replaced: New JSON of some samples, by position in `ranges`.
 
     Returns:
-        The file, int64 [n] where each sample starts, and int64 [n, 3] the new sizes (-1: as before).
+        The file, the start of each sample, int64 [n], and new sizes, int64 [n, 3] (-1: unchanged).
 
     Raises:
-        InputError: a shard is missing or cut off, or is not what its index says.
+        InputError: a shard is missing or truncated, or does not match its index.
     """
     keys = key_digits(number, len(ranges.start))
     starts, sizes = np.zeros(len(ranges.start), np.int64), np.full((len(ranges.start), 3), -1, np.int64)
@@ -128,15 +128,15 @@ def copy_shard(
             part = ranges.take(np.arange(first, end))
             data = reader.gather(part)
             if first in replaced:
-                sizes[first] = _write_anew(writer, data, part, keys[first].tobytes().decode(), replaced[first])
+                sizes[first] = _write_replaced(writer, data, part, keys[first].tobytes().decode(), replaced[first])
                 continue
-            rename(data, part, keys[first:end], lambda row, part=part: reader.told(part, row))
+            rename(data, part, keys[first:end], partial(reader.position, part))
             writer.append(data)
         return writer.finish(), starts, sizes
 
 
 def _chunks(length: Int64Array, alone: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
-    """Yield (first, end) of samples that are copied at once; those in `alone` come by themselves."""
+    """Yield (first, end) of samples that are copied at once; each sample of `alone` is in its own chunk."""
     first = total = 0
     for position, size in enumerate(length.tolist()):
         if position > first and (total + size > CHUNK_BYTES or position in alone or position - 1 in alone):
@@ -147,17 +147,17 @@ def _chunks(length: Int64Array, alone: Mapping[int, Any]) -> Iterator[tuple[int,
         yield first, len(length)
 
 
-def rename(data: bytearray, part: SampleRanges, keys: ByteArray, told: Any) -> None:
-    """Give samples that lie behind one another in a buffer new keys.
+def rename(data: bytearray, part: SampleRanges, keys: ByteArray, position: Callable[[int], str]) -> None:
+    """Overwrite the keys of consecutive samples in a buffer.
 
     Args:
         data: The samples; changed in place.
-        part: Their places and old keys.
+        part: Their ranges and old keys.
         keys: New keys, uint8 [n, 9].
-        told: Names a row's sample, for errors.
+        position: Describes a sample's position, for messages.
 
     Raises:
-        InputError: what lies there has other keys.
+        InputError: the samples have other keys.
     """
     base = np.concatenate([[0], np.cumsum(part.length[:-1])]).astype(np.int64)
     headers = base[:, None] + part.offsets - BLOCK_BYTES
@@ -165,7 +165,7 @@ def rename(data: bytearray, part: SampleRanges, keys: ByteArray, told: Any) -> N
     names = headers[:, :, None] + np.arange(KEY_CHARS)
     wrong = (view[names] != part.keys[:, None, :]).any(axis=(1, 2))
     if wrong.any():
-        raise InputError(f"{told(int(np.flatnonzero(wrong)[0]))}: another key lies there", fix=_FROM_VERIFY)
+        raise InputError(f"{position(int(np.flatnonzero(wrong)[0]))}: another key is there", fix=_FIX)
     view[names] = keys[:, None, :]
     places = headers[:, :, None] + _CHECKSUM + np.arange(_CHECKSUM_DIGITS)
     powers = 8 ** np.arange(_CHECKSUM_DIGITS - 1, -1, -1, dtype=np.int64)
@@ -175,45 +175,50 @@ def rename(data: bytearray, part: SampleRanges, keys: ByteArray, told: Any) -> N
     lows = base + part.offsets[:, 1]
     before, after = part.keys.tobytes(), keys.tobytes()
     for row, (low, high) in enumerate(zip(lows.tolist(), (lows + part.json_bytes).tolist(), strict=True)):
-        place = slice(row * KEY_CHARS, (row + 1) * KEY_CHARS)
-        _rename_json(data, low, high, (before[place], after[place]), told, row)
+        digits = slice(row * KEY_CHARS, (row + 1) * KEY_CHARS)
+        if not _rename_json(data, low, high, before[digits], after[digits]):
+            raise InputError(f"{position(row)}: its JSON has another key or is not canonical", fix=_FIX)
 
 
-def _rename_json(data: bytearray, low: int, high: int, keys: tuple[bytes, bytes], told: Any, row: int) -> None:
-    """Overwrite the value of ``key``. Quotes inside JSON strings are escaped, so the bytes searched are a name."""
-    name = b'"key":"%s"' % keys[0]
+def _rename_json(data: bytearray, low: int, high: int, before: bytes, after: bytes) -> bool:
+    """Overwrite the value of ``key`` and return whether it was there.
+
+    Quotes inside JSON strings are escaped, so the bytes that are searched for are a name and its value.
+    """
+    name = b'"key":"%s"' % before
     at = data.find(name, low, high)
     if at < 0:
-        raise InputError(f"{told(row)}: its JSON has another key", fix=_FROM_VERIFY)
+        return False
     if data.find(name, at + len(name), high) < 0:
-        data[at + 7 : at + 7 + KEY_CHARS] = keys[1]
-        return
-    # a record deeper down has such a name and value too: the one at the top is told by reading it
+        data[at + 7 : at + 7 + KEY_CHARS] = after
+        return True
+    # a nested record has the same name and value: parsing tells which one is at the top
     payload = orjson.loads(memoryview(data)[low:high])
-    text = orjson.dumps({**payload, "key": keys[1].decode()}, option=orjson.OPT_SORT_KEYS)
-    if payload.get("key") != keys[0].decode() or len(text) != high - low:
-        raise InputError(f"{told(row)}: its JSON is not as we write it", fix=_FROM_VERIFY)
+    text = orjson.dumps({**payload, "key": after.decode()}, option=orjson.OPT_SORT_KEYS)
+    if payload.get("key") != before.decode() or len(text) != high - low:
+        return False
     data[low:high] = text
+    return True
 
 
-def _write_anew(
+def _write_replaced(
     writer: ShardWriter, data: bytearray, part: SampleRanges, key: str, payload: Mapping[str, Any]
 ) -> list[int]:
-    """Write a sample whose JSON is another one; image and text stay as they are. Returns the members' sizes."""
+    """Write a sample with new JSON; image and text stay the same. Returns the members' sizes."""
     sizes = []
     text = orjson.dumps({**payload, "key": key}, option=orjson.OPT_SORT_KEYS)
-    for place, offset in enumerate(part.offsets[0].tolist()):
+    for member, offset in enumerate(part.offsets[0].tolist()):
         header = bytes(data[offset - BLOCK_BYTES : offset])
         size = int(header[124:135], 8)
         name = header[:100].rstrip(b"\0").decode("ascii")
-        content = text if place == 1 else bytes(data[offset : offset + size])
+        content = text if member == 1 else bytes(data[offset : offset + size])
         writer.add(key + name[KEY_CHARS:], content)
         sizes.append(len(content))
     return sizes
 
 
 class _RangeReader:
-    """Reads ranges of shards, those that follow one another in one call."""
+    """Reads byte ranges of shards; consecutive ranges are read in one call."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -227,7 +232,7 @@ class _RangeReader:
             os.close(descriptor)
 
     def gather(self, part: SampleRanges) -> bytearray:
-        """Return the samples' bytes behind one another."""
+        """Return the concatenated bytes of the samples."""
         data = bytearray(int(part.length.sum()))
         view = memoryview(data)
         ends = part.start + part.length
@@ -242,8 +247,8 @@ class _RangeReader:
             at += end - start
         return data
 
-    def told(self, part: SampleRanges, row: int) -> str:
-        """Name a sample's place."""
+    def position(self, part: SampleRanges, row: int) -> str:
+        """Describe a sample's position, for messages."""
         return f"{self._folder / shard_name(int(part.shard[row]))}: byte {int(part.start[row])}"
 
     def _fill(self, shard: int, start: int, view: memoryview) -> None:
@@ -252,10 +257,10 @@ class _RangeReader:
             try:
                 self._open[shard] = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
-                raise InputError(f"{path}: shard is missing", fix=_FROM_VERIFY) from None
+                raise InputError(f"{path}: shard is missing", fix=_FIX) from None
         done = 0
         while done < len(view):
             got = os.preadv(self._open[shard], [view[done:]], start + done)
             if got == 0:
-                raise InputError(f"{path}: wanted {len(view)} bytes at {start}, got {done}", fix=_FROM_VERIFY)
+                raise InputError(f"{path}: wanted {len(view)} bytes at {start}, got {done}", fix=_FIX)
             done += got

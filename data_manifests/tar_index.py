@@ -1,9 +1,9 @@
-"""Where the members of a plain tar lie, found without reading their data.
+"""Finds the members of a plain tar without reading their data.
 
-Headers that lie close together (those of a sample's JSON and text, and of the next image) come in one read; the
-lengths lead from header to header, so that a tar inside a tar is data and no member. Whatever else a header says is
-checked by numpy for hundreds at once. Many times as fast as the standard library's walk, and stricter: a damaged
-header is an error, not an end. A mapping of the file was slower: its pages cost more than these reads.
+Headers that are close together (those of a sample's JSON and text, and of the next image) are read at once; sizes lead
+from header to header, so that a tar inside a tar is data and no member. Headers are checked by numpy, hundreds at once.
+This is many times as fast as the standard library, and stricter: it stops at a damaged header and says so. A memory map
+of the file was slower: page faults cost more than these reads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from data_manifests.shards import BLOCK_BYTES
 
 _AT_ONCE = 1024
-"""Headers checked together: 512 KiB, which stay in the cache whatever an archive holds."""
+"""Headers checked together: 512 KiB, which fit in the cache."""
 _FIRST_WINDOW, _LAST_WINDOW = 4 * BLOCK_BYTES, 16 * BLOCK_BYTES
-"""A read takes in what follows a header; it grows while the next header lies just behind it."""
+"""A read continues behind a header; it grows while the next header is just behind its end."""
 _NAME, _SIZE, _CHECKSUM, _TYPE = slice(0, 100), slice(124, 135), slice(148, 154), slice(156, 157)
 _MAGIC, _PREFIX = slice(257, 262), slice(345, 500)
 
@@ -29,11 +29,11 @@ ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
-class TarMembers:
-    """Members in order.
+class MemberBatch:
+    """Consecutive members of a tar.
 
     Attributes:
-        names: As written.
+        names: Their names.
         offsets: First byte of each member's data, int64 [n].
         sizes: ByteArray, int64 [n].
     """
@@ -44,17 +44,17 @@ class TarMembers:
 
 
 class PlainTarReader:
-    """Members of a tar in order, some hundreds at a time, as long as they are plain.
+    """Iterates over the plain members of a tar, some hundreds at a time, up to the first other header.
 
-    Plain is a whole ordinary file with a name of at most 100 bytes of UTF-8, a size in octal digits and a right
-    checksum. Memory does not depend on the archive.
+    A plain member is a complete regular file with a name of at most 100 bytes of UTF-8, a size in octal digits and a
+    correct checksum. Memory does not depend on the size of the archive.
 
     Args:
-        descriptor: The open file; its own position is not used.
+        descriptor: Descriptor of the open file; its position is not used.
 
     Attributes:
-        position: Once the walk has stopped: the header (or end marker, or end) that it stopped at.
-        cut_off: Name of the member there, if it is plain but for its data, which end behind the file.
+        position: Position of the header (or end marker, or end) at which the iteration stopped.
+        cut_off: Name of the member there, if only its data are truncated.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -63,7 +63,7 @@ class PlainTarReader:
         self._descriptor = descriptor
         self._window = _FIRST_WINDOW
 
-    def __iter__(self) -> Iterator[TarMembers]:
+    def __iter__(self) -> Iterator[MemberBatch]:
         size_bytes = os.fstat(self._descriptor).st_size
         while heads := self._gather():
             names, sizes = _plain(np.frombuffer(b"".join(heads), np.uint8).reshape(-1, BLOCK_BYTES))
@@ -73,12 +73,12 @@ class PlainTarReader:
             self.cut_off = names[whole] if whole < len(names) else None
             if whole:
                 self.position = int(ends[whole - 1])
-                yield TarMembers(names[:whole], offsets, sizes[:whole])
+                yield MemberBatch(names[:whole], offsets, sizes[:whole])
             if whole < len(heads):
                 return
 
     def _gather(self) -> list[bytes]:
-        """Return the next headers, led by what they say of lengths; the last may be no header at all."""
+        """Return the next headers, following their sizes; the last one may not be a header."""
         descriptor, pread, window = self._descriptor, os.pread, self._window
         heads: list[bytes] = []
         add = heads.append
@@ -100,13 +100,13 @@ class PlainTarReader:
                 if at < base:
                     break
         except (ValueError, OverflowError):
-            pass  # no number: the last of `heads` is no plain header, which is found where they are checked
+            pass  # not a number: the last of `heads` is not a plain header; the check finds it
         self._window = window
         return heads
 
 
 def _plain(heads: ByteArray) -> tuple[list[str], Int64Array]:
-    """Return names and sizes of the plain headers up to the first other one; uint8 [n, 512] in."""
+    """Return names and sizes of the plain headers, uint8 [n, 512], up to the first other one."""
     words = heads.view("<u8")
     used = np.bitwise_or.reduce(words, axis=0) | _WANTED
     columns = np.flatnonzero(used)  # most of a header is zero in all of them
@@ -121,7 +121,7 @@ def _plain(heads: ByteArray) -> tuple[list[str], Int64Array]:
 
 
 def _octal(digits: ByteArray) -> Int64Array:
-    """Return the numbers that rows of octal digits spell; exact, since eleven of them stay below 2**53."""
+    """Return the numbers of rows of octal digits; exact, since eleven digits are below 2**53."""
     values = (digits & np.uint8(7)).astype(np.float64)
     numbers: Int64Array = (values @ 8.0 ** np.arange(digits.shape[1] - 1, -1, -1)).astype(np.int64)
     return numbers

@@ -1,4 +1,4 @@
-"""How a sample's texts changed: captions word by word, negatives and views by what made them."""
+"""Differences of a sample's texts: captions word by word, negatives and views by their origin."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from difflib import SequenceMatcher
 from typing import Any, Literal
 
 _TOKEN = re.compile(r"(\w+(?:['\u2019-]\w+)*|[^\w\s])\s*")
-_ALIKE = 0.4
-"""Two captions are versions of one another from this share of common words on; else one went and one came."""
+_MIN_SIMILARITY = 0.4
+"""Two captions with at least this share of common words are a change; else one was removed and one added."""
 _MAX_PAIRS = 400
 _MAX_CELLS = 1_000_000
-"""Bounds of quadratic work: texts come from strangers, and one of them may be a book."""
+"""Bounds of quadratic work: texts are untrusted and may be very long."""
 
 NEGATIVE_KIND = ("source", "operation", "span_class")
-"""What tells the makers of negatives apart; a negative can only have changed into one of its own kind."""
+"""Keys of a negative's origin; a negative can only change into one with the same origin."""
 VIEW_KIND = ("source", "kind", "family")
-"""The same of views."""
+"""Keys of a view's origin."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiffPiece:
-    """A run of words that a text kept, lost or gained; spaces after a word belong to it."""
+    """Consecutive words that stayed, were removed or were added, with the spaces after them."""
 
     kind: Literal["same", "removed", "added"]
     text: str
@@ -38,7 +38,7 @@ class CaptionChange:
         kind: ``moved`` means the same text at another position.
         old_position: Index among the old captions; None if added.
         new_position: Index among the new captions; None if removed.
-        pieces: The words, in reading order.
+        pieces: Its words, in reading order.
     """
 
     kind: Literal["changed", "added", "removed", "moved"]
@@ -55,7 +55,7 @@ class TextChange:
         kind: ``changed`` means: another text of the same kind (`NEGATIVE_KIND`, `VIEW_KIND`).
         old: The old record; None if added.
         new: The new record; None if removed.
-        pieces: The words, in reading order.
+        pieces: Its words, in reading order.
     """
 
     kind: Literal["changed", "added", "removed"]
@@ -66,7 +66,7 @@ class TextChange:
 
 @dataclass(frozen=True, slots=True)
 class DifficultyChange:
-    """Negatives of a sample whose text stayed and whose difficulty did not.
+    """Negatives of a sample that kept their text and have another difficulty.
 
     Attributes:
         number: How many.
@@ -80,9 +80,10 @@ class DifficultyChange:
 
 
 def diff_words(old: str, new: str) -> tuple[DiffPiece, ...]:
-    """Return what of a text's words stayed, went and came, in reading order.
+    """Return the words of two texts that stayed, were removed and were added, in reading order.
 
-    Words are runs of letters and digits (with inner apostrophes and hyphens) or single signs; spaces are not compared.
+    A word is a run of letters and digits (with inner apostrophes and hyphens) or a single other character; spaces are
+    not compared.
     """
     before, after = _tokens(old), _tokens(new)
     words = [word for word, _ in before], [word for word, _ in after]
@@ -93,12 +94,12 @@ def diff_words(old: str, new: str) -> tuple[DiffPiece, ...]:
         steps = SequenceMatcher(None, *words, autojunk=False).get_opcodes()
     pieces: list[DiffPiece] = []
     for step, first, end, new_first, new_end in steps:
-        kept, came = _text(before[first:end]), _text(after[new_first:new_end])
+        removed, added = _text(before[first:end]), _text(after[new_first:new_end])
         if step == "equal":
-            pieces.append(DiffPiece("same", came))
+            pieces.append(DiffPiece("same", added))
             continue
-        pieces += [DiffPiece("removed", kept)] if kept else []
-        pieces += [DiffPiece("added", came)] if came else []
+        pieces += [DiffPiece("removed", removed)] if removed else []
+        pieces += [DiffPiece("added", added)] if added else []
     return tuple(pieces)
 
 
@@ -111,36 +112,38 @@ def _text(tokens: Sequence[tuple[str, str]]) -> str:
 
 
 def _ends_only(old: Sequence[str], new: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
-    """Return opcodes that know only the common beginning and end: linear work for very long texts."""
+    """Return opcodes with only the common prefix and suffix: linear work for very long texts."""
     shorter = min(len(old), len(new))
-    head = next((place for place in range(shorter) if old[place] != new[place]), shorter)
+    head = next((at for at in range(shorter) if old[at] != new[at]), shorter)
     rest = shorter - head
-    tail = next((place for place in range(rest) if old[-1 - place] != new[-1 - place]), rest)
+    tail = next((at for at in range(rest) if old[-1 - at] != new[-1 - at]), rest)
     middle = (head, len(old) - tail, head, len(new) - tail)
     return [("equal", 0, head, 0, head), ("replace", *middle), ("equal", middle[1], len(old), middle[3], len(new))]
 
 
 def diff_captions(old: Sequence[str], new: Sequence[str]) -> tuple[tuple[CaptionChange, ...], dict[int, int]]:
-    """Return the captions that differ, in the new order, and which new position each old one went to.
+    """Return the captions that differ, in the new order, and the new position of each old caption.
 
-    Equal texts belong together, then the texts that share most words; what shares too little went or came.
+    Equal texts are paired first, then texts that share the most words; the others were removed or added.
     """
-    where = _equal_texts(old, new)
-    taken = set(where.values())
-    lone_old = [position for position in range(len(old)) if position not in where]
-    lone_new = [position for position in range(len(new)) if position not in taken]
-    alike = _most_alike(old, new, lone_old, lone_new)
-    changes = [CaptionChange("changed", at, to, diff_words(old[at], new[to])) for at, to in alike.items()]
-    if not lone_old and not lone_new:
+    equal = _equal_texts(old, new)
+    taken = set(equal.values())
+    unpaired_old = [position for position in range(len(old)) if position not in equal]
+    unpaired_new = [position for position in range(len(new)) if position not in taken]
+    similar = _most_similar(old, new, unpaired_old, unpaired_new)
+    changes = [CaptionChange("changed", at, to, diff_words(old[at], new[to])) for at, to in similar.items()]
+    if not unpaired_old and not unpaired_new:
         changes += [
-            CaptionChange("moved", at, to, (DiffPiece("same", new[to]),)) for at, to in where.items() if at != to
+            CaptionChange("moved", at, to, (DiffPiece("same", new[to]),)) for at, to in equal.items() if at != to
         ]
-    found = set(alike.values())
-    changes += [CaptionChange("added", None, to, (DiffPiece("added", new[to]),)) for to in lone_new if to not in found]
+    paired = set(similar.values())
     changes += [
-        CaptionChange("removed", at, None, (DiffPiece("removed", old[at]),)) for at in lone_old if at not in alike
+        CaptionChange("added", None, to, (DiffPiece("added", new[to]),)) for to in unpaired_new if to not in paired
     ]
-    return tuple(sorted(changes, key=_caption_order)), {**where, **alike}
+    changes += [
+        CaptionChange("removed", at, None, (DiffPiece("removed", old[at]),)) for at in unpaired_old if at not in similar
+    ]
+    return tuple(sorted(changes, key=_caption_order)), {**equal, **similar}
 
 
 def _caption_order(change: CaptionChange) -> tuple[int, bool]:
@@ -150,35 +153,35 @@ def _caption_order(change: CaptionChange) -> tuple[int, bool]:
 
 def _equal_texts(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
     """Return old position -> new position of equal texts, the same position first, then in order."""
-    where = {place: place for place in range(min(len(old), len(new))) if old[place] == new[place]}
+    pairs = {at: at for at in range(min(len(old), len(new))) if old[at] == new[at]}
     free: defaultdict[str, list[int]] = defaultdict(list)
-    for place in reversed(range(len(new))):
-        if place not in where:
-            free[new[place]].append(place)
-    for place, text in enumerate(old):
-        if place not in where and free[text]:
-            where[place] = free[text].pop()
-    return where
+    for at in reversed(range(len(new))):
+        if at not in pairs:
+            free[new[at]].append(at)
+    for at, text in enumerate(old):
+        if at not in pairs and free[text]:
+            pairs[at] = free[text].pop()
+    return pairs
 
 
-def _most_alike(
-    old: Sequence[str], new: Sequence[str], lone_old: Sequence[int], lone_new: Sequence[int]
+def _most_similar(
+    old: Sequence[str], new: Sequence[str], unpaired_old: Sequence[int], unpaired_new: Sequence[int]
 ) -> dict[int, int]:
-    """Pair texts greedily by their share of common words; among equals the nearest positions."""
-    if len(lone_old) * len(lone_new) > _MAX_PAIRS:
-        return dict(zip(lone_old, lone_new, strict=False))
-    candidates = [(-_likeness(old[at], new[to]), abs(at - to), at, to) for at in lone_old for to in lone_new]
+    """Pair texts greedily by their share of common words; for ties the nearest positions."""
+    if len(unpaired_old) * len(unpaired_new) > _MAX_PAIRS:
+        return dict(zip(unpaired_old, unpaired_new, strict=False))
+    candidates = [(-_similarity(old[at], new[to]), abs(at - to), at, to) for at in unpaired_old for to in unpaired_new]
     pairs: dict[int, int] = {}
     taken: set[int] = set()
-    for likeness, _, at, to in sorted(candidates):
-        if -likeness >= _ALIKE and at not in pairs and to not in taken:
+    for similarity, _, at, to in sorted(candidates):
+        if -similarity >= _MIN_SIMILARITY and at not in pairs and to not in taken:
             pairs[at] = to
             taken.add(to)
     return pairs
 
 
-def _likeness(old: str, new: str) -> float:
-    """Return the share of words that two texts have in common, whatever their order: 0 .. 1."""
+def _similarity(old: str, new: str) -> float:
+    """Return the share of words that two texts have in common, in any order: 0 .. 1."""
     before, after = (Counter(word.lower() for word, _ in _tokens(text)) for text in (old, new))
     return 2 * (before & after).total() / max(1, before.total() + after.total())
 
@@ -186,7 +189,7 @@ def _likeness(old: str, new: str) -> float:
 def diff_records(
     old: Sequence[Mapping[str, Any]],
     new: Sequence[Mapping[str, Any]],
-    moved_to: Mapping[int, int],
+    new_positions: Mapping[int, int],
     kind: Sequence[str] = NEGATIVE_KIND,
 ) -> tuple[TextChange, ...]:
     """Return the negatives (or views) that differ.
@@ -194,81 +197,80 @@ def diff_records(
     Args:
         old: Records of the old version.
         new: Records of the new version.
-        moved_to: Where each old caption went, from `diff_captions`.
-        kind: Keys that tell makers apart.
+        new_positions: New position of each old caption, from `diff_captions`.
+        kind: Keys of the origin.
     """
     groups: defaultdict[tuple[str, ...], tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
     for side, records in enumerate((old, new)):
         for record in records:
             groups[tuple(str(record[name]) for name in kind)][side].append(record)
     changes: list[TextChange] = []
-    for maker in sorted(groups):
-        lost, won = _without_equal(*groups[maker])
-        for before in lost:
-            after = _successor(before, won, moved_to)
+    for origin in sorted(groups):
+        removed, added = _without_equal(*groups[origin])
+        for before in removed:
+            after = _successor(before, added, new_positions)
             if after is not None:
-                won.remove(after)
+                added.remove(after)
                 changes.append(TextChange("changed", before, after, diff_words(before["text"], after["text"])))
             else:
                 changes.append(TextChange("removed", before, None, (DiffPiece("removed", before["text"]),)))
-        changes += [TextChange("added", None, after, (DiffPiece("added", after["text"]),)) for after in won]
+        changes += [TextChange("added", None, after, (DiffPiece("added", after["text"]),)) for after in added]
     return tuple(changes)
 
 
 def diff_difficulties(
     old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
 ) -> tuple[DifficultyChange | None, int]:
-    """Return which negatives kept their text and are graded otherwise now (None if there are none).
+    """Return the negatives that kept their text and have another difficulty (None if there are none).
 
-    Also how many kept text and difficulty and differ in something else: another judge gives other scores.
+    Also how many kept text and difficulty and differ in something else, such as scores of another judge.
     """
-    moved: list[tuple[float, float]] = []
+    changed: list[tuple[float, float]] = []
     num_rescored = 0
-    for before, after in _kept(old, new):
-        grade, later = before.get("difficulty"), after.get("difficulty")
-        if grade is not None and later is not None and grade != later:
-            moved.append((grade, later))
-        elif grade == later and before != after:
+    for before, after in _same_texts(old, new):
+        old_difficulty, difficulty = before.get("difficulty"), after.get("difficulty")
+        if old_difficulty is not None and difficulty is not None and old_difficulty != difficulty:
+            changed.append((old_difficulty, difficulty))
+        elif old_difficulty == difficulty and before != after:
             num_rescored += 1
-    means = [sum(side) / len(moved) for side in zip(*moved, strict=True)]
-    return DifficultyChange(len(moved), *means) if moved else None, num_rescored
+    means = [sum(side) / len(changed) for side in zip(*changed, strict=True)]
+    return DifficultyChange(len(changed), *means) if changed else None, num_rescored
 
 
-def _kept(
+def _same_texts(
     old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield the records of the same maker and text on both sides, each once."""
+    """Yield pairs of records with the same origin and text, each record once."""
     known: defaultdict[tuple[str, ...], deque[Mapping[str, Any]]] = defaultdict(deque)
     for record in old:
-        known[_named(record)].append(record)
+        known[_identity(record)].append(record)
     for record in new:
-        same = known[_named(record)]
+        same = known[_identity(record)]
         if same:
             yield same.popleft(), record
 
 
-def _named(record: Mapping[str, Any]) -> tuple[str, ...]:
+def _identity(record: Mapping[str, Any]) -> tuple[str, ...]:
     return (*(str(record[name]) for name in NEGATIVE_KIND), record["text"])
 
 
 def _without_equal(old: list[Any], new: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Return both lists without the records whose text is on the other side too, each counted once."""
+    """Return both lists without the records whose text is also on the other side, each counted once."""
     common = Counter(record["text"] for record in old) & Counter(record["text"] for record in new)
-    return _less(old, common), _less(new, common)
+    return _without(old, common.copy()), _without(new, common)
 
 
-def _less(records: list[Any], texts: Counter[str]) -> list[Any]:
-    left = Counter(texts)
+def _without(records: list[Any], texts: Counter[str]) -> list[Any]:
     kept = []
     for record in records:
-        if left[record["text"]] > 0:
-            left[record["text"]] -= 1
+        if texts[record["text"]] > 0:
+            texts[record["text"]] -= 1
         else:
             kept.append(record)
     return kept
 
 
-def _successor(before: Mapping[str, Any], won: Sequence[Any], moved_to: Mapping[int, int]) -> Any:
-    """Return the negative that stands where `before` stood: of the same caption, else the next of its kind."""
-    caption = moved_to.get(before["caption"])
-    return next((record for record in won if record["caption"] == caption), won[0] if won else None)
+def _successor(before: Mapping[str, Any], added: Sequence[Any], new_positions: Mapping[int, int]) -> Any:
+    """Return the added record that replaced `before`: of the same caption, else the first one."""
+    caption = new_positions.get(before["caption"])
+    return next((record for record in added if record["caption"] == caption), added[0] if added else None)

@@ -12,7 +12,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
 from data_manifests.shards import sample_key
-from data_manifests.tar_copy import Int64Array
+from data_manifests.tar_index import Int64Array
 
 if TYPE_CHECKING:
     import pyarrow as pa

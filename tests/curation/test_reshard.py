@@ -160,7 +160,7 @@ def test_an_index_of_another_tar_is_refused_and_nothing_is_left(old: DatasetVers
     data = bytearray((folder / "00000.tar").read_bytes())
     data[0:9] = b"000000077"
     (folder / "00000.tar").write_bytes(data)
-    with pytest.raises(InputError, match="another key lies there"):
+    with pytest.raises(InputError, match="another key is there"):
         reshard(catalog, "broken", Layout(9_000))
     assert catalog.versions("broken") == [made.manifest.version]
     assert not (folder.parent / ".building").exists() and not (folder.parent / "1.0.1").exists()

@@ -133,12 +133,13 @@ def test_difficulty_shift(tmp_path: Path) -> None:
     assert {(round(one, 4), round(other, 4)) for _, one, other in shift.largest} == {(0.3, 0.55), (0.4, 0.65)}
 
 
-def test_lists_end_at_max_details_and_numbers_do_not(tmp_path: Path) -> None:
+def test_lists_end_at_max_details_and_numbers_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = [picture(number) for number in range(9)]
     relabelled = [dataclasses.replace(item, split="dev") for item in old[:4]]
     reworded = [picture(number, f"A spotted ball, number {number} .") for number in (4, 5)]
     new = [*relabelled, *reworded, *(picture(number) for number in (30, 31, 32))]
-    diff = diff_versions(*pair(tmp_path, old, new), max_details=2)
+    monkeypatch.setattr("data_manifests.diff.MAX_DETAILS", 2)
+    diff = diff_versions(*pair(tmp_path, old, new))
     assert (diff.num_added, diff.num_removed, diff.num_edited) == (3, 3, 6)
     assert (len(diff.added), len(diff.removed), len(diff.edited)) == (2, 2, 2)
     assert {item.name for item in diff.edited} == {"4.png", "5.png"}, "samples with other captions come first"

@@ -16,7 +16,7 @@ from data_manifests.errors import InputError
 from training.evaluate.blind import Case
 from training.evaluate.small_files import read_bytes, read_json
 
-PixelBox = tuple[int, int, int, int]
+CropBox = tuple[int, int, int, int]
 SUGARCREPE_CATEGORIES = ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
 
 
@@ -32,7 +32,7 @@ class PublishedCase:
 
     case: Case
     file: str
-    box: PixelBox | None = None
+    box: CropBox | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def published_case(
     right: tuple[str, ...],
     wrong: tuple[str, ...],
     category: str = "",
-    box: PixelBox | None = None,
+    box: CropBox | None = None,
 ) -> PublishedCase:
     """Return the case of a record.
 
