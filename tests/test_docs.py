@@ -125,6 +125,14 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_readmes_name_files_that_exist(package: str) -> None:
+    files = {path.name for path in (ROOT / package).rglob("*.py")}
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / package / "README.md").read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not (ROOT / name).exists() and name.rpartition("/")[2] not in files] == []
+
+
 def resolve(words: list[str]) -> tuple[Any, str, list[str]]:
     """Return the command that words name, its name, and the words after it."""
     command: Any = typer.main.get_command(app)
