@@ -1,1 +1,1 @@
-"""Knowledge graphs: reading, linking, and saying in words what they know."""
+"""Knowledge graphs: compiling, querying, linking captions to concepts, and verbalising facts."""

@@ -1,4 +1,4 @@
-"""One store out of one or several sources."""
+"""Compile one graph store from one or several source files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from curation.knowledge.formats import assertions, conceptnet_lite, triples, visual_genome
-from curation.knowledge.formats.rows import Keep, Progress, Row, Tally, require_file
+from curation.knowledge.formats.rows import EdgeRow, Keep, ReadCounts, ReportProgress, require_file
 from curation.knowledge.store_reader import StoreInfo, open_store
 from curation.knowledge.store_writer import publish_store, require_writable
 from data_manifests.errors import InputError, nearest
 
-Kind = Literal["assertions", "conceptnet-lite", "visual-genome", "triples"]
-_Reader = Callable[[Path, Keep, Tally, Progress], Iterator[Row]]
+GraphFormat = Literal["assertions", "conceptnet-lite", "visual-genome", "triples"]
+_Reader = Callable[[Path, Keep, ReadCounts, ReportProgress], Iterator[EdgeRow]]
 
 
 class _Format(NamedTuple):
@@ -32,15 +32,15 @@ _FORMATS: dict[str, _Format] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Something to compile.
+class GraphSource:
+    """A source to compile.
 
     Attributes:
         kind: Its format; also the name of the command line's option.
         path: A file, or for Visual Genome a folder.
     """
 
-    kind: Kind
+    kind: GraphFormat
     path: Path
 
     def files(self) -> list[Path]:
@@ -56,32 +56,32 @@ class Source:
 
 @dataclass(frozen=True)
 class Built:
-    """What a build made, and what it made of each file."""
+    """The result of a build: the store's info and the counts of each file."""
 
     info: StoreInfo
-    tallies: tuple[Tally, ...]
+    tallies: tuple[ReadCounts, ...]
 
 
-def build_graph(sources: Sequence[Source], out: Path, keep: Keep, progress: Progress) -> Built:
-    """Compile sources into one store at `out`; nothing is there before all of it is.
+def build_graph(sources: Sequence[GraphSource], out: Path, keep: Keep, progress: ReportProgress) -> Built:
+    """Compile sources into one store at `out`, which appears only when it is complete.
 
     Raises:
-        InputError: a source is missing, of another format or gave no edge; a wanted relation occurs nowhere.
+        InputError: a source is missing, of another format or has no usable edge; a relation of `keep` occurs nowhere.
         OSError: the disk is full.
     """
     files = [(source.kind, path) for source in sources for path in source.files()]
     if not files:
         raise InputError("nothing to compile", allowed="one or more of --" + ", --".join(_FORMATS))
     require_writable(out)
-    tallies = tuple(Tally(path.name, _FORMATS[kind].unit) for kind, path in files)
+    tallies = tuple(ReadCounts(path.name, _FORMATS[kind].unit) for kind, path in files)
     found: set[str] = set()
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[EdgeRow]:
         for (kind, path), tally in zip(files, tallies, strict=True):
             for row in _FORMATS[kind].read(path, keep, tally, progress):
                 found.add(row[1])
                 yield row
-            # Within the one stream of rows, so that a source that failed ends the build before it is published.
+            # Checked within the stream of rows, so that a bad source ends the build before it is published.
             if not tally.num_kept:
                 raise tally.unusable(_FORMATS[kind].allowed)
         if missing := sorted(set(keep.relations) - found):

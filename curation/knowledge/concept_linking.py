@@ -1,4 +1,4 @@
-"""From a parse to the words a knowledge graph may know: dictionary forms, compounds, particles."""
+"""From a parse to the names a knowledge graph may have: dictionary forms, compounds, particles."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _IRREGULAR = {"people": "person", "kids": "kid", "clothes": "clothes"}
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A noun or verb of a caption with the names it may have in a graph.
+    """A noun or verb of a caption with its possible names in a graph.
 
     Attributes:
         head: Its main token.
-        pos: What it is.
+        pos: Its part of speech.
         options: (first token, names for the tokens from there to the end), longest first. A name is in a graph's
             form: lower case, spaces.
         end: One past the last token.
         plural: A noun in the plural.
         determiner: Lower-case determiner or number in front of it, or empty.
-        modifiers: Lower-case adjectives and nouns that hang on it.
-        negated: ``no dog``, ``without a leash``, ``like a horse``: it is not in the picture.
+        modifiers: Lower-case adjectives and nouns that modify it.
+        negated: ``no dog``, ``without a leash``, ``like a horse``: it is not in the image.
         doubtful: Right after a plural and with a verb's form: in "firefighters duck" a parser may see a bird.
     """
 
@@ -63,7 +63,7 @@ def noun_lemmas(word: str, plural: bool, guess: str) -> tuple[str, ...]:
     Args:
         word: As written.
         plural: Whether it was tagged as a plural.
-        guess: The parser's lemma, one witness among others.
+        guess: The parser's lemma.
     """
     word, guess = word.lower(), guess.lower()
     if word in _IRREGULAR:
@@ -87,14 +87,14 @@ def verb_lemmas(word: str, guess: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1 << 14)
 def may_be_verb(word: str) -> bool:
-    """Say whether a word form can be a verb's."""
+    """Return whether a word can be a form of a verb."""
     from lemminflect import getAllLemmas
 
     return "VERB" in getAllLemmas(word)
 
 
 def mentions(parse: CaptionParse) -> Iterator[Mention]:
-    """Yield what a caption names, in reading order: nouns that head something, and full verbs."""
+    """Yield the mentions of a caption in reading order: head nouns and full verbs."""
     start_of = {token: first for first, stop in parse["noun_phrases"] for token in range(first, stop)}
     children: list[list[int]] = [[] for _ in parse["words"]]
     for token, head in enumerate(parse["heads"]):

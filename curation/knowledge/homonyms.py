@@ -1,9 +1,9 @@
-"""Words of photographs that have two lives: our own list, second to what a graph says of itself.
+"""Homonyms in captions of photographs: our own list, in addition to the senses that a graph has.
 
-A graph that knows only one sense of a word cannot see that there is another: one that has ``crane IsA bird`` and
-nothing of building sites would put wings on every crane. So each line names a word, its senses (classes of
-`curation.knowledge.word_sense`), and the words that speak for each. A star marks the sense to assume when nothing speaks,
-for words that are nearly always that in photographs; without a star, no evidence means no sense.
+A graph with only one sense of a word does not show that there are others: one that has ``crane IsA bird`` and nothing
+about building sites would put wings on every crane. So each line has a word, a sense (a class of
+`curation.knowledge.word_sense`), and the cue words of that sense. A star marks the default sense, for words that nearly
+always mean it in photographs; without a star, no evidence means no sense.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from curation.text.wordlists import word_rows
 
 @dataclass(frozen=True, slots=True)
 class Homonym:
-    """A word with several senses: the words that speak for each, and the sense to assume otherwise, or empty."""
+    """A word with several senses: the cue words of each, and the default sense or an empty string."""
 
     senses: Mapping[str, frozenset[str]]
     assumed: str = ""

@@ -1,4 +1,4 @@
-"""What knows facts: a small protocol over a graph of concepts; every edge says where it comes from."""
+"""Protocol of a knowledge graph: concepts and edges, each edge with its source and licence."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Edge:
         head: A concept as words: lower case, spaces (``hot dog``).
         relation: ConceptNet's name (``IsA``, ``UsedFor``) or a predicate of another source as written.
         tail: Another concept.
-        weight: The source's confidence; 1.0 where it gives none.
-        dataset: Where it comes from (``/d/conceptnet/4/en``).
+        weight: The source's confidence; 1.0 where it states none.
+        dataset: Its source (``/d/conceptnet/4/en``).
         license: Its licence as the source states it (``cc:by-sa/4.0``).
-        head_sense: What the source says of the word's sense (``n``, ``n/wn/animal``), or empty.
-        tail_sense: The same of the tail.
+        head_sense: The sense of the head as the source marks it (``n``, ``n/wn/animal``), or empty.
+        tail_sense: The sense of the tail.
     """
 
     head: str
@@ -33,7 +33,7 @@ class Edge:
 
     @property
     def uri(self) -> str:
-        """The assertion's address in ConceptNet's form; what a text made from it names as its rule."""
+        """The assertion's URI in ConceptNet's form; the rule of texts made from it."""
 
         def concept(words: str, sense: str) -> str:
             return f"/c/en/{words.replace(' ', '_')}/{sense + '/' if sense else ''}"
@@ -43,7 +43,7 @@ class Edge:
 
 @runtime_checkable
 class KnowledgeGraph(Protocol):
-    """A graph: a `Resource` that answers many concepts in one question."""
+    """A graph: a `Resource` that looks up many concepts in one query."""
 
     def content_hash(self) -> str:
         """Hash of all edges (hex); the same for the same edges, whatever order they were built from."""

@@ -1,11 +1,11 @@
-"""Graphs that lie in a compiled store: a file of the user's, or the small one that ships."""
+"""Graphs in a compiled store: a user's file, or the small seed graph that ships with the package."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import threading
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from data_manifests.errors import InputError
 SEED = "seed"
 
 
-class _Stored:
-    """The protocol's answers, out of a reader."""
+class _StoredGraph(ABC):
+    """Implements `KnowledgeGraph` with a `StoreReader`."""
 
     @abstractmethod
     def reader(self) -> StoreReader:
@@ -30,11 +30,11 @@ class _Stored:
         return self.info().content_hash
 
     def info(self) -> StoreInfo:
-        """Return the store's account of itself."""
+        """Return the store's numbers and sources."""
         return self.reader().info()
 
     def licences(self) -> tuple[str, ...]:
-        """Return the licences that its edges stand under."""
+        """Return the licences of its edges."""
         return tuple(sorted({terms for _, terms, count in self.info().sources if count}))
 
     def edges_from(self, concepts: Sequence[str], relations: Sequence[str] = ()) -> dict[str, list[Edge]]:
@@ -51,11 +51,11 @@ class _Stored:
 
 
 @dataclass(frozen=True)
-class GraphFile(_Stored):
+class GraphFile(_StoredGraph):
     """A store that `clipcurate kg build` compiled.
 
-    Holds a path only, so it travels to worker processes; each opens the file when first asked, read-only. A file that
-    is replaced by a newer store is opened anew.
+    Contains only the path, so it can be sent to worker processes; each opens the file read-only at its first query. A
+    file that is replaced by a newer store is opened again.
 
     Attributes:
         path: The store file.
@@ -82,8 +82,8 @@ class GraphFile(_Stored):
 
 
 @dataclass(frozen=True)
-class SeedGraph(_Stored):
-    """The few hundred facts that ship with the package, compiled in memory when first asked."""
+class SeedGraph(_StoredGraph):
+    """The few hundred facts that ship with the package, compiled in memory at the first query."""
 
     def describe(self) -> str:
         """Return its name."""
@@ -99,36 +99,36 @@ _opening = threading.Lock()
 
 
 def _opened(path: str, state: tuple[int, ...]) -> StoreReader:
-    """Return the reader of a file in this state, opened at most once in this process; no path: the seed."""
+    """Return the reader of a file in this state, opened at most once per process; an empty path is the seed graph."""
     with _opening:
-        held = _readers.get(path)
-        if held is None or held[0] != state:
-            # The old one is dropped, not closed: another thread may be reading from it.
-            held = _readers[path] = state, open_store(Path(path)) if path else _compile_seed()
-        return held[1]
+        opened = _readers.get(path)
+        if opened is None or opened[0] != state:
+            # The old reader is dropped, not closed: another thread may be reading from it.
+            opened = _readers[path] = state, open_store(Path(path)) if path else _compile_seed()
+        return opened[1]
 
 
 def _compile_seed() -> StoreReader:
     import importlib.resources
 
     from curation.knowledge.formats.assertions import read_assertions
-    from curation.knowledge.formats.rows import Keep, Tally
+    from curation.knowledge.formats.rows import Keep, ReadCounts
 
     db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     with importlib.resources.as_file(importlib.resources.files("curation.knowledge") / "seed.csv") as path:
-        rows = read_assertions(path, Keep(), Tally(path.name), lambda _what, _count: None)
+        rows = read_assertions(path, Keep(), ReadCounts(path.name), lambda _what, _count: None)
         compile_rows(rows, db, ":memory:", lambda _what, _count: None)
     return StoreReader(db, "seed")
 
 
 def open_graph(spec: str | None) -> KnowledgeGraph:
-    """Return the graph that a user names.
+    """Return the graph that the user chose.
 
     Args:
         spec: None or ``seed`` for the one that ships, or the path of a compiled store or a conceptnet-lite database.
 
     Raises:
-        InputError: nothing there, or something that must be compiled first.
+        InputError: there is no such file, or it must be compiled first.
     """
     from curation.knowledge.formats.conceptnet_lite import ConceptNetLiteGraph, is_conceptnet_lite
 
@@ -140,10 +140,10 @@ def open_graph(spec: str | None) -> KnowledgeGraph:
         what = "is a folder" if path.is_dir() else "there is no such file"
         raise InputError(f"knowledge graph {spec}: {what}", allowed=allowed, fix=BUILD)
     if is_conceptnet_lite(path):
-        found: KnowledgeGraph = ConceptNetLiteGraph(spec)
+        graph: KnowledgeGraph = ConceptNetLiteGraph(spec)
     else:
         if path.suffix in {".csv", ".gz", ".json"} and not is_store(path):
             raise InputError(f"knowledge graph {spec}: a file to compile, not a store", allowed=allowed, fix=BUILD)
-        found = GraphFile(spec)
-    found.content_hash()  # what is wrong with it is said now, not in the middle of a run
-    return found
+        graph = GraphFile(spec)
+    graph.content_hash()  # so that a damaged file fails now, not in the middle of a run
+    return graph

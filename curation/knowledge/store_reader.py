@@ -1,4 +1,4 @@
-"""Reads a compiled store: opened read-only in milliseconds, asked for many concepts at once."""
+"""Reads a compiled store: opened read-only in milliseconds, queried for many concepts at once."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _ENDS = {
     "FROM edge AS e INDEXED BY edge_by_tail CROSS JOIN concept AS c ON c.id = e.head WHERE e.tail = ? {only}"
     "ORDER BY e.weight DESC, e.relation, e.head, e.head_sense, e.tail_sense",
 }
-"""Edges lie in the order asked for, so neither question sorts."""
+"""Edges are stored in the order of the results, so neither query sorts."""
 
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What a store says of itself.
+    """The numbers and sources of a store.
 
     Attributes:
         content_hash: Hash of its edges.
-        num_edges: How many.
-        num_concepts: Distinct heads and tails.
+        num_edges: Number of edges.
+        num_concepts: Number of distinct heads and tails.
         relations: Number of edges by relation.
         sources: (data set, licence, number of edges), by name.
     """
@@ -49,7 +49,7 @@ class StoreInfo:
     sources: tuple[tuple[str, str, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the info as JSON values."""
         sources = [{"dataset": name, "license": terms, "edges": count} for name, terms, count in self.sources]
         return {
             "content_hash": self.content_hash,
@@ -65,7 +65,7 @@ class StoreReader:
 
     Args:
         db: A connection that may be used from any thread.
-        name: What errors call it.
+        name: Its name in error messages.
     """
 
     def __init__(self, db: sqlite3.Connection, name: str) -> None:
@@ -77,7 +77,7 @@ class StoreReader:
         self._sources = [("", ""), *db.execute("SELECT dataset, license FROM source ORDER BY id")]
 
     def info(self) -> StoreInfo:
-        """Return the store's account of itself."""
+        """Return the store's numbers and sources."""
         names = zip(self._relations[1:], self.meta["edges_by_relation"], strict=True)
         sources = zip(self._sources[1:], self.meta["edges_by_source"], strict=True)
         return StoreInfo(
@@ -89,7 +89,7 @@ class StoreReader:
         )
 
     def edges(self, end: str, concepts: Sequence[str], relations: Sequence[str]) -> dict[str, list[Edge]]:
-        """Return the edges at one end ("head" or "tail"), by concept in the order asked for."""
+        """Return the edges at one end ("head" or "tail"), by concept in the order of `concepts`."""
         only = ""
         if relations:
             wanted = sorted(set(relations))
@@ -98,7 +98,7 @@ class StoreReader:
             )
         statement = _ENDS[end].format(only=only)
         found: dict[str, list[Edge]] = {}
-        with self._asking():
+        with self._query():
             numbers = self._numbers(concepts)
             # By number: neighbours on disk are read together.
             for number, words in sorted((number, words) for words, number in numbers.items()):
@@ -109,7 +109,7 @@ class StoreReader:
 
     def known(self, concepts: Iterable[str]) -> set[str]:
         """Return which of the concepts the store holds."""
-        with self._asking():
+        with self._query():
             return set(self._numbers(concepts))
 
     def _numbers(self, concepts: Iterable[str]) -> dict[str, int]:
@@ -122,36 +122,15 @@ class StoreReader:
 
     def _edges(self, end: str, words: str, rows: list[tuple[float, int, str, int, int, int]]) -> list[Edge]:
         relations, senses, sources = self._relations, self._senses, self._sources
-        if end == "head":
-            return [
-                Edge(
-                    words,
-                    relations[relation],
-                    other,
-                    weight,
-                    sources[source][0],
-                    sources[source][1],
-                    senses[mine],
-                    senses[others],
-                )
-                for weight, relation, other, mine, others, source in rows
-            ]
-        return [
-            Edge(
-                other,
-                relations[relation],
-                words,
-                weight,
-                sources[source][0],
-                sources[source][1],
-                senses[others],
-                senses[mine],
-            )
-            for weight, relation, other, others, mine, source in rows
-        ]
+        edges = []
+        for weight, relation, other, head_sense, tail_sense, source in rows:
+            head, tail = (words, other) if end == "head" else (other, words)
+            labels = (*sources[source], senses[head_sense], senses[tail_sense])
+            edges.append(Edge(head, relations[relation], tail, weight, *labels))
+        return edges
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _query(self) -> Iterator[None]:
         try:
             with self._lock:
                 yield

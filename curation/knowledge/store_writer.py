@@ -1,9 +1,9 @@
-"""Compiles edges, in whatever order they come, into the one store file that queries read.
+"""Compiles edges, in any order, into the store file that queries read.
 
 A store is a SQLite file. Names (concepts, relations, sources, senses) are numbered in alphabetical order, so numbers
-sort as names do; edges lie by head in the order in which they are answered, with a second index by tail. The same
-edges give the same content hash, and with the same SQLite the same bytes, because nothing in the file depends on the
-order of arrival: that lives in a scratch file beside it, which SQLite sorts on disk at bounded memory.
+sort as names do; edges are stored by head in the order of query results, with a second index by tail. The same edges
+give the same content hash, and with the same SQLite the same bytes: nothing in the file depends on the order of the
+input, which goes to a separate scratch file that SQLite sorts on disk at bounded memory.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import orjson
 from blake3 import blake3
 from filelock import FileLock, Timeout
 
-from curation.knowledge.formats.rows import PROGRESS_EVERY, Progress, Row
+from curation.knowledge.formats.rows import PROGRESS_EVERY, EdgeRow, ReportProgress
 from data_manifests.atomic_files import publish_file
 from data_manifests.errors import InputError
 
 FORMAT = 1
 APPLICATION_ID = 0x6B676331
-"""In the header of every store: how one is told from other SQLite files."""
+"""In the header of every store; distinguishes it from other SQLite files."""
 PAGE_BYTES = 4096
 
 _CACHE_KIB = 65536
@@ -75,13 +75,13 @@ _Numbered = tuple[int, int, int, int, int, float, int]
 _PACKED = struct.Struct("<5Id16s")
 
 
-def publish_store(rows: Iterable[Row], out: Path, progress: Progress) -> None:
+def publish_store(rows: Iterable[EdgeRow], out: Path, progress: ReportProgress) -> None:
     """Write a store so that it is there whole or not at all, also after a kill or a power cut.
 
     What a killed build leaves behind (a hidden folder beside `out`) is removed by the next one.
 
     Raises:
-        InputError: `out` is something else than a store, or its folder does not exist.
+        InputError: `out` exists and is not a store, or its folder does not exist.
         OSError: the disk is full or broken.
     """
     require_writable(out)
@@ -105,28 +105,28 @@ def require_writable(out: Path) -> None:
         raise InputError(f"--out {out}: there is no folder {out.parent}", fix="make the folder first")
     if out.exists() and not (out.is_file() and is_store(out)):
         raise InputError(
-            f"--out {out}: something else is there already",
+            f"--out {out}: exists and is not a graph store",
             allowed="a new path, or an older store",
             fix="name another file",
         )
 
 
 def is_store(path: Path) -> bool:
-    """Whether a file is a SQLite file with our mark (the header's bytes 68 to 71)."""
+    """Return whether a file is a SQLite file with our application id (bytes 68 to 71 of the header)."""
     with path.open("rb") as file:
         header = file.read(100)
     return header.startswith(b"SQLite format 3\0") and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
 
-def compile_rows(rows: Iterable[Row], db: sqlite3.Connection, scratch: str, progress: Progress) -> None:
+def compile_rows(rows: Iterable[EdgeRow], db: sqlite3.Connection, scratch: str, progress: ReportProgress) -> None:
     """Fill an empty database (in autocommit mode) with a store of the given edges.
 
     Args:
         rows: Edges in any order; the same edge (ends, relation, senses) twice counts once, with the heaviest weight and
             that one's data set (the first by name among equals).
-        db: Where to.
+        db: The database.
         scratch: Path of a scratch database; ``:memory:`` for small graphs.
-        progress: Told how far it has come.
+        progress: Called with the step and its count.
     """
     db.execute("ATTACH DATABASE ? AS scratch", (scratch,))
     db.executescript(_SETTINGS)
@@ -176,11 +176,11 @@ def _merged(
     hasher: blake3,
     sources: Mapping[int, bytes],
     counts: tuple[Counter[int], Counter[int]],
-    progress: Progress,
+    progress: ReportProgress,
 ) -> Iterator[tuple[int, float, int, int, int, int, int]]:
-    """Yield each edge once, by head and then as it is answered; hash and count them by the way.
+    """Yield each edge once, by head and then in the order of query results; hash and count them.
 
-    A source is hashed by name, not by number: one whose every edge was merged into a heavier one counts for nothing.
+    A source is hashed by name, not by number: one whose edges were all merged into heavier ones does not count.
     """
     by_relation, by_source = counts
     cursor = db.execute(_NUMBERED)
@@ -219,7 +219,7 @@ def _prefix(out: Path) -> str:
 
 
 def _sweep(out: Path) -> None:
-    """Remove what killed builds of this store left behind; one that is still at work holds its lock."""
+    """Remove the leftovers of killed builds of this store; a running build holds its lock."""
     for folder in out.parent.glob(f"{_prefix(out)}*"):
         if not (folder / "lock").exists():
             continue
@@ -229,7 +229,7 @@ def _sweep(out: Path) -> None:
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Raise what SQLite says of the disk as the error that the system would have raised."""
+    """Raise SQLite's disk errors as the corresponding `OSError`."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -1,4 +1,4 @@
-"""Facts as clauses, put into captions so that grammar, case and punctuation hold."""
+"""Facts as clauses, inserted into captions with correct grammar, case and punctuation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MASS = _SETS["mass_nouns"]
 _ON = _SETS["places_with_on"]
 _AT = _SETS["places_with_at"]
 _REPAIRED = {"clothe": "clothing", "build": "building", "olympic": "Olympic"}
-"""Words that a graph of bare lemmas has cut too short."""
+"""Words that lemmatising graphs have cut too short."""
 _AN_FOR = ("hour", "honest", "heir")
 _A_FOR = ("uni", "use", "eu", "one", "ute")
 _CARRIERS = ("form", "type", "kind", "sort", "piece", "article")
@@ -44,13 +44,13 @@ def _readings(word: str) -> frozenset[str]:
 
 
 def plural_of(words: str) -> str:
-    """Return a noun phrase in the plural; words for stuff stay as they are."""
+    """Return a noun phrase in the plural; mass nouns stay as they are."""
     *front, last = words.split()
     return words if words in _MASS or last in _MASS else " ".join([*front, inflected(last, "NNS")])
 
 
 def with_article(words: str) -> str:
-    """Return a noun phrase with ``a`` or ``an``; words for stuff get none."""
+    """Return a noun phrase with ``a`` or ``an``; mass nouns get none."""
     if words.rsplit(maxsplit=1)[-1] in _MASS:
         return words
     vowel = (words[0] in "aeiou" and not words.startswith(_A_FOR)) or words.startswith(_AN_FOR)
@@ -58,11 +58,11 @@ def with_article(words: str) -> str:
 
 
 def predicate(edge: Edge, plural: bool) -> str:
-    """Return what a fact says of its head, beginning with the verb: ``is a kind of animal``; empty if it cannot.
+    """Return a fact as a clause that begins with the verb: ``is a kind of animal``; empty if it has no such form.
 
     Args:
         edge: The fact.
-        plural: Whether the head stands in the plural.
+        plural: Whether the head is plural.
     """
     tail = " ".join(_REPAIRED.get(word, word) for word in edge.tail.split())
     be, have = ("are", "have") if plural else ("is", "has")
@@ -90,7 +90,7 @@ def predicate(edge: Edge, plural: bool) -> str:
 
 
 def _parts(tail: str, *, plural: bool) -> str:
-    """Return a part with its article or number; of several owners without, for each has its own."""
+    """Return a part with its article or number; without for a plural head, because each has its own."""
     *number, part = tail.split()
     many = plural or bool(number) or any(PARTS.get(part, {}).values())
     said = inflected(part, "NNS") if many else with_article(part)
@@ -98,7 +98,7 @@ def _parts(tail: str, *, plural: bool) -> str:
 
 
 def _kind(tail: str, be: str, *, plural: bool) -> str:
-    """Return what something is; ``form of clothing`` is said as ``clothing``."""
+    """Return the clause of a kind; ``form of clothing`` becomes ``clothing``."""
     front, of, rest = tail.partition(" of ")
     tail = rest if of and front in _CARRIERS else tail
     if tail in _ROLES:
@@ -108,7 +108,7 @@ def _kind(tail: str, be: str, *, plural: bool) -> str:
 
 
 def _location(tail: str) -> str:
-    """Return where something is found; a tail may begin with its own preposition (``at park``)."""
+    """Return the clause of a location; a tail may begin with its own preposition (``at park``)."""
     first, _, rest = tail.partition(" ")
     if first in ("at", "on", "in") and rest:
         return f"can be found {first} {with_article(rest)}"
@@ -118,7 +118,7 @@ def _location(tail: str) -> str:
 
 
 def _activity(tail: str) -> str:
-    """Return a purpose as ``playing tennis``, or the noun it is."""
+    """Return a purpose as ``playing tennis``, or as its noun."""
     first = tail.split(maxsplit=1)[0]
     if first.endswith("ing") and len(first) > len("swing"):
         return tail
@@ -128,7 +128,7 @@ def _activity(tail: str) -> str:
 
 
 def _verb_phrase(tail: str, tag: str) -> str:
-    """Return a phrase of verb and at most one object or particle with the verb in a form; empty if it is no such."""
+    """Return a phrase of a verb and at most one object or particle with the verb inflected; empty for other phrases."""
     verb, *rest = tail.split()
     if "VERB" not in _readings(verb) or len(rest) > 2 or not _PREPOSITIONS.isdisjoint(rest[:-1]):
         return ""
@@ -143,7 +143,7 @@ def _verb_phrase(tail: str, tag: str) -> str:
 
 
 def _countable(word: str) -> bool:
-    """Say whether an object gets a plural: balls, but tennis."""
+    """Return whether an object gets a plural: balls, but tennis."""
     return (
         word not in _MASS and not word.endswith(("ball", "is", "ing", "y", "s", "er", "f", "ism"))
     ) or word == "ball"
@@ -160,7 +160,7 @@ def insert_fact(caption: str, parse: CaptionParse, link: Mapping[str, Any], clau
         parse: Its parse.
         link: The concept's record of `link_concepts`.
         clause: From `predicate`.
-        person: Whether it is ``who`` rather than ``which``.
+        person: Whether the clause begins with ``who`` rather than ``which``.
     """
     first, stop = link["tokens"]
     end = parse["starts"][stop - 1] + len(parse["words"][stop - 1])

@@ -1,4 +1,4 @@
-"""What may be said of a picture from a graph: the gate between facts and captions."""
+"""Which facts of a graph may be added to the captions of an image."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from curation.models.parser import CaptionParse
 
 @dataclass(frozen=True)
 class Scene:
-    """What the captions of an image say, for comparing facts with it.
+    """The content of an image's captions, for comparing facts with it.
 
     Attributes:
         words: For each caption its content words, in dictionary form and as written.
         said_of: For each caption: (concept, whether plural) -> adjectives and nouns in front of it.
-        several: Concepts that some caption names more than once: what is said of one may not hold of the other.
-        done_by: For each caption: (concept, verb) of who does what.
-        done_to: For each caption: (verb, concept) of what is done to what.
-        places: For each caption the places that it names, snow and water among them.
+        several: Concepts that some caption mentions more than once: a fact about one may not hold of the other.
+        done_by: For each caption: (concept, verb) of agents.
+        done_to: For each caption: (verb, concept) of patients.
+        places: For each caption the places it mentions, snow and water among them.
     """
 
     words: tuple[frozenset[str], ...]
@@ -57,7 +57,7 @@ class Scene:
 
 
 def read_scene(parses: Sequence[CaptionParse], links: Sequence[Sequence[Mapping[str, Any]]]) -> Scene:
-    """Read what an image's captions say of their concepts."""
+    """Read an image's captions into a `Scene`."""
     words, said, by, to = [], [], [], []
     several: set[str] = set()
     for parse, of_caption in zip(parses, links, strict=True):
@@ -96,7 +96,7 @@ def _places(links: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 def facts(
     lexicon: Lexicon, link: Mapping[str, Any], relations: tuple[str, ...]
 ) -> Sequence[tuple[str, Sequence[Edge]]]:
-    """Return a concept's facts in groups (why they may be said of no picture, the facts); an empty reason is none.
+    """Return a concept's facts in groups (why they fit no image at all, or an empty string; the facts).
 
     The groups are by relation and reason, in the order of the graph.
     """
@@ -115,7 +115,7 @@ def facts(
 
 
 def link_rejection(link: Mapping[str, Any]) -> str:
-    """Return why nothing is to be said of a concept at all, or an empty string."""
+    """Return why no fact about a concept may be used, or an empty string."""
     if link["negated"]:
         return "negated"
     if link["sense"]:
@@ -124,7 +124,7 @@ def link_rejection(link: Mapping[str, Any]) -> str:
 
 
 def fact_rejection(edge: Edge, sense: str, lexicon: Lexicon) -> str:
-    """Return why a fact may be said of no picture, or an empty string; looks at the fact alone."""
+    """Return why a fact fits no image at all, or an empty string; looks at the fact alone."""
     words = edge.tail.split()
     is_kind = edge.relation in ("IsA", "InstanceOf")
     ours = homonyms().get(edge.head)
@@ -146,7 +146,7 @@ def fact_rejection(edge: Edge, sense: str, lexicon: Lexicon) -> str:
 
 
 def _can_be_seen(edge: Edge, sense: str, words: Sequence[str], lexicon: Lexicon) -> bool:
-    """Say whether a fact that is no IsA is about something visible, and of a kind that such a thing has."""
+    """Return whether a fact other than IsA is visible and suits the class of its head."""
     match edge.relation:
         case "HasA":
             part = words[-1] if len(words) == 1 or words[0] in NUMBERS else ""
@@ -164,7 +164,7 @@ def _can_be_seen(edge: Edge, sense: str, words: Sequence[str], lexicon: Lexicon)
 
 
 def _kind_rejection(edge: Edge, sense: str, lexicon: Lexicon) -> str:
-    """Return why an IsA may not be said: it must name a category that can be seen, in this sense, and be no slip."""
+    """Return why an IsA may not be used: it must name a visible category, in this sense, and be no mistake."""
     found = lexicon.class_of(edge.tail, edge.tail_sense)
     if not found or edge.tail.split()[0] in BROKEN or not head_word(edge.tail):
         return "not_visible"
@@ -186,7 +186,7 @@ def _kind_rejection(edge: Edge, sense: str, lexicon: Lexicon) -> str:
 
 
 def support_for(edge: Edge, scene: Scene, caption: int, *, plural: bool) -> int:
-    """Return how many other captions of the image say what the fact says, and of the same thing."""
+    """Return how many other captions of the image say the same of the same concept."""
     content = [word for word in edge.tail.split() if word not in LIGHT]
     others = [other for other in range(len(scene.words)) if other != caption]
     match edge.relation:
@@ -201,7 +201,7 @@ def support_for(edge: Edge, scene: Scene, caption: int, *, plural: bool) -> int:
         case "ReceivesAction":
             agree = [other for other in others if (content[0], edge.head) in scene.done_to[other]]
         case "UsedFor" | "AtLocation" | "PartOf":
-            # Both in one caption: that somebody runs somewhere says nothing of the shoe in another caption.
+            # Both in one caption: that somebody runs says nothing about the shoe in another caption.
             agree = [other for other in others if edge.head in scene.words[other]]
         case _:
             agree = others
@@ -209,7 +209,7 @@ def support_for(edge: Edge, scene: Scene, caption: int, *, plural: bool) -> int:
 
 
 def _materials(scene: Scene, caption: int, concept: str) -> frozenset[str]:
-    """Return the materials that a caption names of a concept, as nouns."""
+    """Return the materials of a concept that a caption mentions, as nouns."""
     said = _said_of(scene, caption, concept) & MATERIALS
     return frozenset("wood" if word == "wooden" else word for word in said)
 
@@ -234,7 +234,7 @@ def scene_rejection(edge: Edge, scene: Scene, caption: int, support: int) -> str
 
 
 def _contradicted(edge: Edge, scene: Scene, caption: int) -> bool:
-    """Say whether some caption tells otherwise: another colour or material, an opposite, or this one another place."""
+    """Return whether a caption contradicts it: another colour or material, an opposite, or in this one another place."""
     captions = range(len(scene.words))
     tail = frozenset(edge.tail.split())
     if edge.relation == "MadeOf":

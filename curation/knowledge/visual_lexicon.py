@@ -1,4 +1,4 @@
-"""Our own lists of what can be seen, of what goes without saying, and of what is said of people."""
+"""Our own lists: what is visible, what is too general to say, and what may be said of people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sense of a concept a caption means, so that a baseball bat does not fly: classes read off a graph."""
+"""Which sense of a concept a caption means, so that a baseball bat does not fly: classes from a graph."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _MEMO = 20_000
 
 
 def root_class(words: str) -> str:
-    """Return the class that a phrase names by itself (``four legged animal``), or an empty string."""
+    """Return the class that the words of a phrase name (``four legged animal``), or an empty string."""
     if words in _CLASS_OF_ROOT:
         return _CLASS_OF_ROOT[words]
     return _CLASS_OF_ROOT.get(head_word(words), "")
@@ -57,7 +57,7 @@ def root_class(words: str) -> str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def head_word(words: str) -> str:
-    """Return the noun a phrase is about: ``knot`` of ``knot of ribbon``, ``sport`` of ``form of sport``."""
+    """Return the head noun of a phrase: ``knot`` of ``knot of ribbon``, ``sport`` of ``form of sport``."""
     parts = words.split()
     if not parts or parts[0] in ("not", "often", "usually", "sometimes", "in", "both", "than") or "than" in parts:
         return ""
@@ -68,18 +68,18 @@ def head_word(words: str) -> str:
 
 
 def sense_class(sense: str) -> str:
-    """Return the class that a source's sense mark stands for, or an empty string."""
+    """Return the class of a source's sense mark, or an empty string."""
     return _WORDNET.get(sense.rpartition("/wn/")[2], "") if "/wn/" in sense else ""
 
 
 def fit_together(one: str, other: str) -> bool:
-    """Say whether one sense of a word may belong to both classes."""
+    """Return whether one sense of a word can belong to both classes."""
     return one == other or any(one in group and other in group for group in _TOGETHER)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A sense and what spoke for it.
+class SenseChoice:
+    """A sense and the evidence for it.
 
     Attributes:
         sense: A class, or empty: the word is ambiguous here, or the graph does not say what it is.
@@ -94,9 +94,9 @@ class Choice:
 
 @dataclass
 class Lexicon:
-    """A graph's concepts with their classes, looked up in batches and kept for the next call.
+    """A graph's concepts with their classes, looked up in batches and cached.
 
-    What it says of a concept depends on the graph alone, never on what was asked before.
+    Its results for a concept depend on the graph alone, never on earlier calls.
     """
 
     graph: KnowledgeGraph
@@ -106,7 +106,7 @@ class Lexicon:
     _children: dict[str, int] = field(default_factory=dict)
 
     def prepare(self, concepts: Iterable[str]) -> None:
-        """Look up concepts, what they are, and what that is: three questions to the graph at most."""
+        """Look up concepts, their kinds and the kinds of these, in a few queries."""
         if max(len(self._edges), len(self._parents)) > _MEMO:
             for memo in (self.sorted_facts, self._edges, self._parents, self._children):
                 memo.clear()
@@ -139,11 +139,11 @@ class Lexicon:
         return self._edges.get(concept, ())
 
     def members(self, words: str) -> int:
-        """Return how many concepts are said to be one of these."""
+        """Return how many concepts the graph says are of this kind."""
         return self._children.get(words, 0)
 
     def class_of(self, words: str, sense: str = "", depth: int = 2) -> str:
-        """Return what a phrase is: by its sense mark, its own words, or most of what the graph says it is."""
+        """Return the class of a phrase: by its sense mark, its own words, or the majority of its kinds in the graph."""
         own = sense_class(sense) or root_class(words)
         if own or not depth:
             return own
@@ -153,7 +153,7 @@ class Lexicon:
         return "" if others and others[0][1] == count else first
 
     def votes(self, concept: str) -> dict[str, float]:
-        """Return how much of what a concept is said to be falls into each class."""
+        """Return the weight of a concept's kinds in each class."""
         votes: dict[str, float] = {}
         for edge in self.edges(concept):
             if edge.relation in ("IsA", "InstanceOf"):
@@ -190,7 +190,7 @@ class Lexicon:
         return frozenset(words - _SAYS_NOTHING - {concept})
 
     def belongs(self, edge: Edge, name: str) -> bool:
-        """Say whether an edge of an ambiguous concept can only be about its sense of this class."""
+        """Return whether an edge of an ambiguous concept can only be about its sense of this class."""
         marked = sense_class(edge.head_sense)
         if marked:
             return marked == name
@@ -201,23 +201,23 @@ class Lexicon:
             return name not in ("animal", "person", "event")
         return edge.relation == "CapableOf" and name in ("animal", "person")
 
-    def choose(self, concept: str, context: AbstractSet[str], countable: bool, imitation: bool) -> Choice:
-        """Return the sense that an image's captions speak for.
+    def choose(self, concept: str, context: AbstractSet[str], countable: bool, imitation: bool) -> SenseChoice:
+        """Return the sense that an image's captions support.
 
         Args:
             concept: A prepared concept.
             context: Content words of all the captions.
-            countable: It stands with an article or number: a thing rather than an activity.
-            imitation: It is called a toy, a statue ...: a thing, whatever it looks like.
+            countable: It has an article or number: a thing rather than an activity.
+            imitation: A toy, a statue ...: a thing, whatever it looks like.
         """
         senses = self.senses(concept)
         if not senses:
-            return Choice("", known=False)
+            return SenseChoice("", known=False)
         if imitation and not _LIVING.isdisjoint(senses):
-            return Choice("thing")
+            return SenseChoice("thing")
         ours = homonyms().get(concept)
         if len(senses) == 1 and not ours:
-            return Choice(next(iter(senses)))
+            return SenseChoice(next(iter(senses)))
         around = set(context) - {concept}
         spoken: dict[str, set[str]] = {}
         scores: Counter[str] = Counter()
@@ -230,12 +230,12 @@ class Lexicon:
             scores["thing" if countable else "event"] += 1
         (first, best), *others = scores.most_common(2)
         if best == 0 or (others and others[0][1] == best):
-            return Choice(ours.assumed if ours else "")
-        return Choice(first, tuple(sorted(spoken[first])))
+            return SenseChoice(ours.assumed if ours else "")
+        return SenseChoice(first, tuple(sorted(spoken[first])))
 
 
 def _of_compound(named: str, votes: Mapping[str, float]) -> str:
-    """Return what a compound's last word makes it: a little girl is a person, but a hot dog is what votes say."""
+    """Return the class of a compound by its last word: a little girl is a person, but a hot dog is what the votes say."""
     return named if named == "person" or named in votes else ""
 
 
@@ -243,7 +243,7 @@ _LEXICONS: dict[str, Lexicon] = {}
 
 
 def lexicon_of(graph: KnowledgeGraph) -> Lexicon:
-    """Return the lexicon of a graph, one per process and content; the last two are kept."""
+    """Return the lexicon of a graph, one per process and content hash; the last two are cached."""
     key = graph.content_hash()
     if key not in _LEXICONS:
         while len(_LEXICONS) >= 2:

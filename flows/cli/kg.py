@@ -34,15 +34,15 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="print only JSON")] = False,
 ) -> None:
     """Compile ConceptNet, conceptnet-lite, Visual Genome or triples into one store."""
-    from curation.knowledge.build import Source
+    from curation.knowledge.build import GraphSource
     from flows.terminal.kg import build as run
     from flows.terminal.kg import keep_of
 
     keep = keep_of(languages or ["en"], relations, min_weight, license_name)
-    sources = [Source("assertions", path) for path in assertions or ()]
-    sources += [Source("conceptnet-lite", path) for path in conceptnet_lite or ()]
-    sources += [Source("visual-genome", path) for path in visual_genome or ()]
-    sources += [Source("triples", path) for path in triples or ()]
+    sources = [GraphSource("assertions", path) for path in assertions or ()]
+    sources += [GraphSource("conceptnet-lite", path) for path in conceptnet_lite or ()]
+    sources += [GraphSource("visual-genome", path) for path in visual_genome or ()]
+    sources += [GraphSource("triples", path) for path in triples or ()]
     run(sources, out, keep, as_json=as_json)
 
 

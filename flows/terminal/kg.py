@@ -14,9 +14,8 @@ from data_manifests.errors import InputError
 from flows.terminal.console import counter, err, out, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
-    from curation.knowledge.build import Built, Source
-    from curation.knowledge.formats.rows import Keep, Tally
-    from curation.knowledge.formats.rows import Progress as Report
+    from curation.knowledge.build import Built, GraphSource
+    from curation.knowledge.formats.rows import Keep, ReadCounts, ReportProgress
     from curation.knowledge.interface import Edge
     from curation.knowledge.store_reader import StoreInfo
 
@@ -47,7 +46,7 @@ def keep_of(languages: Sequence[str], relations: Sequence[str] | None, min_weigh
     return Keep(names[0], split_names(relations), license=terms, **weight)
 
 
-def build(sources: Sequence[Source], path: Path, keep: Keep, *, as_json: bool) -> Built:
+def build(sources: Sequence[GraphSource], path: Path, keep: Keep, *, as_json: bool) -> Built:
     """Compile a store and print what it was made of."""
     from curation.knowledge.build import build_graph
 
@@ -66,7 +65,7 @@ def build(sources: Sequence[Source], path: Path, keep: Keep, *, as_json: bool) -
     return built
 
 
-def _report(bars: Progress) -> Report:
+def _report(bars: Progress) -> ReportProgress:
     """Return a callback that shows one counter for each kind of work."""
     counts: dict[str, Any] = {}
 
@@ -78,7 +77,7 @@ def _report(bars: Progress) -> Report:
     return report
 
 
-def _print_tallies(tallies: Sequence[Tally]) -> None:
+def _print_tallies(tallies: Sequence[ReadCounts]) -> None:
     for tally in tallies:
         for example in tally.examples:
             err.print(f"{tally.name}: {example}", markup=False, highlight=False)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.knowledge.build import Source, build_graph
+from curation.knowledge.build import GraphSource, build_graph
 from curation.knowledge.formats.rows import Keep
 from curation.knowledge.open_graph import GraphFile
 
@@ -72,7 +72,7 @@ def child(*words: str, limit: float | None = None) -> dict[str, Any]:
 
 def build_ours(assertions: str, store: str) -> dict[str, Any]:
     started, busy = time.perf_counter(), time.process_time()
-    built = build_graph([Source("assertions", Path(assertions))], Path(store), Keep(), lambda _what, _count: None)
+    built = build_graph([GraphSource("assertions", Path(assertions))], Path(store), Keep(), lambda _what, _count: None)
     return {
         "seconds": time.perf_counter() - started,
         "cpu": time.process_time() - busy,

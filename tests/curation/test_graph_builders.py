@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.knowledge.build import Built, Kind, Source, build_graph
+from curation.knowledge.build import Built, GraphFormat, GraphSource, build_graph
 from curation.knowledge.formats import json_items, lines
 from curation.knowledge.formats.conceptnet_lite import ConceptNetLiteGraph, is_conceptnet_lite, relation_name
 from curation.knowledge.formats.json_items import read_items
@@ -48,9 +48,9 @@ DUMP = [
 ]
 
 
-def build(folder: Path, kind: Kind, path: Path, keep: Keep | None = None) -> tuple[Built, GraphFile]:
+def build(folder: Path, kind: GraphFormat, path: Path, keep: Keep | None = None) -> tuple[Built, GraphFile]:
     out = folder / "made.graph"
-    return build_graph([Source(kind, path)], out, keep or Keep(), lambda _what, _count: None), GraphFile(str(out))
+    return build_graph([GraphSource(kind, path)], out, keep or Keep(), lambda _what, _count: None), GraphFile(str(out))
 
 
 def written(path: Path, *rows: str) -> Path:
@@ -127,7 +127,7 @@ def test_many_malformed_lines_keep_a_few_examples(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["assertions", "triples", "conceptnet-lite", "visual-genome"])
-def test_another_format_is_refused_and_nothing_is_written(tmp_path: Path, kind: Kind) -> None:
+def test_another_format_is_refused_and_nothing_is_written(tmp_path: Path, kind: GraphFormat) -> None:
     (tmp_path / "vg").mkdir()
     for path in (tmp_path / "text", tmp_path / "vg" / "relationships.json"):
         path.write_text("once upon a time\n" * 5000)
@@ -308,7 +308,7 @@ def test_other_databases_are_not_mistaken(tmp_path: Path) -> None:
 def test_several_sources_in_one_store(tmp_path: Path) -> None:
     dump = written(tmp_path / "dump.csv", *DUMP)
     facts = written(tmp_path / "facts.csv", "hot dog,IsA,snack", "bat,AtLocation,cave")
-    sources = [Source("assertions", dump), Source("triples", facts)]
+    sources = [GraphSource("assertions", dump), GraphSource("triples", facts)]
     hashes = set()
     for order in (sources, sources[::-1]):
         built = build_graph(order, tmp_path / "both.graph", Keep(), lambda _what, _count: None)

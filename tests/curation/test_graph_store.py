@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.engine.stage import Resource
-from curation.knowledge.formats.rows import Row
+from curation.knowledge.formats.rows import EdgeRow
 from curation.knowledge.interface import Edge, KnowledgeGraph
 from curation.knowledge.open_graph import GraphFile, SeedGraph, open_graph
 from curation.knowledge.relations import antonyms, one_way_edges, siblings, synonyms
@@ -30,7 +30,7 @@ from curation.knowledge.store_writer import compile_rows, publish_store
 from curation.sources.synthetic.grammar import ADJECTIVES, GROUND_NOUNS, NOUNS, PATTERNS
 from data_manifests.errors import InputError
 
-FACTS: list[Row] = [
+FACTS: list[EdgeRow] = [
     ("dog", "IsA", "animal", 2.0, "/d/a", "cc0", "n", ""),
     ("dog", "IsA", "animal", 1.0, "/d/a", "cc0", "", ""),
     ("dog", "CapableOf", "bark", 3.0, "/d/b", "cc:by/4.0", "", ""),
@@ -54,7 +54,7 @@ edges = st.tuples(
 )
 
 
-def identity(row: Row) -> tuple[object, ...]:
+def identity(row: EdgeRow) -> tuple[object, ...]:
     """Return what makes two edges the same."""
     return (*row[:3], *row[6:])
 
@@ -63,7 +63,7 @@ def quiet(_what: str, _count: int) -> None:
     """Show no progress."""
 
 
-def compiled(rows: Sequence[Row]) -> StoreReader:
+def compiled(rows: Sequence[EdgeRow]) -> StoreReader:
     db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     compile_rows(rows, db, ":memory:", quiet)
     return StoreReader(db, "memory")
@@ -75,9 +75,9 @@ def store(tmp_path: Path) -> GraphFile:
     return GraphFile(str(tmp_path / "facts.graph"))
 
 
-def expected(rows: Sequence[Row], end: int, words: str) -> list[Edge]:
+def expected(rows: Sequence[EdgeRow], end: int, words: str) -> list[Edge]:
     """Merge and sort by the protocol's words, slowly."""
-    best: dict[tuple[str, ...], Row] = {}
+    best: dict[tuple[str, ...], EdgeRow] = {}
     for row in rows:
         key = (*row[:3], *row[6:])
         if row[end] == words and (key not in best or (-row[3], row[4:6]) < (-best[key][3], best[key][4:6])):
@@ -90,7 +90,7 @@ def expected(rows: Sequence[Row], end: int, words: str) -> list[Edge]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(edges, max_size=30), st.randoms(use_true_random=False))
-def test_answers_equal_a_slow_transcription_in_any_order_of_arrival(rows: list[Row], random: object) -> None:
+def test_answers_equal_a_slow_transcription_in_any_order_of_arrival(rows: list[EdgeRow], random: object) -> None:
     first = compiled(rows)
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -107,7 +107,7 @@ def test_answers_equal_a_slow_transcription_in_any_order_of_arrival(rows: list[R
 
 @given(st.lists(edges, min_size=1, max_size=6, unique_by=identity))
 @settings(max_examples=40, deadline=None)
-def test_any_other_edge_gives_another_hash(rows: list[Row]) -> None:
+def test_any_other_edge_gives_another_hash(rows: list[EdgeRow]) -> None:
     changed = [
         (*rows[0][:3], rows[0][3] + 1, *rows[0][4:]),
         (*rows[0][:2], "new", *rows[0][3:]),
@@ -120,7 +120,7 @@ def test_any_other_edge_gives_another_hash(rows: list[Row]) -> None:
 
 
 def test_what_was_merged_away_leaves_no_trace_in_the_hash() -> None:
-    lighter: Row = ("dog", "IsA", "animal", 0.5, "/d/gone", "secret", "n", "")
+    lighter: EdgeRow = ("dog", "IsA", "animal", 0.5, "/d/gone", "secret", "n", "")
     assert compiled([*FACTS, lighter]).info() == compiled(FACTS).info()
 
 
@@ -211,7 +211,7 @@ def test_a_store_of_another_format_is_refused(store: GraphFile) -> None:
 
 def test_nothing_is_overwritten_but_a_store(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("mine")
-    for out, said in ((tmp_path / "captions.csv", "something else"), (tmp_path / "no" / "x", "no folder")):
+    for out, said in ((tmp_path / "captions.csv", "not a graph store"), (tmp_path / "no" / "x", "no folder")):
         with pytest.raises(InputError, match=said):
             publish_store(FACTS, out, quiet)
     assert (tmp_path / "captions.csv").read_text() == "mine"
@@ -220,7 +220,7 @@ def test_nothing_is_overwritten_but_a_store(tmp_path: Path) -> None:
 def test_a_failing_source_leaves_the_old_store(store: GraphFile) -> None:
     before = Path(store.path).read_bytes()
 
-    def failing() -> list[Row]:
+    def failing() -> list[EdgeRow]:
         raise InputError("bad line")
 
     with pytest.raises(InputError, match="bad line"):
@@ -300,7 +300,7 @@ def test_material_for_negatives() -> None:
 
 def test_material_needs_no_sense_of_the_source_to_leave_out_kin(monkeypatch: pytest.MonkeyPatch) -> None:
     class Memory:
-        def __init__(self, rows: Sequence[Row]) -> None:
+        def __init__(self, rows: Sequence[EdgeRow]) -> None:
             self._reader = compiled(rows)
 
         def edges_from(self, concepts: Sequence[str], relations: Sequence[str] = ()) -> dict[str, list[Edge]]:
@@ -309,7 +309,7 @@ def test_material_needs_no_sense_of_the_source_to_leave_out_kin(monkeypatch: pyt
         def edges_to(self, concepts: Sequence[str], relations: Sequence[str] = ()) -> dict[str, list[Edge]]:
             return self._reader.edges("tail", concepts, relations)
 
-    def fact(head: str, relation: str, tail: str, weight: float = 1.0) -> Row:
+    def fact(head: str, relation: str, tail: str, weight: float = 1.0) -> EdgeRow:
         return head, relation, tail, weight, "d", "l", "", ""
 
     rows = [fact(word, "IsA", "animal") for word in ("dog", "poodle", "hound", "cat", "pet")]

@@ -20,7 +20,7 @@ LABELLED = tuple[list[str], list[str]]
 
 @pytest.fixture(scope="module")
 def graph(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeGraph:
-    from curation.knowledge.build import Source, build_graph
+    from curation.knowledge.build import GraphSource, build_graph
     from curation.knowledge.formats.rows import Keep
     from curation.knowledge.open_graph import GraphFile
 
@@ -28,7 +28,7 @@ def graph(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Knowledg
     if not assertions.is_file():
         pytest.skip(f"{assertions} is absent: set CLIPCURATE_DATA")
     path = tmp_path_factory.mktemp("graph") / "conceptnet.kg"
-    build_graph([Source("assertions", assertions)], path, Keep(), lambda *_: None)
+    build_graph([GraphSource("assertions", assertions)], path, Keep(), lambda *_: None)
     return GraphFile(str(path))
 
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_used_is_said_with_exit_code_2(kg: Shell, tmp_path: Path)
         (("build", "--out", out, "--assertions", SEED, "--relations", "IsA,Isa"), "did you mean 'IsA'"),
         (("build", "--out", out, "--visual-genome", str(tmp_path)), "neither relationships.json"),
         (("build", "--out", out, "--conceptnet-lite", SEED), "not conceptnet-lite's database"),
-        (("build", "--out", SEED, "--assertions", SEED), "something else is there"),
+        (("build", "--out", SEED, "--assertions", SEED), "not a graph store"),
         (("info", str(tmp_path / "absent")), "kg build"),
         (("info", SEED), "kg build"),
     ]:

@@ -12,11 +12,11 @@ import orjson
 
 from curation.knowledge.formats.lines import MAX_LINE_BYTES, read_rows
 from curation.knowledge.formats.rows import (
+    EdgeRow,
     Keep,
     MalformedError,
-    Progress,
-    Row,
-    Tally,
+    ReadCounts,
+    ReportProgress,
     checked_name,
     concept_parts,
     provenance,
@@ -25,7 +25,7 @@ from curation.knowledge.formats.rows import (
 ALLOWED = "lines of five columns between tabs: address, /r/RELATION, /c/LANGUAGE/WORDS, /c/LANGUAGE/WORDS, JSON"
 
 
-def read_assertions(path: Path, keep: Keep, tally: Tally, progress: Progress) -> Iterator[Row]:
+def read_assertions(path: Path, keep: Keep, tally: ReadCounts, progress: ReportProgress) -> Iterator[EdgeRow]:
     """Yield the edges of an assertions file whose two ends are of the language kept.
 
     The official file holds ten lines of other languages for one of English, so those are recognised by their first
@@ -37,7 +37,7 @@ def read_assertions(path: Path, keep: Keep, tally: Tally, progress: Progress) ->
     language = f"/c/{keep.language}/".encode()
     relations = {f"/r/{name}".encode() for name in keep.relations}
 
-    def read(_number: int, line: bytes | None) -> Row | None:
+    def read(_number: int, line: bytes | None) -> EdgeRow | None:
         columns = _columns(line)
         if columns is None:
             return None
@@ -70,7 +70,7 @@ def _columns(line: bytes | None) -> list[bytes] | None:
     return columns
 
 
-def _row(relation: bytes, head: bytes, tail: bytes, details: bytes) -> Row:
+def _row(relation: bytes, head: bytes, tail: bytes, details: bytes) -> EdgeRow:
     try:
         name = checked_name(relation[3:].decode().strip("/"), "the relation")
         _, head_words, head_sense = concept_parts(head.decode())

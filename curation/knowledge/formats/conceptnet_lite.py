@@ -1,4 +1,4 @@
-"""Databases of the conceptnet-lite package: read row by row into a store, or asked in place, read-only."""
+"""Databases of the conceptnet-lite package: read row by row into a store, or queried in place, read-only."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from blake3 import blake3
 
 from curation.knowledge.formats.rows import (
     PROGRESS_EVERY,
+    EdgeRow,
     Keep,
     MalformedError,
-    Progress,
-    Row,
-    Tally,
+    ReadCounts,
+    ReportProgress,
     checked_name,
     checked_sense,
     provenance,
@@ -67,7 +67,7 @@ def is_conceptnet_lite(path: Path) -> bool:
             found = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             columns = {row[1] for row in db.execute("PRAGMA table_info(edge)")}
     except sqlite3.DatabaseError:
-        return False  # a damaged file is no such database; whoever asked says what it then is
+        return False  # a damaged file is not such a database; the caller reports it
     return set(_TABLES) <= found and {"relation_id", "start_id", "end_id", "etc"} <= columns
 
 
@@ -84,7 +84,7 @@ def _language(db: sqlite3.Connection, path: Path, language: str) -> int:
     return int(row[0])
 
 
-def read_conceptnet_lite(path: Path, keep: Keep, tally: Tally, progress: Progress) -> Iterator[Row]:
+def read_conceptnet_lite(path: Path, keep: Keep, tally: ReadCounts, progress: ReportProgress) -> Iterator[EdgeRow]:
     """Yield a database's edges whose two ends are of the language kept.
 
     Raises:
@@ -114,7 +114,7 @@ def read_conceptnet_lite(path: Path, keep: Keep, tally: Tally, progress: Progres
             ) from error
 
 
-def _row(row: tuple[Any, ...]) -> Row:
+def _row(row: tuple[Any, ...]) -> EdgeRow:
     _, relation, head, head_sense, tail, tail_sense, details = row
     texts = (relation, head, head_sense, tail, tail_sense)
     if not all(isinstance(text, str) for text in texts) or not isinstance(details, str | bytes):
@@ -137,9 +137,9 @@ def _row(row: tuple[Any, ...]) -> Row:
 
 @dataclass(frozen=True)
 class ConceptNetLiteGraph:
-    """A conceptnet-lite database asked in place: nothing is compiled, nothing is written.
+    """A conceptnet-lite database queried in place: nothing is compiled, nothing is written.
 
-    Slower than a store, and rows that are malformed are passed over without being counted: `clipcurate kg build
+    Slower than a store, and malformed rows are skipped without being counted: `clipcurate kg build
     --conceptnet-lite` does both better.
 
     Attributes:

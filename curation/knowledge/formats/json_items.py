@@ -31,7 +31,7 @@ def read_items(path: Path) -> Iterator[Any]:
 
 
 class _Window:
-    """The part of a file that is in memory: what is read and not yet used."""
+    """The part of a file in memory that is read and not yet used."""
 
     def __init__(self, path: Path, file: TextIO) -> None:
         self._path, self._file = path, file
@@ -71,11 +71,11 @@ class _Window:
             except RecursionError as error:
                 raise self.error("nested too deeply") from error
             except ValueError as error:
-                # Broken and not yet complete look alike: more text decides, up to the largest item allowed.
+                # Broken and incomplete items look alike: read more, up to the largest item allowed.
                 if self._ended:
                     raise self.error("not JSON, or the file is cut short") from error
             else:
-                # A number may go on behind the window's end: "1" of "12", but also "1." of "1.5".
+                # A number may continue after the window's end: "1" of "12", but also "1." of "1.5".
                 whole = self._text[end : end + 1] in _ENDS if isinstance(value, int | float) else end < len(self._text)
                 if whole or self._ended:
                     self._at = end
@@ -96,7 +96,7 @@ class _Window:
             self._more()
 
     def _more(self) -> None:
-        """Read on, each time as much again as is waiting, so that a large item is not parsed too often."""
+        """Read on, each time as much as is in the window, so that a large item is not parsed too often."""
         waiting = self._text[self._at :]
         chunk = self._file.read(max(_CHUNK_CHARS, len(waiting)))
         self._ended = not chunk

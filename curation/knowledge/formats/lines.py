@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from curation.knowledge.formats.rows import PROGRESS_EVERY, Keep, MalformedError, Progress, Row, Tally
+from curation.knowledge.formats.rows import PROGRESS_EVERY, EdgeRow, Keep, MalformedError, ReadCounts, ReportProgress
 from data_manifests.errors import InputError
 
 MAX_LINE_BYTES = 1 << 20
@@ -19,8 +19,8 @@ _GZIP = b"\x1f\x8b"
 def read_lines(path: Path) -> Iterator[bytes | None]:
     """Yield a file's lines without their ends; None for one longer than `MAX_LINE_BYTES`.
 
-    A long line is passed over chunk by chunk, so that a small gzip file that unpacks to one endless line costs time but
-    no memory.
+    A long line is skipped chunk by chunk, so that a small gzip file that unpacks to one endless line costs time but no
+    memory.
 
     Raises:
         InputError: a gzip file that is damaged or cut short.
@@ -39,16 +39,20 @@ def read_lines(path: Path) -> Iterator[bytes | None]:
 
 
 def read_rows(
-    path: Path, keep: Keep, tally: Tally, progress: Progress, read: Callable[[int, bytes | None], Row | None]
-) -> Iterator[Row]:
-    """Yield the edges that are kept of a file that has one on each line; what is not kept is counted.
+    path: Path,
+    keep: Keep,
+    tally: ReadCounts,
+    progress: ReportProgress,
+    read: Callable[[int, bytes | None], EdgeRow | None],
+) -> Iterator[EdgeRow]:
+    """Yield the kept edges of a file with one edge per line, and count the others.
 
     Args:
         path: The file.
         keep: Which edges are wanted.
         tally: Counts lines, edges and what was passed over.
-        progress: Is told how far it has come.
-        read: Makes an edge of (line number, line); None for a line that holds none or was counted already.
+        progress: Called with the step and its count.
+        read: Returns the edge of (line number, line); None for a line without one or counted already.
 
     Raises:
         InputError: a gzip file that is damaged or cut short.

@@ -1,4 +1,4 @@
-"""What every reader of a graph's source yields, what it may leave out, and the account it gives of both."""
+"""What the readers of graph sources share: rows, filters, counts and checks of fields."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from data_manifests.errors import InputError
 
-Row = tuple[str, str, str, float, str, str, str, str]
+EdgeRow = tuple[str, str, str, float, str, str, str, str]
 """An edge in the order of `Edge`'s fields; a plain tuple, because millions of them pass."""
-Progress = Callable[[str, int], None]
-"""Told what is being done and how far it has come (lines, items or edges)."""
+ReportProgress = Callable[[str, int], None]
+"""Called with the step and its count (lines, items or edges)."""
 
 PROGRESS_EVERY = 1 << 16
 MAX_NAME_CHARS = 500
@@ -26,7 +26,7 @@ _GIVE_UP_AFTER = 1000  # lines without a single well-formed one: this is some ot
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Which edges enter a store.
+    """Which edges are kept in a store.
 
     Attributes:
         language: Both ends must be of this language, where the source names languages. One, because a concept in the
@@ -42,17 +42,17 @@ class Keep:
     license: str = "unknown"
 
     def wants(self, relation: str, weight: float) -> bool:
-        """Whether an edge of the right language is kept."""
+        """Return whether an edge of the right language is kept."""
         return weight >= self.min_weight and (not self.relations or relation in self.relations)
 
 
 class MalformedError(ValueError):
-    """One line or item is not what the format says; the message is the reason."""
+    """A line or item does not follow the format; the message is the reason."""
 
 
 @dataclass
-class Tally:
-    """What a reader found in one source.
+class ReadCounts:
+    """Counts of a reader for one source.
 
     Attributes:
         name: The source's file name.
@@ -60,7 +60,7 @@ class Tally:
         num_read: Lines or items seen.
         num_kept: Edges handed on.
         num_skipped: Well-formed, but of another language or relation, or too light.
-        num_malformed: Not what the format says.
+        num_malformed: Not following the format.
         examples: The first few malformed ones: where, and why.
         other_relations: Some of the relations of what was skipped.
     """
@@ -75,16 +75,16 @@ class Tally:
     other_relations: set[str] = field(default_factory=set)
 
     def skipped(self, relation: str) -> None:
-        """Count an edge of the right language that is not wanted."""
+        """Count an edge of the right language that is filtered out."""
         self.num_skipped += 1
         if len(self.other_relations) < _MAX_OTHER:
             self.other_relations.add(relation)
 
     def malformed(self, where: int, reason: str) -> None:
-        """Count something that cannot be used.
+        """Count a malformed line or item.
 
         Raises:
-            InputError: the source has shown nothing but malformed lines, so it is of another format.
+            InputError: so far every line was malformed, so the source is of another format.
         """
         self.num_malformed += 1
         if len(self.examples) < NUM_EXAMPLES:
@@ -93,7 +93,7 @@ class Tally:
             raise self.unusable("")
 
     def unusable(self, allowed: str) -> InputError:
-        """Return the error for a source that gave no edge at all."""
+        """Return the error for a source without any usable edge."""
         seen = f"{self.num_read} {self.unit}s read, {self.num_skipped} skipped, {self.num_malformed} malformed"
         examples = "".join(f"\n    {example}" for example in self.examples)
         if self.num_malformed:
@@ -104,7 +104,7 @@ class Tally:
         return InputError(f"{self.name}: no usable edge ({seen}){examples}", allowed=allowed, fix=fix)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the account as JSON values."""
+        """Return the counts as JSON values."""
         return {
             "name": self.name,
             "unit": self.unit,
@@ -200,7 +200,7 @@ def _stated(details: Mapping[str, Any], key: str) -> str:
 
 
 def require_file(path: Path, option: str) -> Path:
-    """Return the path of a file that is there.
+    """Return the path of an existing file.
 
     Raises:
         InputError: there is none.

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from curation.knowledge.formats.lines import MAX_LINE_BYTES, read_rows
 from curation.knowledge.formats.rows import (
+    EdgeRow,
     Keep,
     MalformedError,
-    Progress,
-    Row,
-    Tally,
+    ReadCounts,
+    ReportProgress,
     checked_name,
     checked_weight,
     plain_words,
@@ -27,7 +27,7 @@ _NEEDED = ("head", "relation", "tail")
 _COLUMNS = (*_NEEDED, "weight", "dataset", "license")
 
 
-def read_triples(path: Path, keep: Keep, tally: Tally, progress: Progress) -> Iterator[Row]:
+def read_triples(path: Path, keep: Keep, tally: ReadCounts, progress: ReportProgress) -> Iterator[EdgeRow]:
     """Yield the edges of a CSV of triples; every line stands for itself (no line breaks inside quotes).
 
     Raises:
@@ -36,7 +36,7 @@ def read_triples(path: Path, keep: Keep, tally: Tally, progress: Progress) -> It
     names: Sequence[str] = _NEEDED
     dataset = f"/d/triples/{path.name.split('.')[0]}"
 
-    def read(number: int, line: bytes | None) -> Row | None:
+    def read(number: int, line: bytes | None) -> EdgeRow | None:
         nonlocal names
         cells = _cells(line)
         if cells is None:
@@ -61,7 +61,7 @@ def _cells(line: bytes | None) -> list[str] | None:
         raise MalformedError(f"not CSV: {error}") from error
 
 
-def _row(names: Sequence[str], cells: Sequence[str], dataset: str, license_name: str) -> Row:
+def _row(names: Sequence[str], cells: Sequence[str], dataset: str, license_name: str) -> EdgeRow:
     if len(cells) != len(names):
         raise MalformedError(f"{len(cells)} columns, not {len(names)}")
     held = dict(zip(names, cells, strict=True))

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from curation.knowledge.formats.json_items import read_items
-from curation.knowledge.formats.rows import Keep, MalformedError, Progress, Row, Tally, checked_sense, plain_words
+from curation.knowledge.formats.rows import (
+    EdgeRow,
+    Keep,
+    MalformedError,
+    ReadCounts,
+    ReportProgress,
+    checked_sense,
+    plain_words,
+)
 from data_manifests.errors import InputError
 
 DATASET = "/d/visual_genome"
@@ -36,7 +44,7 @@ def find_files(folder: Path) -> list[Path]:
     return found
 
 
-def read_visual_genome(path: Path, keep: Keep, tally: Tally, progress: Progress) -> Iterator[Row]:
+def read_visual_genome(path: Path, keep: Keep, tally: ReadCounts, progress: ReportProgress) -> Iterator[EdgeRow]:
     """Yield the edges of one of the two files.
 
     Raises:
@@ -70,7 +78,7 @@ def _listed(image: Any, key: str) -> list[Any]:
     return list(image[key])
 
 
-def _relationship(part: Any) -> Row:
+def _relationship(part: Any) -> EdgeRow:
     if not isinstance(part, Mapping):
         raise MalformedError("a relationship is not a JSON object")
     head, head_sense = _thing(part.get("subject"), "the subject")
@@ -87,7 +95,7 @@ def _relationship(part: Any) -> Row:
     )
 
 
-def _properties(part: Any) -> Iterator[Row]:
+def _properties(part: Any) -> Iterator[EdgeRow]:
     head, sense = _thing(part, "the object")
     said = part.get("attributes") or []
     if not isinstance(said, list):
