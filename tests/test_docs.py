@@ -128,7 +128,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_package_readmes_name_files_that_exist(package: str) -> None:
     files = {path.name for path in (ROOT / package).rglob("*.py")}
-    named = re.findall(r"`([\w/]+\.py)`", (ROOT / package / "README.md").read_text(encoding="utf-8"))
+    named = re.findall(r"`([a-z0-9_/]+\.py)`", (ROOT / package / "README.md").read_text(encoding="utf-8"))
     assert named
     assert [name for name in named if not (ROOT / name).exists() and name.rpartition("/")[2] not in files] == []
 
