@@ -1,4 +1,4 @@
-"""Versions: decide whether finished stages make a new dataset version, which number it gets, and publish it."""
+"""Versions: whether finished stages give a new dataset version, its number, and its publication."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from filelock import FileLock, Timeout
 from curation.engine.intake import Snapshot
 from curation.engine.replay import FinishedStage
 from curation.engine.stage import CorpusStage, Licensed, Resource, Stage
-from curation.versions.publish import VersionContents, write_contents
-from data_manifests.atomic_files import draft_folder, publish_folder, write_atomically
+from curation.versions.publish import write_contents
+from curation.versions.tables import VersionContents
+from data_manifests.atomic_files import draft_folder, publish_folder
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
 from data_manifests.manifest import FORMAT, Catalog, Manifest, version_key
 from data_manifests.seeds import canonical
-from data_manifests.shards import WrittenFile, sha256_file
 
 LAYOUT_VERSION = 2
-"""Raised when the same stage results are published as other bytes."""
+"""Increased when the same stage results are published as other bytes."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class VersionRequest:
     """What a version is made from, besides the stages' results.
 
     Attributes:
-        name: Data set's name.
-        recipe: What the manifest says of the recipe: name, paper.
-        source: What the manifest says of the source.
-        shard_bytes: Wished size of a shard.
-        bands: Bands of difficulty that order samples inside a cluster; 0 orders by difficulty itself.
+        name: The data set's name.
+        recipe: The manifest's description of the recipe: name, paper.
+        source: The manifest's description of the source.
+        shard_bytes: Target size of a shard.
+        bands: Bands of difficulty by which samples of a cluster are sorted; 0 sorts by difficulty itself.
     """
 
     name: str
@@ -49,7 +49,7 @@ class VersionRequest:
 
 @dataclass(frozen=True)
 class PublishedVersion:
-    """The outcome: the version, and whether it is new."""
+    """A published version, whether it is new, and why it got its number."""
 
     manifest: Manifest
     created: bool
@@ -58,34 +58,34 @@ class PublishedVersion:
 
 @contextmanager
 def dataset_lock(catalog: Catalog, name: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold a data set's name, so that two runs cannot write it at once; freed by the system if this process dies.
+    """Lock a data set, so that two runs cannot write it at once; the system releases the lock if this process dies.
 
     Raises:
-        InputError: another run holds it, and still did after `wait_s`.
+        InputError: another run has locked it for longer than `wait_s`.
     """
     folder = catalog.workspace / "datasets" / name
     folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / ".lock.pid"
+    pid_file = folder / ".lock.pid"
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=wait_s)
     except Timeout:
-        pid = holder.read_text() if holder.is_file() else "unknown"
+        pid = pid_file.read_text() if pid_file.is_file() else "unknown"
         raise InputError(
             f"data set '{name}' is being written by another run (process {pid})",
             allowed="one run per name at a time",
             fix="wait for it, give --wait SECONDS, or choose another --name",
         ) from None
     try:
-        holder.write_text(str(os.getpid()))
+        pid_file.write_text(str(os.getpid()))
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        pid_file.unlink(missing_ok=True)
         lock.release()
 
 
 def build_id(request: VersionRequest, stages: Sequence[Stage], snapshot: Snapshot) -> str:
-    """Return the hash of all that decides a version's bytes."""
+    """Return the hash of everything that determines a version's bytes."""
     parts = [LAYOUT_VERSION, request.recipe, request.source, request.shard_bytes, snapshot.content]
     parts += [[stage.fingerprint() for stage in stages], *([{"bands": request.bands}] if request.bands else [])]
     return blake3(canonical(parts)).hexdigest(length=16)
@@ -94,87 +94,85 @@ def build_id(request: VersionRequest, stages: Sequence[Stage], snapshot: Snapsho
 def up_to_date(
     catalog: Catalog, request: VersionRequest, stages: Sequence[Stage], snapshot: Snapshot
 ) -> Manifest | None:
-    """Return the newest version's manifest if these inputs would build it again and its files are all there."""
+    """Return the newest version's manifest if it was built from these inputs and its files are complete."""
     latest = catalog.latest(request.name)
     if latest is None or latest.body["build"] != build_id(request, stages, snapshot):
         return None
-    folder = catalog.folder(latest.name, latest.version)
-    for record in latest.body["files"]:
-        path = folder / record["name"]
-        if not path.is_file() or path.stat().st_size != record["bytes"]:
-            return None
-    return latest
+    return latest if has_files(catalog, latest) else None
+
+
+def has_files(catalog: Catalog, manifest: Manifest) -> bool:
+    """Return whether all files of a version are in the workspace, with the right sizes."""
+    folder = catalog.folder(manifest.name, manifest.version)
+    files = [(folder / str(record["name"]), record["bytes"]) for record in manifest.body["files"]]
+    return all(path.is_file() and path.stat().st_size == size for path, size in files)
 
 
 def publish_version(
     catalog: Catalog,
     request: VersionRequest,
-    done: Sequence[FinishedStage],
+    finished: Sequence[FinishedStage],
     snapshot: Snapshot,
     store: Path,
     progress: Callable[[int], None] | None = None,
 ) -> PublishedVersion:
     """Write the version's folder, rename it into place and then write its manifest.
 
-    A reader sees a version only through its manifest, which comes last. If the newest version was made
-    from the same inputs but its files are gone, they are restored under the same number.
+    A reader finds a version only through its manifest, which is written last. If the newest version was built from the
+    same inputs but its files are gone, they are restored under the same number.
 
     Raises:
-        OSError: no space, or the folder cannot be written; nothing is published.
+        InputError: restored files would not have the fingerprint of their manifest.
+        OSError: the disk is full, or the folder cannot be written; nothing is published.
     """
     with draft_folder(catalog.workspace / "datasets" / request.name, ".building") as draft:
-        contents = write_contents(draft, done, snapshot, store, (request.shard_bytes, request.bands), progress)
+        contents = write_contents(draft, finished, snapshot, store, request.shard_bytes, request.bands, progress)
         latest = catalog.latest(request.name)
-        build = build_id(request, [item.stage for item in done], snapshot)
-        restoring = latest is not None and latest.body["build"] == build
-        number, parent, why = _number(catalog, latest, draft, _derived(done), restoring=restoring)
-        body = _body(request, done, contents, build) | {"version": number, "parent": parent}
-        croissant = croissant_bytes(body)
-        write_atomically(draft / "croissant.json", croissant)
-        contents.files.append(_file_record(draft / "croissant.json"))
-        manifest = Manifest.seal(body | {"files": _files(contents)})
-        if restoring and latest is not None and manifest.fingerprint != latest.fingerprint:
+        build = build_id(request, [item.stage for item in finished], snapshot)
+        restored = latest if latest is not None and latest.body["build"] == build else None
+        if restored is None:
+            number, parent, why = _next_number(catalog, latest, draft, _corpus_columns(finished))
+        else:
+            number, parent = restored.version, restored.body["parent"]
+            why = "files restored from the same inputs"
+        body = {
+            "format": FORMAT,
+            "name": request.name,
+            "version": number,
+            "parent": parent,
+            "build": build,
+            "recipe": dict(request.recipe),
+            "source": dict(request.source),
+            "stages": [stage_record(item.stage) for item in finished],
+        }
+        manifest = seal_contents(contents, body)
+        if restored is not None and manifest.fingerprint != restored.fingerprint:
             raise InputError(
                 f"{request.name}@{number}: rebuilding from the same inputs gave fingerprint {manifest.fingerprint}, "
-                f"its manifest says {latest.fingerprint}",
+                f"its manifest has {restored.fingerprint}",
                 allowed="the same library versions (constraints.txt) that built it",
                 fix="install them, or publish under another --name",
             )
-        final = catalog.folder(request.name, number)
-        shutil.rmtree(final, ignore_errors=True)
-        publish_folder(draft, final)
-    manifest.save(catalog.manifest_path(request.name, number))
-    return PublishedVersion(manifest, not restoring, why)
+        publish_contents(catalog, contents, manifest)
+    return PublishedVersion(manifest, restored is None, why)
 
 
-def _files(contents: VersionContents) -> list[dict[str, Any]]:
-    return sorted((item.to_json() for item in contents.files), key=lambda record: str(record["name"]))
+def seal_contents(contents: VersionContents, body: Mapping[str, Any]) -> Manifest:
+    """Add croissant.json to finished contents; return the manifest of `body` and the contents."""
+    contents.add_bytes("croissant.json", croissant_bytes({**contents.to_json(), **body}))
+    return Manifest.seal({**contents.to_json(), **body})
 
 
-def _file_record(path: Path) -> WrittenFile:
-    return WrittenFile(path.name, path.stat().st_size, sha256_file(path))
-
-
-def _body(
-    request: VersionRequest, done: Sequence[FinishedStage], contents: VersionContents, build: str
-) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": request.name,
-        "build": build,
-        "recipe": dict(request.recipe),
-        "source": dict(request.source),
-        "stages": [stage_record(item.stage) for item in done],
-        "shards": contents.shards,
-        "files": _files(contents),
-        "fields": contents.published,
-        "counts": contents.counts,
-        "statistics": contents.statistics,
-    }
+def publish_contents(catalog: Catalog, contents: VersionContents, manifest: Manifest) -> None:
+    """Rename a version's folder into place, replacing one of that number, then write its manifest."""
+    folder = catalog.folder(manifest.name, manifest.version)
+    shutil.rmtree(folder, ignore_errors=True)
+    publish_folder(contents.folder, folder)
+    manifest.save(catalog.manifest_path(manifest.name, manifest.version))
 
 
 def stage_record(stage: Stage) -> dict[str, Any]:
-    """Return what a manifest says of a stage: enough to say which model and rule made a text."""
+    """Return a manifest's record of a stage, from which one can find the model and the rule that made a text."""
     return {
         "name": stage.name,
         "version": stage.version,
@@ -189,40 +187,38 @@ def stage_record(stage: Stage) -> dict[str, Any]:
 
 
 def _resource(resource: Resource) -> dict[str, Any]:
-    told = {"name": resource.describe(), "hash": resource.content_hash()}
-    return told | ({"licences": list(resource.licences())} if isinstance(resource, Licensed) else {})
+    record = {"name": resource.describe(), "hash": resource.content_hash()}
+    return record | ({"licences": list(resource.licences())} if isinstance(resource, Licensed) else {})
 
 
-def _derived(done: Sequence[FinishedStage]) -> frozenset[str]:
-    """Return index columns that tell how samples stand to each other: new neighbours are no edit of a sample."""
-    stages = [item.stage for item in done if isinstance(item.stage, CorpusStage)]
+def _corpus_columns(finished: Sequence[FinishedStage]) -> frozenset[str]:
+    """Return hash columns of corpus stages, which do not count as an edit: new neighbours do not change a sample."""
+    stages = [item.stage for item in finished if isinstance(item.stage, CorpusStage)]
     return frozenset(f"h_{spec.name}" for stage in stages for spec in stage.provides if spec.role == "value")
 
 
-def _number(
-    catalog: Catalog, latest: Manifest | None, working: Path, derived: frozenset[str], *, restoring: bool
+def _next_number(
+    catalog: Catalog, latest: Manifest | None, draft: Path, ignored: frozenset[str]
 ) -> tuple[str, dict[str, str] | None, str]:
     """Return the version number, its parent and the reason (Croissant's rule: repacked, extended, edited)."""
     if latest is None:
         return "1.0.0", None, "first version"
-    if restoring:
-        return latest.version, latest.body["parent"], "files restored from the same inputs"
     parent = {"version": latest.version, "fingerprint": latest.fingerprint}
     major, minor, patch = version_key(latest.version)
     before = catalog.folder(latest.name, latest.version) / "index.parquet"
     if not before.is_file():
         return f"{major + 1}.0.0", parent, "edited (the parent's files are not here to compare with)"
-    kind, why = _change(before, working / "index.parquet", derived)
+    kind, why = _change(before, draft / "index.parquet", ignored)
     numbers = {"edited": (major + 1, 0, 0), "extended": (major, minor + 1, 0), "repacked": (major, minor, patch + 1)}
     return ".".join(map(str, numbers[kind])), parent, f"{kind}: {why}"
 
 
-def _change(before: Path, after: Path, derived: frozenset[str]) -> tuple[str, str]:
-    """Compare two indexes by their content columns, but for those `derived` from all samples together."""
+def _change(before: Path, after: Path, ignored: frozenset[str]) -> tuple[str, str]:
+    """Return the kind of change between two indexes and its description, by their hash columns except the ignored."""
     import polars as pl
 
     old, new = pl.read_parquet(before), pl.read_parquet(after)
-    hashes = [name for name in old.columns if name.startswith("h_") and name not in derived]
+    hashes = [name for name in old.columns if name.startswith("h_") and name not in ignored]
     lost = sorted(set(hashes) - set(new.columns))
     removed = old.join(new, on="uid", how="anti").height
     added = new.join(old, on="uid", how="anti").height
@@ -232,7 +228,7 @@ def _change(before: Path, after: Path, derived: frozenset[str]) -> tuple[str, st
     if removed or edited or lost:
         fields = f", {len(lost)} field(s) gone ({', '.join(lost)})" if lost else ""
         return "edited", f"{edited} sample(s) changed, {removed} removed, {added} added{fields}"
-    gained = sorted({name for name in new.columns if name.startswith("h_")} - set(hashes) - derived)
+    gained = sorted({name for name in new.columns if name.startswith("h_")} - set(hashes) - ignored)
     if added or gained:
         return "extended", f"{added} sample(s) added" + (f", new field(s) {', '.join(gained)}" if gained else "")
     return "repacked", "same samples and texts, other order, clusters, shards or settings"

@@ -1,9 +1,8 @@
-"""Contents of a version made from another version's: byte ranges of tars, rows of tables; nothing is computed anew."""
+"""Contents of a version made from another version: byte ranges of its tars, rows of its tables; nothing is recomputed."""
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.engine.store import write_parquet
-from curation.versions.publish import VersionContents, hash64
+from curation.versions.publish import hash64
 from curation.versions.sidecars import spool_sidecars, take_sidecar
-from curation.versions.statistics import StatisticsCounter
-from curation.versions.tables import write_json, written
+from curation.versions.statistics import StatisticsCounter, count_reasons
+from curation.versions.tables import VersionContents
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import ImageRef, Sample
 from data_manifests.seeds import canonical
@@ -31,219 +29,198 @@ NOT_SELECTED = ("reshard", "not_selected")
 
 @dataclass(frozen=True)
 class RepackPlan:
-    """What is taken from a version.
+    """What to take from a version.
 
     Attributes:
         rows: Rows of its index, in the new order.
-        shard_bytes: Wished size of a shard.
-        replaced: New JSON of a sample, by row of the old index.
-        unseen: Uids and names that no list may hold.
-        num_forgotten: Samples left out for good: counted, never named; 0 when samples are merely not selected.
-        judged: Whether judges that see no image are asked again where samples left; else nothing is said of it.
+        shard_bytes: Target size of a shard.
+        replaced: New JSON of samples, by row of the old index.
+        redacted: Uids and names that must not be in any list.
+        num_forgotten: Samples left out because they were forgotten: counted, not listed; 0 if they were not selected.
+        with_blind_accuracy: Whether to measure the blind accuracy again if samples are left out; otherwise there is none.
     """
 
     rows: Int64Array
     shard_bytes: int
     replaced: Mapping[int, dict[str, Any]] = field(default_factory=dict)
-    unseen: frozenset[str] = frozenset()
+    redacted: frozenset[str] = frozenset()
     num_forgotten: int = 0
-    judged: bool = True
+    with_blind_accuracy: bool = True
 
 
 def write_repacked(
-    folder: Path, old: DatasetVersion, cut: RepackPlan, progress: Callable[[int], None] | None = None
+    folder: Path, old: DatasetVersion, plan: RepackPlan, progress: Callable[[int], None] | None = None
 ) -> VersionContents:
-    """Write a version's files into an empty folder; in memory are the index and one old or new shard's tables.
+    """Write a version's files into an empty folder; in memory are the index and the tables of one old or new shard.
 
     Args:
-        folder: An empty folder that no reader looks at.
+        folder: An empty folder that is not published yet.
         old: The version to take from.
-        cut: What is taken.
+        plan: What to take.
         progress: Called with the number of samples written so far.
 
     Raises:
-        InputError: the old version's files are not what its index says.
+        InputError: the old version's files do not match its index.
     """
     index = old.index()
-    ranges = SampleRanges.of(index, old.ref).take(cut.rows)
-    bounds = split_into_shards(ranges.length.tolist(), cut.shard_bytes)
-    replaced = {place: cut.replaced[row] for place, row in enumerate(cut.rows.tolist()) if row in cut.replaced}
-    table = _IndexBuilder(index.take(cut.rows))
-    contents = VersionContents([], [], {}, {}, list(old.manifest.body["fields"]))
-    spool = spool_sidecars(folder, old, index, cut.rows, bounds)
-    tally = StatisticsCounter(cut.judged)
-    recount = len(cut.rows) < index.num_rows or bool(replaced)
+    ranges = SampleRanges.of(index, old.ref).take(plan.rows)
+    bounds = split_into_shards(ranges.length.tolist(), plan.shard_bytes)
+    replaced = {position: plan.replaced[row] for position, row in enumerate(plan.rows.tolist()) if row in plan.replaced}
+    builder = _IndexBuilder(index.take(plan.rows))
+    contents = VersionContents(folder, list(old.manifest.body["fields"]))
+    spool = spool_sidecars(folder, old, index, plan.rows, bounds)
+    counter = StatisticsCounter(plan.with_blind_accuracy)
+    changed = len(plan.rows) < index.num_rows or bool(replaced)
     for number, (first, end) in enumerate(bounds):
-        here = {place - first: replaced[place] for place in range(first, end) if place in replaced}
+        new_json = {position - first: replaced[position] for position in range(first, end) if position in replaced}
         part = ranges.take(np.arange(first, end))
-        shard, starts, sizes = copy_shard(old.folder, folder, number, part, here)
-        table.place(first, number, part, starts, sizes)
-        contents.shards.append({**shard.to_json(), "samples": end - first})
-        sidecar = take_sidecar(spool / f"{number}.arrow", number, here)
-        stats = {"count": end - first, "successes": end - first, "status_dict": {"success": end - first}}
-        contents.files.append(shard)
-        contents.files.append(written(write_parquet(folder / f"{number:05d}.parquet", sidecar)))
-        contents.files.append(write_json(folder / f"{number:05d}_stats.json", stats))
+        shard, starts, sizes = copy_shard(old.folder, folder, number, part, new_json)
+        builder.add_shard(first, number, part, starts, sizes)
+        sidecar = take_sidecar(spool / f"{number}.arrow", number, new_json)
+        contents.add_shard(number, shard, sidecar)
         (spool / f"{number}.arrow").unlink()
-        if recount:
-            _count(tally, sidecar, index.column_names, table.image_bytes[first:end])
+        if changed:
+            _count_samples(counter, sidecar, index.column_names, builder.image_bytes[first:end])
         if progress:
             progress(end)
     spool.rmdir()
-    table.revalue(replaced, contents.published)
-    contents.files.append(written(write_parquet(folder / "index.parquet", table.finish())))
-    sizes_json = {shard["name"]: shard["samples"] for shard in contents.shards}
-    contents.files.append(write_json(folder / "sizes.json", sizes_json))
-    _write_lists(folder, old, index, cut, contents)
-    _tell(folder, old, cut, contents, tally if recount else None)
+    builder.update_fields(replaced, contents.fields)
+    contents.add_index(builder.table())
+    _write_lists(contents, old, index, plan)
+    _add_statistics(contents, old, plan, counter if changed else None)
     return contents
 
 
 class _IndexBuilder:
-    """The new index.parquet."""
+    """Builds the new index.parquet from the taken rows of the old one."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
         self._keys: list[str] = [""] * table.num_rows
         self._shards = np.zeros(table.num_rows, np.int32)
-        self._places = np.zeros((table.num_rows, len(MEMBERS)), np.int64)
+        self._offsets = np.zeros((table.num_rows, len(MEMBERS)), np.int64)
         self._sizes = np.stack([table[f"{name}_bytes"].to_numpy() for name in MEMBERS], axis=1).astype(np.int64)
         self.image_bytes: Int64Array = self._sizes[:, 0]
         self._values: dict[str, list[Any]] = {}
 
-    def place(self, first: int, shard: int, part: SampleRanges, starts: Int64Array, sizes: Int64Array) -> None:
-        """Say where samples came to lie."""
-        here = slice(first, first + len(starts))
-        self._keys[here] = [sample_key(shard, position) for position in range(len(starts))]
-        self._shards[here] = shard
-        self._places[here] = starts[:, None] + part.offsets
+    def add_shard(self, first: int, shard: int, part: SampleRanges, starts: Int64Array, sizes: Int64Array) -> None:
+        """Set the positions of a shard's samples, as `copy_shard` returned them."""
+        rows = slice(first, first + len(starts))
+        self._keys[rows] = [sample_key(shard, position) for position in range(len(starts))]
+        self._shards[rows] = shard
+        self._offsets[rows] = starts[:, None] + part.offsets
         for row in np.flatnonzero(sizes[:, 0] >= 0).tolist():
             self._sizes[first + row] = sizes[row]
-            ahead = padded(sizes[row]) + 512
-            self._places[first + row] = starts[row] + 512 + np.concatenate([[0], np.cumsum(ahead[:-1])])
+            lengths = padded(sizes[row]) + 512
+            self._offsets[first + row] = starts[row] + 512 + np.concatenate([[0], np.cumsum(lengths[:-1])])
 
-    def revalue(self, replaced: Mapping[int, Mapping[str, Any]], published: Sequence[Mapping[str, str]]) -> None:
-        """Hash and count again what of some samples' JSON has changed."""
-        names = [item["name"] for item in published if item["where"] != "index"]
-        for name in dict.fromkeys(["negatives", "views", *names]):
-            for column, value in ((f"h_{name}", _hash), (f"num_{name}", len)):
-                if column in self._table.column_names and replaced:
+    def update_fields(self, replaced: Mapping[int, Mapping[str, Any]], fields: Sequence[Mapping[str, str]]) -> None:
+        """Compute hashes and numbers of samples with new JSON again."""
+        names = dict.fromkeys(["negatives", "views", *(item["name"] for item in fields if item["where"] != "index")])
+        for name in names if replaced else ():
+            for column, compute in ((f"h_{name}", lambda value: hash64(canonical(value))), (f"num_{name}", len)):
+                if column in self._table.column_names:
                     values = self._table[column].to_pylist()
-                    for row, payload in replaced.items():
-                        values[row] = value(payload[name]) if name in payload else values[row]
-                    self._values[column] = values
+                    values_of_new = {row: compute(json[name]) for row, json in replaced.items() if name in json}
+                    self._values[column] = [values_of_new.get(row, value) for row, value in enumerate(values)]
 
-    def finish(self) -> pa.Table:
+    def table(self) -> pa.Table:
         """Return the table."""
         import pyarrow as pa
 
         new: dict[str, Any] = {"shard": self._shards, "key": self._keys, **self._values}
-        for place, name in enumerate(MEMBERS):
-            new |= {f"{name}_offset": self._places[:, place], f"{name}_bytes": self._sizes[:, place]}
+        for number, name in enumerate(MEMBERS):
+            new |= {f"{name}_offset": self._offsets[:, number], f"{name}_bytes": self._sizes[:, number]}
         columns = {
-            spec.name: pa.array(new[spec.name], spec.type)
-            if spec.name in new
-            else self._table[spec.name].combine_chunks()
-            for spec in self._table.schema
+            column.name: pa.array(new[column.name], column.type)
+            if column.name in new
+            else self._table[column.name].combine_chunks()
+            for column in self._table.schema
         }
         return pa.table(columns)
 
 
-def _count(tally: StatisticsCounter, sidecar: pa.Table, indexed: Sequence[str], image_bytes: Int64Array) -> None:
-    """Count a shard's samples as `publish` counts them."""
-    wanted = [name for name in ("negatives", "views", "cluster_id") if name in sidecar.column_names]
-    table = sidecar.select(["uid", "name", "captions", "split", *wanted])
+def _count_samples(
+    counter: StatisticsCounter, sidecar: pa.Table, index_columns: Sequence[str], image_bytes: Int64Array
+) -> None:
+    """Count a shard's samples as `publish` does."""
+    optional = [name for name in ("negatives", "views", "cluster_id") if name in sidecar.column_names]
+    table = sidecar.select(["uid", "name", "captions", "split", *optional])
     for row, size in zip(table.to_pylist(), image_bytes.tolist(), strict=True):
         sample = Sample(row["uid"], row["name"], ImageRef("", 0, size), tuple(row["captions"]), row["split"])
-        placed = {"cluster_id": row["cluster_id"]} if "cluster_id" in indexed else {}
-        tally.sample(sample, placed, row.get("negatives") or [], row.get("views") or [])
+        clusters = {"cluster_id": row["cluster_id"]} if "cluster_id" in index_columns else {}
+        counter.add_sample(sample, clusters, row.get("negatives") or [], row.get("views") or [])
 
 
-def _write_lists(
-    folder: Path, old: DatasetVersion, index: pa.Table, cut: RepackPlan, contents: VersionContents
-) -> None:
-    """Write the lists of drops and of refused texts: unchanged when everything is kept."""
+def _write_lists(contents: VersionContents, old: DatasetVersion, index: pa.Table, plan: RepackPlan) -> None:
+    """Write the lists of drops and of rejected texts; they are copied if everything is kept."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    whole = len(cut.rows) == index.num_rows and not cut.unseen
-    for name in ("dropped.parquet", "rejected.parquet"):
-        if whole and (old.folder / name).is_file():
-            shutil.copyfile(old.folder / name, folder / name)
-            contents.files.append(written(folder / name))
-    if whole:
+    lists = [name for name in ("dropped.parquet", "rejected.parquet") if (old.folder / name).is_file()]
+    if len(plan.rows) == index.num_rows and not plan.redacted:
+        for name in lists:
+            shutil.copyfile(old.folder / name, contents.folder / name)
+            contents.add_file(name)
         return
     dropped = old.table("dropped.parquet")
-    rows = [row for row in dropped.to_pylist() if row["uid"] not in cut.unseen]
+    rows = [row for row in dropped.to_pylist() if row["uid"] not in plan.redacted]
     for row in rows:
-        row["name"] = "" if row["name"] in cut.unseen else row["name"]
-        row["detail"] = "" if any(word in row["detail"] for word in cut.unseen) else row["detail"]
-    if not cut.num_forgotten:
-        rows += _unselected(old, index, cut.rows)
+        row["name"] = "" if row["name"] in plan.redacted else row["name"]
+        row["detail"] = "" if any(word in row["detail"] for word in plan.redacted) else row["detail"]
+    if not plan.num_forgotten:
+        rows += _not_selected(old, index, plan.rows)
     rows.sort(key=lambda row: tuple(row[name] for name in dropped.column_names))
-    listed = pa.Table.from_pylist(rows, schema=dropped.schema)
-    contents.files.append(written(write_parquet(folder / "dropped.parquet", listed)))
-    if (old.folder / "rejected.parquet").is_file():
-        kept = pa.array(index["uid"].take(cut.rows).to_pylist(), pa.string())
+    contents.add_table("dropped.parquet", pa.Table.from_pylist(rows, schema=dropped.schema))
+    if "rejected.parquet" in lists:
+        kept = pa.array(index["uid"].take(plan.rows).to_pylist(), pa.string())
         table = old.table("rejected.parquet")
-        table = table.filter(pc.is_in(table["uid"], value_set=kept)).combine_chunks()
-        contents.files.append(written(write_parquet(folder / "rejected.parquet", table)))
+        contents.add_table("rejected.parquet", table.filter(pc.is_in(table["uid"], value_set=kept)).combine_chunks())
 
 
-def _unselected(old: DatasetVersion, index: pa.Table, rows: Int64Array) -> list[dict[str, str]]:
-    left = np.ones(index.num_rows, dtype=bool)
-    left[rows] = False
-    shard, found = index["shard"].to_numpy(), []
+def _not_selected(old: DatasetVersion, index: pa.Table, rows: Int64Array) -> list[dict[str, str]]:
+    """Return the drops of samples that are not taken."""
+    left_out = np.ones(index.num_rows, dtype=bool)
+    left_out[rows] = False
+    shard, drops = index["shard"].to_numpy(), []
     stage, reason = NOT_SELECTED
-    for number in np.unique(shard[left]).tolist():
-        table = old.sidecar(number, ["uid", "name"]).filter(left[shard == number])
-        found += [{**row, "stage": stage, "reason": reason, "detail": ""} for row in table.to_pylist()]
-    return found
+    for number in np.unique(shard[left_out]).tolist():
+        table = old.sidecar(number, ["uid", "name"]).filter(left_out[shard == number])
+        drops += [{**row, "stage": stage, "reason": reason, "detail": ""} for row in table.to_pylist()]
+    return drops
 
 
-def _tell(
-    folder: Path, old: DatasetVersion, cut: RepackPlan, contents: VersionContents, tally: StatisticsCounter | None
+def _add_statistics(
+    contents: VersionContents, old: DatasetVersion, plan: RepackPlan, counter: StatisticsCounter | None
 ) -> None:
-    """Fill in counts and statistics: the old version's, or counted again where samples left."""
+    """Set counts and statistics: the old version's, or new ones if samples changed."""
     body = old.manifest.body
-    contents.counts.update({"views": 0, "rejected": {}} | body["counts"])
-    contents.statistics.update({"views": {}, "usage": {}} | body["statistics"])
-    if tally is None:
+    contents.counts = {"views": 0, "rejected": {}} | body["counts"]
+    contents.statistics = {"views": {}, "usage": {}} | body["statistics"]
+    if counter is None:
         return
-    dropped = _reasons(folder / "dropped.parquet")
-    # never listed, so the count is carried from version to version
-    if gone := body["counts"]["dropped"].get("forget", {}).get("forgotten", 0) + cut.num_forgotten:
-        dropped["forget"] = {"forgotten": gone}
-    none: dict[str, dict[str, int]] = {stage: {} for stage in contents.counts["rejected"]}
-    refused = none | _reasons(folder / "rejected.parquet")
-    statistics = tally.statistics()
-    contents.counts.update(
-        samples=tally.num_samples,
-        captions=sum(number * times for number, times in tally.captions.items()),
-        negatives=sum(tally.negatives.values()),
-        views=sum(tally.views.values()),
-        dropped=dropped,
-        rejected=refused,
-    )
-    # what models read and wrote for the parent is not told sample by sample, so it stays the parent's sum; what a
-    # stage found out of the whole, such as thresholds, is what the fields of those that stay were made with
-    found = body["statistics"].get("quality", {})
-    quality = {name: value for name, value in found.items() if name != "blind_accuracy"} | statistics["quality"]
-    contents.statistics.update(statistics | {"usage": contents.statistics["usage"], "quality": quality})
+    dropped = _read_reasons(contents.folder / "dropped.parquet")
+    # forgotten samples are not listed, so their number is carried from version to version
+    if num_forgotten := body["counts"]["dropped"].get("forget", {}).get("forgotten", 0) + plan.num_forgotten:
+        dropped["forget"] = {"forgotten": num_forgotten}
+    rejected: dict[str, dict[str, int]] = {stage: {} for stage in contents.counts["rejected"]}
+    rejected |= _read_reasons(contents.folder / "rejected.parquet")
+    contents.counts |= counter.text_counts() | {"dropped": dropped, "rejected": rejected}
+    # usage is not recorded per sample, so the parent's sum stays; findings such as thresholds stay too, because the
+    # fields of the remaining samples were computed with them
+    statistics = counter.statistics()
+    findings = {
+        name: value for name, value in body["statistics"].get("quality", {}).items() if name != "blind_accuracy"
+    }
+    statistics |= {"usage": contents.statistics["usage"], "quality": findings | statistics["quality"]}
+    contents.statistics |= statistics
 
 
-def _reasons(path: Path) -> dict[str, dict[str, int]]:
+def _read_reasons(path: Path) -> dict[str, dict[str, int]]:
+    """Return stage -> reason -> number of rows of a list; empty if there is no such file."""
     import pyarrow.parquet as pq
 
     if not path.is_file():
         return {}
     table = pq.read_table(path, columns=["stage", "reason"])
-    found: dict[str, dict[str, int]] = {}
-    counted = Counter(zip(table["stage"].to_pylist(), table["reason"].to_pylist(), strict=True))
-    for (stage, reason), number in sorted(counted.items()):
-        found.setdefault(stage, {})[reason] = number
-    return found
-
-
-def _hash(value: Any) -> int:
-    return hash64(canonical(value))
+    return count_reasons(zip(table["stage"].to_pylist(), table["reason"].to_pylist(), strict=True))

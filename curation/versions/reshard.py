@@ -1,25 +1,21 @@
-"""A version made from another one: other shards, another order, or a part of its samples; nothing is encoded anew."""
+"""A version made from another one: other shards, another order, or a part of its samples; nothing is encoded again."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
 from curation.versions.layout import Layout
-from curation.versions.numbering import PublishedVersion, dataset_lock
+from curation.versions.numbering import PublishedVersion, dataset_lock, has_files, publish_contents, seal_contents
 from curation.versions.repack import RepackPlan, write_repacked
-from curation.versions.tables import written
-from data_manifests.atomic_files import draft_folder, publish_folder, write_atomically
-from data_manifests.croissant import croissant_bytes
+from data_manifests.atomic_files import draft_folder
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest, check_name, version_key
 from data_manifests.seeds import canonical
 
 RESHARD_VERSION = 2
-"""Raised when the same request gives other bytes."""
+"""Increased when the same request gives other bytes."""
 
 
 def reshard(
@@ -31,19 +27,19 @@ def reshard(
     *,
     judge: bool = False,
 ) -> PublishedVersion:
-    """Publish a version laid out anew.
+    """Publish a version in another layout.
 
-    With all samples kept it is a PATCH of the version it comes from (the next free one of its X.Y); with some left
-    out a new MAJOR: images are gone. Under another name it is that name's first version, or its next MAJOR.
+    With all samples it is a PATCH of its version (the next free one of its X.Y); with samples left out a new MAJOR, as
+    images are gone. Under another name it is that name's first version, or its next MAJOR.
 
     Args:
-        catalog: Where versions lie.
-        ref: The version to lay out anew.
-        layout: How.
+        catalog: Where versions are.
+        ref: The version.
+        layout: The new layout.
         out_name: Another data set to publish under.
         progress: Called with the number of samples written so far.
-        judge: Where samples are left out, ask judges that see no image about the negatives that stay. It takes many
-            times as long as the rest, and a part's answer cannot be had from the whole's: else there is none.
+        judge: If samples are left out, measure the blind accuracy of the remaining negatives. It takes many times as long
+            as the rest, and cannot be computed from that of all samples; without it, there is none.
 
     Raises:
         InputError: the version, layout or name cannot be used, or another run holds the name.
@@ -52,65 +48,49 @@ def reshard(
     name = check_name(out_name or old.manifest.name)
     index = old.index()
     rows = layout.rows(index, old.ref)
-    told = _told(old, layout) | ({"judged": True} if judge else {})
-    build = blake3(canonical([RESHARD_VERSION, told])).hexdigest(length=16)
+    derived = _describe(old, layout) | ({"judged": True} if judge else {})
+    build = blake3(canonical([RESHARD_VERSION, derived])).hexdigest(length=16)
     with dataset_lock(catalog, name):
-        if there := _same_build(catalog, name, build):
-            return PublishedVersion(
-                there, created=False, why=f"nothing to do: {name}@{there.version} is laid out like this"
-            )
-        number, why = _number(catalog, old, name, len(rows), index.num_rows)
+        if same := _same_build(catalog, name, build):
+            why = f"nothing to do: {name}@{same.version} has this layout already"
+            return PublishedVersion(same, created=False, why=why)
+        number, why = _next_number(catalog, old, name, len(rows), index.num_rows)
         parent = {"version": old.manifest.version, "fingerprint": old.manifest.fingerprint}
         if name != old.manifest.name:
             parent["name"] = old.manifest.name
-        body = {"name": name, "version": number, "parent": parent, "build": build, "derived": told}
-        manifest = publish_repacked(catalog, old, RepackPlan(rows, layout.shard_bytes, judged=judge), body, progress)
+        body = {"name": name, "version": number, "parent": parent, "build": build, "derived": derived}
+        plan = RepackPlan(rows, layout.shard_bytes, with_blind_accuracy=judge)
+        manifest = publish_repacked(catalog, old, plan, body, progress)
     return PublishedVersion(manifest, created=True, why=why)
 
 
 def publish_repacked(
     catalog: Catalog,
     old: DatasetVersion,
-    cut: RepackPlan,
-    about: Mapping[str, Any],
+    plan: RepackPlan,
+    changes: Mapping[str, Any],
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
-    """Write a version that is cut from another one, rename it into place and then write its manifest.
+    """Write a version made from another one, rename it into place and then write its manifest.
 
     Args:
-        catalog: Where versions lie.
+        catalog: Where versions are.
         old: The version to take from.
-        cut: What is taken.
-        about: What its manifest says otherwise than the old one's: at least name, version, parent and build.
+        plan: What to take.
+        changes: Entries of the manifest that differ from the old one's: at least name, version, parent and build.
         progress: Called with the number of samples written so far.
     """
-    name, number = str(about["name"]), str(about["version"])
-    with draft_folder(catalog.workspace / "datasets" / name, ".building") as draft:
-        contents = write_repacked(draft, old, cut, progress)
-        kept = {key: value for key, value in old.manifest.body.items() if key not in ("fingerprint", "derived")}
-        body = kept | {
-            "shards": contents.shards,
-            "files": _records(contents.files),
-            "counts": contents.counts,
-            "statistics": contents.statistics,
-            **about,
-        }
-        write_atomically(draft / "croissant.json", croissant_bytes(body))
-        contents.files.append(written(draft / "croissant.json"))
-        manifest = Manifest.seal(body | {"files": _records(contents.files)})
-        final = catalog.folder(name, number)
-        shutil.rmtree(final, ignore_errors=True)
-        publish_folder(draft, final)
-    manifest.save(catalog.manifest_path(name, number))
+    with draft_folder(catalog.workspace / "datasets" / str(changes["name"]), ".building") as draft:
+        contents = write_repacked(draft, old, plan, progress)
+        replaced = {"fingerprint", "derived", *contents.to_json()}
+        kept = {key: value for key, value in old.manifest.body.items() if key not in replaced}
+        manifest = seal_contents(contents, kept | dict(changes))
+        publish_contents(catalog, contents, manifest)
     return manifest
 
 
-def _records(files: list[Any]) -> list[dict[str, Any]]:
-    return sorted((item.to_json() for item in files), key=lambda record: str(record["name"]))
-
-
-def _told(old: DatasetVersion, layout: Layout) -> dict[str, Any]:
-    """Return what the manifest says of how the version was made."""
+def _describe(old: DatasetVersion, layout: Layout) -> dict[str, Any]:
+    """Return the manifest's description of how the version is made."""
     keep = blake3("".join(sorted(layout.keep)).encode()).hexdigest(length=16) if layout.keep is not None else None
     return {
         "by": "reshard",
@@ -124,21 +104,15 @@ def _told(old: DatasetVersion, layout: Layout) -> dict[str, Any]:
 
 
 def _same_build(catalog: Catalog, name: str, build: str) -> Manifest | None:
-    """Return the version that was made by the same request, if its files are all there."""
+    """Return the version that was made by the same request, if its files are complete."""
     for version in reversed(catalog.versions(name)):
         manifest = Manifest.load(catalog.manifest_path(name, version))
-        folder = catalog.folder(name, version)
-        if manifest.body["build"] == build and all(_there(folder, record) for record in manifest.body["files"]):
+        if manifest.body["build"] == build and has_files(catalog, manifest):
             return manifest
     return None
 
 
-def _there(folder: Path, record: Mapping[str, Any]) -> bool:
-    path = folder / str(record["name"])
-    return path.is_file() and path.stat().st_size == record["bytes"]
-
-
-def _number(catalog: Catalog, old: DatasetVersion, name: str, kept: int, total: int) -> tuple[str, str]:
+def _next_number(catalog: Catalog, old: DatasetVersion, name: str, kept: int, total: int) -> tuple[str, str]:
     """Return the new version's number and the reason (Croissant's rule: repacked, extended, edited)."""
     versions = [version_key(version) for version in catalog.versions(name)]
     if name == old.manifest.name and kept == total:

@@ -1,4 +1,4 @@
-"""Sidecars of a version cut from another one: rows dealt out to the new shards, each old table read once."""
+"""Sidecars of a version made from another one: rows distributed to the new shards, each old table read once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def spool_sidecars(
     folder: Path, old: DatasetVersion, index: pa.Table, rows: Int64Array, bounds: Sequence[tuple[int, int]]
 ) -> Path:
-    """Deal the rows of the old sidecars out to a file for each new shard, so that each is read once."""
+    """Write the taken rows of the old sidecars to one Arrow file per new shard, so that each old one is read once."""
     import pyarrow as pa
 
     spool = folder / ".sidecars"
@@ -34,42 +34,44 @@ def spool_sidecars(
         table = old.sidecar(number)
         if table.num_rows != firsts[number + 1] - firsts[number]:
             raise InputError(
-                f"{old.ref}: {number:05d}.parquet has {table.num_rows} rows, index.parquet says "
+                f"{old.ref}: {number:05d}.parquet has {table.num_rows} rows, by index.parquet it has "
                 f"{firsts[number + 1] - firsts[number]}",
-                fix="run clipcurate verify; make the version again if it does not hold",
+                fix="run clipcurate verify; make the version again if it fails",
             )
-        mine = np.flatnonzero(source == number)
-        for into in np.unique(target[mine]).tolist():
-            places = mine[target[mine] == into]
-            taken = table.take(rows[places] - firsts[number])
-            taken = taken.append_column("__place", pa.array(places - bounds[into][0], pa.int64()))
-            with open(spool / f"{into}.arrow", "ab") as file, pa.ipc.new_stream(file, taken.schema) as stream:
-                stream.write_table(taken)
+        taken = np.flatnonzero(source == number)
+        for new in np.unique(target[taken]).tolist():
+            positions = taken[target[taken] == new]
+            part = table.take(rows[positions] - firsts[number])
+            part = part.append_column("__position", pa.array(positions - bounds[new][0], pa.int64()))
+            with open(spool / f"{new}.arrow", "ab") as file, pa.ipc.new_stream(file, part.schema) as stream:
+                stream.write_table(part)
     return spool
 
 
 def take_sidecar(path: Path, shard: int, replaced: Mapping[int, Mapping[str, Any]]) -> pa.Table:
-    """Return a new shard's table in its order, with its new keys."""
+    """Return a new shard's table in its order, with its new keys and the new JSON of samples that have one."""
     import pyarrow as pa
 
     parts, size = [], path.stat().st_size
     with pa.memory_map(str(path)) as file:
         while file.tell() < size:
             parts.append(pa.ipc.open_stream(file).read_all())
-        table = pa.concat_tables(parts, promote_options="permissive").sort_by("__place").drop_columns(["__place"])
+        table = pa.concat_tables(parts, promote_options="permissive").sort_by("__position").drop_columns(["__position"])
     keys = pa.array([sample_key(shard, position) for position in range(table.num_rows)])
     table = table.set_column(table.column_names.index("key"), "key", keys)
     if replaced:
-        pieces = []
-        for place in range(table.num_rows):
-            row = table.slice(place, 1)
-            pieces.append(_edited(row, replaced[place]) if place in replaced else row)
-        table = pa.concat_tables(pieces)
+        rows = [table.slice(position, 1) for position in range(table.num_rows)]
+        table = pa.concat_tables(
+            [
+                _with_values(row, replaced[position]) if position in replaced else row
+                for position, row in enumerate(rows)
+            ]
+        )
     return table.cast(pa.schema([(spec.name, _plain(spec.type)) for spec in table.schema])).combine_chunks()
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return a type with the names of inner fields that a new table has; reading parquet gives them others."""
+    """Return a type with the inner field names of a new table; a table read from parquet has others."""
     import pyarrow as pa
 
     if pa.types.is_fixed_size_list(kind):
@@ -81,14 +83,14 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _edited(row: pa.Table, payload: Mapping[str, Any]) -> pa.Table:
-    """Return a one-row table with the values of a sample's JSON in it."""
+def _with_values(row: pa.Table, payload: Mapping[str, Any]) -> pa.Table:
+    """Return a one-row table with the values of a sample's JSON."""
     import pyarrow as pa
 
-    for place, spec in enumerate(row.schema):
+    for number, spec in enumerate(row.schema):
         if spec.name in payload and spec.name != "key":
             value = payload[spec.name]
             if pa.types.is_string(spec.type) and not isinstance(value, str | None):
                 value = canonical(value).decode()
-            row = row.set_column(place, spec, pa.array([value], spec.type))
+            row = row.set_column(number, spec, pa.array([value], spec.type))
     return row

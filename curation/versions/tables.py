@@ -1,8 +1,9 @@
-"""The tables and small files of a version: sidecars, index, drops; equal rows give equal bytes."""
+"""A version's files: sidecars, index, lists of drops and rejects; equal rows give equal bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +20,81 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def write_sidecar(path: Path, rows: list[dict[str, Any]], arrays: Sequence[Field]) -> WrittenFile:
-    """Write the parquet beside a shard: one row a sample, texts and negatives typed, embeddings as float16 lists."""
+@dataclass
+class VersionContents:
+    """The files of a version's folder, and what its manifest says about them.
+
+    Attributes:
+        folder: A folder that is not published yet.
+        fields: Published fields: name, stage, where.
+        files: Finished files.
+        shards: Records of the shards: file and number of samples.
+        counts: The manifest's counts.
+        statistics: The manifest's statistics.
+    """
+
+    folder: Path
+    fields: list[dict[str, str]]
+    files: list[WrittenFile] = field(default_factory=list)
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, Any] = field(default_factory=dict)
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+    def add_file(self, name: str) -> None:
+        """Add a finished file of the folder."""
+        path = self.folder / name
+        self.files.append(WrittenFile(name, path.stat().st_size, sha256_file(path)))
+
+    def add_bytes(self, name: str, data: bytes) -> None:
+        """Write a file."""
+        write_atomically(self.folder / name, data)
+        self.add_file(name)
+
+    def add_table(self, name: str, table: pa.Table) -> None:
+        """Write a parquet file."""
+        write_parquet(self.folder / name, table)
+        self.add_file(name)
+
+    def add_shard(self, number: int, shard: WrittenFile, sidecar: pa.Table) -> None:
+        """Add a shard, and write its sidecar and img2dataset's statistics of it."""
+        count = sidecar.num_rows
+        self.shards.append({**shard.to_json(), "samples": count})
+        self.files.append(shard)
+        self.add_table(f"{number:05d}.parquet", sidecar)
+        statistics = {"count": count, "successes": count, "status_dict": {"success": count}}
+        self.add_bytes(f"{number:05d}_stats.json", canonical(statistics) + b"\n")
+
+    def add_index(self, index: pa.Table) -> None:
+        """Write index.parquet and sizes.json, after the last shard."""
+        self.add_table("index.parquet", index)
+        sizes = {shard["name"]: shard["samples"] for shard in self.shards}
+        self.add_bytes("sizes.json", canonical(sizes) + b"\n")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest's parts that describe these files."""
+        return {
+            "shards": self.shards,
+            "files": sorted((file.to_json() for file in self.files), key=lambda record: str(record["name"])),
+            "fields": self.fields,
+            "counts": self.counts,
+            "statistics": self.statistics,
+        }
+
+
+def sidecar_table(rows: Sequence[Mapping[str, Any]], arrays: Sequence[Field]) -> pa.Table:
+    """Return a shard's sidecar: one row per sample, with typed texts and negatives, and arrays as float16 lists."""
     import pyarrow as pa
 
-    listed = {"negatives": _negatives_type(), "views": _views_type()}
-    names = [name for name in sorted(rows[0]) if name not in {*listed, *(spec.name for spec in arrays)}]
+    lists = {"negatives": _negatives_type(), "views": _views_type()}
+    names = sorted(set(rows[0]) - {*lists, *(spec.name for spec in arrays)})
     columns: dict[str, pa.Array] = {name: _column([row[name] for row in rows]) for name in names}
-    columns |= {name: pa.array([row[name] for row in rows], kind) for name, kind in listed.items()}
-    for spec in arrays:
-        columns[spec.name] = _array_column([row[spec.name] for row in rows])
-    return written(write_parquet(path, pa.table(columns)))
+    columns |= {name: pa.array([row[name] for row in rows], kind) for name, kind in lists.items()}
+    columns |= {spec.name: _array_column([row[spec.name] for row in rows]) for spec in arrays}
+    return pa.table(columns)
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Return plain values as they are and nested ones as canonical JSON text."""
+    """Return plain values as they are and nested ones as canonical JSON."""
     import pyarrow as pa
 
     if all(value is None for value in values):
@@ -47,9 +108,9 @@ def _array_column(values: list[np.ndarray[Any, Any]]) -> pa.Array:
     import pyarrow as pa
 
     flat = pa.array(np.concatenate([value.reshape(-1) for value in values]), pa.float16())
+    rows = pa.FixedSizeListArray.from_arrays(flat, values[0].shape[-1])
     if values[0].ndim == 1:
-        return pa.FixedSizeListArray.from_arrays(flat, values[0].shape[0])
-    rows = pa.FixedSizeListArray.from_arrays(flat, values[0].shape[1])
+        return rows
     offsets = np.cumsum([0, *(len(value) for value in values)], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), rows)
 
@@ -57,24 +118,22 @@ def _array_column(values: list[np.ndarray[Any, Any]]) -> pa.Array:
 def _negatives_type() -> pa.DataType:
     import pyarrow as pa
 
-    return pa.list_(
-        pa.struct(
-            [
-                ("text", pa.string()),
-                ("caption", pa.int32()),
-                ("operation", pa.string()),
-                ("span_class", pa.string()),
-                ("type", pa.string()),
-                ("edits", pa.list_(pa.list_(pa.int32()))),
-                ("tokens", pa.list_(pa.list_(pa.int32()))),
-                ("difficulty", pa.float64()),
-                ("scores", pa.string()),
-                ("rule", pa.string()),
-                ("source", pa.string()),
-                ("against", pa.string()),
-            ]
-        )
-    )
+    spans = pa.list_(pa.list_(pa.int32()))
+    types = {
+        "text": pa.string(),
+        "caption": pa.int32(),
+        "operation": pa.string(),
+        "span_class": pa.string(),
+        "type": pa.string(),
+        "edits": spans,
+        "tokens": spans,
+        "difficulty": pa.float64(),
+        "scores": pa.string(),
+        "rule": pa.string(),
+        "source": pa.string(),
+        "against": pa.string(),
+    }
+    return pa.list_(pa.struct(list(types.items())))
 
 
 def _views_type() -> pa.DataType:
@@ -85,47 +144,42 @@ def _views_type() -> pa.DataType:
 
 
 class RejectsWriter:
-    """Writes rejected.parquet: the texts that a stage's gate refused, by uid, each with its reason.
+    """Writes rejected.parquet: the texts that gates rejected, by uid, each with its reason.
 
     Args:
-        path: The file; in a folder that no reader looks at.
+        path: The file, in a folder that is not published yet.
     """
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
         texts = ("uid", "stage", "reason", "text", "rule", "detail")
-        self._path = path
         self._schema = pa.schema([(name, pa.string()) for name in texts] + [("caption", pa.int32())])
         self._rows: list[dict[str, Any]] = []
-        self._writer: Any = None
+        self._writer: Any = pq.ParquetWriter(
+            path, self._schema, compression="zstd", compression_level=3, write_page_checksum=True
+        )
 
     def add(self, uid: str, stage: str, records: Sequence[Mapping[str, Any]]) -> None:
-        """Add what a stage refused of one sample."""
+        """Add the texts of one sample that a stage rejected."""
         self._rows += [{"uid": uid, "stage": stage, **record} for record in records]
-        if len(self._rows) >= _REJECTS_AT_ONCE:
+        if len(self._rows) >= _REJECTS_IN_MEMORY:
             self._flush()
 
-    def finish(self) -> WrittenFile:
-        """Close the file and return its record."""
+    def close(self) -> None:
+        """Write the remaining rows and close the file."""
         self._flush()
         self._writer.close()
-        return written(self._path)
 
     def _flush(self) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(
-                self._path, self._schema, compression="zstd", compression_level=3, write_page_checksum=True
-            )
         self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
         self._rows = []
 
 
-_REJECTS_AT_ONCE = 50_000
-"""Refused texts held in memory."""
+_REJECTS_IN_MEMORY = 50_000
 
 _INDEX_TYPES = {
     "shard": "int32",
@@ -142,39 +196,19 @@ _INDEX_TYPES = {
 }
 
 
-def write_index(folder: Path, rows: list[dict[str, Any]]) -> WrittenFile:
-    """Write index.parquet: one row a sample, in shard order."""
+def index_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return index.parquet: one row per sample, in the order of the shards."""
     import pyarrow as pa
 
-    def kind(name: str) -> pa.DataType | None:
-        return (
-            pa.uint64()
-            if name.startswith("h_")
-            else pa.type_for_alias(_INDEX_TYPES[name])
-            if name in _INDEX_TYPES
-            else None
-        )
-
-    columns = {name: pa.array([row[name] for row in rows], kind(name)) for name in rows[0]}
-    return written(write_parquet(folder / "index.parquet", pa.table(columns)))
+    types = {name: _INDEX_TYPES.get(name, "uint64" if name.startswith("h_") else None) for name in rows[0]}
+    return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
 
 
-def write_drops(folder: Path, snapshot: Snapshot, drops: list[tuple[str, str, str, str, str]]) -> WrittenFile:
-    """Write the quarantine: everything that was refused or dropped, by whom and why."""
+def drops_table(snapshot: Snapshot, drops: Sequence[tuple[str, str, str, str, str]]) -> pa.Table:
+    """Return dropped.parquet: every rejected record and dropped sample, with the stage and the reason."""
     import pyarrow as pa
 
-    rows = [("", name, "intake", reason, detail) for name, reason, detail in snapshot.rejected] + drops
+    rejected = [("", name, "intake", reason, detail) for name, reason, detail in snapshot.rejected]
     names = ("uid", "name", "stage", "reason", "detail")
-    columns = {name: pa.array([row[place] for row in sorted(rows)], pa.string()) for place, name in enumerate(names)}
-    return written(write_parquet(folder / "dropped.parquet", pa.table(columns)))
-
-
-def write_json(path: Path, value: Any) -> WrittenFile:
-    """Write canonical JSON."""
-    write_atomically(path, canonical(value) + b"\n")
-    return written(path)
-
-
-def written(path: Path) -> WrittenFile:
-    """Return the record of a file that lies there whole."""
-    return WrittenFile(path.name, path.stat().st_size, sha256_file(path))
+    columns = zip(*sorted([*rejected, *drops]), strict=True) if rejected or drops else [()] * len(names)
+    return pa.table({name: pa.array(values, pa.string()) for name, values in zip(names, columns, strict=True)})
