@@ -43,6 +43,19 @@ class Case:
     wrong: tuple[str, ...]
 
 
+def case_values(cases: Sequence[Case], values: NDArray[np.float64]) -> CaseValues:
+    """Return the values of cases [n]."""
+    return CaseValues(tuple(case.id for case in cases), tuple(case.image for case in cases), values)
+
+
+def rows_by_category(cases: Sequence[Case]) -> dict[str, list[int]]:
+    """Return the numbers of the cases of each category, sorted by category."""
+    rows: dict[str, list[int]] = {}
+    for row, case in enumerate(cases):
+        rows.setdefault(case.category, []).append(row)
+    return dict(sorted(rows.items()))
+
+
 @dataclass(frozen=True)
 class ReferenceTexts:
     """Texts that blind judges learn from.
@@ -152,34 +165,28 @@ def add_blind_accuracy(
     """
     metrics: dict[str, Any] = {**result.metrics}
     entries = {name: dict(entry) for name, entry in metrics.get(prefix, {}).items()}
-    items, means = dict(result.cases), dict(result.means)
-    rows: dict[str, list[int]] = {}
-    for place, case in enumerate(cases):
-        rows.setdefault(case.category, []).append(place)
+    kept, means, rows = dict(result.cases), dict(result.means), rows_by_category(cases)
     averaged = {name.split(".")[1] for names in means.values() for name in names if name.startswith(f"{prefix}.")}
     for judge, of_cases in gaps.items():
-        values = gap_accuracy(of_cases)
-        names = []
-        for category, mine in sorted(rows.items()):
-            names.append(f"{prefix}.{category}.blind_{judge}")
-            items[names[-1]] = CaseValues(
-                tuple(cases[place].id for place in mine), tuple(cases[place].image for place in mine), values[mine]
-            )
-            entries.setdefault(category, {})[f"blind_{judge}"] = float(values[mine].mean())
-        kept = [name for name in names if not averaged or name.split(".")[1] in averaged]
-        metrics[f"blind_{judge}"] = float(np.mean([items[name].values.mean() for name in kept]))
-        means[f"blind_{judge}"] = tuple(kept)
-    return BenchmarkResult({**metrics, prefix: entries}, items, means)
+        accuracy = gap_accuracy(of_cases)
+        for category, of_category in rows.items():
+            values = case_values([cases[row] for row in of_category], accuracy[of_category])
+            kept[f"{prefix}.{category}.blind_{judge}"] = values
+            entries.setdefault(category, {})[f"blind_{judge}"] = float(values.values.mean())
+        names = [f"{prefix}.{category}.blind_{judge}" for category in rows if not averaged or category in averaged]
+        metrics[f"blind_{judge}"] = float(np.mean([kept[name].values.mean() for name in names]))
+        means[f"blind_{judge}"] = tuple(names)
+    return BenchmarkResult({**metrics, prefix: entries}, kept, means)
 
 
 def set_overall_blind_accuracy(
     result: BenchmarkResult, cases: Sequence[Case], gaps: Mapping[str, NDArray[np.float64]]
 ) -> BenchmarkResult:
     """Return a result whose overall ``blind_JUDGE`` is the mean over these cases, not over the categories."""
-    metrics, items, means = dict(result.metrics), dict(result.cases), dict(result.means)
-    ids, images = tuple(case.id for case in cases), tuple(case.image for case in cases)
+    metrics, kept, means = dict(result.metrics), dict(result.cases), dict(result.means)
     for judge, of_cases in gaps.items():
-        values = gap_accuracy(of_cases)
-        metrics[f"blind_{judge}"], items[f"blind_{judge}"] = float(values.mean()), CaseValues(ids, images, values)
+        accuracy = gap_accuracy(of_cases)
+        metrics[f"blind_{judge}"] = float(accuracy.mean())
+        kept[f"blind_{judge}"] = case_values(cases, accuracy)
         means.pop(f"blind_{judge}", None)
-    return BenchmarkResult(metrics, items, means)
+    return BenchmarkResult(metrics, kept, means)

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
-from training.evaluate.blind import Case, flatten_texts, min_gaps
+from training.evaluate.blind import Case, case_values, flatten_texts, min_gaps, rows_by_category
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def foil_accuracy(
     """Return how often all right texts of a case score above all wrong ones; a tie counts as wrong.
 
     Args:
-        embed: The model's text tower.
+        embed: The model's text encoder.
         cases: The cases [n].
         image: Unit-norm embeddings of their images [n, embed_dim].
         counts: What the test's files list.
@@ -56,38 +56,32 @@ def foil_accuracy(
         raise InputError("test of texts: no case", fix="check the benchmark's files and images")
     right, wrong = flatten_texts(cases)
     embedded = embed([*right, *wrong])
-    owners = (np.repeat(np.arange(len(cases)), [len(side) for side in sides])
-              for sides in ([case.right for case in cases], [case.wrong for case in cases]))  # fmt: skip
-    scores = [
-        (image[owner].astype(np.float64) * text.astype(np.float64)).sum(axis=1)
-        for owner, text in zip(owners, (embedded[: len(right)], embedded[len(right) :]), strict=True)
-    ]
-    gaps = min_gaps(cases, scores[0], scores[1])
+    owners = [row for row, case in enumerate(cases) for _ in case.right]
+    owners += [row for row, case in enumerate(cases) for _ in case.wrong]
+    scores = (image[owners].astype(np.float64) * embedded.astype(np.float64)).sum(axis=1)
+    gaps = min_gaps(cases, scores[: len(right)], scores[len(right) :])
+    correct = (gaps > 0).astype(np.float64)
     categories: dict[str, Any] = {}
-    items: dict[str, CaseValues] = {}
-    names = np.array([case.category for case in cases])
-    for category in sorted({*names.tolist(), *counts.listed}):
-        mine = np.flatnonzero(names == category)
+    kept: dict[str, CaseValues] = {}
+    rows = rows_by_category(cases)
+    for category in sorted({*rows, *counts.listed}):
+        mine = rows.get(category, [])
         entry = _counts(gaps[mine], counts.listed.get(category), counts.missing.get(category, 0))
-        if len(mine):
-            values = (gaps[mine] > 0).astype(np.float64)
-            entry = {"accuracy": float(values.mean()), **entry}
-            ids, images = (tuple(getattr(cases[place], what) for place in mine.tolist()) for what in ("id", "image"))
-            items[f"categories.{category}.accuracy"] = CaseValues(ids, images, values)
+        if mine:
+            kept[f"categories.{category}.accuracy"] = case_values([cases[row] for row in mine], correct[mine])
+            entry = {"accuracy": float(correct[mine].mean()), **entry}
         categories[category] = entry
-    every = (gaps > 0).astype(np.float64)
-    means = tuple(name for name in items if name.split(".")[1] not in counts.outside_mean) or tuple(items)
-    items["micro_accuracy"] = CaseValues(
-        tuple(f"{case.category}/{case.id}" for case in cases), tuple(case.image for case in cases), every
-    )
+    means = tuple(name for name in kept if name.split(".")[1] not in counts.outside_mean) or tuple(kept)
+    ids = tuple(f"{case.category}/{case.id}" for case in cases)
+    kept["micro_accuracy"] = CaseValues(ids, tuple(case.image for case in cases), correct)
     total = sum(counts.listed.values()) if counts.listed else None
     metrics = {
-        "accuracy": float(np.mean([items[name].values.mean() for name in means])),
-        "micro_accuracy": float(every.mean()),
+        "accuracy": float(np.mean([kept[name].values.mean() for name in means])),
+        "micro_accuracy": float(correct.mean()),
         **_counts(gaps, total, sum(counts.missing.values())),
         "categories": categories,
     }
-    return BenchmarkResult(metrics, items, {"accuracy": means})
+    return BenchmarkResult(metrics, kept, {"accuracy": means})
 
 
 def _counts(gaps: NDArray[np.float64], listed: int | None, missing: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Retrieval both ways: how high the right caption or image stands among all."""
+"""Retrieval in both directions: the rank of the right caption or image among all."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def retrieval(features: EvalFeatures) -> BenchmarkResult:
         Metrics `image_to_text_R@1` and so on (fractions 0 to 1), `image_to_text_medR` (1 is best), `image_to_text_MAP` (mean
         over the queries of the average precision over a query's right items; with one right item, the mean
         reciprocal rank), `num_images`, `num_texts`, `num_ties_image_to_text`, `num_ties_text_to_image` (queries where a wrong
-        item scores just like the best right one), and `ties_in_order`: recall where of equal scores the earlier item
-        stands first, as in a sort that keeps the order (CLIP_benchmark takes the first k of ``topk``, which
-        settles ties somehow; without ties all three are equal).
+        item has the same score as the best right one), and `ties_in_order`: recall where the earlier of items with equal scores
+        is ranked first, as in a stable sort (CLIP_benchmark takes the first k of ``topk``, where the order of ties is
+        undefined; without ties all three are equal).
 
     Source: recall as in Karpathy and Fei-Fei 2015, section 4.2 (arXiv:1412.2306); average precision as in Manning et
         al. 2008, section 8.4.
-    Differs: ties are counted against the model instead of being settled by the sort's order.
+    Differs: ties count against the model instead of being broken by the sort.
 
     Raises:
         InputError: an image has no caption.
@@ -68,12 +68,12 @@ def retrieval(features: EvalFeatures) -> BenchmarkResult:
 
 
 class _Ranks(NamedTuple):
-    """How the queries of one direction fared.
+    """Ranks of the queries of one direction.
 
     Attributes:
         above: Wrong items that score at least as high as the best right one [queries].
-        before: Wrong items that stand before the best right one when ties keep the items' order [queries].
-        ties: Whether a wrong item scores just like the best right one [queries].
+        before: Wrong items that a stable sort puts before the best right one [queries].
+        ties: Whether a wrong item has the same score as the best right one [queries].
         precision: Average precision over the right items [queries].
     """
 
@@ -92,12 +92,12 @@ def _ranks(features: EvalFeatures) -> tuple[_Ranks, _Ranks]:
         own[inside] = scores[owner[inside] - start, inside]
     best = np.full(num_images, -np.inf)
     np.maximum.at(best, owner, own)
-    # a query's best right text that stands first
+    # the first of a query's best right texts
     leader = np.full(num_images, num_texts, dtype=np.int64)
     np.minimum.at(leader, owner, np.where(own == best[owner], np.arange(num_texts), num_texts))
 
     above_own = np.zeros(num_texts, dtype=np.int64)  # wrong texts at least as near to a text's image as the text is
-    images, texts = _no_ranks(num_images), _no_ranks(num_texts)
+    images, texts = _empty_ranks(num_images), _empty_ranks(num_texts)
     number = np.arange(num_texts)
     for start, scores in _score_blocks(features):
         rows = np.arange(start, start + len(scores))
@@ -122,14 +122,14 @@ def _ranks(features: EvalFeatures) -> tuple[_Ranks, _Ranks]:
     return images, texts
 
 
-def _no_ranks(num: int) -> _Ranks:
+def _empty_ranks(num: int) -> _Ranks:
     return _Ranks(np.zeros(num, np.int64), np.zeros(num, np.int64), np.zeros(num, np.bool_), np.zeros(num))
 
 
 def _score_blocks(features: EvalFeatures) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Yield (first image, scores [images, m]); equal embeddings have exactly equal scores, wherever they stand.
+    """Yield (first image, scores [images, m]); equal embeddings have exactly equal scores.
 
-    A matrix product may round equal columns differently by their place, so each distinct one is computed once.
+    A matrix product may round equal columns differently, so each distinct one is computed once.
     """
     texts, text_row = np.unique(features.text, axis=0, return_inverse=True)
     images, image_row = np.unique(features.image, axis=0, return_inverse=True)

@@ -9,9 +9,9 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
+from training.evaluate.blind import Case, case_values, rows_by_category
 
 if TYPE_CHECKING:
-    from training.evaluate.blind import Case
     from training.evaluate.features import EmbedTexts
 
 
@@ -24,7 +24,7 @@ def text_only(embed: EmbedTexts, cases: Sequence[Case]) -> BenchmarkResult:
     Source: Dumpala et al. 2024 (SugarCrepe++), the text-only task (TOT), arXiv 2406.11171.
 
     Raises:
-        InputError: no case, or one that has not two right texts and one wrong text.
+        InputError: no case, or one without two true texts and one false text.
     """
     if not cases or any((len(case.right), len(case.wrong)) != (2, 1) for case in cases):
         raise InputError("text-only task: a case without two true captions and a false one", allowed="SugarCrepe++")
@@ -34,16 +34,13 @@ def text_only(embed: EmbedTexts, cases: Sequence[Case]) -> BenchmarkResult:
     )
     alike = (first * second).sum(axis=1)
     hits = ((alike > (first * wrong).sum(axis=1)) & (alike > (second * wrong).sum(axis=1))).astype(np.float64)
-    names = np.array([case.category for case in cases])
-    items: dict[str, CaseValues] = {}
+    kept: dict[str, CaseValues] = {}
     categories: dict[str, Any] = {}
-    for category in sorted(set(names.tolist())):
-        mine = np.flatnonzero(names == category).tolist()
-        ids, images = tuple(cases[place].id for place in mine), tuple(cases[place].image for place in mine)
-        items[f"categories.{category}.tot_accuracy"] = CaseValues(ids, images, hits[mine])
-        categories[category] = {"tot_accuracy": float(hits[mine].mean()), "num_tot_cases": len(mine)}
+    for category, rows in rows_by_category(cases).items():
+        kept[f"categories.{category}.tot_accuracy"] = case_values([cases[row] for row in rows], hits[rows])
+        categories[category] = {"tot_accuracy": float(hits[rows].mean()), "num_tot_cases": len(rows)}
     mean = float(np.mean([entry["tot_accuracy"] for entry in categories.values()]))
-    return BenchmarkResult({"tot_accuracy": mean, "categories": categories}, items, {"tot_accuracy": tuple(items)})
+    return BenchmarkResult({"tot_accuracy": mean, "categories": categories}, kept, {"tot_accuracy": tuple(kept)})
 
 
 def add_text_only(embed: EmbedTexts, result: BenchmarkResult, cases: Sequence[Case]) -> BenchmarkResult:

@@ -1,4 +1,4 @@
-"""Winoground: two images and two captions of the same words; who belongs to whom?"""
+"""Winoground: two images and two captions with the same words; which caption belongs to which image?"""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class WinogroundCase:
     """Two captions and two images; caption 0 is of image 0.
 
     Attributes:
-        id: The case's own name.
+        id: Unique name of the case.
         tag: Its kind (``Object``, ``Relation``, ``Both``), or empty.
         captions: Two texts.
-        images: Two names of pictures.
+        images: Names of two images.
     """
 
     id: str
@@ -42,7 +42,7 @@ def read_winoground(path: Path) -> list[WinogroundCase]:
     """Read ``examples.jsonl``: id, caption_0, caption_1, image_0, image_1, and collapsed_tag or tag if there is one.
 
     Raises:
-        InputError: missing, or a line that is not such a record.
+        InputError: the file is missing, or a line is not such a record.
     """
     found = []
     for number, line in read_lines(path):
@@ -53,22 +53,22 @@ def read_winoground(path: Path) -> list[WinogroundCase]:
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path.name} line {number}: {error!r}", allowed=read_winoground.__doc__ or "") from None
         if not all(isinstance(text, str) and text.strip() for text in texts):
-            raise InputError(f"{path.name} line {number}: {texts!r}"[:300], allowed="two captions, two picture names")
+            raise InputError(f"{path.name} line {number}: {texts!r}"[:300], allowed="two captions, two names of images")
         found.append(WinogroundCase(str(name), str(tag).replace(".", "_"), (texts[0], texts[1]), (texts[2], texts[3])))
-    if len({one.id for one in found}) < len(found):
-        raise InputError(f"{path.name}: two cases of one id")
+    if len({case.id for case in found}) < len(found):
+        raise InputError(f"{path.name}: two cases with the same id")
     return found
 
 
 def winoground(
-    quartets: Sequence[WinogroundCase], image: NDArray[np.float32], text: NDArray[np.float32], num_listed: int
+    cases: Sequence[WinogroundCase], image: NDArray[np.float32], text: NDArray[np.float32], num_listed: int
 ) -> BenchmarkResult:
     """Return text, image and group scores; ties count as wrong.
 
-    Blind judges have no say here: each caption is the right one once, so whoever does not look scores 0.
+    There are no blind judges: each caption is the right one once, so they would score 0.
 
     Args:
-        quartets: The cases [n].
+        cases: The cases [n].
         image: Unit-norm embeddings of their images [n, 2, d].
         text: Unit-norm embeddings of their captions [n, 2, d].
         num_listed: Cases in the benchmark's file.
@@ -82,7 +82,7 @@ def winoground(
     Raises:
         InputError: no case.
     """
-    if not quartets:
+    if not cases:
         raise InputError("winoground: no case with both images", fix="check ?images=DIR")
     scores = (text.astype(np.float64)[:, :, None] * image.astype(np.float64)[:, None]).sum(axis=-1)  # [n, text, image]
     own, other = (scores[:, 0, 0], scores[:, 1, 1]), (scores[:, 1, 0], scores[:, 0, 1])
@@ -91,17 +91,17 @@ def winoground(
     hits = dict(zip(SCORES, (by_text, by_image, by_text & by_image), strict=True))
     tags: dict[str, Any] = {}
     items: dict[str, CaseValues] = {}
-    kinds = np.array([one.tag for one in quartets])
-    groups = {"": np.arange(len(quartets)), **{tag: np.flatnonzero(kinds == tag) for tag in sorted(set(kinds) - {""})}}
+    kinds = np.array([case.tag for case in cases])
+    groups = {"": np.arange(len(cases)), **{tag: np.flatnonzero(kinds == tag) for tag in sorted(set(kinds) - {""})}}
     for tag, mine in groups.items():
-        ids = tuple(quartets[place].id for place in mine.tolist())
-        images = tuple(quartets[place].images[0] for place in mine.tolist())
+        ids = tuple(cases[row].id for row in mine.tolist())
+        images = tuple(cases[row].images[0] for row in mine.tolist())
         for name, of_all in hits.items():
             items[f"tags.{tag}.{name}" if tag else name] = CaseValues(ids, images, of_all[mine].astype(np.float64))
         entry = {name: float(of_all[mine].mean()) for name, of_all in hits.items()}
         if tag:
             tags[tag] = {**entry, "num_cases": len(mine)}
         else:
-            whole = entry
-    counts = {"num_cases": len(quartets), "num_listed": num_listed, "num_missing": num_listed - len(quartets)}
-    return BenchmarkResult({**whole, **counts, "chance": CHANCE, **({"tags": tags} if tags else {})}, items)
+            overall = entry
+    counts = {"num_cases": len(cases), "num_listed": num_listed, "num_missing": num_listed - len(cases)}
+    return BenchmarkResult({**overall, **counts, "chance": CHANCE, **({"tags": tags} if tags else {})}, items)

@@ -1,4 +1,4 @@
-"""Zero-shot classification: is an image nearest to the text of its own class?"""
+"""Zero-shot classification: is an image nearest to the text of its class?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEMPLATES = (
     "a bright photo of the {}.",
     "a dark photo of the {}.",
 )
-"""How a class is told where the data brings no templates: eight plain sentences of our own."""
+"""Templates for data without its own: eight plain sentences."""
 
 
 def class_embeddings(
@@ -34,7 +34,7 @@ def class_embeddings(
 ) -> NDArray[np.float32]:
     """Return a unit-norm embedding of each class, float32 [classes, embed_dim].
 
-    It is the mean of the unit-norm embeddings of all its names in all templates, made unit-norm again.
+    It is the normalised mean of the unit-norm embeddings of all its names in all templates.
 
     Source: Radford et al. 2021 (CLIP), section 3.1.4 (arXiv:2103.00020).
     Differs: eight templates of our own instead of eighty; a class may have several names.
@@ -52,7 +52,7 @@ def class_embeddings(
 
 
 def fill(template: str, name: str) -> str:
-    """Return a template with a class's name in it."""
+    """Return a template with the name of a class filled in."""
     return template.replace("{c}", name).replace("{}", name)
 
 
@@ -63,29 +63,28 @@ def zero_shot(
     names: Sequence[str],
     ids: Sequence[str],
 ) -> BenchmarkResult:
-    """Return how often an image's own class stands first, or among the first five; a tie counts as wrong.
+    """Return how often an image's class is ranked first, or among the first five; a tie counts as wrong.
 
     Args:
         image: Unit-norm embeddings [n, d].
         label: Each image's class [n].
         classes: Unit-norm embeddings of the classes [c, d].
-        names: What the results call the classes [c].
-        ids: What the items call the images [n].
+        names: Names of the classes in the result [c].
+        ids: Names of the images in the result [n].
 
     Returns:
         Metrics `top1`, `top5` (with more than five classes), `mean_per_class` (mean of the classes' own top-1, empty classes
-        left out), `num_images`, `num_classes`, `num_ties` (another class scores just like the right one, best of
-        the others), and `classes`: by name `accuracy` and `num_images`.
+        left out), `num_images`, `num_classes`, `num_ties` (another class has the same score as the right one), and `classes`: by name `accuracy` and `num_images`.
 
     Raises:
         InputError: no image, or fewer than two classes.
     """
     if not len(image) or len(classes) < 2:
         raise InputError(
-            f"zero-shot: {len(image)} images of {len(classes)} classes", allowed="an image or more, two classes or more"
+            f"zero-shot: {len(image)} images of {len(classes)} classes", allowed="at least one image and two classes"
         )
     distinct, column = np.unique(classes, axis=0, return_inverse=True)
-    # each distinct class is computed once: a product may round equal columns differently by their place
+    # each distinct class is computed once: a matrix product may round equal columns differently
     scores = (image.astype(np.float64) @ distinct.astype(np.float64).T)[:, column]
     own = scores[np.arange(len(image)), label][:, None]
     above = (scores >= own).sum(axis=1) - 1
@@ -99,11 +98,11 @@ def zero_shot(
         metrics["top5"], items["top5"] = float(five.mean()), CaseValues(images, images, five)
     by_class: dict[str, Any] = {}
     for number, name in enumerate(names):
-        mine = np.flatnonzero(label == number)
-        if len(mine):
-            chosen = tuple(images[place] for place in mine)
-            by_class[name] = {"accuracy": float(first[mine].mean()), "num_images": len(mine)}
-            items[f"classes.{name}.accuracy"] = CaseValues(chosen, chosen, first[mine])
+        rows = np.flatnonzero(label == number)
+        if len(rows):
+            of_class = tuple(images[row] for row in rows)
+            by_class[name] = {"accuracy": float(first[rows].mean()), "num_images": len(rows)}
+            items[f"classes.{name}.accuracy"] = CaseValues(of_class, of_class, first[rows])
     means = tuple(f"classes.{name}.accuracy" for name in by_class)
     metrics["mean_per_class"] = float(np.mean([entry["accuracy"] for entry in by_class.values()]))
     metrics |= {"num_images": len(image), "num_classes": len(classes), "num_ties": int(ties.sum()), "classes": by_class}
