@@ -111,8 +111,10 @@ def read_set(spec: str, snapshots: Path) -> EvaluationSet:
         source = open_source(path, chosen)
         snapshot = read_source(source, snapshots, location=f"{Path.cwd()}|{path}")
     except InputError as error:
-        fix = error.fix or "--against takes the same as --source, followed by #test, #dev or #train for one split"
-        raise InputError(f"--against {spec}: {error.got}", allowed=error.allowed, fix=fix) from None
+        got, fix = (text.replace("--source ", "--against ") for text in (error.got, error.fix))
+        got = got if got.startswith("--against ") else f"--against {spec}: {got}"
+        fix = fix or "--against takes the same values as --source; #test, #dev or #train at the end selects a split"
+        raise InputError(got, allowed=error.allowed, fix=fix) from None
     description = source.describe()
     name = ":".join(str(description[key]) for key in ("kind", "name") if description.get(key))
     items = tuple((sample.uid, sample.name) for sample in snapshot.samples())

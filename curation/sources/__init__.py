@@ -84,14 +84,15 @@ def open_source(spec: str, split: str | None = None) -> SampleSource:
     """
     kind, _, path = spec.partition(":")
     if kind not in KINDS or not path:
+        fix = "for example --source flickr:/data/flickr8k or --source scenes:2000"
         if ":" not in spec:
-            problem = "it has no source kind"
+            problem, fix = "no source kind before the path", f"for example --source folder:{spec}"
         else:
-            problem = "the path is empty" if kind in KINDS else f"unknown source kind {kind!r}; {nearest(kind, KINDS)}"
+            problem = "no path after the source kind" if kind in KINDS else f"unknown source kind {kind!r}"
         raise InputError(
-            f"--source {spec!r}: {problem}".rstrip("; "),
+            f"--source {spec!r}: {problem}",
             allowed="KIND:PATH with KIND one of " + ", ".join(KINDS),
-            fix="for example --source flickr:/data/flickr8k or --source scenes:2000",
+            fix=nearest(kind, KINDS) if kind not in KINDS and nearest(kind, KINDS) else fix,
         )
     module = vars(importlib.import_module(f"{__name__}.{kind}"))
     source_class: Any = next(item for item in module.values() if getattr(item, "kind", None) == kind)

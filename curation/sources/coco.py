@@ -56,7 +56,7 @@ class CocoSource(FileSource):
             self._root = file.parent.parent if file.parent.name == "annotations" else file.parent
             files = [file]
         else:
-            self._root = self._folder()
+            self._root = self._folder("FOLDER, or the captions file")
             files = [self._inside(self._root, name) for name in self._caption_files()]
         by_split: dict[str | None, Path] = {}
         for file in files:

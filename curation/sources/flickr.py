@@ -126,7 +126,7 @@ class FlickrSource(FileSource):
             raise self._error(
                 "no folder with the photographs",
                 allowed=f"one of {', '.join(IMAGE_FOLDERS)}; {contents_of(self._root)}",
-                fix="check the path, or rename the folder with the photographs to 'images'",
+                fix="check the path, rename the folder with the photographs to 'images', or use --source folder:PATH",
             )
         return self._inside(self._root, name)
 

@@ -232,15 +232,18 @@ class FileSource(ABC):
         """Return the error that the samples of the split cannot be selected."""
         return InputError(f"--split {self._split}: {problem}", allowed=allowed, fix=f"{fix}, or omit --split")
 
-    def _folder(self) -> Path:
+    def _folder(self, allowed: str = "FOLDER") -> Path:
         """Return the real path of the folder that the user gave.
+
+        Args:
+            allowed: What the path may be, for the error message.
 
         Raises:
             InputError: there is no such folder.
         """
         if not Path(self._path).is_dir():
-            problem = "is a file, not a folder" if Path(self._path).exists() else "this folder does not exist"
-            raise self._error(problem, allowed=f"{self.kind}:FOLDER", fix="check the path")
+            problem = "this is a file, not a folder" if Path(self._path).exists() else "this path does not exist"
+            raise self._error(problem, allowed=f"{self.kind}:{allowed}", fix="check the path")
         return Path(self._path).resolve()
 
     def _inside(self, root: Path, name: str) -> Path:
