@@ -291,7 +291,6 @@ class GatheredChooser:
 
     def __init__(self, chooser: NegativeChooser, ranks: Ranks) -> None:
         self._chooser, self._ranks = chooser, ranks
-        self.adaptive = chooser.adaptive
         self.choose = 0
         """Keeps the choice out of the pass with gradients."""
 

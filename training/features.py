@@ -222,7 +222,7 @@ def make_features(
     Args:
         encoder: Its model is in train mode. The caller runs its `backward`.
         batch: From `PlannedBatches`.
-        chooser: Chooses among the batch's candidates; None trains without negatives.
+        chooser: Chooses among the batch's candidates; None takes all.
         progress: Share of the run's steps that are done, 0 to below 1.
         needs: What objectives need besides.
 
@@ -242,22 +242,24 @@ def make_features(
     encode = partial(_encode_texts, encoder, batch, patches, needs.cut_ratio(progress) if needs.cut_ratio else None)
     choice: NegativeChoice | None = None
     more: dict[str, Any] = {}
-    if chooser is None or batch.negatives is None or batch.negative_mask is None:
+    if batch.negatives is None or batch.negative_mask is None:
         text = encode(None)
+    elif chooser is None:
+        choice = take_all(batch.negative_mask)
+        text = encode(choice)
     else:
         one_pass = fits_one_pass(model, batch.negative_mask, chooser, tokens=patches is not None)
         if one_pass:
             text = encode(take_all(batch.negative_mask), without_dropout=True)
             assert text.without_dropout is not None
             similarity = similarities(image, *text.without_dropout)
-        elif chooser.adaptive:
+        else:
             texts = torch.cat([batch.text, batch.negatives[batch.negative_mask]])
             mask, cached = batch.negative_mask, batch.text_cached
             similarity = candidate_similarities(encoder, image, texts, mask, cached=cached)
-        else:
-            similarity = image.new_zeros(len(image)), image.new_zeros(batch.negative_mask.shape)
         choice = chooser.select(*similarity, batch.negative_mask, model.logit_scale.item(), progress)
         text = text.chosen(choice) if one_pass else encode(choice)
+    if choice is not None:
         more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}
         if "negative_type" in needs.names:
             more["negative_type"] = negative_types(batch, choice)

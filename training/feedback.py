@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_manifests.atomic_files import write_atomically
+from data_manifests.atomic_files import write_table_atomically
 from data_manifests.run_files import FEEDBACK_FILE
 
 if TYPE_CHECKING:
@@ -109,7 +109,6 @@ class FeedbackLog:
             origin: What the numbers were made from, such as the manifest's fingerprint; kept in the file's metadata.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         keys = sorted(self._rows)
         columns: dict[str, Any] = {
@@ -127,9 +126,7 @@ class FeedbackLog:
         for name in ("margin", "loss", "weight"):
             means = [round(row[f"sum_{name}"] / row["drawn"], _DECIMALS) if row["drawn"] else None for row in rows]
             columns[f"mean_{name}"] = pa.array(means, pa.float64())
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns, metadata=dict(origin)), sink, compression="zstd")
-        write_atomically(run / FEEDBACK_FILE, sink.getvalue().to_pybytes())
+        write_table_atomically(run / FEEDBACK_FILE, pa.table(columns, metadata=dict(origin)))
 
 
 def _hardness(batch: Batch, choice: NegativeChoice, margins: list[float]) -> dict[str, float]:

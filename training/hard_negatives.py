@@ -46,11 +46,9 @@ class NegativeChooser(Protocol):
     """Chooses negatives during one run; what it has learned goes into the checkpoints.
 
     Attributes:
-        adaptive: Whether `select` needs the current model's similarities; if not, it is given zeros.
         choose: Negatives per sample and step.
     """
 
-    adaptive: bool
     choose: int
 
     def select(
@@ -93,8 +91,8 @@ class Negatives(Protocol):
     def candidates(self) -> int:
         """Negatives drawn per sample and step."""
 
-    def start(self) -> NegativeChooser:
-        """Return the chooser of a new run."""
+    def start(self) -> NegativeChooser | None:
+        """Return the chooser of a new run; None takes all candidates and needs no similarities."""
 
 
 @dataclass(frozen=True)
@@ -127,31 +125,8 @@ class UniformNegatives:
         """As many as are used: the draw is the choice."""
         return self.choose
 
-    def start(self) -> NegativeChooser:
-        """Return the chooser of a new run: it takes all that were drawn."""
-        return _TakeAll(self.choose)
-
-
-class _TakeAll:
-    """Takes every candidate, once."""
-
-    adaptive = False
-
-    def __init__(self, choose: int) -> None:
-        self.choose = choose
-
-    def select(
-        self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float
-    ) -> NegativeChoice:
-        """Return all candidates in their order."""
-        return take_all(mask)
-
-    def state_dict(self) -> dict[str, float]:
-        """Return an empty state: nothing is learned."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Do nothing: there is no state."""
+    def start(self) -> None:
+        """Return no chooser: all that were drawn are taken."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +212,6 @@ class AdaptiveNegatives:
 
 class _Adaptive:
     """`AdaptiveNegatives` during a run: three moving quantiles."""
-
-    adaptive = True
 
     def __init__(self, config: AdaptiveNegatives) -> None:
         self._config, self.choose = config, config.choose
@@ -329,7 +302,7 @@ def fits_one_pass(model: ClipModel, mask: Tensor, chooser: NegativeChooser, *, t
         chooser: Chooses.
         tokens: Whether features of tokens are needed.
     """
-    if not chooser.adaptive or mask.shape[1] > ONE_PASS * chooser.choose:
+    if mask.shape[1] > ONE_PASS * chooser.choose:
         return False
     return not model.has_dropout("text_trunk", *(("text_head",) if tokens else ()))
 

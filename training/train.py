@@ -122,7 +122,7 @@ class Trainer:
     Attributes:
         model: The model, tuned in place.
         optimizer: AdamW over its trainable parameters and those of the terms.
-        chooser: Chooses negatives; None trains without.
+        chooser: Chooses negatives; None takes all that were drawn.
         terms: The objectives' loss terms by name.
         needs: What they need besides images, captions and negatives.
         parts: The recipe's training half.

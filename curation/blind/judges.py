@@ -25,7 +25,7 @@ _MAX_PAIRS_PER_IMAGE = 64
 class NgramJudge:
     """Prefers the text that an interpolated trigram model of other images' captions gives the higher probability."""
 
-    def gaps(self, train: Sequence[Pair], captions: Sequence[str], test: Sequence[Pair]) -> Float64s:
+    def gaps(self, train: Sequence[Pair], captions: Sequence[str], test: Sequence[Pair]) -> Float64s:  # noqa: ARG002 - it learns from captions alone
         """Return differences of log probability."""
         vocabulary = Vocabulary(captions)
         model = NgramModel.fit(vocabulary.encode(captions), len(vocabulary))

@@ -14,7 +14,7 @@ from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.config import TrainConfig
 from training.features import make_features, negative_stats, with_labels
-from training.hard_negatives import AdaptiveNegatives, Negatives, UniformNegatives
+from training.hard_negatives import AdaptiveNegatives, Negatives, UniformNegatives, take_all
 from training.model.clip_model import ClipModel, StepEncoder
 from training.model.spec import ModelSpec
 
@@ -43,9 +43,10 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
     assert choice is not None
     stats = negative_stats(batch, choice)
     similarity = torch.einsum("bd,bcd->bc", image, candidates)
-    scale = features.logit_scale.item()
+    scale, mask = features.logit_scale.item(), batch.negative_mask
     positive = (image * text).sum(dim=1)
-    expected = negatives.start().select(positive, similarity, batch.negative_mask, scale, 0.5)
+    fresh = negatives.start()
+    expected = take_all(mask) if fresh is None else fresh.select(positive, similarity, mask, scale, 0.5)
     assert (
         features.negatives is not None and features.negative_mask is not None and features.negative_weight is not None
     )

@@ -22,7 +22,7 @@ def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion,
     model, batch = make_batch(make_version, negatives)
     log = FeedbackLog()
     with torch.no_grad():
-        features, choice = make_features(StepEncoder(model), batch, negatives.start(), 0.0)
+        features, choice = make_features(StepEncoder(model), batch, None, 0.0)
     assert choice is not None and features.negatives is not None
     hardness = log.record(batch, features, choice)
     resumed = FeedbackLog()

@@ -11,7 +11,7 @@ import torch
 from data_manifests.errors import InputError
 from training.batches.batch import StepTexts
 from training.features import negative_stats
-from training.hard_negatives import AdaptiveNegatives, NegativeChoice, UniformNegatives
+from training.hard_negatives import AdaptiveNegatives, NegativeChoice, UniformNegatives, take_all
 
 
 def no_gate(**changes: object) -> AdaptiveNegatives:
@@ -30,7 +30,8 @@ def chosen(choice: NegativeChoice, row: int = 0) -> set[int]:
 
 def test_uniform_takes_all_that_were_drawn() -> None:
     mask = torch.tensor([[True, True], [True, False]])
-    choice = UniformNegatives(2).start().select(torch.zeros(2), torch.zeros(2, 2), mask, 1.0, 0.0)
+    choice = take_all(mask)
+    assert UniformNegatives(2).candidates == 2
     assert choice.index.tolist() == [[0, 1], [0, 1]] and torch.equal(choice.mask, mask) and choice.stats == {}
     assert choice.weight.tolist() == [[1, 1], [1, 1]] and UniformNegatives(3).candidates == 3
 

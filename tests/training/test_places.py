@@ -96,8 +96,8 @@ def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersio
     needs = parts.feature_needs(lambda: teacher, {})
     assert not needs.cacheable("image") and not needs.cacheable("text")
     with torch.no_grad():
-        features, _ = make_features(StepEncoder(model), batch, UniformNegatives(3).start(), 0.0, needs)
-        plain, _ = make_features(StepEncoder(model), batch, UniformNegatives(3).start(), 0.0)
+        features, _ = make_features(StepEncoder(model), batch, None, 0.0, needs)
+        plain, _ = make_features(StepEncoder(model), batch, None, 0.0)
     assert plain.tokens is None and plain.teacher_image is None and plain.cut_text is None
     assert plain.negatives is not None and features.negatives is not None and features.negative_mask is not None
     assert torch.allclose(features.text, plain.text, atol=1e-5)
@@ -120,7 +120,7 @@ def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersio
     record = next(record for row in batch.texts.records for record in row)
     record["type"] = "attribute"
     with torch.no_grad():
-        features, _ = make_features(StepEncoder(model), batch, UniformNegatives(3).start(), 0.0, needs)
+        features, _ = make_features(StepEncoder(model), batch, None, 0.0, needs)
     assert features.negative_type is not None
     assert (features.negative_type == NEGATIVE_TYPES.index("attribute")).sum() == 1
 

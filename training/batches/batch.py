@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from training.batches.text_sampling import CaptionViews, FurtherTexts
     from training.hard_negatives import Negatives
 
-NegativeRecord = dict[str, Any]
+SampleRecord = dict[str, Any]
 """A negative as the data set holds it: text, caption, operation, span_class, edits, rule, source."""
 
 
@@ -44,7 +44,7 @@ class StepTexts:
 
     uids: tuple[str, ...]
     captions: tuple[str, ...]
-    records: list[list[NegativeRecord]]
+    records: list[list[SampleRecord]]
     positives: list[list[str]]
 
 

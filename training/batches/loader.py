@@ -17,7 +17,7 @@ import orjson
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
 from training.batches.activation_cache import ActivationStore, ProgressReport, fill_images, fill_texts, text_name
-from training.batches.batch import Batch, NegativeRecord, Slots, StepTexts, TextSampling, in_slots
+from training.batches.batch import Batch, SampleRecord, Slots, StepTexts, TextSampling, in_slots
 from training.batches.decode import decode_image
 from training.batches.plan import BatchPlan
 from training.batches.remote_shards import fetch_ahead, open_shards
@@ -182,7 +182,7 @@ class PlannedBatches:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
             ready.put(error)
 
-    def _draw(self, records: list[NegativeRecord], step: int, uid: str) -> list[NegativeRecord]:
+    def _draw(self, records: list[SampleRecord], step: int, uid: str) -> list[SampleRecord]:
         if self._negatives is None or not records:
             return []
         order = generator(self._config.seed, "negatives", step, uid).permutation(len(records))
@@ -193,8 +193,8 @@ class PlannedBatches:
             return self._model.trim(self._model.tokenize(texts))
         return self._texts.take([text_name(text) for text in texts])
 
-    def _sample(self, row: int, uid: str) -> NegativeRecord:
-        sample: NegativeRecord = orjson.loads(self._reader.read(*self._index.json(row)))
+    def _sample(self, row: int, uid: str) -> SampleRecord:
+        sample: SampleRecord = orjson.loads(self._reader.read(*self._index.json(row)))
         if sample.get("uid") != uid:
             raise InputError(
                 f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY
@@ -211,11 +211,11 @@ class PlannedBatches:
 _VERIFY = "run clipcurate verify"
 
 
-def _of_caption(sample: NegativeRecord, what: str, caption: int) -> list[NegativeRecord]:
+def _of_caption(sample: SampleRecord, what: str, caption: int) -> list[SampleRecord]:
     return [record for record in sample.get(what, []) if record["caption"] == caption]
 
 
-def _changed_from(shown: str, caption: str, negatives: list[NegativeRecord]) -> list[NegativeRecord]:
+def _changed_from(shown: str, caption: str, negatives: list[SampleRecord]) -> list[SampleRecord]:
     """Return a caption's negatives, but beside a view of it only those that differ from the view by their edit.
 
     A knowledge caption set against an edited caption would teach that longer texts are true.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from data_manifests.atomic_files import write_atomically
+from data_manifests.atomic_files import write_table_atomically
 from data_manifests.errors import InputError
 from training.batches.epoch import EpochPlan, Planner
 from training.batches.index import IndexColumn, PlanIndex
@@ -48,7 +48,6 @@ class BatchPlan:
     def save(self, path: Path) -> None:
         """Write plan.parquet atomically: one row per (step, sample), readable by any parquet tool."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         steps, batch = self.rows.shape
         table = pa.table(
@@ -61,9 +60,7 @@ class BatchPlan:
             },
             metadata={"fingerprint": self.fingerprint, "batch_size": str(batch)},
         )
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        write_atomically(path, sink.getvalue().to_pybytes())
+        write_table_atomically(path, table)
 
     @classmethod
     def load(cls, path: Path) -> BatchPlan:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from training.model.clip_model import ClipModel
 
-Tune = Literal["lora", "full", "projection"]
 TUNES = ("lora", "full", "projection")
 
 # open_clip's attention is one fused module: peft must be given `attn` as a whole, for an adapter on its `out_proj`

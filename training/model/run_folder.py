@@ -19,7 +19,6 @@ Scaling: bytes follow the frozen tensors without a public home; for `lite0_minil
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
 from training.model import build, checkpoint_files
@@ -86,9 +86,7 @@ def save_run_model(run: Path, model: ClipModel, base: str, base_hash: str, tune:
         "public_hash": checkpoint_files.state_hash(parts["public"]) if public else "",
         "tune": tune,
     }
-    draft = run / f"{checkpoint_files.MODEL_FILE}.part"
-    draft.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(draft, run / checkpoint_files.MODEL_FILE)
+    write_atomically(run / checkpoint_files.MODEL_FILE, json.dumps(record, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def _public_groups(model: ClipModel) -> set[str]:

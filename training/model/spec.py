@@ -31,7 +31,7 @@ from training.model import checkpoint_files
 if TYPE_CHECKING:
     from training.model.clip_model import ClipModel
 
-Kind = Literal["random", "hub", "config", "checkpoint", "open_clip_dir", "run"]
+ModelKind = Literal["random", "hub", "config", "checkpoint", "open_clip_dir", "run"]
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 OPEN_CLIP_FILE = "open_clip_config.json"
 
@@ -50,7 +50,7 @@ class ModelSpec:
     """
 
     text: str
-    kind: Kind
+    kind: ModelKind
     name: str
     path: str = ""
     tag: str = ""
@@ -150,7 +150,7 @@ class ModelSpec:
         return checkpoint_files.find_checkpoint(path) if self.kind == "open_clip_dir" else path
 
 
-def _folder_kind(path: Path) -> Kind:
+def _folder_kind(path: Path) -> ModelKind:
     if (path / checkpoint_files.MODEL_FILE).is_file():
         return "run"
     if (path / OPEN_CLIP_FILE).is_file():
