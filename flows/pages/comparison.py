@@ -13,7 +13,7 @@ from data_manifests.run_files import LOG_FILE
 from flows.comparison.output import COMPARISON_FILE, FORMAT
 from flows.comparison.variants import CONTROL, PRETRAINED
 from flows.pages.charts import ChartValue, chart_grid, figure, interval_chart
-from flows.pages.html import Html, Section, join, link_papers, table, tag, tiles
+from flows.pages.html import Html, Section, details, join, link_papers, note, table, tag, tiles
 from flows.pages.run import read_json
 from flows.pages.sections.results import benchmark_name
 from flows.pages.sections.training_curves import Log, overlay_curves
@@ -75,7 +75,7 @@ def comparison_lead(document: Mapping[str, Any]) -> Html:
     return join(
         [
             tag("p", document["title"]),
-            tag("p", gate_text, class_="soft"),
+            note(gate_text),
             tag("p", tag("span", "✗ ", class_="bad"), "fails: ", ", ".join(failed)) if failed else "",
             tiles(
                 [
@@ -123,8 +123,8 @@ def _charts(rows: Sequence[Mapping[str, Any]], blind: Sequence[Mapping[str, Any]
         base = next((item["value"] for name, item, _ in measured if name == PRETRAINED), None)
         title = f"{benchmark_name(key[0])}: {key[1]}, in %"
         charts.append(figure(title, interval_chart(values, title, None if base is None else (base, PRETRAINED))))
-    note = "Dots are means over seeds, whiskers 95 % intervals over images and seeds; ✗ marks what fails the gate."
-    return join([tag("p", note, class_="soft"), chart_grid(charts)]) if charts else Html("")
+    remark = "Dots are means over seeds, whiskers 95 % intervals over images and seeds; ✗ marks what fails the gate."
+    return join([note(remark), chart_grid(charts)]) if charts else Html("")
 
 
 def _table(rows: Sequence[Mapping[str, Any]], blind: Sequence[Mapping[str, Any]]) -> Html:
@@ -140,11 +140,11 @@ def _table(rows: Sequence[Mapping[str, Any]], blind: Sequence[Mapping[str, Any]]
     by_judge = {_key(item): f"{100 * item['value']:.1f} by {item['judge']}" for item in blind}
     if by_judge:
         lines.append(("without the image", Html(""), "", *(tag("span", by_judge.get(key, "")) for key in keys)))
-    note = (
+    remark = (
         "In %: mean over seeds (95 % interval), difference to plain fine-tuning; ▲ ▼ where a paired test is significant. "
         "Red: fails the gate, with the points lost against the pretrained model."
     )
-    return join([table(("recipe", "gate", ">samples", *heads), lines), tag("p", note, class_="soft")])
+    return join([table(("recipe", "gate", ">samples", *heads), lines), note(remark)])
 
 
 def _cell(number: Mapping[str, Any] | None, lost: float | None) -> Html:
@@ -217,8 +217,8 @@ def _curves(cells: Sequence[Mapping[str, Any]], folder: Path) -> Html:
             except orjson.JSONDecodeError as error:
                 raise InputError(f"{path}: not JSON lines: {error.msg}", fix="run clipcurate compare again") from None
     charts = [chart for column, title in _CURVES if (chart := overlay_curves(logs, column, title))]
-    note = tag("p", "The first seed of each recipe.", class_="soft")
-    return join([note, chart_grid(charts)]) if charts else Html("")
+    remark = note("The first seed of each recipe.")
+    return join([remark, chart_grid(charts)]) if charts else Html("")
 
 
 def _cells(cells: Sequence[Mapping[str, Any]]) -> Html:
@@ -234,4 +234,4 @@ def _cells(cells: Sequence[Mapping[str, Any]]) -> Html:
             (cell["row"], seed, f"{cell['train_s']:.0f}", f"{cell['evaluate_s']:.0f}", ", ".join(sorted(counts)), fault)
         )
     content = table(("row", ">seed", ">training s", ">evaluation s", "items scored", "fault"), rows)
-    return tag("details", tag("summary", f"{len(rows)} cells"), content) if rows else Html("")
+    return details(f"{len(rows)} cells", content) if rows else Html("")

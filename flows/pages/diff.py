@@ -11,7 +11,7 @@ from data_manifests.drift import ValueChange
 from data_manifests.index_diff import NumberShift
 from data_manifests.manifest import DatasetVersion
 from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
-from flows.pages.html import Html, Section, diff_markup, join, page, table, tag, tiles
+from flows.pages.html import Html, Section, captioned, card, details, diff_markup, join, note, page, table, tag, tiles
 from flows.pages.thumbnails import Thumbnails
 from flows.terminal.diff import format_regraded, format_rescored, format_value
 
@@ -112,7 +112,7 @@ def _edited(diff: VersionDiff, max_pictures: int, picture: DrawPicture) -> Html:
 def _more(total: int, shown: int) -> Html:
     if total <= shown:
         return Html("")
-    return tag("p", f"{total - shown:,} more are not shown; clipcurate diff --json lists them.", class_="soft")
+    return note(f"{total - shown:,} more are not shown; clipcurate diff --json lists them.")
 
 
 def _card(sample: SampleDiff, picture: DrawPicture) -> Html:
@@ -129,13 +129,13 @@ def _card(sample: SampleDiff, picture: DrawPicture) -> Html:
     content += _details(f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ", map(_view, sample.views))
     content += _details(f"{len(sample.values)} other value(s) differ", map(_value, sample.values))
     content.append(tag("code", sample.uid))
-    return tag("article", picture(sample.uid, alternative), tag("div", *content), class_="card")
+    return card(picture(sample.uid, alternative), *content)
 
 
 def _details(summary: str, items: Iterable[Html]) -> list[Html]:
     """Return a list that opens on a click; nothing without items."""
     listed = list(items)
-    return [tag("details", tag("summary", summary), tag("ul", *listed))] if listed else []
+    return [details(summary, tag("ul", *listed))] if listed else []
 
 
 def _caption(change: CaptionChange) -> Html:
@@ -176,14 +176,10 @@ def _are_texts(value: Any) -> bool:
 def _refs(samples: Sequence[SampleRef], total: int, max_pictures: int, picture: DrawPicture) -> Html:
     if not samples:
         return Html("")
-    figures = [
-        tag(
-            "figure",
-            picture(item.uid, item.caption),
-            tag("figcaption", tag("span", item.caption, class_="text", dir="auto"), " ", tag("code", item.name)),
-        )
-        for item in samples[:max_pictures]
-    ]
+    figures = []
+    for item in samples[:max_pictures]:
+        caption = tag("span", item.caption, class_="text", dir="auto")
+        figures.append(captioned(picture(item.uid, item.caption), caption, " ", tag("code", item.name)))
     return join([tag("div", *figures, class_="grid"), _more(total, len(figures))])
 
 
@@ -191,8 +187,8 @@ def _negatives(diff: VersionDiff) -> Html:
     rows = [
         (row.operation, row.span_class, row.added, row.removed, row.changed, row.regraded) for row in diff.negatives
     ]
-    note = tag("p", "In samples that both versions have.", class_="soft") if rows else Html("")
-    return join([note, table(("operation", "span class", ">added", ">removed", ">changed", ">graded anew"), rows)])
+    remark = note("In samples that both versions have.") if rows else Html("")
+    return join([remark, table(("operation", "span class", ">added", ">removed", ">changed", ">graded anew"), rows)])
 
 
 def _clusters(diff: VersionDiff, max_pictures: int, picture: DrawPicture) -> Html:
@@ -204,18 +200,10 @@ def _clusters(diff: VersionDiff, max_pictures: int, picture: DrawPicture) -> Htm
         f"samples, and {found.num_moved:,} samples are outside that match."
     )
     became = {before: f"became {after}" for before, after, _ in found.matched}
-    figures = [
-        tag(
-            "figure",
-            picture(move.uid, f"sample {move.uid}"),
-            tag(
-                "figcaption",
-                f"old {move.old} → new {move.new} ",
-                tag("span", f"(old {move.old} {became.get(move.old, 'is gone')})", class_="soft"),
-            ),
-        )
-        for move in found.moved[:max_pictures]
-    ]
+    figures = []
+    for move in found.moved[:max_pictures]:
+        old = tag("span", f"(old {move.old} {became.get(move.old, 'is gone')})", class_="soft")
+        figures.append(captioned(picture(move.uid, f"sample {move.uid}"), f"old {move.old} → new {move.new} ", old))
     shown = tag("div", *figures, class_="grid") if figures else ""
     return join([tag("p", text), shown, _more(found.num_moved, len(figures))])
 
@@ -224,7 +212,7 @@ def _shift(shift: NumberShift) -> Html:
     text = f"{shift.num_changed:,} samples moved; mean absolute difference {shift.mean_abs:.4f}. The largest:"
     rows = [(tag("code", uid), f"{old:.4f}", f"{new:.4f}", f"{new - old:+.4f}") for uid, old, new in shift.largest]
     moved = table(("sample", ">before", ">after", ">change"), rows)
-    return join([tag("h3", shift.name), tag("p", text), tag("details", tag("summary", f"{len(rows)} samples"), moved)])
+    return join([tag("h3", shift.name), tag("p", text), details(f"{len(rows)} samples", moved)])
 
 
 def _number_row(value: ValueChange) -> tuple[object, ...]:
@@ -235,13 +223,11 @@ def _number_row(value: ValueChange) -> tuple[object, ...]:
 
 def _distributions(diff: VersionDiff) -> Html:
     columns = ("distribution", ">mean before", ">mean after", ">total variation", ">Kolmogorov-Smirnov")
-    return table(
-        columns,
-        (
-            (item.name, _mean(item.old_mean), _mean(item.new_mean), f"{item.total_variation:.4f}", f"{item.ks:.4f}")
-            for item in diff.distributions
-        ),
-    )
+    rows = [
+        (item.name, _mean(item.old_mean), _mean(item.new_mean), f"{item.total_variation:.4f}", f"{item.ks:.4f}")
+        for item in diff.distributions
+    ]
+    return table(columns, rows)
 
 
 def _mean(value: float | None) -> str:

@@ -101,6 +101,26 @@ def _policy(script: str) -> str:
     return f"{_POLICY}; script-src 'sha256-{digest}'"
 
 
+def note(*children: object) -> Html:
+    """Return a paragraph in a softer colour."""
+    return tag("p", *children, class_="soft")
+
+
+def captioned(picture: Html, *caption: object) -> Html:
+    """Return a picture with a caption."""
+    return tag("figure", picture, tag("figcaption", *caption))
+
+
+def card(picture: Html, *content: object) -> Html:
+    """Return a box with a picture and, next to it, its content."""
+    return tag("article", picture, tag("div", *content), class_="card")
+
+
+def details(summary: str, content: Html) -> Html:
+    """Return content that opens on a click on its summary."""
+    return tag("details", tag("summary", summary), content)
+
+
 def tiles(values: Iterable[tuple[object, str]]) -> Html:
     """Return numbers in large print with their names."""
     return tag("dl", *(tag("div", tag("dd", value), tag("dt", name)) for value, name in values), class_="tiles")

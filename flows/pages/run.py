@@ -13,7 +13,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.run_files import DONE_FILE, LOG_FILE, RUN_FILE
 from flows.evaluation.intervals import with_intervals
-from flows.pages.html import Html, Section, join, table, tag, tiles
+from flows.pages.html import Html, Section, join, note, table, tag, tiles
 from flows.pages.sections.feedback import feedback_section
 from flows.pages.sections.lineage import LineageStep, lineage_graph, parents_of, version_steps
 from flows.pages.sections.results import ResultColumn, results_section
@@ -108,7 +108,7 @@ def run_lead(run: Run) -> Html:
     recipe, model = run.identity["recipe"], run.identity["model"]
     lines = [
         tag("p", f"Recipe {recipe.get('recipe')} on {run.ref}, from {model['spec']}."),
-        tag("p", "Finished." if run.done else "Not finished: the numbers so far.", class_="soft"),
+        note("Finished." if run.done else "Not finished: the numbers so far."),
         tag("code", f"manifest {run.identity['manifest']['fingerprint']}"),
     ]
     config, last = run.identity["config"], run.log[-1] if run.log else {}

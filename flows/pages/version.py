@@ -11,7 +11,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from flows.pages.charts import bar_chart, chart_grid, figure, histogram
 from flows.pages.diff import SECTION_LIMITS, diff_lead, diff_sections
-from flows.pages.html import Html, Section, join, link_papers, table, tag, tiles
+from flows.pages.html import Html, Section, join, link_papers, note, table, tag, tiles
 from flows.pages.index_rows import IndexRows
 from flows.pages.sections.clusters import cluster_section, draw_sheets, spread
 from flows.pages.sections.duplicates import duplicates_section
@@ -86,11 +86,11 @@ def _changes(version: DatasetVersion, catalog: Catalog) -> Html:
     try:
         old = catalog.open(ref)
     except InputError:
-        return tag("p", f"Its parent {ref} is not here, so there is nothing to compare with.", class_="soft")
+        return note(f"Its parent {ref} is not here, so there is nothing to compare with.")
     from data_manifests.diff import diff_versions
 
     diff = diff_versions(old, version)
-    parts: list[Html] = [tag("p", f"Against its parent {ref}.", class_="soft"), diff_lead(diff)]
+    parts: list[Html] = [note(f"Against its parent {ref}."), diff_lead(diff)]
     for _, heading, content in diff_sections(diff, old, version, SECTION_LIMITS):
         parts += [tag("h3", heading), content] if content else []
     return join(parts)
@@ -99,19 +99,13 @@ def _changes(version: DatasetVersion, catalog: Catalog) -> Html:
 def _lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
     body = version.manifest.body
     source = ", ".join(f"{key} {value}" for key, value in body["source"].items() if value is not None)
-    parent = (
-        f"from {body['parent'].get('name', body['name'])}@{body['parent']['version']}"
-        if body["parent"]
-        else "the first version"
-    )
+    parent, origin = body["parent"], "the first version"
+    if parent:
+        origin = f"from {parent.get('name', body['name'])}@{parent['version']}"
+    paper = link_papers(body["recipe"].get("paper", "no paper"))
     lines: list[object] = [
-        tag(
-            "p",
-            f"Recipe {body['recipe'].get('name')} (",
-            link_papers(body["recipe"].get("paper", "no paper")),
-            f"); {parent}.",
-        ),
-        tag("p", f"Source: {source}.", class_="soft"),
+        tag("p", f"Recipe {body['recipe'].get('name')} (", paper, f"); {origin}."),
+        note(f"Source: {source}."),
         tag("code", version.manifest.fingerprint),
     ]
     if run_json and "seconds" in run_json:
@@ -131,14 +125,8 @@ def _tiles(body: Mapping[str, Any]) -> Html:
     dropped = sum(number for reasons in counts["dropped"].values() for number in reasons.values())
     size = sum(record["bytes"] for record in body["files"])
     values = [(f"{counts.get(name, 0):,}", name) for name in ("samples", "captions", "views", "negatives")]
-    return tiles(
-        [
-            *values,
-            (f"{dropped:,}", "dropped"),
-            (f"{len(body['shards']):,}", "shards"),
-            (f"{size / 2**20:,.1f}", "MiB"),
-        ]
-    )
+    values += [(f"{dropped:,}", "dropped"), (f"{len(body['shards']):,}", "shards"), (f"{size / 2**20:,.1f}", "MiB")]
+    return tiles(values)
 
 
 def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: IndexRows) -> Html:
@@ -200,17 +188,8 @@ def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any] | N
         config = ", ".join(f"{name} = {value}" for name, value in stage["config"].items())
         models = ", ".join(f"{value['name']} ({value['hash'][:8]})" for value in stage["resources"].values())
         seconds = f"{record['wall_s']:.1f}" if record else ""
-        rows.append(
-            (
-                f"{stage['name']} /{stage['version']}",
-                link_papers(stage["source"]),
-                config,
-                models,
-                tag("code", stage["fingerprint"][:12]),
-                work,
-                seconds,
-            )
-        )
+        name, fingerprint = f"{stage['name']} /{stage['version']}", tag("code", stage["fingerprint"][:12])
+        rows.append((name, link_papers(stage["source"]), config, models, fingerprint, work, seconds))
     return table(("stage /version", "paper", "settings", "models", "fingerprint", "samples", ">seconds"), rows)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import draw_seed
-from flows.pages.html import Html, join, tag
+from flows.pages.html import Html, join, note, tag
 from flows.pages.index_rows import IndexRows
 from flows.pages.thumbnails import Thumbnails
 
@@ -191,4 +191,4 @@ def _note(sheets: ClusterSheets) -> Html:
             f" Two pictures of one cluster have a mean similarity of {sheets.within:.3f}, any two of the version "
             f"{sheets.between:.3f} (cosine of image embeddings, all pairs)."
         )
-    return tag("p", text, class_="soft")
+    return note(text)

@@ -10,7 +10,7 @@ import orjson
 
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
-from flows.pages.html import Html, join, table, tag
+from flows.pages.html import Html, join, note, table, tag
 from flows.pages.thumbnails import Thumbnails
 
 MAX_GROUPS, MAX_MEMBERS, MAX_DROPPED = 24, 6, 48
@@ -55,9 +55,9 @@ def duplicates_section(version: DatasetVersion) -> Html:
         )
     for what, number in (("groups", len(groups) - MAX_GROUPS), ("near-duplicates", len(near) - MAX_DROPPED)):
         if number > 0:
-            parts.append(tag("p", f"{number:,} more {what} are not shown here.", class_="soft"))
+            parts.append(note(f"{number:,} more {what} are not shown here."))
     if len(leaks) > MAX_DROPPED:
-        parts.append(tag("p", f"{len(leaks) - MAX_DROPPED:,} more leaks are in dropped.parquet.", class_="soft"))
+        parts.append(note(f"{len(leaks) - MAX_DROPPED:,} more leaks are in dropped.parquet."))
     return join(parts)
 
 
@@ -104,5 +104,5 @@ def _group(members: Sequence[Mapping[str, Any]], pictures: Thumbnails, reader: S
         facts += [f"agreement {match['agreement']:.3f}"] if match.get("agreement") is not None else []
         caption = tag("figcaption", f"{sample['name']} {row['uid'][:8]}: {', '.join(facts)}")
         cells.append(tag("figure", pictures.picture(row["uid"], f"sample {row['uid']}"), caption))
-    rest = tag("p", f"and {len(members) - MAX_MEMBERS:,} more", class_="soft") if len(members) > MAX_MEMBERS else ""
+    rest = note(f"and {len(members) - MAX_MEMBERS:,} more") if len(members) > MAX_MEMBERS else ""
     return tag("div", *cells, rest, class_="cards")

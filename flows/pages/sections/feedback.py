@@ -12,7 +12,7 @@ from data_manifests.run_files import FEEDBACK_FILE
 from data_manifests.sidecar_diff import read_payloads
 from data_manifests.text_diff import diff_words
 from flows.pages.charts import figure, histogram
-from flows.pages.html import Html, diff_markup, join, no_picture, shorten, tag, tiles
+from flows.pages.html import Html, card, diff_markup, join, no_picture, note, shorten, tag, tiles
 from flows.pages.thumbnails import Thumbnails
 
 NUM_SHOWN = 12
@@ -74,8 +74,8 @@ def _histogram(margins: Sequence[float]) -> Html:
 def _cards(shown: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], version: DatasetVersion | None) -> list[Html]:
     uids = list(dict.fromkeys(row["uid"] for _, rows in shown for row in rows))
     if version is None:
-        note = tag("p", "The version is not here, so captions and pictures are not shown.", class_="soft")
-        return [note, *(_listed(title, [_card(row, None, None) for row in rows]) for title, rows in shown)]
+        remark = note("The version is not here, so captions and pictures are not shown.")
+        return [remark, *(_listed(title, [_card(row, None, None) for row in rows]) for title, rows in shown)]
     samples = _samples(version, uids)
     with Thumbnails(version, uids) as pictures:
         return [
@@ -102,10 +102,10 @@ def _card(row: Mapping[str, Any], sample: Mapping[str, Any] | None, pictures: Th
     caption = sample["captions"][row["caption"]] if sample and row["caption"] < len(sample["captions"]) else None
     if sample is None or caption is None:
         text = tag("span", shorten(str(row["text"]), _MAX_CHARS), class_="text", dir="auto")
-        return tag("article", no_picture(), tag("div", text, tags), class_="card")
+        return card(no_picture(), text, tags)
     record = next((item for item in sample["negatives"] if item["text"] == row["text"]), None)
     base = (record or {}).get("against") or caption
     pieces = edit_pieces(base, record) if record else diff_words(base, str(row["text"]))
     picture = pictures.picture(row["uid"], shorten(caption, _MAX_CHARS)) if pictures else Html("")
     text = diff_markup(shorten_pieces(pieces, _MAX_CHARS))
-    return tag("article", picture, tag("div", tag("p", text), tags, tag("code", row["uid"])), class_="card")
+    return card(picture, tag("p", text), tags, tag("code", row["uid"]))

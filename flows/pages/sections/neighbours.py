@@ -10,7 +10,7 @@ import numpy as np
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import draw_seed
 from data_manifests.sidecar_diff import Payload
-from flows.pages.html import Html, join, shorten, tag
+from flows.pages.html import Html, captioned, join, note, shorten, tag
 from flows.pages.index_rows import IndexRows, read_rows
 from flows.pages.thumbnails import Thumbnails
 
@@ -48,13 +48,13 @@ def neighbour_section(samples: Sequence[Payload], pictures: Thumbnails) -> Html:
     """Return each sample with its neighbours, nearest first; nothing if there are none."""
     if not samples:
         return Html("")
-    note = f"{len(samples)} samples at random; each is followed by its neighbours, nearest first."
-    parts = [tag("p", note, class_="soft")]
+    remark = f"{len(samples)} samples at random; each is followed by its neighbours, nearest first."
+    parts = [note(remark)]
     for sample in samples:
         caption = shorten(sample["caption"], _MAX_CHARS)
-        own = _figure(sample["uid"], caption, tag("b", "sample"), pictures)
+        own = captioned(pictures.picture(sample["uid"], caption), tag("b", "sample"))
         near = [
-            _figure(item["uid"], f"neighbour {item['uid']}", f"{item['similarity']:.3f}", pictures)
+            captioned(pictures.picture(item["uid"], f"neighbour {item['uid']}"), f"{item['similarity']:.3f}")
             for item in _near(sample)
         ]
         parts.append(tag("h3", caption, dir="auto"))
@@ -65,7 +65,3 @@ def neighbour_section(samples: Sequence[Payload], pictures: Thumbnails) -> Html:
 def _near(sample: Payload) -> Sequence[Mapping[str, Any]]:
     listed = sorted(sample[_NEIGHBOURS], key=lambda item: (-item["similarity"], item["uid"]))
     return listed[:MAX_NEIGHBOURS]
-
-
-def _figure(uid: str, alternative: str, caption: object, pictures: Thumbnails) -> Html:
-    return tag("figure", pictures.picture(uid, alternative), tag("figcaption", caption))

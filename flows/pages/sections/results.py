@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flows.pages.charts import ChartValue, chart_grid, figure, interval_chart
-from flows.pages.html import Html, join, table, tag
+from flows.pages.html import Html, details, join, note, table, tag
 
 ResultColumn = Mapping[str, Any]
 """One evaluation: ``label`` (or ``model``), ``on``, ``metrics``, and ``num_samples`` and ``num_refused`` if known."""
@@ -36,7 +36,7 @@ def results_section(columns: Sequence[ResultColumn]) -> Html:
             tag("h3", benchmark_name(on)),
             _counts(of_benchmark),
             _chart(on, of_benchmark, values),
-            tag("details", tag("summary", "All numbers"), numbers),
+            details("All numbers", numbers),
         ]
     return join(parts)
 
@@ -56,7 +56,7 @@ def _counts(columns: Sequence[ResultColumn]) -> Html:
     if not counts:
         return Html("")
     texts = [f"{samples:,} samples scored, {refused or 0:,} refused" for samples, refused in sorted(counts, key=str)]
-    return tag("p", "; ".join(texts), class_="soft")
+    return note("; ".join(texts))
 
 
 def _chart(on: str, columns: Sequence[ResultColumn], values: Sequence[Mapping[str, Any]]) -> Html:

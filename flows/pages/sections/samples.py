@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_manifests.text_diff import DiffPiece
-from flows.pages.html import Html, data_block, diff_markup, join, no_picture, tag
+from flows.pages.html import Html, card, data_block, diff_markup, join, no_picture, note, tag
 from flows.pages.sections.sample_selection import SIGNS, SampleSelection
 
 NUM_STATIC = 12
@@ -40,7 +40,7 @@ def _note(found: SampleSelection) -> Html:
         tag("mark", "marked"), " is what a rewrite or knowledge caption adds.",
     )  # fmt: skip
     keys = " Open a sample by click or Enter; arrow keys go on, Escape goes back."
-    return tag("p", text, *marks, tag("span", keys, class_="scripted", hidden=""), class_="soft")
+    return note(text, *marks, tag("span", keys, class_="scripted", hidden=""))
 
 
 def _filters(found: SampleSelection) -> Html:
@@ -102,7 +102,7 @@ def _static_card(entry: Mapping[str, Any], labels: Sequence[Sequence[str]]) -> H
         for text in others
     ]
     body = [tag("h3", entry["n"]), *(tag("p", _pieces(text, labels)) for text in captions[:2]), tag("ul", *listed)]
-    return tag("article", picture, tag("div", *body), class_="card")
+    return card(picture, *body)
 
 
 def _joined(text: Sequence[Any]) -> str:
