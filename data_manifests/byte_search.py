@@ -59,9 +59,9 @@ class BytePatterns:
         fours = np.ndarray((count,), "<u4", buffer=view, strides=(1,))
         found = np.flatnonzero(self._table[_hash(fours)])
         eights = np.ndarray((count,), "<u8", buffer=view, strides=(1,))[found]
-        place = np.minimum(np.searchsorted(self._starts, eights), len(self._starts) - 1)
-        kept: list[int] = found[self._starts[place] == eights].tolist()
-        return kept
+        nearest = np.minimum(np.searchsorted(self._starts, eights), len(self._starts) - 1)
+        positions: list[int] = found[self._starts[nearest] == eights].tolist()
+        return positions
 
     @property
     def overlap_bytes(self) -> int:

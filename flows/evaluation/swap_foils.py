@@ -1,4 +1,4 @@
-"""A two-way test of composition made of any source's captions by the stages that also make hard negatives."""
+"""A two-way test of composition from any source's captions, made by the stages that also make hard negatives."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KIND_OF_OPERATION = {"bind": "attributes", "role": "roles"}
 
 
 def swap_stages() -> tuple[Stage, ...]:
-    """Return the stages that make the foils: re-bound attributes, exchanged roles and words, the true ones taken out."""
+    """Return the stages that make the foils: rebound attributes, exchanged roles and words, without those that are true."""
     graph = SeedGraph()
     fields = ("bind_negatives", "role_negatives", "swap_negatives")
     judge = FindFalseNegatives(fields, graph, "exactly", like_swaps=True)
@@ -43,23 +43,22 @@ def swap_stages() -> tuple[Stage, ...]:
 def swaps_test(snapshot: Snapshot, samples: Sequence[Sample], workspace: Path) -> list[Case]:
     """Return the test of these samples' captions, drawn once and kept, so that every run sees the same texts.
 
-    At most one foil of each kind for each caption: ``attributes`` (the qualities of two things exchanged), ``roles`` (who
-    does it and to whom it is done exchanged), and exchanged words by their class (``noun``, ``noun_chunk``, ``plural_noun``,
-    ``verb_phrase``, ``adjective``, ``adverb``). A foil that the image's captions say too, or do not speak against, is left
-    out.
+    At most one foil of each kind for each caption: ``attributes`` (those of two objects exchanged), ``roles`` (agent and
+    patient exchanged), and exchanged words by their class (``noun``, ``noun_chunk``, ``plural_noun``,
+    ``verb_phrase``, ``adjective``, ``adverb``). A foil that the captions support, or do not contradict, is left out.
 
     Source: the two-way design of Hsieh et al. 2023 (SugarCrepe, arXiv 2306.14610); the kinds of Yuksekgonul et al. 2023
         (ARO, arXiv 2210.01936).
-    Differs: made by rules from any captions, so that a set that no model was trained on can be a test; nobody has
-        checked the single foils, so some are true of their image; the blind judges beside it say what text alone tells.
+    Differs: made by rules from any captions, so that data that no model was trained on can be a test; the foils were not
+        checked by people, so some are true of their image; blind judges measure what text alone gives away.
 
     Args:
         snapshot: The source as it was read.
         samples: Its usable samples.
-        workspace: Holds the store and, under ``benchmarks``, the test.
+        workspace: Folder of the store and, under ``benchmarks``, of the test.
 
     Raises:
-        InputError: the captions hold nothing to exchange, or the kept file is damaged.
+        InputError: the captions have nothing to exchange, or the kept file is damaged.
     """
     stages = swap_stages()
     made_by = [stage.fingerprint() for stage in stages]
@@ -71,7 +70,7 @@ def swaps_test(snapshot: Snapshot, samples: Sequence[Sample], workspace: Path) -
         _save(path, draw_cases(sample for sample in found if sample.uid in usable))
     cases = _load(path)
     if not cases:
-        raise InputError("swaps: the captions hold nothing to exchange", fix="take more captions, or longer ones")
+        raise InputError("swaps: the captions have nothing to exchange", fix="take more captions, or longer ones")
     return cases
 
 

@@ -160,7 +160,7 @@ def add_blind_accuracy(
     Args:
         result: Its metrics may have an entry for each category under `prefix`.
         prefix: Such as ``categories``.
-        cases: The cases; those of one category need not stand together.
+        cases: The cases; in any order.
         gaps: Gaps of the cases, by judge.
     """
     metrics: dict[str, Any] = {**result.metrics}

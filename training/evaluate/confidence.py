@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 
 Parts = tuple["CaseValues", ...]
-"""What one run's number is the unweighted mean of: one set of cases, or one for each category."""
+"""The cases that one run's number is the unweighted mean of: one set, or one for each category."""
 
 NUM_DRAWS = 10_000
 LEVEL = 0.95
@@ -29,12 +29,12 @@ LEVEL = 0.95
 SEED = 0
 MAX_CHUNK = 1 << 22
 IMAGES_PER_KIND = 8
-"""Counting kinds beats drawing each image when a kind holds at least so many images on average."""
+"""Counting kinds is faster than drawing each image if a kind has at least this many images on average."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and where it would lie on other images (and seeds).
+    """A number and the range in which it would be for other images (and seeds).
 
     Attributes:
         value: The number; over several seeds their mean.
@@ -112,7 +112,7 @@ class Bootstrap:
         """Return by how much a model exceeds another.
 
         Runs pair by position where both have the same number (the same seeds in the same order); a single run, such as
-        the pretrained model, stands against each of the other's.
+        the pretrained model, is paired with each run of the other.
         """
         new, old = self._models[model], self._models[other]
         differences = self._drawn[model] - self._drawn[other]
@@ -163,14 +163,14 @@ def _drawn(groups: Sequence[Sequence[Parts]], draws: int) -> list[NDArray[np.flo
 
 def _tally(runs: Sequence[Parts]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return sums of values [images, runs, parts] and numbers of cases [images, parts]."""
-    place = {image: row for row, image in enumerate(sorted({image for items in runs[0] for image in items.images}))}
-    sums = np.zeros((len(place), len(runs), len(runs[0])))
-    counts = np.zeros((len(place), len(runs[0])))
+    row_of = {image: row for row, image in enumerate(sorted({image for items in runs[0] for image in items.images}))}
+    sums = np.zeros((len(row_of), len(runs), len(runs[0])))
+    counts = np.zeros((len(row_of), len(runs[0])))
     for part, items in enumerate(runs[0]):
-        rows = np.array([place[image] for image in items.images], dtype=np.int64)
-        counts[:, part] = np.bincount(rows, minlength=len(place))
+        rows = np.array([row_of[image] for image in items.images], dtype=np.int64)
+        counts[:, part] = np.bincount(rows, minlength=len(row_of))
         for number, parts in enumerate(runs):
-            sums[:, number, part] = np.bincount(rows, parts[part].values, minlength=len(place))
+            sums[:, number, part] = np.bincount(rows, parts[part].values, minlength=len(row_of))
     return sums, counts
 
 

@@ -185,8 +185,8 @@ def _by_prompt(
     gaps = parity_gaps(shares_chosen(scores), own, len(reference))
     ranked = own[np.argsort(-scores, axis=0, kind="stable")]
     table = {
-        prompt: {"parity_gap": float(gaps[place]), **_of_prompt(ranked[:, place], reference)}
-        for place, prompt in enumerate(prompts)
+        prompt: {"parity_gap": float(gaps[column]), **_of_prompt(ranked[:, column], reference)}
+        for column, prompt in enumerate(prompts)
     }
     overall = {"parity_gap": float(gaps.max()), "mean_parity_gap": float(gaps.mean())}
     for name in ("ndkl", *(f"max_skew@{k}" for k in KS)):
@@ -207,12 +207,12 @@ def _representation(
     if not len(alone):
         return {}, {}
     chosen = shares_chosen(vectors[alone] @ _texts(embed, groups.prompts).T)
-    names = tuple(ids[place] for place in alone.tolist())
+    names = tuple(ids[row] for row in alone.tolist())
     shown, items = {}, {}
-    for place, name in enumerate(groups.names):
-        share = float(chosen[:, place].mean())
+    for column, name in enumerate(groups.names):
+        share = float(chosen[:, column].mean())
         shown[name] = {"representation": share, "representation_bias": share - 1 / len(groups.names)}
-        items[f"groups.{name}.representation"] = CaseValues(names, names, chosen[:, place].copy())
+        items[f"groups.{name}.representation"] = CaseValues(names, names, chosen[:, column].copy())
     return shown, items
 
 
@@ -231,10 +231,10 @@ def _association(
         first = shares_chosen(vectors @ _texts(embed, (one, other)).T)[:, 0]
         entry: dict[str, float] = {}
         for number, name in enumerate(groups.names):
-            mine = np.flatnonzero(groups.of_image == number)
-            names = tuple(ids[place] for place in mine.tolist())
-            entry[name] = float(first[mine].mean())
-            items[f"association.{key}.{name}"] = CaseValues(names, names, first[mine])
+            rows = np.flatnonzero(groups.of_image == number)
+            names = tuple(ids[row] for row in rows.tolist())
+            entry[name] = float(first[rows].mean())
+            items[f"association.{key}.{name}"] = CaseValues(names, names, first[rows])
         found[key] = {**entry, "gap": max(entry.values()) - min(entry.values())}
     return found, items
 

@@ -86,7 +86,7 @@ def encode_sample_images(
         InputError: an image that cannot be decoded or has over 100 million pixels.
     """
     named = ((sample, f"sample {sample.uid} ({sample.name})") for sample in samples)
-    images = (model.preprocess(decode_image(one.image.read(), name, MAX_IMAGE_PX)) for one, name in named)
+    images = (model.preprocess(decode_image(sample.image.read(), name, MAX_IMAGE_PX)) for sample, name in named)
     return encode_images(model, images, report)
 
 
@@ -133,8 +133,8 @@ def encode_texts(model: ClipModel, texts: Sequence[str], report: ReportProgress 
                 done += len(part)
                 if report:
                     report("embedding texts", done, len(distinct))
-    place = {text: row for row, text in enumerate(distinct)}
-    return table[[place[text] for text in texts]]
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return table[[row_of[text] for text in texts]]
 
 
 class TextEmbeddingCache:

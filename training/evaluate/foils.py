@@ -65,11 +65,13 @@ def foil_accuracy(
     kept: dict[str, CaseValues] = {}
     rows = rows_by_category(cases)
     for category in sorted({*rows, *counts.listed}):
-        mine = rows.get(category, [])
-        entry = _counts(gaps[mine], counts.listed.get(category), counts.missing.get(category, 0))
-        if mine:
-            kept[f"categories.{category}.accuracy"] = case_values([cases[row] for row in mine], correct[mine])
-            entry = {"accuracy": float(correct[mine].mean()), **entry}
+        of_category = rows.get(category, [])
+        entry = _counts(gaps[of_category], counts.listed.get(category), counts.missing.get(category, 0))
+        if of_category:
+            kept[f"categories.{category}.accuracy"] = case_values(
+                [cases[row] for row in of_category], correct[of_category]
+            )
+            entry = {"accuracy": float(correct[of_category].mean()), **entry}
         categories[category] = entry
     means = tuple(name for name in kept if name.split(".")[1] not in counts.outside_mean) or tuple(kept)
     ids = tuple(f"{case.category}/{case.id}" for case in cases)

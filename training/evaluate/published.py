@@ -68,7 +68,7 @@ def check_cases(kind: str, source: str, found: PublishedCases) -> PublishedCases
 
 
 def read_sugarcrepe(files: Sequence[Path], captions: Sequence[str]) -> PublishedCases:
-    """Read files of SugarCrepe or SugarCrepe++, whose true captions stand under these names."""
+    """Read files of SugarCrepe or SugarCrepe++, whose true captions are in the fields `captions`."""
     return PublishedCases(
         tuple(
             published_case(

@@ -47,7 +47,7 @@ def retrieval(features: EvalFeatures) -> BenchmarkResult:
     ranks = _ranks(features)
     result: dict[str, Any] = {"num_images": num_images, "num_texts": num_texts}
     number = np.arange(num_texts) - np.searchsorted(owner, owner)
-    captions = tuple(f"{features.uids[image]}/{place}" for image, place in zip(owner, number, strict=True))
+    captions = tuple(f"{features.uids[image]}/{caption}" for image, caption in zip(owner, number, strict=True))
     images = tuple(features.uids[image] for image in owner)
     items: dict[str, CaseValues] = {}
     in_order: dict[str, float] = {}
@@ -116,8 +116,8 @@ def _ranks(features: EvalFeatures) -> tuple[_Ranks, _Ranks]:
     texts.precision[:] = 1 / (texts.above + 1)
     # right texts of an image in the order of their scores: the i-th of them has i - 1 right ones before it
     order = np.lexsort((-own, owner))
-    place = np.arange(num_texts) - np.searchsorted(owner, owner) + 1
-    np.add.at(images.precision, owner, place / (place + above_own[order]))
+    rank = np.arange(num_texts) - np.searchsorted(owner, owner) + 1
+    np.add.at(images.precision, owner, rank / (rank + above_own[order]))
     images.precision[:] /= np.bincount(owner, minlength=num_images)
     return images, texts
 
@@ -135,6 +135,6 @@ def _score_blocks(features: EvalFeatures) -> Iterator[tuple[int, NDArray[np.floa
     images, image_row = np.unique(features.image, axis=0, return_inverse=True)
     products = images.astype(np.float64), texts.astype(np.float64).T
     for start in range(0, len(image_row), CHUNK_IMAGES):
-        distinct, place = np.unique(image_row[start : start + CHUNK_IMAGES], return_inverse=True)
+        distinct, inverse = np.unique(image_row[start : start + CHUNK_IMAGES], return_inverse=True)
         scores: NDArray[np.float64] = products[0][distinct] @ products[1]
-        yield start, scores[place][:, text_row]
+        yield start, scores[inverse][:, text_row]

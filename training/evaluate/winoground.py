@@ -93,14 +93,14 @@ def winoground(
     items: dict[str, CaseValues] = {}
     kinds = np.array([case.tag for case in cases])
     groups = {"": np.arange(len(cases)), **{tag: np.flatnonzero(kinds == tag) for tag in sorted(set(kinds) - {""})}}
-    for tag, mine in groups.items():
-        ids = tuple(cases[row].id for row in mine.tolist())
-        images = tuple(cases[row].images[0] for row in mine.tolist())
+    for tag, rows in groups.items():
+        ids = tuple(cases[row].id for row in rows.tolist())
+        images = tuple(cases[row].images[0] for row in rows.tolist())
         for name, of_all in hits.items():
-            items[f"tags.{tag}.{name}" if tag else name] = CaseValues(ids, images, of_all[mine].astype(np.float64))
-        entry = {name: float(of_all[mine].mean()) for name, of_all in hits.items()}
+            items[f"tags.{tag}.{name}" if tag else name] = CaseValues(ids, images, of_all[rows].astype(np.float64))
+        entry = {name: float(of_all[rows].mean()) for name, of_all in hits.items()}
         if tag:
-            tags[tag] = {**entry, "num_cases": len(mine)}
+            tags[tag] = {**entry, "num_cases": len(rows)}
         else:
             overall = entry
     counts = {"num_cases": len(cases), "num_listed": num_listed, "num_missing": num_listed - len(cases)}

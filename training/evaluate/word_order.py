@@ -41,9 +41,9 @@ class OrderCase:
 
     Attributes:
         uid: The image.
-        caption: Which of its captions.
-        text: The caption, cleaned, its words joined by spaces.
-        wrong: By name of the perturbation; one that leaves the words as they are is absent.
+        caption: Number of the caption.
+        text: The cleaned caption, its words joined by spaces.
+        wrong: Wrong orders by name of the perturbation; one that changes nothing is absent.
     """
 
     uid: str
@@ -57,10 +57,10 @@ class OrderTest:
     """A five-way test of word order, drawn once and kept.
 
     Attributes:
-        seed: What it was drawn with.
+        seed: Seed of the draws.
         cases: The cases, in the samples' order; each has at least one wrong text.
-        num_same: By perturbation: captions that it cannot change (one noun, three equal words).
-        num_left_out: Captions that nothing can change.
+        num_same: Captions that a perturbation cannot change (one noun, three equal words), by perturbation.
+        num_left_out: Captions that no perturbation can change.
     """
 
     seed: int
@@ -72,24 +72,24 @@ class OrderTest:
 def make_order_test(samples: Iterable[Sample], tag: Tag, seed: int = 0) -> OrderTest:
     """Draw four wrong orders of each caption.
 
-    They are: nouns among themselves and adjectives among themselves; all other words; words inside each run of three;
-    the runs of three. Every draw has its own generator, by (seed, uid, caption, perturbation).
+    They shuffle: nouns among themselves and adjectives among themselves; all other words; words inside each trigram;
+    the trigrams. Every draw has its own generator, by (seed, uid, caption, perturbation).
 
     Source: Yuksekgonul et al. 2023, section 2.3 (ARO: COCO-Order, Flickr30k-Order; arXiv:2210.01936).
-    Differs: seeded and kept, where the original draws anew each time; a draw that changes nothing is repeated up to
-        8 times and then left out and counted; the true caption is joined from the same tokens as the wrong
+    Differs: seeded and kept, where the original draws anew each time; a draw that changes nothing is repeated up to 8
+        times and then left out and counted; the true caption is joined from the same tokens as the wrong
         ones, so that spaces before commas do not give it away; one tokenizer for all four instead of two.
 
     Args:
-        samples: Their captions; images are not read.
+        samples: Samples with captions; images are not read.
         tag: The tagger.
-        seed: Another seed, another test.
+        seed: Seed of the draws.
     """
-    places = [(sample.uid, number, clean(text)) for sample in samples for number, text in enumerate(sample.captions)]
-    tagged = tag([text for _, _, text in places])
+    captions = [(sample.uid, number, clean(text)) for sample in samples for number, text in enumerate(sample.captions)]
+    tagged = tag([text for _, _, text in captions])
     cases: list[OrderCase] = []
     num_same = dict.fromkeys(PERTURBATIONS, 0)
-    for (uid, number, _), pairs in zip(places, tagged, strict=True):
+    for (uid, number, _), pairs in zip(captions, tagged, strict=True):
         words = [word for word, _ in pairs if word.strip()]
         tags = [name for word, name in pairs if word.strip()]
         wrong: dict[str, str] = {}
@@ -103,7 +103,7 @@ def make_order_test(samples: Iterable[Sample], tag: Tag, seed: int = 0) -> Order
                 wrong[name] = changed
         if wrong:
             cases.append(OrderCase(uid, number, " ".join(words), wrong))
-    return OrderTest(seed, tuple(cases), num_same, len(places) - len(cases))
+    return OrderTest(seed, tuple(cases), num_same, len(captions) - len(cases))
 
 
 def clean(text: str) -> str:
@@ -119,7 +119,7 @@ def perturb(name: str, words: Sequence[str], tags: Sequence[str], rng: np.random
     if name in ("trigrams", "within_trigrams"):
         runs = [order[start : start + 3] for start in range(0, len(order), 3)]
         if name == "trigrams":
-            runs = [runs[int(place)] for place in rng.permutation(len(runs))]
+            runs = [runs[int(number)] for number in rng.permutation(len(runs))]
         else:
             runs = [rng.permutation(run) for run in runs]
         order = np.concatenate(runs) if runs else order
@@ -127,7 +127,7 @@ def perturb(name: str, words: Sequence[str], tags: Sequence[str], rng: np.random
         groups = (nouns, adjectives) if name == "nouns_and_adjectives" else (~(nouns | adjectives),)
         for group in groups:
             order[group] = rng.permutation(order[group])
-    return [words[int(place)] for place in order]
+    return [words[int(number)] for number in order]
 
 
 def save_order_test(path: Path, test: OrderTest) -> None:
@@ -160,12 +160,12 @@ def order_accuracy(features: EvalFeatures, test: OrderTest, embed: EmbedTexts) -
     """Return how often the true order scores above *every* wrong one; a tie counts as wrong.
 
     Returns:
-        Metrics `order_accuracy` (0 to 1), `chance` (what guessing would reach), `num_cases`, `num_ties` (the best wrong text
-        scores just like the true one), `num_left_out`, and `by_perturbation`: accuracy of the true text against that
+        Metrics `order_accuracy` (0 to 1), `chance` (accuracy of guessing), `num_cases`, `num_ties` (the best wrong text
+        has the same score as the true one), `num_left_out`, and `by_perturbation`: accuracy of the true text against that
         one alone, with `num_cases`, `num_ties` and `num_same`.
 
     Raises:
-        InputError: the test is of other images, or has no case.
+        InputError: the test is for other images, or has no case.
     """
     row = {uid: number for number, uid in enumerate(features.uids)}
     unknown = [case.uid for case in test.cases if case.uid not in row]
@@ -226,12 +226,12 @@ def scenes_foils(samples: Sequence[Sample], features: EvalFeatures, embed: Embed
     captions: list[int] = []
     texts: list[str] = []
     for sample in samples:
-        for place, foil in enumerate(sample.attributes.get("foils", ())):
+        for number, foil in enumerate(sample.attributes.get("foils", ())):
             if not 0 <= foil["caption"] < len(sample.captions):
                 raise InputError(f"sample {sample.uid}: a foil of caption {foil['caption']}",
                                  allowed=f"0 to {len(sample.captions) - 1}")  # fmt: skip
             kinds.append(foil["kind"])
-            ids.append(f"{sample.uid}/{place}")
+            ids.append(f"{sample.uid}/{number}")
             images.append(row[sample.uid])
             captions.append(int(first[row[sample.uid]]) + foil["caption"])
             texts.append(foil["text"])
@@ -242,7 +242,7 @@ def scenes_foils(samples: Sequence[Sample], features: EvalFeatures, embed: Embed
     names = np.array(kinds)
     by_kind = {kind: _summary(gaps[names == kind]) for kind in sorted(set(kinds))}
     cases = {
-        f"foils.{kind}.accuracy": _case_values({ids[place]: gaps[place] for place in np.flatnonzero(names == kind)})
+        f"foils.{kind}.accuracy": _case_values({ids[number]: gaps[number] for number in np.flatnonzero(names == kind)})
         for kind in by_kind
     }
     mean = float(np.mean([entry["accuracy"] for entry in by_kind.values()]))
@@ -262,9 +262,9 @@ def order_cases(test: OrderTest) -> tuple[list[Case], list[Case]]:
 def foil_cases(samples: Iterable[Sample]) -> list[Case]:
     """Return the foils of scenes as cases for blind judges."""
     return [
-        Case(f"{sample.uid}/{place}", sample.uid, foil["kind"], (sample.captions[foil["caption"]],), (foil["text"],))
+        Case(f"{sample.uid}/{number}", sample.uid, foil["kind"], (sample.captions[foil["caption"]],), (foil["text"],))
         for sample in samples
-        for place, foil in enumerate(sample.attributes.get("foils", ()))
+        for number, foil in enumerate(sample.attributes.get("foils", ()))
     ]
 
 

@@ -23,7 +23,7 @@ LAYOUT = "a folder with one subfolder of images for each class"
 
 
 class ZeroShotBenchmark(Benchmark):
-    """``zero_shot:FOLDER``: subfolders are classes; ``classes.txt`` or ``classes.json`` and ``templates.txt`` may lie beside.
+    """``zero_shot:FOLDER``: subfolders are classes; ``classes.txt`` or ``classes.json`` and ``templates.txt`` are optional.
 
     ``classes.txt`` has one name a line, for the subfolders in alphabetical order; ``classes.json`` maps a subfolder
     to its name or a list of names. Without either, a class is named by its folder, with spaces for underscores.

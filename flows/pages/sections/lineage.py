@@ -80,8 +80,8 @@ def lineage_graph(steps: Sequence[LineageStep], label: str) -> Html:
         parts.append(_box(_LEFT, y, _STAGE, step.text, step.tooltip, step.kind))
         if step.dropped:
             parts.append(tag("text", f"-{step.dropped:,}", x=_STAGE - 7, y=y + 15, text_anchor="end", class_="bad"))
-        for place, (text, tooltip) in enumerate(step.inputs):
-            at = y + place * _ROW
+        for row, (text, tooltip) in enumerate(step.inputs):
+            at = y + row * _ROW
             parts.append(_box(_SIDE, at, _WIDTH - _SIDE - 1, text, tooltip, "made"))
             middle = at + _BOX / 2
             bend = f"M{_SIDE} {middle} H{(_SIDE + _STAGE) / 2} V{y + _BOX / 2} H{_STAGE + 4}"
