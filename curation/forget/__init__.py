@@ -1,1 +1,1 @@
-"""Taking samples out of everything that is kept."""
+"""Forgetting: removes samples from everything in a workspace."""

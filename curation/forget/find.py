@@ -1,9 +1,9 @@
-"""What samples left behind in a workspace: found by replaying which results were computed from which inputs."""
+"""Traces of samples in a workspace, found by replaying which results were computed from which inputs."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MAX_COMBINATIONS = 10_000
-"""Inputs tried of one stage for one sample; beyond, all results of the stage are removed rather than some kept."""
+"""Inputs that are tried for one stage and sample; if there are more, all results of the stage are removed."""
 
 
 @dataclass
 class Traces:
-    """What belongs to some samples; JSON values only, so that a half-finished removal can be resumed.
+    """What a workspace has of some samples; JSON values only, so that an interrupted removal can be resumed.
 
     Attributes:
         uids: The samples.
-        names: What sources call them.
-        captions: Their captions that no other sample's caption holds.
+        names: Their names in sources.
+        captions: Their captions that are not part of another sample's caption.
         texts: All texts: captions, negatives, views.
-        rows: Results in the store: folder below it -> input ids, hex.
-        folders: Folders of results that go whole: computed with the samples, or nobody knows from what.
-        snapshots: Snapshots of sources that encode_sample them.
-        questions: Keys of questions to a language model about them.
+        rows: Results in the store: folder in the store -> input ids, hex.
+        folders: Folders of results to remove as a whole: computed with the samples, or from unknown fields.
+        snapshots: Snapshots of sources that have them.
+        questions: Keys of requests to a language model about them.
     """
 
     uids: list[str]
@@ -50,7 +50,7 @@ class Traces:
     questions: list[str] = field(default_factory=list)
 
     def needles(self) -> BytePatterns:
-        """Return what must not be found in anything that stays."""
+        """Return the byte patterns that must not be in anything that stays."""
         labels: dict[bytes, str] = {}
         for text in self.captions:
             labels |= text_labels(text, "caption")
@@ -60,7 +60,7 @@ class Traces:
 
 
 def local_versions(catalog: Catalog) -> Iterator[DatasetVersion]:
-    """Yield every version of every data set whose files are in the workspace."""
+    """Yield every version whose files are in the workspace."""
     for name in catalog.names():
         for version in catalog.versions(name):
             if (catalog.folder(name, version) / "index.parquet").is_file():
@@ -69,34 +69,32 @@ def local_versions(catalog: Catalog) -> Iterator[DatasetVersion]:
 
 
 def find_traces(catalog: Catalog, uids: Sequence[str]) -> Traces:
-    """Find everything that some samples left in a workspace, whatever data set they were used for.
+    """Find everything that a workspace has of some samples, in all data sets.
 
     Args:
-        catalog: Where versions lie; the store, snapshots and answers lie in its workspace.
+        catalog: Where versions are; the store, snapshots and answers are in its workspace.
         uids: Full uids.
     """
-    wanted = frozenset(uids)
-    found = Traces(sorted(wanted))
+    forgotten = frozenset(uids)
+    found = Traces(sorted(forgotten))
     samples: dict[bytes, Sample] = {}
     for folder in snapshot_folders(catalog.workspace):
-        table = _rows_of(folder / "samples.parquet", wanted)
-        if table:
-            found.snapshots.append(folder.name)
-        for row in table:
-            _keep(samples, row["uid"], row)
+        rows = _rows_of(folder / "samples.parquet", forgotten)
+        found.snapshots += [folder.name] if rows else []
+        for row in rows:
+            _add_sample(samples, row)
     texts: set[str] = set()
     for version in local_versions(catalog):
-        for row in _published(version, wanted):
-            _keep(samples, row["uid"], row)
-            for name in ("negatives", "views"):
-                texts |= {record["text"] for record in row.get(name) or []}
-        for row in version.table("dropped.parquet").to_pylist():
-            found.names += [row["name"]] if row["uid"] in wanted else []
-    mine = {text for sample in samples.values() for text in sample.captions}
+        for row in _published_rows(version, forgotten):
+            _add_sample(samples, row)
+            texts |= {record["text"] for name in ("negatives", "views") for record in row.get(name) or []}
+        dropped = version.table("dropped.parquet").to_pylist()
+        found.names += [row["name"] for row in dropped if row["uid"] in forgotten]
+    captions = {text for sample in samples.values() for text in sample.captions}
     found.names = sorted({*found.names, *(sample.name for sample in samples.values())} - {""})
-    found.captions = unshared_texts(mine, other_captions(catalog, wanted))
-    found.texts = sorted(texts | mine)
-    _in_store(catalog, found, list(samples.values()))
+    found.captions = unshared_texts(captions, other_captions(catalog, forgotten))
+    found.texts = sorted(texts | captions)
+    _find_in_store(catalog, found, list(samples.values()))
     found.questions = _questions(catalog, list(samples.values()))
     return found
 
@@ -106,8 +104,8 @@ def snapshot_folders(workspace: Path) -> list[Path]:
     return sorted(path.parent for path in (workspace / "intake").glob("*/samples.parquet"))
 
 
-def other_captions(catalog: Catalog, without: frozenset[str]) -> Iterator[list[str]]:
-    """Yield, in handfuls, the captions of all samples but some, in snapshots and versions."""
+def other_captions(catalog: Catalog, forgotten: frozenset[str]) -> Iterator[list[str]]:
+    """Yield, in batches, the captions of all other samples in snapshots and versions."""
     import pyarrow.parquet as pq
 
     paths = [folder / "samples.parquet" for folder in snapshot_folders(catalog.workspace)]
@@ -117,14 +115,14 @@ def other_captions(catalog: Catalog, without: frozenset[str]) -> Iterator[list[s
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=8192, columns=["uid", "captions"]):
                 uids, texts = batch.column("uid").to_pylist(), batch.column("captions").to_pylist()
-                yield [text for uid, some in zip(uids, texts, strict=True) if uid not in without for text in some]
+                yield [text for uid, own in zip(uids, texts, strict=True) if uid not in forgotten for text in own]
 
 
-def _keep(samples: dict[bytes, Sample], uid: str, row: Mapping[str, Any]) -> None:
-    """Keep a sample as one snapshot or version has it; captions may have been edited in between."""
+def _add_sample(samples: dict[bytes, Sample], row: Mapping[str, Any]) -> None:
+    """Add a sample as one snapshot or version has it; captions may differ between them."""
     attributes = orjson.loads(row["attributes"])
-    sample = Sample(uid, row["name"], ImageRef(""), tuple(row["captions"]), row["split"], attributes)
-    samples[orjson.dumps([uid, row["captions"], row["split"], attributes], option=orjson.OPT_SORT_KEYS)] = sample
+    sample = Sample(row["uid"], row["name"], ImageRef(""), tuple(row["captions"]), row["split"], attributes)
+    samples[orjson.dumps([row["uid"], row["captions"], row["split"], attributes], option=orjson.OPT_SORT_KEYS)] = sample
 
 
 def _rows_of(path: Path, uids: frozenset[str]) -> list[dict[str, Any]]:
@@ -135,56 +133,54 @@ def _rows_of(path: Path, uids: frozenset[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _published(version: DatasetVersion, uids: frozenset[str]) -> Iterator[dict[str, Any]]:
-    index = version.index(["uid", "shard"])
-    shards = {
-        shard for uid, shard in zip(index["uid"].to_pylist(), index["shard"].to_pylist(), strict=True) if uid in uids
-    }
+def _published_rows(version: DatasetVersion, uids: frozenset[str]) -> Iterator[dict[str, Any]]:
+    index = version.index(["uid", "shard"]).to_pydict()
+    shards = {shard for uid, shard in zip(index["uid"], index["shard"], strict=True) if uid in uids}
     for shard in sorted(shards):
         yield from _rows_of(version.folder / f"{shard:05d}.parquet", uids)
 
 
-def _in_store(catalog: Catalog, found: Traces, samples: Sequence[Sample]) -> None:
+def _find_in_store(catalog: Catalog, found: Traces, samples: Sequence[Sample]) -> None:
     """Find rows and folders of the store that were computed from the samples."""
     store = catalog.workspace / "store"
-    tables: dict[Path, _Results] = {}
+    tables: dict[str, _Results] = {}
     for folder in sorted(path for path in store.glob("*/*") if path.is_dir()):
-        found.folders += _fitted_with(folder, store, found.uids)
-        about = _about(catalog, folder)
-        if about is not None:
-            tables[folder] = _Results(folder, tuple(about))
+        name = str(folder.relative_to(store))
+        found.folders += _corpus_folders(folder, store, found.uids)
+        fields = _input_fields(catalog, folder)
+        if fields is not None:
+            tables[name] = _Results(folder, fields)
         elif any(folder.glob("*.parquet")):
-            found.folders.append(str(folder.relative_to(store)))
-    corpus = {store / name for name in found.folders}
+            found.folders.append(name)
+    corpus = sorted(store / name for name in found.folders)
     for uid in found.uids:
         for results in tables.values():
-            results.forget_seen()
-        _reach(uid, [sample for sample in samples if sample.uid == uid], tables, corpus)
+            results.start_sample()
+        _mark_derived(uid, [sample for sample in samples if sample.uid == uid], tables.values(), corpus)
     needles = found.needles()
-    for folder, results in tables.items():
-        results.mark_holding(needles)
-        name = str(folder.relative_to(store))
-        if results.all_of_it:
+    for name, results in tables.items():
+        results.mark_mentions(needles)
+        if results.remove_all:
             found.folders.append(name)
         elif results.marked:
             found.rows[name] = sorted(key.hex() for key in results.marked)
 
 
-def _fitted_with(folder: Path, store: Path, uids: Sequence[str]) -> list[str]:
-    """Return a corpus stage's folders that knew one of the samples: what they say of any was computed with all."""
-    raw = {bytes.fromhex(uid) for uid in uids}
+def _corpus_folders(folder: Path, store: Path, uids: Sequence[str]) -> list[str]:
+    """Return a corpus stage's folders whose inputs had one of the samples: all of their results depend on it."""
+    keys = {bytes.fromhex(uid) for uid in uids}
     inner = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [str(path.relative_to(store)) for path in inner if _Results(path, ()).ids & raw]
+    return [str(path.relative_to(store)) for path in inner if not keys.isdisjoint(_Results(path, ()).ids)]
 
 
-def _about(catalog: Catalog, folder: Path) -> list[str] | None:
-    """Return the fields that a stage's results were computed from, as the store or a manifest tells."""
+def _input_fields(catalog: Catalog, folder: Path) -> tuple[str, ...] | None:
+    """Return the fields that a stage's results were computed from, by the store or a manifest; None if unknown."""
     path = folder / STAGE_FILE
     if path.is_file():
-        return list(orjson.loads(path.read_bytes())["requires"])
+        return tuple(orjson.loads(path.read_bytes())["requires"])
     for record in _stage_records(catalog):
         if record["fingerprint"] == folder.name and "requires" in record:
-            return list(record["requires"])
+            return tuple(record["requires"])
     return None
 
 
@@ -197,54 +193,59 @@ def _stage_records(catalog: Catalog) -> Iterator[dict[str, Any]]:
 
 
 class _Results:
-    """All rows of a folder of the store, by id."""
+    """All results in a folder of the store, by id.
+
+    Attributes:
+        marked: Results to remove.
+        remove_all: Whether to remove the whole folder, as there are too many inputs to try.
+    """
 
     def __init__(self, folder: Path, requires: tuple[str, ...]) -> None:
-        self.folder, self.requires = folder, requires
         self.marked: set[bytes] = set()
+        self.remove_all = False
+        self._requires = requires
+        self._files = sorted(folder.glob("*.parquet"))
         self._seen: set[bytes] = set()
-        self.all_of_it = False
-        self._place = {
+        self._positions = {
             key: (path, row)
-            for path in sorted(folder.glob("*.parquet"))
+            for path in self._files
             for row, key in enumerate(_read(path, ["input_id"])["input_id"].to_pylist())
         }
 
-    def forget_seen(self) -> None:
-        """Begin with another sample: a row that two share adds to what is known of both."""
+    def start_sample(self) -> None:
+        """Start with another sample: a result of two samples adds to the values of both."""
         self._seen.clear()
 
     @property
-    def ids(self) -> set[bytes]:
-        """Return the ids of all rows."""
-        return set(self._place)
+    def ids(self) -> Iterable[bytes]:
+        """Ids of all results."""
+        return self._positions.keys()
 
     def values(self, key: bytes) -> dict[str, bytes] | None:
-        """Return the encoded fields of a row, or None."""
-        if key not in self._place:
+        """Return the encoded fields of a result, or None if there is none."""
+        if key not in self._positions:
             return None
-        path, row = self._place[key]
+        path, row = self._positions[key]
         values = _read(path, None).slice(row, 1).to_pylist()[0]
         return {name: value for name, value in values.items() if name not in ("input_id", "drop") and value is not None}
 
-    def mark_made_from(self, values: dict[str, set[bytes]]) -> None:
-        """Mark rows whose inputs are among some values of a sample's fields, and add what they hold to those."""
-        pools = [sorted(values.get(name, ())) for name in self.requires]
+    def mark_computed_from(self, values: dict[str, set[bytes]]) -> None:
+        """Mark results with inputs among these values of a sample's fields, and add the fields they have to the values."""
+        pools = [sorted(values.get(name, ())) for name in self._requires]
         if np.prod([len(pool) for pool in pools], dtype=float) > _MAX_COMBINATIONS:
-            self.all_of_it = True
+            self.remove_all = True
             return
-        for parts in itertools.product(*pools):
-            key = input_id_of(self.requires, dict(zip(self.requires, parts, strict=True)))
-            if key in self._seen or (row := self.values(key)) is None:
+        for inputs in itertools.product(*pools):
+            key = input_id_of(self._requires, dict(zip(self._requires, inputs, strict=True)))
+            if key in self._seen or (fields := self.values(key)) is None:
                 continue
             self._seen.add(key)
             self.marked.add(key)
-            for name, data in row.items():
-                values.setdefault(name, set()).add(data)
+            _merge(values, fields)
 
-    def mark_holding(self, needles: BytePatterns) -> None:
-        """Mark rows of other samples that hold a sample's uid or words, such as lists of neighbours."""
-        for path in sorted(self.folder.glob("*.parquet")):
+    def mark_mentions(self, needles: BytePatterns) -> None:
+        """Mark results of other samples that have a sample's uid or words in them, such as lists of neighbours."""
+        for path in self._files:
             table = _read(path, None).combine_chunks()
             keys = table["input_id"].to_pylist()
             for name in table.column_names:
@@ -253,14 +254,14 @@ class _Results:
 
 
 def _rows_with(array: pa.Array, needles: BytePatterns) -> set[int]:
-    """Return the rows of a binary column in which something is found."""
+    """Return the rows of a binary column that have a pattern in them."""
     _, offsets, data = array.buffers()
     if data is None:
         return set()
     wide = "large" in str(array.type)
     starts = np.frombuffer(offsets, dtype=np.int64 if wide else np.int32)[array.offset : array.offset + len(array) + 1]
-    places = np.array([place for place, _ in needles.find(data)], dtype=np.int64)
-    return set((np.searchsorted(starts, places, side="right") - 1).tolist())
+    positions = np.array([position for position, _ in needles.find(data)], dtype=np.int64)
+    return set((np.searchsorted(starts, positions, side="right") - 1).tolist())
 
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
@@ -269,23 +270,27 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
     return pq.ParquetFile(path).read(columns=columns)
 
 
-def _reach(uid: str, samples: Sequence[Sample], tables: Mapping[Path, _Results], corpus: set[Path]) -> None:
-    """Mark every row that can be reached from a sample: what a stage made of it, and what others made of that."""
+def _mark_derived(uid: str, samples: Sequence[Sample], tables: Iterable[_Results], corpus: Sequence[Path]) -> None:
+    """Mark every result that was computed from a sample, directly or from other marked results."""
     values: dict[str, set[bytes]] = {}
     for sample in samples:
-        for name, data in encode_sample(sample).encoded.items():
-            values.setdefault(name, set()).add(data)
-    for folder in sorted(corpus):
-        for name, data in (_Results(folder, ()).values(bytes.fromhex(uid)) or {}).items():
-            values.setdefault(name, set()).add(data)
+        _merge(values, encode_sample(sample).encoded)
+    for folder in corpus:
+        _merge(values, _Results(folder, ()).values(bytes.fromhex(uid)) or {})
     before = -1
     while before != (before := sum(map(len, values.values()))):
-        for results in tables.values():
-            results.mark_made_from(values)
+        for results in tables:
+            results.mark_computed_from(values)
+
+
+def _merge(values: dict[str, set[bytes]], fields: Mapping[str, bytes]) -> None:
+    """Add fields to the values of each field."""
+    for name, data in fields.items():
+        values.setdefault(name, set()).add(data)
 
 
 def _questions(catalog: Catalog, samples: Sequence[Sample]) -> list[str]:
-    """Return the keys of every question that could have been asked about the samples."""
+    """Return the keys of every request to a language model that could have been made about the samples."""
     path = catalog.workspace / "answers.sqlite"
     if not path.is_file():
         return []

@@ -1,9 +1,9 @@
-"""Forgetting: samples leave store, answers, caches, snapshots and every version, and are refused from then on.
+"""Forgetting: removes samples from store, answers, caches, snapshots and all versions, and denies them from then on.
 
-What is to be done is written down before anything is removed (``forgetting.json`` in the workspace), every step may be
-done twice, and the note goes last: killed at any moment, the next call finishes. Nothing here asks.
+The plan is written to ``forgetting.json`` in the workspace before anything is removed, every step may be repeated, and the
+plan is deleted last: a killed forget is finished by the next call. Nothing here asks for confirmation.
 
-A photograph that stays in another data set of the same workspace is not forgotten, so all of them are treated.
+All data sets of a workspace are searched, because an image that stays in one of them is not forgotten.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from data_manifests.sample import UID_HEX_CHARS
 from data_manifests.seeds import canonical
 
 CleanCaches = Callable[[Sequence[str], Sequence[str]], int]
-"""Takes uids and texts out of caches that others keep in the workspace; returns how many entries went."""
+"""Removes uids and texts from caches that curation does not know; returns the number of removed entries."""
 
 
 @dataclass
 class ForgetPlan:
-    """What is to be done, as written down before it is.
+    """What to remove and renew.
 
     Attributes:
-        traces: What goes.
-        renewed: For each data set, versions and what takes their place: [old, new or None], oldest first.
-        elsewhere: Versions whose shards are not in this workspace, so that nobody can look into them.
+        traces: What to remove.
+        renewed: For each data set, versions and their replacements: (old, new or None), oldest first.
+        elsewhere: Versions whose shards are not in this workspace and so cannot be searched.
     """
 
     traces: Traces
@@ -52,7 +52,7 @@ class ForgetPlan:
 
     @classmethod
     def load(cls, workspace: Path) -> ForgetPlan | None:
-        """Return what an interrupted forget wrote down, or None."""
+        """Return the plan of an interrupted forget, or None."""
         path = workspace / FORGET_PLAN_FILE
         if not path.is_file():
             return None
@@ -61,23 +61,23 @@ class ForgetPlan:
         return cls(Traces(**body["traces"]), renewed, body["elsewhere"])
 
     def save(self, workspace: Path) -> None:
-        """Write it down."""
+        """Write the plan into the workspace."""
         write_atomically(workspace / FORGET_PLAN_FILE, canonical(asdict(self)))
 
 
 @dataclass
 class ForgetReport:
-    """What was done.
+    """What was removed.
 
     Attributes:
-        uids: Samples forgotten.
-        removed: Version that went -> what took its place.
-        rows: Results that left the store.
-        answers: Answers that left the journal.
-        cached: Entries that left caches.
+        uids: Forgotten samples.
+        removed: Removed version -> its replacement.
+        rows: Results removed from the store.
+        answers: Answers removed from the journal.
+        cached: Entries removed from caches.
         snapshots: Snapshots of sources removed; the next run reads the source again.
-        purged: Samples that stay but named a forgotten one.
-        elsewhere: Versions that could not be looked into.
+        purged: Samples that stay and had references to a forgotten one.
+        elsewhere: Versions that could not be searched.
     """
 
     uids: list[str]
@@ -90,11 +90,11 @@ class ForgetReport:
     elsewhere: list[str] = field(default_factory=list)
 
 
-def complete_uids(catalog: Catalog, name: str, wanted: Sequence[str]) -> list[str]:
-    """Return the full uids that beginnings stand for.
+def complete_uids(catalog: Catalog, name: str, prefixes: Sequence[str]) -> list[str]:
+    """Return the full uids with these prefixes.
 
     Raises:
-        InputError: no sample of the data set begins like this, or more than one.
+        InputError: no sample of the data set has a uid with a prefix, or more than one has.
     """
     catalog.resolve(name)
     known: set[str] = set()
@@ -103,169 +103,170 @@ def complete_uids(catalog: Catalog, name: str, wanted: Sequence[str]) -> list[st
             known.update(version.index(["uid"])["uid"].to_pylist())
             known.update(version.table("dropped.parquet", ["uid"])["uid"].to_pylist())
     known.discard("")
-    found = []
-    for text in wanted:
-        fitting = sorted(uid for uid in known if text and uid.startswith(text.lower()))
-        if len(fitting) != 1:
-            many = f"{len(fitting)} samples' uids begin with '{text}'" if fitting else f"no sample has the uid '{text}'"
+    found = set()
+    for prefix in prefixes:
+        matching = sorted(uid for uid in known if prefix and uid.startswith(prefix.lower()))
+        if not matching:
             raise InputError(
-                f"{name}: {many} in the versions that are here",
-                allowed=", ".join(fitting[:5]) or f"a uid of {UID_HEX_CHARS} hex digits, or its unique beginning",
-                fix="clipcurate show NAME@VER lists none: look into index.parquet"
-                if not fitting
-                else "give more digits",
+                f"{name}: no sample has the uid '{prefix}' in the versions that are here",
+                allowed=f"a uid of {UID_HEX_CHARS} hex digits, or a unique prefix",
+                fix="look it up in the index.parquet of a version",
             )
-        found += fitting
-    return sorted(set(found))
+        if len(matching) > 1:
+            raise InputError(
+                f"{name}: {len(matching)} samples' uids start with '{prefix}' in the versions that are here",
+                allowed=", ".join(matching[:5]),
+                fix="give more digits",
+            )
+        found.add(matching[0])
+    return sorted(found)
 
 
 def plan_forget(catalog: Catalog, uids: Sequence[str]) -> ForgetPlan:
-    """Find what would go and which versions would be renewed; nothing is changed.
+    """Find what to remove and which versions to renew; nothing is changed.
 
     Args:
-        catalog: Where versions lie.
+        catalog: Where versions are.
         uids: Full uids.
     """
-    traces = find_traces(catalog, uids)
-    todo = ForgetPlan(traces)
-    needles, wanted = traces.needles(), frozenset(uids)
+    plan = ForgetPlan(find_traces(catalog, uids))
+    needles, forgotten = plan.traces.needles(), frozenset(uids)
     for name in catalog.names():
-        versions, affected = catalog.versions(name), []
-        for version in versions:
-            folder = catalog.folder(name, version)
+        local, affected = [], []
+        for number in catalog.versions(name):
+            folder = catalog.folder(name, number)
             if not (folder / "index.parquet").is_file():
-                todo.elsewhere.append(f"{name}@{version}")
+                plan.elsewhere.append(f"{name}@{number}")
                 continue
-            here = DatasetVersion(Manifest.load(catalog.manifest_path(name, version)), folder)
-            if _lists(here, wanted, traces.names) or samples_mentioning(here, wanted, needles):
-                affected.append(version)
+            local.append(number)
+            version = DatasetVersion(Manifest.load(catalog.manifest_path(name, number)), folder)
+            if _is_listed(version, forgotten, plan.traces.names) or samples_mentioning(version, forgotten, needles):
+                affected.append(number)
         if affected:
-            # younger versions are renewed too: the newest must stay the newest
-            here_now = [version for version in versions if f"{name}@{version}" not in todo.elsewhere]
-            old = here_now[here_now.index(affected[0]) :]
-            first = version_key(versions[-1])[0] + 1
-            todo.renewed[name] = _numbered(catalog, name, old, first, wanted)
-    return todo
+            # newer versions are renewed too: the newest must stay the newest
+            plan.renewed[name] = _replacements(catalog, name, local[local.index(affected[0]) :], forgotten)
+    return plan
 
 
-def _numbered(
-    catalog: Catalog, name: str, old: Sequence[str], first: int, uids: frozenset[str]
+def _replacements(
+    catalog: Catalog, name: str, old: Sequence[str], forgotten: frozenset[str]
 ) -> list[tuple[str, str | None]]:
-    """Return what takes the place of each version: the next MAJOR, or nothing where no sample is left."""
+    """Return the replacement of each version: the next MAJOR, or None if no sample is left."""
     pairs: list[tuple[str, str | None]] = []
+    major = version_key(catalog.versions(name)[-1])[0] + 1
     for version in old:
-        held = catalog.open(f"{name}@{version}").index(["uid"])["uid"].to_pylist()
-        number = first + sum(new is not None for _, new in pairs)
-        pairs.append((version, None if uids.issuperset(held) else f"{number}.0.0"))
+        uids = catalog.open(f"{name}@{version}").index(["uid"])["uid"].to_pylist()
+        is_empty = forgotten.issuperset(uids)
+        pairs.append((version, None if is_empty else f"{major}.0.0"))
+        major += not is_empty
     return pairs
 
 
-def _lists(version: DatasetVersion, uids: frozenset[str], names: Sequence[str]) -> bool:
-    """Whether a version's tables name one of the samples."""
+def _is_listed(version: DatasetVersion, uids: frozenset[str], names: Sequence[str]) -> bool:
+    """Return whether a version's tables have one of the samples, by uid or name."""
     tables = [version.index(["uid"]), version.table("dropped.parquet")]
     if (version.folder / "rejected.parquet").is_file():
         tables.append(version.table("rejected.parquet", ["uid"]))
-    if any(uids.intersection(table["uid"].to_pylist()) for table in tables):
+    if any(not uids.isdisjoint(table["uid"].to_pylist()) for table in tables):
         return True
-    told = "\n".join(detail for row in tables[1].to_pylist() for detail in (row["name"], row["detail"]))
-    return any(name in told for name in names)
+    texts = "\n".join(text for row in tables[1].to_pylist() for text in (row["name"], row["detail"]))
+    return any(name in texts for name in names)
 
 
 def run_forget(
-    catalog: Catalog, todo: ForgetPlan, caches: CleanCaches, progress: Callable[[str], None] = lambda _: None
+    catalog: Catalog, plan: ForgetPlan, clean_caches: CleanCaches, progress: Callable[[str], None] = lambda _: None
 ) -> ForgetReport:
-    """Do what was planned; after a kill, do it again from what was written down.
+    """Carry out a plan; after a kill, carry out the saved plan again.
 
     Args:
-        catalog: Where versions lie.
-        todo: What `plan_forget` found, or `ForgetPlan.load` read.
-        caches: Removes from caches that curation does not know.
-        progress: Is told what is being done.
+        catalog: Where versions are.
+        plan: From `plan_forget`, or `ForgetPlan.load`.
+        clean_caches: Cleans caches that curation does not know.
+        progress: Called with a description of each step.
 
     Raises:
-        InputError: another run holds a data set, or a file cannot be used; call again afterwards.
+        InputError: another run has locked a data set, or a file cannot be used; call again afterwards.
     """
-    workspace, traces = catalog.workspace, todo.traces
-    report = ForgetReport(traces.uids, elsewhere=todo.elsewhere)
-    with ExitStack() as held:
-        for name in sorted({*catalog.names(), *todo.renewed}):
-            held.enter_context(dataset_lock(catalog, name))
-        todo.save(workspace)
+    workspace, traces = catalog.workspace, plan.traces
+    report = ForgetReport(traces.uids, elsewhere=plan.elsewhere)
+    with ExitStack() as locks:
+        for name in sorted({*catalog.names(), *plan.renewed}):
+            locks.enter_context(dataset_lock(catalog, name))
+        plan.save(workspace)
         Denylist.load(catalog.manifests).adding(traces.uids).save(catalog.manifests)
         progress("memo store")
         report.rows = purge_store(workspace / "store", traces)
         progress("answers and caches")
         report.answers = purge_answers(workspace / "answers.sqlite", traces)
-        report.cached = caches(traces.uids, traces.texts) + purge_benchmarks(workspace, traces)
-        for name in sorted(todo.renewed, key=lambda name: (_grown_from_another(catalog, todo, name), name)):
+        report.cached = clean_caches(traces.uids, traces.texts) + purge_benchmarks(workspace, traces)
+        for name in sorted(plan.renewed, key=lambda name: (_has_renewed_parent(catalog, plan, name), name)):
             shutil.rmtree(workspace / "datasets" / name / ".building", ignore_errors=True)
-            for old, new in todo.renewed[name]:
+            for old, new in plan.renewed[name]:
                 progress(f"{name}@{old} → {new or 'nothing is left'}")
-                report.purged += _renew(catalog, todo, name, old, new)
+                report.purged += _renew(catalog, plan, name, old, new)
                 report.removed[f"{name}@{old}"] = f"{name}@{new}" if new else None
-        for snapshot in traces.snapshots:
-            shutil.rmtree(workspace / "intake" / snapshot, ignore_errors=True)
-        for half in (workspace / "intake").glob(f"{DRAFT_PREFIX}*"):
-            shutil.rmtree(half, ignore_errors=True)
-        report.snapshots = len(traces.snapshots)
+        snapshots = [workspace / "intake" / name for name in traces.snapshots]
+        for folder in [*snapshots, *(workspace / "intake").glob(f"{DRAFT_PREFIX}*")]:
+            shutil.rmtree(folder, ignore_errors=True)
+        report.snapshots = len(snapshots)
         (workspace / FORGET_PLAN_FILE).unlink()
         sync_folder(workspace)
     return report
 
 
-def _grown_from_another(catalog: Catalog, todo: ForgetPlan, name: str) -> bool:
-    """Whether a data set was cut from another one, whose new versions must then be there first."""
+def _has_renewed_parent(catalog: Catalog, plan: ForgetPlan, name: str) -> bool:
+    """Return whether a data set was made from another one that is renewed, and so must be renewed first."""
     for version in catalog.versions(name):
         parent = Manifest.load(catalog.manifest_path(name, version)).body["parent"]
         if parent and parent.get("name", name) != name:
-            return parent["name"] in todo.renewed
+            return parent["name"] in plan.renewed
     return False
 
 
-def _renew(catalog: Catalog, todo: ForgetPlan, name: str, old: str, new: str | None) -> int:
-    """Publish a version without the samples, then remove the old one; return how many others were purged."""
+def _renew(catalog: Catalog, plan: ForgetPlan, name: str, old: str, new: str | None) -> int:
+    """Publish a version without the samples, then remove the old one; return how many other samples were redacted."""
     old_path, purged = catalog.manifest_path(name, old), 0
     if new is not None and not catalog.manifest_path(name, new).is_file():
         version = catalog.open(f"{name}@{old}")
-        index, gone = version.index(["uid"]), frozenset(todo.traces.uids)
-        stays = np.array([uid not in gone for uid in index["uid"].to_pylist()], dtype=bool)
-        replaced = samples_mentioning(version, gone, todo.traces.needles())
+        forgotten = frozenset(plan.traces.uids)
+        stays = np.array([uid not in forgotten for uid in version.index(["uid"])["uid"].to_pylist()], dtype=bool)
+        replaced = samples_mentioning(version, forgotten, plan.traces.needles())
         purged = len(replaced)
         body = version.manifest.body
-        cut = RepackPlan(
+        repack = RepackPlan(
             np.flatnonzero(stays).astype(np.int64),
             max(shard["bytes"] for shard in body["shards"]),
             replaced,
-            gone | frozenset(todo.traces.names),
+            forgotten | frozenset(plan.traces.names),
             int((~stays).sum()),
         )
-        about = {
+        changes = {
             "name": name,
             "version": new,
-            "parent": _parent(catalog, todo, name, body["parent"]),
+            "parent": _parent(catalog, plan, name, body["parent"]),
             "build": blake3(canonical(["forget", new, body["recipe"], body["source"]])).hexdigest(length=16),
         }
-        publish_repacked(catalog, version, cut, about)
+        publish_repacked(catalog, version, repack, changes)
     removed: Mapping[str, str | None] = {f"{name}@{old}": f"{name}@{new}" if new else None}
     Denylist.load(catalog.manifests).adding(removed=removed).save(catalog.manifests)
-    old_path.unlink(missing_ok=True)  # without its manifest, a folder is no version
+    old_path.unlink(missing_ok=True)  # without its manifest, a folder is not a version
     old_path.with_name(f"{old}.run.json").unlink(missing_ok=True)
     card_path(old_path).unlink(missing_ok=True)
     shutil.rmtree(catalog.folder(name, old), ignore_errors=True)
     return purged
 
 
-def _parent(catalog: Catalog, todo: ForgetPlan, name: str, parent: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the lineage of a renewed version: its parent's successor, if there is one."""
+def _parent(catalog: Catalog, plan: ForgetPlan, name: str, parent: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the parent of a renewed version: the replacement of its old parent, if there is one."""
     if parent is None:
         return None
-    whose = str(parent.get("name", name))
-    renewed = dict(todo.renewed.get(whose, []))
+    parent_name = str(parent.get("name", name))
+    renewed = dict(plan.renewed.get(parent_name, []))
     if parent["version"] not in renewed:
-        known = parent["version"] in catalog.versions(whose)
+        known = parent["version"] in catalog.versions(parent_name)
         return dict(parent) if known else None
     version = renewed[parent["version"]]
-    path = catalog.manifest_path(whose, str(version))
+    path = catalog.manifest_path(parent_name, str(version))
     if version is None or not path.is_file():
         return None
     return {**parent, "version": version, "fingerprint": Manifest.load(path).fingerprint}

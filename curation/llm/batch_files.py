@@ -6,7 +6,6 @@ and writes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from curation.llm.client import model_hash
 from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
 from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, JournalEntry, entry_of, shortened
 from curation.llm.responses import read_answer
+from data_manifests.atomic_files import open_atomically
 from data_manifests.errors import InputError
 
 _MAX_LINE_BYTES = 4 * 2**20
@@ -115,22 +115,17 @@ class BatchFile:
         if not self._requests:
             return 0
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self._path}.lock"):
-            partial = Path(f"{self._path}.part")
-            with partial.open("wb") as out:
-                num_kept = 0
-                for _, data in _lines(self._path) if self._path.exists() else ():
-                    parsed = _parse_request(data)
-                    if parsed and parsed[0] not in self._requests and journal.find(parsed[0]) is None:
-                        out.write(data.rstrip(b"\n") + b"\n")
-                        num_kept += 1
-                for key, request in self._requests.items():
-                    url = f"/v1/{request.endpoint}"
-                    line = {"custom_id": key, "method": "POST", "url": url, "body": dict(request.body)}
-                    out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(partial, self._path)
+        with FileLock(f"{self._path}.lock"), open_atomically(self._path) as out:
+            num_kept = 0
+            for _, data in _lines(self._path) if self._path.exists() else ():
+                parsed = _parse_request(data)
+                if parsed and parsed[0] not in self._requests and journal.find(parsed[0]) is None:
+                    out.write(data.rstrip(b"\n") + b"\n")
+                    num_kept += 1
+            for key, request in self._requests.items():
+                url = f"/v1/{request.endpoint}"
+                line = {"custom_id": key, "method": "POST", "url": url, "body": dict(request.body)}
+                out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
         return num_kept + len(self._requests)
 
 

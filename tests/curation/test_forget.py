@@ -266,7 +266,7 @@ def test_uids_must_be_known_and_unique(world: World) -> None:
         with pytest.raises(InputError, match=said):
             complete_uids(world.catalog, "toy", [wanted])
     twice = next(a[0] for a in world.uids.values() if sum(b[0] == a[0] for b in world.uids.values()) > 1)
-    with pytest.raises(InputError, match="samples' uids begin with"):
+    with pytest.raises(InputError, match="samples' uids start with"):
         complete_uids(world.catalog, "toy", [twice])
 
 
