@@ -1,4 +1,4 @@
-"""What a rewrite must keep and may not add, judged on its parse; every refusal has a name."""
+"""What a rewrite must keep and may not add, checked on its parse; every rejection has a reason."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class RewriteGate:
 
     Attributes:
         caption: The caption.
-        source: What it claims.
-        others: What the other captions of its image claim.
-        synonyms: Noun -> nouns that a knowledge graph says mean the same.
-        echoes: Texts of the prompt, in plain words, that may not come back.
+        source: Its facts.
+        others: The facts of the other captions of its image.
+        synonyms: Noun -> its synonyms in a knowledge graph.
+        echoes: Texts of the prompt, as words, that may not be repeated.
     """
 
     caption: str
@@ -42,17 +42,16 @@ class RewriteGate:
     echoes: frozenset[tuple[str, ...]] = frozenset()
 
     def screen(self, text: str, growth: float = 1.6) -> Verdict | None:
-        """Judge what needs no parse: length, language, repetition, echoes; return why it is refused, or None."""
-        told = [one.words for one in self.others]
-        return screen(text, self.caption, told, self.echoes, growth)
+        """Check what needs no parse: length, language, repetition, echoes; return why the text is rejected, or None."""
+        return screen(text, self.caption, [other.words for other in self.others], self.echoes, growth)
 
     def judge(self, text: str, parse: Parse, *, view: bool = False) -> Verdict | None:
-        """Judge what a text claims; return why it is refused, or None.
+        """Check the facts of a text; return why it is rejected, or None.
 
         Args:
             text: The rewrite.
             parse: Its parse.
-            view: Whether it may say how the picture was taken.
+            view: Whether it may say how the image was taken.
         """
         found = facts_of(text, parse)
         checks = (
@@ -62,29 +61,29 @@ class RewriteGate:
         return next((verdict for verdict in checks if verdict), None)
 
     def _same(self, noun: str) -> frozenset[str]:
-        """Return the nouns that may stand for one: our own list, and the graph's where no person is meant."""
+        """Return a noun and its synonyms in the graph; for persons the noun alone."""
         graph = frozenset() if noun in PEOPLE else self.synonyms.get(noun, frozenset()) - PEOPLE
         return graph | {noun}
 
-    def _stands_for(self, noun: str, others: Iterable[str]) -> bool:
-        """Say whether one of the other nouns means the same."""
+    def _has_synonym(self, noun: str, others: Iterable[str]) -> bool:
+        """Return whether one of the other nouns means the same."""
         mine = {canonical_noun(one) for one in self._same(noun)}
         return any(canonical_noun(other) in mine or noun in self._same(other) for other in others)
 
     def _lost(self, found: CaptionFacts) -> Verdict | None:
         for noun in self.source.nouns:
-            if noun in found.lemmas or self._stands_for(noun, found.nouns):
+            if noun in found.lemmas or self._has_synonym(noun, found.nouns):
                 continue
-            if self._stands_for(noun, found.lemmas) or self._told_by_another(noun, found):
+            if self._has_synonym(noun, found.lemmas) or self._replaced_by_other_caption(noun, found):
                 continue
             return Verdict("lost_noun", noun)
         return None
 
-    def _told_by_another(self, noun: str, found: CaptionFacts) -> bool:
-        """Say whether a noun's place is taken by what another caption of the image is about.
+    def _replaced_by_other_caption(self, noun: str, found: CaptionFacts) -> bool:
+        """Return whether a subject of another caption of the image replaces a noun.
 
-        Only what both captions are about counts, only where neither holds the other's noun, and never a person of
-        another gender or age: else a man and a woman in one picture would change places.
+        Only subjects of both captions count, only where neither caption has the other's noun, and never a person of
+        another gender or age: otherwise a man and a woman in one image could be exchanged.
         """
         if noun not in self.source.subjects or noun in PEOPLE:
             return False
@@ -103,7 +102,7 @@ class RewriteGate:
         for noun in found.nouns:
             if noun in IMPLIED_NOUNS or (noun in VIEW_NOUNS and view):
                 continue
-            if noun in grounded or self._stands_for(noun, grounded):
+            if noun in grounded or self._has_synonym(noun, grounded):
                 continue
             return Verdict("new_object", noun)
         return None
@@ -146,7 +145,7 @@ class RewriteGate:
     def _genders(self, found: CaptionFacts) -> Verdict | None:
         told = self.source.genders.union(*(other.genders for other in self.others))
         new = found.genders - told
-        # A noun that turns into one of another gender is a lost and a new thing; a pronoun alone is neither.
+        # A noun that becomes one of another gender counts as a lost and a new noun; a pronoun alone does not.
         by_noun = any(noun in PEOPLE and noun not in self.source.lemmas for noun in found.nouns)
         return Verdict("changed_gender", min(new)) if new and not by_noun else None
 
@@ -164,20 +163,20 @@ class RewriteGate:
         for word in sorted(found.lemmas & against.keys()):
             if word in told or against[word] <= found.lemmas:
                 continue
-            if word in CONVERSES and self._turned(found):
+            if word in CONVERSES and self._exchanged(found):
                 continue
             return Verdict("contradiction", f"{word} for {min(against[word])}")
         return None
 
-    def _turned(self, found: CaptionFacts) -> bool:
-        """Say whether the first two things have changed places, so that a converse says the same."""
+    def _exchanged(self, found: CaptionFacts) -> bool:
+        """Return whether the first two nouns are exchanged, so that a converse means the same."""
         first, then = self.source.nouns[:2], [noun for noun in found.nouns if noun in self.source.nouns][:2]
         return len(first) == 2 and list(first) == then[::-1]
 
     def _roles(self, found: CaptionFacts) -> Verdict | None:
         for who, verb, whom in sorted(found.events - self.source.events):
             told = (whom, verb, who) in self.source.events
-            # "A woman walks past a waterfall" has not been walked by it.
+            # "A woman walks past a waterfall" does not make the waterfall walk.
             done_by = (whom, verb) in self.source.acts and (who, verb) not in self.source.acts
             if told or (done_by and (whom, verb) not in found.acts):
                 return Verdict("swapped_roles", f"{who} {verb} {whom}")
@@ -192,19 +191,19 @@ class RewriteGate:
         return None
 
     def _things(self) -> set[str]:
-        """Return the nouns of the source that do nothing in it."""
+        """Return the nouns of the source without an action."""
         return set(self.source.nouns) - {who for who, _ in self.source.acts} - PEOPLE
 
 
 def _moved(source: Sequence[tuple[object, str]], found: Sequence[tuple[object, str]]) -> str:
-    """Return a number or colour that has gone to another noun, where both parses say whose it is."""
+    """Return a number or colour that moved to another noun, where both parses attach it to a noun."""
     for value in sorted({str(value) for value, _ in source}):
         mine = {noun for one, noun in source if str(one) == value}
         theirs = {noun for one, noun in found if str(one) == value}
         if "" in mine or "" in theirs or not theirs or mine & theirs:
             continue
         named = {noun for _, noun in source}
-        # Another owner only counts when the source gives it something else: parses attach loosely.
+        # Another noun only counts when it has another value in the source: parses attach loosely.
         if theirs & (named - mine):
             return f"{value} {min(theirs)}"
     return ""

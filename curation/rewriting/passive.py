@@ -1,4 +1,4 @@
-"""Active to passive and back, where the parse leaves no doubt about who does what."""
+"""Active to passive and back, where the parse is clear about agent and patient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SETS = word_sets("passive")
 _UNTURNED = _SETS["never_passive"]
 """Verbs that are left alone: their object is no thing acted on, they are idioms with it, or the parser errs on them."""
 _ONWARD = _SETS["onward_prepositions"]
-"""Prepositions that tell the way of what is done, so that they follow the verb whatever they were attached to."""
+"""Prepositions of direction: they follow the verb whatever they were attached to."""
 _LEFT_OF_NOUN = ("det", "amod", "nummod", "compound", "nmod", "poss", "predet", "quantmod")
 _ALLOWED = ("nsubj", "aux", "dobj", "prep", "advmod", "punct", "auxpass", "nsubjpass", "agent")
 _REFERRING = _SETS["referring"]
@@ -24,7 +24,7 @@ _REFERRING = _SETS["referring"]
 
 @dataclass(frozen=True)
 class _Clause:
-    """Who does what to whom: spans of tokens [first, stop)."""
+    """Agent, verb and patient: spans of tokens [first, stop)."""
 
     verb: int
     who: tuple[int, int]
@@ -36,7 +36,7 @@ class _Clause:
 
 
 def turn_voice(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    """Yield the caption in the other voice, if it has one clause that can be turned."""
+    """Yield the caption in the other voice, if it is a single clause that can be changed."""
     tree = CaptionTree(text, parse)
     if not tree.single_clause():
         return
@@ -54,7 +54,7 @@ def _plain_clause(tree: CaptionTree, verb: int) -> bool:
 
 
 def _object(tree: CaptionTree, noun: int) -> tuple[tuple[int, int], int] | None:
-    """Return an object's span and where what follows it begins; None when what it takes with it is in doubt."""
+    """Return an object's span and the token after it; None where its modifiers are ambiguous."""
     left = [child for child in tree.children[noun] if child < noun]
     right = [child for child in tree.children[noun] if child > noun]
     determined = tree.with_dep(noun, "det", "nummod", "poss") or tree.is_plural(noun)
@@ -86,7 +86,7 @@ def _subject(tree: CaptionTree, noun: int, skip: int = -1) -> tuple[int, int] | 
 
 
 def _clause(tree: CaptionTree, verb: int, subject: int, skip: int = -1) -> _Clause | None:
-    """Read one active clause that holds the whole caption; None when anything in it is in doubt."""
+    """Read an active clause that spans the whole caption; None where anything in it is ambiguous."""
     objects = tree.with_dep(verb, "dobj")
     if len(objects) != 1 or not _plain_clause(tree, verb) or verb_lemma(tree.words[verb]) in _UNTURNED:
         return None
@@ -100,7 +100,7 @@ def _clause(tree: CaptionTree, verb: int, subject: int, skip: int = -1) -> _Clau
     rest = tree.text_between(after, tree.end)
     if who[0] != 0 or between or any(word in _REFERRING for word in tree.words[after : tree.end]):
         return None
-    # A clause that follows, or a second verb, may speak of either side once they have changed places.
+    # A following clause or second verb could refer to either side after the exchange.
     if any(tree.pos[token] in ("VERB", "AUX", "SCONJ", "CCONJ") for token in range(after, tree.end)):
         return None
     if any(word in NEGATIONS for word in tree.words) or not _safe_rest(tree, after):
@@ -111,7 +111,7 @@ def _clause(tree: CaptionTree, verb: int, subject: int, skip: int = -1) -> _Clau
 
 
 def _safe_rest(tree: CaptionTree, after: int) -> bool:
-    """Say whether what follows the object tells a way or a place, and not of one side: "a man in a wheelchair"."""
+    """Return whether what follows the object is a direction or place, and not about one side: "a man in a wheelchair"."""
     if after >= tree.end:
         return True
     if tree.pos[after] != "ADP":

@@ -1,7 +1,7 @@
-"""How a caption is put to a language model: families of rewrites, their examples, and the request for one draw.
+"""Prompts for rewrites: families, their examples, and the request for one draw.
 
-A caption is a stranger's text, so it never becomes part of an instruction: in a completion it fills one line whose
-marks it cannot hold, in a chat it is a string inside JSON. What an answer does with it is for the gate to judge.
+A caption is untrusted text, so it never becomes part of an instruction: in a completion it is one line that cannot
+contain the separator, in a chat it is a string inside JSON. The gate checks what an answer does with it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PAIRS_FILE = Path(__file__).with_name("rewrite_pairs.json")
 """Examples by family: sentences of our own, 16 for each family of LaCLIP."""
 ARROW = "=>"
 MAX_CAPTION_CHARS = 600
-"""A longer caption is not asked about: it would crowd out the examples."""
+"""Longer captions are not put to a model: they would crowd out the examples."""
 
 _LACLIP = "Fan et al. 2023 (LaCLIP), section 3, arXiv 2305.20088"
 _SVLC = "Doveh et al. 2023 (TSVLC), section 3.2, arXiv 2211.11733"
@@ -45,10 +45,10 @@ class RewriteFamily:
 
     Attributes:
         name: As in a recipe, and as in a rewrite's record.
-        paper: Where the idea comes from.
-        instruction: What the model is told.
+        paper: Its source.
+        instruction: The instruction to the model.
         field: The one field that may be varied (``object`` ...); empty where nothing is named.
-        growth: How many times as many words as the caption a rewrite may have, beside a few.
+        growth: How many times as many words as the caption a rewrite may have, plus a few.
     """
 
     name: str
@@ -76,7 +76,7 @@ FAMILIES: Mapping[str, RewriteFamily] = {
         _varied("viewpoint", "how the picture itself is introduced"),
         RewriteFamily("paraphrase", _SVLC, f"Say the same as the image caption with another structure. {_KEEP}"),
         RewriteFamily("analogy", _SVLC, f"Say the same as the image caption with words that mean the same. {_KEEP}"),
-        # Off unless named: sentences that no picture backs cost DAC's models their retrieval.
+        # Off unless named: sentences without visual evidence ruined the retrieval of DAC's models.
         RewriteFamily("dense", _DAC, f"Describe at length what the image caption says. {_KEEP}", growth=6.0),
     )
 }  # fmt: skip
@@ -85,11 +85,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "tda_sp": tuple(name for name in FAMILIES if name.startswith("tda_sp/")),
     "svlc": ("paraphrase", "analogy"),
 }
-"""Names that stand for several families."""
+"""Group -> families."""
 
 
 def families_of(names: Sequence[str], known: Mapping[str, Any] = FAMILIES) -> tuple[str, ...]:
-    """Return the families that a recipe names, groups spread out, in the table's order, each once.
+    """Return the families of these names and groups, in the table's order, each once.
 
     Raises:
         InputError: a name is in neither table.
@@ -267,6 +267,6 @@ def _unquoted(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def prompts_hash() -> str:
-    """Return a hash of everything that decides a prompt beside the settings, and of the dictionary of inflections."""
+    """Return a hash of everything except the settings that decides a prompt, and of the dictionary of inflections."""
     told = [[family.name, family.instruction, family.field, family.growth] for family in FAMILIES.values()]
     return blake3(canonical([told, example_pairs(), importlib.metadata.version("lemminflect")])).hexdigest(length=16)

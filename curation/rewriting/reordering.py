@@ -1,4 +1,4 @@
-"""The same words in another order: a place moved to the front, an adjective or participle as a clause of its own."""
+"""The same words in another order: a place moved to the front, an adjective or participle as a relative clause."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNFINISHED = _SETS["unfinished_verbs"]
 
 
 def move_place(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    """Yield the caption with the phrase of its place at the front, or at the end when it was at the front."""
+    """Yield the caption with its place phrase moved to the front, or from the front to the end."""
     tree = CaptionTree(text, parse)
     if not tree.single_clause():
         return
@@ -53,7 +53,7 @@ def _after_phrase(tree: CaptionTree, noun: int) -> int:
 
 
 def place_phrase(tree: CaptionTree, preposition: int) -> list[int]:
-    """Return the tokens of a phrase that tells a place; none when it tells something else."""
+    """Return the tokens of a phrase of place; none for other phrases."""
     tokens = tree.subtree(preposition)
     objects = tree.with_dep(preposition, "pobj")
     if len(objects) != 1 or not tree.is_contiguous(tokens) or tokens[0] != preposition:
@@ -77,7 +77,7 @@ def _to_front(tree: CaptionTree, root: int, verb: int) -> Iterator[str]:
         or tree.pos[tokens[0] - 1] in ("ADP", "PUNCT", "CCONJ")
     ):
         return
-    # Right after its verb a place may belong to the verb's meaning ("look at", "work on").
+    # Right after its verb a preposition may belong to the verb ("look at", "work on").
     if tokens[0] == verb + 1 and verb_lemma(tree.words[verb]) in (
         "look",
         "work",
@@ -148,7 +148,7 @@ def split_modifier(text: str, parse: CaptionParse, _synonyms: Mapping[str, froze
             continue
         be = "are" if tree.is_plural(noun) else "is"
         clause = f"{tree.text_between(first, adjective)} {tree.text_between(adjective + 1, noun + 1)} that {be} {word}"
-        # In the middle the clause would swallow what follows it ("a dog that is black with a ball").
+        # In the middle the clause would absorb what follows ("a dog that is black with a ball").
         if noun + 1 < tree.end and tree.pos[noun + 1] == "ADP":
             continue
         yield tree.sentence(tree.text_between(0, first), clause, tree.text_between(noun + 1, tree.end))
@@ -163,7 +163,7 @@ def turn_participle(text: str, parse: CaptionParse, _synonyms: Mapping[str, froz
     for verb in range(1, tree.end):
         if tree.deps[verb] == "acl" and tree.tags[verb] == "VBG" and tree.pos[verb] == "VERB":
             noun = tree.heads[verb]
-            if noun != verb - 1 or not _surely(tree, noun) or verb_lemma(tree.words[verb]) in _UNFINISHED:
+            if noun != verb - 1 or not _owns_participle(tree, noun) or verb_lemma(tree.words[verb]) in _UNFINISHED:
                 continue
             be = "are" if tree.is_plural(noun, before=verb) else "is"
             yield tree.sentence(
@@ -177,8 +177,8 @@ def turn_participle(text: str, parse: CaptionParse, _synonyms: Mapping[str, froz
                 return
 
 
-def _surely(tree: CaptionTree, noun: int) -> bool:
-    """Say whether a participle can only belong to this noun: it acts, or nothing before it could."""
+def _owns_participle(tree: CaptionTree, noun: int) -> bool:
+    """Return whether a participle can only belong to this noun: it is animate, or nothing before it is."""
     if tree.pos[noun] != "NOUN" or tree.deps[noun] == "pobj":
         return False
     return _lone(tree.words[noun]) in _ANIMATE or not any(_lone(word) in _ANIMATE for word in tree.words[:noun])
@@ -194,7 +194,7 @@ def _relative(tree: CaptionTree, noun: int) -> str:
 
 
 def _without_pronoun(tree: CaptionTree, verb: int) -> str:
-    """Turn "who is wearing" and "who wears" to "wearing"; an empty string where that cannot be done."""
+    """Change "who is wearing" and "who wears" to "wearing"; an empty string where that is not possible."""
     subjects = tree.with_dep(verb, "nsubj")
     if len(subjects) != 1 or tree.words[subjects[0]] not in ("who", "that") or tree.heads[verb] != subjects[0] - 1:
         return ""

@@ -1,4 +1,4 @@
-"""Rewriting without any model: deterministic rules over a caption's parse, honestly labelled ``rules``."""
+"""Rewriting without a model: deterministic rules over a caption's parse, labelled ``rules``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _VERSION = 1
 Rule = Callable[[str, CaptionParse, Mapping[str, frozenset[str]]], Iterator[str]]
 
 _NOUNS = word_map("rule_synonyms")
-"""Nouns that may stand for each other in a picture's caption; only where they are no part of a compound."""
+"""Nouns that can replace each other in a caption, outside compounds."""
 _ADJECTIVES: Mapping[str, str] = {"big": "large", "large": "big", "little": "small", "small": "little"}
 
 
 def replace_synonym(text: str, parse: CaptionParse, synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    """Yield the caption with its first replaceable noun or adjective replaced by one that means the same."""
+    """Yield the caption with its first replaceable noun or adjective replaced by a synonym."""
     tree = CaptionTree(text, parse)
     for token in range(tree.end):
         new = _noun_for(tree, token, synonyms) or _adjective_for(tree, token)
@@ -76,10 +76,10 @@ RULES: Mapping[str, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class RuleWriter:
-    """A writer that needs no model: it changes voice, order and words of a caption, and adds nothing.
+    """A writer without a model: it changes voice, order and words of a caption, and adds nothing.
 
     Attributes:
-        graph_synonyms: Let nouns without a synonym in our own list take one from the stage's knowledge graph. Off by
+        graph_synonyms: Whether nouns without a synonym in our own list get one from the stage's knowledge graph. Off by
             default: a graph of all senses gives "tail" for "dog".
     """
 
@@ -91,7 +91,7 @@ class RuleWriter:
         return blake3(canonical(["rules", _VERSION, self.graph_synonyms, version])).hexdigest(length=16)
 
     def describe(self) -> str:
-        """Return a name for people: no model wrote this."""
+        """Return its name for reports."""
         return "rules"
 
     def rewrite(

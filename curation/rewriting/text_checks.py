@@ -1,4 +1,4 @@
-"""What can be said against a rewrite without parsing it: length, language, repetition, echoes of the prompt."""
+"""Checks of a model's text that need no parse: length, language, repetition, echoes of the prompt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REASONS = (
     "too_short", "too_long", "not_english", "copy", "template_echo", "prompt_leak", "repeated", "several_sentences",
     "wrong_article", "unsafe_caption", "long_caption",
 )  # fmt: skip
-"""Every reason a text may be refused for, beside ``no_answer_...``."""
+"""Every reason to reject a rewrite, except ``no_answer_...``."""
 
 _LEAKS = _SETS["prompt_words"]
 _CHATTER = re.compile(
@@ -32,11 +32,11 @@ _NGRAM = 3
 _ECHO_WORDS = 4
 _SHORTEST = 0.35
 _DENSE = 3.0
-"""A family that may grow so much may use several sentences."""
+"""From this growth on a family may use several sentences."""
 
 
 class Verdict(NamedTuple):
-    """Why a text is refused."""
+    """Why a text is rejected."""
 
     reason: str
     detail: str = ""
@@ -49,14 +49,14 @@ def screen(
     echoes: frozenset[tuple[str, ...]],
     growth: float,
 ) -> Verdict | None:
-    """Return why a rewrite is refused, or None.
+    """Return why a text is rejected, or None.
 
     Args:
-        text: The rewrite.
-        caption: What it rewrites.
+        text: The text.
+        caption: The caption it was made from.
         others: The words of the image's other captions.
         echoes: Texts of the prompt, see `echoes_of`.
-        growth: How many times as many words it may have, beside a few.
+        growth: How many times as many words it may have, plus a few.
     """
     words, source = plain_words(text), plain_words(caption)
     own = {word for one in (source, *others) for word in one}
@@ -82,10 +82,10 @@ def _form(text: str, caption: str, words: Sequence[str], source: Sequence[str]) 
 
 
 def _length(words: Sequence[str], source: Sequence[str], growth: float) -> Verdict | None:
-    told = f"{len(words)} words for {len(source)}"
+    detail = f"{len(words)} words for {len(source)}"
     if len(words) < min(2, len(source)) or len(words) < _SHORTEST * len(source):
-        return Verdict("too_short", told)
-    return Verdict("too_long", told) if len(words) > growth * len(source) + _FEW_WORDS else None
+        return Verdict("too_short", detail)
+    return Verdict("too_long", detail) if len(words) > growth * len(source) + _FEW_WORDS else None
 
 
 def _echo(
@@ -94,12 +94,12 @@ def _echo(
     if "=>" in text:
         return Verdict("template_echo", "=>")
     for echo in sorted(echoes):
-        if not _holds(source, echo) and (words == echo or (len(echo) >= _ECHO_WORDS and _holds(words, echo))):
+        if not _contains(source, echo) and (words == echo or (len(echo) >= _ECHO_WORDS and _contains(words, echo))):
             return Verdict("template_echo", " ".join(echo)[:80])
     return None
 
 
-def _holds(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
+def _contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
     return any(words[at : at + len(part)] == part for at in range(len(words) - len(part) + 1))
 
 
@@ -112,7 +112,7 @@ def _leak(text: str, words: Sequence[str], own: set[str]) -> Verdict | None:
 
 
 def _repeated(words: Sequence[str], source: Sequence[str]) -> str:
-    """Return words that run on: a word twice in a row, or three in a row that come again, where the source has none."""
+    """Return repeated words: a word twice in a row, or a trigram that occurs more often than in the source."""
     for one, two in pairwise(words):
         if one == two and not any(a == b == one for a, b in pairwise(source)):
             return f"{one} {two}"
@@ -136,5 +136,5 @@ def _language(text: str, words: Sequence[str], own: set[str]) -> Verdict | None:
 
 
 def echoes_of(texts: Iterable[str]) -> frozenset[tuple[str, ...]]:
-    """Return texts of a prompt in the form in which a gate looks for them."""
+    """Return texts of a prompt as words, for `screen`."""
     return frozenset(words for words in map(plain_words, texts) if len(words) > 1)

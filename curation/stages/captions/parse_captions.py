@@ -1,4 +1,4 @@
-"""Parse captions: tokens, tags, dependencies, noun and verb phrases, and who does what to whom."""
+"""Parse captions: tokens, tags, dependencies, noun and verb phrases, and (subject, relation, object) triplets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse, Parse, Parser, SpacyParser, Triplet
 from curation.text.dependencies import Dependencies
-from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
 _VERB_PHRASE = re.compile("V?R*A*V+")
@@ -53,10 +52,7 @@ class ParseCaptions(MapStage):
     max_chars: int = 2000
 
     def __post_init__(self) -> None:
-        if self.max_chars < 1:
-            raise InputError(
-                f"parse_captions: max_chars is {self.max_chars}", allowed="1 or more", fix="raise max_chars"
-            )
+        self.check_least(max_chars=1)
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Parse all captions of all samples in one call, equal ones once."""
@@ -102,11 +98,11 @@ def verb_phrases(pos: Sequence[str]) -> list[list[int]]:
 
 
 def triplets(parse: Parse) -> list[Triplet]:
-    """Return who does what to whom, sorted by object, then subject; both ends are nouns or pronouns.
+    """Return the triplets, sorted by object, then subject; both ends are nouns or pronouns.
 
-    A verb gives (subject, verb, object); a preposition gives (what it hangs on, preposition, its object), with
-    the verb in front when it hangs on one that has a subject. A passive with an agent is turned round and keeps its
-    participle only; joined subjects, objects and verbs each get their own triplet.
+    A verb gives (subject, verb, object); a preposition gives (its head, preposition, its object), with the verb in front
+    when the head is a verb with a subject. A passive with an agent is reversed and keeps its participle only; each of
+    several joined subjects, objects and verbs gets its own triplet.
     """
     tree = _Tree(parse)
     found: dict[tuple[int, int, tuple[int, ...]], Triplet] = {}
@@ -145,7 +141,7 @@ class _Tree(Dependencies):
         parts, holder = self._climb(preposition)
         targets = self._joined(target)
         if self.deps[preposition] == "agent":
-            # "is thrown" turned round must not read "man is thrown ball": only the participle is kept.
+            # "is thrown" reversed must not give "man is thrown ball": only the participle is kept.
             parts = [
                 part for part in self._verb_parts(holder) if self.deps[part] != "auxpass" and self.pos[part] != "AUX"
             ]
@@ -155,16 +151,16 @@ class _Tree(Dependencies):
             parts = self._verb_parts(holder) + parts
             yield from ((subject, parts, one) for subject in self._subjects(holder) for one in targets)
         elif self.pos[holder] in ("NOUN", "PROPN", "PRON"):
-            # What is joined on after the preposition is not in it: "a man in red and a dog".
+            # A noun joined after the preposition is not part of it: "a man in red and a dog".
             subjects = [subject for subject in self._joined(holder) if subject < preposition]
             yield from ((subject, parts, one) for subject in subjects for one in targets)
 
     def is_place(self, token: int) -> bool:
-        """Say whether a noun only names a side of something, as ``front`` in ``in front of a car``."""
+        """Return whether a noun only names a side of something, as ``front`` in ``in front of a car``."""
         return self.words[token] in _PLACES and any(self.words[child] == "of" for child in self.children[token])
 
     def _climb(self, preposition: int) -> tuple[list[int], int]:
-        """Gather the words of a preposition (``out of``, ``next to``, ``in front of``) and find what it hangs on."""
+        """Return the words of a preposition (``out of``, ``next to``, ``in front of``) and its head."""
         parts, top = [preposition], preposition
         for _ in range(len(self.heads)):
             above = self.heads[top]
@@ -182,7 +178,7 @@ class _Tree(Dependencies):
         return parts, self.heads[top]
 
     def _subjects(self, verb: int) -> list[int]:
-        """Return who does it: its own subject, or the one it takes from the verb or noun it hangs on."""
+        """Return the subjects of a verb: its own, or those of the verb or noun it depends on."""
         for _ in range(len(self.heads)):
             own = self._with_label(verb, _SUBJECTS)
             label, head = self.deps[verb], self.heads[verb]
@@ -199,7 +195,7 @@ class _Tree(Dependencies):
         return []
 
     def _with_label(self, verb: int, labels: tuple[str, ...]) -> list[int]:
-        """Return a verb's dependents with one of the labels, each with what is joined to it."""
+        """Return a verb's dependents with one of the labels, each with the nouns joined to it."""
         return [one for child in self.children[verb] if self.deps[child] in labels for one in self._joined(child)]
 
     def _joined(self, token: int) -> list[int]:

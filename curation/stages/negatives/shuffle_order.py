@@ -1,8 +1,8 @@
-"""Shuffle the words of a caption, for evaluation: what a bag of words cannot tell."""
+"""Shuffle the words of a caption, for evaluation: a bag-of-words model cannot notice it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +26,7 @@ class ShuffleOrder(MapStage):
     themselves and adjectives among themselves), ``rest`` (all other words), ``within_trigrams`` and ``trigrams`` (their
     order). Spaces and marks stay where they are and words keep their case; each edit is one token in another's place.
 
-    A text is never one of the image's captions, nor the same twice: where eight draws give none, there is none.
+    A text is never one of the image's captions, nor the same twice: if eight draws give no other text, there is none.
 
     Attributes:
         seed: Seed of the draws; each draw also depends on uid, caption and kind, on nothing else.
@@ -36,7 +36,7 @@ class ShuffleOrder(MapStage):
         InputError: an unknown kind.
 
     Source: Yuksekgonul et al. 2023 (ARO's order task), section 3, arXiv 2210.01936.
-    Differs: seeded and stored, where the original shuffles anew in every run and may return the caption itself;
+    Differs: seeded and stored, where the original shuffles in every run and may return the caption itself;
         the parse's tokens, uncut, where the original takes the first 30 words without marks.
     """
 
@@ -62,97 +62,82 @@ class ShuffleOrder(MapStage):
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Shuffle every caption of every sample."""
-        return [{"shuffle_negatives": self._one(sample)} for sample in samples]
+        return [{"shuffle_negatives": self._shuffle(sample)} for sample in samples]
 
-    def _one(self, sample: Sample) -> list[dict[str, Any]]:
+    def _shuffle(self, sample: Sample) -> list[dict[str, Any]]:
         said = {normalise(caption) for caption in sample.captions}
-        found = []
+        records = []
         for index, (caption, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
-            taken, tags, spoken = set(said), parse["tags"], _spoken(parse["words"])
+            taken, tags, words = set(said), parse["tags"], _word_tokens(parse["words"])
             for kind in self.kinds:
                 draw = Draw(draw_seed(self.seed, self.name, sample.uid, index, kind))
                 for _ in range(_TRIES):
-                    text, edits, tokens = _moved_words(caption, parse, _ORDERS[kind](tags, spoken, draw))
+                    text, edits, tokens = _apply_order(caption, parse, _ORDERS[kind](tags, words, draw))
                     key = normalise(text)
                     if edits and key not in taken:
                         taken.add(key)
-                        found.append(
-                            {
-                                "text": text,
-                                "caption": index,
-                                "operation": "shuffle",
-                                "span_class": kind,
-                                "type": "order",
-                                "edits": edits,
-                                "tokens": tokens,
-                                "rule": f"shuffle {kind.replace('_', ' ')}",
-                                "source": self.name,
-                            }
-                        )
+                        record = {
+                            "text": text, "caption": index, "operation": "shuffle", "span_class": kind, "type": "order",
+                            "edits": edits, "tokens": tokens, "rule": f"shuffle {kind.replace('_', ' ')}",
+                            "source": self.name,
+                        }  # fmt: skip
+                        records.append(record)
                         break
-        return found
+        return records
 
 
-def _moved_words(
+def _apply_order(
     caption: str, parse: CaptionParse, order: Sequence[int]
 ) -> tuple[str, list[list[int]], list[list[int]]]:
     """Return the text in another order, and its edits in characters and in tokens: one for each place that changes."""
     words, starts = parse["words"], parse["starts"]
-    text: list[str] = []
-    done = length = 0
+    text, done = "", 0
     edits: list[list[int]] = []
     tokens: list[list[int]] = []
-    for place, source in enumerate(order):
-        old, new = words[place], words[source]
+    for token, source in enumerate(order):
+        old, new = words[token], words[source]
         if old != new:
-            start = starts[place]
-            end = start + len(old)
-            text += (caption[done:start], new)
-            length += start - done
-            edits.append([start, end, length, length + len(new)])
-            tokens.append([place, place + 1, place, place + 1])
-            length += len(new)
+            start, end = starts[token], starts[token] + len(old)
+            text += caption[done:start]
+            edits.append([start, end, len(text), len(text) + len(new)])
+            tokens.append([token, token + 1, token, token + 1])
+            text += new
             done = end
-    text.append(caption[done:])
-    return "".join(text), edits, tokens
+    return text + caption[done:], edits, tokens
 
 
-def _moved(order: list[int], places: Sequence[int], draw: Draw) -> None:
-    """Shuffle some places of an order among themselves."""
-    for place, source in zip(places, draw.shuffled(places), strict=True):
-        order[place] = source
+def _shuffled_within(num_tokens: int, groups: Iterable[Sequence[int]], draw: Draw) -> list[int]:
+    """Return an order that shuffles each group of tokens and leaves all others in place."""
+    order = list(range(num_tokens))
+    for group in groups:
+        for token, source in zip(group, draw.shuffled(group), strict=True):
+            order[token] = source
+    return order
 
 
-def _spoken(words: Sequence[str]) -> list[int]:
-    """Return the tokens that are words: marks and spaces stay in place."""
+def _word_tokens(words: Sequence[str]) -> list[int]:
+    """Return the tokens that are words, not marks or spaces."""
     return [token for token, word in enumerate(words) if word.isalnum() or any(map(str.isalnum, word))]
 
 
-def _naming(tags: Sequence[str], spoken: Sequence[int], draw: Draw) -> list[int]:
+def _naming(tags: Sequence[str], words: Sequence[int], draw: Draw) -> list[int]:
+    groups = ([token for token in words if tags[token][:2] == first] for first in ("NN", "JJ"))
+    return _shuffled_within(len(tags), groups, draw)
+
+
+def _rest(tags: Sequence[str], words: Sequence[int], draw: Draw) -> list[int]:
+    return _shuffled_within(len(tags), [[token for token in words if tags[token] not in _NAMING]], draw)
+
+
+def _within_trigrams(tags: Sequence[str], words: Sequence[int], draw: Draw) -> list[int]:
+    return _shuffled_within(len(tags), (words[first : first + 3] for first in range(0, len(words), 3)), draw)
+
+
+def _trigrams(tags: Sequence[str], words: Sequence[int], draw: Draw) -> list[int]:
     order = list(range(len(tags)))
-    for first in ("NN", "JJ"):
-        _moved(order, [token for token in spoken if tags[token][:2] == first], draw)
-    return order
-
-
-def _rest(tags: Sequence[str], spoken: Sequence[int], draw: Draw) -> list[int]:
-    order = list(range(len(tags)))
-    _moved(order, [token for token in spoken if tags[token] not in _NAMING], draw)
-    return order
-
-
-def _within_trigrams(tags: Sequence[str], spoken: Sequence[int], draw: Draw) -> list[int]:
-    order = list(range(len(tags)))
-    for at in range(0, len(spoken), 3):
-        _moved(order, spoken[at : at + 3], draw)
-    return order
-
-
-def _trigrams(tags: Sequence[str], spoken: Sequence[int], draw: Draw) -> list[int]:
-    order = list(range(len(tags)))
-    groups = draw.shuffled([spoken[at : at + 3] for at in range(0, len(spoken), 3)])
-    for place, source in zip(spoken, [token for group in groups for token in group], strict=True):
-        order[place] = source
+    groups = draw.shuffled([words[first : first + 3] for first in range(0, len(words), 3)])
+    for token, source in zip(words, [token for group in groups for token in group], strict=True):
+        order[token] = source
     return order
 
 

@@ -30,16 +30,15 @@ _MIN_CHUNK_TOKENS = 3
 class SwapWords(MapStage):
     """Make up to one negative per caption and span class by exchanging two spans of that class.
 
-    Provides ``swap_negatives``, a list of negative records of all captions and classes (the trainer draws from
-    it; empty when nothing can be swapped), and ``swap_valid``, for each caption a mapping span class -> whether
+    Provides ``swap_negatives``, a list of negative records of all captions and classes (the trainer draws from it; empty
+    when nothing can be swapped), and ``swap_valid``, for each caption a mapping span class -> whether
     it has a negative of that class.
 
     A negative differs from its caption in its ``edits`` only, each [start, end, new_start, new_end] in characters
     of caption and negative, in reading order: one per swapped span, and one per repaired article.
 
-    Known weakness: a swap need not change the truth. "A man and a woman" says the same the other way round, and so
-    does "big red" for "red big"; some swaps read oddly ("a grass on the dog"). Judging negatives is the work of
-    later stages, which is why all of them are kept here.
+    Known weakness: a swap may not change the meaning. "A man and a woman" means the same when swapped, and so does "big
+    red" for "red big"; some swaps read oddly ("a grass on the dog"). Later stages judge negatives, so all are kept here.
 
     Attributes:
         seed: Seed of the draws; each draw also depends on uid, caption and span class, on nothing else.
@@ -49,14 +48,14 @@ class SwapWords(MapStage):
         phrases VERB? ADV* AUX* VERB+, tags NN and NNS, parts of speech ADV and ADJ.
     Differs:
         - draws a pair among those whose words differ, where the original draws two spans and gives up if they are
-          equal: the same law given that there is a swap, and fewer captions without one;
+          equal: the same distribution given that there is a swap, and fewer captions without one;
         - keeps one negative of every class, where the original keeps one of all at random;
         - keeps case in place: a word leaving the beginning of a sentence loses its capital (names and words
           with inner capitals keep theirs), and the word that takes its place gets one;
         - corrects "a" and "an" right before a swapped span; number and verb agreement are left as they fall;
-        - leaves out spans glued to letters or a hyphen ("shirt" in "T-shirt");
-        - refuses a text that is, but for case and spaces, one of the image's captions or a negative that the caption
-          has already, and tries the next pair.
+        - leaves out spans joined to letters or a hyphen ("shirt" in "T-shirt");
+        - rejects a text that is, except for case and spaces, one of the image's captions or an earlier negative of the
+          caption, and tries the next pair.
     """
 
     name: ClassVar[str] = "swap_words"
@@ -72,9 +71,9 @@ class SwapWords(MapStage):
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Swap words in every caption of every sample."""
-        return [self._one(sample) for sample in samples]
+        return [self._swap_sample(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> dict[str, Any]:
+    def _swap_sample(self, sample: Sample) -> dict[str, Any]:
         negatives: list[dict[str, Any]] = []
         valid: list[dict[str, bool]] = []
         captions = {normalise(caption) for caption in sample.captions}
@@ -100,14 +99,10 @@ class SwapWords(MapStage):
                 taken.add(key)
                 words = [caption[span.start : span.end] for span in (one, other)]
                 yield {
-                    "text": text,
-                    "caption": index,
-                    "operation": "swap",
-                    "span_class": span_class,
-                    "type": negative_type,
-                    "edits": edits,
+                    "text": text, "caption": index, "operation": "swap", "span_class": span_class,
+                    "type": negative_type, "edits": edits,
                     "rule": f"swap {span_class.replace('_', ' ')} '{words[0]}' <-> '{words[1]}'",
-                }
+                }  # fmt: skip
                 break
 
     def _drawn_pairs(
