@@ -20,11 +20,11 @@ _LONGEST = 4
 _NOUNS = ("NOUN", "PROPN", "INTJ")  # "Boy" at the beginning of a caption passes for an exclamation
 _MODIFIERS = ("NOUN", "PROPN", "ADJ")
 _NOT_A_THING = _SETS["not_things"]
-"""Heads that count, place or stand for other nouns: what they name is in the words around them."""
+"""Heads that count, locate or refer to other nouns: the object is in the words around them."""
 _PLURAL_ONLY = _SETS["plural_only"]
 """Plurals that mean something else than several of their singular: drinking glasses are the rarer reading."""
 _ABSENT = _SETS["absence_prepositions"]
-"""What follows is not in the picture: no leash, and a broom ridden like a horse is none."""
+"""What follows is not in the image: no leash, and a broom ridden like a horse is no horse."""
 _IRREGULAR = {"people": "person", "kids": "kid", "clothes": "clothes"}
 
 

@@ -66,35 +66,35 @@ def predicate(edge: Edge, plural: bool) -> str:
     """
     tail = " ".join(_REPAIRED.get(word, word) for word in edge.tail.split())
     be, have = ("are", "have") if plural else ("is", "has")
-    said = ""
+    clause = ""
     match edge.relation:
         case "IsA" | "InstanceOf":
-            said = _kind(tail, be, plural=plural)
+            clause = _kind(tail, be, plural=plural)
         case "HasA":
-            said = f"{have} {_parts(tail, plural=plural)}"
+            clause = f"{have} {_parts(tail, plural=plural)}"
         case "PartOf":
-            said = f"{be} part of {with_article(tail)}"
+            clause = f"{be} part of {with_article(tail)}"
         case "MadeOf":
-            said = f"{be} made of {tail}"
+            clause = f"{be} made of {tail}"
         case "HasProperty":
-            said = f"{be} {tail}"
+            clause = f"{be} {tail}"
         case "UsedFor" if activity := _activity(tail):
-            said = f"{be} used for {activity}"
+            clause = f"{be} used for {activity}"
         case "CapableOf" if action := _verb_phrase(tail, "VB"):
-            said = f"can {action}"
+            clause = f"can {action}"
         case "AtLocation":
-            said = _location(tail)
+            clause = _location(tail)
         case "ReceivesAction" if action := _verb_phrase(tail, "VBN"):
-            said = f"can be {action}"
-    return said
+            clause = f"can be {action}"
+    return clause
 
 
 def _parts(tail: str, *, plural: bool) -> str:
     """Return a part with its article or number; without for a plural head, because each has its own."""
     *number, part = tail.split()
     many = plural or bool(number) or any(PARTS.get(part, {}).values())
-    said = inflected(part, "NNS") if many else with_article(part)
-    return " ".join([*number, said]) if number and not plural else said
+    name = inflected(part, "NNS") if many else with_article(part)
+    return " ".join([*number, name]) if number and not plural else name
 
 
 def _kind(tail: str, be: str, *, plural: bool) -> str:
@@ -132,14 +132,14 @@ def _verb_phrase(tail: str, tag: str) -> str:
     verb, *rest = tail.split()
     if "VERB" not in _readings(verb) or len(rest) > 2 or not _PREPOSITIONS.isdisjoint(rest[:-1]):
         return ""
-    said = verb if tag == "VB" else inflected(verb, tag)
-    if tag == "VBG" and said == verb:
+    inflected_verb = verb if tag == "VB" else inflected(verb, tag)
+    if tag == "VBG" and inflected_verb == verb:
         return ""
     if rest:
         last = _readings(rest[-1])
         if "ADV" not in last and rest[-1] not in _PREPOSITIONS and ("NOUN" in last or not last):
             rest = plural_of(" ".join(rest)).split() if _countable(rest[-1]) else rest
-    return " ".join([said, *rest])
+    return " ".join([inflected_verb, *rest])
 
 
 def _countable(word: str) -> bool:

@@ -41,7 +41,7 @@ class Scene:
 
     Attributes:
         words: For each caption its content words, in dictionary form and as written.
-        said_of: For each caption: (concept, whether plural) -> adjectives and nouns in front of it.
+        modifiers: For each caption: (concept, whether plural) -> adjectives and nouns in front of it.
         several: Concepts that some caption mentions more than once: a fact about one may not hold of the other.
         done_by: For each caption: (concept, verb) of agents.
         done_to: For each caption: (verb, concept) of patients.
@@ -49,7 +49,7 @@ class Scene:
     """
 
     words: tuple[frozenset[str], ...]
-    said_of: tuple[Mapping[tuple[str, bool], frozenset[str]], ...]
+    modifiers: tuple[Mapping[tuple[str, bool], frozenset[str]], ...]
     several: frozenset[str]
     done_by: tuple[frozenset[tuple[str, str]], ...]
     done_to: tuple[frozenset[tuple[str, str]], ...]
@@ -58,7 +58,7 @@ class Scene:
 
 def read_scene(parses: Sequence[CaptionParse], links: Sequence[Sequence[Mapping[str, Any]]]) -> Scene:
     """Read an image's captions into a `Scene`."""
-    words, said, by, to = [], [], [], []
+    words, modifiers, by, to = [], [], [], []
     several: set[str] = set()
     for parse, of_caption in zip(parses, links, strict=True):
         forms: dict[int, list[str]] = {}
@@ -81,10 +81,10 @@ def read_scene(parses: Sequence[CaptionParse], links: Sequence[Sequence[Mapping[
                 pairs_by.update((named[head], verb) for verb in forms.get(token, ()))
             elif token in named and dep in ("dobj", "nsubjpass"):
                 pairs_to.update((verb, named[token]) for verb in forms.get(head, ()))
-        said.append({concept: frozenset(found) for concept, found in front.items()})
+        modifiers.append({concept: frozenset(found) for concept, found in front.items()})
         by.append(frozenset(pairs_by))
         to.append(frozenset(pairs_to))
-    return Scene(tuple(words), tuple(said), frozenset(several), tuple(by), tuple(to), tuple(map(_places, links)))
+    return Scene(tuple(words), tuple(modifiers), frozenset(several), tuple(by), tuple(to), tuple(map(_places, links)))
 
 
 def _places(links: Sequence[Mapping[str, Any]]) -> frozenset[str]:
@@ -174,12 +174,12 @@ def _kind_rejection(edge: Edge, sense: str, lexicon: Lexicon) -> str:
     if edge.head in TOP or (edge.weight < 2 and lexicon.members(edge.tail) < needed):
         return "not_a_category"
     denied = {other.tail for other in lexicon.edges(edge.head) if other.relation == "NotIsA"}
-    said = [other.tail for other in lexicon.edges(edge.head) if other.relation in ("IsA", "InstanceOf")]
-    if edge.tail in denied or f"not {edge.tail}" in said:
+    kinds = [other.tail for other in lexicon.edges(edge.head) if other.relation in ("IsA", "InstanceOf")]
+    if edge.tail in denied or f"not {edge.tail}" in kinds:
         return "denied"
     own = KINDS.get(head_word(edge.tail), "")
     if own:
-        claims = Counter(kind for tail in said if (kind := KINDS.get(head_word(tail), "")))
+        claims = Counter(kind for tail in kinds if (kind := KINDS.get(head_word(tail), "")))
         if any(count >= claims[own] for kind, count in claims.items() if kind != own):
             return "denied"
     return ""
@@ -193,7 +193,7 @@ def support_for(edge: Edge, scene: Scene, caption: int, *, plural: bool) -> int:
         case _ if not content:
             return 0
         case "HasProperty":
-            return sum(edge.tail in scene.said_of[other].get((edge.head, plural), ()) for other in others)
+            return sum(edge.tail in scene.modifiers[other].get((edge.head, plural), ()) for other in others)
         case "MadeOf":
             return sum(edge.tail in _materials(scene, other, edge.head) for other in others)
         case "CapableOf":
@@ -210,13 +210,13 @@ def support_for(edge: Edge, scene: Scene, caption: int, *, plural: bool) -> int:
 
 def _materials(scene: Scene, caption: int, concept: str) -> frozenset[str]:
     """Return the materials of a concept that a caption mentions, as nouns."""
-    said = _said_of(scene, caption, concept) & MATERIALS
-    return frozenset("wood" if word == "wooden" else word for word in said)
+    modifiers = _modifiers_of(scene, caption, concept) & MATERIALS
+    return frozenset("wood" if word == "wooden" else word for word in modifiers)
 
 
-def _said_of(scene: Scene, caption: int, concept: str) -> frozenset[str]:
-    said = scene.said_of[caption]
-    return said.get((concept, False), frozenset()) | said.get((concept, True), frozenset())
+def _modifiers_of(scene: Scene, caption: int, concept: str) -> frozenset[str]:
+    modifiers = scene.modifiers[caption]
+    return modifiers.get((concept, False), frozenset()) | modifiers.get((concept, True), frozenset())
 
 
 def scene_rejection(edge: Edge, scene: Scene, caption: int, support: int) -> str:
@@ -243,7 +243,7 @@ def _contradicted(edge: Edge, scene: Scene, caption: int) -> bool:
         return bool(scene.places[caption] - tail - {edge.tail})
     if edge.relation != "HasProperty":
         return False
-    said = frozenset[str]().union(*(_said_of(scene, one, edge.head) for one in captions))
-    if tail & COLOURS and (said & COLOURS) - tail:
+    modifiers = frozenset[str]().union(*(_modifiers_of(scene, one, edge.head) for one in captions))
+    if tail & COLOURS and (modifiers & COLOURS) - tail:
         return True
-    return any(tail & pair and (said & pair) - tail for pair in OPPOSITES)
+    return any(tail & pair and (modifiers & pair) - tail for pair in OPPOSITES)

@@ -9,7 +9,7 @@ _SETS = word_sets("visual_lexicon")
 
 GENERIC = _SETS["generic"]
 NOT_FACTS = _SETS["opinions"]
-"""Opinions, character and hedges: nobody sees them, and they are not facts of this picture."""
+"""Opinions, character and hedges: not visible, and not facts about this image."""
 BROKEN = _SETS["truncated_verbs"]
 """Verbs that begin a tail where a source has cut "domesticated animal" or "flying rodent" down to lemmas."""
 
@@ -23,7 +23,7 @@ NUMBERS = _SETS["numbers"]
 PARTS: dict[str, dict[str, bool]] = {}
 for _part, _holder, _number in word_rows("visible_parts"):
     PARTS.setdefault(_part, {})[_holder] = _number == "many"
-"""Parts that every one of a class has and that can be seen: what has them -> whether it has many of them.
+"""Visible part that every member of a class has: class -> whether it has many of them.
 
 No shirt must have buttons and no tree shows its roots, so buttons and roots are not in it."""
 
@@ -32,20 +32,20 @@ GENERAL = _SETS["general_categories"]
 MEMBERS = 8
 
 KINDS = word_map("exclusive_kinds")
-"""Kinds of animals and of things: what is of one is not of another, whatever a single edge says."""
+"""Kinds of animals and objects that exclude each other, even if a single edge says otherwise."""
 MASS_EVENTS = _SETS["mass_events"]
 """What nobody can hold: "a snowboard" is none of them."""
 TOP = _SETS["top_categories"]
 """What is not explained further: what a graph says they are is narrower than they are, or a joke."""
 ROLES = word_sets("visual_lexicon", "role")
-"""All that is said of people: neutral roles, and for whom. That a man is a person goes without saying."""
+"""The only facts about people: neutral roles, and for whom. That a man is a person is too obvious to add."""
 
 WHO_CAN = {
     "UsedFor": ("thing", "place", "substance"),
     "CapableOf": ("animal",),
     "ReceivesAction": ("thing", "food"),
 }
-"""Which classes a relation may be said of: a baseball bat flies as little as a dog is a tool."""
+"""Relation -> classes it is used for: neither does a baseball bat fly nor is a dog a tool."""
 
 EMPTY_VERBS = _SETS["empty_verbs"]
 """Purposes that say nothing: a shirt is for wearing."""

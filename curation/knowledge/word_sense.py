@@ -19,7 +19,7 @@ RELATIONS = (
     "IsA", "InstanceOf", "NotIsA", "HasA", "PartOf", "MadeOf", "HasProperty", "UsedFor", "CapableOf", "AtLocation",
     "ReceivesAction", "Antonym",
 )  # fmt: skip
-"""What is read of a concept. Anything else (Desires, Causes ...) is not to be seen in a photograph."""
+"""Relations that are read. Others (Desires, Causes ...) are not visible in a photograph."""
 
 _CLASS_OF_ROOT = word_map("sense_classes")
 

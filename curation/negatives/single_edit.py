@@ -82,8 +82,8 @@ def _replaced(caption: Caption, old: Sequence[int], text: str, parse: Parse, new
         caption.words[token] for token in old
     }:
         return Verdict("repeated_word", text[parse["starts"][new[0]] :].split(" ", 1)[0])
-    said = text[parse["starts"][new[0]] : parse["starts"][then] + len(parse["words"][then])]
-    return OneChange(old[0], last + 1, said, kinds[0])
+    replacement = text[parse["starts"][new[0]] : parse["starts"][then] + len(parse["words"][then])]
+    return OneChange(old[0], last + 1, replacement, kinds[0])
 
 
 def _compared(words: Sequence[str]) -> list[int]:

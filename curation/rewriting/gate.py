@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from curation.models.parser import Parse
 from curation.rewriting.text_checks import Verdict, screen
@@ -21,6 +22,8 @@ from curation.text.lexicon import (
     opposites_of,
     same_action,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,51 +120,32 @@ class RewriteGate:
         return None
 
     def _numbers(self, found: CaptionFacts) -> Verdict | None:
-        have, wanted = [value for value, _ in found.numbers], [value for value, _ in self.source.numbers]
-        told = {value for other in self.others for value, _ in other.numbers}
-        new = [value for value in have if value not in wanted]
-        for value in wanted:
-            if value not in have:
-                return Verdict("changed_number" if new else "lost_number", f"{value}")
-        for value in new:
-            if value not in told:
-                return Verdict("changed_number", f"{value}")
-        moved = _moved(self.source.numbers, found.numbers)
-        return Verdict("changed_number", moved) if moved else None
+        elsewhere = {value for other in self.others for value, _ in other.numbers}
+        return _values("number", self.source.numbers, found.numbers, lambda value, _noun: value in elsewhere)
 
     def _colours(self, found: CaptionFacts) -> Verdict | None:
-        have, wanted = [colour for colour, _ in found.colours], [colour for colour, _ in self.source.colours]
-        told = {pair for other in self.others for pair in other.colours}
-        new = [pair for pair in found.colours if pair[0] not in wanted]
-        for colour in wanted:
-            if colour not in have:
-                return Verdict("changed_colour" if new else "lost_colour", colour)
-        for colour, noun in new:
-            if (colour, noun) not in told:
-                return Verdict("changed_colour", colour)
-        moved = _moved(self.source.colours, found.colours)
-        return Verdict("changed_colour", moved) if moved else None
+        elsewhere = {pair for other in self.others for pair in other.colours}
+        return _values("colour", self.source.colours, found.colours, lambda *pair: pair in elsewhere)
 
     def _genders(self, found: CaptionFacts) -> Verdict | None:
-        told = self.source.genders.union(*(other.genders for other in self.others))
-        new = found.genders - told
+        new = found.genders - self.source.genders.union(*(other.genders for other in self.others))
         # A noun that becomes one of another gender counts as a lost and a new noun; a pronoun alone does not.
         by_noun = any(noun in PEOPLE and noun not in self.source.lemmas for noun in found.nouns)
         return Verdict("changed_gender", min(new)) if new and not by_noun else None
 
     def _forms(self, found: CaptionFacts) -> Verdict | None:
-        told = self.source.forms.union(*(other.forms for other in self.others))
+        known = self.source.forms.union(*(other.forms for other in self.others))
         named = {noun for noun, _ in self.source.forms}
-        for noun, form in sorted(found.forms - told):
+        for noun, form in sorted(found.forms - known):
             if noun in named and noun not in SAME_IN_PLURAL:
                 return Verdict("changed_number", f"{form} {noun}")
         return None
 
     def _opposites(self, found: CaptionFacts) -> Verdict | None:
         against = opposites_of(self.source.lemmas)
-        told = self.source.lemmas.union(*(other.lemmas for other in self.others))
+        known = self.source.lemmas.union(*(other.lemmas for other in self.others))
         for word in sorted(found.lemmas & against.keys()):
-            if word in told or against[word] <= found.lemmas:
+            if word in known or against[word] <= found.lemmas:
                 continue
             if word in CONVERSES and self._exchanged(found):
                 continue
@@ -175,10 +159,10 @@ class RewriteGate:
 
     def _roles(self, found: CaptionFacts) -> Verdict | None:
         for who, verb, whom in sorted(found.events - self.source.events):
-            told = (whom, verb, who) in self.source.events
+            reversed_event = (whom, verb, who) in self.source.events
             # "A woman walks past a waterfall" does not make the waterfall walk.
             done_by = (whom, verb) in self.source.acts and (who, verb) not in self.source.acts
-            if told or (done_by and (whom, verb) not in found.acts):
+            if reversed_event or (done_by and (whom, verb) not in found.acts):
                 return Verdict("swapped_roles", f"{who} {verb} {whom}")
         return None
 
@@ -193,6 +177,25 @@ class RewriteGate:
     def _things(self) -> set[str]:
         """Return the nouns of the source without an action."""
         return set(self.source.nouns) - {who for who, _ in self.source.acts} - PEOPLE
+
+
+def _values(
+    name: str,
+    source: Sequence[tuple[T, str]],
+    found: Sequence[tuple[T, str]],
+    in_other_caption: Callable[[T, str], bool],
+) -> Verdict | None:
+    """Return the verdict on a lost, new or moved number or colour, given (value, noun) of source and rewrite."""
+    have, wanted = {value for value, _ in found}, {value for value, _ in source}
+    new = [(value, noun) for value, noun in found if value not in wanted]
+    for value, _ in source:
+        if value not in have:
+            return Verdict(f"changed_{name}" if new else f"lost_{name}", f"{value}")
+    for value, noun in new:
+        if not in_other_caption(value, noun):
+            return Verdict(f"changed_{name}", f"{value}")
+    moved = _moved(source, found)
+    return Verdict(f"changed_{name}", moved) if moved else None
 
 
 def _moved(source: Sequence[tuple[object, str]], found: Sequence[tuple[object, str]]) -> str:

@@ -59,8 +59,8 @@ class RewriteFamily:
 
 
 def _varied(field: str, what: str) -> RewriteFamily:
-    told = f"Rewrite the image caption; vary only {what}, and leave everything else as it is. {_KEEP}"
-    return RewriteFamily(f"tda_sp/{field}", _TDA, told, field)
+    instruction = f"Rewrite the image caption; vary only {what}, and leave everything else as it is. {_KEEP}"
+    return RewriteFamily(f"tda_sp/{field}", _TDA, instruction, field)
 
 
 FAMILIES: Mapping[str, RewriteFamily] = {
@@ -268,5 +268,7 @@ def _unquoted(text: str) -> str:
 @lru_cache(maxsize=1)
 def prompts_hash() -> str:
     """Return a hash of everything except the settings that decides a prompt, and of the dictionary of inflections."""
-    told = [[family.name, family.instruction, family.field, family.growth] for family in FAMILIES.values()]
-    return blake3(canonical([told, example_pairs(), importlib.metadata.version("lemminflect")])).hexdigest(length=16)
+    families = [[family.name, family.instruction, family.field, family.growth] for family in FAMILIES.values()]
+    return blake3(canonical([families, example_pairs(), importlib.metadata.version("lemminflect")])).hexdigest(
+        length=16
+    )

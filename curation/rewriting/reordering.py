@@ -16,7 +16,7 @@ _AT = _SETS["at_prepositions"]
 _PLACES = _SETS["places"]
 """Nouns where something can be; "in a hat" is no place."""
 _STATES = _SETS["states"] - {"metal"}  # fmt: skip
-"""Adjectives that say of a thing what they said before it."""
+"""Adjectives that mean the same after their noun as before it."""
 _SET_PHRASES = _SETS["set_phrases"]
 """Nouns that an adjective may make another thing of ("white water", "black belt"), or that read oddly with a clause."""
 _THINGS_THAT_WHO = PEOPLE | _SETS["active_people"]

@@ -79,8 +79,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _language(db: sqlite3.Connection, path: Path, language: str) -> int:
     row = db.execute("SELECT id FROM language WHERE name = ?", (language,)).fetchone()
     if row is None:
-        held = ", ".join(name for (name,) in db.execute("SELECT name FROM language ORDER BY name LIMIT 20"))
-        raise InputError(f"{path}: no concept of language '{language}'", allowed=held)
+        languages = ", ".join(name for (name,) in db.execute("SELECT name FROM language ORDER BY name LIMIT 20"))
+        raise InputError(f"{path}: no concept of language '{language}'", allowed=languages)
     return int(row[0])
 
 
@@ -209,12 +209,12 @@ def _merged(rows: list[tuple[Any, ...]], relations: Sequence[str], *, outward: b
         try:
             edge = Edge(*_row((number, relation, *(mine + other if outward else other + mine), details)))
         except MalformedError:
-            continue  # said in the class's description
+            continue  # see the class's docstring
         if relations and edge.relation not in relations:
             continue
         key = (edge.head, edge.relation, edge.tail, edge.head_sense, edge.tail_sense)
-        held = best.get(key)
-        if held is None or _rank(edge) < _rank(held):
+        known = best.get(key)
+        if known is None or _rank(edge) < _rank(known):
             best[key] = edge
     return sorted(
         best.values(),

@@ -57,7 +57,7 @@ class ReadCounts:
     Attributes:
         name: The source's file name.
         unit: What is counted: ``line``, ``image`` or ``edge``.
-        num_read: Lines or items seen.
+        num_read: Lines or items read.
         num_kept: Edges handed on.
         num_skipped: Well-formed, but of another language or relation, or too light.
         num_malformed: Not following the format.
@@ -94,14 +94,14 @@ class ReadCounts:
 
     def unusable(self, allowed: str) -> InputError:
         """Return the error for a source without any usable edge."""
-        seen = f"{self.num_read} {self.unit}s read, {self.num_skipped} skipped, {self.num_malformed} malformed"
+        counts = f"{self.num_read} {self.unit}s read, {self.num_skipped} skipped, {self.num_malformed} malformed"
         examples = "".join(f"\n    {example}" for example in self.examples)
         if self.num_malformed:
             fix = "check the kind of file that the option names"
         else:
             allowed = f"relations there: {', '.join(sorted(self.other_relations))}" if self.other_relations else ""
             fix = "relax --languages, --relations or --min-weight"
-        return InputError(f"{self.name}: no usable edge ({seen}){examples}", allowed=allowed, fix=fix)
+        return InputError(f"{self.name}: no usable edge ({counts}){examples}", allowed=allowed, fix=fix)
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts as JSON values."""

@@ -64,18 +64,18 @@ def _cells(line: bytes | None) -> list[str] | None:
 def _row(names: Sequence[str], cells: Sequence[str], dataset: str, license_name: str) -> EdgeRow:
     if len(cells) != len(names):
         raise MalformedError(f"{len(cells)} columns, not {len(names)}")
-    held = dict(zip(names, cells, strict=True))
+    columns = dict(zip(names, cells, strict=True))
     try:
-        weight = checked_weight(float(held.get("weight", 1.0)))
+        weight = checked_weight(float(columns.get("weight", 1.0)))
     except ValueError as error:
         raise MalformedError("the weight is not a finite number") from error
     return (
-        plain_words(held["head"], "the head"),
-        checked_name(held["relation"], "the relation"),
-        plain_words(held["tail"], "the tail"),
+        plain_words(columns["head"], "the head"),
+        checked_name(columns["relation"], "the relation"),
+        plain_words(columns["tail"], "the tail"),
         weight,
-        checked_name(held.get("dataset") or dataset, "the data set"),
-        checked_name(held.get("license") or license_name, "the licence"),
+        checked_name(columns.get("dataset") or dataset, "the data set"),
+        checked_name(columns.get("license") or license_name, "the licence"),
         "",
         "",
     )

@@ -1,7 +1,7 @@
 """Visual Genome's scene graphs: ``relationships.json`` and ``attributes.json`` of one folder.
 
 A relationship becomes an edge named by its predicate as written (``on``, ``holding``); an attribute becomes a
-``HasProperty`` edge. What was seen in many photographs is one edge of weight 1.0: the files give no confidence.
+``HasProperty`` edge. A fact of many photographs is one edge of weight 1.0: the files give no confidence.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ def _relationship(part: Any) -> EdgeRow:
 
 def _properties(part: Any) -> Iterator[EdgeRow]:
     head, sense = _thing(part, "the object")
-    said = part.get("attributes") or []
-    if not isinstance(said, list):
+    values = part.get("attributes") or []
+    if not isinstance(values, list):
         raise MalformedError("attributes are not a list")
-    for value in said:
+    for value in values:
         yield head, "HasProperty", plain_words(value, "an attribute"), 1.0, DATASET, LICENSE, sense, ""
 
 

@@ -65,10 +65,10 @@ class ShuffleOrder(MapStage):
         return [{"shuffle_negatives": self._shuffle(sample)} for sample in samples]
 
     def _shuffle(self, sample: Sample) -> list[dict[str, Any]]:
-        said = {normalise(caption) for caption in sample.captions}
+        captions = {normalise(caption) for caption in sample.captions}
         records = []
         for index, (caption, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
-            taken, tags, words = set(said), parse["tags"], _word_tokens(parse["words"])
+            taken, tags, words = set(captions), parse["tags"], _word_tokens(parse["words"])
             for kind in self.kinds:
                 draw = Draw(draw_seed(self.seed, self.name, sample.uid, index, kind))
                 for _ in range(_TRIES):

@@ -110,8 +110,10 @@ class SwapWords(MapStage):
     ) -> list[tuple[Span, Span]]:
         """Return all pairs of spans whose words differ, in an order drawn for this caption and class."""
         spans = _spans(caption, parse, span_class)
-        said = [normalise(caption[span.start : span.end]) for span in spans]
-        pairs = [(spans[i], spans[j]) for i, j in combinations(range(len(spans)), 2) if said[i] != said[j]]
+        plain_texts = [normalise(caption[span.start : span.end]) for span in spans]
+        pairs = [
+            (spans[i], spans[j]) for i, j in combinations(range(len(spans)), 2) if plain_texts[i] != plain_texts[j]
+        ]
         if len(pairs) < 2:
             return pairs
         order = generator(self.seed, self.name, uid, index, span_class).permutation(len(pairs))
