@@ -35,6 +35,11 @@ class Encoded(NamedTuple):
     ids: Int64s
     lengths: Int64s
 
+    def part(self, start: int, stop: int) -> Encoded:
+        """Return texts start:stop."""
+        ends = np.cumsum(self.lengths)
+        return Encoded(self.ids[ends[start] - self.lengths[start] : ends[stop - 1]], self.lengths[start:stop])
+
 
 def tokenise(text: str) -> list[str]:
     """Return words in lower case and punctuation marks, at most 256."""
@@ -180,13 +185,11 @@ class NgramModel:
             left_out: The fold to omit for each text; none by default.
         """
         without = np.full(len(texts.lengths), self.num_folds, np.int64) if left_out is None else left_out
-        ends = np.cumsum(texts.lengths)
-        scores = []
+        scores = [np.zeros(0)]
         for start in range(0, len(texts.lengths), _TEXTS_PER_CHUNK):
             stop = min(start + _TEXTS_PER_CHUNK, len(texts.lengths))
-            part = Encoded(texts.ids[ends[start] - texts.lengths[start] : ends[stop - 1]], texts.lengths[start:stop])
-            scores.append(self._score(part, without[start:stop]))
-        return np.concatenate(scores) if scores else np.zeros(0)
+            scores.append(self._score(texts.part(start, stop), without[start:stop]))
+        return np.concatenate(scores)
 
     def _score(self, texts: Encoded, without: Int64s) -> Float64s:
         first, middle, last, keys, owner = _trigrams(texts, self.size)

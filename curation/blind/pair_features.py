@@ -68,7 +68,7 @@ def pair_features(views: list[TokenView], dense: Float64s) -> Sparse:
     for start in range(0, num_pairs if views else 0, _PAIRS_PER_CHUNK):
         stop = min(start + _PAIRS_PER_CHUNK, num_pairs)
         found = [
-            (_ngram_keys(_part(side, start, stop), view.longest, salt), sign)
+            (_ngram_keys(side.part(start, stop), view.longest, salt), sign)
             for salt, view in enumerate(views)
             for side, sign in ((view.captions, 1.0), (view.negatives, -1.0))
         ]
@@ -84,12 +84,6 @@ def pair_features(views: list[TokenView], dense: Float64s) -> Sparse:
 def _compact(rows: Int64s, columns: Int64s, values: Float64s) -> tuple[Int32s, Int32s, Float32s]:
     """Return the arrays in 32-bit types."""
     return rows.astype(np.int32), columns.astype(np.int32), values.astype(np.float32)
-
-
-def _part(texts: Encoded, start: int, stop: int) -> Encoded:
-    """Return texts start:stop."""
-    ends = np.cumsum(texts.lengths)
-    return Encoded(texts.ids[ends[start] - texts.lengths[start] : ends[stop - 1]], texts.lengths[start:stop])
 
 
 def _ngram_keys(texts: Encoded, longest: int, salt: int) -> Int64s:

@@ -23,7 +23,7 @@ from curation.entailment.tokens import (
     SHOWING_VERBS,
     join_phrases,
     split_words,
-    word_classes,
+    word_class,
 )
 from curation.entailment.word_meanings import (
     DIRECTIONS,
@@ -39,6 +39,8 @@ from curation.text.lexicon import COLOURS, POSITION_VERBS, noun_lemma, number_va
 
 _MAX_COPIES = 4
 _HAVING = frozenset({"has", "have", "had", "having"})
+_LINKING_WORDS = CONJUNCTIONS | BE_FORMS | RELATIVE_PRONOUNS
+_SHOWING_WORDS = SHOWING_VERBS | {"we"}
 
 
 def read_claims(text: str, tags: Mapping[str, str], *, copies: bool = True) -> Claims:
@@ -58,7 +60,7 @@ class _ClaimReader:
 
     def __init__(self, words: Sequence[str], tags: Mapping[str, str], copies: bool) -> None:
         self.words, self.copies = words, copies
-        self.classes = word_classes(words, tags)
+        self.classes = [word_class(word, tags) for word in words]
         if not COLOURS.keys().isdisjoint(words):
             for at, word in enumerate(words[:-1]):
                 # "a red large hoop": taggers take a colour in an unusual position for a noun.
@@ -183,17 +185,13 @@ class _ClaimReader:
             self._replace_owner(number)
             return
         joint = bool(words) and words[0] in CONJUNCTIONS
-        content = [
-            word
-            for word in words
-            if word not in CONJUNCTIONS and word not in BE_FORMS and word not in RELATIVE_PRONOUNS
-        ]
+        content = [word for word in words if word not in _LINKING_WORDS]
         if not content and not _HAVING.isdisjoint(words):
             content = ["with"]
         relative = not joint and not RELATIVE_PRONOUNS.isdisjoint(words)
         if self.last < 0:
-            content = [] if all(word in SHOWING_VERBS or word == "we" for word in content) else content
-            if content and content[-1] in PREPOSITIONS and len(content) == 1:
+            content = [] if _SHOWING_WORDS.issuperset(content) else content
+            if len(content) == 1 and content[0] in PREPOSITIONS:
                 self.fronted = content[0], number
             else:
                 self.subjects = [number]
@@ -203,13 +201,8 @@ class _ClaimReader:
             relation, place = self.fronted
             self.fronted, self.subjects = None, [number]
             self._relate([number], [relation], place)
-            self._describe(
-                [
-                    word
-                    for word in content
-                    if word not in SHOWING_VERBS and word != "we" and verb_lemma(word) not in POSITION_VERBS
-                ]
-            )
+            content = [word for word in content if word not in _SHOWING_WORDS]
+            self._describe(word for word in content if verb_lemma(word) not in POSITION_VERBS)
             return
         if not content or not CLAUSE_WORDS.isdisjoint(words):
             self._describe(content)
@@ -254,9 +247,8 @@ class _ClaimReader:
             if last in SURROUNDING_PREPOSITIONS and self.found.things[target].noun in SURROUNDINGS:
                 self.found.links.add((SCENE, "at", target))
             else:
-                self.found.links.add(
-                    canonical_link(target, last, one) if passive else canonical_link(one, last, target)
-                )
+                first, second = (target, one) if passive else (one, target)
+                self.found.links.add(canonical_link(first, last, second))
 
     def _describe(self, content: Iterable[str]) -> None:
         """Add words without an object to their subject."""
@@ -270,11 +262,6 @@ class _ClaimReader:
     def _end(self, between: Sequence[int]) -> None:
         words = [self.words[at] for at in between if self.classes[at] not in "QDC"]
         self.found.unattached |= DENIALS.intersection(words)
-        content = [
-            word
-            for word in words
-            if word not in BE_FORMS and word not in RELATIVE_PRONOUNS and word not in CONJUNCTIONS
-        ]
         if self.fronted is not None:
             self.found.unattached.add(self.fronted[0])
-        self._describe(content)
+        self._describe([word for word in words if word not in _LINKING_WORDS])

@@ -106,12 +106,6 @@ def word_class(word: str, tags: Mapping[str, str]) -> str:
     return _word_class(word, tags.get(word, ""))
 
 
-def word_classes(words: Iterable[str], tags: Mapping[str, str]) -> list[str]:
-    """Return the class of each word; see `word_class`."""
-    tag_of = tags.get
-    return [_word_class(word, tag_of(word, "")) for word in words]
-
-
 @lru_cache(maxsize=1 << 16)
 def _word_class(word: str, tag: str) -> str:
     fixed = "U" if word.isdigit() else _CLASS_OF_WORD.get(word)

@@ -82,11 +82,6 @@ def _is_similar_colour(one: str, other: str) -> bool:
     return any(one in group and other in group for group in _SIMILAR_COLOURS)
 
 
-@lru_cache(maxsize=1 << 14)
-def _opposites(word: str) -> frozenset[str]:
-    return frozenset(opposites_of([word]))
-
-
 def contradicts(word: str, known: AbstractSet[str]) -> bool:
     """Return whether a property cannot be true of a thing with the known properties."""
     if word in known or f"not:{word}" in known:
@@ -97,12 +92,12 @@ def contradicts(word: str, known: AbstractSet[str]) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _exclude(word: str, other: str) -> bool:
     """Return whether two different properties cannot both be true of one thing."""
-    feature, _ = feature_value(word)
+    feature = feature_value(word)[0]
     if feature and feature_value(other)[0] == feature and not _is_similar_colour(word, other):
         return True
     if word.startswith("#"):
         return other.startswith("#")
-    return other.removeprefix("do:") in _opposites(word.removeprefix("do:"))
+    return other.removeprefix("do:") in opposites_of([word.removeprefix("do:")])
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from blake3 import blake3
 
-from curation.blind.pairs import positive_of
+from curation.blind.judges import positive_of
 from curation.engine.intake import Snapshot
 from curation.engine.stage import Stage
 from curation.knowledge.open_graph import SeedGraph

@@ -23,9 +23,8 @@ from typing import Any
 from blake3 import blake3
 
 from curation.blind import judges
-from curation.blind.judges import blind_accuracy
+from curation.blind.judges import Judge, Pair, blind_accuracy, positive_of
 from curation.blind.ngram_model import Float64s
-from curation.blind.pairs import Judge, Pair, positive_of
 from curation.engine.stage import MapStage
 from curation.knowledge.open_graph import SeedGraph
 from curation.stages import stage_classes

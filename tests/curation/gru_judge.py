@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curation.blind.judges import Pair
 from curation.blind.ngram_model import Encoded, Float64s, Vocabulary
-from curation.blind.pairs import Pair
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

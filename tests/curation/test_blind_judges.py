@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from curation.blind.judges import JUDGES, PairSample, blind_accuracy
+from curation.blind.judges import JUDGES, Judge, Pair, PairSample, blind_accuracy, positive_of
 from curation.blind.ngram_model import Encoded, Float64s
 from curation.blind.pair_features import NUM_HASHED, Sparse, TokenView, fit_logistic, log_odds, pair_features
-from curation.blind.pairs import Judge, Pair, positive_of
 from tests.curation.gru_judge import GruJudge
 
 THINGS = ("dog", "cat", "horse", "child", "woman", "man")

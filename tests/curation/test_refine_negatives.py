@@ -18,8 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.blind.adversarial_refinement import mirror_balance
-from curation.blind.judges import JUDGES, blind_accuracy
-from curation.blind.pairs import Pair
+from curation.blind.judges import JUDGES, Pair, blind_accuracy
 from curation.blind.scores import BlindGaps, PairTexts
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.negatives.refine_negatives import RefineNegatives

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from curation.blind.adversarial_refinement import mirror_balance
+from curation.blind.judges import positive_of
 from curation.blind.ngram_model import Float64s, Int64s
-from curation.blind.pairs import positive_of
 from curation.blind.scores import BlindGaps, PairTexts
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field, Resource
 from curation.negatives.records import STAGE_OF_UNSIGNED_FIELD, NegativeRecord, NegativesStage, add_scores, rejection
