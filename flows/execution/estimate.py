@@ -197,6 +197,8 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         old, new = before["resources"].get(name), now["resources"].get(name)
         if (old or {}).get("hash") != (new or {}).get("hash"):
             changes.append(f"{name}: {(old or {}).get('name')} -> {(new or {}).get('name')}")
-    if before.get("word_lists", {}) != now["word_lists"]:
-        changes.append("word lists changed")
+    if "word_lists" not in before and now["word_lists"]:
+        changes.append("the last version did not record its word lists")
+    elif changed := sorted(dict(set(before.get("word_lists", {}).items()) ^ set(now["word_lists"].items()))):
+        changes.append(f"word lists changed: {', '.join(changed)}")
     return changes

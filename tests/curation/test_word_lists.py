@@ -17,6 +17,8 @@ from curation.stages.negatives.swap_roles import SwapRoles
 from curation.stages.negatives.swap_words import SwapWords
 from curation.stages.selection.keep_top import KeepTop
 from curation.text import wordlists
+from curation.versions.numbering import stage_record
+from flows.execution.estimate import _changes
 
 NAMES = sorted(path.stem for path in wordlists.FOLDER.glob("*.txt"))
 ROOT = Path(wordlists.__file__).parents[1]
@@ -141,3 +143,12 @@ def test_a_word_has_one_value_in_a_mapping(copied: Path) -> None:
     (copied / "colours.txt").write_text("rose\tpink\nrose\tred\n")
     with pytest.raises(ValueError, match="colours.txt: a word has two values"):
         wordlists.word_map("colours")
+
+
+def test_a_plan_names_the_lists_that_changed() -> None:
+    record = stage_record(SwapRoles())
+    other = {**record, "word_lists": {**record["word_lists"], "people": "0", "semantic_roles": "1"}}
+    assert _changes(record, other) == ["word lists changed: people, semantic_roles"]
+    older = {name: value for name, value in record.items() if name != "word_lists"}
+    assert _changes(older, record) == ["the last version did not record its word lists"]
+    assert _changes(record, record) == []
