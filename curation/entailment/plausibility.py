@@ -79,10 +79,6 @@ def _same_meaning(one: str, other: str) -> bool:
 def _kinds(noun: str) -> set[str]:
     lemma = noun_lemma(noun)
     found = _names(object_families(noun)) | _names(object_families(lemma))
-    if lemma in _CLOTHES or not found.isdisjoint(_WORN):
-        found |= {"worn"}
-    return (
-        found
-        | ({"human"} if is_human(lemma) and lemma not in _COLLECTIVE else set())
-        | ({"beast"} if is_animal(lemma) else set())
-    )
+    is_worn = lemma in _CLOTHES or not found.isdisjoint(_WORN)
+    is_one_human = is_human(lemma) and lemma not in _COLLECTIVE
+    return found.union(["worn"] * is_worn, ["human"] * is_one_human, ["animal"] * is_animal(lemma))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -149,22 +149,23 @@ class WordRelations:
     def _lives(self, name: str) -> bool:
         known = self._living.get(name)
         if known is None:
-            known = name in PEOPLE or name in _LIVING_THINGS or agent_verb(name) != name
             words = (name, *self.hypernyms.get(name, ()))
-            known = known or any(root_class(word) in ("person", "animal") for word in words)
-            self._living[name] = known
+            known = self._living[name] = (
+                name in PEOPLE
+                or name in _LIVING_THINGS
+                or agent_verb(name) != name
+                or any(root_class(word) in ("person", "animal") for word in words)
+            )
         return known
 
-    def may_be(self, noun: str, known: Iterable[str]) -> bool:
-        """Return whether a thing with the known names may be called by this name too: either may be a hypernym of the other."""
-        names = list(known)
-        if self.may_be_called(noun, names):
-            return True
-        return not _is_person(noun) and any(self.covers(name, noun) for name in names)
+    def may_be(self, noun: str, names: Collection[str]) -> bool:
+        """Return whether a thing with some names may be called by this name too: either may be a hypernym of the other."""
+        return self.may_be_called(noun, names) or (
+            not _is_person(noun) and any(self.covers(name, noun) for name in names)
+        )
 
-    def may_be_called(self, noun: str, known: Iterable[str]) -> bool:
-        """Return whether this name is a synonym or hypernym of a known one; for people, whether it does not contradict them."""
-        names = list(known)
+    def may_be_called(self, noun: str, names: Collection[str]) -> bool:
+        """Return whether this name is a synonym or hypernym of one of the names; for people, whether it does not contradict them."""
         if _is_person(noun):
             # One person has many names, but one gender and one age.
             return not PEOPLE.isdisjoint(names) and all(may_be_same_person(noun, name) for name in names)
