@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from curation.knowledge.formats import assertions, conceptnet_lite, triples, visual_genome
-from curation.knowledge.formats.rows import EdgeRow, Keep, ReadCounts, ReportProgress, require_file
+from curation.knowledge.formats.rows import BuildProgress, EdgeRow, Keep, ReadCounts, require_file
 from curation.knowledge.store_reader import StoreInfo, open_store
 from curation.knowledge.store_writer import publish_store, require_writable
 from data_manifests.errors import InputError, nearest
 
 GraphFormat = Literal["assertions", "conceptnet-lite", "visual-genome", "triples"]
-_Reader = Callable[[Path, Keep, ReadCounts, ReportProgress], Iterator[EdgeRow]]
+_Reader = Callable[[Path, Keep, ReadCounts, BuildProgress], Iterator[EdgeRow]]
 
 
 class _Format(NamedTuple):
@@ -62,7 +62,7 @@ class Built:
     tallies: tuple[ReadCounts, ...]
 
 
-def build_graph(sources: Sequence[GraphSource], out: Path, keep: Keep, progress: ReportProgress) -> Built:
+def build_graph(sources: Sequence[GraphSource], out: Path, keep: Keep, progress: BuildProgress) -> Built:
     """Compile sources into one store at `out`, which appears only when it is complete.
 
     Raises:

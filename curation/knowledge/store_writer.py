@@ -24,7 +24,7 @@ import orjson
 from blake3 import blake3
 from filelock import FileLock, Timeout
 
-from curation.knowledge.formats.rows import PROGRESS_EVERY, EdgeRow, ReportProgress
+from curation.knowledge.formats.rows import PROGRESS_EVERY, BuildProgress, EdgeRow
 from data_manifests.atomic_files import publish_file
 from data_manifests.errors import InputError
 
@@ -75,7 +75,7 @@ _Numbered = tuple[int, int, int, int, int, float, int]
 _PACKED = struct.Struct("<5Id16s")
 
 
-def publish_store(rows: Iterable[EdgeRow], out: Path, progress: ReportProgress) -> None:
+def publish_store(rows: Iterable[EdgeRow], out: Path, progress: BuildProgress) -> None:
     """Write a store so that it is there whole or not at all, also after a kill or a power cut.
 
     What a killed build leaves behind (a hidden folder beside `out`) is removed by the next one.
@@ -118,7 +118,7 @@ def is_store(path: Path) -> bool:
     return header.startswith(b"SQLite format 3\0") and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
 
-def compile_rows(rows: Iterable[EdgeRow], db: sqlite3.Connection, scratch: str, progress: ReportProgress) -> None:
+def compile_rows(rows: Iterable[EdgeRow], db: sqlite3.Connection, scratch: str, progress: BuildProgress) -> None:
     """Fill an empty database (in autocommit mode) with a store of the given edges.
 
     Args:
@@ -176,7 +176,7 @@ def _merged(
     hasher: blake3,
     sources: Mapping[int, bytes],
     counts: tuple[Counter[int], Counter[int]],
-    progress: ReportProgress,
+    progress: BuildProgress,
 ) -> Iterator[tuple[int, float, int, int, int, int, int]]:
     """Yield each edge once, by head and then in the order of query results; hash and count them.
 

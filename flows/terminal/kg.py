@@ -15,7 +15,7 @@ from flows.terminal.console import counter, err, out, print_json, print_table, p
 
 if TYPE_CHECKING:
     from curation.knowledge.build import Built, GraphSource
-    from curation.knowledge.formats.rows import Keep, ReadCounts, ReportProgress
+    from curation.knowledge.formats.rows import BuildProgress, Keep, ReadCounts
     from curation.knowledge.interface import Edge
     from curation.knowledge.store_reader import StoreInfo
 
@@ -65,7 +65,7 @@ def build(sources: Sequence[GraphSource], path: Path, keep: Keep, *, as_json: bo
     return built
 
 
-def _report(bars: Progress) -> ReportProgress:
+def _report(bars: Progress) -> BuildProgress:
     """Return a callback that shows one counter for each kind of work."""
     counts: dict[str, Any] = {}
 

@@ -12,11 +12,11 @@ import orjson
 
 from curation.knowledge.formats.lines import MAX_LINE_BYTES, read_rows
 from curation.knowledge.formats.rows import (
+    BuildProgress,
     EdgeRow,
     Keep,
     MalformedError,
     ReadCounts,
-    ReportProgress,
     checked_name,
     concept_parts,
     provenance,
@@ -25,7 +25,7 @@ from curation.knowledge.formats.rows import (
 ALLOWED = "lines of five columns between tabs: address, /r/RELATION, /c/LANGUAGE/WORDS, /c/LANGUAGE/WORDS, JSON"
 
 
-def read_assertions(path: Path, keep: Keep, tally: ReadCounts, progress: ReportProgress) -> Iterator[EdgeRow]:
+def read_assertions(path: Path, keep: Keep, tally: ReadCounts, progress: BuildProgress) -> Iterator[EdgeRow]:
     """Yield the edges of an assertions file whose two ends are of the language kept.
 
     The official file holds ten lines of other languages for one of English, so those are recognised by their first

@@ -17,11 +17,11 @@ from blake3 import blake3
 
 from curation.knowledge.formats.rows import (
     PROGRESS_EVERY,
+    BuildProgress,
     EdgeRow,
     Keep,
     MalformedError,
     ReadCounts,
-    ReportProgress,
     checked_name,
     checked_sense,
     provenance,
@@ -84,7 +84,7 @@ def _language(db: sqlite3.Connection, path: Path, language: str) -> int:
     return int(row[0])
 
 
-def read_conceptnet_lite(path: Path, keep: Keep, tally: ReadCounts, progress: ReportProgress) -> Iterator[EdgeRow]:
+def read_conceptnet_lite(path: Path, keep: Keep, tally: ReadCounts, progress: BuildProgress) -> Iterator[EdgeRow]:
     """Yield a database's edges whose two ends are of the language kept.
 
     Raises:

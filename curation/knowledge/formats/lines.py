@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from curation.knowledge.formats.rows import PROGRESS_EVERY, EdgeRow, Keep, MalformedError, ReadCounts, ReportProgress
+from curation.knowledge.formats.rows import PROGRESS_EVERY, BuildProgress, EdgeRow, Keep, MalformedError, ReadCounts
 from data_manifests.errors import InputError
 
 MAX_LINE_BYTES = 1 << 20
@@ -42,7 +42,7 @@ def read_rows(
     path: Path,
     keep: Keep,
     tally: ReadCounts,
-    progress: ReportProgress,
+    progress: BuildProgress,
     read: Callable[[int, bytes | None], EdgeRow | None],
 ) -> Iterator[EdgeRow]:
     """Yield the kept edges of a file with one edge per line, and count the others.

@@ -14,7 +14,7 @@ from data_manifests.errors import InputError
 
 EdgeRow = tuple[str, str, str, float, str, str, str, str]
 """An edge in the order of `Edge`'s fields; a plain tuple, because millions of them pass."""
-ReportProgress = Callable[[str, int], None]
+BuildProgress = Callable[[str, int], None]
 """Called with the step and its count (lines, items or edges)."""
 
 PROGRESS_EVERY = 1 << 16

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from curation.knowledge.formats.lines import MAX_LINE_BYTES, read_rows
 from curation.knowledge.formats.rows import (
+    BuildProgress,
     EdgeRow,
     Keep,
     MalformedError,
     ReadCounts,
-    ReportProgress,
     checked_name,
     checked_weight,
     plain_words,
@@ -27,7 +27,7 @@ _NEEDED = ("head", "relation", "tail")
 _COLUMNS = (*_NEEDED, "weight", "dataset", "license")
 
 
-def read_triples(path: Path, keep: Keep, tally: ReadCounts, progress: ReportProgress) -> Iterator[EdgeRow]:
+def read_triples(path: Path, keep: Keep, tally: ReadCounts, progress: BuildProgress) -> Iterator[EdgeRow]:
     """Yield the edges of a CSV of triples; every line stands for itself (no line breaks inside quotes).
 
     Raises:

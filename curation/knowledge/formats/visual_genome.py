@@ -12,11 +12,11 @@ from typing import Any
 
 from curation.knowledge.formats.json_items import read_items
 from curation.knowledge.formats.rows import (
+    BuildProgress,
     EdgeRow,
     Keep,
     MalformedError,
     ReadCounts,
-    ReportProgress,
     checked_sense,
     plain_words,
 )
@@ -44,7 +44,7 @@ def find_files(folder: Path) -> list[Path]:
     return found
 
 
-def read_visual_genome(path: Path, keep: Keep, tally: ReadCounts, progress: ReportProgress) -> Iterator[EdgeRow]:
+def read_visual_genome(path: Path, keep: Keep, tally: ReadCounts, progress: BuildProgress) -> Iterator[EdgeRow]:
     """Yield the edges of one of the two files.
 
     Raises:
