@@ -88,12 +88,12 @@ class NegativeDraw:
     Attributes:
         counts: Negatives by operation and type.
         matching: The same of those that match the filter.
-        places: Positions in the order of the draw, by kind or under `ALL_KINDS`.
+        positions: Positions of the drawn negatives, in the order of the draw, by kind or under `ALL_KINDS`.
     """
 
     counts: Mapping[NegativeKind, int]
     matching: Mapping[NegativeKind, int]
-    places: Mapping[NegativeKind, Sequence[NegativePosition]]
+    positions: Mapping[NegativeKind, Sequence[NegativePosition]]
 
 
 def draw_negatives(
@@ -132,13 +132,15 @@ def draw_negatives(
             kept = kept[:limit]
             rows = np.searchsorted(listed.offsets, kept, side="right") - 1
             at = kept - listed.offsets[rows]
-            places = zip([shard] * len(kept), rows.tolist(), at.tolist(), strict=True)
+            positions = zip([shard] * len(kept), rows.tolist(), at.tolist(), strict=True)
             best.setdefault(kind if of_each_kind else ALL_KINDS, []).extend(
-                zip(keys[kept].tolist(), places, strict=True)
+                zip(keys[kept].tolist(), positions, strict=True)
             )
         best = {kind: sorted(keyed)[:limit] for kind, keyed in best.items()}
     _require(version, wanted, counts)
-    return NegativeDraw(counts, matching, {kind: [place for _, place in keyed] for kind, keyed in sorted(best.items())})
+    return NegativeDraw(
+        counts, matching, {kind: [position for _, position in keyed] for kind, keyed in sorted(best.items())}
+    )
 
 
 @dataclass(frozen=True)
@@ -194,15 +196,17 @@ def _require(version: DatasetVersion, wanted: NegativeFilter, counts: Mapping[Ne
             allowed="versions of recipes with stages that make negatives",
             fix="clipcurate recipes lists the stages of each recipe",
         )
-    for option, place, names in (("--operation", 0, wanted.operations), ("--type", 1, wanted.types)):
-        known = sorted({kind[place] for kind in counts})
+    for option, part, names in (("--operation", 0, wanted.operations), ("--type", 1, wanted.types)):
+        known = sorted({kind[part] for kind in counts})
         for name in names:
             if name not in known:
                 got = f"{option} {name!r}: {version.ref} has no such negatives; {nearest(name, known)}"
                 raise InputError(got.removesuffix("; "), allowed=", ".join(known))
 
 
-def read_samples(version: DatasetVersion, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], dict[str, Any]]:
+def read_samples(
+    version: DatasetVersion, positions: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], dict[str, Any]]:
     """Return the JSON of samples by shard and row, read by byte range.
 
     Raises:
@@ -212,7 +216,9 @@ def read_samples(version: DatasetVersion, places: Iterable[tuple[int, int]]) -> 
 
     index = pl.DataFrame(version.index(["uid", "shard", "json_offset", "json_bytes"]))
     numbered = index.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64).over("shard"))
-    wanted = pl.DataFrame(sorted(set(places)), schema={"shard": index.schema["shard"], "row": pl.Int64}, orient="row")
+    wanted = pl.DataFrame(
+        sorted(set(positions)), schema={"shard": index.schema["shard"], "row": pl.Int64}, orient="row"
+    )
     frame = numbered.join(wanted, on=["shard", "row"], how="semi")
     payloads = read_payloads(version, frame)
     return {(shard, row): payloads[uid] for uid, shard, row in frame.select("uid", "shard", "row").iter_rows()}
@@ -224,10 +230,10 @@ def read_negatives(version: DatasetVersion, drawn: NegativeDraw) -> list[ShownNe
     Raises:
         InputError: a shard is missing, or does not hold what the index says.
     """
-    places = [place for listed in drawn.places.values() for place in listed]
-    samples = read_samples(version, ((shard, row) for shard, row, _ in places))
+    positions = [position for listed in drawn.positions.values() for position in listed]
+    samples = read_samples(version, ((shard, row) for shard, row, _ in positions))
     shown = []
-    for shard, row, at in places:
+    for shard, row, at in positions:
         payload = samples[shard, row]
         record = payload["negatives"][at]
         shown.append(ShownNegative(payload["uid"], payload["name"], payload["captions"][record["caption"]], record))
@@ -275,11 +281,11 @@ def edit_pieces(caption: str, record: Mapping[str, Any]) -> tuple[DiffPiece, ...
 def shorten_pieces(pieces: Sequence[DiffPiece], max_chars: int) -> tuple[DiffPiece, ...]:
     """Return the pieces with long texts cut in the middle or away from the edits, at most `max_chars` characters each."""
     cut = []
-    for place, piece in enumerate(pieces[:MAX_PIECES]):
+    for number, piece in enumerate(pieces[:MAX_PIECES]):
         text = piece.text
         if len(text) > max_chars:
             head, tail = text[: max_chars // 2].rstrip(), text[-(max_chars // 2) :].lstrip()
-            ends = (place == 0, place == len(pieces) - 1)
+            ends = (number == 0, number == len(pieces) - 1)
             text = f"… {tail}" if ends[0] else f"{head} …" if ends[1] else f"{head} … {tail}"
         cut.append(DiffPiece(piece.kind, text))
     return (*cut, DiffPiece("same", " …")) if len(pieces) > MAX_PIECES else tuple(cut)

@@ -13,7 +13,7 @@ from data_manifests.manifest import Catalog
 
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import BenchmarkResult
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Benchmark(ABC):
         self.target, self.eval_options = target, eval_options
 
     @abstractmethod
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return a model's numbers."""
 
     def count(self, total: int, refused: int) -> None:

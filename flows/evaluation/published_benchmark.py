@@ -21,7 +21,7 @@ from training.evaluate.published import PublishedCase, PublishedCases, check_cas
 from training.evaluate.triplets import add_text_only
 
 if TYPE_CHECKING:
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 
@@ -56,7 +56,7 @@ class PublishedBenchmark(Benchmark):
             self.files = find_images(target, [case.file for case in self.listed])
             self.count(len(self.listed), sum(case.file not in self.files for case in self.listed))
 
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return accuracy by category and their mean, each with the blind judges' accuracy."""
         listed = [case.case for case in self.listed]
         embed, cases = TextEmbeddingCache(model, report), listed
@@ -74,7 +74,7 @@ class PublishedBenchmark(Benchmark):
         result = with_blind_judges(embed, result, "categories", cases, reference)
         return add_text_only(embed, result, listed) if self.has_text_only_task else result
 
-    def _embed_images(self, model: ClipModel, report: ReportProgress) -> tuple[Any, Any]:
+    def _embed_images(self, model: ClipModel, report: EvalProgress) -> tuple[Any, Any]:
         """Return the embedding of each listed case's image, and whether it could be read."""
         found = [number for number, case in enumerate(self.listed) if case.file in self.files]
         files = [ImageFile(self.files[self.listed[number].file], self.listed[number].box) for number in found]

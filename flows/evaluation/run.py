@@ -20,7 +20,7 @@ from flows.terminal.console import out, progress_bars, table
 from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 
@@ -99,7 +99,7 @@ def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipMode
     return Evaluation(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
 
 
-def _reporter(bars: Progress) -> ReportProgress:
+def _reporter(bars: Progress) -> EvalProgress:
     """Return a callback that shows one progress bar for each thing that is counted."""
     tasks: dict[str, TaskID] = {}
 

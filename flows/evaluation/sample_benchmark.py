@@ -19,7 +19,7 @@ from curation.sources import open_source
 from curation.stages.hygiene.check_images import CheckImages
 from flows.evaluation.interface import Benchmark, EvalOptions, Target
 from training.evaluate.blind import ReferenceTexts
-from training.evaluate.features import EvalFeatures, ReportProgress, encode_samples
+from training.evaluate.features import EvalFeatures, EvalProgress, encode_samples
 
 if TYPE_CHECKING:
     from data_manifests.sample import Sample
@@ -54,7 +54,7 @@ class SampleBenchmark(Benchmark):
         num_rejected = len(self.snapshot.rejected)
         self.count(num_rejected + len(samples), num_rejected + len(samples) - len(self.samples))
 
-    def features(self, model: ClipModel, report: ReportProgress) -> EvalFeatures:
+    def features(self, model: ClipModel, report: EvalProgress) -> EvalFeatures:
         """Return the embeddings of all images and captions."""
         return encode_samples(model, self.samples, report)
 

@@ -74,7 +74,7 @@ def test_counts_are_those_of_the_version(version: DatasetVersion) -> None:
     expected["swap", "attribute"] += 1
     assert dict(drawn.counts) == expected
     assert drawn.matching == {kind: expected[kind] if kind[1] == "relation" else 0 for kind in expected}
-    assert len(drawn.places[ALL_KINDS]) == sum(drawn.matching.values()) == 15
+    assert len(drawn.positions[ALL_KINDS]) == sum(drawn.matching.values()) == 15
 
 
 @pytest.mark.parametrize(
@@ -117,16 +117,16 @@ def test_draws_are_repeatable_seeded_and_nested(version: DatasetVersion) -> None
     assert drawn_texts(version, NegativeFilter(), 8, 1) != eight
     swaps = draw_negatives(version, NegativeFilter(operations=("swap",)), 8, 0)
     both = draw_negatives(version, NegativeFilter(), 8, 0)
-    narrow = [place for place in both.places[ALL_KINDS] if place[2] == 1]
-    assert narrow == [place for place in swaps.places[ALL_KINDS] if place[2] == 1][: len(narrow)], (
+    narrow = [place for place in both.positions[ALL_KINDS] if place[2] == 1]
+    assert narrow == [place for place in swaps.positions[ALL_KINDS] if place[2] == 1][: len(narrow)], (
         "the same ones come first"
     )
 
 
 def test_every_kind_is_among_a_draw_of_each(version: DatasetVersion) -> None:
     drawn = draw_negatives(version, NegativeFilter(), 1, 0, of_each_kind=True)
-    assert set(drawn.places) == set(drawn.counts)
-    assert {len(places) for places in drawn.places.values()} == {1}
+    assert set(drawn.positions) == set(drawn.counts)
+    assert {len(positions) for positions in drawn.positions.values()} == {1}
 
 
 def test_each_negative_comes_with_its_own_caption(version: DatasetVersion) -> None:

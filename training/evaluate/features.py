@@ -24,7 +24,7 @@ IMAGE_ROWS = 8
 TEXT_ROWS = 64
 """Batches always have this many rows, the last one padded: with the shape fixed, so are the bits."""
 
-ReportProgress = Callable[[str, int, int], None]
+EvalProgress = Callable[[str, int, int], None]
 EmbedTexts = Callable[[Sequence[str]], "NDArray[np.float32]"]
 """Texts to unit-norm embeddings; see `TextEmbeddingCache`."""
 
@@ -48,7 +48,7 @@ class EvalFeatures:
     captions: tuple[str, ...]
 
 
-def encode_samples(model: ClipModel, samples: Iterable[Sample], report: ReportProgress | None = None) -> EvalFeatures:
+def encode_samples(model: ClipModel, samples: Iterable[Sample], report: EvalProgress | None = None) -> EvalFeatures:
     """Embed every image and every caption; the model is left in eval mode.
 
     Args:
@@ -78,7 +78,7 @@ def encode_samples(model: ClipModel, samples: Iterable[Sample], report: ReportPr
 
 
 def encode_sample_images(
-    model: ClipModel, samples: Iterable[Sample], report: ReportProgress | None = None
+    model: ClipModel, samples: Iterable[Sample], report: EvalProgress | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings of the samples' images, float32 [n, embed_dim]; their captions are not read.
 
@@ -91,7 +91,7 @@ def encode_sample_images(
 
 
 def encode_images(
-    model: ClipModel, images: Iterable[Tensor], report: ReportProgress | None = None
+    model: ClipModel, images: Iterable[Tensor], report: EvalProgress | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim], of preprocessed images [3, size, size]."""
     import torch
@@ -111,7 +111,7 @@ def encode_images(
     return np.concatenate(found) if found else np.zeros((0, model.embed_dim), dtype=np.float32)
 
 
-def encode_texts(model: ClipModel, texts: Sequence[str], report: ReportProgress | None = None) -> NDArray[np.float32]:
+def encode_texts(model: ClipModel, texts: Sequence[str], report: EvalProgress | None = None) -> NDArray[np.float32]:
     """Return unit-norm embeddings, float32 [n, embed_dim]; each distinct text is computed once.
 
     A text is in a batch of 64 rows, padded to a length that it alone decides, so its bits do not depend on the others.
@@ -145,7 +145,7 @@ class TextEmbeddingCache:
         report: Called with the progress.
     """
 
-    def __init__(self, model: ClipModel, report: ReportProgress | None = None) -> None:
+    def __init__(self, model: ClipModel, report: EvalProgress | None = None) -> None:
         self._model, self._report = model, report
         self._rows: dict[str, NDArray[np.float32]] = {}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from training.batches.decode import decode_image
-from training.evaluate.features import MAX_IMAGE_PX, ReportProgress, encode_images
+from training.evaluate.features import MAX_IMAGE_PX, EvalProgress, encode_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class ImageFile:
 
 
 def encode_image_files(
-    model: ClipModel, files: Sequence[ImageFile], report: ReportProgress | None = None
+    model: ClipModel, files: Sequence[ImageFile], report: EvalProgress | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return unit-norm embeddings, float32 [n, embed_dim], zero for unreadable ones; and which are readable, [n].
 

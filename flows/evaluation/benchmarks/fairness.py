@@ -19,7 +19,7 @@ from training.evaluate.features import TextEmbeddingCache, encode_sample_images
 if TYPE_CHECKING:
     from curation.engine.stage import Stage
     from training.evaluate.benchmark_result import BenchmarkResult
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 MIN_IMAGES = 20
@@ -54,7 +54,7 @@ class FairnessBenchmark(SampleBenchmark):
             )
         super().__init__(target, eval_options)
 
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return biases of representation and association, parity, skew and NDKL."""
         groups = self.groups()
         image = encode_sample_images(model, self.samples, report)

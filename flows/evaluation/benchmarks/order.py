@@ -22,7 +22,7 @@ from training.evaluate.word_order import (
 )
 
 if TYPE_CHECKING:
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 
@@ -31,7 +31,7 @@ class OrderBenchmark(SampleBenchmark):
 
     has_blind: ClassVar[bool] = True
 
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return how often the true order scores highest."""
         test, embed = self._test(), TextEmbeddingCache(model, report)
         overall, single = order_cases(test)

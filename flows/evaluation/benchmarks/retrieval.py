@@ -9,13 +9,13 @@ from training.evaluate.retrieval import retrieval
 
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import BenchmarkResult
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 
 class RetrievalBenchmark(SampleBenchmark):
     """Retrieval in both directions."""
 
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return recall, ranks and precision in both directions."""
         return retrieval(self.features(model, report))

@@ -12,7 +12,7 @@ from training.evaluate.retrieval import retrieval
 from training.evaluate.word_order import foil_cases, scenes_foils
 
 if TYPE_CHECKING:
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 
@@ -22,7 +22,7 @@ class ScenesBenchmark(SampleBenchmark):
     has_blind: ClassVar[bool] = True
     source_prefix: ClassVar[str] = "scenes:"
 
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return retrieval, foils and blind judges."""
         embed, cases = TextEmbeddingCache(model, report), foil_cases(self.samples)
         if self.eval_options.blind:

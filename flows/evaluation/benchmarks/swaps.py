@@ -12,7 +12,7 @@ from training.evaluate.features import TextEmbeddingCache, encode_sample_images
 from training.evaluate.foils import CaseCounts, foil_accuracy, rare_categories
 
 if TYPE_CHECKING:
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 MIN_CASES = 20
@@ -24,7 +24,7 @@ class SwapsBenchmark(SampleBenchmark):
 
     has_blind: ClassVar[bool] = True
 
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return accuracy by kind of foil and their mean, each with the blind judges' accuracy."""
         cases = swaps_test(self.snapshot, self.samples, self.eval_options.workspace)
         embed, result = TextEmbeddingCache(model, report), BenchmarkResult({"num_cases": len(cases)})

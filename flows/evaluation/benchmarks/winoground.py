@@ -15,7 +15,7 @@ from training.evaluate.winoground import read_winoground, winoground
 
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import BenchmarkResult
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 
@@ -36,7 +36,7 @@ class WinogroundBenchmark(Benchmark):
         self.complete = [case for case in self.cases if all(name in self.files for name in case.images)]
         self.count(len(self.cases), len(self.cases) - len(self.complete))
 
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return text, image and group score."""
         files = [ImageFile(self.files[name]) for case in self.complete for name in case.images]
         image, readable = encode_image_files(model, files, report)

@@ -15,7 +15,7 @@ from training.evaluate.zero_shot import TEMPLATES, class_embeddings, zero_shot
 
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import BenchmarkResult
-    from training.evaluate.features import ReportProgress
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 MAX_NAMES = 20
@@ -53,7 +53,7 @@ class ZeroShotBenchmark(Benchmark):
             )
         self.count(len(self.ids), 0)
 
-    def run(self, model: ClipModel, report: ReportProgress) -> BenchmarkResult:
+    def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return top-1 and top-5 accuracy, and the accuracy of each class."""
         image, readable = encode_image_files(model, [ImageFile(path) for path in self.files], report)
         self.count(len(self.ids), int((~readable).sum()))

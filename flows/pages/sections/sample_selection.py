@@ -128,7 +128,7 @@ def _of_each_kind(version: DatasetVersion, rows: IndexRows, seed: int) -> list[i
     starts: dict[int, int] = {}
     for row, shard in enumerate(rows["shard"]):
         starts.setdefault(shard, row)
-    in_turn = (position for turn in zip_longest(*drawn.places.values()) for position in turn if position is not None)
+    in_turn = (position for turn in zip_longest(*drawn.positions.values()) for position in turn if position is not None)
     return list(dict.fromkeys(starts[shard] + row for shard, row, _ in in_turn))[:NUM_OF_KINDS]
 
 
