@@ -14,7 +14,7 @@ from curation.text.wordlists import word_sets
 _SETS = word_sets("passive")
 
 _UNTURNED = _SETS["never_passive"]
-"""Verbs that are left alone: their object is no thing acted on, they are idioms with it, or the parser errs on them."""
+"""Verbs that are not changed: their object is not acted on, they form idioms with it, or the parser misreads them."""
 _ONWARD = _SETS["onward_prepositions"]
 """Prepositions of direction: they follow the verb whatever they were attached to."""
 _LEFT_OF_NOUN = ("det", "amod", "nummod", "compound", "nmod", "poss", "predet", "quantmod")
@@ -27,10 +27,9 @@ class _Clause:
     """Agent, verb and patient: spans of tokens [first, stop)."""
 
     verb: int
-    who: tuple[int, int]
-    who_noun: int
-    whom: tuple[int, int]
-    whom_noun: int
+    agent: tuple[int, int]
+    patient: tuple[int, int]
+    patient_noun: int
     adverb: str
     rest: str
 
@@ -105,9 +104,7 @@ def _clause(tree: CaptionTree, verb: int, subject: int, skip: int = -1) -> _Clau
         return None
     if any(word in NEGATIONS for word in tree.words) or not _safe_rest(tree, after):
         return None
-    return _Clause(
-        verb, who, subject, (first, stop), objects[0], join_nonempty(tree.words[one] for one in adverbs), rest
-    )
+    return _Clause(verb, who, (first, stop), objects[0], join_nonempty(tree.words[one] for one in adverbs), rest)
 
 
 def _safe_rest(tree: CaptionTree, after: int) -> bool:
@@ -125,7 +122,7 @@ def _to_passive(tree: CaptionTree, verb: int) -> Iterator[str]:
     if clause is None:
         return
     auxiliaries = [tree.words[one] for one in tree.with_dep(verb, "aux")]
-    plural = tree.is_plural(clause.whom_noun)
+    plural = tree.is_plural(clause.patient_noun)
     match tree.tags[verb], auxiliaries:
         case ("VBZ" | "VBP", []):
             be = "are" if plural else "is"
@@ -155,8 +152,8 @@ def _reduced_to_passive(tree: CaptionTree, noun: int) -> Iterator[str]:
 def _passive(tree: CaptionTree, clause: _Clause, be: str) -> Iterator[str]:
     participle = inflected(verb_lemma(tree.words[clause.verb]), "VBN")
     if participle:
-        who, whom = tree.text_between(*clause.who), tree.text_between(*clause.whom)
-        yield tree.sentence(whom, be, clause.adverb, participle, "by", who, clause.rest)
+        agent, patient = tree.text_between(*clause.agent), tree.text_between(*clause.patient)
+        yield tree.sentence(patient, be, clause.adverb, participle, "by", agent, clause.rest)
 
 
 def _to_active(tree: CaptionTree, verb: int) -> Iterator[str]:

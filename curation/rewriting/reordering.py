@@ -18,7 +18,7 @@ _PLACES = _SETS["places"]
 _STATES = _SETS["states"] - {"metal"}  # fmt: skip
 """Adjectives that mean the same after their noun as before it."""
 _SET_PHRASES = _SETS["set_phrases"]
-"""Nouns that an adjective may make another thing of ("white water", "black belt"), or that read oddly with a clause."""
+"""Nouns that form fixed phrases with an adjective ("white water", "black belt"), or that read oddly with a clause."""
 _THINGS_THAT_WHO = PEOPLE | _SETS["active_people"]
 _ANIMATE = _THINGS_THAT_WHO | _SETS["animate"]
 _UNFINISHED = _SETS["unfinished_verbs"]
