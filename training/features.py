@@ -227,7 +227,7 @@ def make_features(
         needs: What objectives need besides.
 
     Returns:
-        The features without labels, and which negatives were chosen.
+        The features, and which negatives were chosen.
     """
     import torch
 
@@ -255,8 +255,7 @@ def make_features(
             similarity = similarities(image, *text.without_dropout)
         else:
             texts = torch.cat([batch.text, batch.negatives[batch.negative_mask]])
-            mask, cached = batch.negative_mask, batch.text_cached
-            similarity = candidate_similarities(encoder, image, texts, mask, cached=cached)
+            similarity = candidate_similarities(encoder, image, texts, batch.negative_mask, cached=batch.text_cached)
         choice = chooser.select(*similarity, batch.negative_mask, model.logit_scale.item(), progress)
         text = text.chosen(choice) if one_pass else encode(choice)
     if choice is not None:

@@ -7,9 +7,10 @@ the same bytes: batches come from a saved plan, every draw has its own seed, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -92,27 +93,36 @@ def train(
         trainer = Trainer.start(parts, spec, config, run, display.say, statistics, ranks)
         trunks = FrozenTrunks(trainer.model, trainer.needs, config, cache, ranks, display.report)
         growing = GrowingPlan(parts.planner, index, config, run / PLAN_FILE, ranks)
-        plans = (
-            [plan] if plan else growing.plans(trainer.step, lambda: embed_images(dataset, index, trunks, config, ranks))
-        )
-        clock = Clock()
-        with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
-            # 4. step by step: batch, optimiser step, log, checkpoint
-            for known in plans:
-                own = ranks.own_slice(known)
-                batches = PlannedBatches(dataset, own, trainer.model, config, parts.text_sampling, trainer.step)
-                with closing(batches):
-                    trunks.precompute(batches)
-                    for batch in clock.timed(batches):
-                        record = {"epoch": int(known.epoch[batch.step]), **trainer.make_step(batch), **clock.lap()}
-                        if log:
-                            log.write(batch.step, record)
-                            trainer.save_when_due(run, log)
-                        display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
-            display.say(f"waited for data: {100 * clock.stall:.2f} % of the time")
+        embed = partial(embed_images, dataset, index, trunks, config, ranks)
+        # 4. step by step: batch, optimiser step, log, checkpoint
+        run_steps(trainer, [plan] if plan else growing.plans(trainer.step, embed), dataset, trunks, run, display)
         # 5. the model's files
         ranks.on_rank_zero(lambda: trainer.finish(dataset, spec, run))
         return checkpoint.result_of(run)
+
+
+def run_steps(
+    trainer: Trainer,
+    plans: Iterable[BatchPlan],
+    dataset: DatasetVersion,
+    trunks: FrozenTrunks,
+    run: Path,
+    display: Display,
+) -> None:
+    """Make every step that is left; batches are read ahead, and frozen trunks compute theirs before the first step."""
+    config, ranks, clock = trainer.config, trainer.ranks, Clock()
+    with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
+        for plan in plans:
+            own, sampling = ranks.own_slice(plan), trainer.parts.text_sampling
+            with closing(PlannedBatches(dataset, own, trainer.model, config, sampling, trainer.step)) as batches:
+                trunks.precompute(batches)
+                for batch in clock.timed(batches):
+                    record = {"epoch": int(plan.epoch[batch.step]), **trainer.make_step(batch), **clock.lap()}
+                    if log:
+                        log.write(batch.step, record)
+                        trainer.save_when_due(run, log)
+                    display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
+        display.say(f"waited for data: {100 * clock.stall:.2f} % of the time")
 
 
 @dataclass
