@@ -1,4 +1,4 @@
-"""What a run leaves on disk besides its log: what it is (`run.json`, `plan.parquet`), how far it came, how it ended."""
+"""Files of a run besides its log: what it is (`run.json`, `plan.parquet`), its checkpoint, and how it ended."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def package_versions() -> dict[str, str]:
 
 @contextmanager
 def run_folder(run: Path, resume: bool) -> Iterator[None]:
-    """Hold a run's folder for this process alone.
+    """Lock a run's folder for this process.
 
     Raises:
-        InputError: the folder holds something and `resume` is not asked for, or another process trains in it.
+        InputError: the folder is not empty and `resume` is off, or another process trains in it.
     """
     from filelock import FileLock, Timeout
 

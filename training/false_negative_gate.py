@@ -1,4 +1,4 @@
-"""Who of a batch fits whom too well to be a negative: FFF's label matrix, with a band of doubt."""
+"""Finds false negatives in a batch: pairs too similar to be negatives (FFF's label matrix), with a band of doubt."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def thresholds_of(statistics: Mapping[str, Any]) -> tuple[PositiveThresholds, Po
 
 @dataclass(frozen=True)
 class PositiveGate:
-    """Who of a batch is no negative, by the similarities of the model before tuning or of the model as it is.
+    """Finds which pairs of a batch are no negatives, by the similarities of the model before tuning or of the model as it is.
 
     Attributes:
         quantiles: Quantiles of each batch's own pairs; None takes the version's calibrated thresholds.
@@ -144,7 +144,7 @@ class PositiveGate:
     teacher: bool = True
 
     def start(self, statistics: Mapping[str, Any]) -> StartedGate:
-        """Return the gate at work.
+        """Return the gate with its thresholds.
 
         Raises:
             InputError: the version has no calibrated thresholds, or a quantile is out of range.

@@ -155,7 +155,7 @@ class Features:
         """Return a feature that an objective declares in `needs`.
 
         Raises:
-            ValueError: it is None: whoever made the features did not look at what the objective needs.
+            ValueError: it is None: the features were made without it.
         """
         if (value := getattr(self, name)) is None:
             raise ValueError(f"the objective needs features.{name}, which is None")

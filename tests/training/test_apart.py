@@ -17,7 +17,7 @@ from training.batches.basic import ShuffledPlan
 from training.batches.epoch import Planner
 from training.batches.index import PlanIndex
 from training.batches.plan import make_plan
-from training.batches.separate_duplicates import keep_apart
+from training.batches.separate_duplicates import separate_duplicates
 
 
 def grouped_index(size: int, seed: int, pictures: int, captions: int) -> PlanIndex:
@@ -59,8 +59,8 @@ def test_copies_never_meet_and_a_plan_stays_a_plan(
         return
     index = grouped_index(size, seed, pictures, captions)
     before = planner(index, seed, epoch, batch)
-    plan = keep_apart(before, index, seed, epoch)
-    again = keep_apart(before, index, seed, epoch)
+    plan = separate_duplicates(before, index, seed, epoch)
+    again = separate_duplicates(before, index, seed, epoch)
     assert np.array_equal(plan.rows, again.rows) and np.array_equal(plan.caption, again.caption)
     assert clashes(index, plan.rows) == 0
     assert plan.rows.dtype == np.int64 and plan.caption.dtype == np.int16
@@ -84,7 +84,7 @@ def test_pairs_cost_no_sample_and_no_batch() -> None:
     total = 0
     for planner in PLANNERS[:3]:
         before = planner(paired, 1, 0, 50)
-        plan = keep_apart(before, paired, 1, 0)
+        plan = separate_duplicates(before, paired, 1, 0)
         total += clashes(paired, before.rows)
         assert clashes(paired, plan.rows) == 0
         assert plan.rows.shape == before.rows.shape

@@ -1,8 +1,8 @@
-"""What a frozen trunk computes is computed once: a store of activations by name, in memory and on disk.
+"""Cache of a frozen trunk's activations, by name, in memory and on disk: each is computed once.
 
 On two cores this is the difference between minutes and days: 6,000 photographs go through an image trunk once, and
 hundreds of steps of 512 then only run the heads. Every value is computed in a batch whose shape does not depend on
-its neighbours, so a store filled in any order, in any number of sittings, holds the same bits.
+its neighbours, so a store filled in any order, in any number of sittings, has the same bits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TEXT_ROWS = 32
 
 
 class ProgressReport(Protocol):
-    """Is told how far a long piece of work has come."""
+    """A callback for the progress of long work."""
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` are done."""
@@ -51,8 +51,7 @@ class ActivationStore:
     """Activations [width] by name (32 hex characters).
 
     Args:
-        folder: Where parts are kept between runs; None keeps them in memory alone. Whoever names the folder makes
-            sure that it belongs to one trunk.
+        folder: Where parts are kept between runs; None keeps them in memory alone. A folder must belong to one trunk.
         wanted: Only these names are loaded.
 
     Raises:
@@ -90,9 +89,9 @@ class ActivationStore:
 
     def _hold(self, names: Sequence[str], values: np.ndarray[Any, Any]) -> None:
         new = [at for at, name in enumerate(names) if name in self._wanted and name not in self._row]
-        held = len(self._row)
-        for place, at in enumerate(new):
-            self._row[names[at]] = held + place
+        first = len(self._row)
+        for row, number in enumerate(new, first):
+            self._row[names[number]] = row
         if new:
             self._parts.append(np.asarray(values, dtype=np.float32)[new])
 
@@ -115,7 +114,7 @@ def forget_activations(root: Path, names: Collection[str]) -> int:
             continue
         gone += len(held) - len(kept)
         if kept:
-            # under its new name first: a kill in between leaves rows twice, which readers bear, and both are found again
+            # under its new name first: after a kill in between rows are there twice, which is harmless, and both are found again
             ActivationStore(path.parent, ()).add([held[at] for at in kept], values[kept])
         path.unlink()
     return gone
@@ -148,7 +147,7 @@ def fill_images(
         model: In eval mode.
         names: The missing images.
         pixels: Gives the float [3, size, size] of an image by its name; called from several threads.
-        report: Is told after each part.
+        report: Called after each part.
     """
     import torch
 
@@ -174,7 +173,7 @@ def fill_texts(store: ActivationStore, model: ClipModel, texts: dict[str, str], 
         store: Where they go.
         model: In eval mode.
         texts: Missing texts by name.
-        report: Is told after each part.
+        report: Called after each part.
     """
     names = sorted(texts)
     with _workers() as pool:

@@ -1,4 +1,4 @@
-"""Planners: who meets whom in a batch, and when. One class each; see `training/batches/plan.py` for what they make."""
+"""Planners: which samples share a batch, and when, one class each; `training.batches.plan` makes a run's plan of them."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class ShuffledPlan:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """Batches of a few clusters each, so that similar images meet and the contrast gets hard.
+    """Batches of a few clusters each, so that similar images share a batch and the contrast gets hard.
 
-    A share `fraction` of every batch comes in runs of neighbours from `clusters_per_batch` places of the data set
+    A share `fraction` of every batch comes in runs of neighbours from `clusters_per_batch` positions of the data set
     sorted by cluster; the rest is drawn from everywhere. A run at the edge of a cluster goes on into the next one,
-    so that no sample is left over for want of company.
+    so that no sample is left over.
 
     Attributes:
         fraction: Share of each batch that comes in runs, 0 to 1.
@@ -97,7 +97,7 @@ class CurriculumPlan:
     difficulty.
 
     Attributes:
-        inner: The planner that decides who meets whom.
+        inner: The planner that makes the batches.
         direction: Which end comes first. FALCON (CVPR 2026) found hard first better, so both can be tried.
         start_fraction: Share of the samples in the first epoch, above 0 to 1.
         pace_epochs: Epochs until all samples are in.

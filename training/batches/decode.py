@@ -1,4 +1,4 @@
-"""Pictures from strangers, decoded with bounds."""
+"""Decodes untrusted images, with limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What planners may know of the samples: columns of a version's index, one entry per sample."""
+"""The index that planners read: columns of a version's index, one entry per sample."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ class PlanIndex:
 
         neighbours = part(self.neighbours)
         if neighbours is not None:
-            # one place more than there are samples, so that -1 (no neighbour) finds -1 there
-            place = np.full(len(self) + 1, -1, dtype=np.int64)
-            place[chosen] = np.arange(len(chosen))
-            neighbours = place[neighbours]
+            # one entry more than there are samples, so that -1 (no neighbour) maps to -1
+            position_of = np.full(len(self) + 1, -1, dtype=np.int64)
+            position_of[chosen] = np.arange(len(chosen))
+            neighbours = position_of[neighbours]
         return replace(
             self,
             rows=self.rows[chosen],

@@ -1,6 +1,6 @@
-"""From a plan and shards to batches, by byte ranges: nothing is read that a step does not use.
+"""Batches of a plan, read from shards by byte range: nothing is read that a step does not use.
 
-Batch s is a pure function of (version, plan, s): any step can be asked for first; reading ahead changes nothing.
+Batch s is a pure function of (version, plan, s): steps may be read in any order; reading ahead changes nothing.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class PlannedBatches:
         self._images: ActivationStore | None = None
         self._texts: ActivationStore | None = None
         self._index.check(plan)
-        # what it makes is taken in the order asked for: their number changes no batch
+        # results are taken in order: the number of readers changes no batch
         self._pool = ThreadPoolExecutor(config.readers, thread_name_prefix="reader")
 
     def cache_images(self, folder: Path | None, report: ProgressReport) -> None:
@@ -77,7 +77,7 @@ class PlannedBatches:
 
         Args:
             folder: Keeps them for other runs with the same trunk; None keeps them in memory.
-            report: Is told how far it has come.
+            report: Called with the progress.
         """
         ahead = self._plan.rows[self._start :].ravel().tolist()
         rows = dict(zip(self._plan.uids[len(self._plan.uids) - len(ahead) :], ahead, strict=True))
@@ -117,8 +117,8 @@ class PlannedBatches:
                     f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY
                 )
             text = str(sample["captions"][caption])
-            made = _of_caption(sample, "views", caption) if self._views else []
-            captions.append(self._views.draw(text, made, self._config.seed, step, uid) if self._views else text)
+            views = _of_caption(sample, "views", caption) if self._views else []
+            captions.append(self._views.draw(text, views, self._config.seed, step, uid) if self._views else text)
             own = _changed_from(captions[-1], text, _of_caption(sample, "negatives", caption))
             records.append(self._draw(own, step, uid))
             further = self._positives
@@ -216,7 +216,7 @@ def _of_caption(sample: SampleRecord, what: str, caption: int) -> list[SampleRec
 
 
 def _changed_from(shown: str, caption: str, negatives: list[SampleRecord]) -> list[SampleRecord]:
-    """Return a caption's negatives, but beside a view of it only those that differ from the view by their edit.
+    """Return a caption's negatives; for a view of it only those that were made from that view.
 
     A knowledge caption set against an edited caption would teach that longer texts are true.
     """
@@ -224,7 +224,7 @@ def _changed_from(shown: str, caption: str, negatives: list[SampleRecord]) -> li
 
 
 class _ByteRanges:
-    """Where each row's bytes lie."""
+    """The byte ranges of each row of the index."""
 
     def __init__(self, dataset: DatasetVersion) -> None:
         table = dataset.index()

@@ -12,7 +12,7 @@ from data_manifests.atomic_files import write_table_atomically
 from data_manifests.errors import InputError
 from training.batches.epoch import EpochPlan, Planner
 from training.batches.index import IndexColumn, PlanIndex
-from training.batches.separate_duplicates import keep_apart
+from training.batches.separate_duplicates import separate_duplicates
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def plan_epoch(planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_
         InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
             no batch can be filled.
     """
-    plan = keep_apart(planner(index, seed, epoch, batch_size), index, seed, epoch)
+    plan = separate_duplicates(planner(index, seed, epoch, batch_size), index, seed, epoch)
     if not len(plan.rows):
         raise InputError(
             f"no batch of {batch_size} samples without two that are duplicates or share a caption",

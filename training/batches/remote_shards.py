@@ -81,7 +81,7 @@ class RemoteShards:
         self._lock = threading.Lock()
 
     def fetch(self, ranges: Iterable[Range]) -> None:
-        """Fetch ranges that will be read next, all at once, unless they are here; what nobody read since is forgotten.
+        """Fetch ranges that will be read next, all at once, unless they are here; what was fetched before and not read is forgotten.
 
         Raises:
             InputError: see `read`.
@@ -101,7 +101,7 @@ class RemoteShards:
 
         Raises:
             InputError: the server does not have the shard, does not answer after several tries, or answers with
-                something else than what was asked for.
+                something else than that range.
         """
         key = (shard, offset, num_bytes)
         with self._lock:
@@ -165,7 +165,7 @@ class RemoteShards:
 def get_ranges(
     system: AbstractFileSystem, spans: Sequence[tuple[str, int, int]], pause: Callable[[float], None]
 ) -> list[bytes]:
-    """Return (path, first, end) ranges, all asked for at once; those that fail are tried again after a pause.
+    """Return (path, first, end) ranges, all requested at once; those that fail are tried again after a pause.
 
     Raises:
         InputError: a file is not there, or there is no right answer after several tries.

@@ -14,15 +14,15 @@ from training.batches.epoch import EMBEDDINGS, NEIGHBOURS, EpochPlan, Planner, c
 from training.batches.index import IndexColumn, PlanIndex
 
 Nearest = Callable[[int, IndexColumn], IndexColumn]
-"""From a pivot and a mask of who is unused to the unused ones, nearest first."""
+"""From a pivot and a mask of unused samples to the unused samples, nearest first."""
 
 
 @dataclass(frozen=True)
 class NeighbourPlan:
-    """Batches of pairs: a sample and one of its nearest neighbours, so that each image meets a hard one.
+    """Batches of pairs: a sample and one of its nearest neighbours, so that each image has a hard negative.
 
-    Samples come in a drawn order; each that is still alone takes, from a drawn place of its neighbours on, the first
-    that is alone. Who finds none stays without a partner. A pair is always in one batch.
+    Samples come in a drawn order; each that is still unpaired takes, from a drawn position of its neighbours on, the
+    first unpaired one. A sample that finds none stays single. A pair is always in one batch.
 
     Attributes:
         num_neighbours: How many of the nearest are drawn from.
@@ -80,7 +80,7 @@ class SimclipPlan:
 
     Source: SimCLIP (FITML workshop at NeurIPS 2024), `get_synthesis_batch` of the authors' code.
     Differs: a sample is used at most once an epoch, not only once a batch; similarity is that of images, as versions
-        hold image embeddings; with a table, too, nobody comes twice.
+        hold image embeddings; with a table, too, no sample comes twice.
     """
 
     name: ClassVar[str] = "simclip"
@@ -144,14 +144,14 @@ class SimclipPlan:
     def _cluster(
         self, nearest: Nearest, unused: IndexColumn, order: Iterator[int], draws: np.random.Generator
     ) -> IndexColumn:
-        """Take the next unused pivot and its company, and mark them used; empty when nobody is left."""
-        pivot = next((at for at in order if unused[at]), None)
+        """Take the next unused pivot and samples near it, and mark them used; empty when none is left."""
+        pivot = next((sample for sample in order if unused[sample]), None)
         if pivot is None:
             return np.empty(0, dtype=np.int64)
         unused[pivot] = False
         near = nearest(pivot, unused)[: self.cluster_size * self.spread]
-        company = near if self.spread == 1 else draws.permutation(near)
-        cluster = np.concatenate([[pivot], company[: self.cluster_size - 1]])
+        chosen = near if self.spread == 1 else draws.permutation(near)
+        cluster = np.concatenate([[pivot], chosen[: self.cluster_size - 1]])
         unused[cluster] = False
         return cluster
 
@@ -229,7 +229,7 @@ def _neighbours(index: PlanIndex, plan: str) -> IndexColumn:
 
 
 def _pair_up(neighbours: IndexColumn, draws: np.random.Generator) -> tuple[IndexColumn, IndexColumn]:
-    """Return disjoint pairs int64 [m, 2] of samples and neighbours, and those that found nobody."""
+    """Return disjoint pairs int64 [m, 2] of samples and neighbours, and the samples without a partner."""
     alone = np.ones(len(neighbours), dtype=bool)
     pairs = []
     first = draws.integers(0, neighbours.shape[1], len(neighbours))

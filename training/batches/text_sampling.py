@@ -1,4 +1,4 @@
-"""Which of an image's texts is shown: its caption, a rewrite, knowledge caption or true denial; and which besides."""
+"""Draws the text shown for an image (caption, rewrite, knowledge caption, true denial) and further texts of it."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ class CaptionViews:
         texts = [(caption, self.caption)]
         texts += [(str(view["text"]), weights.get(view["kind"], 0.0)) for view in made]
         total = sum(weight for _, weight in texts)
-        place = float(generator(seed, "views", step, uid).random()) * total
+        remaining = float(generator(seed, "views", step, uid).random()) * total
         for text, weight in texts:
-            place -= weight
-            if place < 0:
+            remaining -= weight
+            if remaining < 0:
                 return text if len(text.split()) >= _MIN_WORDS else caption
         return caption
 
 
 @dataclass(frozen=True)
 class FurtherTexts:
-    """Draw, for each image of a batch, further texts that are true of it, beside the one shown.
+    """Draw, for each image of a batch, further texts that are true of it, in addition to the one shown.
 
     Attributes:
         count: Texts drawn, without replacement; fewer where the image has fewer.
@@ -88,7 +88,7 @@ class FurtherTexts:
         InputError: nothing to draw from, or nothing drawn.
 
     Source: Bulat et al. 2024 (FFF, arXiv 2405.10286), batch text augmentation: all of an image's texts in one batch;
-        Doveh et al. 2023 (TSVLC, arXiv 2211.11733): one paraphrase beside the caption.
+        Doveh et al. 2023 (TSVLC, arXiv 2211.11733): one paraphrase in addition to the caption.
     Differs: one way to choose for all of them; a draw is a function of seed, step and uid.
     """
 
@@ -123,4 +123,4 @@ class FurtherTexts:
         texts += [str(view["text"]) for view in sample.get("views", []) if kinds.get(view["kind"])]
         others = [text for text in dict.fromkeys(texts) if text != shown and len(text.split()) >= _MIN_WORDS]
         order = generator(seed, "positives", step, uid).permutation(len(others))
-        return [others[at] for at in order[: self.count]]
+        return [others[number] for number in order[: self.count]]

@@ -68,7 +68,7 @@ def _tokenizer(source: str, context_length: int) -> Any:
 
 @contextlib.contextmanager
 def _fetching(what: str) -> Iterator[None]:
-    """Turn whatever a hub client raises into an error that names what was wanted."""
+    """Turn any error of a hub client into one that names what was fetched."""
     try:
         yield
     except InputError:
@@ -216,7 +216,7 @@ def _load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) 
 
 
 def _finish(module: nn.Module, config: dict[str, Any]) -> ClipModel:
-    """Put preprocessing and tokenizer beside a built model."""
+    """Return a built module with its preprocessing and tokenizer."""
     visual = cast("Any", module).visual
     two_tower = config.get("kind") == "two_tower"
     size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]

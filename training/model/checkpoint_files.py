@@ -130,12 +130,12 @@ def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def is_pretrained(config: Mapping[str, Any]) -> bool:
-    """Say whether both towers of a two-tower config have pretrained weights, so that only projections are random."""
+    """Return whether both towers of a two-tower config have pretrained weights, so that only projections are random."""
     return config.get("kind") == "two_tower" and bool(config["image"]["weights"] and config["text"]["weights"])
 
 
 def uses_hub(config: Mapping[str, Any]) -> bool:
-    """Say whether a two-tower config takes weights or its tokenizer from the hub."""
+    """Return whether a two-tower config takes weights or its tokenizer from the hub."""
     if config.get("kind") != "two_tower":
         return False
     sources = (config["image"]["weights"], config["text"]["weights"], config["text"]["tokenizer"])

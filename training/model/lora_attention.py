@@ -2,7 +2,7 @@
 
 peft adapts `nn.MultiheadAttention` by adding the adapter to the weight before every forward pass and subtracting it
 after. Rounding then moves the *frozen* weight a little at each step, so a resumed run cannot equal an
-uninterrupted one; and the output projection gets its adapter twice (peft 0.21). Here the sum is made beside the weight,
+uninterrupted one; and the output projection gets its adapter twice (peft 0.21). Here the sum is a new tensor,
 for q, k and v together as in CLIP-LoRA (Zanella and Ben Ayed 2024, arXiv:2405.18541), and the output projection's
 adapter, which peft's format has, stays zero. Stock peft reads the result and computes the same.
 """

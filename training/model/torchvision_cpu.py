@@ -1,6 +1,6 @@
-"""Let a CUDA build of torchvision be imported beside a CPU build of torch.
+"""Let a CUDA build of torchvision be imported with a CPU build of torch.
 
-The package index ships torchvision built for CUDA; its compiled library does not load beside CPU torch, and
+The package index ships torchvision built for CUDA; its compiled library does not load with a CPU torch, and
 `import torchvision` then fails on `operator torchvision::nms does not exist`. Declaring that operator first is
 enough for everything open_clip, timm and transformers use (transforms, models). `torchvision.ops.nms` itself
 stays unavailable and says so.
@@ -19,7 +19,7 @@ _kept: list[Any] = []
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Declares the operators when `torchvision` is first asked for, then steps aside."""
+    """Declares the operators when `torchvision` is first imported, then removes itself."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

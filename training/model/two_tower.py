@@ -13,7 +13,7 @@ from data_manifests.errors import InputError
 
 
 class Projection(nn.Module):
-    """A tower's way into the common space.
+    """Maps a tower's activations into the common space.
 
     `linear`: one matrix. `linear_gelu`: features are standardised, then a linear map plus a branch with one hidden
     layer (GELU, dropout). Standardised means a layer normalisation without parameters: each vector by its own mean
@@ -74,7 +74,7 @@ class TextTower(nn.Module):
         return self.pool(self.transformer(input_ids=tokens, attention_mask=mask.long()).last_hidden_state, mask)
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return activations [n, width] of what each place holds [n, length, width] where the mask is True."""
+        """Return activations [n, width] of the outputs by position [n, length, width] where the mask is True."""
         if self.pooling == "first":
             return hidden[:, 0]
         kept = mask.unsqueeze(-1).to(hidden.dtype)
@@ -87,7 +87,7 @@ class TextTower(nn.Module):
 
 
 class TwoTowerCLIP(CustomTextCLIP):  # type: ignore[misc]
-    """A `CustomTextCLIP` whose towers are handed in ready-made; open_clip builds its own from names."""
+    """A `CustomTextCLIP` whose towers are given as modules; open_clip builds its own from names."""
 
     def __init__(self, visual: ImageTower, text: TextTower) -> None:
         nn.Module.__init__(self)

@@ -1,4 +1,4 @@
-"""A model between two: the weights of a base and of what was tuned from it, mixed."""
+"""WiSE-FT: weights between a base model and one tuned from it."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class MemoryTerm(Term):
 
 
 def _labels(features: Features, identity: Tensor) -> Tensor:
-    """Return labels of batch and memory, int8 [N, N]: the batch's own stay, who is the same elsewhere gets 0."""
+    """Return labels of batch and memory, int8 [N, N]: the batch's own stay, equal pairs elsewhere get 0."""
     import torch
 
     size = len(features.image)

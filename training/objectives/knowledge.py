@@ -61,7 +61,7 @@ class Distillation(Objective):
         weight: Factor of this term in the loss.
 
     Source: Pan et al. 2022 (Knowledge-CLIP, arXiv 2210.08901), section 3.3, knowledge distillation against forgetting.
-    Differs: the teacher shares the student's scale, so that only directions are held.
+    Differs: the teacher shares the student's scale, so that only directions are compared.
     """
 
     name: ClassVar[str] = "distillation"
