@@ -32,10 +32,8 @@ PREFIXES = 4096
 STAGE_FILE = "stage.json"
 """Beside a stage's results: from which fields they are computed, so that `forget` finds a sample's results."""
 
-_PREFIX_CHARS = 3
 
-
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Partition:
     """The samples whose uid starts with `first` .. `last` (three hex digits, as numbers; both included)."""
 
@@ -46,10 +44,6 @@ class Partition:
     def label(self) -> str:
         """Such as ``000-0ff``; part of file names."""
         return f"{self.first:03x}-{self.last:03x}"
-
-    def contains(self, uid: str) -> bool:
-        """Return whether a uid belongs to this partition."""
-        return self.first <= int(uid[:_PREFIX_CHARS], 16) <= self.last
 
     def bounds(self) -> tuple[str, str]:
         """Return (low, end) with low <= uid < end for each of its uids."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.run_files import RUN_FILE
@@ -40,8 +41,7 @@ def write_report(
         InputError: no such target, or a file of it is missing or damaged.
     """
     text = report_html(catalog, target, evaluations=evaluations, run=run, seed=seed)
-    html.parent.mkdir(parents=True, exist_ok=True)
-    html.write_text(text, encoding="utf-8")
+    write_atomically(html, text.encode())
 
 
 def report_html(
