@@ -22,7 +22,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from curation.engine.engine import Executor, UnitReport, run_unit
 from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
-from flows.execution.executors import process_pool, worker_died
+from flows.execution.executors import process_pool, worker_death_error
 from flows.execution.jobs import CurateJob, CurationResult, run_job
 from flows.execution.prefect_summary import change_markdown
 
@@ -70,7 +70,7 @@ def _submit_tasks(pool: ProcessPoolExecutor | None) -> Executor:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
-            raise worker_died() from None
+            raise worker_death_error() from None
 
     return run
 

@@ -12,7 +12,7 @@ import typer
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.cli.options import CurationOptions, JsonOpt, expand_options
+from flows.cli.options import CurationOptions, JsonOpt, PrefectOpt, expand_options
 
 if TYPE_CHECKING:
     from flows.comparison.job import CompareJob
@@ -136,6 +136,7 @@ def compare(
     plan: Annotated[
         bool, typer.Option("--plan", help="print what would run and be reused, with times, and stop")
     ] = False,
+    prefect: PrefectOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Train recipes under one budget with controls, evaluate them, and print one table with intervals and a gate."""
@@ -146,4 +147,7 @@ def compare(
     if plan:
         show_comparison_plan(job, as_json=as_json)
         return
-    raise typer.Exit(0 if run_compare(job, as_json=as_json) else 1)
+    if prefect:
+        from flows.compare import compare_flow
+    run = compare_flow if prefect else run_compare
+    raise typer.Exit(0 if run(job, as_json=as_json) else 1)

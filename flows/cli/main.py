@@ -15,7 +15,7 @@ from flows.cli import compare as compare_cli
 from flows.cli import curate as curate_cli
 from flows.cli import export, kg, llm, report
 from flows.cli import versions as versions_cli
-from flows.cli.options import JsonOpt, LimitOpt, RefArg, SetOpt, SplitOpt
+from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
 from flows.evaluation.registry import KINDS
 
 app = typer.Typer(
@@ -78,7 +78,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
     shards: Annotated[str | None, typer.Option("--shards", help="https:// or s3:// folder of the shards")] = None,
     replay: Annotated[str | None, typer.Option("--replay", help="a plan.parquet whose batch order is used")] = None,
-    prefect: Annotated[bool, typer.Option("--prefect", help="run as a Prefect flow")] = False,
+    prefect: PrefectOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Train a model on a version with a recipe's planner and objectives."""
@@ -106,16 +106,18 @@ def evaluate(
     clip_benchmark: Annotated[
         Path | None, typer.Option("--clip-benchmark", help="folder for JSON files as CLIP_benchmark writes them")
     ] = None,
-    blind: Annotated[bool, typer.Option("--blind", help="only what text alone reaches: no image is opened")] = False,
+    blind: Annotated[bool, typer.Option("--blind", help="only text-only judges: no image is opened")] = False,
     blind_texts: Annotated[
-        str | None, typer.Option("--blind-texts", help="what blind judges learn from: a text file or KIND:PATH[#SPLIT]")
+        str | None,
+        typer.Option("--blind-texts", help="texts that blind judges learn from: a text file or KIND:PATH[#SPLIT]"),
     ] = None,
     blend: Annotated[
-        str | None, typer.Option("--blend", help="the run's base: evaluate models between the two (WiSE-FT)")
+        str | None, typer.Option("--blend", help="the run's base: evaluate interpolations between the two (WiSE-FT)")
     ] = None,
     share: Annotated[
         list[float] | None, typer.Option("--share", help="of the tuned model, with --blend; 0 to 1, repeatable")
     ] = None,
+    prefect: PrefectOpt = False,
 ) -> None:
     """Evaluate a model or run on held-out data."""
     from flows.evaluation.blind import read_blind_texts
@@ -123,17 +125,19 @@ def evaluate(
     from flows.evaluation.run import ResultFiles, print_comparison, print_results, run_evaluation, run_sweep
 
     files = ResultFiles(json_file, items, clip_benchmark)
-    if blend is not None and (files != ResultFiles() or blind or blind_texts is not None):
-        told = "--json, --items, --clip-benchmark, --blind or --blind-texts with --blend"
-        raise InputError(told, allowed="the table on the screen", fix="leave them out")
     if blend is not None:
-        for columns in run_sweep(
-            model, blend, share or (0.0, 0.25, 0.5, 0.75, 1.0), on, EvalOptions(ctx.obj, split, limit)
-        ):
+        if files != ResultFiles() or blind or blind_texts is not None or prefect:
+            refused = "--json, --items, --clip-benchmark, --blind, --blind-texts or --prefect with --blend"
+            raise InputError(refused, allowed="--blend prints a table only", fix="leave them out")
+        shares = share or (0.0, 0.25, 0.5, 0.75, 1.0)
+        for columns in run_sweep(model, blend, shares, on, EvalOptions(ctx.obj, split, limit)):
             print_comparison(columns)
         return
     texts = () if blind_texts is None else read_blind_texts(blind_texts)
-    print_results(run_evaluation(model, on, EvalOptions(ctx.obj, split, limit, blind, texts), files))
+    if prefect:
+        from flows.evaluate import evaluate_flow
+    run = evaluate_flow if prefect else run_evaluation
+    print_results(run(model, on, EvalOptions(ctx.obj, split, limit, blind, texts), files))
 
 
 @app.command()
@@ -147,7 +151,7 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; what the user can mend ends in one message and exit code 2."""
+    """Run the command line; errors that the user can fix end in one message and exit code 2."""
     try:
         app()
     except InputError as error:

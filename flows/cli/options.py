@@ -20,6 +20,7 @@ SplitOpt = Annotated[str | None, typer.Option("--split", help="only this split: 
 LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many samples")]
 SetOpt = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as stages.swap_words.seed=1")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
+PrefectOpt = Annotated[bool, typer.Option("--prefect", help="run as a Prefect flow")]
 ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="target size of a shard in MiB")]
 BandsOpt = Annotated[
     int, typer.Option("--bands", min=0, help="difficulty bands inside a cluster; 0: by difficulty itself")

@@ -1,4 +1,4 @@
-"""Carriers for units of work: this process, or a pool of processes that dies with it."""
+"""Executors: run units of work in this process or in a pool of worker processes that exit with it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _PARENT_CHECK_S = 1.0
 
 
 @contextmanager
-def local_runner(workers: int) -> Iterator[Executor]:
-    """Give a runner over `workers` processes (1: this process)."""
+def local_executor(workers: int) -> Iterator[Executor]:
+    """Yield an executor over `workers` processes (1: this process)."""
     if workers == 1:
         yield run_serially
         return
@@ -32,7 +32,7 @@ def local_runner(workers: int) -> Iterator[Executor]:
                 for future in as_completed(futures):
                     yield future.result()
             except BrokenProcessPool:
-                raise worker_died() from None
+                raise worker_death_error() from None
             finally:
                 for future in futures:
                     future.cancel()
@@ -42,14 +42,14 @@ def local_runner(workers: int) -> Iterator[Executor]:
 
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of fresh processes with one numerical thread each, which end when this process does."""
+    """Yield a pool of new processes with one numerical thread each, which exit when this process does."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
         yield pool
 
 
-def worker_died() -> InputError:
-    """Say that a worker process died without an error of its own (most often: out of memory)."""
+def worker_death_error() -> InputError:
+    """Return the error for a worker process that died without one of its own (most often: out of memory)."""
     return InputError(
         "a worker process was killed from outside, most often for lack of memory, or could not start",
         fix="run again with fewer --workers; finished batches are kept. A script of your own must be a file and make the "
@@ -58,13 +58,13 @@ def worker_died() -> InputError:
 
 
 def _start_worker(parent: int) -> None:
-    """Set up one worker: one thread, and no life after the parent's."""
+    """Set up one worker: one numerical thread, and an exit when the parent is gone."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_PARENT_CHECK_S)
-        os._exit(1)  # the parent was killed; its queues will never speak again
+        os._exit(1)  # the parent was killed, so its queues stay silent
 
     threading.Thread(target=watch, daemon=True).start()

@@ -19,7 +19,7 @@ from curation.versions.numbering import VersionRequest, dataset_lock, publish_ve
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest, check_name
-from flows.execution.executors import local_runner
+from flows.execution.executors import local_executor
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
 from training.model.spec import ModelSpec
@@ -144,7 +144,7 @@ It decides where that happens: in this process and its worker processes, or in a
 
 def execute_locally(job: CurateJob | TrainJob, work: Callable[[Executor], T]) -> T:
     """Run a job in this process, the units of a curation in a pool of worker processes where it wants several."""
-    with local_runner(job.num_workers if isinstance(job, CurateJob) else 1) as runner:
+    with local_executor(job.num_workers if isinstance(job, CurateJob) else 1) as runner:
         return work(runner)
 
 

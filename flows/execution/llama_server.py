@@ -1,4 +1,4 @@
-"""A small language model of one's own: a llama.cpp server as a child process that dies with its parent."""
+"""A small local language model: a llama.cpp server as a child process that exits with its parent."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class LocalServer:
     """A running server.
 
     Attributes:
-        port: Where it listens, on this machine only.
-        model: The name it answers to.
-        process: The child.
+        port: Its port, on this machine only.
+        model: Its model's name.
+        process: The child process.
     """
 
     port: int
@@ -43,17 +43,17 @@ class LocalServer:
 
     @property
     def base_url(self) -> str:
-        """Its address up to ``/v1``."""
+        """Its address, ending in ``/v1``."""
         return f"http://{HOST}:{self.port}/v1"
 
     @property
     def spec(self) -> str:
-        """What to give as ``--llm``."""
+        """The value for ``--llm``."""
         return f"{self.base_url}#{self.model}"
 
 
 def packaged_model() -> Path:
-    """Return the model file of the extra ``local-llm``; its first use joins it in the user's cache folder.
+    """Return the model file of the extra ``local-llm``; the first call assembles it in the user's cache folder.
 
     Raises:
         InputError: the extra is not installed.
@@ -75,13 +75,13 @@ def _need(module: str) -> None:
 def local_server(
     port: int = 0, *, threads: int = 1, slots: int = 4, model: Path | None = None, start_s: float = _START_S
 ) -> Iterator[LocalServer]:
-    """Run a server until the block ends; it has answered a completion when the block begins.
+    """Run a server until the block ends; it is ready (has answered one completion) when the block begins.
 
     Args:
-        port: Where it shall listen; 0 lets it choose.
-        threads: Threads that compute. More than the free cores make it many times slower: they wait spinning.
-        slots: Requests answered at once.
-        model: A GGUF file; the packaged one without.
+        port: Its port; 0 chooses a free one.
+        threads: Compute threads. More than the free cores make it many times slower: they wait by spinning.
+        slots: Concurrent requests.
+        model: A GGUF file; None for the packaged model.
         start_s: How long to wait for the first completion.
 
     Raises:
@@ -90,11 +90,13 @@ def local_server(
     _need("xllamacpp")
     path = packaged_model() if model is None else model
     if not path.is_file():
-        raise InputError(f"there is no model file {path}", allowed="a GGUF file", fix="leave --model out")
+        raise InputError(
+            f"there is no model file {path}", allowed="a GGUF file", fix="leave --model out for the packaged model"
+        )
     _check_free(port)
-    wish = {"port": port, "threads": threads, "slots": slots, "model": str(path), "name": path.stem}
+    options = {"port": port, "threads": threads, "slots": slots, "model": str(path), "name": path.stem}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        command = [sys.executable, "-m", "flows.execution.llama_server", json.dumps(wish)]
+        command = [sys.executable, "-m", "flows.execution.llama_server", json.dumps(options)]
         process = subprocess.Popen(  # noqa: S603 - our own module
             command,
             stdin=subprocess.PIPE,
@@ -119,22 +121,22 @@ def _check_free(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise InputError(
-                f"port {port} cannot be had: {error.strerror}", allowed="a free port", fix="give another --port, or 0"
+                f"port {port} cannot be used: {error.strerror}", allowed="a free port", fix="give another --port, or 0"
             ) from error
 
 
 def _port(process: subprocess.Popen[str], log: IO[str], start_s: float) -> int:
-    """Return the port that the child prints when it listens."""
+    """Return the port that the child prints once it listens."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], start_s)
     line = process.stdout.readline() if ready else ""
     if not line.strip().isdigit():
-        raise _no_start(process, log)
+        raise _start_error(process, log)
     return int(line)
 
 
 def _await_answer(server: LocalServer, log: IO[str], start_s: float) -> None:
-    """Wait until a completion comes back."""
+    """Wait until a completion is answered."""
     deadline = time.monotonic() + start_s
     body = json.dumps({"model": server.model, "prompt": "A dog", "max_tokens": 1})
     while time.monotonic() < deadline and server.process.poll() is None:
@@ -148,18 +150,18 @@ def _await_answer(server: LocalServer, log: IO[str], start_s: float) -> None:
                 return
         connection.close()
         time.sleep(0.1)
-    raise _no_start(server.process, log)
+    raise _start_error(server.process, log)
 
 
-def _no_start(process: subprocess.Popen[str], log: IO[str]) -> InputError:
+def _start_error(process: subprocess.Popen[str], log: IO[str]) -> InputError:
     log.seek(0)
-    said = log.read()[-800:].strip() or "nothing"
-    state = "is silent" if process.poll() is None else f"ended with {process.returncode}"
-    return InputError(f"the local server {state}; it said:\n{said}", allowed="a GGUF file that llama.cpp can run")
+    output = log.read()[-800:].strip() or "(none)"
+    state = "does not answer" if process.poll() is None else f"exited with code {process.returncode}"
+    return InputError(f"the local server {state}; its output:\n{output}", allowed="a GGUF file that llama.cpp can run")
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """End the child: by closing its input, by force if it does not listen."""
+    """Stop the child by closing its input, or by force if it does not react."""
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None
         pipe.close()
@@ -170,17 +172,17 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def serve_until_input_ends(wish: dict[str, Any]) -> None:
-    """Be the child: listen, print the port, and leave when the parent closes the pipe or is gone."""
+def serve_until_input_ends(options: dict[str, Any]) -> None:
+    """Run in the child: listen, print the port, and exit when the parent closes the pipe or is gone."""
     xllamacpp = importlib.import_module("xllamacpp")
     params = xllamacpp.CommonParams()
-    params.model.path = wish["model"]
-    params.model_alias = {wish["name"]}
+    params.model.path = options["model"]
+    params.model_alias = {options["name"]}
     params.hostnames = [HOST]
-    params.port = wish["port"]
-    params.n_parallel = wish["slots"]
-    params.n_ctx = _CONTEXT_TOKENS * wish["slots"]
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = wish["threads"]
+    params.port = options["port"]
+    params.n_parallel = options["slots"]
+    params.n_ctx = _CONTEXT_TOKENS * options["slots"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options["threads"]
     server = xllamacpp.Server(params)
     sys.stdout.write(f"{server.listening_address.rstrip('/').rpartition(':')[2]}\n")
     sys.stdout.flush()

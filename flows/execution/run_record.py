@@ -1,4 +1,4 @@
-"""What stands beside a manifest: the record of when, where and how long, which it must not hold itself; the data card."""
+"""The files next to a manifest: the run record (when, where, how long), which the manifest must not hold; the data card."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from data_manifests.data_card import card_path, card_text
 from data_manifests.manifest import Catalog, Manifest
 
 
-def write_run_record(catalog: Catalog, manifest: Manifest, told: Mapping[str, Any]) -> None:
-    """Write ``<version>.run.json``, and ``<version>.card.md``, which the manifest alone decides.
+def write_run_record(catalog: Catalog, manifest: Manifest, run: Mapping[str, Any]) -> None:
+    """Write ``<version>.run.json``, and ``<version>.card.md``, which depends on the manifest alone.
 
     Args:
-        catalog: Where versions lie.
+        catalog: Workspace and manifests.
         manifest: The version that was made.
-        told: What made it: ``job`` as asked for, ``seconds``, ``stages``, whatever else the command prints.
+        run: ``job``, ``seconds``, ``stages`` and whatever else the command prints.
     """
     record = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
-        **told,
+        **run,
     }
     path = catalog.manifests / manifest.name / f"{manifest.version}.run.json"
     write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -1,4 +1,4 @@
-"""Curation on a schedule: a deployment served from this process, on a real Prefect server."""
+"""Scheduled curation: a deployment served from this process, on a running Prefect server."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
             allowed="a running server; a temporary one cannot schedule",
             fix="prefect server start &  then  export PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
-    here = dataclasses.replace(
+    absolute = dataclasses.replace(
         job, workspace=str(Path(job.workspace).resolve()), manifests=str(Path(job.manifests).resolve())
     )
     flow.serve(
         name=f"{job.recipe}-{job.name}",
         cron=cron,
-        parameters={"job": here.to_json(), "runner": "local"},
+        parameters={"job": absolute.to_json(), "runner": "local"},
         limit=1,
     )
 

@@ -44,11 +44,11 @@ def job_progress() -> Iterator[JobEvents]:
 
 def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:
     """Print what a run would do."""
-    from flows.execution.estimate import forecast
+    from flows.execution.estimate import estimate_curation
     from flows.execution.jobs import prepare
 
     with job_progress() as events:
-        predicted = forecast(prepare(job, events))
+        predicted = estimate_curation(prepare(job, events))
     if as_json:
         print_json(predicted.to_json())
         return

@@ -76,7 +76,7 @@ def test_a_port_in_use_is_rejected() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(InputError, match="port .* cannot be had"), local_server(taken.getsockname()[1]):
+        with pytest.raises(InputError, match="port .* cannot be used"), local_server(taken.getsockname()[1]):
             pass
 
 
@@ -86,7 +86,7 @@ def test_a_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no model file"), local_server(model=bad):
         pass
     bad.write_bytes(b"not a model" * 100)
-    with pytest.raises(InputError, match=r"local server (ended|is silent)"), local_server(model=bad, start_s=20):
+    with pytest.raises(InputError, match=r"local server (exited|does not answer)"), local_server(model=bad, start_s=20):
         pass
 
 

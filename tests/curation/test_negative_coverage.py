@@ -24,7 +24,7 @@ from curation.stages.negatives.negate_captions import NegateCaptions
 from curation.stages.negatives.shuffle_order import ShuffleOrder
 from curation.stages.negatives.swap_words import SwapWords
 from data_manifests.sample import Sample
-from flows.execution.executors import local_runner
+from flows.execution.executors import local_executor
 from flows.recipe import load_recipe
 from tests.curation.negative_checks import operations, parsed, sample
 from tests.curation.negative_golden_captions import CAPTIONS
@@ -140,7 +140,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 def outputs(snapshot: Snapshot, store: Path, workers: int) -> dict[str, bytes]:
     """Return what every stage wrote, as bytes."""
-    with local_runner(workers) as runner:
+    with local_executor(workers) as runner:
         done, _ = run_stages(chain(), snapshot, store, runner)
     found = {}
     for place, item in enumerate(done):

@@ -27,7 +27,7 @@ from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from data_manifests.sample import Sample
-from flows.execution.executors import local_runner
+from flows.execution.executors import local_executor
 
 NUM_SCENES = 60
 
@@ -81,7 +81,7 @@ def build(
 ) -> tuple[PublishedVersion, list[StageReport], Snapshot, list[FinishedStage]]:
     source = Listed(records)
     snapshot = read_source(source, root / "intake", location="here")  # type: ignore[arg-type]
-    with local_runner(workers) as runner:
+    with local_executor(workers) as runner:
         done, reports = run_stages(stages, snapshot, root / "store", runner)
     request = VersionRequest("toy", {"name": "toy", "paper": ""}, source.describe(), DEFAULT_SHARD_BYTES)
     return publish_version(Catalog(root / "m", root), request, done, snapshot, root / "store"), reports, snapshot, done

@@ -70,6 +70,30 @@ def test_training_as_a_flow_gives_the_same_weights(tmp_path: Path, environment: 
     assert made[0] == made[1]
 
 
+def test_evaluation_and_comparison_as_flows_give_the_same_numbers(tmp_path: Path, environment: dict[str, str]) -> None:
+    base = ("--model", "tiny", "--source", "scenes:24@3", "--on", "scenes:12@1", "--workers", "1", "--out", "OUT")
+    train = ("--steps", "1", "--seeds", "0", "--set", "train.batch_size=6", "--set", "train.num_threads=1")
+    commands = {
+        "evaluate": ("evaluate", "tiny", "--on", "scenes:12@1", "--json", "OUT"),
+        "compare": ("compare", "efficient_cl", *base, *train),
+    }
+    for name, words in commands.items():
+        found = []
+        for folder, more in (("plain", ()), ("flow", ("--prefect",))):
+            out = tmp_path / folder / name
+            command = [
+                *CLI,
+                *places(tmp_path / folder),
+                *(str(out) if word == "OUT" else word for word in words),
+                *more,
+            ]
+            ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert ran.returncode == 0, ran.stderr[-3000:]
+            document = json.loads((out if name == "evaluate" else out / "comparison.json").read_bytes())
+            found.append(document["results"] if name == "evaluate" else document["rows"])
+        assert found[0] == found[1]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
