@@ -36,6 +36,8 @@ SPLITS: Mapping[str, str] = {
 }
 """Split names in published data sets -> ours. ``restval`` is Karpathy's name for the rest of COCO's validation set."""
 
+_MAX_NAMES = 8
+"""Names of a folder that an error message lists."""
 MAX_FILES = 1_000_000
 """Maximum number of names that one brace expression may expand to."""
 
@@ -148,11 +150,11 @@ def base_name(path: str | Path) -> str:
     return shown(Path(os.path.normpath(Path(path).absolute())).name)
 
 
-def contents_of(folder: str | Path, num_names: int = 8) -> str:
+def contents_of(folder: str | Path) -> str:
     """Return a sentence with the first names in a folder, for an error message."""
     names = sorted(shown(item.name, 60) for item in Path(folder).iterdir())
-    more = f" and {len(names) - num_names} more" if len(names) > num_names else ""
-    return f"the folder contains: {', '.join(names[:num_names]) or 'nothing'}{more}"
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"the folder contains: {', '.join(names[:_MAX_NAMES]) or 'nothing'}{more}"
 
 
 def expand_braces(pattern: str) -> list[str]:
