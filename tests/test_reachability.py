@@ -215,7 +215,8 @@ def calls() -> tuple[Mapping[str, int], Mapping[str, set[str]], set[str]]:
 
 def optional_arguments(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef, str, int]]:
     """Yield (called name, function, argument, its position) of arguments with a default; keyword-only ones at a large position."""
-    for owner in [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]:
+    owners: list[ast.Module | ast.ClassDef] = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
+    for owner in owners:
         for node in owner.body:
             if not isinstance(node, ast.FunctionDef):
                 continue
