@@ -91,8 +91,10 @@ def _terminal_number(number: HeadlineNumber) -> Text:
     text = Text(f"{_points(number.interval.value)}\n")
     text.append(f"{_points(number.interval.low)}-{_points(number.interval.high)}", "dim")
     if number.to_control is not None:
-        told = number.to_control.is_significant
-        text.append(f"\n{_difference(number)}", ("green" if number.to_control.value > 0 else "yellow") if told else "")
+        significant = number.to_control.is_significant
+        text.append(
+            f"\n{_difference(number)}", ("green" if number.to_control.value > 0 else "yellow") if significant else ""
+        )
     return text
 
 

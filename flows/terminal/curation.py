@@ -76,8 +76,8 @@ def _print_answers(report: ImportReport) -> None:
     line = f"answers: {report.num_answers:,} usable, {report.num_new:,} new"
     for number, what in (
         (report.refused, "refused by the model"),
-        (report.num_faulty, "unusable, to be asked again"),
-        (report.num_unknown, "about other questions"),
+        (report.num_faulty, "unusable, to be sent again"),
+        (report.num_unknown, "to other requests"),
         (report.num_malformed, f"malformed (lines {', '.join(map(str, report.malformed_lines))} ...)"),
     ):
         line += f", {number:,} {what}" if number else ""

@@ -99,15 +99,15 @@ def info(spec: str, concepts: Sequence[str], limit: int, *, as_json: bool) -> No
 
     graph = open_graph(spec)
     about = graph.info() if isinstance(graph, GraphFile | SeedGraph) else None
-    asked = [plain_words(text, "a concept") if text.strip() else text for text in concepts]
-    outward, inward = graph.edges_from(asked), graph.edges_to(asked)
+    names = [plain_words(text, "a concept") if text.strip() else text for text in concepts]
+    outward, inward = graph.edges_from(names), graph.edges_to(names)
     if as_json:
         found: dict[str, Any] = {"graph": graph.describe(), "content_hash": graph.content_hash()}
         found |= about.to_json() if about else {}
-        if asked:
+        if names:
             found["edges_of"] = {
                 words: {"from": _as_json(outward.get(words, [])), "to": _as_json(inward.get(words, []))}
-                for words in asked
+                for words in names
             }
         print_json(found)
         return
@@ -116,8 +116,8 @@ def info(spec: str, concepts: Sequence[str], limit: int, *, as_json: bool) -> No
     else:
         # Counting the edges of an official conceptnet-lite database would take minutes.
         out.print(f"{graph.describe()}: queried in place; content hash {graph.content_hash()}", markup=False)
-    known = graph.known(asked)
-    for words in asked:
+    known = graph.known(names)
+    for words in names:
         if words not in known:
             out.print(f"'{words}' is not in the graph", markup=False)
         for what, edges in (("from", outward.get(words, [])), ("to", inward.get(words, []))):
