@@ -35,6 +35,9 @@ MEASURED = {
 }
 """Numbers of `training/results.json` that the tables of recipes show, with their headings."""
 
+SHORT = ("order", "swaps", "R@1 image→text/text→image", "zero-shot")
+"""Headings of the README's table, which has both R@1 in one column."""
+
 OPTION_OF = {
     "model": "--model", "graph": "--graph", "writer": "--llm", "masked": "--masked-model", "against": "--against",
     "feedback": "--feedback",
@@ -67,11 +70,12 @@ def filled(text: str) -> str:
 def recipe_table() -> str:
     """Return the README's table: one line a recipe."""
     measured = orjson.loads(RESULTS.read_bytes())["rows"]
-    rows = [_row("paper", "what it does", "command", *MEASURED.values()), _row(*["---"] * 3, *["---:"] * len(MEASURED))]
+    rows = [_row("paper", "what it does", "recipe", *SHORT), _row(*["---"] * 3, *["---:"] * len(SHORT))]
     for name in recipe_names():
         recipe, numbers = load_recipe(name), measured.get(name, {}).get("numbers", {})
         values = [f"{numbers[key][0]:.1f}" if key in numbers else "-" for key in MEASURED]
-        rows.append(_row(_citation(recipe.paper), _summary(name), f"`clipcurate curate {name}`", *values))
+        values[2:4] = ["/".join(values[2:4]).replace("-/-", "-")]
+        rows.append(_row(_citation(recipe.paper), _summary(name), f"`{name}`", *values))
     return "\n".join(rows)
 
 
