@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ import orjson
 from blake3 import blake3
 
 from curation.text.wordlists import list_hashes
-from data_manifests.errors import InputError
+from data_manifests.errors import InputError, nearest
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
 
@@ -163,6 +163,24 @@ class Stage(ABC):
                 raise InputError(
                     f"{self.name}: {name} is {getattr(self, name)}", allowed=f"{value} or more", fix=f"raise {name}"
                 )
+
+    def check_names(self, setting: str, allowed: Collection[str], *, each_once: bool = False) -> None:
+        """Check a setting that is a name or a tuple of names.
+
+        Args:
+            setting: The setting.
+            allowed: The known names.
+            each_once: Whether there must be at least one name, and none twice.
+
+        Raises:
+            InputError: a name is unknown; with `each_once`, there is none or a repeated one.
+        """
+        value = getattr(self, setting)
+        names = (value,) if isinstance(value, str) else tuple(value)
+        fix = next((nearest(name, allowed) or "leave it out" for name in names if name not in allowed), "")
+        if not fix and each_once and not 0 < len(names) == len(set(names)):
+            fix = "name one or more, each once"
+        self.require(not fix, setting, allowed=", ".join(allowed), fix=fix)
 
     def runs_in_main_process(self) -> bool:
         """Return whether its units must run in the main process, one after another, as they share one resource."""

@@ -26,8 +26,7 @@ _GROWN_UP_PAIRS = (frozenset({"girl", "woman"}), frozenset({"boy", "man"}))
 _POSTURES = frozenset({"sit", "stand", "lie", "lean"})
 _ACTIONS_IN_ANY_POSTURE = _SETS["actions_in_any_posture"]
 """Actions that are done in a posture which captions often leave out."""
-_CHILDREN = _SETS["children"]
-_ADULTS = _SETS["adults"]
+_AGED_NOUNS = _SETS["children"] | _SETS["adults"]
 
 
 @dataclass(slots=True)
@@ -186,7 +185,7 @@ def _open_words(pairs: Sequence[WordPair], image: ImageClaims) -> tuple[str, str
 def _states_age(image: ImageClaims) -> bool:
     """Return whether some caption states an age: many people call a young woman a girl."""
     return any(
-        thing.noun in _CHILDREN or thing.noun in _ADULTS or not thing.properties.isdisjoint(("small", "old"))
+        thing.noun in _AGED_NOUNS or not thing.properties.isdisjoint(("small", "old"))
         for claims in image.read.captions
         for thing in claims.things
         if image.relations.is_living([thing.noun])

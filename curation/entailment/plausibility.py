@@ -20,10 +20,8 @@ from curation.text.wordlists import word_sets
 _SETS = word_sets("plausibility")
 
 _WORN = ("top", "bottom", "hat", "eyewear", "neck")
-_COLLECTIVE = _SETS["collective_nouns"]
 _INTRANSITIVE_FAMILIES = frozenset({"place", "place_moving", "path", "bare"})
 """Families of verbs that need no object."""
-_CLOTHES = _SETS["clothes"]
 _LIST = re.compile(r"\w+(?:(?: , and | and | , |, | or )\w+)+")
 _JOINT = re.compile(r" , and | and | , |, | or ")
 
@@ -79,6 +77,6 @@ def _same_meaning(one: str, other: str) -> bool:
 def _kinds(noun: str) -> set[str]:
     lemma = noun_lemma(noun)
     found = _names(object_families(noun)) | _names(object_families(lemma))
-    is_worn = lemma in _CLOTHES or not found.isdisjoint(_WORN)
-    is_one_human = is_human(lemma) and lemma not in _COLLECTIVE
+    is_worn = lemma in _SETS["clothes"] or not found.isdisjoint(_WORN)
+    is_one_human = is_human(lemma) and lemma not in _SETS["collective_nouns"]
     return found.union(["worn"] * is_worn, ["human"] * is_one_human, ["animal"] * is_animal(lemma))

@@ -22,7 +22,6 @@ _PHRASE_LENGTHS: Mapping[str, list[int]] = {
 }
 """First word of a phrase -> lengths of the phrases that begin with it, longest first."""
 PREPOSITIONS = _SETS["prepositions"] | set(_PHRASES.values())
-_ARTICLES = _SETS["determiners"]
 BE_FORMS = _SETS["be_forms"]
 CONJUNCTIONS = _SETS["conjunctions"]
 CLAUSE_WORDS = frozenset({"while", "as"})
@@ -96,7 +95,7 @@ _CLASS_OF_WORD: Mapping[str, str] = (
     | dict.fromkeys(CONJUNCTIONS, "C")
     | dict.fromkeys(BE_FORMS, "X")
     | dict.fromkeys(PREPOSITIONS, "P")
-    | dict.fromkeys((*_ARTICLES, "no"), "D")
+    | dict.fromkeys((*_SETS["determiners"], "no"), "D")
     | dict.fromkeys((*PATTERN_NOUNS, *COUNTING_NOUNS, "twins"), "N")
 )
 

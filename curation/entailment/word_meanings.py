@@ -37,7 +37,6 @@ _HYPONYMS: Mapping[str, AbstractSet[str]] = dict.fromkeys(("person", "people", "
     noun: frozenset(relations) for noun, *relations in word_rows("narrower_nouns")
 }
 
-_LIVING_THINGS = _SETS["living_things"]
 _SUBSTANCES = _SETS["stuff"]
 
 _SIMILAR_COLOURS = tuple(map(frozenset, word_rows("similar_colours")))
@@ -152,7 +151,7 @@ class WordRelations:
             words = (name, *self.hypernyms.get(name, ()))
             known = self._living[name] = (
                 name in PEOPLE
-                or name in _LIVING_THINGS
+                or name in _SETS["living_things"]
                 or agent_verb(name) != name
                 or any(root_class(word) in ("person", "animal") for word in words)
             )
@@ -209,23 +208,14 @@ def word_relations(graph: KnowledgeGraph | None, words: Iterable[str]) -> WordRe
     lemmas = sorted({form for word in words for form in (word, canonical_noun(word))})
     if graph is None or not lemmas:
         return relations
-    from curation.knowledge.relations import synonyms
+    from curation.knowledge.relations import ancestors, synonyms
 
     relations.synonyms = {
         word: frozenset(item.words for item in items) for word, items in synonyms(graph, lemmas).items()
     }
-    parents: dict[str, frozenset[str]] = {}
-    frontier = lemmas
-    for _ in range(_MAX_DEPTH):
-        found = graph.edges_from(frontier, ("IsA",))
-        parents |= {word: frozenset(edge.tail for edge in found.get(word, ())) for word in frontier}
-        frontier = sorted({tail for word in frontier for tail in parents[word]} - parents.keys())
-    for word in lemmas:
-        above: set[str] = set()
-        level = {word}
-        for _ in range(_MAX_DEPTH):
-            level = {parent for child in level for parent in parents.get(child, ())} - above - {word}
-            above |= level
-        if above:
-            relations.hypernyms[word] = frozenset(above)
+    relations.hypernyms = {
+        word: frozenset(above - {word})
+        for word, above in ancestors(graph, lemmas, _MAX_DEPTH).items()
+        if above - {word}
+    }
     return relations

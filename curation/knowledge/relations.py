@@ -67,7 +67,7 @@ def siblings(graph: KnowledgeGraph, concepts: Sequence[str], *, limit: int = 64)
     hypernyms = sorted({edge.tail for edges in upward.values() for edge in edges})
     families = {kind: edges for kind, edges in graph.edges_to(hypernyms, _IS_A).items() if len(edges) <= MAX_FAMILY}
     members = sorted({edge.head for edges in families.values() for edge in edges})
-    above = _ancestors(graph, [*concepts, *members])
+    above = ancestors(graph, [*concepts, *members], _DEPTH)
     same = _words(synonyms(graph, concepts))
     found = {}
     for words in concepts:
@@ -123,23 +123,23 @@ def _both_ways(graph: KnowledgeGraph, concepts: Sequence[str], relations: Sequen
     return found
 
 
-def _ancestors(graph: KnowledgeGraph, concepts: Iterable[str]) -> dict[str, set[str]]:
-    """Return the hypernyms of each concept up to `_DEPTH` steps of IsA, one query for each step."""
+def ancestors(graph: KnowledgeGraph, concepts: Iterable[str], depth: int) -> dict[str, set[str]]:
+    """Return the hypernyms of each concept up to `depth` steps of IsA, one query for each step."""
     parents: dict[str, list[str]] = {}
     concepts = sorted(set(concepts))
     frontier = concepts
-    for _ in range(_DEPTH):
+    for _ in range(depth):
         edges_of = graph.edges_from(frontier, _IS_A)
         parents |= {words: [edge.tail for edge in edges] for words, edges in edges_of.items()}
         frontier = sorted({edge.tail for edges in edges_of.values() for edge in edges} - parents.keys())
     found = {}
     for words in concepts:
-        ancestors: set[str] = set()
+        above: set[str] = set()
         level = {words}
-        for _ in range(_DEPTH):
-            level = {parent for word in level for parent in parents.get(word, ())} - ancestors
-            ancestors |= level
-        found[words] = ancestors
+        for _ in range(depth):
+            level = {parent for word in level for parent in parents.get(word, ())} - above
+            above |= level
+        found[words] = above
     return found
 
 

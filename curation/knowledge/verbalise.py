@@ -14,8 +14,6 @@ from curation.text.wordlists import word_sets
 _SETS = word_sets("verbalise")
 
 _MASS = _SETS["mass_nouns"]
-_ON = _SETS["places_with_on"]
-_AT = _SETS["places_with_at"]
 _REPAIRED = {"clothe": "clothing", "build": "building", "olympic": "Olympic"}
 """Words that lemmatising graphs have cut too short."""
 _AN_FOR = ("hour", "honest", "heir")
@@ -113,7 +111,7 @@ def _location(tail: str) -> str:
     if first in ("at", "on", "in") and rest:
         return f"can be found {first} {with_article(rest)}"
     last = tail.rsplit(maxsplit=1)[-1]
-    where = "on" if last in _ON else "at" if last in _AT else "in"
+    where = "on" if last in _SETS["places_with_on"] else "at" if last in _SETS["places_with_at"] else "in"
     return f"can be found {where} {with_article(tail)}"
 
 

@@ -36,8 +36,6 @@ _WORDNET = {
 }  # fmt: skip
 """WordNet's lexicographer files, as ConceptNet marks senses by (``n/wn/animal``)."""
 
-_CARRIERS = _SETS["kind_nouns"]
-_CUTS = _SETS["phrase_ends"]
 _SAYS_NOTHING = _SETS["common_words"]
 """Words of nearly every caption: they speak for no sense."""
 
@@ -61,9 +59,9 @@ def head_word(words: str) -> str:
     parts = words.split()
     if not parts or parts[0] in ("not", "often", "usually", "sometimes", "in", "both", "than") or "than" in parts:
         return ""
-    if len(parts) > 2 and parts[0] in _CARRIERS and parts[1] == "of":
+    if len(parts) > 2 and parts[0] in _SETS["kind_nouns"] and parts[1] == "of":
         return head_word(" ".join(parts[2:]))
-    stop = next((place for place, word in enumerate(parts) if place and word in _CUTS), len(parts))
+    stop = next((place for place, word in enumerate(parts) if place and word in _SETS["phrase_ends"]), len(parts))
     return parts[stop - 1]
 
 

@@ -24,23 +24,16 @@ _SETS = word_sets("graph_replacements")
 
 RELATIONS = ("CapableOf", "HasProperty", "UsedFor", "ReceivesAction")
 """Relations that give other actions and attributes."""
-_STILL_IN = _SETS["still_prepositions"]
-_WATER = _SETS["water"]
-_NO_PLACE = _SETS["no_place"]
 _POSTURES = _SETS["postures"]
-_WAYS = _SETS["way_prepositions"]
 _FRAMES: Mapping[str, frozenset[str]] = (
     dict(word_sets("graph_replacements", "after"))
-    | dict.fromkeys(("run", "walk", "gallop"), _WAYS)
-    | dict.fromkeys(("sit", "stand", "lie", "kneel", "sleep"), _STILL_IN)
+    | dict.fromkeys(("run", "walk", "gallop"), _SETS["way_prepositions"])
+    | dict.fromkeys(("sit", "stand", "lie", "kneel", "sleep"), _SETS["still_prepositions"])
 )
 """Intransitive action -> prepositions that may follow it."""
 _MOVING = frozenset(_FRAMES) - _POSTURES | _SETS["moving_verbs"]
 _BUSY = _SETS["busy_verbs"]
 """Actions that can be done standing or running, but not asleep."""
-_WITH_OBJECT = _SETS["verbs_with_object"]
-_BY_ANIMALS = _SETS["verbs_of_animals"]
-_PATH = _SETS["path_prepositions"]
 _LOOSE = _SETS["particles"]
 
 
@@ -122,11 +115,11 @@ def _without_object(caption: Caption, verb: int, edges: Sequence[Edge], mentione
     if caption.with_dep(verb, "dobj", "npadvmod") or not _is_replaceable(caption, verb):
         return []
     following = {caption.words[child] for child in caption.with_dep(verb, "prep")}
-    if not _NO_PLACE.isdisjoint(
+    if not _SETS["no_place"].isdisjoint(
         caption.lemma(one) for child in caption.with_dep(verb, "prep") for one in caption.children[child]
     ):
         return []
-    wet = not _WATER.isdisjoint(caption.words)
+    wet = not _SETS["water"].isdisjoint(caption.words)
     fitting = {
         action
         for action, allowed in _FRAMES.items()
@@ -145,10 +138,10 @@ def _excludes_action(old: str, new: str) -> bool:
 def _with_object(caption: Caption, verb: int, edges: Sequence[Edge], mentioned: AbstractSet[str]) -> list[Slot]:
     if len(caption.with_dep(verb, "dobj")) > 1 or not _is_replaceable(caption, verb):
         return []
-    if any(caption.words[child] in _PATH | {"to"} for child in caption.with_dep(verb, "prep")):
+    if any(caption.words[child] in _SETS["path_prepositions"] | {"to"} for child in caption.with_dep(verb, "prep")):
         return []
     doers = caption.with_dep(verb, "nsubj") or [caption.heads[verb]]
-    able = _WITH_OBJECT if is_human(caption.lemma(doers[0])) else _BY_ANIMALS
+    able = _SETS["verbs_with_object"] if is_human(caption.lemma(doers[0])) else _SETS["verbs_of_animals"]
     return _action_slot(caption, verb, [edge for edge in edges if edge.tail in able], mentioned)
 
 

@@ -10,7 +10,6 @@ import orjson
 
 from curation.engine.stage import Stage
 from curation.models.encoder import EncoderSpec, embed_with_texts
-from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import canonical
 
@@ -35,12 +34,12 @@ class NegativesStage(Stage):
     fields: tuple[str, ...] = ("swap_negatives",)
 
     def __post_init__(self) -> None:
-        if not self.fields or len(set(self.fields)) < len(self.fields):
-            raise InputError(
-                f"{self.name}: fields {self.fields!r}",
-                allowed="one or more fields of negatives, each once",
-                fix=f"name the fields that earlier stages provide, such as '{type(self).fields[0]}'",
-            )
+        self.require(
+            0 < len(self.fields) == len(set(self.fields)),
+            "fields",
+            allowed="one or more fields of negatives, each once",
+            fix=f"name the fields that earlier stages provide, such as '{type(self).fields[0]}'",
+        )
 
     def required_fields(self) -> tuple[str, ...]:
         """Return the fields that it reads."""

@@ -28,29 +28,13 @@ _GENDERED = _SETS["gendered"]
 """Words with which the other sex, or a child, would be odd."""
 _PEOPLE = ("sex", "child", "age", "parent", "couple")
 _UNCOUNTED = ("surface", "drink", "sport", "season", "night")
-_GAMES = _SETS["games"]
-_PLACES_ON = _SETS["prepositions_of_ways"]
-_PLACES_IN = _SETS["prepositions_of_terrain"]
-_WATERY = _SETS["water_and_snow"]
 
-_HANDLED = _SETS["handling_verbs"]
 _BODY_HUES = _SETS["hair"]
 _OWN_COLOUR = _SETS["own_colour"]
 """Objects with a colour of their own: any other would be odd."""
 _GROWN = _SETS["grown"]
-_MADE = _SETS["made"]
 _TALL = _SETS["tall"] | _GROWN
-_LONG = _SETS["long"]
-_OPENING = _SETS["opening"]
-_PLACE_NOUNS = _SETS["places"]
-_WET = _SETS["wet"]
 _WATERS = _SETS["waters"]
-_DARK = _SETS["dark"]
-_WIDE = _SETS["wide"]
-_BUILT = _SETS["built"]
-_CLOTHES = _SETS["clothes"]
-_FORMED = _SETS["formed"]
-_HEATED = _SETS["heated"]
 _SHAPES = _SETS["shapes"]
 
 
@@ -96,7 +80,7 @@ def _fits_object(caption: Caption, token: int, family: Family) -> bool:
     if name == "sport":
         head = caption.heads[token]
         if dep == "compound":
-            return caption.lemma(head) in _GAMES
+            return caption.lemma(head) in _SETS["games"]
         return dep == "dobj" and caption.verb(head) == "play" and not determiners
     describing = (
         dep in ("compound", "nmod", "npadvmod", "amod") or words[token] in ("back", "top") or _is_fixed(words, token)
@@ -123,7 +107,7 @@ def _is_fixed(words: Sequence[str], token: int) -> bool:
 def _on_ground(caption: Caption, token: int, _determiners: AbstractSet[str]) -> bool:
     bare = not caption.with_dep(token, "amod") and caption.words[token + 1 : token + 2] != ["of"]
     ground = _preposition(caption, token) in ("in", "on", "through", "across", "into")
-    return bare and ground and _WATERY.isdisjoint({*caption.words} - {"of"})
+    return bare and ground and _SETS["water_and_snow"].isdisjoint({*caption.words} - {"of"})
 
 
 def _at_night(caption: Caption, token: int, determiners: AbstractSet[str]) -> bool:
@@ -135,14 +119,14 @@ def _at_night(caption: Caption, token: int, determiners: AbstractSet[str]) -> bo
 _SINGLE = ("way", "climb", "body_of_water")
 _CONTEXTS: Mapping[str, Callable[[Caption, int, AbstractSet[str]], bool]] = {
     "surface": _on_ground,
-    "terrain": lambda caption, token, _: _preposition(caption, token) in _PLACES_IN,
-    "way": lambda caption, token, _: _preposition(caption, token) in _PLACES_ON,
+    "terrain": lambda caption, token, _: _preposition(caption, token) in _SETS["prepositions_of_terrain"],
+    "way": lambda caption, token, _: _preposition(caption, token) in _SETS["prepositions_of_ways"],
     "climb": lambda caption, token, _: caption.verb(caption.heads[token]) in ("climb", "scale"),
     "night": _at_night,
     "body_of_water": lambda caption, token, _: _preposition(caption, token) not in ("on", ""),
     "handheld": lambda caption, token, _: (
         _preposition(caption, token) == "with"
-        or (caption.deps[token] == "dobj" and caption.verb(caption.heads[token]) not in _HANDLED)
+        or (caption.deps[token] == "dobj" and caption.verb(caption.heads[token]) not in _SETS["handling_verbs"])
     ),
     "vessel": lambda caption, token, _: _preposition(caption, token) not in ("on", "onto"),
     "ball": lambda caption, token, determiners: bool(determiners) and caption.words[token + 1 : token + 2] != ["of"],
@@ -244,24 +228,24 @@ _FITS: Mapping[str, Callable[[str], bool]] = {
     "hair_colour": _BODY_HUES.__contains__,
     "size": lambda noun: not is_human(noun) or noun in ("group", "crowd"),
     "grown": _GROWN.__contains__,
-    "used": _MADE.__contains__,
+    "used": _SETS["made"].__contains__,
     "height": _TALL.__contains__,
-    "length": _LONG.__contains__,
-    "wet": _WET.__contains__,
+    "length": _SETS["long"].__contains__,
+    "wet": _SETS["wet"].__contains__,
     "clean": lambda noun: noun not in ("bike", "area"),
-    "shut": _OPENING.__contains__,
-    "full": _PLACE_NOUNS.__contains__,
+    "shut": _SETS["opening"].__contains__,
+    "full": _SETS["places"].__contains__,
     "weather": lambda noun: noun in ("day", "afternoon", "morning", "sky", "beach", "street", "park"),
     "depth": _WATERS.__contains__,
     "waves": _WATERS.__contains__,
     "mood": is_human,
     "sex_of": is_human,
-    "width": _WIDE.__contains__,
-    "light": _DARK.__contains__,
-    "material": _BUILT.__contains__,
-    "pattern": lambda noun: noun in _CLOTHES or noun in _SHAPES,
-    "form": _FORMED.__contains__,
-    "heat": _HEATED.__contains__,
+    "width": _SETS["wide"].__contains__,
+    "light": _SETS["dark"].__contains__,
+    "material": _SETS["built"].__contains__,
+    "pattern": lambda noun: noun in _SETS["clothes"] or noun in _SHAPES,
+    "form": _SETS["formed"].__contains__,
+    "heat": _SETS["heated"].__contains__,
 }
 
 

@@ -18,26 +18,19 @@ _WAY = _PATH | {"over", "into", "onto"}
 _STATIC = _SETS["still_prepositions"]
 _LOOSE = _SETS["particles"]
 """Adverbs that belong to their verb: "running around" is not running."""
-_NO_PLACE = _SETS["no_place"]
 _WORN = ("top", "bottom", "hat", "eyewear", "shoe", "neck")
-_WEARABLE = _SETS["wearable"]
-_HELD = _SETS["held"]
-_CARTS = _SETS["carts"]
-_WAYS = _SETS["ways"]
 _FAMILY_FRAMES = {
     "ball": ("ball",), "instrument": ("instrument",), "game": ("sport",), "food": ("fruit", "dish"), "drunk": ("drink",),
     "ridden": ("bike",),
 }  # fmt: skip
-_LISTED_FRAMES = {**word_sets("replace_verbs", "object"), "pushed": _CARTS, "crossed": _WAYS}
+_LISTED_FRAMES = {**word_sets("replace_verbs", "object"), "pushed": _SETS["carts"], "crossed": _SETS["ways"]}
 _FRAMES_WITH_OBJECT = frozenset(
     {"ball", "ball_animal", "ridden_path", "clothes", "things", "beings", "ridden", "instrument", "game", "food", "drunk", "read", "pushed",
      "crossed", "open", "raise", "enter", "load", "climb"}
 )  # fmt: skip
 
-_FURNITURE = _SETS["furniture"]
 _RELATIONS = {relation: others for relation, *others in word_rows("other_places")}
 _BUILDINGS = _SETS["buildings"]
-_ON_THEM = _SETS["places_to_be_on"]
 
 
 def action_slots(caption: Caption, among: AbstractSet[int] | None = None) -> list[Slot]:
@@ -84,7 +77,7 @@ def _frames(caption: Caption, verb: int, lemma: str) -> set[str]:
         frames.add("at")
     if _has_inanimate_subject(caption, verb):
         return frames  # a ball that lies on a bench may as well sit there
-    if not prepositions or (words <= _STATIC and not places & _NO_PLACE):
+    if not prepositions or (words <= _STATIC and not places & _SETS["no_place"]):
         frames.add("bare")
         if lemma not in ("run", "walk", "jump", "leap", "play"):
             frames.add("place")
@@ -107,9 +100,9 @@ def _frames_of_object(caption: Caption, verb: int, noun: int) -> set[str]:
     names = {family.name for family in object_families(lemma)}
     frames = {frame for frame, families in _FAMILY_FRAMES.items() if names.intersection(families)}
     frames |= {frame for frame, words in _LISTED_FRAMES.items() if lemma in words}
-    if names.intersection(_WORN) or lemma in _WEARABLE:
+    if names.intersection(_WORN) or lemma in _SETS["wearable"]:
         frames.add("clothes")
-    if names.intersection(("handheld", "carried", "vessel", "tool")) or lemma in _HELD:
+    if names.intersection(("handheld", "carried", "vessel", "tool")) or lemma in _SETS["held"]:
         frames.add("things")
     if is_animal(lemma) or (is_human(lemma) and lemma in ("baby", "child", "kid", "toddler")):
         frames.add("beings")
@@ -156,7 +149,7 @@ def relation_slots(caption: Caption) -> list[Slot]:
         if options is None or place.landmark < 0 or not caption.with_dep(place.landmark, "det", "poss", "amod"):
             continue
         noun = caption.lemma(place.landmark)
-        if noun not in _FURNITURE and noun not in _BUILDINGS:
+        if noun not in _SETS["furniture"] and noun not in _BUILDINGS:
             continue
         if caption.with_dep(place.first, "advmod") or caption.words[place.first - 1 : place.first] == ["up"]:
             continue
@@ -171,7 +164,7 @@ def _fits_relation(relation: str, noun: str) -> bool:
         return noun in _BUILDINGS
     if relation in ("under", "underneath"):
         return noun in ("bench", "chair", "table", "bed", "car", "truck", "bridge", "desk", "tree", "stage")
-    return relation not in ("on", "on top of") or noun in _ON_THEM
+    return relation not in ("on", "on top of") or noun in _SETS["places_to_be_on"]
 
 
 def _relation(caption: Caption, place: SpatialPhrase, new: str) -> Change | None:

@@ -14,8 +14,6 @@ SYMMETRIC_VERBS = _SETS["symmetric_verbs"]
 """Verbs that mean about the same when the two sides are exchanged; and "ride", which only one side can."""
 ASYMMETRIC_PLACES = _SETS["asymmetric_places"]
 """Directed spatial relations: not "next to", "near", "beside", "by" nor "with"."""
-_AIMED = _SETS["aimed_prepositions"]
-_AIMING = _SETS["aimed_verbs"]
 
 
 class Link(NamedTuple):
@@ -57,8 +55,8 @@ def _of_verb(caption: Caption, verb: int) -> Iterator[Link]:
             yield from (Link(agent, patient, verb, lemma) for patient in passive)
     for doer in doers:
         yield from (Link(doer, target, verb, lemma) for target in caption.with_dep(verb, "dobj"))
-        if lemma in _AIMING and not caption.with_dep(verb, "dobj"):
+        if lemma in _SETS["aimed_verbs"] and not caption.with_dep(verb, "dobj"):
             for preposition in caption.with_dep(verb, "prep"):
-                if caption.words[preposition] in _AIMED:
+                if caption.words[preposition] in _SETS["aimed_prepositions"]:
                     words = f"{lemma} {caption.words[preposition]}"
                     yield from (Link(doer, target, verb, words) for target in caption.with_dep(preposition, "pobj"))

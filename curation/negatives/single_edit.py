@@ -26,7 +26,6 @@ REASONS = (
 )
 _MOST_WORDS = 3
 _TYPES = {"NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action", "NUM": "number", "ADP": "relation"}
-_PLACE_WORDS = _SETS["place_words"]
 _MODIFIERS = ("amod", "compound", "nmod")
 _SILENT = frozenset({"a", "an", "the"})
 
@@ -97,7 +96,7 @@ def _compared(words: Sequence[str]) -> list[int]:
 def _type(words: Sequence[str], parse: Parse, tokens: Sequence[int]) -> str:
     """Return the type of negative that changing these words makes; an empty string for several types."""
     pos, deps = parse["pos"], parse["deps"]
-    if all(pos[token] in ("ADP", "ADV", "SCONJ", "PART") or words[token] in _PLACE_WORDS for token in tokens):
+    if all(pos[token] in ("ADP", "ADV", "SCONJ", "PART") or words[token] in _SETS["place_words"] for token in tokens):
         return "relation"
     found = set()
     for token in tokens:

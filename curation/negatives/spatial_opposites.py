@@ -17,14 +17,10 @@ OPPOSITE_WORDS = word_map("opposite_directions")
 
 _SHAPES = _SETS["shapes"]
 _MOVING = _SETS["moving_verbs"]
-_SLOPES = _SETS["slopes"]
 _PASSED = _SHAPES | _SETS["obstacles"]
 _ROOFS = _SHAPES | _SETS["roofs"]
 _ROOMS = _SHAPES | _SETS["rooms"]
 _ENTERED = _ROOMS | _SETS["enterable"]
-_STEPPED = _SETS["steppable"]
-_GROUNDS = _SETS["grounds"]
-_FACING = _SETS["facing"]
 
 
 def fits_place(words: str, noun: str, verb: str, determined: bool) -> bool:
@@ -44,14 +40,14 @@ _DETERMINED = frozenset(
     {"above", "below", "inside", "outside", "within", "into", "out of", "onto", "off", "towards", "toward", "away from"}
 )
 _TESTS: Mapping[str, Callable[[str, str], bool]] = {
-    **dict.fromkeys(("up", "down"), lambda noun, _: noun in _SLOPES),
+    **dict.fromkeys(("up", "down"), lambda noun, _: noun in _SETS["slopes"]),
     **dict.fromkeys(("under", "beneath", "underneath", "on top of", "atop"), lambda noun, _: noun in _ROOFS),
     **dict.fromkeys(("inside", "outside", "within"), lambda noun, _: noun in _ROOMS),
     **dict.fromkeys(("into", "out of"), lambda noun, verb: noun in _ENTERED and verb in _MOVING),
-    **dict.fromkeys(("onto", "off"), lambda noun, verb: noun in _STEPPED and verb in _MOVING),
+    **dict.fromkeys(("onto", "off"), lambda noun, verb: noun in _SETS["steppable"] and verb in _MOVING),
     **dict.fromkeys(("towards", "toward", "away from"), lambda _, verb: verb in _MOVING),
-    **dict.fromkeys(("in front of", "behind"), lambda noun, _: noun not in _FACING),
-    **dict.fromkeys(("above", "below"), lambda noun, _: noun not in _GROUNDS),
+    **dict.fromkeys(("in front of", "behind"), lambda noun, _: noun not in _SETS["facing"]),
+    **dict.fromkeys(("above", "below"), lambda noun, _: noun not in _SETS["grounds"]),
     "over": lambda noun, _: noun in _PASSED,
 }
 """Relation -> whether its opposite makes sense before a noun, after a verb."""

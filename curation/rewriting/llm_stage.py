@@ -16,7 +16,6 @@ from curation.models.parser import Parse, Parser, SpacyParser
 from curation.rewriting.prompts import PROMPTINGS, Prompting, RequestBuilder, read_answer, refusal
 from curation.rewriting.rules import RuleWriter
 from curation.rewriting.text_checks import Verdict
-from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
 _CHUNK = 64
@@ -69,16 +68,13 @@ class LlmStage(MapStage):
 
     def __post_init__(self) -> None:
         self.check_least(max_captions=0, max_draws=1, max_tokens=1, shots=0)
-        if not 0 <= self.temperature <= 2 or not 0 < self.top_p <= 1:
-            raise InputError(
-                f"{self.name}: temperature is {self.temperature}, top_p is {self.top_p}",
-                allowed="temperature 0 to 2, top_p more than 0 and at most 1",
-                fix="the defaults are 0.9 and 0.95",
-            )
-        if self.prompting not in PROMPTINGS:
-            raise InputError(
-                f"{self.name}: prompting is {self.prompting!r}", allowed=", ".join(PROMPTINGS), fix="use few_shot"
-            )
+        self.require(
+            0 <= self.temperature <= 2 and 0 < self.top_p <= 1,
+            "temperature top_p",
+            allowed="temperature 0 to 2, top_p more than 0 and at most 1",
+            fix="the defaults are 0.9 and 0.95",
+        )
+        self.check_names("prompting", PROMPTINGS)
 
     @abstractmethod
     def kinds(self) -> tuple[str, ...]:

@@ -11,8 +11,6 @@ from curation.text.wordlists import word_sets
 
 _SETS = word_sets("reordering")
 
-_NEAR = _SETS["near_prepositions"]
-_AT = _SETS["at_prepositions"]
 _PLACES = _SETS["places"]
 """Nouns where something can be; "in a hat" is no place."""
 _STATES = _SETS["states"] - {"metal"}  # fmt: skip
@@ -22,6 +20,7 @@ _SET_PHRASES = _SETS["set_phrases"]
 _THINGS_THAT_WHO = PEOPLE | _SETS["active_people"]
 _ANIMATE = _THINGS_THAT_WHO | _SETS["animate"]
 _UNFINISHED = _SETS["unfinished_verbs"]
+_VERBS_WITH_PREPOSITION = ("look", "work", "focus", "point", "stop", "land", "stare")
 
 
 def move_place(text: str, parse: CaptionParse, _synonyms: Mapping[str, frozenset[str]]) -> Iterator[str]:
@@ -62,7 +61,7 @@ def place_phrase(tree: CaptionTree, preposition: int) -> list[int]:
     word, name = tree.words[preposition], tree.words[noun]
     lone = {name, name.removesuffix("s"), name.removesuffix("es")}
     plain = not any(tree.pos[token] in ("VERB", "AUX", "PRON", "CCONJ", "PUNCT") for token in tokens)
-    fitting = word in _NEAR or (word in _AT and bool(lone & _PLACES))
+    fitting = word in _SETS["near_prepositions"] or (word in _SETS["at_prepositions"] and bool(lone & _PLACES))
     return tokens if plain and fitting and tree.pos[noun] == "NOUN" and tree.children[noun] else []
 
 
@@ -78,15 +77,7 @@ def _to_front(tree: CaptionTree, root: int, verb: int) -> Iterator[str]:
     ):
         return
     # Right after its verb a preposition may belong to the verb ("look at", "work on").
-    if tokens[0] == verb + 1 and verb_lemma(tree.words[verb]) in (
-        "look",
-        "work",
-        "focus",
-        "point",
-        "stop",
-        "land",
-        "stare",
-    ):
+    if tokens[0] == verb + 1 and verb_lemma(tree.words[verb]) in _VERBS_WITH_PREPOSITION:
         return
     if tree.words[root] in ("is", "are") and tree.pos[root] == "AUX":
         yield from _inverted(tree, root, tokens)

@@ -22,7 +22,6 @@ REASONS = (
 )  # fmt: skip
 """Every reason to reject a rewrite, except ``no_answer_...``."""
 
-_LEAKS = _SETS["prompt_words"]
 _CHATTER = re.compile(
     r"^(sure|certainly|of course|here (is|are)|i (can|can't|cannot|am|will)|as an ai|sorry|output|answer)\b"
 )
@@ -104,7 +103,7 @@ def _contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
 
 
 def _leak(text: str, words: Sequence[str], own: set[str]) -> Verdict | None:
-    leaked = sorted(_LEAKS.intersection(words) - own)
+    leaked = sorted(_SETS["prompt_words"].intersection(words) - own)
     if leaked:
         return Verdict("prompt_leak", leaked[0])
     chatter = _CHATTER.match(text.casefold())

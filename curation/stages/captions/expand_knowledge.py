@@ -12,7 +12,6 @@ from curation.knowledge.verbalise import insert_fact, predicate
 from curation.knowledge.visual_gate import Scene, facts, read_scene, scene_rejection, support_for
 from curation.knowledge.word_sense import Lexicon, lexicon_of
 from curation.models.encoder import EncoderSpec, embed_with_texts
-from data_manifests.errors import InputError, nearest
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
 
@@ -25,6 +24,8 @@ VERBALISED = (
 _SCORED_PER_CAPTION = 8
 """Most texts of a caption that an encoder scores."""
 _TAILS_IN_RECORD = 8
+_TRIPLET_FIELDS = ("head", "relation", "tail", "weight", "license", "dataset")
+"""What a record of ``triplets`` has of its edge, for objectives over triplets."""
 
 
 class _Candidate(NamedTuple):
@@ -100,9 +101,9 @@ class ExpandKnowledge(MapStage):
     version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses", "concepts")
     provides: ClassVar[tuple[Field, ...]] = (
-        Field("knowledge", kind="json", publish="sample", role="views"),
-        Field("knowledge_rejected", kind="json", publish="store", role="rejects"),
-        Field("triplets", kind="json", publish="sidecar"),
+        Field("knowledge", publish="sample", role="views"),
+        Field("knowledge_rejected", role="rejects"),
+        Field("triplets", publish="sidecar"),
     )
     source: ClassVar[str] = "Pan et al. 2022, NeurIPS (Knowledge-CLIP); Speer et al. 2017, arXiv 1612.03975"
 
@@ -113,16 +114,9 @@ class ExpandKnowledge(MapStage):
     margin: float = 0.02
 
     def __post_init__(self) -> None:
-        for relation in self.relations:
-            if relation not in VERBALISED:
-                raise InputError(
-                    f"expand_knowledge: relation {relation!r} has no template",
-                    allowed=", ".join(VERBALISED),
-                    fix=nearest(relation, VERBALISED) or "leave it out",
-                )
+        self.check_names("relations", VERBALISED)
         self.check_least(per_caption=1)
-        if not self.margin >= 0:
-            raise InputError(f"expand_knowledge: margin is {self.margin}", allowed="0 or more", fix="raise it")
+        self.require(self.margin >= 0, "margin", allowed="0 or more", fix="raise it")
 
     def required_fields(self) -> tuple[str, ...]:
         """Return the fields that it reads; with a model also the image."""
@@ -155,7 +149,7 @@ class ExpandKnowledge(MapStage):
             for one in self._choose(candidates, caption, taken):
                 view = {"text": one.text, "caption": caption, "kind": "knowledge"}
                 views.append(view | {"family": one.edge.relation, "rule": one.edge.uri})
-                triplets.append(_triplet(one.edge, caption))
+                triplets.append({name: getattr(one.edge, name) for name in _TRIPLET_FIELDS} | {"caption": caption})
         return {"knowledge": views, "knowledge_rejected": rejected.records(), "triplets": triplets}
 
     def _of_caption(
@@ -233,16 +227,3 @@ def _rank(one: _Candidate, caption: str) -> tuple[float, int, bool, int]:
     edge = one.edge
     person = edge.tail in ("person", "adult", "child")
     return (-edge.weight, -one.support, person, draw_seed("expand_knowledge", caption, edge.uri))
-
-
-def _triplet(edge: Edge, caption: int) -> dict[str, Any]:
-    """Return an edge as a record for objectives over triplets."""
-    return {
-        "head": edge.head,
-        "relation": edge.relation,
-        "tail": edge.tail,
-        "caption": caption,
-        "weight": edge.weight,
-        "license": edge.license,
-        "dataset": edge.dataset,
-    }

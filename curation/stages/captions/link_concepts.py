@@ -53,7 +53,7 @@ class LinkConcepts(MapStage):
     name: ClassVar[str] = "link_concepts"
     version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
-    provides: ClassVar[tuple[Field, ...]] = (Field("concepts", kind="json", publish="store"),)
+    provides: ClassVar[tuple[Field, ...]] = (Field("concepts"),)
     source: ClassVar[str] = "Speer et al. 2017, arXiv 1612.03975"
 
     graph: KnowledgeGraph

@@ -45,7 +45,7 @@ class ParseCaptions(MapStage):
     name: ClassVar[str] = "parse_captions"
     version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ("captions",)
-    provides: ClassVar[tuple[Field, ...]] = (Field("parses", kind="json", publish="store"),)
+    provides: ClassVar[tuple[Field, ...]] = (Field("parses"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 4, arXiv 2210.01936"
 
     parser: Parser = field(default_factory=SpacyParser)
@@ -117,12 +117,8 @@ def triplets(parse: Parse) -> list[Triplet]:
             tokens = sorted(set(parts))
             if tokens and subject != target and subject not in tokens and target not in tokens:
                 relation = " ".join(parse["words"][part].lower() for part in tokens)
-                found[(target, subject, tuple(tokens))] = {
-                    "subject": subject,
-                    "relation": relation,
-                    "object": target,
-                    "tokens": tokens,
-                }
+                triplet = Triplet(subject=subject, relation=relation, object=target, tokens=tokens)
+                found[(target, subject, tuple(tokens))] = triplet
     return [found[key] for key in sorted(found)]
 
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from curation.engine.stage import Drop, Field, MapStage
 from curation.models.feedback_file import FeedbackFile, NegativeStats
 from curation.negatives.records import NegativeRecord, NegativesStage, add_scores, rejection
-from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
 _DIGITS = 4
@@ -68,12 +67,10 @@ class ApplyFeedback(NegativesStage, MapStage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.min_drawn < 1 or not 0 <= self.saturated_loss <= self.impossible_loss or not 0 <= self.trust <= 1:
-            raise InputError(
-                f"{self.name}: min_drawn={self.min_drawn!r}, saturated_loss={self.saturated_loss!r}, "
-                f"impossible_loss={self.impossible_loss!r}, trust={self.trust!r}",
-                allowed="min_drawn 1 or more, 0 <= saturated_loss <= impossible_loss, trust 0 to 1",
-            )
+        self.check_least(min_drawn=1)
+        losses = 0 <= self.saturated_loss <= self.impossible_loss
+        self.require(losses, "saturated_loss impossible_loss", allowed="0 <= saturated_loss <= impossible_loss")
+        self.require(0 <= self.trust <= 1, "trust", allowed="0 to 1")
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Judge each sample's negatives by the statistics of the run."""

@@ -61,10 +61,7 @@ class AskNegatives(LlmStage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.types or not set(self.types) <= set(TYPES) or len(set(self.types)) < len(self.types):
-            raise InputError(
-                f"{self.name}: types {self.types!r}", allowed=", ".join(TYPES), fix="name one or more, each once"
-            )
+        self.check_names("types", TYPES, each_once=True)
 
     def kinds(self) -> tuple[str, ...]:
         """Return the types."""

@@ -47,8 +47,8 @@ class BorrowCaptions(CorpusStage):
     version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses", "image_neighbours")
     provides: ClassVar[tuple[Field, ...]] = (
-        Field("borrow_negatives", kind="json", publish="sample", role="negatives"),
-        Field("borrow_rejected", kind="json", publish="store", role="rejects"),
+        Field("borrow_negatives", publish="sample", role="negatives"),
+        Field("borrow_rejected", role="rejects"),
     )
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 4, arXiv 2210.01936"
 
@@ -59,12 +59,8 @@ class BorrowCaptions(CorpusStage):
 
     def __post_init__(self) -> None:
         self.check_least(per_sample=1, neighbours=1)
-        if not 0 <= self.most_similar <= 100:
-            raise InputError(
-                f"{self.name}: most_similar is {self.most_similar}",
-                allowed="a percentile, 0 to 100",
-                fix="the default is 98",
-            )
+        percentile = 0 <= self.most_similar <= 100
+        self.require(percentile, "most_similar", allowed="a percentile, 0 to 100", fix="the default is 98")
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
         """Borrow for every sample; neighbours that were dropped are skipped."""

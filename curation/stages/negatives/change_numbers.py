@@ -27,7 +27,6 @@ _OPTIONS = ((), (2, 2, 2, 3), (3, 3, 3, 4), (2, 2, 2, 4, 5), (3, 3, 2, 5, 6), (4
 reverse. Larger numbers become their neighbours."""
 _TOGETHER = _SETS["plural_context"]
 """Words that imply several: they do not fit a single object."""
-_SEVERAL = _SETS["several"]
 _MEASURES = _SETS["measures"]
 """Nouns that are measured or numbered, not counted in an image."""
 _ECHO = _SETS["pronouns"]
@@ -47,8 +46,6 @@ _UNCOUNTED_FAMILIES = (
 )
 
 
-_OWN = _SETS["own"]
-_COLLECTIVE = _SETS["collective_nouns"]
 _HELD = ("hold", "carry", "watch", "chase", "see", "hug", "feed")
 _WORN = ("top", "bottom", "hat", "eyewear", "neck", "carried")
 
@@ -86,7 +83,7 @@ class ChangeNumbers(SlotStage):
     name: ClassVar[str] = "change_numbers"
     version: ClassVar[int] = 2
     provides: ClassVar[tuple[Field, ...]] = (
-        Field("number_negatives", kind="json", publish="sample", role="negatives"),
+        Field("number_negatives", publish="sample", role="negatives"),
         Field("count", publish="sample", role="views"),
     )
     source: ClassVar[str] = "Parcalabescu et al. 2022, section 3, arXiv 2112.07566"
@@ -152,7 +149,7 @@ def _has_worn_object(caption: Caption) -> bool:
             lemma = caption.lemma(noun)
             if (
                 caption.tags[noun] == "NNS"
-                or lemma in _OWN
+                or lemma in _SETS["own"]
                 or any(family.name in _WORN for family in object_families(lemma))
             ):
                 return True
@@ -166,7 +163,7 @@ def _plural_names(parses: Sequence[CaptionParse]) -> set[str]:
         for word, tag in zip(map(str.lower, parse["words"]), parse["tags"], strict=True):
             if tag in ("NNS", "NNPS"):
                 names |= _names(noun_lemma(word)) | _names(word)
-            elif word in _SEVERAL:
+            elif word in _SETS["several"]:
                 names |= {"person", "animal"}
     return names
 
@@ -201,7 +198,7 @@ def _may_be_one(caption: Caption, noun: int) -> bool:
 def _is_counted(caption: Caption, noun: int) -> bool:
     """Return whether a noun names living beings or countable objects, in a position where its number may change."""
     lemma = caption.lemma(noun)
-    if lemma in LIGHT_NOUNS or lemma in SAME_IN_PLURAL | _COLLECTIVE or caption.phrase(noun) is None:
+    if lemma in LIGHT_NOUNS or lemma in SAME_IN_PLURAL | _SETS["collective_nouns"] or caption.phrase(noun) is None:
         return False
     if caption.with_dep(noun, "conj", "cc", "appos") or not caption.is_whole_word(noun):
         return False

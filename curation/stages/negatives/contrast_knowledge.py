@@ -53,9 +53,7 @@ class ContrastKnowledge(SlotStage):
     name: ClassVar[str] = "contrast_knowledge"
     version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = (*SlotStage.requires, "concepts")
-    provides: ClassVar[tuple[Field, ...]] = (
-        Field("contrast_negatives", kind="json", publish="sample", role="negatives"),
-    )
+    provides: ClassVar[tuple[Field, ...]] = (Field("contrast_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Pan et al. 2022, NeurIPS (Knowledge-CLIP); Speer et al. 2017, arXiv 1612.03975"
     operation: ClassVar[str] = "contrast"
 

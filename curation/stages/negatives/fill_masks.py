@@ -15,7 +15,6 @@ from curation.negatives.masked_fills import KINDS, hidden, rejection_reason
 from curation.negatives.slots import Change, Draw, Slot, SlotStage, dictionary_forms
 from curation.text.lexicon import NEGATIONS, noun_lemma, verb_lemma
 from curation.text.phrases import Caption
-from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
 
@@ -66,8 +65,8 @@ class FillMasks(SlotStage):
     name: ClassVar[str] = "fill_masks"
     version: ClassVar[int] = 1
     provides: ClassVar[tuple[Field, ...]] = (
-        Field("mask_negatives", kind="json", publish="sample", role="negatives"),
-        Field("mask_rejected", kind="json", publish="store", role="rejects"),
+        Field("mask_negatives", publish="sample", role="negatives"),
+        Field("mask_rejected", role="rejects"),
     )
     source: ClassVar[str] = "Zhang et al. 2023, section 3, arXiv 2306.08832; Doveh et al. 2023, arXiv 2211.11733"
     operation: ClassVar[str] = "mask"
@@ -83,12 +82,8 @@ class FillMasks(SlotStage):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_least(top=1, tries=1)
-        if not self.kinds or not set(self.kinds) <= set(KINDS) or len(set(self.kinds)) < len(self.kinds):
-            raise InputError(
-                f"{self.name}: kinds {self.kinds!r}", allowed=", ".join(KINDS), fix="name one or more, each once"
-            )
-        if not self.ranks or min(self.ranks) < 1:
-            raise InputError(f"{self.name}: ranks {self.ranks!r}", allowed="numbers from 1 on", fix="CE-CLIP's is 4")
+        self.check_names("kinds", KINDS, each_once=True)
+        self.require(min(self.ranks, default=0) >= 1, "ranks", allowed="numbers from 1 on", fix="CE-CLIP's is 4")
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Fill blanks in every caption, in rounds: a caption whose first blank has no usable fill gets a second."""

@@ -19,7 +19,7 @@ from curation.entailment.word_meanings import WordRelations, word_relations
 from curation.knowledge.interface import KnowledgeGraph
 from curation.models.encoder import EncoderSpec
 from curation.negatives.records import STAGE_OF_UNSIGNED_FIELD, NegativesStage, rejection, similarity_and_gain
-from data_manifests.errors import InputError, nearest
+from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
 NUMBERS = ("at_least", "exactly")
@@ -77,8 +77,8 @@ class FindFalseNegatives(NegativesStage, MapStage):
     version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
-        Field("true_negatives", kind="json", publish="sample", role="negatives"),
-        Field("negatives_rejected", kind="json", publish="store", role="rejects"),
+        Field("true_negatives", publish="sample", role="negatives"),
+        Field("negatives_rejected", role="rejects"),
     )
     source: ClassVar[str] = "Hsieh et al. 2023, section 3, arXiv 2306.14610"
 
@@ -91,19 +91,10 @@ class FindFalseNegatives(NegativesStage, MapStage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.numbers not in NUMBERS:
-            raise InputError(
-                f"{self.name}: numbers is {self.numbers!r}",
-                allowed=" or ".join(NUMBERS),
-                fix=nearest(self.numbers, NUMBERS) or "leave it out",
-            )
+        self.check_names("numbers", NUMBERS)
         for name in ("most_text_similarity", "most_image_gain"):
-            if not -2 <= getattr(self, name) <= 2:
-                raise InputError(
-                    f"{self.name}: {name} is {getattr(self, name)}",
-                    allowed="a number from -2 to 2, in cosine similarity",
-                    fix="leave it out to reject none",
-                )
+            allowed = "a number from -2 to 2, in cosine similarity"
+            self.require(-2 <= getattr(self, name) <= 2, name, allowed=allowed, fix="leave it out to reject none")
 
     def required_fields(self) -> tuple[str, ...]:
         """Return the fields that it reads; with a model also the image."""

@@ -12,7 +12,6 @@ from curation.entailment.word_pairs import replaced_words
 from curation.knowledge.interface import KnowledgeGraph
 from curation.models.encoder import EncoderSpec
 from curation.negatives.records import NegativeRecord, NegativesStage, add_scores, similarity_and_gain
-from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
 TYPE_PRIOR: Mapping[str, float] = {
@@ -66,9 +65,7 @@ class GradeNegatives(NegativesStage, MapStage):
     name: ClassVar[str] = "grade_negatives"
     version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
-    provides: ClassVar[tuple[Field, ...]] = (
-        Field("graded_negatives", kind="json", publish="sample", role="negatives"),
-    )
+    provides: ClassVar[tuple[Field, ...]] = (Field("graded_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Hsieh et al. 2023 (SugarCrepe), accuracy by category, arXiv 2306.14610"
 
     fields: tuple[str, ...] = ("true_negatives",)
@@ -83,14 +80,13 @@ class GradeNegatives(NegativesStage, MapStage):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, weight in self._weights().items():
-            if not 0 <= weight < float("inf"):
-                raise InputError(f"{self.name}: {name}_weight is {weight}", allowed="0 or more", fix="raise it")
-        if self.edit_weight + self.type_weight == 0:
-            raise InputError(
-                f"{self.name}: edit_weight and type_weight are both 0",
-                allowed="one of them above 0: other scores may be missing for a negative",
-                fix="give one of them a small weight",
-            )
+            self.require(0 <= weight < float("inf"), f"{name}_weight", allowed="0 or more", fix="raise it")
+        self.require(
+            self.edit_weight + self.type_weight > 0,
+            "edit_weight type_weight",
+            allowed="one of them above 0: other scores may be missing for a negative",
+            fix="give one of them a small weight",
+        )
 
     def required_fields(self) -> tuple[str, ...]:
         """Return the fields that it reads; with a model also the image."""

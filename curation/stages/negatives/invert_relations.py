@@ -46,7 +46,7 @@ class InvertRelations(SlotStage):
 
     name: ClassVar[str] = "invert_relations"
     version: ClassVar[int] = 1
-    provides: ClassVar[tuple[Field, ...]] = (Field("space_negatives", kind="json", publish="sample", role="negatives"),)
+    provides: ClassVar[tuple[Field, ...]] = (Field("space_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Liu et al. 2023, section 3, arXiv 2205.00363"
     operation: ClassVar[str] = "space"
 

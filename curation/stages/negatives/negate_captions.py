@@ -23,8 +23,8 @@ _HOLDING = word_sets("lexicon")["holding_verbs"]
 _HAVING = frozenset({"with"})
 _SUBJECTS = ("nsubj", "nsubjpass", "attr")
 _MODALS = _SETS["auxiliaries"]
-_DO = {"VBZ": "does", "VBP": "do", "VBD": "did"}
 _VAGUE = _SETS["vague_nouns"]
+_DO = {"VBZ": "does", "VBP": "do", "VBD": "did"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class NegateCaptions(SlotStage):
     name: ClassVar[str] = "negate_captions"
     version: ClassVar[int] = 2
     provides: ClassVar[tuple[Field, ...]] = (
-        Field("negate_negatives", kind="json", publish="sample", role="negatives"),
+        Field("negate_negatives", publish="sample", role="negatives"),
         Field("denial", publish="sample", role="views"),
     )
     source: ClassVar[str] = "Singh et al. 2024, section 3, arXiv 2403.20312"

@@ -101,12 +101,9 @@ class RefineNegatives(NegativesStage, CorpusStage):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_least(num_rounds=1, num_folds=2)
-        if not self.bins or any(not 1 <= num <= 64 for num in self.bins) or list(self.bins) != sorted(self.bins)[::-1]:
-            raise InputError(
-                f"refine_negatives: bins are {list(self.bins)}",
-                allowed="numbers from 64 to 1, from fine to coarse",
-                fix="use 8, 4, 2",
-            )
+        fine_to_coarse = list(self.bins) == sorted(self.bins, reverse=True) and all(1 <= num <= 64 for num in self.bins)
+        allowed = "numbers from 64 to 1, from fine to coarse"
+        self.require(bool(self.bins) and fine_to_coarse, "bins", allowed=allowed, fix="use 8, 4, 2")
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
         """Return the negatives that stay, the others, and their counts, for each uid."""

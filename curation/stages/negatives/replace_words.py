@@ -17,7 +17,6 @@ from curation.negatives.spatial_opposites import OPPOSITE_WORDS
 from curation.text.lexicon import canonical_noun, is_english
 from curation.text.phrases import Caption
 from curation.text.word_families import Family, attribute_families, is_human, object_families
-from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
 _FROM_GRAPH = 6
@@ -76,9 +75,7 @@ class ReplaceWords(SlotStage):
 
     name: ClassVar[str] = "replace_words"
     version: ClassVar[int] = 3
-    provides: ClassVar[tuple[Field, ...]] = (
-        Field("replace_negatives", kind="json", publish="sample", role="negatives"),
-    )
+    provides: ClassVar[tuple[Field, ...]] = (Field("replace_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Zhang et al. 2023, section 3, arXiv 2306.08832; Doveh et al. 2023, arXiv 2211.11733"
     operation: ClassVar[str] = "replace"
 
@@ -88,8 +85,7 @@ class ReplaceWords(SlotStage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not set(self.lists) <= set(LISTS):
-            raise InputError(f"{self.name}: lists {self.lists!r}", allowed=", ".join(LISTS), fix="empty for all")
+        self.check_names("lists", LISTS)
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Replace words in every caption; the graph is queried once for all of them."""

@@ -10,7 +10,6 @@ from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse
 from curation.negatives.slots import Draw
 from curation.text.edits import normalise
-from data_manifests.errors import InputError, nearest
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
 
@@ -43,22 +42,14 @@ class ShuffleOrder(MapStage):
     name: ClassVar[str] = "shuffle_order"
     version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
-    provides: ClassVar[tuple[Field, ...]] = (
-        Field("shuffle_negatives", kind="json", publish="sample", role="negatives"),
-    )
+    provides: ClassVar[tuple[Field, ...]] = (Field("shuffle_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 3, arXiv 2210.01936"
 
     seed: int = 0
     kinds: tuple[str, ...] = ("naming", "rest", "within_trigrams", "trigrams")
 
     def __post_init__(self) -> None:
-        for kind in self.kinds:
-            if kind not in _ORDERS:
-                raise InputError(
-                    f"shuffle_order: kind {kind!r} is unknown",
-                    allowed=", ".join(_ORDERS),
-                    fix=nearest(kind, tuple(_ORDERS)) or "leave it out",
-                )
+        self.check_names("kinds", _ORDERS)
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Shuffle every caption of every sample."""

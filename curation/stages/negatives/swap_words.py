@@ -62,8 +62,8 @@ class SwapWords(MapStage):
     version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
-        Field("swap_negatives", kind="json", publish="sample", role="negatives"),
-        Field("swap_valid", kind="json", publish="store"),
+        Field("swap_negatives", publish="sample", role="negatives"),
+        Field("swap_valid"),
     )
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 4, arXiv 2210.01936"
 
