@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from curation.models.parser import CaptionParse
+from curation.text.dependencies import Dependencies
 from curation.text.wordlists import word_sets
 
 _SETS = word_sets("concept_linking")
@@ -86,20 +87,22 @@ def verb_lemmas(word: str, guess: str) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def may_be_verb(word: str) -> bool:
-    """Return whether a word can be a form of a verb."""
+def parts_of_speech(word: str) -> frozenset[str]:
+    """Return the parts of speech that the dictionary gives a word; none for an unknown one."""
     from lemminflect import getAllLemmas
 
-    return "VERB" in getAllLemmas(word)
+    return frozenset(getAllLemmas(word))
+
+
+def may_be_verb(word: str) -> bool:
+    """Return whether a word can be a form of a verb."""
+    return "VERB" in parts_of_speech(word)
 
 
 def mentions(parse: CaptionParse) -> Iterator[Mention]:
     """Yield the mentions of a caption in reading order: head nouns and full verbs."""
     start_of = {token: first for first, stop in parse["noun_phrases"] for token in range(first, stop)}
-    children: list[list[int]] = [[] for _ in parse["words"]]
-    for token, head in enumerate(parse["heads"]):
-        if head != token:
-            children[head].append(token)
+    children = Dependencies(parse).children
     for token, pos in enumerate(parse["pos"]):
         inside = parse["deps"][token] == "compound" and parse["heads"][token] > token
         if pos in _NOUNS and not inside and parse["words"][token].lower() not in _NOT_A_THING:

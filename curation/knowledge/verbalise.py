@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from curation.knowledge.concept_linking import parts_of_speech
 from curation.knowledge.interface import Edge
 from curation.knowledge.visual_lexicon import PARTS
 from curation.models.parser import CaptionParse
@@ -32,13 +33,6 @@ def inflected(word: str, tag: str) -> str:
     forms = getInflection(word, tag=tag)
     # The last of several is the unmarked one ("baseballs", "baseball"), the first the usual one.
     return forms[0] if forms else word
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def _readings(word: str) -> frozenset[str]:
-    from lemminflect import getAllLemmas
-
-    return frozenset(getAllLemmas(word))
 
 
 def plural_of(words: str) -> str:
@@ -120,7 +114,7 @@ def _activity(tail: str) -> str:
     first = tail.split(maxsplit=1)[0]
     if first.endswith("ing") and len(first) > len("swing"):
         return tail
-    if "VERB" not in _readings(first):
+    if "VERB" not in parts_of_speech(first):
         return tail if len(tail.split()) == 1 else ""
     return _verb_phrase(tail, "VBG")
 
@@ -128,13 +122,13 @@ def _activity(tail: str) -> str:
 def _verb_phrase(tail: str, tag: str) -> str:
     """Return a phrase of a verb and at most one object or particle with the verb inflected; empty for other phrases."""
     verb, *rest = tail.split()
-    if "VERB" not in _readings(verb) or len(rest) > 2 or not _PREPOSITIONS.isdisjoint(rest[:-1]):
+    if "VERB" not in parts_of_speech(verb) or len(rest) > 2 or not _PREPOSITIONS.isdisjoint(rest[:-1]):
         return ""
     inflected_verb = verb if tag == "VB" else inflected(verb, tag)
     if tag == "VBG" and inflected_verb == verb:
         return ""
     if rest:
-        last = _readings(rest[-1])
+        last = parts_of_speech(rest[-1])
         if "ADV" not in last and rest[-1] not in _PREPOSITIONS and ("NOUN" in last or not last):
             rest = plural_of(" ".join(rest)).split() if _countable(rest[-1]) else rest
     return " ".join([inflected_verb, *rest])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from curation.entailment.claims import Claims
 from curation.entailment.entail import MergedClaims, is_compatible, is_entailed, merge_claims
@@ -132,9 +131,3 @@ def _same_meaning(one: str, other: str) -> bool:
 
 def _overlap(one: set[str], other: set[str]) -> float:
     return len(one & other) / max(1, len(one | other))
-
-
-def whole_text_record(own: ImageTexts, caption: int, text: str, parse: CaptionParse) -> dict[str, Any]:
-    """Return the edits of a record whose text replaces its whole caption."""
-    old, num_old, num_new = own.captions[caption], len(own.parses[caption]["words"]), len(parse["words"])
-    return {"edits": [[0, len(old), 0, len(text)]], "tokens": [[0, num_old, 0, num_new]]}

@@ -62,19 +62,19 @@ class GraphFacts:
 
 
 def knowledge_slots(
-    caption: Caption, links: Sequence[Mapping[str, Any]], facts: GraphFacts, mentioned: AbstractSet[str]
+    links: Mapping[str, Sequence[Mapping[str, Any]]], facts: GraphFacts, mentioned: AbstractSet[str], caption: Caption
 ) -> list[Slot]:
     """Return the slots of a caption that another fact of the graph can fill.
 
     Args:
-        caption: The caption.
-        links: Its concepts (see `curation.stages.captions.link_concepts`).
+        links: Text of a caption -> its concepts (see `curation.stages.captions.link_concepts`).
         facts: The graph's facts about them.
         mentioned: Dictionary forms of all words in the captions of the image.
+        caption: The caption.
     """
     named = {
         link["tokens"][1] - 1: link["concept"]
-        for link in links
+        for link in links[caption.text]
         if link["pos"] == "NOUN" and link["sense"] and not link["negated"]
     }
     slots = []

@@ -281,7 +281,7 @@ def test_the_image_is_needed_with_a_model_only() -> None:
     ("config", "said"),
     [
         ({"relations": ("IsAn",)}, "did you mean 'IsA'"), ({"per_caption": 0}, "per_caption is 0"),
-        ({"margin": -1.0}, "margin is -1.0"), ({"margin": float("nan")}, "margin is nan"),
+        ({"margin": -1.0}, "margin=-1.0"), ({"margin": float("nan")}, "margin=nan"),
     ],
 )  # fmt: skip
 def test_bad_settings(config: dict[str, Any], said: str) -> None:

@@ -229,9 +229,9 @@ def test_images_without_negatives() -> None:
     [
         ({"fields": ()}, "refine_negatives: fields"),
         ({"fields": ("a", "a")}, "each once"),
-        ({"bins": ()}, "bins are"),
+        ({"bins": ()}, "bins="),
         ({"bins": (2, 4)}, "fine to coarse"),
-        ({"bins": (0,)}, "bins are"),
+        ({"bins": (0,)}, "bins="),
         ({"num_rounds": 0}, "num_rounds is 0"),
         ({"num_folds": 1}, "num_folds is 1"),
     ],

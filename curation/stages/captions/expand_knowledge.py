@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from curation.engine.stage import Drop, Field, MapStage
@@ -12,6 +13,7 @@ from curation.knowledge.verbalise import insert_fact, predicate
 from curation.knowledge.visual_gate import Scene, facts, read_scene, scene_rejection, support_for
 from curation.knowledge.word_sense import Lexicon, lexicon_of
 from curation.models.encoder import EncoderSpec, embed_with_texts
+from curation.models.parser import CaptionParse
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
 
@@ -51,9 +53,8 @@ class _RejectedFacts:
         if len(self.tails.get(key, ())) >= len(edges) > 1:
             return  # counted for another caption already
         if key not in self.first:
-            self.first[key] = {
-                "text": text(edges[0]), "caption": caption, "reason": reason, "rule": edges[0].uri,
-            }  # fmt: skip
+            shown = text(edges[0]) or f"{edges[0].head} {edges[0].relation} {edges[0].tail}"
+            self.first[key] = {"text": shown, "caption": caption, "reason": reason, "rule": edges[0].uri}
         self.tails.setdefault(key, {}).update(dict.fromkeys(edge.tail for edge in edges))
 
     def records(self) -> list[dict[str, Any]]:
@@ -161,22 +162,10 @@ class ExpandKnowledge(MapStage):
         for mention, link in enumerate(sample["concepts"][caption]):
             if link["pos"] != "NOUN":
                 continue
-
-            def text(edge: Edge, link: Mapping[str, Any] = link) -> str:
-                clause = predicate(edge, link["plural"])
-                person = link["sense"] == "person"
-                return (
-                    insert_fact(sample.captions[caption], sample["parses"][caption], link, clause, person)
-                    if clause
-                    else ""
-                )
-
-            def text_or_edge(edge: Edge, text: Callable[[Edge], str] = text) -> str:
-                return text(edge) or f"{edge.head} {edge.relation} {edge.tail}"
-
+            text = partial(_expanded, sample.captions[caption], sample["parses"][caption], link)
             for reason, edges in facts(lexicon, link, self.relations):
                 if reason:
-                    rejected.add(reason, caption, edges, text_or_edge)
+                    rejected.add(reason, caption, edges, text)
                     continue
                 for edge in edges:
                     if edge in done:
@@ -188,7 +177,7 @@ class ExpandKnowledge(MapStage):
                     if expanded:
                         candidates.append(_Candidate(caption, mention, edge, expanded, support))
                     else:
-                        rejected.add(against or "no_template", caption, [edge], text_or_edge)
+                        rejected.add(against or "no_template", caption, [edge], text)
         candidates.sort(key=lambda one: _rank(one, sample.captions[caption]))
         return candidates[:_SCORED_PER_CAPTION]
 
@@ -217,6 +206,12 @@ class ExpandKnowledge(MapStage):
             else:
                 rejected.add("low_score", one.caption, [one.edge], {one.edge: one.text}.__getitem__)
         return kept
+
+
+def _expanded(caption: str, parse: CaptionParse, link: Mapping[str, Any], edge: Edge) -> str:
+    """Return a caption with a fact about one of its concepts, or an empty string where it does not fit."""
+    clause = predicate(edge, link["plural"])
+    return insert_fact(caption, parse, link, clause, link["sense"] == "person") if clause else ""
 
 
 def _rank(one: _Candidate, caption: str) -> tuple[float, int, bool, int]:

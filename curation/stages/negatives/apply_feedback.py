@@ -117,15 +117,11 @@ def _last_of_captions(
     records: Sequence[NegativeRecord], reasons: Sequence[str], stats: Sequence[NegativeStats | None]
 ) -> set[int]:
     """Return which saturated negatives stay: the one of highest loss of each caption that would keep none."""
-
-    def last_loss(index: int) -> float:
-        one = stats[index]
-        return (one.last_loss if one else None) or 0.0
-
+    losses = [(one.last_loss if one else None) or 0.0 for one in stats]
     keep = set()
     for caption in {record["caption"] for record in records}:
         own = [index for index, record in enumerate(records) if record["caption"] == caption]
         saturated = [index for index in own if reasons[index] == "saturated"]
         if saturated and all(reasons[index] for index in own):
-            keep.add(max(saturated, key=lambda index: (last_loss(index), -index)))
+            keep.add(max(saturated, key=losses.__getitem__))
     return keep

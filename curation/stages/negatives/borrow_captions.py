@@ -11,7 +11,7 @@ import numpy as np
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
 from curation.entailment.word_meanings import WordRelations, word_relations
 from curation.knowledge.interface import KnowledgeGraph
-from curation.negatives.borrowed_captions import CaptionBorrower, ImageTexts, read, whole_text_record
+from curation.negatives.borrowed_captions import CaptionBorrower, ImageTexts, read
 from curation.text.edits import normalise
 from data_manifests.errors import InputError
 
@@ -120,11 +120,13 @@ class BorrowCaptions(CorpusStage):
                     continue
                 taken.add(normalise(text))
                 caption = borrower.nearest(text)
+                num_old, num_new = len(own.parses[caption]["words"]), len(texts[other].parses[index]["words"])
                 record = {
                     "text": text, "caption": caption, "operation": "borrow", "span_class": "caption", "type": kind,
+                    "edits": [[0, len(own.captions[caption]), 0, len(text)]], "tokens": [[0, num_old, 0, num_new]],
+                    "rule": f"{rule}, caption {index}", "source": self.name,
                 }  # fmt: skip
-                record |= whole_text_record(own, caption, text, texts[other].parses[index])
-                negatives.append(record | {"rule": f"{rule}, caption {index}", "source": self.name})
+                negatives.append(record)
                 break
         return {"borrow_negatives": negatives, "borrow_rejected": rejected}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -13,8 +12,7 @@ from curation.knowledge.interface import KnowledgeGraph
 from curation.knowledge.relations import one_way_edges, siblings
 from curation.knowledge.word_sense import root_class
 from curation.negatives.graph_replacements import RELATIONS, GraphFacts, knowledge_slots
-from curation.negatives.slots import Slot, SlotStage, dictionary_forms
-from curation.text.phrases import Caption
+from curation.negatives.slots import SlotStage, dictionary_forms
 from data_manifests.sample import Sample
 
 _FROM_GRAPH = 16
@@ -70,7 +68,7 @@ class ContrastKnowledge(SlotStage):
         results: list[dict[str, Any] | Drop] = []
         for sample in samples:
             links = dict(zip(sample.captions, sample["concepts"], strict=True))
-            find_slots = partial(_find_slots, links, facts, dictionary_forms(sample.captions))
+            find_slots = partial(knowledge_slots, links, facts, dictionary_forms(sample.captions))
             results.append({"contrast_negatives": self.negatives(sample, find_slots)})
         return results
 
@@ -95,9 +93,3 @@ class ContrastKnowledge(SlotStage):
         one_way = one_way_edges(self.graph, concepts)
         reversible = {(edge.head, edge.tail): edge for edges in one_way.values() for edge in reversed(edges)}
         return GraphFacts(self.graph.edges_from(wanted, RELATIONS), kin, reversible)
-
-
-def _find_slots(
-    links: Mapping[str, Sequence[Mapping[str, Any]]], facts: GraphFacts, mentioned: AbstractSet[str], caption: Caption
-) -> list[Slot]:
-    return knowledge_slots(caption, links[caption.text], facts, mentioned)

@@ -214,13 +214,13 @@ def _kind(record: NegativeRecord) -> str:
 
 def _groups(negatives: Sequence[_Negative]) -> Int64s:
     """Return each negative's group: operation and span class, or the operation alone for rare classes."""
-    counts = Counter(_kind(one.record) for one in negatives)
+    kinds = [_kind(one.record) for one in negatives]
+    counts = Counter(kinds)
     names = [
         kind if counts[kind] >= _MIN_GROUP else one.record["operation"]
-        for one, kind in ((one, _kind(one.record)) for one in negatives)
+        for one, kind in zip(negatives, kinds, strict=True)
     ]
-    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
-    return np.array([numbers[name] for name in names], np.int64)
+    return np.unique(names, return_inverse=True)[1]
 
 
 def _add(result: dict[str, Any], record: NegativeRecord, scores: Mapping[str, float], *, stays: bool) -> None:

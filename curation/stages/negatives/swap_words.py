@@ -92,7 +92,7 @@ class SwapWords(MapStage):
         taken = set(captions)
         for span_class, negative_type in TYPE_OF_CLASS.items():
             for one, other in self._drawn_pairs(uid, index, caption, parse, span_class):
-                text, edits = swap(caption, parse, one, other)
+                text, edits = apply_edits(caption, swap_spans(caption, parse, one, other))
                 key = normalise(text)
                 if key in taken:
                     continue
@@ -137,12 +137,3 @@ def _spans(caption: str, parse: CaptionParse, span_class: str) -> list[Span]:
         return []
     spans = [span_of(parse, first, stop) for first, stop in found]
     return [span for span in spans if is_whole_words(caption, span)]
-
-
-def swap(caption: str, parse: CaptionParse, one: Span, other: Span) -> tuple[str, list[list[int]]]:
-    """Exchange two spans that do not overlap, `one` first; repair case and articles.
-
-    Returns:
-        The negative, and its edits [start, end, new_start, new_end] in reading order.
-    """
-    return apply_edits(caption, swap_spans(caption, parse, one, other))
