@@ -121,7 +121,7 @@ def test_folder_rejects_unreadable_tables(tmp_path: Path) -> None:
     assert "its columns: img, caption" in message
     assert "file_name, filename, file, image" in message
     put(tmp_path / "captions.jsonl", '{"file": "a.jpg", "words": "one"}')
-    assert "no column for captions; it has: file, words" in refused(f"folder:{tmp_path}")
+    assert "no column for captions; its columns: file, words" in refused(f"folder:{tmp_path}")
     put(tmp_path / "captions.jsonl", "nothing\n")
     assert "no usable row" in refused(f"folder:{tmp_path}")
     put(tmp_path / "captions.csv", "file,caption\na.jpg,one\n")

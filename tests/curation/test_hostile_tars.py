@@ -87,7 +87,7 @@ def test_webdataset_rejects_compressed_tars(tmp_path: Path) -> None:
     for name, mode in (("0.tar.gz", "w:gz"), ("1.tar", "w:gz"), ("2.tar", "w:bz2"), ("3.tar", "w:xz")):
         with tarfile.open(tmp_path / name, mode) as tar:  # type: ignore[call-overload]
             tar.add(plain, "x")
-        assert "decompress it first" in refused(f"webdataset:{tmp_path / name}")
+        assert "decompress it, for example with gunzip" in refused(f"webdataset:{tmp_path / name}")
     assert "0.tar.gz is compressed" in refused(f"webdataset:{tmp_path}")
 
 
