@@ -49,6 +49,12 @@ class Manifest:
         return str(self.body["version"])
 
     @property
+    def parent_ref(self) -> str | None:
+        """``name@X.Y.Z`` of the parent version, which for a selection is another data set's; None without a parent."""
+        parent = self.body["parent"]
+        return f"{parent.get('name', self.name)}@{parent['version']}" if parent else None
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the body."""
         return str(self.body["fingerprint"])

@@ -22,6 +22,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from curation.engine.engine import Executor, UnitReport, run_unit
 from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
+from data_manifests.nested import leaves
 from flows.execution.executors import process_pool, worker_death_error
 from flows.execution.jobs import CurateJob, CurationResult, run_job
 from flows.execution.prefect_summary import change_markdown
@@ -106,11 +107,7 @@ def _leave_artifacts(job: CurateJob, result: CurationResult) -> None:
     """Leave counts, drops and the change to the parent version in Prefect, and emit an event for a new version."""
     counts = result.manifest.body["counts"]
     rows = [{"what": name, "number": counts[name]} for name in ("records", "samples", "captions", "views", "negatives")]
-    rows += [
-        {"what": f"dropped by {stage}: {reason}", "number": number}
-        for stage, reasons in counts["dropped"].items()
-        for reason, number in reasons.items()
-    ]
+    rows += [{"what": f"dropped by {name}", "number": number} for name, number in leaves(counts["dropped"], ": ")]
     rows += [
         {"what": f"{report.stage.name}: computed / reused", "number": f"{report.num_computed} / {report.num_reused}"}
         for report in result.reports

@@ -70,11 +70,8 @@ class Recipe:
 
     def all_stages(self) -> tuple[Stage, ...]:
         """Return the stages that run, the image check included."""
-        return (
-            self.stages
-            if any(isinstance(stage, CheckImages) for stage in self.stages)
-            else (CheckImages(), *self.stages)
-        )
+        has_check = any(isinstance(stage, CheckImages) for stage in self.stages)
+        return self.stages if has_check else (CheckImages(), *self.stages)
 
     def train_parts(self) -> TrainParts:
         """Return what the trainer needs."""

@@ -17,7 +17,6 @@ from data_manifests.manifest import Catalog
 from flows.cli.curate import prefect_executor
 from flows.cli.report import show_diff, write_page
 from flows.evaluation.interface import EvalOptions
-from flows.evaluation.results import Evaluation
 from flows.evaluation.run import ResultFiles, print_comparison, run_evaluation
 from flows.execution.jobs import CurateJob, TrainJob, execute_locally
 from flows.terminal.console import out
@@ -81,7 +80,8 @@ def run_demo(folder: Path) -> None:
     second = run_curation(job, execute_locally)
     if second.ref != first.ref:
         show_diff(catalog, first.ref, second.ref, folder / "diff.html")
-    _summarise(catalog, second.ref, folder, tuned, before, after)
+    evaluations = [{"label": "before LoRA", **before.to_json()}, {"label": "after LoRA", **after.to_json()}]
+    write_page(catalog, second.ref, folder / "summary.html", evaluations=evaluations, run=tuned)
     out.print(f"\ndone in {time.perf_counter() - started:.0f} s", soft_wrap=True)
     out.print(f"summary with pictures: {(folder / 'summary.html').resolve()}", soft_wrap=True)
     out.print(f"what changed:          {(folder / 'diff.html').resolve()}", soft_wrap=True)
@@ -124,11 +124,3 @@ def edit_one_caption(path: Path) -> None:
     words = row["captions"][0].split()
     row["captions"][0] = " ".join([*words[:-1], "shiny", words[-1]]) if "shiny" not in words else row["captions"][0]
     write_atomically(path, orjson.dumps(row) + b"\n" + rest)
-
-
-def _summarise(catalog: Catalog, ref: str, folder: Path, run: Path, before: Evaluation, after: Evaluation) -> None:
-    """Write the version's page with the numbers before and after."""
-    evaluations = [
-        {"label": label, **result.to_json()} for label, result in (("before LoRA", before), ("after LoRA", after))
-    ]
-    write_page(catalog, ref, folder / "summary.html", evaluations=evaluations, run=run)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.options import JsonOpt
+
 app = typer.Typer(name="kg", no_args_is_help=True, help="Compile a knowledge graph and look into it.")
 
 FilesOpt = list[Path] | None
@@ -31,7 +33,7 @@ def build(
     ] = None,
     min_weight: Annotated[float | None, typer.Option("--min-weight", help="only edges at least this heavy")] = None,
     license_name: Annotated[str, typer.Option("--license", help="of triples that state none")] = "unknown",
-    as_json: Annotated[bool, typer.Option("--json", help="print only JSON")] = False,
+    as_json: JsonOpt = False,
 ) -> None:
     """Compile ConceptNet, conceptnet-lite, Visual Genome or triples into one store."""
     from curation.knowledge.build import GraphSource
@@ -51,7 +53,7 @@ def info(
     graph: Annotated[str, typer.Argument(metavar="FILE", help="a store, a conceptnet-lite database, or 'seed'")],
     concepts: Annotated[list[str] | None, typer.Argument(metavar="CONCEPT...", help="show the edges of these")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="edges shown for each concept and direction")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="print only JSON")] = False,
+    as_json: JsonOpt = False,
 ) -> None:
     """Show a graph's relations, licences and hash, and the edges of some concepts."""
     from flows.terminal.kg import info as run

@@ -12,7 +12,8 @@ import typer
 from flows.cli.options import JsonOpt
 from flows.terminal.console import print_json
 
-app = typer.Typer(no_args_is_help=True, help="Serve a small language model; look into the journal of answers.")
+_HELP = "Serve a small language model; look into the journal of answers."
+app = typer.Typer(name="llm", no_args_is_help=True, help=_HELP)
 
 
 @app.command()

@@ -11,10 +11,7 @@ import typer
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.cli import compare as compare_cli
-from flows.cli import curate as curate_cli
-from flows.cli import export, kg, llm, report
-from flows.cli import versions as versions_cli
+from flows.cli import compare, curate, export, kg, llm, report, versions
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
 from flows.evaluation.registry import KINDS
 
@@ -26,13 +23,8 @@ app = typer.Typer(
     help="Curate small image-text data sets offline, fine-tune CLIP on them, and prove what it bought.",
 )
 
-app.add_typer(curate_cli.app)
-app.add_typer(compare_cli.app)
-app.add_typer(versions_cli.app)
-app.add_typer(report.app)
-app.add_typer(kg.app, name="kg")
-app.add_typer(llm.app, name="llm")
-app.add_typer(export.app, name="export")
+for commands in (curate, compare, versions, report, kg, llm, export):
+    app.add_typer(commands.app)
 
 EXIT_BAD_INPUT = 2
 

@@ -44,9 +44,9 @@ def card(ctx: typer.Context, ref: RefArg) -> None:
 
 def write_page(catalog: Catalog, target: str, html: Path, **options: Any) -> None:
     """Write the page of a version, run or comparison, and print its path."""
-    from flows.pages.build import write_report
+    from flows.pages.build import report_html
 
-    write_report(catalog, target, html, **options)
+    write_atomically(html, report_html(catalog, target, **options).encode())
     err.print(f"wrote {html} ({html.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from data_manifests.errors import InputError
 from flows.comparison.cells import CELL_FILE, Benchmarks, Cell, is_trained, missing_benchmarks, train_seconds
 from flows.comparison.job import CompareJob
-from flows.comparison.run import cells_by_seed, check_rows, pretrained_cell
-from flows.terminal.console import out, print_json, table
-
-if TYPE_CHECKING:
-    from data_manifests.manifest import DatasetVersion
+from flows.comparison.run import cells_by_seed, check_rows, find_versions, pretrained_cell
+from flows.execution.jobs import existing, prepare
+from flows.terminal.console import out, print_json, print_table
 
 
 @dataclass
@@ -58,7 +56,7 @@ def show_comparison_plan(job: CompareJob, *, as_json: bool) -> None:
         InputError: a recipe, setting, source or model cannot be used.
     """
     check_rows(job)
-    versions = existing_versions(job)
+    versions = find_versions(job, lambda curation: existing(prepare(curation)))
     every = [pretrained_cell(job), *(cell for cells in cells_by_seed(job, versions) for cell in cells)]
     pace = read_pace(job.out / "cells")
     steps = int(next(item for item in job.settings if item.startswith("train.steps=")).partition("=")[2])
@@ -72,26 +70,9 @@ def show_comparison_plan(job: CompareJob, *, as_json: bool) -> None:
     if as_json:
         print_json({"rows": [vars(part) for part in rows], "seconds": total})
         return
-    made = table("plan of the comparison", "row", "version", ">to run", ">reused", ">minutes")
-    for part in rows:
-        made.add_row(part.name, part.version, str(part.num_run), str(part.num_reused), _minutes(part.seconds))
-    out.print(made)
+    shown = [(part.name, part.version, part.num_run, part.num_reused, _minutes(part.seconds)) for part in rows]
+    print_table("plan of the comparison", ("row", "version", ">to run", ">reused", ">minutes"), shown)
     out.print(f"{sum(part.num_run for part in rows)} cells to run, {_minutes(total)} minutes without curation")
-
-
-def existing_versions(job: CompareJob) -> dict[str, DatasetVersion]:
-    """Return the versions that are up to date, by row; missing rows would be curated."""
-    from flows.execution.jobs import existing, prepare
-
-    if job.name is not None:
-        version = job.catalog.open(job.name)
-        return {row.name: version for row in job.rows}
-    jobs = {row.name: job.curate_job(row) for row in job.rows}
-    results = {
-        curation.name: existing(prepare(curation)) for curation in {item.name: item for item in jobs.values()}.values()
-    }
-    found = {row: results[curation.name] for row, curation in jobs.items()}
-    return {row: job.catalog.open(result.ref) for row, result in found.items() if result is not None}
 
 
 def read_pace(root: Path) -> Pace:

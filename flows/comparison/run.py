@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from flows.comparison.output import COMPARISON_FILE, count_train_samples, table_
 from flows.comparison.statistics import best_blind_scores
 from flows.comparison.table import terminal_table
 from flows.comparison.variants import PRETRAINED, Variant
-from flows.execution.jobs import CurateJob, TrainJob, run_job
+from flows.execution.jobs import CurateJob, CurationResult, TrainJob, run_job
 from flows.recipe import load_recipe, recipe_arguments
 from flows.terminal.console import err, out, print_json
 from flows.terminal.curation import job_progress
@@ -46,7 +46,7 @@ def run_compare(job: CompareJob, *, as_json: bool) -> bool:
     finished = [run_cell(base, job.benchmarks)]
     if finished[0].fault:
         raise InputError(finished[0].fault)
-    versions = curate_versions(job)
+    versions = find_versions(job, curate)
     seeds = cells_by_seed(job, versions)
     every = [cell for cells in seeds for cell in cells]
     due = {cell.folder for cell in every if not is_trained(cell) or missing_benchmarks(cell, job.benchmarks)}
@@ -121,30 +121,34 @@ def check_rows(job: CompareJob) -> None:
             raise InputError(f"{option}: none of these recipes uses it", fix="leave it out")
 
 
-def curate_versions(job: CompareJob) -> dict[str, DatasetVersion]:
-    """Return the version that each row trains on, curated if needed; equal ones are curated once.
+def find_versions(job: CompareJob, find: Callable[[CurateJob], CurationResult | None]) -> dict[str, DatasetVersion]:
+    """Return the version that each row trains on; rows that `find` returns None for are left out.
+
+    Args:
+        job: The comparison.
+        find: Makes a version or looks it up; called once for rows with equal versions.
 
     Raises:
         InputError: one cannot be made or opened.
     """
     if job.name is not None:
-        version = job.catalog.open(job.name)
-        return {row.name: version for row in job.rows}
-    made: dict[str, DatasetVersion] = {}
+        return dict.fromkeys((row.name for row in job.rows), job.catalog.open(job.name))
+    results: dict[str, CurationResult | None] = {}
     found: dict[str, DatasetVersion] = {}
     for row in job.rows:
         curated = job.curate_job(row)
         try:
-            if curated.name not in made:
-                made[curated.name] = job.catalog.open(curate(curated))
+            if curated.name not in results:
+                results[curated.name] = find(curated)
+            if (result := results[curated.name]) is not None:
+                found[row.name] = job.catalog.open(result.ref)
         except InputError as error:
             raise InputError(f"curating '{row.name}': {error.got}", allowed=error.allowed, fix=error.fix) from None
-        found[row.name] = made[curated.name]
     return found
 
 
-def curate(job: CurateJob) -> str:
-    """Bring one recipe's version up to date and return its reference."""
+def curate(job: CurateJob) -> CurationResult:
+    """Bring one recipe's version up to date."""
     started = time.perf_counter()
     with job_progress() as events:
         result = run_job(job, events=events)
@@ -154,7 +158,7 @@ def curate(job: CurateJob) -> str:
         f"({'made' if result.created else 'unchanged'}, {time.perf_counter() - started:.0f} s)",
         soft_wrap=True,
     )
-    return result.ref
+    return result
 
 
 def cells_by_seed(job: CompareJob, versions: Mapping[str, DatasetVersion]) -> list[list[Cell]]:
@@ -162,12 +166,8 @@ def cells_by_seed(job: CompareJob, versions: Mapping[str, DatasetVersion]) -> li
     placed: dict[str, Path] = {}
     rounds = []
     for seed in job.seeds:
-        cells = []
-        for row in job.rows:
-            if row.name in versions:
-                cell = make_cell(job, row, versions[row.name], seed)
-                cells.append(in_folder(cell, placed.setdefault(hash_of(cell.identity), cell.folder)))
-        rounds.append(cells)
+        cells = [make_cell(job, row, versions[row.name], seed) for row in job.rows if row.name in versions]
+        rounds.append([in_folder(cell, placed.setdefault(hash_of(cell.identity), cell.folder)) for cell in cells])
     return rounds
 
 

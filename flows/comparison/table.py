@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
@@ -27,55 +28,51 @@ LEGEND = (
 )
 
 
-def column_name(on: str, metric: str, all_on: Sequence[str]) -> str:
-    """Return a heading: the benchmark's kind, the end of its source where kinds repeat, the metric."""
-    kind, _, source = on.partition(":")
-    several = sum(other.partition(":")[0] == kind for other in all_on) > 1
-    place = source.rstrip("/").replace(":", "/").rpartition("/")[2]
-    return " ".join([kind.replace("_", "-"), *([place] if several else []), LABELS.get(metric, metric)])
-
-
-def columns_of(rows: Sequence[ComparisonRow]) -> list[tuple[str, str]]:
-    """Return (``KIND:SRC``, metric) of every metric of any row."""
-    return list(dict.fromkeys(key for row in rows for key in row.numbers))
+def columns_of(rows: Sequence[ComparisonRow]) -> dict[tuple[str, str], str]:
+    """Return headings by (``KIND:SRC``, metric): the kind, the end of the source where kinds repeat, the metric."""
+    keys = dict.fromkeys(key for row in rows for key in row.numbers)
+    kinds = Counter(on.partition(":")[0] for on in {on for on, _ in keys})
+    headings = {}
+    for on, metric in keys:
+        kind, _, source = on.partition(":")
+        place = source.rstrip("/").replace(":", "/").rpartition("/")[2]
+        words = [kind.replace("_", "-"), *([place] if kinds[kind] > 1 else []), LABELS.get(metric, metric)]
+        headings[on, metric] = " ".join(words)
+    return headings
 
 
 def terminal_table(title: str, rows: Sequence[ComparisonRow], samples: Mapping[str, int], blind: BlindScores) -> Table:
     """Return the table for the terminal: failed rows red, significant differences to the control green or yellow."""
-    keys = columns_of(rows)
-    names = [f">{column_name(on, metric, [key[0] for key in _first_of_each(keys)])}" for on, metric in keys]
-    made = table(title, "row", ">samples", *names, "gate")
+    columns = columns_of(rows)
+    made = table(title, "row", ">samples", *(f">{name}" for name in columns.values()), "gate")
     made.columns[0].no_wrap = True
     for row in rows:
-        cells = [_terminal_number(row.numbers[key]) if key in row.numbers else Text("") for key in keys]
-        name = Text(row.name, "bold red" if row.failed or row.faults else "")
-        made.add_row(name, _count(samples, row.name), *cells, _terminal_gate(row), end_section=row.name == CONTROL)
+        cells = [_terminal_number(row.numbers[key]) if key in row.numbers else Text("") for key in columns]
+        style = "bold red" if row.failed or row.faults else ""
+        gate = Text(_gate(row).replace("**", ""), style or "green")
+        name, is_control = Text(row.name, style), row.name == CONTROL
+        made.add_row(name, _count(samples, row.name), *cells, gate, end_section=is_control)
     if blind:
         made.add_section()
-        made.add_row(BLIND_ROW, "-", *(_points(blind[key][1]) if key in blind else "" for key in keys), "")
+        made.add_row(BLIND_ROW, "-", *(_points(blind[key][1]) if key in blind else "" for key in columns), "")
     return made
 
 
 def markdown_table(rows: Sequence[ComparisonRow], samples: Mapping[str, int], blind: BlindScores) -> str:
     """Return the table as Markdown, its legend below."""
-    keys = columns_of(rows)
-    names = [column_name(on, metric, [key[0] for key in _first_of_each(keys)]) for on, metric in keys]
+    columns = columns_of(rows)
     lines = [
-        "| " + " | ".join(_cell(name) for name in ("row", "samples", *names, "gate")) + " |",
-        "| --- | ---: |" + " ---: |" * len(keys) + " --- |",
+        "| " + " | ".join(_cell(name) for name in ("row", "samples", *columns.values(), "gate")) + " |",
+        "| --- | ---: |" + " ---: |" * len(columns) + " --- |",
     ]
     for row in rows:
-        cells = [_number(row.numbers[key]) if key in row.numbers else "" for key in keys]
+        cells = [_number(row.numbers[key]) if key in row.numbers else "" for key in columns]
         name = f"**{row.name}**" if row.failed else row.name
         lines.append("| " + " | ".join([name, _count(samples, row.name), *cells, _cell(_gate(row))]) + " |")
     if blind:
-        cells = [f"{_points(blind[key][1])} ({blind[key][0]})" if key in blind else "" for key in keys]
+        cells = [f"{_points(blind[key][1])} ({blind[key][0]})" if key in blind else "" for key in columns]
         lines.append("| " + " | ".join([f"*{BLIND_ROW}*", "-", *cells, ""]) + " |")
     return "\n".join([*lines, "", LEGEND])
-
-
-def _first_of_each(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    return list({on: (on, metric) for on, metric in reversed(keys)}.values())
 
 
 def _count(samples: Mapping[str, int], name: str) -> str:
@@ -112,8 +109,7 @@ def _points(value: float) -> str:
 
 def _gate(row: ComparisonRow) -> str:
     if row.faults:
-        first = next(iter(row.faults.values())).splitlines()[0]
-        return f"did not run: {first}"
+        return f"did not run: {next(iter(row.faults.values())).splitlines()[0]}"
     if row.failed:
         lost = ", ".join(
             f"{on.partition(':')[0].replace('_', '-')} {LABELS.get(metric, metric)} {points:+.1f}"
@@ -121,11 +117,6 @@ def _gate(row: ComparisonRow) -> str:
         )
         return f"**failed**: {lost}"
     return "" if row.name == PRETRAINED or not row.numbers else "passed"
-
-
-def _terminal_gate(row: ComparisonRow) -> Text:
-    text = _gate(row).replace("**", "")
-    return Text(text, "bold red" if row.failed or row.faults else "green")
 
 
 def _cell(text: str) -> str:

@@ -6,7 +6,6 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from data_manifests.manifest import Catalog
@@ -25,7 +24,7 @@ class EvalOptions:
     """Options of the command line that hold for every benchmark.
 
     Attributes:
-        catalog: Where drawn tests are kept, and which samples are to be forgotten.
+        catalog: Where drawn tests and snapshots are kept, and which samples are to be forgotten.
         split: Only this split of a source.
         limit: At most this many samples of a source.
         blind: Evaluate text alone: no image is opened.
@@ -37,11 +36,6 @@ class EvalOptions:
     limit: int | None = None
     blind: bool = False
     blind_texts: tuple[str, ...] = ()
-
-    @property
-    def workspace(self) -> Path:
-        """Where drawn tests and snapshots are kept."""
-        return self.catalog.workspace
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.markup import escape
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.nested import leaves
 from flows.evaluation.interface import Benchmark, EvalOptions
 from flows.evaluation.registry import open_benchmark
 from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
-from flows.terminal.console import out, progress_bars, table
+from flows.terminal.console import bars_by_name, out, print_table, progress_bars
 from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 
@@ -95,20 +95,8 @@ def run_sweep(
 
 
 def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, bars: Progress) -> Evaluation:
-    outcome = benchmark.run(model, _reporter(bars))
+    outcome = benchmark.run(model, bars_by_name(bars))
     return Evaluation(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
-
-
-def _reporter(bars: Progress) -> EvalProgress:
-    """Return a callback that shows one progress bar for each thing that is counted."""
-    tasks: dict[str, TaskID] = {}
-
-    def report(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bars.add_task(what, total=total or None)
-        bars.update(tasks[what], completed=done)
-
-    return report
 
 
 def print_comparison(columns: Mapping[str, Evaluation]) -> None:
@@ -117,33 +105,30 @@ def print_comparison(columns: Mapping[str, Evaluation]) -> None:
     Args:
         columns: Results by heading, all of the same benchmark.
     """
-    first = next(iter(columns.values()))
-    rows = table(f"{escape(first.on)} ({first.num_samples} samples)", "metric", *(f">{heading}" for heading in columns))
-    for name, value in leaves(first.metrics):
-        if isinstance(value, float):
-            values = [dict(leaves(result.metrics))[name] for result in columns.values()]
-            rows.add_row(name, *(f"{number:.4f}" for number in values))
-    out.print(rows)
+    first, metrics = next(iter(columns.values())), [dict(leaves(result.metrics)) for result in columns.values()]
+    headings = ("metric", *(f">{heading}" for heading in columns))
+    rows = (
+        [name, *(f"{of[name]:.4f}" for of in metrics)] for name, value in metrics[0].items() if isinstance(value, float)
+    )
+    print_table(f"{escape(first.on)} ({first.num_samples} samples)", headings, rows)
 
 
 def print_results(results: Sequence[Evaluation]) -> None:
     """Print each benchmark's numbers; numbers by category are in a table of their own."""
     for result in results:
         title = f"{result.model} on {escape(result.on)} ({result.num_samples} samples, {result.num_refused} refused)"
-        rows = table(title, "metric", ">value")
         shown = dict(result.metrics)
         if not shown.get("num_ties_image_to_text", 0) + shown.get("num_ties_text_to_image", 0):
             shown.pop("ties_in_order", None)  # equal to the recalls above
         grouped = {name: entries for name, entries in shown.items() if _is_table(entries)}
-        for name, value in leaves({name: value for name, value in shown.items() if name not in grouped}):
-            rows.add_row(name, _cell(value))
-        out.print(rows)
+        single = leaves({name: value for name, value in shown.items() if name not in grouped})
+        print_table(title, ("metric", ">value"), ((name, _cell(value)) for name, value in single))
         for name, entries in grouped.items():
             columns = list(dict.fromkeys(key for entry in entries.values() for key in entry))
-            rows = table("", name.replace("_", " "), *(f">{key.replace('_', ' ')}" for key in columns))
-            for category, entry in list(entries.items())[:MAX_ROWS]:
-                rows.add_row(escape(category), *(_cell(entry.get(key)) for key in columns))
-            out.print(rows)
+            headings = (name.replace("_", " "), *(f">{key.replace('_', ' ')}" for key in columns))
+            listed = islice(entries.items(), MAX_ROWS)
+            rows = ((escape(kind), *(_cell(entry.get(key)) for key in columns)) for kind, entry in listed)
+            print_table("", headings, rows)
             if len(entries) > MAX_ROWS:
                 out.print(f"… and {len(entries) - MAX_ROWS} more; --json FILE writes all")
 

@@ -41,7 +41,7 @@ class SampleBenchmark(Benchmark):
         source = self.source_prefix + target.source
         self.snapshot: Snapshot = read_source(
             open_source(source, eval_options.split),
-            eval_options.workspace / "intake",
+            eval_options.catalog.workspace / "intake",
             location=f"{Path.cwd()}|{source}",
             limit=eval_options.limit,
             denylist=Denylist.load(eval_options.catalog.manifests),

@@ -16,7 +16,7 @@ from curation.llm.journal import Journal
 from curation.rewriting.llm_stage import LlmStage
 from curation.rewriting.rules import RuleWriter
 from curation.versions.numbering import stage_record
-from data_manifests.manifest import Catalog, Manifest, version_key
+from data_manifests.manifest import Catalog, Manifest
 from flows.execution.jobs import CurationResult, PreparedCuration, existing, free_bytes
 
 _TEXT_BYTES_PER_SAMPLE = 4096
@@ -154,7 +154,7 @@ def _rates(catalog: Catalog, workers: int) -> dict[str, float]:
     """Return seconds per computed sample by stage, from this workspace's newest run records."""
     rates: dict[str, float] = {}
     for name in catalog.names():
-        for version in sorted(catalog.versions(name), key=version_key):
+        for version in catalog.versions(name):
             path = catalog.manifests / name / f"{version}.run.json"
             if not path.is_file():
                 continue
@@ -238,7 +238,7 @@ def _estimate_tokens(stage: LlmStage, prepared: PreparedCuration, num_samples: i
 def _draws_per_rewrite(stage: LlmStage, catalog: Catalog) -> float | None:
     """Return the requests for each rewrite in the newest version that this model rewrote with as many draws."""
     for name in catalog.names():
-        for version in sorted(catalog.versions(name), key=version_key, reverse=True):
+        for version in reversed(catalog.versions(name)):
             body = Manifest.load(catalog.manifest_path(name, version)).body
             usage = body["statistics"].get("usage", {}).get(stage.name, {})
             record = next((item for item in body["stages"] if item["name"] == stage.name), None)

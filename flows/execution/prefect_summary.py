@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 
 
@@ -9,15 +10,14 @@ def change_markdown(catalog: Catalog, manifest: Manifest) -> str:
     """Return a short summary of the difference to the parent version, or of a first version's counts."""
     title = f"## {manifest.name}@{manifest.version}\n\n"
     counts = manifest.body["counts"]
-    parent = manifest.body["parent"]
-    whose = parent.get("name", manifest.name) if parent else manifest.name  # a selection has another data set's version
-    folder = catalog.folder(whose, parent["version"]) if parent else None
-    path = catalog.manifest_path(whose, parent["version"]) if parent else None
-    if folder is None or path is None or not folder.is_dir() or not path.is_file():
+    try:
+        old = catalog.open(manifest.parent_ref) if manifest.parent_ref else None
+    except InputError:
+        old = None  # it is elsewhere, or forgotten
+    if old is None:
         return f"{title}{counts['samples']} samples, {counts['captions']} captions, {counts['negatives']} negatives.\n"
     from data_manifests.diff import diff_versions
 
-    old = DatasetVersion(Manifest.load(path), folder)
     new = DatasetVersion(manifest, catalog.folder(manifest.name, manifest.version))
     diff = diff_versions(old, new)
     lines = [f"Against {old.ref}:", ""]

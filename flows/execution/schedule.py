@@ -20,11 +20,13 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
     Raises:
         InputError: the cron text is malformed, the job is unusable, or there is no server to schedule on.
     """
+    from prefect.settings import PREFECT_API_URL
+
     from flows.recipe import load_recipe
 
     _check_cron(cron)
     load_recipe(job.recipe, job, job.settings)
-    if not os.environ.get("PREFECT_API_URL") and not _profile_url():
+    if not os.environ.get("PREFECT_API_URL") and not PREFECT_API_URL.value():
         raise InputError(
             "no Prefect server to schedule on: PREFECT_API_URL is not set",
             allowed="a running server; a temporary one cannot schedule",
@@ -39,13 +41,6 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
         parameters={"job": absolute.to_json(), "runner": "local"},
         limit=1,
     )
-
-
-def _profile_url() -> str | None:
-    from prefect.settings import PREFECT_API_URL
-
-    value: str | None = PREFECT_API_URL.value()
-    return value
 
 
 def _check_cron(cron: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.run_files import RUN_FILE
@@ -18,21 +17,14 @@ from flows.pages.sections.training_curves import hardness_curves, training_curve
 from flows.pages.version import version_lead, version_sections
 
 
-def write_report(
-    catalog: Catalog,
-    target: str,
-    html: Path,
-    *,
-    evaluations: Sequence[ResultColumn] = (),
-    run: Path | None = None,
-    seed: int = 0,
-) -> None:
-    """Write the page of a target.
+def report_html(
+    catalog: Catalog, target: str, *, evaluations: Sequence[ResultColumn] = (), run: Path | None = None, seed: int = 0
+) -> str:
+    """Return the page of a target.
 
     Args:
         catalog: Manifests and workspace.
         target: A run's or comparison's folder, or ``NAME@VER``.
-        html: The file to write.
         evaluations: Evaluations to show, each under its ``label``.
         run: For a version's page: a run on it, whose curves are shown.
         seed: Seed of everything that is drawn.
@@ -40,14 +32,6 @@ def write_report(
     Raises:
         InputError: no such target, or a file of it is missing or damaged.
     """
-    text = report_html(catalog, target, evaluations=evaluations, run=run, seed=seed)
-    write_atomically(html, text.encode())
-
-
-def report_html(
-    catalog: Catalog, target: str, *, evaluations: Sequence[ResultColumn] = (), run: Path | None = None, seed: int = 0
-) -> str:
-    """Return the page; see `write_report`."""
     folder = Path(target)
     is_comparison, is_run = (folder / COMPARISON_FILE).is_file(), (folder / RUN_FILE).is_file()
     if run is not None and (is_comparison or is_run):
@@ -79,7 +63,7 @@ def version_html(
     run: Path | None = None,
     seed: int = 0,
 ) -> str:
-    """Return a version's page; see `write_report`."""
+    """Return a version's page; see `report_html`."""
     record = catalog.manifests / version.manifest.name / f"{version.manifest.version}.run.json"
     run_json = read_json(record) if record.is_file() else None
     log = Run.read(run).log if run else []

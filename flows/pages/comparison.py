@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from data_manifests.errors import InputError
 from data_manifests.run_files import LOG_FILE
 from flows.comparison.output import COMPARISON_FILE, FORMAT
 from flows.comparison.variants import CONTROL, PRETRAINED
 from flows.pages.charts import ChartValue, chart_grid, figure, interval_chart
 from flows.pages.html import Html, Section, details, join, link_papers, note, table, tag, tiles
-from flows.pages.run import read_json
+from flows.pages.run import read_json, read_log
 from flows.pages.sections.results import benchmark_name
 from flows.pages.sections.training_curves import Log, overlay_curves
 
@@ -206,16 +204,11 @@ def _recipes(rows: Sequence[Mapping[str, Any]]) -> Html:
 
 def _curves(cells: Sequence[Mapping[str, Any]], folder: Path) -> Html:
     """Return the runs' curves over each other, of each row the first seed, so that there are few lines."""
-    from training.log import read_lines
-
     logs: dict[str, Log] = {}
     for cell in cells:
         path = (folder / str(cell["folder"]) / "run" / LOG_FILE).resolve()
         if cell["row"] not in logs and path.is_relative_to(folder.resolve()) and path.is_file():
-            try:
-                logs[cell["row"]] = read_lines(path)
-            except orjson.JSONDecodeError as error:
-                raise InputError(f"{path}: not JSON lines: {error.msg}", fix="run clipcurate compare again") from None
+            logs[cell["row"]] = read_log(path, fix="run clipcurate compare again")
     charts = [chart for column, title in _CURVES if (chart := overlay_curves(logs, column, title))]
     remark = note("The first seed of each recipe.")
     return join([remark, chart_grid(charts)]) if charts else Html("")

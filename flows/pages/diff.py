@@ -13,7 +13,7 @@ from data_manifests.manifest import DatasetVersion
 from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
 from flows.pages.html import Html, Section, captioned, card, details, diff_markup, join, note, page, table, tag, tiles
 from flows.pages.thumbnails import Thumbnails
-from flows.terminal.diff import format_regraded, format_rescored, format_value
+from flows.terminal.diff import caption_label, format_regraded, format_rescored, format_value, record_label
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,15 @@ def _card(sample: SampleDiff, picture: DrawPicture) -> Html:
     alternative = "".join(kept) or sample.name
     content = [tag("h3", sample.name), tag("div", *(tag("span", name, class_="tag") for name in sample.fields))]
     if sample.captions:
-        content.append(tag("ul", *map(_caption, sample.captions)))
-    content += _details(f"{len(sample.negatives)} negative(s) differ", map(_negative, sample.negatives))
+        content.append(tag("ul", *(_change(caption_label(item), item) for item in sample.captions)))
+    negatives = (_change(record_label(item, "operation", "span_class"), item) for item in sample.negatives)
+    content += _details(f"{len(sample.negatives)} negative(s) differ", negatives)
     if sample.regraded:
         content.append(tag("p", format_regraded(sample.regraded)))
     if sample.num_rescored:
         content.append(tag("p", format_rescored(sample.num_rescored)))
-    content += _details(f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ", map(_view, sample.views))
+    views = (_change(record_label(item, "kind", "family"), item) for item in sample.views)
+    content += _details(f"{len(sample.views)} rewrite(s) and knowledge caption(s) differ", views)
     content += _details(f"{len(sample.values)} other value(s) differ", map(_value, sample.values))
     content.append(tag("code", sample.uid))
     return card(picture(sample.uid, alternative), *content)
@@ -136,21 +138,6 @@ def _details(summary: str, items: Iterable[Html]) -> list[Html]:
     """Return a list that opens on a click; nothing without items."""
     listed = list(items)
     return [details(summary, tag("ul", *listed))] if listed else []
-
-
-def _caption(change: CaptionChange) -> Html:
-    position = change.old_position if change.new_position is None else change.new_position
-    return _change(f"caption {position}", change)
-
-
-def _negative(change: TextChange) -> Html:
-    record = change.new or change.old or {}
-    return _change(f"{record.get('operation')} {record.get('span_class')}", change)
-
-
-def _view(change: TextChange) -> Html:
-    record = change.new or change.old or {}
-    return _change(f"{record.get('kind')} {record.get('family')}", change)
 
 
 def _change(label: str, change: CaptionChange | TextChange) -> Html:

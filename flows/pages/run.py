@@ -47,19 +47,13 @@ class Run:
         Raises:
             InputError: no run is there, or a file of it is damaged.
         """
-        from training.log import read_lines
-
         if not (folder / RUN_FILE).is_file():
             raise InputError(f"{folder} holds no {RUN_FILE}", allowed="a folder that clipcurate train wrote")
         identity = read_json(folder / RUN_FILE)
         if lacking := [part for part in _PARTS if not isinstance(identity.get(part), dict)]:
             raise InputError(f"{folder / RUN_FILE}: no {lacking[0]!r}", allowed=f"objects {', '.join(_PARTS)}")
         done = read_json(folder / DONE_FILE) if (folder / DONE_FILE).is_file() else None
-        try:
-            log = read_lines(folder / LOG_FILE)
-        except orjson.JSONDecodeError as error:
-            raise InputError(f"{folder / LOG_FILE}: not JSON lines: {error.msg}", fix="train again") from None
-        return cls(folder, identity, done, log)
+        return cls(folder, identity, done, read_log(folder / LOG_FILE, fix="train again"))
 
     @property
     def ref(self) -> str:
@@ -130,11 +124,9 @@ def _number(value: Any) -> str:
 def _lineage(run: Run, catalog: Catalog, version: DatasetVersion | None) -> Html:
     manifest = version.manifest if version else _manifest(run, catalog)
     model, recipe = run.identity["model"], run.identity["recipe"].get("recipe")
-    steps = (
-        version_steps(manifest.body, parents_of(catalog, manifest.body), here=False)
-        if manifest
-        else [LineageStep(run.ref)]
-    )
+    steps = [LineageStep(run.ref)]
+    if manifest:
+        steps = version_steps(manifest.body, parents_of(catalog, manifest), here=False)
     base = [(model["spec"], f"{model['spec']}, {model['hash']}")]
     steps.append(LineageStep(f"run {run.name}", f"recipe {recipe}, {len(run.log)} steps", base, "here"))
     return lineage_graph(steps, f"How {run.name} was made, from its source down")
@@ -149,19 +141,16 @@ def _manifest(run: Run, catalog: Catalog) -> Manifest | None:
 def _settings(identity: Mapping[str, Any]) -> Html:
     parts = []
     for part in ("recipe", "config", "plan", "versions"):
-        rows = [(name, value) for name, value in _leaves(identity.get(part) or {})]
-        parts.append(tag("div", tag("h3", {"versions": "packages"}.get(part, part)), table((part, "value"), rows)))
+        heading, rows = {"versions": "packages"}.get(part, part), _leaves(identity.get(part) or {})
+        parts.append(tag("div", tag("h3", heading), table((part, "value"), rows)))
     return tag("div", *parts, class_="charts")
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
-    if not pairs and pairs is not None:
-        return
-    if pairs is None:
+    if not isinstance(value, Mapping | list):
         yield prefix, str(value)
         return
-    for name, item in pairs:
+    for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
         yield from _leaves(item, f"{prefix}.{name}" if prefix else str(name))
 
 
@@ -223,3 +212,17 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(f"{path}: JSON of type {type(document).__name__}", allowed="an object")
     return document
+
+
+def read_log(path: Path, fix: str) -> Log:
+    """Return the steps in a run's log.
+
+    Raises:
+        InputError: a line is not JSON; `fix` says what to do.
+    """
+    from training.log import read_lines
+
+    try:
+        return read_lines(path)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON lines: {error.msg}", fix=fix) from None

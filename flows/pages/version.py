@@ -9,6 +9,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
+from data_manifests.nested import leaves
 from flows.pages.charts import bar_chart, chart_grid, figure, histogram
 from flows.pages.diff import SECTION_LIMITS, diff_lead, diff_sections
 from flows.pages.html import Html, Section, join, link_papers, note, table, tag, tiles
@@ -49,7 +50,7 @@ def version_sections(
     index = version.index()
     rows = {name: index[name].to_pylist() for name in _COLUMNS if name in index.column_names}
     sheets, near = draw_sheets(version, rows, seed), draw_neighbours(version, rows, seed)
-    steps = version_steps(body, parents_of(catalog, body))
+    steps = version_steps(body, parents_of(catalog, version.manifest))
     with Thumbnails(version, [*sheets.uids, *neighbour_uids(near)]) as pictures:
         drawn = [
             ("clusters", "Clusters", cluster_section(sheets, pictures)),
@@ -74,15 +75,26 @@ def version_sections(
 
 def version_lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
     """Return the content above a version's sections: recipe, source, fingerprint, counts."""
-    return join([_lead(version, run_json), _tiles(version.manifest.body)])
+    body, parent = version.manifest.body, version.manifest.parent_ref
+    source = ", ".join(f"{key} {value}" for key, value in body["source"].items() if value is not None)
+    origin = f"from {parent}" if parent else "the first version"
+    paper = link_papers(body["recipe"].get("paper", "no paper"))
+    lines: list[object] = [
+        tag("p", f"Recipe {body['recipe'].get('name')} (", paper, f"); {origin}."),
+        note(f"Source: {source}."),
+        tag("code", version.manifest.fingerprint),
+    ]
+    if run_json and "seconds" in run_json:
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run_json["seconds"].items())
+        lines.append(note(f"Made {run_json.get('finished', '')} on {run_json.get('cores', '?')} cores: {took}."))
+    return join([*lines, _tiles(body)])
 
 
 def _changes(version: DatasetVersion, catalog: Catalog) -> Html:
     """Return how the version differs from its parent; a sentence if the parent is not here."""
-    parent = version.manifest.body["parent"]
-    if not parent:
+    ref = version.manifest.parent_ref
+    if ref is None:
         return Html("")
-    ref = f"{parent.get('name', version.manifest.name)}@{parent['version']}"
     try:
         old = catalog.open(ref)
     except InputError:
@@ -96,33 +108,9 @@ def _changes(version: DatasetVersion, catalog: Catalog) -> Html:
     return join(parts)
 
 
-def _lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
-    body = version.manifest.body
-    source = ", ".join(f"{key} {value}" for key, value in body["source"].items() if value is not None)
-    parent, origin = body["parent"], "the first version"
-    if parent:
-        origin = f"from {parent.get('name', body['name'])}@{parent['version']}"
-    paper = link_papers(body["recipe"].get("paper", "no paper"))
-    lines: list[object] = [
-        tag("p", f"Recipe {body['recipe'].get('name')} (", paper, f"); {origin}."),
-        note(f"Source: {source}."),
-        tag("code", version.manifest.fingerprint),
-    ]
-    if run_json and "seconds" in run_json:
-        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run_json["seconds"].items())
-        lines.append(
-            tag(
-                "p",
-                f"Made {run_json.get('finished', '')} on {run_json.get('cores', '?')} cores: {took}.",
-                class_="soft",
-            )
-        )
-    return join(lines)
-
-
 def _tiles(body: Mapping[str, Any]) -> Html:
     counts = body["counts"]
-    dropped = sum(number for reasons in counts["dropped"].values() for number in reasons.values())
+    dropped = sum(number for _, number in leaves(counts["dropped"]))
     size = sum(record["bytes"] for record in body["files"])
     values = [(f"{counts.get(name, 0):,}", name) for name in ("samples", "captions", "views", "negatives")]
     values += [(f"{dropped:,}", "dropped"), (f"{len(body['shards']):,}", "shards"), (f"{size / 2**20:,.1f}", "MiB")]
@@ -139,18 +127,12 @@ def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: 
         figure("Captions of a sample", bar_chart(list(counted["captions_per_sample"].items()))),
         figure("Negatives by kind", bar_chart(_longest(counted["negatives"]))),
         figure("Rewrites and knowledge captions by kind", bar_chart(_longest(counted["views"]))),
-        figure("Rejected texts by reason", bar_chart(_longest(_refused(counts)))),
+        figure("Rejected texts by reason", bar_chart(_longest(dict(leaves(counts.get("rejected", {}), ": "))))),
         figure("Splits", bar_chart(list(counted["splits"].items()))),
         figure("Clusters by size, largest first", histogram(_sampled(sizes), "cluster sizes, largest first")),
         figure("Difficulty", histogram(_shares(scores), "samples by difficulty")),
     ]
     return chart_grid(charts)
-
-
-def _refused(counts: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many texts were rejected, by ``stage: reason``."""
-    stages = counts.get("rejected", {}).items()
-    return {f"{stage}: {reason}": number for stage, reasons in stages for reason, number in reasons.items()}
 
 
 def _binned(counts: Mapping[str, int]) -> list[tuple[object, float]]:

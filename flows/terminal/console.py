@@ -6,10 +6,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -92,16 +94,21 @@ def progress_bars() -> Iterator[Progress]:
         yield bars
 
 
+def bars_by_name(bars: Progress) -> Callable[..., None]:
+    """Return a callback, ``report(what, done, total=0)``, that shows a bar for each `what`; 0 is an unknown total."""
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int = 0) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(escape(what), total=total or None)
+        bars.update(tasks[what], completed=done)
+
+    return report
+
+
 def counter(bars: Progress, what: str) -> Callable[[int], None]:
     """Return a callback that shows a count without a known total."""
-    task: list[TaskID] = []
-
-    def count(number: int) -> None:
-        if not task:
-            task.append(bars.add_task(what, total=None))
-        bars.update(task[0], completed=number)
-
-    return count
+    return partial(bars_by_name(bars), what)
 
 
 def stage_bars(bars: Progress) -> Events:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from data_manifests.diff import SampleDiff, SampleRef, VersionDiff
 from data_manifests.drift import ValueChange
-from data_manifests.text_diff import CaptionChange, DifficultyChange, DiffPiece, TextChange
+from data_manifests.text_diff import CaptionChange, DifficultyChange, TextChange
 from flows.terminal.console import clean, edit_text, print_table
 
 _MAX_CHARS = 300
@@ -53,11 +53,12 @@ def _print_fields(diff: VersionDiff, console: Console) -> None:
 
 def _print_sample(sample: SampleDiff, console: Console) -> None:
     console.print(Text.assemble("\n", (clean(sample.name), "bold"), " ", (sample.uid, "dim")))
-    texts: list[tuple[str, Iterable[DiffPiece]]] = [(_caption_label(item), item.pieces) for item in sample.captions]
-    texts += [(_negative_label(item), item.pieces) for item in sample.negatives]
-    texts += [(_view_label(item), item.pieces) for item in sample.views]
-    for label, pieces in texts[:MAX_TEXTS]:
-        console.print(Text.assemble("  ", (f"{label}: ", "dim"), edit_text(pieces, console)), soft_wrap=True)
+    texts: list[tuple[str, CaptionChange | TextChange]] = [(caption_label(item), item) for item in sample.captions]
+    texts += [("negative " + record_label(item, "operation", "span_class"), item) for item in sample.negatives]
+    texts += [(record_label(item, "kind", "family"), item) for item in sample.views]
+    for label, item in texts[:MAX_TEXTS]:
+        heading = (clean(f"{label}, {item.kind}: "), "dim")
+        console.print(Text.assemble("  ", heading, edit_text(item.pieces, console)), soft_wrap=True)
     _more(len(texts) - MAX_TEXTS, "texts", console)
     if sample.regraded:
         console.print("  " + format_regraded(sample.regraded), highlight=False)
@@ -68,19 +69,15 @@ def _print_sample(sample: SampleDiff, console: Console) -> None:
     _more(len(sample.values) - MAX_TEXTS, "values", console)
 
 
-def _caption_label(change: CaptionChange) -> str:
-    position = change.old_position if change.new_position is None else change.new_position
-    return f"caption {position}, {change.kind}"
+def caption_label(change: CaptionChange) -> str:
+    """Return a caption's position, the new one if it has one."""
+    return f"caption {change.old_position if change.new_position is None else change.new_position}"
 
 
-def _negative_label(change: TextChange) -> str:
+def record_label(change: TextChange, *fields: str) -> str:
+    """Return the values of some fields of a negative or view, of the new one if there is one."""
     record = change.new or change.old or {}
-    return clean(f"negative {record.get('operation')} {record.get('span_class')}, {change.kind}")
-
-
-def _view_label(change: TextChange) -> str:
-    record = change.new or change.old or {}
-    return clean(f"{record.get('kind')} {record.get('family')}, {change.kind}")
+    return " ".join(str(record.get(name)) for name in fields)
 
 
 def _value(value: ValueChange) -> Text:

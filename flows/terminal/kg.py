@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.progress import Progress
 
 from data_manifests.errors import InputError
-from flows.terminal.console import counter, err, out, print_json, print_table, progress_bars
+from flows.terminal.console import bars_by_name, err, out, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
     from curation.knowledge.build import Built, GraphSource
-    from curation.knowledge.formats.rows import BuildProgress, Keep, ReadCounts
+    from curation.knowledge.formats.rows import Keep, ReadCounts
     from curation.knowledge.interface import Edge
     from curation.knowledge.store_reader import StoreInfo
 
@@ -52,7 +51,7 @@ def build(sources: Sequence[GraphSource], path: Path, keep: Keep, *, as_json: bo
 
     started = time.perf_counter()
     with progress_bars() as bars:
-        built = build_graph(sources, path, keep, _report(bars))
+        built = build_graph(sources, path, keep, bars_by_name(bars))
     seconds = time.perf_counter() - started
     if as_json:
         size = path.stat().st_size
@@ -63,18 +62,6 @@ def build(sources: Sequence[GraphSource], path: Path, keep: Keep, *, as_json: bo
     _print_info(path.name, built.info)
     out.print(f"{path.stat().st_size / 2**20:.1f} MiB in {seconds:.1f} s")
     return built
-
-
-def _report(bars: Progress) -> BuildProgress:
-    """Return a callback that shows one counter for each kind of work."""
-    counts: dict[str, Any] = {}
-
-    def report(what: str, number: int) -> None:
-        if what not in counts:
-            counts[what] = counter(bars, escape(what))
-        counts[what](number)
-
-    return report
 
 
 def _print_tallies(tallies: Sequence[ReadCounts]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flows.terminal.console import out, print_json
@@ -19,8 +20,6 @@ def run_training(job: TrainJob, executor: JobExecutor, *, as_json: bool = False)
     if int(os.environ.get("RANK", "0")):
         return
     if as_json:
-        print_json(
-            {"run": str(result.run), "steps": result.steps, "loss": result.loss, "weights_hash": result.weights_hash}
-        )
+        print_json({**asdict(result), "run": str(result.run)})
     else:
         out.print(f"{result.run}: {result.steps} steps, loss {result.loss:.4f}, weights {result.weights_hash}")

@@ -74,7 +74,7 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
     if as_json:
         print_json(body)
         return
-    parent = f"{body['parent'].get('name', body['name'])}@{body['parent']['version']}" if body["parent"] else "none"
+    parent = version.manifest.parent_ref or "none"
     source = ", ".join(f"{key} {value}" for key, value in body["source"].items() if value is not None)
     out.print(
         f"[bold]{version.ref}[/bold] · recipe {body['recipe']['name']} · parent {parent} · {version.manifest.fingerprint}"

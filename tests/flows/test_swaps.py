@@ -53,7 +53,7 @@ def opened(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_foils_are_made_once_and_kept(opened: Any) -> None:
-    workspace = opened.eval_options.workspace
+    workspace = opened.eval_options.catalog.workspace
     cases = swaps_test(opened.snapshot, opened.samples, workspace)
     made = {(case.category, case.right[0], case.wrong[0]) for case in cases}
     assert ("roles", "a black dog chases a white cat", "a white cat chases a black dog") in made
@@ -90,7 +90,7 @@ def test_one_foil_of_a_kind_for_each_caption() -> None:
 def test_numbers_are_means_of_their_cases(opened: Any) -> None:
     model = ModelSpec.parse("tiny").load()
     result = opened.run(model, lambda *_: None)
-    cases = swaps_test(opened.snapshot, opened.samples, opened.eval_options.workspace)
+    cases = swaps_test(opened.snapshot, opened.samples, opened.eval_options.catalog.workspace)
     assert result.metrics["num_cases"] == len(cases)
     for name, items in result.cases.items():
         value: Any = result.metrics

@@ -93,5 +93,5 @@ class FairnessBenchmark(SampleBenchmark):
         stages: tuple[Stage, ...] = (ParseCaptions(), TagAttributes())
         if self._column:
             stages = (TagAttributes(captions=False, columns=(self._column,)),)
-        samples = samples_with_fields(stages, self.snapshot, self.eval_options.workspace, ("attribute_tags",))
+        samples = samples_with_fields(stages, self.snapshot, self.eval_options.catalog.workspace, ("attribute_tags",))
         return {sample.uid: str(sample["attribute_tags"]) for sample in samples}

@@ -47,7 +47,7 @@ class OrderBenchmark(SampleBenchmark):
 
     def _test(self) -> OrderTest:
         """Return the seeded test of these captions; it is drawn once and kept, so that every run has the same texts."""
-        path = self.eval_options.workspace / "benchmarks" / f"order-{self.identity()}.json"
+        path = self.eval_options.catalog.workspace / "benchmarks" / f"order-{self.identity()}.json"
         if not path.is_file():
             parser = SpacyParser()
 

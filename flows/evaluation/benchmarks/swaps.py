@@ -26,7 +26,7 @@ class SwapsBenchmark(SampleBenchmark):
 
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return accuracy by kind of foil and their mean, each with the blind judges' accuracy."""
-        cases = swaps_test(self.snapshot, self.samples, self.eval_options.workspace)
+        cases = swaps_test(self.snapshot, self.samples, self.eval_options.catalog.workspace)
         embed, result = TextEmbeddingCache(model, report), BenchmarkResult({"num_cases": len(cases)})
         if not self.eval_options.blind:
             images = {case.image for case in cases}

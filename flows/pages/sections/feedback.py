@@ -72,11 +72,14 @@ def _histogram(margins: Sequence[float]) -> Html:
 
 
 def _cards(shown: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], version: DatasetVersion | None) -> list[Html]:
+    import polars as pl
+
     uids = list(dict.fromkeys(row["uid"] for _, rows in shown for row in rows))
     if version is None:
         remark = note("The version is not here, so captions and pictures are not shown.")
         return [remark, *(_listed(title, [_card(row, None, None) for row in rows]) for title, rows in shown)]
-    samples = _samples(version, uids)
+    index = pl.DataFrame(version.index(["uid", "shard", "json_offset", "json_bytes"]))
+    samples = read_payloads(version, index.filter(pl.col("uid").is_in(uids)))
     with Thumbnails(version, uids) as pictures:
         return [
             _listed(title, [_card(row, samples.get(row["uid"]), pictures) for row in rows]) for title, rows in shown
@@ -85,13 +88,6 @@ def _cards(shown: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], version: Da
 
 def _listed(title: str, cards: Sequence[Html]) -> Html:
     return join([tag("h3", title), tag("div", *cards, class_="cards")]) if cards else Html("")
-
-
-def _samples(version: DatasetVersion, uids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    import polars as pl
-
-    index = pl.DataFrame(version.index(["uid", "shard", "json_offset", "json_bytes"]))
-    return read_payloads(version, index.filter(pl.col("uid").is_in(uids)))
 
 
 def _card(row: Mapping[str, Any], sample: Mapping[str, Any] | None, pictures: Thumbnails | None) -> Html:

@@ -36,16 +36,15 @@ class LineageStep:
     dropped: int = 0
 
 
-def parents_of(catalog: Catalog, body: Mapping[str, Any]) -> list[str]:
+def parents_of(catalog: Catalog, manifest: Manifest) -> list[str]:
     """Return the refs of a version's parent, that one's parent and so on, as far as their manifests exist."""
     found: list[str] = []
-    while body["parent"] and len(found) < MAX_PARENTS:
-        name = body["parent"].get("name", body["name"])
-        found.append(f"{name}@{body['parent']['version']}")
-        path = catalog.manifest_path(name, body["parent"]["version"])
+    while (ref := manifest.parent_ref) and len(found) < MAX_PARENTS:
+        found.append(ref)
+        path = catalog.manifest_path(*ref.split("@"))
         if not path.is_file():
             break
-        body = Manifest.load(path).body
+        manifest = Manifest.load(path)
     return found
 
 
@@ -76,7 +75,8 @@ def lineage_graph(steps: Sequence[LineageStep], label: str) -> Html:
     y = 1
     for number, step in enumerate(steps):
         if number:
-            parts.append(_arrow(_STAGE / 2, y - (_ROW - _BOX), _STAGE / 2, y))
+            line = tag("path", d=f"M{_STAGE / 2} {y - (_ROW - _BOX)} L{_STAGE / 2} {y - 4}", class_="edge")
+            parts.append(tag("g", line, _head(_STAGE / 2, y)))
         parts.append(_box(_LEFT, y, _STAGE, step.text, step.tooltip, step.kind))
         if step.dropped:
             parts.append(tag("text", f"-{step.dropped:,}", x=_STAGE - 7, y=y + 15, text_anchor="end", class_="bad"))
@@ -99,10 +99,6 @@ def _box(x: float, y: float, width: float, text: str, tooltip: str, kind: str) -
     frame = tag("rect", x=x + 0.5, y=y, width=width - 1, height=_BOX, rx=5, class_=f"box {kind}".strip())
     words = tag("text", shown, x=x + 7, y=y + 15, class_="name")
     return tag("g", tag("title", tooltip or text), frame, words)
-
-
-def _arrow(x: float, y: float, to_x: float, to_y: float) -> Html:
-    return tag("g", tag("path", d=f"M{x} {y} L{to_x} {to_y - 4}", class_="edge"), _head(to_x, to_y))
 
 
 def _head(x: float, y: float, *, sideways: bool = False) -> Html:
