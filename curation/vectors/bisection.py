@@ -29,45 +29,48 @@ class Bisection:
 
     def run(self) -> Labels:
         """Return the label of every vector."""
-        n = len(self._vectors)
-        # (first leaf, number of leaves, members, left neighbour's mean, right neighbour's mean)
-        nodes: list[tuple[int, int, Positions, Float32Array | None, Float32Array | None]] = [
-            (0, self._num, np.arange(n, dtype=np.int64), None, None)
-        ]
+        nodes = [_Node(0, self._num, np.arange(len(self._vectors), dtype=np.int64))]
         while nodes:
-            first, leaves, members, left, right = nodes.pop()
-            if len(members) <= _IN_MEMORY_ROWS:
-                self._split_in_memory(first, leaves, members, self._vectors[members].astype(np.float32), left, right)
+            first, leaves, members, rows, left, right = nodes.pop()
+            if leaves == 1:
+                self._labels[members] = first
                 continue
+            if rows is None and len(members) <= _IN_MEMORY_ROWS:
+                rows = self._vectors[members].astype(np.float32)
             rng = np.random.default_rng(draw_seed("bisect", self._seed, first, leaves))
-            drawn = np.sort(rng.choice(len(members), _SAMPLE_ROWS, replace=False))
             half = leaves // 2
             size = int(self._ends[first + half] - self._ends[first])
-            cut = _cut(self._vectors[members[drawn]].astype(np.float32), size / len(members), rng, left, right)
-            low, high = _split_by_value(dots(self._vectors, members, cut.direction), size)
-            nodes.append((first + half, leaves - half, members[high], cut.low, right))
-            nodes.append((first, half, members[low], left, cut.high))
+            sample = rows
+            if sample is None:
+                drawn = np.sort(rng.choice(len(members), _SAMPLE_ROWS, replace=False))
+                sample = self._vectors[members[drawn]].astype(np.float32)
+            cut = _cut(sample, size / len(members), rng, left, right)
+            values = dots(self._vectors, members, cut.direction) if rows is None else rows @ cut.direction
+            low, high = _split_by_value(values, size)
+            low_rows, high_rows = (None, None) if rows is None else (rows[low], rows[high])
+            nodes.append(_Node(first + half, leaves - half, members[high], high_rows, cut.low, right))
+            nodes.append(_Node(first, half, members[low], low_rows, left, cut.high))
         return self._labels
 
-    def _split_in_memory(
-        self,
-        first: int,
-        leaves: int,
-        members: Positions,
-        rows: Float32Array,
-        left: Float32Array | None,
-        right: Float32Array | None,
-    ) -> None:
-        if leaves == 1:
-            self._labels[members] = first
-            return
-        rng = np.random.default_rng(draw_seed("bisect", self._seed, first, leaves))
-        half = leaves // 2
-        size = int(self._ends[first + half] - self._ends[first])
-        cut = _cut(rows, size / len(members), rng, left, right)
-        low, high = _split_by_value(rows @ cut.direction, size)
-        self._split_in_memory(first, half, members[low], rows[low], left, cut.high)
-        self._split_in_memory(first + half, leaves - half, members[high], rows[high], cut.low, right)
+
+class _Node(NamedTuple):
+    """Leaves that are still to be split.
+
+    Attributes:
+        first: Number of the first leaf.
+        leaves: How many leaves.
+        members: Positions of their vectors.
+        rows: Those vectors as float32, if they are in memory.
+        left: Mean of the left neighbour's vectors, if there is one.
+        right: Mean of the right neighbour's vectors.
+    """
+
+    first: int
+    leaves: int
+    members: Positions
+    rows: Float32Array | None = None
+    left: Float32Array | None = None
+    right: Float32Array | None = None
 
 
 class _Cut(NamedTuple):

@@ -113,6 +113,10 @@ def test_balanced_clusters_are_tighter_than_bisection_alone_and_the_same_again()
     assert np.array_equal(labels, balanced_clusters(vectors, 40, seed=1))
 
 
+def test_one_cluster_may_have_more_vectors_than_are_split_in_memory() -> None:
+    assert not balanced_clusters(unit(9_000, groups=3), 1, seed=0).any()
+
+
 def test_neighbouring_numbers_are_near() -> None:
     angles = np.random.default_rng(0).permutation(64) / 64 * np.pi
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
