@@ -39,6 +39,24 @@ _INDEX_FIELDS = (
     ("num_negatives", _INTEGER, "Number of negatives."),
     ("num_views", _INTEGER, "Number of rewrites and knowledge captions."),
 )
+_NEGATIVE_FIELDS = (
+    ("text", _TEXT, "The hard negative."),
+    ("caption", _INTEGER, "Position of its caption among the captions."),
+    ("operation", _TEXT, "What was done to the caption."),
+    ("span_class", _TEXT, "What it was done to."),
+    ("type", _TEXT, "object, attribute, relation, action or order."),
+    ("rule", _TEXT, "Why this edit was made."),
+    ("source", _TEXT, "The stage that made it."),
+    ("against", _TEXT, "The true text that it is an edit of, where that is not the caption; else empty."),
+)
+_VIEW_FIELDS = (
+    ("text", _TEXT, "Another text that is true of the image."),
+    ("caption", _INTEGER, "Position of its caption among the captions."),
+    ("kind", _TEXT, "rewrite, knowledge, denial or count."),
+    ("family", _TEXT, "The prompt, rule family or relation behind it."),
+    ("rule", _TEXT, "The prompt and draw, the rule, or the edge of the knowledge graph."),
+    ("source", _TEXT, "The stage that made it."),
+)
 _INTEGERS = ("cluster_id",)
 _ARRAY_SHAPES = {"_embedding": "-1", "_embeddings": "-1,-1"}
 """Ending of an array field's name -> its shape."""
@@ -97,12 +115,14 @@ def _activity(stage: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _node(kind: str, identifier: str) -> dict[str, Any]:
+    """Return the type, identifier and name of a node; the name is the last part of the identifier."""
+    return {"@type": kind, "@id": identifier, "name": identifier.rpartition("/")[2]}
+
+
 def _file_object(record: Mapping[str, Any]) -> dict[str, Any]:
     name = record["name"]
-    return {
-        "@type": "cr:FileObject",
-        "@id": name,
-        "name": name,
+    return _node("cr:FileObject", name) | {
         "contentUrl": name,
         "contentSize": f"{record['bytes']} B",
         "encodingFormat": _FORMATS[name.rpartition(".")[2]],
@@ -111,90 +131,48 @@ def _file_object(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _file_sets(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    tars = [{"@id": shard["name"]} for shard in body["shards"]]
-    return [
-        {
-            "@type": "cr:FileSet",
-            "@id": "sidecars",
-            "name": "sidecars",
-            "encodingFormat": _FORMATS["parquet"],
-            "description": "One parquet file beside each tar, one row for each sample.",
-            "includes": ["[0-9][0-9][0-9][0-9][0-9].parquet"],
-        },
-        {
-            "@type": "cr:FileSet",
-            "@id": "image-files",
-            "name": "image-files",
-            "containedIn": tars,
-            "description": "The original image files.",
-            "encodingFormat": ["image/jpeg", "image/png", "image/webp"],
-            "includes": ["*.jpg", "*.png", "*.webp"],
-        },
-        {
-            "@type": "cr:FileSet",
-            "@id": "sample-json",
-            "name": "sample-json",
-            "containedIn": tars,
-            "description": "All that is known of a sample, beside its image.",
-            "encodingFormat": _FORMATS["json"],
-            "includes": ["*.json"],
-        },
+    tars = {"containedIn": [{"@id": shard["name"]} for shard in body["shards"]]}
+    sidecars, images = "One parquet file beside each tar, one row for each sample.", "The original image files."
+    image_types, image_names = ["image/jpeg", "image/png", "image/webp"], ["*.jpg", "*.png", "*.webp"]
+    sets: list[tuple[str, str, Any, list[str], dict[str, Any]]] = [
+        ("sidecars", sidecars, _FORMATS["parquet"], ["[0-9][0-9][0-9][0-9][0-9].parquet"], {}),
+        ("image-files", images, image_types, image_names, tars),
+        ("sample-json", "All that is known of a sample, beside its image.", _FORMATS["json"], ["*.json"], tars),
     ]
+    return [
+        _node("cr:FileSet", name)
+        | {"description": description, "encodingFormat": encoding, "includes": includes, **container}
+        for name, description, encoding, includes, container in sets
+    ]
+
+
+def _record_set(name: str, key: str, description: str, fields: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    content = {"key": {"@id": f"{name}/{key}"}, "description": description, "field": fields}
+    return _node("cr:RecordSet", name) | content
 
 
 def _samples(body: Mapping[str, Any]) -> dict[str, Any]:
     source = {"fileSet": {"@id": "sidecars"}}
     fields = [_field("samples", *spec, source) for spec in _SIDECAR_FIELDS]
     fields.append(_field("samples", "captions", _TEXT, "All captions, in the source's order.", source) | _array("-1"))
-    fields += [_negatives(source), _views(source)]
+    negatives = "Texts that are close to a caption and false of the image."
+    fields.append(_records("negatives", negatives, _NEGATIVE_FIELDS, source))
+    fields.append(_records("views", "Other texts that are true of the image.", _VIEW_FIELDS, source))
     added = (item for item in body["fields"] if item["name"] not in ("negatives", "views", "image_info"))
-    fields += [_published(item, source) for item in added]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "samples",
-        "name": "samples",
-        "key": {"@id": "samples/uid"},
-        "description": "One record for each image: captions, negatives and what the stages added.",
-        "field": fields,
-    }
+    fields += [_published("samples", item, source) for item in added]
+    description = "One record for each image: captions, negatives and what the stages added."
+    return _record_set("samples", "uid", description, fields)
 
 
-def _published(published: Mapping[str, str], source: Mapping[str, Any]) -> dict[str, Any]:
+def _published(parent: str, published: Mapping[str, str], source: Mapping[str, Any]) -> dict[str, Any]:
     """Return a field that a stage added; arrays and numbers have their own types."""
     name = published["name"]
     description = f"Added by the stage {published['stage']}."
     for ending, shape in _ARRAY_SHAPES.items():
         if name.endswith(ending):
-            return _field("samples", name, "cr:Float16", description, source) | _array(shape)
-    if published["where"] == "index":
-        return _field("samples", name, _INTEGER if name in _INTEGERS else _FLOAT, description, source)
-    return _field("samples", name, _TEXT, description, source)
-
-
-def _negatives(source: Mapping[str, Any]) -> dict[str, Any]:
-    parts = (
-        ("text", _TEXT, "The hard negative."),
-        ("caption", _INTEGER, "Position of its caption among the captions."),
-        ("operation", _TEXT, "What was done to the caption."),
-        ("span_class", _TEXT, "What it was done to."),
-        ("type", _TEXT, "object, attribute, relation, action or order."),
-        ("rule", _TEXT, "Why this edit was made."),
-        ("source", _TEXT, "The stage that made it."),
-        ("against", _TEXT, "The true text that it is an edit of, where that is not the caption; else empty."),
-    )
-    return _records("negatives", "Texts that are close to a caption and false of the image.", parts, source)
-
-
-def _views(source: Mapping[str, Any]) -> dict[str, Any]:
-    parts = (
-        ("text", _TEXT, "Another text that is true of the image."),
-        ("caption", _INTEGER, "Position of its caption among the captions."),
-        ("kind", _TEXT, "rewrite, knowledge, denial or count."),
-        ("family", _TEXT, "The prompt, rule family or relation behind it."),
-        ("rule", _TEXT, "The prompt and draw, the rule, or the edge of the knowledge graph."),
-        ("source", _TEXT, "The stage that made it."),
-    )
-    return _records("views", "Other texts that are true of the image.", parts, source)
+            return _field(parent, name, "cr:Float16", description, source) | _array(shape)
+    number = _INTEGER if name in _INTEGERS else _FLOAT
+    return _field(parent, name, number if published["where"] == "index" else _TEXT, description, source)
 
 
 def _records(
@@ -205,31 +183,16 @@ def _records(
     for part, kind, part_description in parts:
         where = {**source, "extract": {"column": name}, "transform": {"jsonPath": part}}
         sub_fields.append(_field(f"samples/{name}", part, kind, part_description, source) | {"source": where})
-    return {
-        "@type": "cr:Field",
-        "@id": f"samples/{name}",
-        "name": name,
-        **_array("-1"),
-        "description": description,
-        "subField": sub_fields,
-    }
+    content = {**_array("-1"), "description": description, "subField": sub_fields}
+    return _node("cr:Field", f"samples/{name}") | content
 
 
 def _index(body: Mapping[str, Any]) -> dict[str, Any]:
     source = {"fileObject": {"@id": "index.parquet"}}
     fields = [_field("index", *spec, source) for spec in _INDEX_FIELDS]
-    for published in body["fields"]:
-        if published["where"] == "index":
-            kind = _INTEGER if published["name"] in _INTEGERS else _FLOAT
-            fields.append(_field("index", published["name"], kind, f"Added by the stage {published['stage']}.", source))
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "index",
-        "name": "index",
-        "key": {"@id": "index/uid"},
-        "field": fields,
-        "description": "One record for each image, in the order of the shards: where its bytes lie.",
-    }
+    fields += [_published("index", item, source) for item in body["fields"] if item["where"] == "index"]
+    description = "One record for each image, in the order of the shards: where its bytes lie."
+    return _record_set("index", "uid", description, fields)
 
 
 def _images() -> dict[str, Any]:
@@ -238,21 +201,11 @@ def _images() -> dict[str, Any]:
     key = _field("images", "key", _TEXT, "The sample's key, as in samples/key.", source)
     content["source"] = {**source, "extract": {"fileProperty": "content"}}
     key["source"] = {**source, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"(.*)\.[a-z]+$"}}
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "images",
-        "name": "images",
-        "key": {"@id": "images/key"},
-        "description": "The pictures by key.",
-        "field": [key, content],
-    }
+    return _record_set("images", "key", "The pictures by key.", [key, content])
 
 
 def _field(parent: str, name: str, kind: str, description: str, source: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "@type": "cr:Field",
-        "@id": f"{parent}/{name}",
-        "name": name,
+    return _node("cr:Field", f"{parent}/{name}") | {
         "description": description,
         "dataType": [_TEXT, kind] if kind == "cr:Split" else kind,
         "source": {**source, "extract": {"column": name}},

@@ -116,9 +116,7 @@ def _holds(body: Body) -> Iterator[str]:
     rows += [(f"split {_plain(name)}", f"{number:,}") for name, number in sorted(statistics.get("splits", {}).items())]
     yield from _table(("what", ">number"), rows)
     for title, name in (("Negatives by kind", "negatives"), ("Rewrites and knowledge captions by kind", "views")):
-        yield from _counts(
-            title, {("", kind): number for kind, number in statistics.get(name, {}).items()}, ("", "kind")
-        )
+        yield from _counts(title, {(kind,): number for kind, number in statistics.get(name, {}).items()}, ("kind",))
 
 
 def _quality(body: Body) -> Iterator[str]:
@@ -154,7 +152,9 @@ def _lost(body: Body) -> Iterator[str]:
     yield ""
     yield f"{counts['records']:,} records came in, {counts['samples']:,} samples went out."
     for title, by_stage in (("Samples dropped", counts["dropped"]), ("Texts refused", counts.get("rejected", {}))):
-        found = {(stage, reason): number for stage, reasons in by_stage.items() for reason, number in reasons.items()}
+        found: dict[tuple[str, ...], int] = {
+            (stage, why): number for stage, reasons in by_stage.items() for why, number in reasons.items()
+        }
         yield from _counts(title, found, ("by", "reason"))
 
 
@@ -215,18 +215,15 @@ def _again(body: Body) -> Iterator[str]:
         yield "This version was not curated but made from its parent, by `clipcurate reshard` or `forget`."
 
 
-def _counts(title: str, found: Mapping[tuple[str, str], int], names: tuple[str, str]) -> Iterator[str]:
-    """Yield a table of counts, largest first; nothing without counts. An empty first name leaves that column out."""
+def _counts(title: str, found: Mapping[tuple[str, ...], int], names: tuple[str, ...]) -> Iterator[str]:
+    """Yield a table of counts, largest first; nothing without counts."""
     rows = sorted(((number, key) for key, number in found.items()), key=lambda row: (-row[0], row[1]))[:_MAX_ROWS]
     if not rows:
         return
     yield ""
     yield f"{title}:"
     yield ""
-    if names[0]:
-        yield from _table((*names, ">number"), [(_plain(by), _plain(why), f"{number:,}") for number, (by, why) in rows])
-    else:
-        yield from _table((names[1], ">number"), [(_plain(why), f"{number:,}") for number, (_, why) in rows])
+    yield from _table((*names, ">number"), [(*map(_plain, key), f"{number:,}") for number, key in rows])
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
 from data_manifests.errors import InputError
-from data_manifests.shards import BLOCK_BYTES, KEYS_PER_SHARD, ShardWriter, WrittenFile, shard_name
+from data_manifests.shards import BLOCK_BYTES, KEYS_PER_SHARD, ShardReader, ShardWriter, WrittenFile, shard_name
 from data_manifests.tar_index import ByteArray, Int64Array
 
 if TYPE_CHECKING:
@@ -217,19 +217,8 @@ def _write_replaced(
     return sizes
 
 
-class _RangeReader:
-    """Reads byte ranges of shards; consecutive ranges are read in one call."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._open: dict[int, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
+class _RangeReader(ShardReader):
+    """Reads the bytes of whole samples; consecutive ranges are read in one call."""
 
     def gather(self, part: SampleRanges) -> bytearray:
         """Return the concatenated bytes of the samples."""
@@ -252,15 +241,10 @@ class _RangeReader:
         return f"{self._folder / shard_name(int(part.shard[row]))}: byte {int(part.start[row])}"
 
     def _fill(self, shard: int, start: int, view: memoryview) -> None:
-        path = self._folder / shard_name(shard)
-        if shard not in self._open:
-            try:
-                self._open[shard] = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                raise InputError(f"{path}: shard is missing", fix=_FIX) from None
-        done = 0
+        descriptor, done = self._descriptor(shard), 0
         while done < len(view):
-            got = os.preadv(self._open[shard], [view[done:]], start + done)
+            got = os.preadv(descriptor, [view[done:]], start + done)
             if got == 0:
+                path = self._folder / shard_name(shard)
                 raise InputError(f"{path}: wanted {len(view)} bytes at {start}, got {done}", fix=_FIX)
             done += got
