@@ -16,8 +16,7 @@ import orjson
 from filelock import FileLock
 
 from curation.engine.stage import WaitingError
-from curation.llm.client import model_hash
-from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
+from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure, NamedModel
 from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, JournalEntry, entry_of, shortened
 from curation.llm.responses import read_answer
 from data_manifests.atomic_files import open_atomically
@@ -49,7 +48,7 @@ class AwaitingAnswers(WaitingError):  # noqa: N818 - nothing is wrong yet
 
 
 @dataclass(frozen=True)
-class BatchModel:
+class BatchModel(NamedModel):
     """A model whose requests are written to a file and whose answers come from the journal.
 
     Attributes:
@@ -58,13 +57,8 @@ class BatchModel:
         journal: Path of the journal of answers.
     """
 
-    model: str
     path: str
     journal: str
-
-    def content_hash(self) -> str:
-        """Return a hash of the model's name, the same as for a server: either way gives the same data set."""
-        return model_hash(self.model)
 
     def describe(self) -> str:
         """Return a name for people."""

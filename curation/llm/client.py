@@ -23,9 +23,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import orjson
-from blake3 import blake3
 
-from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
+from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure, NamedModel
 from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, JournalEntry, entry_of, shortened
 from curation.llm.responses import (
     FailedAttempt,
@@ -35,7 +34,6 @@ from curation.llm.responses import (
     read_reply,
 )
 from data_manifests.errors import InputError
-from data_manifests.seeds import canonical
 
 if TYPE_CHECKING:
     import aiohttp
@@ -44,11 +42,6 @@ _CONNECT_S = 10.0
 _MAX_ERROR_BYTES = 2**16
 _MIN_FAILURES_IN_A_ROW = 10  # that stop the run; more when there are more slots
 _SERVER_UNAVAILABLE = ("unreachable", "rate_limited")
-
-
-def model_hash(model: str) -> str:
-    """Return the identity of a model used through the OpenAI API, wherever it runs."""
-    return blake3(canonical(["openai", model])).hexdigest(length=16)
 
 
 def api_key() -> str | None:
@@ -66,7 +59,7 @@ def proxy_for(base_url: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class ServedModel(NamedModel):
     """A model on a server with the OpenAI API.
 
     Attributes:
@@ -85,7 +78,6 @@ class ServedModel:
         InputError: the address is malformed, or contains a user or password.
     """
 
-    model: str
     base_url: str
     journal: str
     slots: int = 16
@@ -118,10 +110,6 @@ class ServedModel:
     def host(self) -> str:
         """Host and port, for messages."""
         return urlsplit(self.base_url).netloc
-
-    def content_hash(self) -> str:
-        """Return a hash of the model's name; address, slots and journal do not affect answers."""
-        return model_hash(self.model)
 
     def describe(self) -> str:
         """Return a name for people."""

@@ -78,6 +78,21 @@ class CompletionClient(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class NamedModel:
+    """A model by its name, which is all that identifies it: wherever it runs, the data set is the same.
+
+    Attributes:
+        model: The model's name in requests.
+    """
+
+    model: str
+
+    def content_hash(self) -> str:
+        """Return a hash of the name."""
+        return blake3(canonical(["openai", self.model])).hexdigest(length=16)
+
+
 @runtime_checkable
 class LanguageModel(Protocol):
     """A model by name: a `Resource`. Where it runs is not part of its identity."""

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from curation.llm.client import model_hash
-from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure
+from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure, NamedModel
 from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, entry_of, shortened
 from data_manifests.errors import InputError
 
@@ -28,7 +27,7 @@ _PROMPTS_PER_CALL = 8192  # the most that a kill can cost
 
 
 @dataclass(frozen=True)
-class VllmModel:
+class VllmModel(NamedModel):
     """A model that vLLM loads into this process.
 
     Attributes:
@@ -36,12 +35,7 @@ class VllmModel:
         journal: Path of the journal of answers.
     """
 
-    model: str
     journal: str
-
-    def content_hash(self) -> str:
-        """Return a hash of the model's name, the same as for a server: either way gives the same data set."""
-        return model_hash(self.model)
 
     def describe(self) -> str:
         """Return a name for people: the model's name, or the last part of its folder."""
