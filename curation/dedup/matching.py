@@ -39,9 +39,9 @@ class ImageSignatures:
     embeddings: NDArray[Any] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detectors:
-    """How candidates are found and confirmed.
+    """How candidates are found and confirmed: settings of the stages that compare images.
 
     Attributes:
         radius: Maximum number of the 64 bits in which the hashes of a window and an image differ.
@@ -56,11 +56,6 @@ class Detectors:
     closest: float = 1.0
     least_agreement: float = 0.7
     similarity_alone: float | None = None
-
-    @classmethod
-    def of(cls, stage: Any) -> Detectors:
-        """Return the detectors that a stage's settings of the same names describe."""
-        return cls(**{name: getattr(stage, name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class Store:
         keys = sorted(rows)
         columns: dict[str, pa.Array] = {
             "input_id": pa.array(keys, pa.binary(16)),
-            "drop": pa.array([_encode_drop(rows[key].drop) for key in keys], pa.binary()),
+            "drop": pa.array([drop and orjson.dumps(drop) for drop in (rows[key].drop for key in keys)], pa.binary()),
         }
         for name in fields:
             columns[name] = pa.array([rows[key].values.get(name) for key in keys], pa.large_binary())
@@ -163,10 +163,6 @@ class Store:
                     f"{path}: result file is damaged: {error}",
                     fix="delete this file; the next run computes its rows again",
                 ) from error
-
-
-def _encode_drop(drop: Drop | None) -> bytes | None:
-    return orjson.dumps({"reason": drop.reason, "detail": drop.detail}) if drop else None
 
 
 def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None) -> Path:

@@ -182,17 +182,9 @@ class RejectsWriter:
 _REJECTS_IN_MEMORY = 50_000
 
 _INDEX_TYPES = {
-    "shard": "int32",
-    "width": "int32",
-    "height": "int32",
-    "num_captions": "int32",
-    "num_negatives": "int32",
-    "num_views": "int32",
-    "cluster_id": "int32",
+    **dict.fromkeys(("shard", "width", "height", "num_captions", "num_negatives", "num_views", "cluster_id"), "int32"),
+    **dict.fromkeys(("split", "duplicate_group", "caption_group"), "string"),
     "difficulty": "float64",
-    "split": "string",
-    "duplicate_group": "string",
-    "caption_group": "string",
 }
 
 

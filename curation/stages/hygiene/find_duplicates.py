@@ -10,13 +10,12 @@ from curation.dedup.captions import same_caption_pairs, shared_caption_groups
 from curation.dedup.groups import star_groups
 from curation.dedup.matching import TRAIN_SPLITS, Detectors, ImageSignatures, Match, describe_evidence, find_matches
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from data_manifests.errors import InputError
 
 RULES = ("all", "one")
 
 
 @dataclass(frozen=True)
-class FindDuplicates(CorpusStage):
+class FindDuplicates(Detectors, CorpusStage):
     """Near-duplicates: candidates by perceptual hash, embedding and captions, confirmed by aligning their thumbnails.
 
     A group is named by its smallest uid. With ``keep="one"`` the largest image of a group stays; among equals the one
@@ -52,11 +51,6 @@ class FindDuplicates(CorpusStage):
 
     keep: str = "all"
     embeddings: bool = False
-    radius: int = 9
-    neighbours: int = 5
-    closest: float = 1.0
-    least_agreement: float = 0.7
-    similarity_alone: float | None = None
     caption_share: float = 0.5
     largest_group: int = 1000
 
@@ -66,12 +60,12 @@ class FindDuplicates(CorpusStage):
         Raises:
             InputError: a value is out of range.
         """
-        if self.keep not in RULES or not 0 <= self.radius <= 15 or self.largest_group < 2:
-            raise InputError(
-                f"find_duplicates: keep={self.keep!r}, radius={self.radius}, largest_group={self.largest_group}",
-                allowed="keep all or one, radius 0 to 15, largest_group 2 or more",
-                fix="for example --set stages.find_duplicates.keep=one",
-            )
+        self.require(
+            self.keep in RULES and 0 <= self.radius <= 15 and self.largest_group >= 2,
+            "keep radius largest_group",
+            allowed="keep all or one, radius 0 to 15, largest_group 2 or more",
+            fix="for example --set stages.find_duplicates.keep=one",
+        )
 
     def required_fields(self) -> tuple[str, ...]:
         """Return `requires`, and embeddings if they are used."""
@@ -83,9 +77,8 @@ class FindDuplicates(CorpusStage):
         shares = same_caption_pairs(captions)
         vectors = corpus.array("image_embedding") if self.embeddings else None
         images = ImageSignatures(corpus.uids, corpus.column("hash_windows"), corpus.array("thumbnail"), vectors)
-        detectors = Detectors.of(self)
         candidates = [pair for pair, share in shares.items() if share >= self.caption_share]
-        matches = {(item.left, item.right): item for item in find_matches(images, None, detectors, candidates)}
+        matches = {(item.left, item.right): item for item in find_matches(images, None, self, candidates)}
         caption_groups = [corpus.uids[first] if first >= 0 else "" for first in shared_caption_groups(captions)]
         results: list[dict[str, Any] | Drop] = [
             {"duplicate_group": "", "caption_group": group, "duplicate_match": {}} for group in caption_groups

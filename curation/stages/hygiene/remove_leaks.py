@@ -14,7 +14,7 @@ from data_manifests.errors import InputError
 
 
 @dataclass(frozen=True)
-class RemoveLeaks(CorpusStage):
+class RemoveLeaks(Detectors, CorpusStage):
     """Drop samples whose image is in an evaluation set: the same bytes, or a copy found as `find_duplicates` does.
 
     Samples of an evaluation split stay, as they are not trained on. Without evaluation sets nothing is dropped.
@@ -42,11 +42,6 @@ class RemoveLeaks(CorpusStage):
 
     against: EvaluationSets
     embeddings: bool = False
-    radius: int = 9
-    neighbours: int = 5
-    closest: float = 1.0
-    least_agreement: float = 0.7
-    similarity_alone: float | None = None
 
     def required_fields(self) -> tuple[str, ...]:
         """Return `requires`, and embeddings if they are used."""
@@ -93,7 +88,7 @@ class RemoveLeaks(CorpusStage):
         if images.embeddings is not None and evaluation.embeddings is not None:
             _check_widths(images.embeddings, evaluation.embeddings)
         best: dict[int, Match] = {}
-        for match in find_matches(images, evaluation, Detectors.of(self)):
+        for match in find_matches(images, evaluation, self):
             if match.left not in best or match.agreement > best[match.left].agreement:
                 best[match.left] = match
         leaks: dict[int, str] = {}

@@ -22,7 +22,7 @@ _WORST = 8
 
 
 @dataclass(frozen=True)
-class BalanceAttributes(CorpusStage):
+class BalanceAttributes(M4Settings, CorpusStage):
     """M4: keep-weights under representation and association constraints.
 
     Provides ``keep_weight``, in [0, `most_weight`] with mean `keep`, and ``balance``, which the manifest has: for each
@@ -71,12 +71,8 @@ class BalanceAttributes(CorpusStage):
     min_label_count: int = 30
     keep: float = 0.6
     choose: str = "weights"
-    most_weight: float = 1.0
-    price: float = 5.0
     slack_representation: float = 0.005
     slack_association: float = 0.005
-    step: float = 0.5
-    num_passes: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -105,9 +101,8 @@ class BalanceAttributes(CorpusStage):
         centred = np.stack([self._centred(tags, index) for index in range(len(self.sensitive))], axis=1)
         labels = np.array([[name in own for name in names] for own in tags], np.float64).reshape(len(tags), len(names))
         constraints = Constraints.of(centred, labels, self.slack_representation, self.slack_association)
-        settings = M4Settings(self.keep, self.most_weight, self.price, self.step, self.num_passes)
         draws = generator(self.seed, self.name, "order")
-        weights = np.round(keep_weights(constraints, np.ones(len(tags)), settings, draws), _DECIMALS)
+        weights = np.round(keep_weights(constraints, np.ones(len(tags)), self, draws), _DECIMALS)
         stays, control = self._drawn(corpus.uids, weights)
         after = weights if self.choose == "weights" else stays * float(self.keep / max(stays.mean(), 1e-12))
         measures = _BalanceReport(constraints, centred, labels, self.sensitive, names)
