@@ -62,9 +62,13 @@ def blocks(text: str) -> Iterator[str]:
     return (found[2] for found in _BLOCK.finditer(text))
 
 
-def filled(text: str) -> str:
-    """Return a page with its generated parts as they should be now."""
-    return _BLOCK.sub(lambda found: f"{found[1]}{GENERATED[found[2]](*filter(None, [found[3]]))}\n{found[4]}", text)
+def filled(text: str, *, blank: bool = False) -> str:
+    """Return a page with its generated parts as they should be now, or blank."""
+
+    def part(found: re.Match[str]) -> str:
+        return f"{found[1]}{'' if blank else GENERATED[found[2]](*filter(None, [found[3]]))}\n{found[4]}"
+
+    return _BLOCK.sub(part, text)
 
 
 def recipe_table() -> str:

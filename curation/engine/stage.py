@@ -116,7 +116,7 @@ class Stage(ABC):
     """
 
     name: ClassVar[str]
-    version: ClassVar[int]
+    version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]]
     provides: ClassVar[tuple[Field, ...]]
     drops: ClassVar[tuple[str, ...]] = ()
