@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from curation.sources import Rejected, SourceRecord
+from curation.sources.reading.csv_rows import csv_rows
 from curation.sources.reading.files import (
     SPLITS,
     FileSource,
@@ -19,13 +20,22 @@ from curation.sources.reading.files import (
     shown,
     stat_of,
 )
-from curation.sources.reading.table_rows import csv_rows, load_json, text_lines
+from curation.sources.reading.table_rows import (
+    FILE_COLUMNS,
+    BadRow,
+    captions_of,
+    find_caption_columns,
+    find_column,
+    load_json,
+    numbered_columns,
+    text_lines,
+)
 from data_manifests.errors import InputError
 
 IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k_images", "flickr30k-images")
-TEXT_FOLDERS = ("", "Flickr8k_text", "annotations")
+TEXT_FOLDERS = ("", "Flickr8k_text", "annotations", "flickr30k_images")
 TOKEN_FILES = ("Flickr8k.token.txt", "results_20130124.token")
-KAGGLE_FILE = "captions.txt"
+KAGGLE_FILES = ("captions.txt", "results.csv")
 KARPATHY_FILES = ("dataset_flickr8k.json", "dataset_flickr30k.json")
 SPLIT_FILES: Mapping[str, tuple[str, ...]] = {
     "train": ("Flickr_8k.trainImages.txt", "Flickr_30k.trainImages.txt", "train.txt"),
@@ -49,7 +59,7 @@ class FlickrSource(FileSource):
     """The layouts in which Flickr8k and Flickr30k are distributed; records come sorted by image name.
 
     Captions are read from ``Flickr8k.token.txt``, ``results_20130124.token``, Kaggle's ``captions.txt`` or
-    Karpathy's ``dataset_flickr8k.json``; splits from the official lists, otherwise from Karpathy's file. With splits,
+    ``results.csv``, or Karpathy's ``dataset_flickr8k.json``; splits from the official lists, otherwise from Karpathy's file. With splits,
     the data set is their union: photographs in no list are left out. Without splits, it is every photograph named in
     the captions file or found on disk.
 
@@ -68,7 +78,7 @@ class FlickrSource(FileSource):
             for folder in reversed(TEXT_FOLDERS)
             for name in _listed(self._root / folder)
         }
-        table_names = (*TOKEN_FILES, KAGGLE_FILE, *KARPATHY_FILES)
+        table_names = (*TOKEN_FILES, KAGGLE_FILES[0], *KARPATHY_FILES, KAGGLE_FILES[1])
         table = self._first(files, table_names)
         if table is None:
             raise self._error(
@@ -90,8 +100,11 @@ class FlickrSource(FileSource):
         selected = None if splits is None else {name for name, split in splits.items() if self._split in (None, split)}
         table, malformed = self._read_captions(selected)
         yield from malformed
+        listed = {item.name for item in malformed}
         for name in sorted(set(table) | self._on_disk() if selected is None else selected):
             captions = [text for _, text in sorted(table[name].items())] if name in table else None
+            if captions is None and shown(name) in listed:
+                continue
             split = None if splits is None else splits[name]
             yield record_in(self._images, name, captions, base_name(self._table), split, {})
 
@@ -200,7 +213,7 @@ class FlickrSource(FileSource):
             for number, entry in enumerate(_karpathy_images(self._table)):
                 for sentence in entry["sentences"]:
                     yield entry["filename"], -1, sentence["raw"], number
-        elif base_name(self._table) == KAGGLE_FILE:
+        elif base_name(self._table) in KAGGLE_FILES:
             yield from self._kaggle_entries()
         else:
             for number, text in text_lines(self._table):
@@ -211,25 +224,30 @@ class FlickrSource(FileSource):
                     yield self._malformed(number, text or "not UTF-8")
 
     def _kaggle_entries(self) -> Iterator[Caption | Rejected]:
-        """Yield the rows of ``image,caption``."""
+        """Yield the rows of ``image,caption`` or ``image_name| comment_number| comment``."""
+        columns: tuple[str, ...] = ()
         for number, row in csv_rows(self._table):
-            if isinstance(row, str):
-                yield self._malformed(number, row)
-            elif not {"image", "caption"} <= row.keys():
-                raise InputError(
-                    f"{self._table}: the columns are {', '.join(row)}",
-                    allowed="image,caption",
-                    fix="write image,caption as the first line",
-                )
-            elif has_image_ending(row["image"]):
-                yield row["image"], -1, row["caption"], number
+            if isinstance(row, BadRow):
+                yield self._malformed(number, row.text, row.problem)
+                continue
+            if not columns:
+                image = find_column(self._table, row, FILE_COLUMNS, "the image's file name")
+                columns = (image, *find_caption_columns(self._table, row))
+            name = row[columns[0]].strip()
+            if not has_image_ending(name):
+                yield self._malformed(number, name)
+                continue
+            position = row.get("comment_number", "").strip()
+            captions = captions_of(row, columns[1:], numbered_columns(row))
+            if len(captions) == 1 and position.isdecimal() and len(position) < 7:
+                yield name, int(position), captions[0], number
             else:
-                yield self._malformed(number, row["image"])
+                yield from ((name, -1, caption, number) for caption in captions)
 
-    def _malformed(self, number: int, text: str) -> Rejected:
+    def _malformed(self, number: int, text: str, problem: str = "") -> Rejected:
         """Return the rejection of a line, under the name of the image that it seems to be about."""
         where, name = f"{base_name(self._table)}:{number}", _IMAGE_NAME.match(text)
-        return Rejected(shown(name[0]) if name else where, "malformed_line", f"{where}: {shown(text)}")
+        return Rejected(shown(name[0]) if name else where, "malformed_line", f"{where}: {shown(problem or text)}")
 
 
 def _listed(folder: Path) -> list[str]:

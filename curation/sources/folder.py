@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import orjson
-
 from curation.sources import Rejected, SourceRecord
+from curation.sources.reading.csv_rows import csv_rows
 from curation.sources.reading.files import (
     FileSource,
     clean_name,
@@ -21,20 +22,27 @@ from curation.sources.reading.files import (
     stat_of,
 )
 from curation.sources.reading.table_rows import (
-    CAPTION_COLUMNS,
     FILE_COLUMNS,
+    BadRow,
     TableRow,
     attributes_of,
     captions_of,
-    csv_rows,
+    find_caption_columns,
     find_column,
     jsonl_rows,
+    numbered_columns,
     parquet_columns,
     parquet_rows,
     split_of,
 )
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef
+
+MAX_PROBLEMS = 100
+"""Different problems of rows that are counted for an error message."""
+MAX_NAME_CHARS = 4096
+
+_IMAGE_NAME = re.compile(r"[^\s\"',;|:{}\[\]][^\t\"',;|:{}\[\]]{0,300}?\.(?:jpe?g|jpe|jfif|png|webp)\b", re.IGNORECASE)
 
 TABLES = tuple(f"{stem}.{ending}" for stem in ("captions", "metadata") for ending in ("jsonl", "csv", "parquet"))
 
@@ -78,15 +86,15 @@ class FolderSource(FileSource):
         self._table = self._inside(self._root, tables[0])
         self._columns = self._first_columns()
         self._file_column = find_column(self._table, self._columns, FILE_COLUMNS, "the image's file name")
-        find_column(self._table, self._columns, CAPTION_COLUMNS, "captions")
+        self._caption_columns = find_caption_columns(self._table, self._columns)
         if "split" not in self._columns and self._table.suffix != ".jsonl":
             self._check_split(has_split=False)
 
     def records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield the unusable rows, one record per image of the table, and rejections of the images without a row."""
-        entries, malformed, has_split = self._read()
+        entries, problems, malformed, has_split = self._read()
         self._check_split(has_split=has_split)
-        yield from malformed
+        yield from problems
         used: set[str] = set()
         for name in sorted(entries):
             item, path = self._item(name, entries[name], used)
@@ -95,7 +103,7 @@ class FolderSource(FileSource):
                 yield item
         if self._split is None:
             for name in sorted(name for name, _, _ in scan(self._root) if has_image_ending(name)):
-                if name not in used and name not in entries:
+                if name not in used and name not in entries and name not in malformed:
                     yield Rejected(shown(name), "no_captions", f"{self._table.name} does not name it")
 
     def signature(self) -> str:
@@ -122,7 +130,9 @@ class FolderSource(FileSource):
             detail = f"the table names {shown(path)} in another way as well"
             return Rejected(shown(name), "duplicate_key", detail), path
         if not entry.captions:
-            return Rejected(shown(name), "no_captions", f"{self._table.name} has an empty list for it"), path
+            return Rejected(
+                shown(name), "no_captions", f"{self._table.name} has an empty caption (null or an empty list) for it"
+            ), path
         return SourceRecord(name, image, tuple(entry.captions), entry.split, entry.attributes), path
 
     def _rows(self) -> Iterator[TableRow]:
@@ -130,8 +140,7 @@ class FolderSource(FileSource):
         if self._table.suffix == ".jsonl":
             yield from jsonl_rows(self._table)
         elif self._table.suffix == ".csv":
-            for number, row in csv_rows(self._table):
-                yield number, row if isinstance(row, str) else _with_list(row)
+            yield from csv_rows(self._table)
         else:
             yield from parquet_rows(self._table, self._columns)
 
@@ -139,24 +148,36 @@ class FolderSource(FileSource):
         """Return the columns of the table; for JSON Lines, the keys of its first object."""
         if self._table.suffix == ".parquet":
             return [name for name, content in parquet_columns(self._table).items() if content != "bytes"]
-        for _, row in self._rows():
-            if not isinstance(row, str):
+        problems: Counter[str] = Counter()
+        examples: dict[str, str] = {}
+        for number, row in self._rows():
+            if not isinstance(row, BadRow):
                 return list(row)
+            problems[row.problem] += 1
+            if row.problem not in examples and len(examples) < MAX_PROBLEMS:
+                examples[row.problem] = f"line {number}: {shown(row.text, 80)}"
+        common = next((item for item in problems.most_common() if item[0] in examples), None)
+        detail = (
+            f"; {common[1]} times: {common[0]}, for example {examples[common[0]]}" if common else ": it has no rows"
+        )
         raise InputError(
-            f"{self._table}: no usable row",
+            f"{self._table}: no usable row{detail}",
             allowed="one JSON object per line" if self._table.suffix == ".jsonl" else "a header line, then rows",
             fix="write one row per caption with the columns file_name and caption",
         )
 
-    def _read(self) -> tuple[dict[str, _ImageRows], list[Rejected], bool]:
-        """Return image name -> contents of its rows, the unusable rows, and whether any row has a split."""
+    def _read(self) -> tuple[dict[str, _ImageRows], list[Rejected], set[str], bool]:
+        """Return image name -> contents of its rows, the unusable rows, their images, and whether a row has a split."""
         entries: dict[str, _ImageRows] = {}
+        malformed: set[str] = set()
         problems: list[Rejected] = []
         has_split = False
         for number, row in self._rows():
             where = f"{self._table.name}:{number}"
-            if isinstance(row, str):
-                problems.append(Rejected(where, "malformed_line", f"{where}: {shown(row)}"))
+            if isinstance(row, BadRow):
+                name = self._named_image(row.text)
+                problems.append(Rejected(shown(name or where), "malformed_line", f"{where}: {shown(row.problem)}"))
+                malformed |= {name} if name else set()
                 continue
             try:
                 name, new = self._parse(row)
@@ -169,7 +190,17 @@ class FolderSource(FileSource):
                 problems.append(Rejected(shown(name), "duplicate_key", f"{where}: also in split {entry.split}"))
             elif entry is not new:
                 entry.captions.extend(new.captions)
-        return entries, problems, has_split
+        return entries, problems, malformed, has_split
+
+    def _named_image(self, text: str) -> str | None:
+        """Return the path, relative to the folder, of the image that a malformed line seems to be about."""
+        for match in _IMAGE_NAME.finditer(text[:MAX_NAME_CHARS]):
+            name = match[0].strip()
+            for candidate in (name, f"images/{name}"):
+                image = image_in(self._root, candidate)
+                if isinstance(image, ImageRef):
+                    return str(Path(image.path).relative_to(self._root))
+        return None
 
     def _parse(self, row: dict[str, Any]) -> tuple[str, _ImageRows]:
         """Return the image name of a row, and the row's contents.
@@ -180,8 +211,10 @@ class FolderSource(FileSource):
         name = row.get(self._file_column)
         if not isinstance(name, str) or not name:
             raise ValueError(f"no file name in '{self._file_column}'; it has {', '.join(map(shown, row))}")
-        attributes = attributes_of(row, {self._file_column, "split", *CAPTION_COLUMNS})
-        return clean_name(name) or name, _ImageRows(list(captions_of(row)), split_of(row), attributes)
+        numbered = numbered_columns(row)
+        captions = captions_of(row, self._caption_columns, numbered)
+        attributes = attributes_of(row, {self._file_column, "split", *self._caption_columns, *numbered})
+        return clean_name(name) or name, _ImageRows(list(captions), split_of(row), attributes)
 
     def _check_split(self, *, has_split: bool) -> None:
         """Check that ``--split`` can be applied."""
@@ -191,14 +224,3 @@ class FolderSource(FileSource):
                 allowed="a column 'split' with train, dev or test",
                 fix="add the column",
             )
-
-
-def _with_list(row: dict[str, Any]) -> dict[str, Any] | str:
-    """Return a CSV row, with a JSON list in the column ``captions`` parsed; or why it cannot be parsed."""
-    text = row.get("captions", "")
-    if not text.startswith("["):
-        return row
-    try:
-        return {**row, "captions": orjson.loads(text)}
-    except orjson.JSONDecodeError:
-        return "'captions' begins like a JSON list and is none"

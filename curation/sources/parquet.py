@@ -20,10 +20,12 @@ from curation.sources.reading.files import (
     stat_of,
 )
 from curation.sources.reading.table_rows import (
-    CAPTION_COLUMNS,
+    BadRow,
     attributes_of,
     captions_of,
+    find_caption_columns,
     find_column,
+    numbered_columns,
     parquet_columns,
     parquet_rows,
     split_of,
@@ -89,19 +91,22 @@ class ParquetSource(FileSource):
         used = [name for name, content in columns.items() if content != "bytes" or name == image_column]
         split_in_name = _SPLIT_IN_NAME.match(file.name)
         file_split = SPLITS[split_in_name[1]] if split_in_name else None
+        caption_columns, numbered = find_caption_columns(file, columns), numbered_columns(used)
         no_attributes = {
             image_column,
             "split",
-            *CAPTION_COLUMNS,
+            *caption_columns,
+            *numbered,
             *(name for name in used if name.startswith("__index_")),
         }
         for number, row in parquet_rows(file, used):
             name = f"{label}#{number}"
-            if isinstance(row, str):
-                yield Rejected(name, "unreadable_rows", f"{label}: {row}")
+            if isinstance(row, BadRow):
+                yield Rejected(name, "unreadable_rows", f"{label}: {row.problem}")
                 continue
             try:
-                captions, split = captions_of(row), split_of(row) or file_split
+                captions = captions_of(row, caption_columns, numbered)
+                split = split_of(row) or file_split
                 attributes = attributes_of(row, no_attributes)
             except ValueError as error:
                 yield Rejected(name, "malformed_line", f"{name}: {shown(str(error))}")
@@ -112,7 +117,7 @@ class ParquetSource(FileSource):
             if isinstance(image, Rejected):
                 yield Rejected(image.name or name, image.reason, f"{name}: {image.detail}")
             elif not captions:
-                yield Rejected(own_name or name, "no_captions", f"{name}: no text in {', '.join(CAPTION_COLUMNS)}")
+                yield Rejected(own_name or name, "no_captions", f"{name}: no text in {', '.join(caption_columns)}")
             else:
                 yield SourceRecord(own_name or name, image, captions, split, attributes | more)
 
@@ -126,7 +131,7 @@ def _named_images(label: str, file: Path) -> Iterator[FileStat]:
     root = file.parent.resolve()
     paths = [f"{column}.path"] if columns[column] == "struct" else [column]
     for _, row in parquet_rows(file, paths):
-        value = None if isinstance(row, str) else row.get(column)
+        value = None if isinstance(row, BadRow) else row.get(column)
         path = value.get("path") if isinstance(value, dict) else value
         if not isinstance(path, str) or not path:
             continue
@@ -142,7 +147,7 @@ def _image_column(file: Path, columns: dict[str, str]) -> str:
         InputError: the file has no such column, or none with captions.
     """
     column = find_column(file, columns, IMAGE_COLUMNS, "the image")
-    find_column(file, columns, CAPTION_COLUMNS, "captions")
+    find_caption_columns(file, columns)
     return column
 
 

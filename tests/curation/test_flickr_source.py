@@ -91,12 +91,12 @@ def test_flickr_kaggle_table(tmp_path: Path) -> None:
     records, rejected = read(f"flickr:{tmp_path}")
     assert [r.captions for r in records] == [("A dog , running .", 'A "big" dog')]
     assert rejected == [
-        ("captions.txt:4", "malformed_line"),
-        ("captions.txt:5", "malformed_line"),
+        ("a.jpg", "malformed_line"),
+        ("a.jpg", "malformed_line"),
         ("captions.txt:6", "malformed_line"),
     ]
-    put(tmp_path / "captions.txt", "file;text\na.jpg;A dog\n")
-    with pytest.raises(InputError, match="file;text"):
+    put(tmp_path / "captions.txt", "photo;words\na.jpg;A dog\n")
+    with pytest.raises(InputError, match="photo, words"):
         read(f"flickr:{tmp_path}")
 
 

@@ -98,10 +98,10 @@ def test_folder_names_rejected_entries(tmp_path: Path) -> None:
     put(tmp_path / "captions.jsonl", "\n".join(lines).encode() + b'\n{"file_name": "\xff.jpg", "caption": "one"}')
     records, rejected = read(f"folder:{tmp_path}")
     assert [(r.name, r.captions) for r in records] == [("a.jpg", ("the same file",))]
-    malformed = [(f"captions.jsonl:{line}", "malformed_line") for line in (11, 12, 13, 14, 15, 16)]
+    malformed = [(f"captions.jsonl:{line}", "malformed_line") for line in (11, 12, 13, 14, 16)]
     assert rejected == [
-        ("captions.jsonl:2", "malformed_line"),
-        ("captions.jsonl:3", "malformed_line"),
+        ("images/a.jpg", "malformed_line"),
+        ("images/a.jpg", "malformed_line"),
         ("images/a.jpg", "duplicate_key"),
         *malformed,
         ("../out.jpg", "unsafe_path"),
@@ -110,6 +110,7 @@ def test_folder_names_rejected_entries(tmp_path: Path) -> None:
         ("images/a.jpg", "duplicate_key"),
         ("link.jpg", "unsafe_path"),
         ("x.gif", "unsupported_image"),
+        ("y.jpg", "missing_image"),
     ]
     details = [item.detail for item in open_source(f"folder:{tmp_path}").records() if isinstance(item, Rejected)]
     assert details[0].startswith("captions.jsonl:2: not JSON")
@@ -129,7 +130,7 @@ def test_folder_rejects_unreadable_tables(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").unlink()
     assert "no column 'split'" in refused(f"folder:{tmp_path}", "train")
     (tmp_path / "captions.csv").rename(tmp_path / "captions.parquet")
-    assert "cannot be read as Parquet" in refused(f"folder:{tmp_path}")
+    assert "not a readable Parquet file" in refused(f"folder:{tmp_path}")
     (tmp_path / "captions.parquet").unlink()
     put(tmp_path / "captions.jsonl", '{"file": "a.jpg", "caption": "one"}')
     with pytest.raises(InputError, match="no column 'split'"):

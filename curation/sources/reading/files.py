@@ -21,10 +21,12 @@ from curation.sources import Rejected, SourceRecord
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import ImageRef
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Increased whenever a file source would yield different records for the same files; part of every signature."""
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".jfif", ".jpe")
+OTHER_IMAGE_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl")
+"""Endings of formats that are rejected by name, unless the content is one of the formats above."""
 SPLITS: Mapping[str, str] = {
     "train": "train",
     "restval": "train",

@@ -1,17 +1,20 @@
-"""Rows of caption tables in any format: JSON Lines, CSV, Parquet or one JSON file.
+"""Rows of caption tables: JSON Lines, Parquet or one JSON file (`csv_rows.py` has delimited text).
 
 A malformed line becomes a row with a message instead of values. It never stops the reading.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import ast
+import io
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,21 +30,50 @@ ROWS_PER_BATCH = 64
 MAX_DEPTH = 32
 """Maximum nesting of an attribute's JSON value."""
 
-FILE_COLUMNS = ("file_name", "filename", "file", "image")
+FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_name", "filepath", "file_path", "image_path", "path")
 CAPTION_COLUMNS = ("captions", "caption", "text")
+CAPTION_SYNONYMS = ("title", "comment", "sentence", "sentences", "description", "raw")
+"""Columns that have the captions when a table has none of `CAPTION_COLUMNS`."""
 
-TableRow = tuple[int, dict[str, Any] | str]
-"""Line or row number, and the row's values or, as text, why it cannot be read."""
+_NUMBERED_COLUMN = re.compile(
+    r"(?:captions?|sentences?)[_.\- ]?(\d{1,6})|(?:text|title|comment)\.(\d{1,6})", re.IGNORECASE
+)
+"""``caption_0``, ``caption1``; ``text.1`` is how pandas and `csv_rows` name the second column ``text``."""
+_WRITTEN_LIST = re.compile(
+    r"""\[\s*((?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|None|null|nan)(?:\s*,\s*|\s+|(?=\])))+\]""", re.DOTALL
+)
+_WRITTEN_ITEM = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|None|null|nan""", re.DOTALL)
+_URL_COLUMNS = ("url", "urls", "image_url", "img_url", "url_link", "image_link")
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be read.
+
+    Attributes:
+        problem: Why.
+        text: Its first line, or nothing.
+    """
+
+    problem: str
+    text: str = ""
+
+
+TableRow = tuple[int, dict[str, Any] | BadRow]
+"""Line or row number, and the row's values or why it cannot be read."""
 
 
 def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str | None]]:
-    """Yield the number and text of each line; None for one that is not UTF-8.
+    """Yield the number and text of each line; None for one that is not UTF-8 (or UTF-16, where the file begins so).
 
     Raises:
         InputError: a line is longer than 16 MiB.
     """
     with path.open("rb") as file:
-        for number, raw in enumerate(iter(lambda: file.readline(MAX_TEXT_BYTES + 1), b""), 1):
+        encoding = _utf16(file.read(4))
+        file.seek(0)
+        wide = io.TextIOWrapper(file, encoding, errors="replace", newline="\n") if encoding else None
+        read: Any = wide.readline if wide else file.readline
+        for number, raw in enumerate(iter(lambda: read(MAX_TEXT_BYTES + 1), "" if wide else b""), 1):
             if len(raw) > MAX_TEXT_BYTES:
                 raise InputError(
                     f"{path}:{number}: the line is longer than 16 MiB",
@@ -49,18 +81,56 @@ def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str 
                     fix="check that the file is a text table with line breaks",
                 )
             try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                text = raw if wide else raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
                 yield number, None
                 continue
-            if keep_blank or text.strip():
+            text = text.rstrip("\r\n")
+            if wide and number == 1:
+                text = text.removeprefix("\ufeff")
+            if wide and "\ufffd" in text:
+                yield number, None
+            elif keep_blank or text.strip():
                 yield number, text
+
+
+def _utf16(start: bytes) -> str | None:
+    """Return the UTF-16 encoding that a file's first bytes show, or None."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if len(start) == 4 and (start[0] == 0) != (start[1] == 0) and start[0::2].count(0) + start[1::2].count(0) == 2:
+        return "utf-16-be" if start[0] == 0 else "utf-16-le"
+    return None
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return a JSON value; a byte order mark is skipped, and ``NaN`` and ``Infinity``, which Python writes, are null.
+
+    Raises:
+        orjson.JSONDecodeError: it is not JSON.
+    """
+    if isinstance(data, bytes):
+        encoding = _utf16(data[:4])
+        data = data.decode(encoding, "replace") if encoding else data.removeprefix(b"\xef\xbb\xbf")
+    if isinstance(data, str):
+        data = data.removeprefix("\ufeff")
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        constants = ("NaN", "Infinity") if isinstance(data, str) else (b"NaN", b"Infinity")
+        if not any(constant in data for constant in constants):  # type: ignore[operator]
+            raise
+        try:
+            return orjson.loads(orjson.dumps(json.loads(data, parse_constant=lambda _: None)))
+        except (ValueError, TypeError, RecursionError):
+            pass
+        raise
 
 
 def json_object(data: bytes | str) -> dict[str, Any] | str:
     """Return a JSON object, or why the data are not one."""
     try:
-        value = orjson.loads(data)
+        value = parse_json(data)
     except orjson.JSONDecodeError as error:
         return f"not JSON: {error.msg}"
     return value if isinstance(value, dict) else "not a JSON object"
@@ -69,39 +139,8 @@ def json_object(data: bytes | str) -> dict[str, Any] | str:
 def jsonl_rows(path: Path) -> Iterator[TableRow]:
     """Yield the objects of a JSON Lines file, numbered by line."""
     for number, text in text_lines(path):
-        yield number, "not UTF-8" if text is None else json_object(text)
-
-
-def csv_rows(path: Path) -> Iterator[TableRow]:
-    """Yield the rows below the header of a CSV file, numbered by the line on which each begins."""
-    last, undecodable = 0, False
-
-    def lines() -> Iterator[str]:
-        nonlocal last, undecodable
-        for number, text in text_lines(path, keep_blank=True):
-            last, undecodable = number, undecodable or text is None
-            yield (text or "") + "\n"
-
-    reader, header = csv.reader(lines(), strict=True), None
-    while True:
-        first, undecodable = last + 1, False
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield first, f"not CSV, from here to line {last}: {error}"
-            continue
-        if undecodable:
-            yield first, "not UTF-8"
-        elif not cells:
-            continue
-        elif header is None:
-            header = [cell.strip() for cell in cells]
-        elif len(cells) != len(header):
-            yield first, f"{len(cells)} fields where the header has {len(header)}"
-        else:
-            yield first, dict(zip(header, cells, strict=True))
+        row = "not UTF-8 (or UTF-16 with a byte order mark)" if text is None else json_object(text)
+        yield number, BadRow(row, text or "") if isinstance(row, str) else row
 
 
 def parquet_columns(path: Path) -> dict[str, str]:
@@ -130,7 +169,7 @@ def parquet_columns(path: Path) -> dict[str, str]:
 
 
 def find_column(table: Path, columns: Collection[str], names: Sequence[str], content: str) -> str:
-    """Return the first of `names` that is a column of a table.
+    """Return the first of `names` that is a column of a table; without one, the first in other capitals.
 
     Args:
         table: The table's file, for the error message.
@@ -141,14 +180,40 @@ def find_column(table: Path, columns: Collection[str], names: Sequence[str], con
     Raises:
         InputError: the table has no such column.
     """
+    by_lower = {name.lower(): name for name in reversed(list(columns))}
     found = next((name for name in names if name in columns), None)
-    if found is None:
-        raise InputError(
-            f"{table}: no column for {content}; its columns: {', '.join(shown(name, 40) for name in columns)}",
-            allowed="one of " + ", ".join(names),
-            fix=f"rename the column with {content} to '{names[0]}'",
+    found = found or next((by_lower[name] for name in names if name in by_lower), None)
+    if found is not None:
+        return found
+    links = next((by_lower[name] for name in _URL_COLUMNS if name in by_lower), None)
+    fix = f"rename the column with {content} to '{names[0]}'"
+    if links and "image" in content:
+        fix = (
+            f"'{links}' has only links: download the images with img2dataset first, then give its tars: "
+            "--source webdataset:FOLDER"
         )
-    return found
+    raise InputError(
+        f"{table}: no column for {content}; its columns: {', '.join(shown(name, 40) for name in columns)}",
+        allowed="one of " + ", ".join(names),
+        fix=fix,
+    )
+
+
+def find_caption_columns(table: Path, columns: Collection[str]) -> tuple[str, ...]:
+    """Return the columns that `captions_of` looks for captions in, besides numbered ones.
+
+    Raises:
+        InputError: the table has no column with captions.
+    """
+    if any(name in columns for name in CAPTION_COLUMNS) or any(map(_NUMBERED_COLUMN.fullmatch, columns)):
+        return CAPTION_COLUMNS
+    return (*CAPTION_COLUMNS, find_column(table, columns, (*CAPTION_COLUMNS, *CAPTION_SYNONYMS), "captions"))
+
+
+def numbered_columns(columns: Iterable[str]) -> list[str]:
+    """Return the columns ``caption_0``, ``caption_1`` ... of a table, by number."""
+    matches = [match for name in columns if (match := _NUMBERED_COLUMN.fullmatch(name))]
+    return [match[0] for match in sorted(matches, key=lambda match: (int(match[1] or match[2]), match[0]))]
 
 
 def parquet_rows(path: Path, columns: list[str]) -> Iterator[TableRow]:
@@ -169,7 +234,7 @@ def parquet_rows(path: Path, columns: list[str]) -> Iterator[TableRow]:
                         yield number, values
                         number += 1
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                yield number, f"rows {number} to {end - 1} cannot be read ({type(error).__name__})"
+                yield number, BadRow(f"rows {number} to {end - 1} cannot be read ({type(error).__name__})")
             start = end
 
 
@@ -186,7 +251,7 @@ def load_json(path: Path) -> Any:
             f"{path}: larger than 4 GiB", allowed="a JSON file of at most 4 GiB", fix="split it, one file per split"
         )
     try:
-        return orjson.loads(data)
+        return parse_json(data)
     except orjson.JSONDecodeError as error:
         raise InputError(
             f"{path}:{error.lineno}: not JSON: {error.msg}",
@@ -195,22 +260,66 @@ def load_json(path: Path) -> Any:
         ) from None
 
 
-def captions_of(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a row's captions, from the first of ``captions``, ``caption`` and ``text`` that is not empty.
+def captions_of(
+    row: Mapping[str, Any], columns: Sequence[str] = CAPTION_COLUMNS, numbered: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return a row's captions: the first of `columns` that is not empty, then the numbered columns that are not blank.
+
+    A null in a list becomes an empty caption, which the intake rejects by name.
 
     Raises:
         ValueError: they are not text.
     """
-    for column in CAPTION_COLUMNS:
-        value = row.get(column)
-        if isinstance(value, str):
-            return (value,)
-        if isinstance(value, list) and all(isinstance(text, str) for text in value):
-            if value:
-                return tuple(value)
-        elif value is not None:
-            raise ValueError(f"'{column}' is neither text nor a list of texts")
-    return ()
+    captions = next((found for column in columns if (found := _texts(row, column))), ())
+    for column in numbered:
+        captions += tuple(text for text in _texts(row, column) if text.strip())
+    return captions
+
+
+def _texts(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
+    """Return the texts of one value of a row: a text, a list of texts, or a list written as text.
+
+    Raises:
+        ValueError: it is not text.
+    """
+    value = row.get(column)
+    if isinstance(value, str):
+        value = _written_list(value, column)
+    if isinstance(value, float) and not isfinite(value):  # how pandas writes an empty cell
+        value = None
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(text is None or isinstance(text, str) for text in value):
+        return tuple(text or "" for text in value)
+    raise ValueError(f"'{column}' is neither text nor a list of texts")
+
+
+def _written_list(text: str, column: str) -> str | list[Any]:
+    """Return the list that a cell such as ``["a dog", "a cat"]`` or ``['a dog' 'a cat']`` has, or the text itself.
+
+    Raises:
+        ValueError: it begins like a list of texts and is none.
+    """
+    stripped = text.strip()
+    if not stripped.startswith("["):
+        return text
+    try:
+        value = orjson.loads(stripped)
+    except orjson.JSONDecodeError:
+        value = None
+    if isinstance(value, list) and all(item is None or isinstance(item, str) for item in value):
+        return value
+    if _WRITTEN_LIST.fullmatch(stripped):
+        items = _WRITTEN_ITEM.findall(stripped)
+        try:
+            return [None if item in ("None", "null", "nan") else str(ast.literal_eval(item)) for item in items]
+        except (ValueError, SyntaxError):
+            pass
+    if column == "captions" or re.match(r"""\[\s*["']""", stripped):
+        raise ValueError(f"'{column}' begins like a list of texts and is none")
+    return text
 
 
 def split_of(row: Mapping[str, Any]) -> str | None:
