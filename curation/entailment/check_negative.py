@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from curation.entailment.claims import Claims
-from curation.entailment.entail import MergedClaims, is_compatible, is_entailed, merge_claims
+from curation.entailment.entail import is_compatible, is_entailed, merge_claims
 from curation.entailment.plausibility import sort_lists
 from curation.entailment.read_claims import read_claims
 from curation.entailment.tokens import content_words, tag_new_words, tags_of
@@ -86,7 +86,10 @@ class ImageClaims:
 
     def __init__(self, read: SampleClaims, relations: WordRelations) -> None:
         self.read, self.relations = read, relations
-        self._merged: dict[int, MergedClaims] = {}
+        self.merged = cache(
+            lambda caption: merge_claims(read.captions if caption < 0 else [read.captions[caption]], relations)
+        )
+        """The claims of one caption, or with -1 of all captions together."""
         things = [thing for claims in read.captions for thing in claims.things if not thing.denied]
         nouns = frozenset(thing.noun for thing in things)
         self._properties = frozenset(word for thing in things for word in thing.properties)
@@ -94,13 +97,6 @@ class ImageClaims:
         self._may_be_named = cache(
             lambda noun: noun in nouns or any(relations.may_be_called(noun, (other,)) for other in nouns)
         )
-
-    def merged(self, caption: int) -> MergedClaims:
-        """Return the claims of one caption, or with -1 of all captions together."""
-        if caption not in self._merged:
-            claims = self.read.captions if caption < 0 else [self.read.captions[caption]]
-            self._merged[caption] = merge_claims(claims, self.relations)
-        return self._merged[caption]
 
     def mentions_all(self, claims: Claims) -> bool:
         """Return whether the captions name each thing, its number, and each action of people and animals.

@@ -14,6 +14,7 @@ from curation.text.word_families import (
     is_animal,
     is_human,
     object_families,
+    same_meaning,
 )
 from curation.text.wordlists import word_sets
 
@@ -47,8 +48,9 @@ def is_likely_swap(caption: str, record: Mapping[str, Any]) -> bool:
     one, other = exchanged
     match record["span_class"]:
         case "noun" | "plural_noun" | "noun_chunk":
+            nouns = noun_lemma(one[-1]), noun_lemma(other[-1])
             same_kind = not _kinds(one[-1]).isdisjoint(_kinds(other[-1]))
-            return same_kind and (record["span_class"] == "noun_chunk" or not _same_meaning(one[-1], other[-1]))
+            return same_kind and (record["span_class"] == "noun_chunk" or not same_meaning(*nouns))
         case "adjective":
             return not _names(attribute_families(one[-1])).isdisjoint(_names(attribute_families(other[-1])))
         case "verb_phrase":
@@ -63,15 +65,6 @@ def is_likely_swap(caption: str, record: Mapping[str, Any]) -> bool:
 
 def _names(families: Sequence[Any]) -> set[str]:
     return {family.name for family in families}
-
-
-def _same_meaning(one: str, other: str) -> bool:
-    """Return whether two nouns are in one group of a family: a ball, a basketball."""
-    first, second = noun_lemma(one), noun_lemma(other)
-    return any(
-        first in family.members and family.members[first] == family.members.get(second)
-        for family in object_families(first)
-    )
 
 
 def _kinds(noun: str) -> set[str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from curation.entailment.claims import Claims
-from curation.entailment.entail import MergedClaims, is_compatible, is_entailed, merge_claims
+from curation.entailment.entail import is_compatible, is_entailed, merge_claims
 from curation.entailment.read_claims import read_claims
 from curation.entailment.tokens import content_words, tags_of
 from curation.entailment.word_meanings import WordRelations
 from curation.models.parser import CaptionParse
 from curation.text.caption_facts import CaptionFacts, facts_of, plain_words
 from curation.text.lexicon import NEGATIONS, canonical_noun, same_action
-from curation.text.word_families import object_families
+from curation.text.word_families import same_meaning
 from curation.text.wordlists import word_sets
 
 _SETS = word_sets("borrowed_captions")
@@ -64,20 +65,13 @@ class CaptionBorrower:
     def __init__(self, own: ImageTexts, kinds: WordRelations) -> None:
         self.own, self.kinds = own, kinds
         self.texts = {content_words(caption) for caption in own.captions}
-        self.worlds: dict[int, MergedClaims] = {}
+        self.merged = cache(lambda index: merge_claims(own.claims if index < 0 else [own.claims[index]], kinds))
+        """The claims of one caption, or with -1 of all together."""
         self.nouns = {canonical_noun(noun) for facts in own.facts for noun in facts.nouns}
         self.lemmas = frozenset[str]().union(*(facts.lemmas for facts in own.facts))
         self.verbs = {verb for facts in own.facts for verb in facts.verbs} | self.lemmas
         self.colours = {colour for facts in own.facts for colour, _ in facts.colours}
         self.numbers = {number for facts in own.facts for number, _ in facts.numbers}
-
-    def world(self, caption: int) -> MergedClaims:
-        """Return the claims of one caption, or with -1 of all together."""
-        if caption not in self.worlds:
-            self.worlds[caption] = merge_claims(
-                self.own.claims if caption < 0 else [self.own.claims[caption]], self.kinds
-            )
-        return self.worlds[caption]
 
     def judge(self, other: ImageTexts, index: int) -> tuple[str, str]:
         """Return (type, reason) of another image's caption: a type where it may be borrowed, else a reason."""
@@ -88,9 +82,9 @@ class CaptionBorrower:
             reason = "denies"
         elif content_words(other.captions[index]) in self.texts:
             reason = "same_text"
-        elif any(is_entailed(claims, self.world(own), self.kinds) for own in (*range(len(self.own.captions)), -1)):
+        elif any(is_entailed(claims, self.merged(own), self.kinds) for own in (*range(len(self.own.captions)), -1)):
             reason = "said"
-        elif is_compatible(claims, self.world(-1), self.kinds):
+        elif is_compatible(claims, self.merged(-1), self.kinds):
             reason = "possible"
         elif not kind:
             reason = "nothing_new"
@@ -111,7 +105,7 @@ class CaptionBorrower:
         """Return whether some caption mentions an object, also by a synonym or another name of its kind."""
         return (
             noun in _ABSTRACT
-            or any(_same_meaning(noun, one) for one in self.nouns)
+            or any(same_meaning(noun, one) for one in self.nouns)
             or canonical_noun(noun) in self.nouns
             or noun in self.lemmas
             or any(self.kinds.covers(one, noun) or self.kinds.covers(noun, one) for one in self.nouns)
@@ -122,11 +116,6 @@ class CaptionBorrower:
         words = set(plain_words(text))
         shared = [_overlap(words, set(facts.words)) for facts in self.own.facts]
         return shared.index(max(shared))
-
-
-def _same_meaning(one: str, other: str) -> bool:
-    """Return whether our lists count two nouns as about the same: cliff and rock, dog and hound."""
-    return any(family.members[one] == family.members.get(other) for family in object_families(one))
 
 
 def _overlap(one: set[str], other: set[str]) -> float:

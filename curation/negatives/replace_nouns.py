@@ -10,13 +10,7 @@ from curation.negatives.slots import Change, Slot
 from curation.text.edits import Edit, match_case
 from curation.text.lexicon import GENDERS, NEGATIONS, canonical_noun
 from curation.text.phrases import FEMALE_TO_MALE, MALE_TO_FEMALE, Caption, noun_form
-from curation.text.word_families import (
-    Family,
-    attribute_families,
-    is_animal,
-    is_human,
-    object_families,
-)
+from curation.text.word_families import Family, attribute_families, is_animal, is_human, object_families
 from curation.text.wordlists import word_sets
 
 _SETS = word_sets("replace_nouns")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from curation.models.parser import CaptionParse
 from curation.rewriting.reordering import place_phrase
-from curation.text.dependency_tree import CaptionTree, inflected, join_nonempty
+from curation.text.dependency_tree import CaptionTree, inflected
 from curation.text.lexicon import NEGATIONS, verb_lemma
 from curation.text.wordlists import word_sets
 
@@ -104,7 +104,7 @@ def _clause(tree: CaptionTree, verb: int, subject: int, skip: int = -1) -> _Clau
         return None
     if any(word in NEGATIONS for word in tree.words) or not _safe_rest(tree, after):
         return None
-    return _Clause(verb, who, (first, stop), objects[0], join_nonempty(tree.words[one] for one in adverbs), rest)
+    return _Clause(verb, who, (first, stop), objects[0], " ".join(tree.words[one] for one in adverbs), rest)
 
 
 def _safe_rest(tree: CaptionTree, after: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from curation.models.parser import Parse
@@ -74,8 +74,3 @@ def inflected(lemma: str, tag: str) -> str:
     from lemminflect import getInflection
 
     return str((getInflection(lemma, tag=tag) or ("",))[0])
-
-
-def join_nonempty(pieces: Iterable[str]) -> str:
-    """Join the parts that are not empty."""
-    return " ".join(piece for piece in pieces if piece)

@@ -62,6 +62,11 @@ def attribute_families(word: str) -> tuple[Family, ...]:
     return _ATTRIBUTES_OF.get(word, ())
 
 
+def same_meaning(one: str, other: str) -> bool:
+    """Return whether two nouns are in one group of a family: cliff and rock, ball and basketball."""
+    return any(family.members[one] == family.members.get(other) for family in object_families(one))
+
+
 def action_families(lemma: str) -> tuple[Family, ...]:
     """Return the families of verbs that a verb is in."""
     return _ACTIONS_OF.get(lemma, ())
