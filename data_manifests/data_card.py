@@ -35,8 +35,19 @@ def card_text(body: Body) -> str:
         body: A manifest's body.
     """
     body = orjson.loads(orjson.dumps(body, option=orjson.OPT_SORT_KEYS))  # as it is read back: order, lists
-    parts = [_head(body), _licences(body), _made(body), _holds(body), _quality(body), _lost(body), _limits(body)]
-    return "\n".join(line for part in [*parts, _again(body)] for line in (*part, "")).rstrip("\n") + "\n"
+    sections = {
+        "Sources and licences": _licences,
+        "How it was made": _made,
+        "What it holds": _holds,
+        "Quality": _quality,
+        "What was left out": _lost,
+        "Known limits": _limits,
+        "How to make it again": _again,
+    }
+    lines = list(_head(body))
+    for title, section in sections.items():
+        lines += ["", f"## {title}", "", *section(body)]
+    return "\n".join(lines) + "\n"
 
 
 def _head(body: Body) -> Iterator[str]:
@@ -60,8 +71,6 @@ def _parent(body: Body) -> str:
 
 
 def _licences(body: Body) -> Iterator[str]:
-    yield "## Sources and licences"
-    yield ""
     source = body["source"]
     terms = (
         _plain(source["licence"]) if source.get("licence") else "not stated by the source: ask whoever has the rights"
@@ -90,8 +99,6 @@ def _is_used(resource: Mapping[str, Any]) -> bool:
 
 
 def _made(body: Body) -> Iterator[str]:
-    yield "## How it was made"
-    yield ""
     rows = []
     for stage in body["stages"]:
         config = ", ".join(f"{key} = {value}" for key, value in stage["config"].items() if value is not None)
@@ -103,8 +110,6 @@ def _made(body: Body) -> Iterator[str]:
 def _holds(body: Body) -> Iterator[str]:
     counts, statistics = body["counts"], body["statistics"]
     size = sum(record["bytes"] for record in body["files"])
-    yield "## What it holds"
-    yield ""
     rows = [(name, f"{counts.get(name, 0):,}") for name in ("samples", "captions", "views", "negatives")]
     rows += [("shards", f"{len(body['shards']):,}"), ("bytes of all files", f"{size:,}")]
     words = {int(length): number for length, number in statistics.get("caption_words", {}).items()}
@@ -121,8 +126,6 @@ def _holds(body: Body) -> Iterator[str]:
 
 def _quality(body: Body) -> Iterator[str]:
     found = body["statistics"].get("quality", {})
-    yield "## Quality"
-    yield ""
     judges = found.get("blind_accuracy", {})
     if not judges:
         yield "How well negatives are told from captions without the image was not measured."
@@ -148,8 +151,6 @@ def _quality(body: Body) -> Iterator[str]:
 
 def _lost(body: Body) -> Iterator[str]:
     counts = body["counts"]
-    yield "## What was left out"
-    yield ""
     yield f"{counts['records']:,} records came in, {counts['samples']:,} samples went out."
     for title, by_stage in (("Samples dropped", counts["dropped"]), ("Texts refused", counts.get("rejected", {}))):
         found: dict[tuple[str, ...], int] = {
@@ -188,16 +189,12 @@ def _limits(body: Body) -> Iterator[str]:
         ("balance_attributes" not in ran, "Who is shown doing what was not balanced: it is as the source has it."),
         (True, "Words and rules are English."),
     ]
-    yield "## Known limits"
-    yield ""
     yield from (f"- {text}" for holds, text in limits if holds)
 
 
 def _again(body: Body) -> Iterator[str]:
     source, name = body["source"], f"{body['name']}@{body['version']}"
     options = "".join(f" --{key} {source[key]}" for key in ("split", "limit") if source.get(key) is not None)
-    yield "## How to make it again"
-    yield ""
     yield "```"
     yield _line(
         f"clipcurate curate {body['recipe'].get('name')} --source {source.get('kind')}:PATH{options} --name {body['name']}"
