@@ -145,6 +145,10 @@ def _whole_words(tokenizer: Any, size: int) -> dict[int, str]:
     }
 
 
+def _unusable(name: str, problem: str, fix: str = "use --masked-model with another model") -> InputError:
+    return InputError(f"masked model '{name}' {problem}", allowed=_ALLOWED, fix=fix)
+
+
 def _folder(model: str) -> Path:
     """Return the folder with a model's files, downloaded from the hub if necessary.
 
@@ -159,11 +163,8 @@ def _folder(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=list(_FILES)))
     except (OSError, ValueError, HFValidationError) as error:
-        raise InputError(
-            f"masked model '{model}' is not a folder, and cannot be downloaded from the hub ({type(error).__name__})",
-            allowed=_ALLOWED,
-            fix="give a folder, or run once with network access",
-        ) from None
+        problem = f"is not a folder, and cannot be downloaded from the hub ({type(error).__name__})"
+        raise _unusable(model, problem, "give a folder, or run once with network access") from None
 
 
 @functools.lru_cache(maxsize=2)
@@ -184,29 +185,17 @@ def _load(folder: Path) -> _Loaded:
     """
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    name = folder.name
     try:
         network, report = AutoModelForMaskedLM.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"masked model '{name}' cannot be loaded ({type(error).__name__})",
-            allowed=_ALLOWED,
-            fix="check that its files are complete",
-        ) from None
+        problem = f"cannot be loaded ({type(error).__name__})"
+        raise _unusable(folder.name, problem, "check that its files are complete") from None
     if tokenizer.mask_token_id is None:
-        raise InputError(
-            f"masked model '{name}' has a tokenizer without a mask token",
-            allowed=_ALLOWED,
-            fix="use --masked-model with another model",
-        )
-    if report["missing_keys"]:
-        raise InputError(
-            f"masked model '{name}' has no weights for {len(report['missing_keys'])} of its tensors, "
-            f"such as {min(report['missing_keys'])}: it was not trained as a masked language model",
-            allowed=_ALLOWED,
-            fix="use --masked-model with another model",
-        )
+        raise _unusable(folder.name, "has a tokenizer without a mask token")
+    if missing := report["missing_keys"]:
+        problem = f"has no weights for {len(missing)} of its tensors, such as {min(missing)}"
+        raise _unusable(folder.name, f"{problem}: it was not trained as a masked language model")
     return _Loaded(tokenizer, network.eval())
