@@ -15,10 +15,11 @@ import numpy as np
 from blake3 import blake3
 
 from curation.sources import SourceRecord
+from curation.sources.reading.files import check_split
 from curation.sources.synthetic.captions import captions_of, foils_of
 from curation.sources.synthetic.drawing import draw_scene
 from curation.sources.synthetic.world import sample_scene
-from data_manifests.errors import InputError, nearest
+from data_manifests.errors import InputError
 from data_manifests.seeds import canonical, generator
 
 GENERATOR_VERSION = 1
@@ -59,11 +60,7 @@ class ScenesSource:
                 fix="for example --source scenes:2000 or --source scenes:2000@7",
             )
         self.seed = int(parts[2] or 0)
-        if split is not None and split not in SPLITS:
-            hint = nearest(split, SPLITS)
-            raise InputError(
-                f"--split {split!r}: unknown split", allowed=", ".join(SPLITS), fix=hint or "use one of these"
-            )
+        check_split(split, SPLITS)
         self.split = split
         if next(self._indices(), None) is None:
             raise InputError(

@@ -164,13 +164,9 @@ def _spool_sample(
         "height": payload["height"],
         "split": sample.split,
         "num_captions": len(sample.captions),
-        "num_negatives": len(lists["negatives"]),
-        "num_views": len(lists["views"]),
-        "h_split": hash64(item.encoded["split"]),
-        "h_captions": hash64(item.encoded["captions"]),
-        "h_attributes": hash64(item.encoded["attributes"]),
-        "h_negatives": hash64(canonical(lists["negatives"])),
-        "h_views": hash64(canonical(lists["views"])),
+        **{f"num_{role}": len(records) for role, records in lists.items()},
+        **{f"h_{name}": hash64(item.encoded[name]) for name in ("split", "captions", "attributes")},
+        **{f"h_{role}": hash64(canonical(records)) for role, records in lists.items()},
     }
     arrays = {}
     for _, field in published:

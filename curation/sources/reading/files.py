@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,6 +51,17 @@ def shown(text: str, num_chars: int = 120) -> str:
     """Return a text fit for messages and published tables: printable Unicode of at most `num_chars` characters."""
     clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: num_chars + 1])
     return clean if len(clean) <= num_chars else clean[: num_chars - 3] + "..."
+
+
+def check_split(split: str | None, known: Collection[str]) -> None:
+    """Check the value of ``--split``.
+
+    Raises:
+        InputError: it is none of the known splits.
+    """
+    if split is not None and split not in known:
+        fix = nearest(split, known) or "use one of these"
+        raise InputError(f"--split {split!r}: unknown split", allowed=", ".join(known), fix=fix)
 
 
 def has_image_ending(name: str) -> bool:
@@ -204,12 +215,7 @@ class FileSource(ABC):
 
     def __init__(self, path: str, split: str | None) -> None:
         self._path, self._name = path, base_name(path)
-        if split is not None and split not in SPLITS:
-            raise InputError(
-                f"--split {split!r}: unknown split",
-                allowed=", ".join(SPLITS),
-                fix=nearest(split, SPLITS) or "use one of these",
-            )
+        check_split(split, SPLITS)
         self._split = None if split is None else SPLITS[split]
 
     @abstractmethod

@@ -12,7 +12,7 @@ import numpy as np
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
 from curation.selection.m4_weights import Constraints, Float64Array, M4Settings, keep_weights
 from curation.selection.scores import random_subset
-from data_manifests.errors import InputError, nearest
+from data_manifests.errors import InputError
 from data_manifests.seeds import draw_seed, generator
 
 CHOICES = ("weights", "drop", "random")
@@ -76,8 +76,7 @@ class BalanceAttributes(M4Settings, CorpusStage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        fix = nearest(self.choose, CHOICES) or "leave it out"
-        self.require(self.choose in CHOICES, "choose", allowed=", ".join(CHOICES), fix=fix)
+        self.check_names("choose", CHOICES)
         self.require(
             bool(self.sensitive) and len(self.targets) in (0, len(self.sensitive)),
             "sensitive targets",

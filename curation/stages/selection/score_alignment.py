@@ -9,7 +9,6 @@ import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
 from curation.selection.scores import CaptionedImages, s_clip_loss
-from data_manifests.errors import nearest
 from data_manifests.seeds import generator
 
 CAPTIONS = ("mean", "best")
@@ -61,8 +60,7 @@ class ScoreAlignment(CorpusStage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        fix = nearest(self.captions, CAPTIONS) or "leave it out"
-        self.require(self.captions in CAPTIONS, "captions", allowed=" or ".join(CAPTIONS), fix=fix)
+        self.check_names("captions", CAPTIONS)
         self.require(
             0 < self.temperature < float("inf") and self.batch_size >= 2 and self.num_shuffles >= 1,
             "temperature batch_size num_shuffles",

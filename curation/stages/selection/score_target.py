@@ -22,7 +22,7 @@ from curation.selection.scores import (
     variance_alignment,
 )
 from curation.selection.target_images import TargetImages
-from data_manifests.errors import InputError, nearest
+from data_manifests.errors import InputError
 
 NORMS = ("auto", "2", "inf", "vas", "d")
 _DECIMALS = 5
@@ -75,8 +75,7 @@ class ScoreTarget(CorpusStage):
         target: Any = self.target
         if isinstance(target, str):  # given by --set
             object.__setattr__(self, "target", TargetImages.parse(target))
-        fix = nearest(self.norm, NORMS) or "leave it out"
-        self.require(self.norm in NORMS, "norm", allowed=", ".join(NORMS), fix=fix)
+        self.check_names("norm", NORMS)
         self.require(
             0 < self.start_share <= 1 and 0 < self.keep <= 1 and self.num_rounds >= 1,
             "start_share keep num_rounds",

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
-
 from curation.engine.stage import Drop, Field, MapStage
-from curation.models.encoder import EncoderSpec, open_encoder
+from curation.models.encoder import EncoderSpec, embed_with_texts
 from curation.selection.person_attributes import tags_of
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
@@ -123,10 +121,8 @@ class TagAttributes(MapStage):
             for value, texts in values.items()
             for text in texts
         ]
-        image, texts = open_encoder(self.model).embed_one(
-            replace(sample, captions=tuple(text for _, _, text in prompts))
-        )
-        similarities = texts.astype(np.float64) @ image.astype(np.float64)
+        texts = [text for _, _, text in prompts]
+        _, similarities = embed_with_texts(self.model, replace(sample, captions=()), texts)
         best: dict[str, dict[str, float]] = {}
         for (attribute, value, _), similarity in zip(prompts, similarities.tolist(), strict=True):
             of_value = best.setdefault(attribute, {})
