@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,10 @@ INTAKE_VERSION = 1
 
 MAX_IMAGE_BYTES = 256 * 2**20
 """Encoded bytes of an image; larger ones are rejected before they are read."""
+
+_BLANK_CATEGORIES = ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me", "Cn")
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
+"""Hangul fillers and the empty Braille pattern, which Unicode counts as letters and symbols."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,9 @@ class _SnapshotBuilder:
         self.rejected += [
             (record.name, "empty_caption", f"caption {position} of {len(texts)} is blank")
             for position, text in enumerate(texts)
-            if not text
+            if not is_visible(text)
         ]
-        captions = [text for text in texts if text]
+        captions = [text for text in texts if is_visible(text)]
         if not captions:
             self.rejected.append((record.name, "no_captions", "no caption with text in it"))
             return
@@ -136,6 +142,11 @@ class _SnapshotBuilder:
                 "attributes": canonical(dict(record.attributes)),
             }
         )
+
+
+def is_visible(text: str) -> bool:
+    """Return whether a text has a character that is seen: no space, control, zero-width or combining one."""
+    return any(char not in _BLANK_LETTERS and unicodedata.category(char) not in _BLANK_CATEGORIES for char in text)
 
 
 def _read_bounded(image: ImageRef) -> bytes:
@@ -176,20 +187,28 @@ def read_source(
             builder = _SnapshotBuilder(pack, folder / "images.pack", denylist)
             num_records = _read_all(source.records(), builder, limit, progress)
         if not builder.rows:
-            examples = [
-                f"; {name}: {reason}" + (f" ({detail})" if detail else "")
-                for name, reason, detail in builder.rejected[:3]
-            ]
             raise InputError(
                 f"--source {source.describe()['kind']}: no usable sample among {num_records} records"
-                + "".join(examples),
+                + _commonest_reason(builder.rejected),
                 allowed="at least one image with a caption",
+                fix="correct what the example shows",
             )
         _write_snapshot(draft, builder, num_records)
         if folder.exists():
             shutil.rmtree(folder)
         publish_folder(draft, folder)
     return Snapshot.load(folder)
+
+
+def _commonest_reason(rejected: list[tuple[str, str, str]]) -> str:
+    """Return the commonest reason of rejected records with its number and one example."""
+    if not rejected:
+        return ""
+    (reason, number), *_ = Counter(reason for _, reason, _ in rejected).most_common(1)
+    name, _, detail = next(item for item in rejected if item[1] == reason)
+    return f"; most often {reason} ({number} times), for example {name or 'one sample'}" + (
+        f": {detail}" if detail else ""
+    )
 
 
 def _has_denied(folder: Path, denylist: Denylist) -> bool:

@@ -88,7 +88,9 @@ class CocoSource(FileSource):
             captions, unusable_captions = _captions(content["annotations"], images, file)
             yield from unusable_images
             yield from unusable_captions
-            for image_id, entry in sorted(images.items(), key=lambda item: (item[1]["file_name"], item[0])):
+            for image_id, entry in sorted(
+                images.items(), key=lambda item: (item[1]["file_name"], len(item[0]), item[0])
+            ):
                 name = entry["file_name"]
                 if name in seen:
                     yield Rejected(shown(name), "duplicate_key", f"{file}: a second image of that name")
@@ -188,35 +190,46 @@ def _licences(content: Mapping[str, Any]) -> dict[int, dict[str, str]]:
     return found
 
 
-def _images(entries: list[Any], file: str) -> tuple[dict[int, dict[str, Any]], list[Rejected]]:
-    """Return image id -> entry, and the unusable entries."""
-    images: dict[int, dict[str, Any]] = {}
+def _images(entries: list[Any], file: str) -> tuple[dict[str, dict[str, Any]], list[Rejected]]:
+    """Return image id as text -> entry, and the unusable entries."""
+    images: dict[str, dict[str, Any]] = {}
     problems: list[Rejected] = []
     for number, entry in enumerate(entries):
         where = f"{file}: images[{number}]"
         match entry:
-            case {"id": int(image_id), "file_name": str(name)}:
-                if image_id in images:
-                    problems.append(Rejected(shown(name), "duplicate_key", f"{where}: a second image {image_id}"))
+            case {"id": image_id, "file_name": str(name)} if key := _id_text(image_id):
+                if key in images:
+                    problems.append(Rejected(shown(name), "duplicate_key", f"{where}: a second image {shown(key)}"))
                 else:
-                    images[image_id] = entry
+                    images[key] = entry
             case _:
                 problems.append(Rejected(where, "malformed_entry", f"{where}: no 'id' and 'file_name'"))
     return images, problems
 
 
-def _captions(entries: list[Any], images: Mapping[int, Any], file: str) -> tuple[dict[int, list[str]], list[Rejected]]:
-    """Return image id -> captions in the file's order, and the unusable annotations."""
-    captions: dict[int, list[str]] = {}
+def _id_text(value: Any) -> str:
+    """Return an id as text, so that 7, 7.0 and "7" are one image; empty when it is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+
+
+def _captions(entries: list[Any], images: Mapping[str, Any], file: str) -> tuple[dict[str, list[str]], list[Rejected]]:
+    """Return image id as text -> captions in the file's order, and the unusable annotations."""
+    captions: dict[str, list[str]] = {}
     problems: list[Rejected] = []
     for number, entry in enumerate(entries):
         where = f"{file}: annotations[{number}]"
         match entry:
-            case {"image_id": int(image_id), "caption": str(text)}:
-                if image_id in images:
-                    captions.setdefault(image_id, []).append(text)
+            case {"image_id": image_id, "caption": str(text)} if key := _id_text(image_id):
+                if key in images:
+                    captions.setdefault(key, []).append(text)
                 else:
-                    problems.append(Rejected(where, "missing_image", f"{where}: no image {image_id} in the file"))
+                    problem = f"{where}: no image {shown(key)} in the file"
+                    problems.append(Rejected(where, "missing_image", problem))
+            case {"image_id": image_id, "caption": value} if key := _id_text(image_id):
+                problem = f"{where}: the caption of image {shown(key)} is {'null' if value is None else 'not text'}"
+                problems.append(Rejected(where, "malformed_entry", problem))
             case _:
                 problems.append(Rejected(where, "malformed_entry", f"{where}: no 'image_id' and 'caption'"))
     return captions, problems

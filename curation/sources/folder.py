@@ -122,7 +122,7 @@ class FolderSource(FileSource):
         image = image_in(self._root, name)
         if isinstance(image, Rejected) and image.reason == "missing_image":
             in_images = image_in(self._root, f"images/{name}")
-            image = in_images if isinstance(in_images, ImageRef) else image
+            image = image if isinstance(in_images, Rejected) and in_images.reason == "missing_image" else in_images
         if isinstance(image, Rejected):
             return image, name
         path = str(Path(image.path).relative_to(self._root))

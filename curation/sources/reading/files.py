@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import stat
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,16 @@ READER_VERSION = 2
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".jfif", ".jpe")
 OTHER_IMAGE_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl")
 """Endings of formats that are rejected by name, unless the content is one of the formats above."""
+_UNSUPPORTED = "supported are JPEG, PNG and WebP"
+_FIRST_BYTES: Mapping[bytes, str] = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+
 SPLITS: Mapping[str, str] = {
     "train": "train",
     "restval": "train",
@@ -81,6 +92,9 @@ def clean_name(name: str) -> str | None:
 def image_in(root: Path, name: str) -> ImageRef | Rejected:
     """Return the location of the image `name` in a folder, or why it cannot be used.
 
+    A name that begins with the last parts of the folder's own path (``train2017/1.jpg`` in ``coco/train2017``) is
+    found as well, and so is one whose accented letters are composed in another way than the file's (NFC, NFD).
+
     Args:
         root: Real path of the folder.
         name: Name from a table, relative to the folder. Links are followed while they stay inside it.
@@ -88,23 +102,66 @@ def image_in(root: Path, name: str) -> ImageRef | Rejected:
     label, clean = shown(name), clean_name(name)
     if clean is None:
         return Rejected(label, "unsafe_path", "the name is absolute or climbs out of the folder")
-    if not has_image_ending(clean):
-        return Rejected(label, "unsupported_image", "the ending is none of jpg, jpeg, png, webp")
+    parts = clean.split("/")
+    found = _image_at(root, parts, label)
+    for num_parts in range(1, len(parts)):
+        if not isinstance(found, Rejected) or found.reason != "missing_image":
+            break
+        if tuple(parts[:num_parts]) == root.parts[-num_parts:]:
+            below = _image_at(root, parts[num_parts:], label)
+            found = found if isinstance(below, Rejected) and below.reason == "missing_image" else below
+    return found
+
+
+def _image_at(root: Path, parts: Sequence[str], label: str) -> ImageRef | Rejected:
+    """Return the location of the image that lies at these parts of a path below a folder, or why it cannot be used."""
     path = str(root).rstrip("/")
     try:
-        for part in clean.split("/"):
-            path = f"{path}/{part}"
-            found = os.lstat(path)
+        for part in parts:
+            path, found = _stat_part(path, part)
             if stat.S_ISLNK(found.st_mode):
                 real = Path(path).resolve()
                 if not real.is_relative_to(root):
-                    return Rejected(label, "unsafe_path", "a link leads out of the folder")
+                    detail = f"{shown(part, 60)} is a link out of the folder; copy what it points to into the folder"
+                    return Rejected(label, "unsafe_path", detail)
                 path, found = str(real), real.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return Rejected(label, "missing_image", "there is something of that name, but it is not a file")
+        content = None if has_image_ending(parts[-1]) else format_of(Path(path))
     except (OSError, RuntimeError, UnicodeEncodeError) as error:  # a loop of links is a RuntimeError
+        if isinstance(error, FileNotFoundError) and not has_image_ending(parts[-1]):
+            return Rejected(label, "unsupported_image", f"no such file, and {_UNSUPPORTED}")
         return Rejected(label, "missing_image", getattr(error, "strerror", "") or type(error).__name__)
-    if not stat.S_ISREG(found.st_mode):
-        return Rejected(label, "missing_image", "there is something of that name, but it is not a file")
+    if content not in (None, "JPEG", "PNG", "WebP"):
+        return Rejected(label, "unsupported_image", f"its content is {content}; {_UNSUPPORTED}")
     return ImageRef(path, 0, found.st_size)
+
+
+def _stat_part(folder: str, part: str) -> tuple[str, os.stat_result]:
+    """Return path and status of a name in a folder, whichever way its accented letters are composed."""
+    try:
+        return f"{folder}/{part}", os.lstat(f"{folder}/{part}")
+    except FileNotFoundError:
+        for form in ("NFC", "NFD") if not part.isascii() else ():
+            path = f"{folder}/{unicodedata.normalize(form, part)}"
+            if os.path.lexists(path):
+                return path, os.lstat(path)
+        raise
+
+
+def format_of(path: Path) -> str:
+    """Return the image format that a file's first bytes show: ``JPEG``, ``PNG``, ``WebP``, ``GIF`` ... or ``unknown``.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WebP"
+    if start[4:8] == b"ftyp":
+        return "AVIF or HEIC"
+    return next((name for magic, name in _FIRST_BYTES.items() if start.startswith(magic)), "unknown")
 
 
 def record_in(
