@@ -22,8 +22,6 @@ from curation.stages.negatives.swap_words import SwapWords
 _FIELDS = (
     "swap_negatives", "replace_negatives", "bind_negatives", "role_negatives", "space_negatives", "number_negatives",
 )  # fmt: skip
-
-
 _EXCHANGES = ("swap", "bind", "role")
 
 

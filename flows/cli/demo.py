@@ -93,10 +93,8 @@ def _say(step: str, what: str) -> None:
 
 def _train(ref: str, recipe: str, model: str, run: Path, settings: tuple[str, ...], job: CurateJob) -> Path:
     """Train, or continue an earlier demo's run."""
-    resume = run.exists()
-    run_training(
-        TrainJob(ref, recipe, model, str(run), job.workspace, job.manifests, settings, resume), execute_locally
-    )
+    training = TrainJob(ref, recipe, model, str(run), job.workspace, job.manifests, settings, resume=run.exists())
+    run_training(training, execute_locally)
     return run
 
 

@@ -129,14 +129,6 @@ def find_cell_folder(root: Path, row: str, seed: int | None, identity: Mapping[s
     return there[0] if there else root / "-".join([row, *([] if seed is None else [str(seed)]), key])
 
 
-def in_folder(cell: Cell, folder: Path) -> Cell:
-    """Return a cell in another folder."""
-    if cell.job is None or cell.folder == folder:
-        return cell
-    run = str(folder / "run")
-    return replace(cell, folder=folder, job=replace(cell.job, out=run), model=run)
-
-
 def is_trained(cell: Cell) -> bool:
     """Return whether a cell needs no more training."""
     return cell.job is None or (cell.folder / "run" / DONE_FILE).is_file()

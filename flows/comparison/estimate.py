@@ -97,9 +97,8 @@ def plan_row(
     wanted = [(not is_trained(cell), missing_benchmarks(cell, benchmarks)) for cell in due]
     wanted += [(True, list(benchmarks.on))] * unknown
     step = pace.step_s.get(name, pace.step_s.get(""))
-    parts: list[float | None] = [None if step is None else step * steps for trains, _ in wanted if trains] + [
-        pace.evaluate_s.get(benchmarks.stem(on)) for _, lacking in wanted for on in lacking
-    ]
+    parts = [pace.evaluate_s.get(benchmarks.stem(on)) for _, lacking in wanted for on in lacking]
+    parts += [None if step is None else step * steps for trains, _ in wanted if trains]
     known = [part for part in parts if part is not None]
     seconds = sum(known) if len(known) == len(parts) else None
     return PlannedRow(name, version, len(wanted), len(cells) - len(due), seconds)

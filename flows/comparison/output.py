@@ -86,10 +86,9 @@ def _document(
     yield "gate", {"zero_shot": job.gate.zero_shot, "retrieval": job.gate.retrieval, "against": PRETRAINED}
     yield "versions", package_versions()
     yield "rows", [_row_json(row, variants.get(row.name), versions, samples) for row in rows]
-    best = best_blind_scores(finished).items()
-    blind = [
-        {"on": on, "metric": name, "judge": judge, "value": round(value, 6)} for (on, name), (judge, value) in best
-    ]
+    blind = []
+    for (on, metric), (judge, value) in best_blind_scores(finished).items():
+        blind.append({"on": on, "metric": metric, "judge": judge, "value": round(value, 6)})
     yield "blind", blind
     yield "cells", [_cell_json(job, cell) for cell in finished]
 

@@ -15,7 +15,6 @@ from flows.comparison.cells import (
     FinishedCell,
     find_cell_folder,
     hash_of,
-    in_folder,
     is_trained,
     missing_benchmarks,
     run_cell,
@@ -64,9 +63,8 @@ def run_compare(job: CompareJob, *, as_json: bool) -> bool:
             continue
         rows = write_comparison(job, finished, versions)
         if not as_json:
-            out.print(
-                terminal_table(table_title(job), rows, count_train_samples(versions), best_blind_scores(finished))
-            )
+            samples, blind = count_train_samples(versions), best_blind_scores(finished)
+            out.print(terminal_table(table_title(job), rows, samples, blind))
     if as_json:
         print_json(orjson.loads((job.out / COMPARISON_FILE).read_bytes()))
     return not any(cell.fault for cell in finished)
@@ -163,24 +161,28 @@ def curate(job: CurateJob) -> CurationResult:
 
 def cells_by_seed(job: CompareJob, versions: Mapping[str, DatasetVersion]) -> list[list[Cell]]:
     """Return the cells seed by seed, so that a table of all rows is complete early; equal cells share a folder."""
-    placed: dict[str, Path] = {}
-    rounds = []
-    for seed in job.seeds:
-        cells = [make_cell(job, row, versions[row.name], seed) for row in job.rows if row.name in versions]
-        rounds.append([in_folder(cell, placed.setdefault(hash_of(cell.identity), cell.folder)) for cell in cells])
-    return rounds
+    folders: dict[str, Path] = {}
+    rows = [(row, versions[row.name]) for row in job.rows if row.name in versions]
+    return [[make_cell(job, row, version, seed, folders) for row, version in rows] for seed in job.seeds]
 
 
 def pretrained_cell(job: CompareJob) -> Cell:
     """Return the pretrained model as a cell."""
     identity = {"model": ModelSpec.parse(job.model).content_hash()}
-    return Cell(
-        PRETRAINED, None, identity, find_cell_folder(job.out / "cells", PRETRAINED, None, identity), None, job.model
-    )
+    folder = find_cell_folder(job.out / "cells", PRETRAINED, None, identity)
+    return Cell(PRETRAINED, None, identity, folder, None, job.model)
 
 
-def make_cell(job: CompareJob, row: Variant, version: DatasetVersion, seed: int) -> Cell:
-    """Return one row with one seed; its identity leaves out what does not change its weights."""
+def make_cell(job: CompareJob, row: Variant, version: DatasetVersion, seed: int, folders: dict[str, Path]) -> Cell:
+    """Return one row with one seed; its identity leaves out what does not change its weights.
+
+    Args:
+        job: The comparison.
+        row: The row.
+        version: What it trains on.
+        seed: Its seed.
+        folders: Folders of earlier cells by the hash of their identity; this cell's is added.
+    """
     from training.checkpoint import FREE
     from training.device import on_device
 
@@ -193,7 +195,8 @@ def make_cell(job: CompareJob, row: Variant, version: DatasetVersion, seed: int)
         "recipe": recipe.train_parts().to_json(),
         "config": {name: value for name, value in config.items() if f"config.{name}" not in FREE},
     }
-    folder = find_cell_folder(job.out / "cells", row.name, seed, identity)
+    new_folder = find_cell_folder(job.out / "cells", row.name, seed, identity)
+    folder = folders.setdefault(hash_of(identity), new_folder)
     run = str(folder / "run")
     train = TrainJob(version.ref, row.recipe, job.model, run, job.curation.workspace, job.curation.manifests, settings)
     return Cell(row.name, seed, identity, folder, train, run)

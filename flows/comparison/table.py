@@ -88,10 +88,8 @@ def _terminal_number(number: HeadlineNumber) -> Text:
     text = Text(f"{_points(number.interval.value)}\n")
     text.append(f"{_points(number.interval.low)}-{_points(number.interval.high)}", "dim")
     if number.to_control is not None:
-        significant = number.to_control.is_significant
-        text.append(
-            f"\n{_difference(number)}", ("green" if number.to_control.value > 0 else "yellow") if significant else ""
-        )
+        style = "green" if number.to_control.value > 0 else "yellow"
+        text.append(f"\n{_difference(number)}", style if number.to_control.is_significant else "")
     return text
 
 

@@ -16,11 +16,6 @@ from training.evaluate.benchmark_result import cases_table
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import BenchmarkResult
 
-CLASSIFICATION, RETRIEVAL, SELECTION = (
-    "zeroshot_classification",
-    "zeroshot_retrieval",
-    "image_caption_selection",
-)
 LANGUAGE = "en"
 
 
@@ -96,13 +91,13 @@ def clip_benchmark_rows(result: Evaluation) -> list[tuple[str, str, dict[str, fl
     if "mean_per_class" in metrics:
         accuracy = {"acc1": metrics["top1"]}
         accuracy |= {"acc5": metrics["top5"]} if "top5" in metrics else {}
-        return [(dataset, CLASSIFICATION, {**accuracy, "mean_per_class_recall": metrics["mean_per_class"]})]
+        return [(dataset, "zeroshot_classification", {**accuracy, "mean_per_class_recall": metrics["mean_per_class"]})]
     rows = []
     if "ties_in_order" in metrics:
-        rows.append((dataset, RETRIEVAL, _recalls(metrics["ties_in_order"])))
+        rows.append((dataset, "zeroshot_retrieval", _recalls(metrics["ties_in_order"])))
     for name, entry in metrics.get("categories", {}).items():
         if "accuracy" in entry:
-            rows.append((f"{dataset}/{name}", SELECTION, {"acc": entry["accuracy"]}))
+            rows.append((f"{dataset}/{name}", "image_caption_selection", {"acc": entry["accuracy"]}))
     return rows
 
 

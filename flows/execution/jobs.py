@@ -221,9 +221,8 @@ def run_job(
     with dataset_lock(job.catalog, job.name, job.wait_s):
         if (unchanged := existing(prepared)) is not None:
             return unchanged
-        require_free_space(
-            job.catalog.workspace, sum(sample.image.size_bytes for sample in prepared.snapshot.samples())
-        )
+        needed_bytes = sum(sample.image.size_bytes for sample in prepared.snapshot.samples())
+        require_free_space(job.catalog.workspace, needed_bytes)
         made: CurationResult = executor(job, lambda runner: _compute_and_publish(prepared, runner, events))
         return made
 

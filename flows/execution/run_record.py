@@ -32,6 +32,5 @@ def write_run_record(catalog: Catalog, manifest: Manifest, run: Mapping[str, Any
     }
     path = catalog.manifests / manifest.name / f"{manifest.version}.run.json"
     write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    write_atomically(
-        card_path(catalog.manifest_path(manifest.name, manifest.version)), card_text(manifest.body).encode()
-    )
+    card = card_path(catalog.manifest_path(manifest.name, manifest.version))
+    write_atomically(card, card_text(manifest.body).encode())

@@ -32,9 +32,8 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
             allowed="a running server; a temporary one cannot schedule",
             fix="prefect server start &  then  export PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
-    absolute = dataclasses.replace(
-        job, workspace=str(Path(job.workspace).resolve()), manifests=str(Path(job.manifests).resolve())
-    )
+    workspace, manifests = (str(Path(folder).resolve()) for folder in (job.workspace, job.manifests))
+    absolute = dataclasses.replace(job, workspace=workspace, manifests=manifests)
     flow.serve(
         name=f"{job.recipe}-{job.name}",
         cron=cron,

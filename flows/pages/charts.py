@@ -47,9 +47,8 @@ def histogram(values: Sequence[tuple[object, float]], label: str) -> Html:
     for place, (name, height) in enumerate(values):
         size = max(height / top * tall, 1.0 if height else 0.0)
         bar = {"x": f"{place * step + step * 0.08:.1f}", "y": f"{14 + tall - size:.1f}", "width": f"{step * 0.84:.1f}"}
-        parts.append(
-            tag("g", tag("title", f"{name}: {format_number(height)}"), tag("rect", height=f"{size:.1f}", **bar))
-        )
+        title = tag("title", f"{name}: {format_number(height)}")
+        parts.append(tag("g", title, tag("rect", height=f"{size:.1f}", **bar)))
         if place % every == 0:
             parts.append(tag("text", name, x=f"{(place + 0.5) * step:.1f}", y=tall + 28, text_anchor="middle"))
     parts.append(tag("text", f"most: {format_number(top)}", x=width, y=10, text_anchor="end"))
@@ -65,9 +64,8 @@ def bar_chart(values: Sequence[tuple[str, float]]) -> Html:
     rows = []
     for name, size in values:
         bar = tag("span", class_="bar", style=f"width:{max(size / top * 100, 0.5):.1f}%")
-        rows.append(
-            tag("tr", tag("th", name, scope="row"), tag("td", bar), tag("td", format_number(size), class_="number"))
-        )
+        number = tag("td", format_number(size), class_="number")
+        rows.append(tag("tr", tag("th", name, scope="row"), tag("td", bar), number))
     return tag("table", tag("tbody", *rows), class_="bars") if rows else Html("")
 
 
@@ -97,18 +95,15 @@ def line_chart(series: Mapping[str, Points], label: str) -> Html:
         at = f"{top + (1 - share) * tall:.1f}"
         parts.append(tag("line", x1=left, x2=left + width, y1=at, y2=at, class_="rule"))
         if high > low or share == 0.5:
-            parts.append(
-                tag("text", format_number(low + share * (high - low)), x=left - 5, y=at, dy="0.35em", text_anchor="end")
-            )
-    for number, points in enumerate(shown.values()):
+            number = format_number(low + share * (high - low))
+            parts.append(tag("text", number, x=left - 5, y=at, dy="0.35em", text_anchor="end"))
+    for place, points in enumerate(shown.values()):
         flat = high == low
         places = " ".join(
             f"{left + (x - first) / wide * width:.1f},{top + (0.5 if flat else (high - y) / high_by) * tall:.1f}"
             for x, y in _thin_out(points)
         )
-        parts.append(
-            tag("polyline", points=places, class_=f"curve s{number % 6}", stroke_dasharray=_DASHES[number // 6])
-        )
+        parts.append(tag("polyline", points=places, **_line_style(place)))
     bottom = top + tall + 16
     parts.append(tag("text", f"step {format_number(first)}", x=left, y=bottom))
     parts.append(tag("text", format_number(last), x=left + width, y=bottom, text_anchor="end"))
@@ -119,11 +114,13 @@ def line_chart(series: Mapping[str, Points], label: str) -> Html:
     return join([svg, tag("ul", *key, left_out, class_="key")])
 
 
-_DASHES = (None, "5 3")
+def _line_style(number: int) -> dict[str, str | None]:
+    """Return the attributes of a chart's n-th line: six colours, then the same six dashed."""
+    return {"class_": f"curve s{number % 6}", "stroke_dasharray": None if number < 6 else "5 3"}
 
 
 def _key(number: int, name: str, end: str) -> Html:
-    mark = tag("line", x1=0, x2=22, y1=5, y2=5, class_=f"curve s{number % 6}", stroke_dasharray=_DASHES[number // 6])
+    mark = tag("line", x1=0, x2=22, y1=5, y2=5, **_line_style(number))
     swatch = tag("svg", mark, viewBox="0 0 22 10", class_="swatch", aria_hidden="true")
     return tag("li", swatch, f" {name} ", tag("span", f"ends at {end}", class_="soft"))
 
@@ -185,9 +182,8 @@ def interval_chart(numbers: Sequence[ChartValue], label: str, mark: tuple[float,
         y = top + row * number
         interval = "" if item.low is None or item.high is None else f" ({_percent(item.low)} to {_percent(item.high)})"
         name = item.label if len(item.label) <= _MAX_LABEL_CHARS else f"{item.label[: _MAX_LABEL_CHARS - 1]}…"
-        parts.append(
-            tag("text", tag("title", item.label), f"{name} ✗" if item.bad else name, x=0, y=y + 11, class_="name")
-        )
+        text = f"{name} ✗" if item.bad else name
+        parts.append(tag("text", tag("title", item.label), text, x=0, y=y + 11, class_="name"))
         numeric = tag("tspan", _percent(item.value), class_="name")
         parts.append(tag("text", numeric, interval, x=width, y=y + 11, text_anchor="end"))
         middle = f"{y + 21:.1f}"

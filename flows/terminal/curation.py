@@ -37,9 +37,8 @@ def job_progress() -> Iterator[JobEvents]:
     from flows.execution.jobs import JobEvents
 
     with progress_bars() as bars:
-        yield JobEvents(
-            counter(bars, "reading source"), counter(bars, "writing shards"), _print_answers, stage_bars(bars)
-        )
+        counters = counter(bars, "reading source"), counter(bars, "writing shards")
+        yield JobEvents(*counters, _print_answers, stage_bars(bars))
 
 
 def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:

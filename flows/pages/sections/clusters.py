@@ -85,11 +85,8 @@ def draw_sheets(version: DatasetVersion, rows: IndexRows, seed: int) -> ClusterS
     for cluster in chosen:
         inside = members[cluster]
         uids = [rows["uid"][inside[at]] for at in spread(len(inside), CLUSTER_PICTURES)]
-        sheets.append(
-            ContactSheet(
-                cluster, len(inside), uids, _mean_difficulty(rows, inside), similarities.of_cluster.get(cluster)
-            )
-        )
+        difficulty, similarity = _mean_difficulty(rows, inside), similarities.of_cluster.get(cluster)
+        sheets.append(ContactSheet(cluster, len(inside), uids, difficulty, similarity))
     return ClusterSheets(sheets, len(ordered), similarities.within, similarities.between)
 
 

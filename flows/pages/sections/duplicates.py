@@ -40,19 +40,15 @@ def duplicates_section(version: DatasetVersion) -> Html:
             parts += [_group(members, pictures, reader) for members in groups[:MAX_GROUPS]]
         if near:
             parts.append(tag("h3", f"{len(near):,} near-duplicate(s) dropped, with the sample that was kept"))
-            rows = [
-                (
-                    pictures.picture(uid, f"kept sample {uid}") if (uid := _kept(row["detail"])) else "",
-                    *_name_and_detail(row),
-                )
-                for row in near[:MAX_DROPPED]
-            ]
-            parts.append(table(("kept", "dropped", "evidence"), rows))
+            cells = []
+            for row in near[:MAX_DROPPED]:
+                picture = pictures.picture(uid, f"kept sample {uid}") if (uid := _kept(row["detail"])) else ""
+                cells.append((picture, *_name_and_detail(row)))
+            parts.append(table(("kept", "dropped", "evidence"), cells))
     if leaks:
         parts.append(tag("h3", f"{len(leaks):,} sample(s) dropped that are in an evaluation set"))
-        parts.append(
-            table(("dropped", "evaluation item, and evidence"), [_name_and_detail(row) for row in leaks[:MAX_DROPPED]])
-        )
+        rows = map(_name_and_detail, leaks[:MAX_DROPPED])
+        parts.append(table(("dropped", "evaluation item, and evidence"), rows))
     for what, number in (("groups", len(groups) - MAX_GROUPS), ("near-duplicates", len(near) - MAX_DROPPED)):
         if number > 0:
             parts.append(note(f"{number:,} more {what} are not shown here."))

@@ -64,9 +64,8 @@ def _histogram(margins: Sequence[float]) -> Html:
     if not margins:
         return Html("")
     heights, edges = np.histogram(np.array(margins, dtype=np.float64), bins=_BINS)
-    values: list[tuple[object, float]] = [
-        (f"{(edges[at] + edges[at + 1]) / 2:.2f}", int(height)) for at, height in enumerate(heights)
-    ]
+    middles = (edges[:-1] + edges[1:]) / 2
+    values = [(f"{middle:.2f}", int(height)) for middle, height in zip(middles, heights, strict=True)]
     title = "Margins of captions to their negatives (cosine; below 0 the negative is nearer to the image)"
     return figure(title, histogram(values, title))
 

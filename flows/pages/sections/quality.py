@@ -41,14 +41,10 @@ def _blind(judges: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
     """
     charts = []
     for judge, found in judges.items():
-        kinds = sorted(
-            (kind for kind in found if kind not in ("num", "overall")), key=lambda kind: (-found[kind], kind)
-        )
+        kinds = sorted(found.keys() - {"num", "overall"}, key=lambda kind: (-found[kind], kind))
         named = {kind: f"{kind} ({counts[kind]:,})" if kind in counts else kind for kind in kinds}
         numbers = [ChartValue(named.get(kind, kind), found[kind]) for kind in ("overall", *kinds) if kind in found]
-        title = (
-            f"Told from its caption without the image by the judge “{judge}”, in % ({found.get('num', 0):,} negatives)"
-        )
+        title = f"Caption recognised without the image by “{judge}”, in % ({found.get('num', 0):,} negatives)"
         charts.append(figure(title, interval_chart(numbers, title, (CHANCE, "chance"))))
     return join(charts)
 
