@@ -28,7 +28,7 @@ _Line = tuple[int, str | None]
 
 
 @dataclass(frozen=True)
-class _Format:
+class _TableFormat:
     """How a table is written, and its columns.
 
     Attributes:
@@ -76,7 +76,7 @@ def csv_rows(path: Path) -> Iterator[TableRow]:
     """
     waiting: deque[_Line] = deque()
     rest = text_lines(path, keep_blank=True)
-    layout: _Format | None = None
+    layout: _TableFormat | None = None
     separator = None
     while (item := waiting.popleft() if waiting else next(rest, None)) is not None:
         number, text = item
@@ -94,7 +94,7 @@ def csv_rows(path: Path) -> Iterator[TableRow]:
             yield number, _row(text, layout, waiting, rest)
 
 
-def _format_of(header: str, separator: str | None) -> _Format:
+def _format_of(header: str, separator: str | None) -> _TableFormat:
     """Return the format that a table's first line stands for."""
     separator = separator or max(_SEPARATORS, key=lambda one: _rank(_names(header, one)))
     cells = header.split(separator)
@@ -102,7 +102,7 @@ def _format_of(header: str, separator: str | None) -> _Format:
     lower = [name.lower() for name in names]
     index = next((lower.index(name) for name in FILE_COLUMNS if name in lower), 0)
     spaced = len(cells) > 1 and all(cell.startswith(" ") for cell in cells[1:])
-    return _Format(separator, spaced, _unique(names), index)
+    return _TableFormat(separator, spaced, _unique(names), index)
 
 
 def _names(header: str, separator: str) -> list[str]:
@@ -128,7 +128,7 @@ def _unique(names: list[str]) -> list[str]:
     return unique
 
 
-def _row(text: str, layout: _Format, waiting: deque[_Line], rest: Iterator[_Line]) -> dict[str, str] | BadRow:
+def _row(text: str, layout: _TableFormat, waiting: deque[_Line], rest: Iterator[_Line]) -> dict[str, str] | BadRow:
     """Return the row that begins with a line; lines that turn out not to be part of it are put into `waiting`."""
     try:
         cells = layout.cells([text])
@@ -146,7 +146,7 @@ def _row(text: str, layout: _Format, waiting: deque[_Line], rest: Iterator[_Line
     return dict(zip(layout.columns, cells, strict=True))
 
 
-def _quoted_lines(text: str, layout: _Format, waiting: deque[_Line], rest: Iterator[_Line]) -> list[str] | str:
+def _quoted_lines(text: str, layout: _TableFormat, waiting: deque[_Line], rest: Iterator[_Line]) -> list[str] | str:
     """Return the lines of a row whose quoted field goes on after its first line, or why it is malformed."""
     lines, taken, size = [text], list[_Line](), len(text)
     problem = "a quote is opened and not closed"
