@@ -15,6 +15,7 @@ from training.hard_negatives import (
     NegativeChooser,
     candidate_similarities,
     fits_one_pass,
+    in_slots,
     similarities,
     take_all,
 )
@@ -364,13 +365,6 @@ def _token_features(patches: Tensor, tokens: Tensor, inside: Tensor, size: int, 
     end = size + int(mask.sum())
     negatives = in_slots(tokens[size:end], mask), in_slots(inside[size:end], mask)
     return TokenFeatures(patches, tokens[:size], inside[:size], *negatives)
-
-
-def in_slots(values: Tensor, mask: Tensor) -> Tensor:
-    """Return values [n, ...] in the filled slots of `mask` [B, K] as [B, K, ...], zeros elsewhere; keeps gradients."""
-    filled = mask.flatten().nonzero()[:, 0]
-    flat = values.new_zeros(mask.numel(), *values.shape[1:]).index_copy(0, filled, values)
-    return flat.reshape(*mask.shape, *values.shape[1:])
 
 
 def _teacher_features(teacher: StepEncoder, batch: Batch) -> dict[str, Tensor]:

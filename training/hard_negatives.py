@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from data_manifests.errors import InputError
+from training.settings import check_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,8 +117,7 @@ class UniformNegatives:
         Raises:
             InputError: a value is out of range.
         """
-        if self.choose < 1:
-            raise InputError(f"uniform negatives: choose={self.choose!r}", allowed="1 or more")
+        check_settings(self, self.choose >= 1, "choose", "1 or more")
 
     @property
     def candidates(self) -> int:
@@ -180,25 +179,16 @@ class AdaptiveNegatives:
         Raises:
             InputError: a value is out of range.
         """
-        if not 1 <= self.choose <= self.candidates:
-            raise InputError(
-                f"adaptive negatives: choose={self.choose!r} of candidates={self.candidates!r}",
-                allowed="1 <= choose <= candidates",
-            )
+        check_settings(self, 1 <= self.choose <= self.candidates, "choose candidates", "1 <= choose <= candidates")
         for name in ("band_start", "band_end"):
             low, high = getattr(self, name)
-            if not 0 <= low <= high <= 1:
-                raise InputError(f"adaptive negatives: {name}={getattr(self, name)!r}", allowed="0 <= low <= high <= 1")
-        shares = (self.gate_quantile, self.moderate_quantile, self.hopeless_quantile)
-        if not all(0 <= share <= 1 for share in shares) or self.moderate_quantile > self.hopeless_quantile:
-            raise InputError(
-                f"adaptive negatives: gate, moderate, hopeless quantile = {shares}",
-                allowed="0 to 1, moderate_quantile at most hopeless_quantile",
-            )
-        weights = (self.hopeless_weight, self.moderate_weight)
-        if min(weights) <= 0 or not 0 <= self.decay < 1:
-            got = f"adaptive negatives: hopeless, moderate weight = {weights}, decay={self.decay!r}"
-            raise InputError(got, allowed="weights above 0, decay 0 to below 1")
+            check_settings(self, 0 <= low <= high <= 1, name, "0 <= low <= high <= 1")
+        in_order = 0 <= self.moderate_quantile <= self.hopeless_quantile <= 1
+        check_settings(self, in_order, "moderate_quantile hopeless_quantile", "0 <= moderate <= hopeless <= 1")
+        check_settings(self, 0 <= self.gate_quantile <= 1, "gate_quantile", "0 to 1")
+        check_settings(self, self.hopeless_weight > 0, "hopeless_weight", "above 0")
+        check_settings(self, self.moderate_weight > 0, "moderate_weight", "above 0")
+        check_settings(self, 0 <= self.decay < 1, "decay", "0 to below 1")
 
     def start(self) -> NegativeChooser:
         """Return the chooser of a new run; moving averages start at the first step's values."""
@@ -288,6 +278,13 @@ def take_all(mask: Tensor) -> NegativeChoice:
 
     index = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
     return NegativeChoice(index, mask, torch.ones(mask.shape, device=mask.device))
+
+
+def in_slots(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values [n, ...] in the filled slots of `mask` [B, K] as [B, K, ...], zeros elsewhere; keeps gradients."""
+    filled = mask.flatten().nonzero()[:, 0]
+    flat = values.new_zeros(mask.numel(), *values.shape[1:]).index_copy(0, filled, values)
+    return flat.reshape(*mask.shape, *values.shape[1:])
 
 
 def fits_one_pass(model: ClipModel, mask: Tensor, chooser: NegativeChooser, *, tokens: bool) -> bool:

@@ -14,7 +14,7 @@ from data_manifests.errors import InputError
 from training.batches.epoch import Planner, load_index
 from training.batches.index import IndexColumn, PlanIndex
 from training.batches.loader import PlannedBatches
-from training.batches.plan import BatchPlan, make_plan, plan_epoch
+from training.batches.plan import BatchPlan, join_plans, make_plan, plan_epoch
 
 if TYPE_CHECKING:
     from data_manifests.manifest import DatasetVersion
@@ -77,13 +77,7 @@ def replayed_plan(path: Path, dataset: DatasetVersion, config: TrainConfig) -> B
                 allowed="a plan of this version and split",
                 fix="train on the version that the plan's run.json names, or without --replay",
             )
-    return cut_plan(plan, config.steps)
-
-
-def cut_plan(plan: BatchPlan, steps: int) -> BatchPlan:
-    """Return a plan's first steps."""
-    uids = plan.uids[: steps * plan.rows.shape[1]]
-    return BatchPlan(plan.rows[:steps], plan.caption[:steps], plan.epoch[:steps], uids)
+    return plan.first_steps(config.steps)
 
 
 @dataclass(frozen=True)
@@ -116,30 +110,21 @@ class GrowingPlan:
         Raises:
             InputError: the saved plan is damaged or of another run, or an epoch cannot be planned.
         """
-        plan = BatchPlan.load(self.path) if self.path.is_file() else None
-        if plan is not None and plan.rows.shape[1] != self.config.batch_size:
+        config, plan = self.config, BatchPlan.load(self.path) if self.path.is_file() else None
+        if plan is not None and plan.rows.shape[1] != config.batch_size:
             raise InputError(f"{self.path}: batches of {plan.rows.shape[1]}", fix="start a new run folder")
         if (0 if plan is None else plan.num_steps) < done:
             raise InputError(f"{self.path}: shorter than the {done} steps that are done", fix="start a new run folder")
         if plan is not None and done < plan.num_steps:
             yield plan
-        while plan is None or plan.num_steps < self.config.steps:
-            plan = cut_plan(self._longer(plan, embed()), self.config.steps)
+        while plan is None or plan.num_steps < config.steps:
+            number = 0 if plan is None else int(plan.epoch[-1]) + 1
+            index = replace(self.index, embeddings=embed())
+            epoch = plan_epoch(self.planner, index, config.seed, number, config.batch_size)
+            plan = join_plans([plan, epoch] if plan else [epoch]).first_steps(config.steps)
             self.ranks.check_equal("plan", plan.fingerprint)
             self.ranks.on_rank_zero(lambda plan=plan: plan.save(self.path))  # type: ignore[misc]
             yield plan
-
-    def _longer(self, plan: BatchPlan | None, embeddings: IndexColumn) -> BatchPlan:
-        epoch = 0 if plan is None else int(plan.epoch[-1]) + 1
-        index = replace(self.index, embeddings=embeddings)
-        planned = plan_epoch(self.planner, index, self.config.seed, epoch, self.config.batch_size)
-        uid_of = dict(zip(index.rows.tolist(), index.uids, strict=True))
-        uids = tuple(uid_of[row] for row in planned.rows.ravel().tolist())
-        new = BatchPlan(planned.rows, planned.caption, np.full(len(planned.rows), epoch, dtype=np.int32), uids)
-        if plan is None:
-            return new
-        rows, caption = np.concatenate([plan.rows, new.rows]), np.concatenate([plan.caption, new.caption])
-        return BatchPlan(rows, caption, np.concatenate([plan.epoch, new.epoch]), plan.uids + uids)
 
 
 def embed_images(

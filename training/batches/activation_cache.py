@@ -89,9 +89,7 @@ class ActivationStore:
 
     def _hold(self, names: Sequence[str], values: np.ndarray[Any, Any]) -> None:
         new = [at for at, name in enumerate(names) if name in self._wanted and name not in self._row]
-        first = len(self._row)
-        for row, number in enumerate(new, first):
-            self._row[names[number]] = row
+        self._row |= {names[at]: row for row, at in enumerate(new, len(self._row))}
         if new:
             self._parts.append(np.asarray(values, dtype=np.float32)[new])
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from data_manifests.errors import InputError
 from data_manifests.seeds import generator
 from training.batches.epoch import EpochPlan, Planner, count_batches, draw_captions
 from training.batches.index import PlanIndex
+from training.settings import check_settings
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,12 @@ class ClusterPlan:
         Raises:
             InputError: a value is out of range.
         """
-        if not 0 <= self.fraction <= 1 or self.clusters_per_batch < 1:
-            raise InputError(
-                f"cluster plan: fraction={self.fraction!r}, clusters_per_batch={self.clusters_per_batch!r}",
-                allowed="fraction 0 to 1, clusters_per_batch 1 or more",
-            )
+        check_settings(self, 0 <= self.fraction <= 1, "fraction", "0 to 1")
+        check_settings(self, self.clusters_per_batch >= 1, "clusters_per_batch", "1 or more")
 
     def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
-        if index.cluster_id is None:
-            raise InputError(
-                "a plan by clusters needs the column cluster_id, which this data set version does not have",
-                fix="curate with a recipe that has the stage cluster_embeddings, or use the shuffled plan",
-            )
+        cluster_id = index.require("cluster_id", self.name)
         num_batches = count_batches(index, batch_size)
         run = int(batch_size * self.fraction) // self.clusters_per_batch
         in_runs = run * self.clusters_per_batch
@@ -82,7 +75,7 @@ class ClusterPlan:
         scattered, grouped = order[in_runs * num_batches :], order[: in_runs * num_batches]
         batches = scattered.reshape(num_batches, batch_size - in_runs)
         if in_runs:
-            by_cluster = grouped[np.argsort(index.cluster_id[grouped], kind="stable")].reshape(-1, run)
+            by_cluster = grouped[np.argsort(cluster_id[grouped], kind="stable")].reshape(-1, run)
             runs = by_cluster[draws.permutation(len(by_cluster))].reshape(num_batches, in_runs)
             batches = np.concatenate([runs, batches], axis=1)
         return draw_captions(index, batches, seed, epoch)
@@ -120,29 +113,22 @@ class CurriculumPlan:
         Raises:
             InputError: a value is out of range.
         """
-        known = self.direction in ("easy_to_hard", "hard_to_easy")
-        if not known or not 0 < self.start_fraction <= 1 or self.pace_epochs < 1:
-            raise InputError(
-                f"curriculum plan: direction={self.direction!r}, start_fraction={self.start_fraction!r}, "
-                f"pace_epochs={self.pace_epochs!r}",
-                allowed="direction easy_to_hard or hard_to_easy, start_fraction above 0 to 1, pace_epochs 1 or more",
-            )
+        directions = ("easy_to_hard", "hard_to_easy")
+        check_settings(self, self.direction in directions, "direction", " or ".join(directions))
+        check_settings(self, 0 < self.start_fraction <= 1, "start_fraction", "above 0, to 1")
+        check_settings(self, self.pace_epochs >= 1, "pace_epochs", "1 or more")
 
     def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
-        if index.difficulty is None or np.isnan(index.difficulty).any():
-            raise InputError(
-                "a curriculum needs a difficulty for every sample, which this data set version does not have",
-                fix="curate with a recipe that has the stage order_difficulty, or use another plan",
-            )
+        difficulty = index.require("difficulty", self.name)
         count_batches(index, batch_size)
         sign = 1.0 if self.direction == "easy_to_hard" else -1.0
         start = self.start_fraction**2
         share = min(1.0, math.sqrt(start + (1.0 - start) * epoch / self.pace_epochs))
         size = max(batch_size, math.ceil(share * len(index)))
-        pool = np.sort(np.argsort(sign * index.difficulty, kind="stable")[:size])
+        pool = np.sort(np.argsort(sign * difficulty, kind="stable")[:size])
         plan = self.inner(index.take(pool), seed, epoch, batch_size)
-        difficulty = np.zeros(int(index.rows.max()) + 1)
-        difficulty[index.rows] = index.difficulty
-        order = np.argsort(sign * difficulty[plan.rows].mean(axis=1), kind="stable")
+        by_row = np.zeros(int(index.rows.max()) + 1)
+        by_row[index.rows] = difficulty
+        order = np.argsort(sign * by_row[plan.rows].mean(axis=1), kind="stable")
         return EpochPlan(plan.rows[order], plan.caption[order])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -87,21 +87,5 @@ class Batch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         import torch
 
-        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        tensors: dict[str, Any] = {k: change(v) for k, v in values.items() if isinstance(v, torch.Tensor)}
+        tensors: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
         return replace(self, **tensors)
-
-
-Slots = tuple["Tensor | None", "Tensor | None"]
-
-
-def in_slots(encoded: Tensor, rows: list[list[str]], slots: int) -> Slots:
-    """Return encoded texts [n, L], in the order of `rows`, as [B, slots, L], and a mask of the filled slots."""
-    import torch
-
-    mask = torch.zeros((len(rows), slots), dtype=torch.bool)
-    for number, row in enumerate(rows):
-        mask[number, : len(row)] = True
-    placed = torch.zeros((*mask.shape, encoded.shape[1]), dtype=encoded.dtype)
-    placed[mask] = encoded
-    return placed, mask

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = "image_neighbours"
 EMBEDDINGS = "image_embedding"
-_STAGES = {NEIGHBOURS: "find_neighbours", EMBEDDINGS: "embed_samples"}
 
 
 @dataclass(frozen=True)
@@ -90,35 +89,28 @@ def column_needs(planner: Planner) -> tuple[str, ...]:
 
 
 def load_index(dataset: DatasetVersion, split: str, planner: Planner) -> PlanIndex:
-    """Return the index of a split with what the planner needs.
+    """Return the index of a split with what the planner needs, as far as the version has it.
 
     Raises:
-        InputError: no sample may be trained on, or the version lacks a column that the planner needs.
+        InputError: no sample may be trained on.
     """
     index = PlanIndex.from_table(dataset.index(), split)
     needs = column_needs(planner)
-    if NEIGHBOURS in needs:
-        index = replace(index, neighbours=_positions(_read(dataset, NEIGHBOURS, planner), index))
-    if EMBEDDINGS in needs:
-        index = replace(index, embeddings=_vectors(_read(dataset, EMBEDDINGS, planner))[index.rows])
+    if NEIGHBOURS in needs and (chunks := _read(dataset, NEIGHBOURS)):
+        index = replace(index, neighbours=_positions(chunks, index))
+    if EMBEDDINGS in needs and (chunks := _read(dataset, EMBEDDINGS)):
+        vectors = [np.asarray(chunk.flatten()).reshape(len(chunk), -1) for chunk in chunks]
+        index = replace(index, embeddings=np.concatenate(vectors).astype(np.float32)[index.rows])
     return index
 
 
-def _read(dataset: DatasetVersion, name: str, planner: Planner) -> list[pa.IndexColumn]:
-    """Return a sidecar column, shard by shard: together one value for each row of the index."""
-    chunks = []
-    for shard in range(len(dataset.manifest.body["shards"])):
-        table = dataset.sidecar(shard, [name])
-        if name not in table.column_names:
-            raise InputError(
-                f"the plan '{planner.name}' needs the column {name}, which {dataset.ref} does not have",
-                fix=f"curate with a recipe that has the stage {_STAGES[name]}, or use another plan",
-            )
-        chunks.append(table.column(name).combine_chunks())
-    return chunks
+def _read(dataset: DatasetVersion, name: str) -> list[pa.Array]:
+    """Return a sidecar column, shard by shard: together one value for each row of the index; empty without it."""
+    tables = [dataset.sidecar(shard, [name]) for shard in range(len(dataset.manifest.body["shards"]))]
+    return [table.column(name).combine_chunks() for table in tables if name in table.column_names]
 
 
-def _positions(chunks: list[pa.IndexColumn], index: PlanIndex) -> IndexColumn:
+def _positions(chunks: list[pa.Array], index: PlanIndex) -> IndexColumn:
     """Return neighbours' positions in the index; those of other splits are left out."""
     position_of = {uid: position for position, uid in enumerate(index.uids)}
     listed: list[list[dict[str, Any]] | None] = [row for chunk in chunks for row in chunk.to_pylist()]
@@ -130,8 +122,3 @@ def _positions(chunks: list[pa.IndexColumn], index: PlanIndex) -> IndexColumn:
     for position, row in enumerate(found):
         neighbours[position, : len(row)] = row
     return neighbours
-
-
-def _vectors(chunks: list[pa.IndexColumn]) -> IndexColumn:
-    arrays = [np.asarray(chunk.flatten()).reshape(len(chunk), -1) for chunk in chunks]
-    return np.concatenate(arrays).astype(np.float32)

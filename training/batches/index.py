@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 IndexColumn = np.ndarray[Any, np.dtype[Any]]
 
 
+_STAGES = {
+    "cluster_id": "cluster_embeddings",
+    "difficulty": "order_difficulty",
+    "embeddings": "embed_samples",
+    "neighbours": "find_neighbours",
+}
+"""Which stage makes a column."""
+
+
 @dataclass(frozen=True)
 class PlanIndex:
     """The columns of index.parquet that planners may look at, one entry per sample that may be trained on.
@@ -81,29 +90,29 @@ class PlanIndex:
 
     def take(self, chosen: IndexColumn) -> PlanIndex:
         """Return the entries at ascending positions `chosen`."""
-
-        def part(column: IndexColumn | None) -> IndexColumn | None:
-            return None if column is None else column[chosen]
-
-        neighbours = part(self.neighbours)
-        if neighbours is not None:
+        columns: dict[str, Any] = {
+            name: value[chosen] for name, value in vars(self).items() if name != "uids" and value is not None
+        }
+        if self.neighbours is not None:
             # one entry more than there are samples, so that -1 (no neighbour) maps to -1
             position_of = np.full(len(self) + 1, -1, dtype=np.int64)
             position_of[chosen] = np.arange(len(chosen))
-            neighbours = position_of[neighbours]
-        return replace(
-            self,
-            rows=self.rows[chosen],
-            uids=tuple(self.uids[position] for position in chosen),
-            num_captions=self.num_captions[chosen],
-            cluster_id=part(self.cluster_id),
-            difficulty=part(self.difficulty),
-            weight=part(self.weight),
-            neighbours=neighbours,
-            embeddings=part(self.embeddings),
-            duplicate_group=part(self.duplicate_group),
-            caption_group=part(self.caption_group),
-        )
+            columns["neighbours"] = position_of[columns["neighbours"]]
+        return replace(self, uids=tuple(self.uids[position] for position in chosen), **columns)
+
+    def require(self, name: str, plan: str) -> IndexColumn:
+        """Return a column that a plan needs.
+
+        Raises:
+            InputError: the data set version does not have it.
+        """
+        column: IndexColumn | None = getattr(self, name)
+        if column is None or np.isnan(column).any():
+            raise InputError(
+                f"the plan '{plan}' needs the column {name}, which this data set version does not have for every sample",
+                fix=f"curate with a recipe that has the stage {_STAGES[name]}, or use another plan",
+            )
+        return column
 
 
 def _numbered(names: IndexColumn | None) -> IndexColumn | None:

@@ -9,18 +9,21 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
 from training.batches.activation_cache import ActivationStore, ProgressReport, fill_images, fill_texts, text_name
-from training.batches.batch import Batch, SampleRecord, Slots, StepTexts, TextSampling, in_slots
+from training.batches.batch import Batch, SampleRecord, StepTexts, TextSampling
 from training.batches.decode import decode_image
 from training.batches.plan import BatchPlan
 from training.batches.remote_shards import fetch_ahead, open_shards
+from training.hard_negatives import in_slots
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,12 +61,7 @@ class PlannedBatches:
         start_step: int = 0,
     ) -> None:
         self._plan, self._model, self._config, self._start = plan, model, config, start_step
-        text_sampling = text_sampling or TextSampling()
-        self._negatives, self._views, self._positives = (
-            text_sampling.negatives,
-            text_sampling.views,
-            text_sampling.positives,
-        )
+        self._sampling = text_sampling or TextSampling()
         self._reader = open_shards(dataset)
         self._index = _ByteRanges(dataset)
         self._images: ActivationStore | None = None
@@ -109,7 +107,8 @@ class PlannedBatches:
         uids = self._plan.uids[step * size : (step + 1) * size]
         captions: list[str] = []
         records, positives = [], []
-        fetch_ahead(self._reader, (self._index.json(row) for row in rows))
+        fetch_ahead(self._reader, (self._index.byte_range(row, "json") for row in rows))
+        views, further = self._sampling.views, self._sampling.positives
         for row, uid, caption in zip(rows, uids, shown, strict=True):
             sample = self._sample(row, uid)
             if not 0 <= caption < len(sample["captions"]):
@@ -117,11 +116,10 @@ class PlannedBatches:
                     f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY
                 )
             text = str(sample["captions"][caption])
-            views = _of_caption(sample, "views", caption) if self._views else []
-            captions.append(self._views.draw(text, views, self._config.seed, step, uid) if self._views else text)
+            made = _of_caption(sample, "views", caption) if views else []
+            captions.append(views.draw(text, made, self._config.seed, step, uid) if views else text)
             own = _changed_from(captions[-1], text, _of_caption(sample, "negatives", caption))
             records.append(self._draw(own, step, uid))
-            further = self._positives
             positives.append(further.draw(sample, captions[-1], self._config.seed, step, uid) if further else [])
         return StepTexts(uids, tuple(captions), records, positives)
 
@@ -129,23 +127,19 @@ class PlannedBatches:
         """Return the batch of a step."""
         import torch
 
-        members = [self._index.json] if self._images is not None else [self._index.json, self._index.image]
-        fetch_ahead(self._reader, (member(row) for row in self._plan.rows[step].tolist() for member in members))
+        members, rows = ["json"] if self._images is not None else ["json", "image"], self._plan.rows[step].tolist()
+        fetch_ahead(self._reader, (self._index.byte_range(row, member) for row in rows for member in members))
         texts = self.texts(step)
         if self._images is None:
-            image = torch.stack(list(self._pool.map(self._pixels, self._plan.rows[step].tolist())))
+            image = torch.stack(list(self._pool.map(self._pixels, rows)))
         else:
             image = self._images.take(texts.uids)
         false = [[str(record["text"]) for record in row] for row in texts.records]
-        rows = [*false, *texts.positives]
-        encoded = self._encode([*texts.captions, *(text for row in rows for text in row)])
+        encoded = self._encode([*texts.captions, *chain(*false, *texts.positives)])
         size, end = len(texts.captions), len(encoded) - sum(map(len, texts.positives))
-        negatives: Slots = (None, None)
-        positives: Slots = (None, None)
-        if self._negatives is not None:
-            negatives = in_slots(encoded[size:end], false, self._negatives.candidates)
-        if self._positives is not None:
-            positives = in_slots(encoded[end:], texts.positives, self._positives.count)
+        chooser, further = self._sampling.negatives, self._sampling.positives
+        negatives = _slots(encoded[size:end], false, chooser.candidates if chooser else None)
+        positives = _slots(encoded[end:], texts.positives, further.count if further else None)
         cached = self._images is not None, self._texts is not None
         made = Batch(step, texts, image, encoded[:size], *negatives, *cached, *positives)
         return made.pinned() if self._config.device == "cuda" else made
@@ -164,7 +158,9 @@ class PlannedBatches:
         finally:
             stop.set()
             while thread.is_alive():  # the thread may be waiting for room in the queue
-                _drain(ready)
+                with suppress(queue.Empty):
+                    while True:
+                        ready.get_nowait()
                 thread.join(timeout=0.05)
 
     def close(self) -> None:
@@ -183,10 +179,10 @@ class PlannedBatches:
             ready.put(error)
 
     def _draw(self, records: list[SampleRecord], step: int, uid: str) -> list[SampleRecord]:
-        if self._negatives is None or not records:
+        if self._sampling.negatives is None or not records:
             return []
         order = generator(self._config.seed, "negatives", step, uid).permutation(len(records))
-        return [records[at] for at in order[: self._negatives.candidates]]
+        return [records[at] for at in order[: self._sampling.negatives.candidates]]
 
     def _encode(self, texts: list[str]) -> Tensor:
         if self._texts is None:
@@ -194,7 +190,7 @@ class PlannedBatches:
         return self._texts.take([text_name(text) for text in texts])
 
     def _sample(self, row: int, uid: str) -> SampleRecord:
-        sample: SampleRecord = orjson.loads(self._reader.read(*self._index.json(row)))
+        sample: SampleRecord = orjson.loads(self._reader.read(*self._index.byte_range(row, "json")))
         if sample.get("uid") != uid:
             raise InputError(
                 f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY
@@ -202,7 +198,7 @@ class PlannedBatches:
         return sample
 
     def _pixels(self, row: int) -> Tensor:
-        data = self._reader.read(*self._index.image(row))
+        data = self._reader.read(*self._index.byte_range(row, "image"))
         side = self._model.image_size_px if self._config.fast_decode else 0
         image = decode_image(data, f"sample {self._index.key(row)}", self._config.max_image_px, side)
         return self._model.preprocess(image)
@@ -213,6 +209,16 @@ _VERIFY = "run clipcurate verify"
 
 def _of_caption(sample: SampleRecord, what: str, caption: int) -> list[SampleRecord]:
     return [record for record in sample.get(what, []) if record["caption"] == caption]
+
+
+def _slots(encoded: Tensor, rows: list[list[str]], slots: int | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return encoded texts [n, L], in the order of `rows`, as [B, slots, L], and a mask of the filled slots."""
+    import torch
+
+    if slots is None:
+        return None, None
+    mask = torch.arange(slots) < torch.tensor([len(row) for row in rows])[:, None]
+    return in_slots(encoded, mask), mask
 
 
 def _changed_from(shown: str, caption: str, negatives: list[SampleRecord]) -> list[SampleRecord]:
@@ -242,20 +248,7 @@ class _ByteRanges:
     def key(self, row: int) -> str:
         return str(self._keys[row])
 
-    def image(self, row: int) -> tuple[int, int, int]:
-        return self._range(row, "image")
-
-    def json(self, row: int) -> tuple[int, int, int]:
-        return self._range(row, "json")
-
-    def _range(self, row: int, member: str) -> tuple[int, int, int]:
+    def byte_range(self, row: int, member: str) -> tuple[int, int, int]:
+        """Return the shard, offset and size of a sample's `image` or `json`."""
         at = self._at
         return int(at["shard"][row]), int(at[f"{member}_offset"][row]), int(at[f"{member}_bytes"][row])
-
-
-def _drain(ready: queue.Queue[Any]) -> None:
-    try:
-        while True:
-            ready.get_nowait()
-    except queue.Empty:
-        return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from blake3 import blake3
 
 from data_manifests.atomic_files import write_table_atomically
 from data_manifests.errors import InputError
-from training.batches.epoch import EpochPlan, Planner
+from training.batches.epoch import Planner
 from training.batches.index import IndexColumn, PlanIndex
 from training.batches.separate_duplicates import separate_duplicates
 
@@ -62,6 +63,11 @@ class BatchPlan:
         )
         write_table_atomically(path, table)
 
+    def first_steps(self, steps: int) -> BatchPlan:
+        """Return the plan's first steps."""
+        uids = self.uids[: steps * self.rows.shape[1]]
+        return BatchPlan(self.rows[:steps], self.caption[:steps], self.epoch[:steps], uids)
+
     @classmethod
     def load(cls, path: Path) -> BatchPlan:
         """Read plan.parquet.
@@ -87,8 +93,8 @@ class BatchPlan:
         return plan
 
 
-def plan_epoch(planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
-    """Return one epoch, duplicates kept apart.
+def plan_epoch(planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> BatchPlan:
+    """Return the plan of one epoch, duplicates kept apart.
 
     Raises:
         InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
@@ -100,7 +106,17 @@ def plan_epoch(planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_
             f"no batch of {batch_size} samples without two that are duplicates or share a caption",
             fix="a smaller --set train.batch_size=N, or curate with --set stages.find_duplicates.keep=one",
         )
-    return plan
+    uid_of = dict(zip(index.rows.tolist(), index.uids, strict=True))
+    uids = tuple(uid_of[row] for row in plan.rows.ravel().tolist())
+    return BatchPlan(plan.rows, plan.caption, np.full(len(plan.rows), epoch, dtype=np.int32), uids)
+
+
+def join_plans(plans: Sequence[BatchPlan]) -> BatchPlan:
+    """Return the plan of several epochs, one after the other."""
+    rows, caption, epoch = (
+        np.concatenate([getattr(plan, name) for plan in plans]) for name in ("rows", "caption", "epoch")
+    )
+    return BatchPlan(rows, caption, epoch, tuple(uid for plan in plans for uid in plan.uids))
 
 
 def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, batch_size: int) -> BatchPlan:
@@ -112,17 +128,9 @@ def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, bat
         InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
             no batch can be filled.
     """
-    epochs: list[EpochPlan] = []
-    numbers: list[IndexColumn] = []
-    have = 0
-    while have < num_steps:
-        plan = plan_epoch(planner, index, seed, len(epochs), batch_size)
-        numbers.append(np.full(len(plan.rows), len(epochs), dtype=np.int32))
-        epochs.append(plan)
-        have += len(plan.rows)
-    rows = np.concatenate([plan.rows for plan in epochs])[:num_steps]
-    caption = np.concatenate([plan.caption for plan in epochs])[:num_steps]
-    uid_of = dict(zip(index.rows.tolist(), index.uids, strict=True))
-    return BatchPlan(
-        rows, caption, np.concatenate(numbers)[:num_steps], tuple(uid_of[row] for row in rows.ravel().tolist())
-    )
+    epochs: list[BatchPlan] = []
+    planned = 0
+    while planned < num_steps:
+        epochs.append(plan_epoch(planner, index, seed, len(epochs), batch_size))
+        planned += epochs[-1].num_steps
+    return join_plans(epochs).first_steps(num_steps)

@@ -12,6 +12,7 @@ from data_manifests.errors import InputError
 from data_manifests.seeds import draw_seed, generator
 from training.batches.epoch import EMBEDDINGS, NEIGHBOURS, EpochPlan, Planner, count_batches, draw_captions
 from training.batches.index import IndexColumn, PlanIndex
+from training.settings import check_settings
 
 Nearest = Callable[[int, IndexColumn], IndexColumn]
 """From a pivot and a mask of unused samples to the unused samples, nearest first."""
@@ -45,14 +46,13 @@ class NeighbourPlan:
         Raises:
             InputError: a value is out of range.
         """
-        if self.num_neighbours < 1:
-            raise InputError(f"neighbour plan: num_neighbours={self.num_neighbours!r}", allowed="1 or more")
+        check_settings(self, self.num_neighbours >= 1, "num_neighbours", "1 or more")
 
     def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
         """Return the epoch's batches."""
         num_batches = count_batches(index, batch_size)
         draws = generator(seed, self.name, epoch, "pairs")
-        pairs, alone = _pair_up(_neighbours(index, self.name)[:, : self.num_neighbours], draws)
+        pairs, alone = _pair_up(index.require("neighbours", self.name)[:, : self.num_neighbours], draws)
         pairs = pairs[draws.permutation(len(pairs))]
         placed = min(num_batches * (batch_size // 2), len(pairs))
         # batch b gets pairs b, b + num_batches, ...; pairs that no batch has room for fill up as single samples
@@ -100,17 +100,13 @@ class SimclipPlan:
         Raises:
             InputError: a value is out of range.
         """
-        if not 0 < self.fraction <= 1 or self.cluster_size < 2 or self.spread < 1 or not 0 < self.max_similarity <= 1:
-            raise InputError(
-                f"simclip plan: fraction={self.fraction!r}, cluster_size={self.cluster_size!r}, "
-                f"spread={self.spread!r}, max_similarity={self.max_similarity!r}",
-                allowed="fraction and max_similarity above 0 to 1, cluster_size 2 or more, spread 1 or more",
-            )
-        if self.table and (self.online or self.max_similarity < 1):
-            raise InputError(
-                "simclip plan: table=true together with online or max_similarity",
-                allowed="a table of neighbours, made once, or embeddings",
-            )
+        check_settings(self, 0 < self.fraction <= 1, "fraction", "above 0, to 1")
+        check_settings(self, self.cluster_size >= 2, "cluster_size", "2 or more")
+        check_settings(self, self.spread >= 1, "spread", "1 or more")
+        check_settings(self, 0 < self.max_similarity <= 1, "max_similarity", "above 0, to 1")
+        needs_embeddings = self.online or self.max_similarity < 1
+        allowed = "a table without online and max_similarity, which need embeddings"
+        check_settings(self, not (self.table and needs_embeddings), "table online max_similarity", allowed)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -156,12 +152,7 @@ class SimclipPlan:
         return cluster
 
     def _by_embedding(self, index: PlanIndex) -> Nearest:
-        embeddings = index.embeddings
-        if embeddings is None:
-            raise InputError(
-                "a plan by pivots needs embeddings, which this data set version does not have",
-                fix="curate with a recipe that has the stage embed_samples, or use another plan",
-            )
+        embeddings = index.require("embeddings", self.name)
 
         def nearest(pivot: int, unused: IndexColumn) -> IndexColumn:
             left = np.flatnonzero(unused)
@@ -174,7 +165,7 @@ class SimclipPlan:
         return nearest
 
     def _by_table(self, index: PlanIndex) -> Nearest:
-        neighbours = _neighbours(index, self.name)
+        neighbours = index.require("neighbours", self.name)
 
         def nearest(pivot: int, unused: IndexColumn) -> IndexColumn:
             listed = neighbours[pivot][neighbours[pivot] >= 0]
@@ -217,15 +208,6 @@ class WeightedPlan:
                 fix="a smaller train.batch_size, or more even weights",
             )
         return self.inner(index.take(kept), seed, epoch, batch_size)
-
-
-def _neighbours(index: PlanIndex, plan: str) -> IndexColumn:
-    if index.neighbours is None:
-        raise InputError(
-            f"the plan '{plan}' needs each sample's neighbours, which this data set version does not have",
-            fix="curate with a recipe that has the stage find_neighbours, or use another plan",
-        )
-    return index.neighbours
 
 
 def _pair_up(neighbours: IndexColumn, draws: np.random.Generator) -> tuple[IndexColumn, IndexColumn]:

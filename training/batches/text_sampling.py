@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
+from training.settings import check_settings
 
 _MIN_WORDS = 2
 _KINDS = ("rewrite", "knowledge", "denial", "count")
@@ -101,12 +102,9 @@ class FurtherTexts:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.count < 1 or not (self.captions or self.rewrites or self.knowledge):
-            raise InputError(
-                f"positives: count={self.count}, captions={self.captions}, rewrites={self.rewrites}, "
-                f"knowledge={self.knowledge}",
-                allowed="1 or more, of at least one kind",
-            )
+        some_kind = self.captions or self.rewrites or self.knowledge
+        check_settings(self, self.count >= 1, "count", "1 or more")
+        check_settings(self, some_kind, "captions rewrites knowledge", "at least one of them true")
 
     def draw(self, sample: Mapping[str, Any], shown: str, seed: int, step: int, uid: str) -> list[str]:
         """Return the texts.

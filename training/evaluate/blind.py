@@ -94,7 +94,8 @@ def min_gaps(cases: Sequence[Case], right: NDArray[np.float64], wrong: NDArray[n
         right: Scores of all right texts, case by case.
         wrong: Scores of all wrong texts, case by case.
     """
-    starts = [np.cumsum([0, *(len(texts) for texts in side)])[:-1] for side in _sides(cases)]
+    sides = [case.right for case in cases], [case.wrong for case in cases]
+    starts = [np.cumsum([0, *(len(texts) for texts in side)])[:-1] for side in sides]
     if not cases:
         return np.zeros(0)
     lowest, highest = np.minimum.reduceat(right, starts[0]), np.maximum.reduceat(wrong, starts[1])
@@ -102,14 +103,9 @@ def min_gaps(cases: Sequence[Case], right: NDArray[np.float64], wrong: NDArray[n
     return gaps
 
 
-def _sides(cases: Sequence[Case]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    return [case.right for case in cases], [case.wrong for case in cases]
-
-
 def flatten_texts(cases: Sequence[Case]) -> tuple[list[str], list[str]]:
     """Return all right and all wrong texts, case by case."""
-    right, wrong = _sides(cases)
-    return [text for texts in right for text in texts], [text for texts in wrong for text in texts]
+    return [text for case in cases for text in case.right], [text for case in cases for text in case.wrong]
 
 
 def length_gaps(cases: Sequence[Case]) -> NDArray[np.float64]:

@@ -96,10 +96,8 @@ def count_cases(
 ) -> CaseCounts:
     """Return the counts of cases of which some have a readable image."""
     listed = Counter(case.category for case in cases)
-    readable_by_category = Counter(
-        case.category for case, is_readable in zip(cases, readable, strict=True) if is_readable
-    )
-    missing = {category: number - readable_by_category[category] for category, number in listed.items()}
+    found = Counter(case.category for case, is_readable in zip(cases, readable, strict=True) if is_readable)
+    missing = {category: number - found[category] for category, number in listed.items()}
     return CaseCounts(listed, missing, outside_mean)
 
 

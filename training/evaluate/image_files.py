@@ -12,6 +12,7 @@ import numpy as np
 from data_manifests.errors import InputError
 from training.batches.decode import decode_image
 from training.evaluate.features import MAX_IMAGE_PX, EvalProgress, encode_images
+from training.evaluate.small_files import read_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from training.model.clip_model import ClipModel
 
-MAX_FILE_BYTES = 1 << 28
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -42,12 +42,7 @@ class ImageFile:
         Raises:
             InputError: missing, too large, not an image, or an empty box.
         """
-        try:
-            if (size := self.path.stat().st_size) > MAX_FILE_BYTES:
-                raise InputError(f"{self.path.name}: {size} bytes", allowed=f"at most {MAX_FILE_BYTES} bytes")
-            image = decode_image(self.path.read_bytes(), self.path.name, MAX_IMAGE_PX)
-        except OSError as error:
-            raise InputError(f"{self.path.name}: {error.strerror}") from error
+        image = decode_image(read_bytes(self.path), self.path.name, MAX_IMAGE_PX)
         if self.box is None:
             return image
         left, top, right, bottom = self.box

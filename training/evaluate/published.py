@@ -69,20 +69,12 @@ def check_cases(kind: str, source: str, found: PublishedCases) -> PublishedCases
 
 def read_sugarcrepe(files: Sequence[Path], captions: Sequence[str]) -> PublishedCases:
     """Read files of SugarCrepe or SugarCrepe++, whose true captions are in the fields `captions`."""
-    return PublishedCases(
-        tuple(
-            published_case(
-                path,
-                key,
-                record,
-                "filename",
-                read_texts(path, key, record, *captions),
-                read_texts(path, key, record, "negative_caption"),
-            )
-            for path in files
-            for key, record in read_records(path)
-        )
-    )
+    cases = []
+    for path in files:
+        for key, record in read_records(path):
+            right, wrong = (read_texts(path, key, record, *names) for names in (captions, ("negative_caption",)))
+            cases.append(published_case(path, key, record, "filename", right, wrong))
+    return PublishedCases(tuple(cases))
 
 
 def read_aro(folder: Path, name: str, category: Callable[[Mapping[str, Any]], str]) -> tuple[PublishedCase, ...]:

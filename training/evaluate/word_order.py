@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
-from training.evaluate.blind import Case
+from training.evaluate.blind import Case, rows_by_category
 from training.evaluate.features import EmbedTexts, EvalFeatures
 from training.evaluate.small_files import read_json
 
@@ -132,9 +132,8 @@ def perturb(name: str, words: Sequence[str], tags: Sequence[str], rng: np.random
 
 def save_order_test(path: Path, test: OrderTest) -> None:
     """Write a test as JSON; equal tests give equal bytes."""
-    cases = [{"uid": c.uid, "caption": c.caption, "text": c.text, "wrong": dict(c.wrong)} for c in test.cases]
-    record = {"format": FORMAT, "seed": test.seed, "num_same": dict(test.num_same), "num_left_out": test.num_left_out}
-    write_atomically(path, orjson.dumps({**record, "cases": cases}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    record = {"format": FORMAT, **asdict(test)}
+    write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
 
 def load_order_test(path: Path) -> OrderTest:
@@ -220,30 +219,21 @@ def scenes_foils(samples: Sequence[Sample], features: EvalFeatures, embed: Embed
     """
     row = {uid: number for number, uid in enumerate(features.uids)}
     first = np.searchsorted(features.text_owner, np.arange(len(features.uids)))
-    kinds: list[str] = []
-    ids: list[str] = []
-    images: list[int] = []
-    captions: list[int] = []
-    texts: list[str] = []
-    for sample in samples:
-        for number, foil in enumerate(sample.attributes.get("foils", ())):
-            if not 0 <= foil["caption"] < len(sample.captions):
-                raise InputError(f"sample {sample.uid}: a foil of caption {foil['caption']}",
-                                 allowed=f"0 to {len(sample.captions) - 1}")  # fmt: skip
-            kinds.append(foil["kind"])
-            ids.append(f"{sample.uid}/{number}")
-            images.append(row[sample.uid])
-            captions.append(int(first[row[sample.uid]]) + foil["caption"])
-            texts.append(foil["text"])
-    if not kinds:
+    foils = foil_cases(samples)
+    captions = [
+        int(first[row[sample.uid]]) + foil["caption"]
+        for sample in samples
+        for foil in sample.attributes.get("foils", ())
+    ]
+    if not foils:
         raise InputError("foils: no sample has any", allowed="samples of the 'scenes' source")
-    image = features.image[images]
-    gaps = _scores(image, features.text[captions]) - _scores(image, embed(texts))
-    names = np.array(kinds)
-    by_kind = {kind: _summary(gaps[names == kind]) for kind in sorted(set(kinds))}
+    image = features.image[[row[foil.image] for foil in foils]]
+    gaps = _scores(image, features.text[captions]) - _scores(image, embed([foil.wrong[0] for foil in foils]))
+    rows = rows_by_category(foils)
+    by_kind = {kind: _summary(gaps[of_kind]) for kind, of_kind in rows.items()}
     cases = {
-        f"foils.{kind}.accuracy": _case_values({ids[number]: gaps[number] for number in np.flatnonzero(names == kind)})
-        for kind in by_kind
+        f"foils.{kind}.accuracy": _case_values({foils[number].id: gaps[number] for number in of_kind})
+        for kind, of_kind in rows.items()
     }
     mean = float(np.mean([entry["accuracy"] for entry in by_kind.values()]))
     return BenchmarkResult({"foil_accuracy": mean, "foils": by_kind}, cases, {"foil_accuracy": tuple(cases)})
@@ -260,12 +250,20 @@ def order_cases(test: OrderTest) -> tuple[list[Case], list[Case]]:
 
 
 def foil_cases(samples: Iterable[Sample]) -> list[Case]:
-    """Return the foils of scenes as cases for blind judges."""
-    return [
-        Case(f"{sample.uid}/{number}", sample.uid, foil["kind"], (sample.captions[foil["caption"]],), (foil["text"],))
-        for sample in samples
-        for number, foil in enumerate(sample.attributes.get("foils", ()))
-    ]
+    """Return the foils of scenes as cases.
+
+    Raises:
+        InputError: a foil names a caption that is not there.
+    """
+    cases = []
+    for sample in samples:
+        for number, foil in enumerate(sample.attributes.get("foils", ())):
+            if not 0 <= foil["caption"] < len(sample.captions):
+                raise InputError(f"sample {sample.uid}: a foil of caption {foil['caption']}",
+                                 allowed=f"0 to {len(sample.captions) - 1}")  # fmt: skip
+            right, wrong = (sample.captions[foil["caption"]],), (foil["text"],)
+            cases.append(Case(f"{sample.uid}/{number}", sample.uid, foil["kind"], right, wrong))
+    return cases
 
 
 def _scores(image: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from data_manifests.errors import InputError
 from training.features import NEGATIVE_TYPES
 from training.objectives.interface import Objective, Term
+from training.settings import check_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,11 +84,8 @@ class CrossModalRank(Objective):
             InputError: a value is out of range.
         """
         super().__post_init__()
-        if self.most <= 0 or (self.fixed is not None and self.fixed < 0):
-            raise InputError(
-                f"objective {self.name}: most={self.most!r}, fixed={self.fixed!r}",
-                allowed="most above 0, fixed 0 or more",
-            )
+        check_settings(self, self.most > 0, "most", "above 0")
+        check_settings(self, self.fixed is None or self.fixed >= 0, "fixed", "0 or more, or null")
 
     def start(self) -> RankTerm:
         """Return the term of a new run, all margins 0."""

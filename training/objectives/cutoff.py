@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from data_manifests.errors import InputError
 from training.objectives.interface import Objective
+from training.settings import check_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,11 +48,9 @@ class CutoffContrast(Objective):
             InputError: a value is out of range.
         """
         super().__post_init__()
-        if self.temperature <= 0 or not 0 <= self.ratio_start <= 1 or not 0 <= self.ratio_end <= 1:
-            raise InputError(
-                f"objective {self.name}: temperature={self.temperature!r}, ratios {self.ratio_start!r} to {self.ratio_end!r}",
-                allowed="temperature above 0, ratios 0 to 1",
-            )
+        check_settings(self, self.temperature > 0, "temperature", "above 0")
+        check_settings(self, 0 <= self.ratio_start <= 1, "ratio_start", "0 to 1")
+        check_settings(self, 0 <= self.ratio_end <= 1, "ratio_end", "0 to 1")
 
     def cut_ratio(self, progress: float) -> float:
         """Return the share of tokens to cut at a share of the run."""

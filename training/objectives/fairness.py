@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from data_manifests.errors import InputError
 from training.objectives.interface import Objective, Term
+from training.settings import check_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,11 +54,9 @@ class GroupParity(Objective):
             InputError: a value is out of range.
         """
         super().__post_init__()
-        if len(self.prompts) < 2 or self.smallest < 1 or not 0 <= self.decay < 1:
-            raise InputError(
-                f"objective {self.name}: {len(self.prompts)} prompts, smallest={self.smallest!r}, decay={self.decay!r}",
-                allowed="two or more prompts, smallest 1 or more, decay 0 to below 1",
-            )
+        check_settings(self, len(self.prompts) >= 2, "prompts", "two or more")
+        check_settings(self, self.smallest >= 1, "smallest", "1 or more")
+        check_settings(self, 0 <= self.decay < 1, "decay", "0 to below 1")
 
     def start(self) -> ParityTerm:
         """Return the term of a new run, without averages yet."""

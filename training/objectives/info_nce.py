@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from data_manifests.errors import InputError
 from training.objectives.interface import Objective, Term
+from training.settings import check_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,8 +99,7 @@ class MemoryContrast(Objective):
             InputError: a value is out of range.
         """
         super().__post_init__()
-        if self.size < 1:
-            raise InputError(f"objective {self.name}: size={self.size!r}", allowed="1 or more")
+        check_settings(self, self.size >= 1, "size", "1 or more")
 
     def start(self) -> MemoryTerm:
         """Return the term of a new run, nothing remembered."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from data_manifests.errors import InputError
+from training.settings import check_settings
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,7 @@ class Objective(Term):
         Raises:
             InputError: it is not a number above 0.
         """
-        if not 0 < self.weight < float("inf"):
-            raise InputError(f"objective {self.name}: weight={self.weight!r}", allowed="a number above 0")
+        check_settings(self, 0 < self.weight < float("inf"), "weight", "a number above 0")
 
     def start(self) -> Term:
         """Return the term of a new run: the objective itself unless it has state."""

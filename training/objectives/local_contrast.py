@@ -48,7 +48,7 @@ class LocalContrast(Objective):
             InputError: a value is out of range.
         """
         super().__post_init__()
-        check_focus(self.name, self.gamma, self.smoothing)
+        check_focus(self)
 
     def __call__(self, features: Features) -> Tensor:
         """Return the mean over samples with a valid negative; 0 when the batch has none."""

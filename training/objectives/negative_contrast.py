@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from data_manifests.errors import InputError
 from training.objectives.interface import Objective
+from training.settings import check_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ class NegativeContrast(Objective):
             InputError: a value is out of range.
         """
         super().__post_init__()
-        check_focus(self.name, self.gamma, self.smoothing)
+        check_focus(self)
 
     def __call__(self, features: Features) -> Tensor:
         """Return the mean over samples with a valid negative; 0 when the batch has none."""
@@ -64,17 +64,14 @@ class NegativeContrast(Objective):
         return focal_contrast(logits, valid[rows], self.gamma, self.smoothing)
 
 
-def check_focus(name: str, gamma: float, smoothing: float) -> None:
-    """Check an objective's focus and smoothing.
+def check_focus(objective: Any) -> None:
+    """Check an objective's `gamma` and `smoothing`.
 
     Raises:
         InputError: a value is out of range.
     """
-    if gamma < 0 or not 0 <= smoothing < 1:
-        raise InputError(
-            f"objective {name}: gamma={gamma!r}, smoothing={smoothing!r}",
-            allowed="gamma 0 or more, smoothing 0 to below 1",
-        )
+    check_settings(objective, objective.gamma >= 0, "gamma", "0 or more")
+    check_settings(objective, 0 <= objective.smoothing < 1, "smoothing", "0 to below 1")
 
 
 def focal_contrast(logits: Tensor, valid: Tensor, gamma: float, smoothing: float) -> Tensor:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from data_manifests.errors import InputError
 from training.objectives.interface import Objective, Term
+from training.settings import check_settings
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +54,7 @@ class Sigmoid(Objective):
             InputError: a value is out of range.
         """
         super().__post_init__()
-        if self.bias is not None and not math.isfinite(self.bias):
-            raise InputError(f"objective {self.name}: bias={self.bias!r}", allowed="a finite number, or null")
+        check_settings(self, self.bias is None or math.isfinite(self.bias), "bias", "a finite number, or null")
 
     @property
     def needs(self) -> tuple[str, ...]:
