@@ -68,17 +68,14 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
             fix="--resume to go on with it, or another --out",
         )
     run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / LOCK_FILE)
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(run / LOCK_FILE).acquire(timeout=0)
     except Timeout:
         raise InputError(
             f"{run}: another process trains in this folder", fix="wait for it, or use another --out"
         ) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def begin_run(run: Path, identity: Mapping[str, Any], plan: BatchPlan | None) -> None:

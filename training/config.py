@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from data_manifests.errors import InputError
 
@@ -93,12 +93,8 @@ class TrainConfig:
             InputError: a value is out of range; the message names the field.
         """
         for name in ("steps", "lora_rank", "checkpoint_every", "num_threads", "max_image_px", "readers"):
-            _check(
-                name,
-                getattr(self, name),
-                isinstance(getattr(self, name), int) and getattr(self, name) >= 1,
-                "1 or more",
-            )
+            value = getattr(self, name)
+            _check(name, value, isinstance(value, int) and value >= 1, "1 or more")
         _check("batch_size", self.batch_size, self.batch_size >= 2, "2 or more: a contrast needs another sample")
         for name in ("lr", "eps", "lora_alpha"):
             value = getattr(self, name)
@@ -106,18 +102,16 @@ class TrainConfig:
         for name in ("weight_decay", "grad_clip"):
             value = getattr(self, name)
             _check(name, value, math.isfinite(value) and value >= 0, "0 or a number above it")
-        _check(
-            "betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two of 0 .. <1"
-        )
+        in_range = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        _check("betas", self.betas, in_range, "two of 0 .. <1")
         _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "0 or more")
         _check("wise_ft", self.wise_ft, 0 <= self.wise_ft <= 1, "0 to 1")
         _check("lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "0 to below 1")
         _check("logit_scale_max", self.logit_scale_max, 1 <= self.logit_scale_max <= 1000, "1 to 1000")
-        _check("tune", self.tune, self.tune in ("lora", "full", "projection"), "lora, full, projection")
-        _check("schedule", self.schedule, self.schedule in ("cosine", "constant"), "cosine, constant")
         _check("micro_batch_size", self.micro_batch_size, self.micro_batch_size >= 0, "0 or more")
-        _check("device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu, cuda")
-        _check("precision", self.precision, self.precision in ("auto", "float32", "bf16"), "auto, float32, bf16")
+        for name, choices in (("tune", Tune), ("schedule", Schedule), ("device", Device), ("precision", Precision)):
+            value, allowed = getattr(self, name), get_args(choices)
+            _check(name, value, value in allowed, ", ".join(allowed))
         _check("seed", self.seed, 0 <= self.seed < 2**63, "0 to 2^63 - 1")
 
     def to_json(self) -> dict[str, Any]:

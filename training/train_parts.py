@@ -82,14 +82,12 @@ class TrainParts:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe's training half as JSON values: each part's name and fields."""
+        optional = {name: getattr(self, name) for name in ("negatives", "views", "positives", "gate")}
         return {
             "recipe": self.name,
             "planner": describe(self.planner),
             "objectives": [describe(objective) for objective in self.objectives],
-            "negatives": None if self.negatives is None else describe(self.negatives),
-            "views": None if self.views is None else describe(self.views),
-            "positives": None if self.positives is None else describe(self.positives),
-            "gate": None if self.gate is None else describe(self.gate),
+            **{name: None if part is None else describe(part) for name, part in optional.items()},
         }
 
 

@@ -125,8 +125,8 @@ class RemoteShards:
         self._check_sizes({shard for shard, _, _ in missing})
         made: dict[Range, bytes] = {}
         together = join_ranges(missing)
-        spans = [(shard, first, end) for shard, first, end, _ in together]
-        for (shard, first, _, parts), data in zip(together, self._get(spans), strict=True):
+        spans = [(self._path(shard), first, end) for shard, first, end, _ in together]
+        for (shard, first, _, parts), data in zip(together, get_ranges(self._system, spans, self._pause), strict=True):
             for offset, size in parts:
                 header = data[offset - BLOCK_BYTES - first : offset - first]
                 _check_header(header, size, f"{self._path(shard)}: {size} bytes at {offset}")
@@ -146,9 +146,6 @@ class RemoteShards:
                     fix="give the URL of the folder that holds this version's shards, or upload them again",
                 )
             self._checked.add(shard)
-
-    def _get(self, spans: Sequence[Range]) -> list[bytes]:
-        return get_ranges(self._system, [(self._path(shard), first, end) for shard, first, end in spans], self._pause)
 
     def _try(self, path: str, work: Callable[[], Any]) -> Any:
         why = ""

@@ -58,10 +58,8 @@ def retrieval(features: EvalFeatures) -> BenchmarkResult:
         items |= {f"{name}_R@{k}": CaseValues(ids, whose, (found.above < k).astype(np.float64)) for k in KS}
         result |= {f"{name}_R@{k}": float((found.above < k).mean()) for k in KS}
         result[f"{name}_medR"] = float(np.median(found.above) + 1)
-        result[f"{name}_MAP"], items[f"{name}_MAP"] = (
-            float(found.precision.mean()),
-            CaseValues(ids, whose, found.precision),
-        )
+        items[f"{name}_MAP"] = CaseValues(ids, whose, found.precision)
+        result[f"{name}_MAP"] = float(found.precision.mean())
         result[f"num_ties_{name}"] = int(found.ties.sum())
         in_order |= {f"{name}_R@{k}": float((found.before < k).mean()) for k in KS}
     return BenchmarkResult({**result, "ties_in_order": in_order}, items)

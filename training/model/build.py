@@ -7,7 +7,7 @@ import copy
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from data_manifests.errors import InputError, nearest
 from training.model import checkpoint_files, weight_packages
+from training.model.checkpoint_files import library_errors
 from training.model.clip_model import GROUPS, ClipModel
 from training.model.two_tower import ImageTower, Projection, TextTower, TwoTowerCLIP
 
@@ -66,18 +67,10 @@ def _tokenizer(source: str, context_length: int) -> Any:
     return tokenizer
 
 
-@contextlib.contextmanager
-def _fetching(what: str) -> Iterator[None]:
+def _fetching(what: str) -> contextlib.AbstractContextManager[None]:
     """Turn any error of a hub client into one that names what was fetched."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{what}: could not be fetched from the hub ({checkpoint_files.first_line(error)})",
-            fix="connect to the hub, or use a local checkpoint (ARCH:FILE) or 'lite0_minilm', which needs no hub",
-        ) from error
+    fix = "connect to the hub, or use a local checkpoint (ARCH:FILE) or 'lite0_minilm', which needs no hub"
+    return library_errors(f"{what}: could not be fetched from the hub", fix, Exception)
 
 
 def load_checkpoint(config: dict[str, Any], path: Path) -> ClipModel:
@@ -88,13 +81,9 @@ def load_checkpoint(config: dict[str, Any], path: Path) -> ClipModel:
     """
     model = build(config, 0, pretrained=False)
     checkpoint_files.load_state(path)
-    try:
+    message, fix = f"weights {path}: do not fit the architecture", "name the architecture they were trained with"
+    with library_errors(message, fix, RuntimeError, KeyError, AttributeError, ValueError):
         open_clip.load_checkpoint(model.module, str(path), strict=True, weights_only=True)
-    except (RuntimeError, KeyError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"weights {path}: do not fit the architecture ({checkpoint_files.first_line(error)})",
-            fix="name the architecture they were trained with",
-        ) from error
     return model
 
 
@@ -146,13 +135,10 @@ def _open_clip_model(config: Mapping[str, Any]) -> nn.Module:
     fields["text_cfg"]["hf_model_pretrained"] = False
     fields["vision_cfg"]["timm_model_pretrained"] = False
     kind = CustomTextCLIP if fields.pop("custom_text", False) or hugging else CLIP
-    with _fetching(f"config of the text model '{hugging}'") if hugging else contextlib.nullcontext():
-        try:
-            model: nn.Module = kind(**fields)
-        except (TypeError, KeyError, AssertionError) as error:
-            raise InputError(
-                f"model config: open_clip refuses it ({error})", fix="compare it with tiny.json"
-            ) from error
+    fetching = _fetching(f"config of the text model '{hugging}'") if hugging else contextlib.nullcontext()
+    message, fix = "model config: open_clip refuses it", "compare it with tiny.json"
+    with fetching, library_errors(message, fix, TypeError, KeyError, AssertionError):
+        model: nn.Module = kind(**fields)
     return model
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,17 +117,17 @@ def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
                 f"{where}: field '{name + '.' if name else ''}{wrong[0]}' is unknown or missing",
                 allowed=", ".join(sorted(fields)),
             )
-    for weights in (config["image"]["weights"], config["text"]["weights"], config["text"]["tokenizer"]):
-        if (
-            isinstance(weights, str)
-            and weights.startswith("package:")
-            and weights.removeprefix("package:") not in weight_packages.PACKAGES
-        ):
-            raise InputError(
-                f"{where}: '{weights}' is not a package of weights we can read",
-                allowed=", ".join(f"package:{name}" for name in weight_packages.PACKAGES),
-            )
+    known = [f"package:{name}" for name in weight_packages.PACKAGES]
+    for source in _sources(config):
+        if source.startswith("package:") and source not in known:
+            raise InputError(f"{where}: '{source}' is not a package of weights we can read", allowed=", ".join(known))
     return config
+
+
+def _sources(config: Mapping[str, Any]) -> list[str]:
+    """Return where a two-tower config takes its weights and its tokenizer from."""
+    sources = (config["image"]["weights"], config["text"]["weights"], config["text"]["tokenizer"])
+    return [str(source) for source in sources if source]
 
 
 def is_pretrained(config: Mapping[str, Any]) -> bool:
@@ -136,10 +137,7 @@ def is_pretrained(config: Mapping[str, Any]) -> bool:
 
 def uses_hub(config: Mapping[str, Any]) -> bool:
     """Return whether a two-tower config takes weights or its tokenizer from the hub."""
-    if config.get("kind") != "two_tower":
-        return False
-    sources = (config["image"]["weights"], config["text"]["weights"], config["text"]["tokenizer"])
-    return any(source is not None and source.startswith("hub") for source in sources)
+    return config.get("kind") == "two_tower" and any(source.startswith("hub") for source in _sources(config))
 
 
 def file_hash(path: Path) -> str:
@@ -227,6 +225,17 @@ def load_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(hasattr(value, "shape") for value in state.values()):
         raise InputError(f"weights {path}: not a state dict", allowed="names to tensors, or {'state_dict': ...}")
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+@contextlib.contextmanager
+def library_errors(message: str, fix: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn errors of a library into an `InputError` with the first line of what it says."""
+    try:
+        yield
+    except InputError:
+        raise
+    except errors as error:
+        raise InputError(f"{message} ({first_line(error)})", fix=fix) from error
 
 
 def first_line(error: BaseException) -> str:

