@@ -89,10 +89,10 @@ def column_needs(planner: Planner) -> tuple[str, ...]:
 
 
 def load_index(dataset: DatasetVersion, split: str, planner: Planner) -> PlanIndex:
-    """Return the index of a split with what the planner needs, as far as the version has it.
+    """Return the index of a split with what the planner needs.
 
     Raises:
-        InputError: no sample may be trained on.
+        InputError: no sample may be trained on, or the version lacks a column that the planner needs.
     """
     index = PlanIndex.from_table(dataset.index(), split)
     needs = column_needs(planner)
@@ -101,6 +101,9 @@ def load_index(dataset: DatasetVersion, split: str, planner: Planner) -> PlanInd
     if EMBEDDINGS in needs and (chunks := _read(dataset, EMBEDDINGS)):
         vectors = [np.asarray(chunk.flatten()).reshape(len(chunk), -1) for chunk in chunks]
         index = replace(index, embeddings=np.concatenate(vectors).astype(np.float32)[index.rows])
+    for column, name in ((NEIGHBOURS, "neighbours"), (EMBEDDINGS, "embeddings")):
+        if column in needs:
+            index.require(name, planner.name)
     return index
 
 
