@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from blake3 import blake3
+
 from curation.sources import Rejected, SourceRecord
 from curation.sources.reading.files import (
     SPLITS,
@@ -44,7 +46,7 @@ class ParquetSource(FileSource):
 
     Columns: the image as bytes, as Hugging Face's ``{bytes, path}``, or as a path relative to the file; ``captions``
     (a list), ``caption`` or ``text``; optionally ``split`` (otherwise the split that the file's name begins with).
-    All other columns are attributes, except raw bytes. Embedded images are named ``<file>#<row>``; rows of one path
+    All other columns are attributes, except raw bytes. Embedded images are named ``<file>#<row>``; rows of one image
     are grouped only when adjacent, so that a source of any size fits in memory.
 
     Raises:
@@ -66,16 +68,17 @@ class ParquetSource(FileSource):
             )
 
     def records(self) -> Iterator[SourceRecord | Rejected]:
-        """Yield one record per row, or per adjacent rows of one path."""
+        """Yield one record per row, or per adjacent rows of one image."""
         seen: set[str] = set()
         for label, file in self._files.items():
             for key, items in groupby(self._items(label, file), _group_key):
                 if key is None:
                     yield from items
                     continue
-                first, *others = (item for item in items if isinstance(item, SourceRecord))
-                captions = sum((other.captions for other in others), first.captions)
-                yield _checked(replace(first, captions=captions), seen)
+                rows = (item for item in items if isinstance(item, SourceRecord))
+                first = next(rows)
+                captions = [*first.captions, *(caption for row in rows for caption in row.captions)]
+                yield _checked(replace(first, captions=tuple(captions)), seen)
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the files, and of the images that they name."""
@@ -169,9 +172,11 @@ def _image_of(value: Any, label: str, file: Path) -> tuple[ImageRef | bytes | Re
     return image, _relative_to_source(label, clean or shown(path)), {}
 
 
-def _group_key(item: SourceRecord | Rejected) -> tuple[str, str | None] | None:
+def _group_key(item: SourceRecord | Rejected) -> tuple[str | bytes, str | None] | None:
     """Return what rows of one image have in common; None for rejected rows."""
-    return (item.name, item.split) if isinstance(item, SourceRecord) else None
+    if isinstance(item, Rejected):
+        return None
+    return item.name if isinstance(item.image, ImageRef) else blake3(item.image).digest(), item.split
 
 
 def _relative_to_source(label: str, name: str) -> str:

@@ -47,20 +47,28 @@ _KEY_AND_ENDING = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 class _Group:
     """The adjacent members of one key: images, and text or JSON, by ending; of other members only the endings.
 
-    `repeated` means that the key occurred before, with members of other keys in between.
+    `repeated` means that the key occurred before, with members of other keys in between, and has a record already.
+    `dotted` are members whose ending has dots in it, such as ``05.jpg`` of ``22.05.jpg``.
     """
 
     key: str
-    repeated: bool
+    repeated: bool = False
     images: dict[str, TarMember] = field(default_factory=dict)
     texts: dict[str, TarMember] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    dotted: list[tuple[str, TarMember]] = field(default_factory=list)
+
+    @property
+    def is_half(self) -> bool:
+        """Whether it has images or texts, but not both: the rest may come later in the tar."""
+        return bool(self.images) != bool(self.texts) and not self.repeated
 
 
 class WebDatasetSource(FileSource):
     """A tar, a folder of tars, ``{00000..00003}.tar``, or several of these joined by ``::``.
 
-    Members are grouped by WebDataset's rule: the key is the path up to the first dot of the base name. Images are
+    Members are grouped by WebDataset's rule: the key is the path up to the first dot of the base name;
+    up to the last dot when only members with dotted endings (``22.05.jpg``) are images. Images are
     not copied: records point into the tar. Captions come from the JSON (``captions``, otherwise ``caption``), preceded
     by the text of the ``.txt`` unless it is one of them. Records come in tar order and are named ``<tar>/<key>``, since
     keys may repeat from tar to tar. Members with other endings are not read.
@@ -120,13 +128,15 @@ class WebDatasetSource(FileSource):
 
 
 def _groups(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:
-    """Yield the complete groups of adjacent members with one key, and the rejections of unusable members.
+    """Yield the complete groups of members with one key, and the rejections of unusable members.
 
-    The last group of a truncated or damaged archive is left out, since it may be incomplete.
+    A group without an image or without a text waits for the rest until the end of the tar, as tars of ``*.jpg *.txt``
+    have all images first. The last group of a truncated or damaged archive is left out, since it may be incomplete.
     """
     group: _Group | None = None
     broken: TarError | None = None
-    seen: set[str] = set()
+    done: set[str] = set()
+    halves: dict[str, _Group] = {}
     try:
         for member in walk(file):
             split_name = _key_and_ending(member, label)
@@ -137,19 +147,48 @@ def _groups(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:
             key, ending = split_name
             if group is None or key != group.key:
                 if group:
-                    yield group
-                group = _Group(key, repeated=key in seen)
-                seen.add(key)
+                    yield from _finished(group, halves, done)
+                group = halves.pop(key, None) or _Group(key)
             if not _add(group, ending, member):
                 yield Rejected(shown(f"{label}/{key}.{ending}"), "duplicate_key", f"{label}: two members of that name")
     except TarError as error:
         broken = error
     complete = broken is None or broken.reason == "trailing_data"
     if group and complete:
-        yield group
+        yield from _finished(group, halves, done)
+    yield from halves.values()
     if broken:
         lost = f"; {shown(group.key)} is left out with it" if group and not complete else ""
         yield Rejected(label, broken.reason, f"{label}: {broken.detail}{lost}")
+
+
+def _finished(group: _Group, halves: dict[str, _Group], done: set[str]) -> Iterator[_Group]:
+    """Yield a group that has all its members, as several when its keys have dots; put one that has not into `halves`."""
+    for part in _by_last_dot(group):
+        part.repeated = part.key in done
+        if not part.is_half:
+            done.add(part.key)
+            yield part
+        elif part.key in halves:
+            other = halves.pop(part.key)
+            other.images |= part.images
+            other.texts |= part.texts
+            yield from _finished(other, halves, done)
+        else:
+            halves[part.key] = part
+
+
+def _by_last_dot(group: _Group) -> list[_Group]:
+    """Return a group, or one for each key up to the last dot when it has only members with dotted endings."""
+    endings = {name.rpartition(".")[2] for name, _ in group.dotted}
+    if group.images or group.texts or not any(f".{ending}" in IMAGE_ENDINGS or ending == "txt" for ending in endings):
+        return [group]
+    parts: dict[str, _Group] = {}
+    for name, member in group.dotted:
+        middle, _, ending = name.rpartition(".")
+        key = f"{group.key}.{middle}"
+        _add(parts.setdefault(key, _Group(key)), ending, member)
+    return list(parts.values())
 
 
 def _key_and_ending(member: TarMember, label: str) -> tuple[str, str] | Rejected | None:
@@ -181,6 +220,8 @@ def _add(group: _Group, ending: str, member: TarMember) -> bool:
     members = group.images if f".{ending}" in IMAGE_ENDINGS else group.texts if ending in ("txt", "json") else None
     if members is None:
         group.others.append(ending)
+        if "." in ending:
+            group.dotted.append((ending, member))
         return True
     return members.setdefault(ending, member) is member
 

@@ -255,7 +255,7 @@ def test_forgetting_all_that_there_is(tmp_path: Path) -> None:
     report = world.forget(1, 2)
     assert report.removed == {"toy@1.0.0": None} and world.catalog.versions("toy") == []
     assert world.places(1, 2) == []
-    with pytest.raises(InputError, match="no usable sample among 2 records; : forgotten"):
+    with pytest.raises(InputError, match="no usable sample among 2 records; most often forgotten"):
         world.curate([1, 2])
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.engine.intake import Snapshot, read_source
 from curation.sources import open_source
 from data_manifests.errors import InputError
-from tests.curation.source_inputs import picture, put, read
+from tests.curation.source_inputs import pack, picture, put, read, refused, sample
 
 
 def _snapshot(spec: str, root: Path) -> Snapshot:
@@ -87,3 +89,54 @@ def test_no_usable_sample_names_the_commonest_reason(tmp_path: Path) -> None:
     put(tmp_path / "set" / "captions.csv", "\n".join(["file_name,caption", *rows]))
     with pytest.raises(InputError, match=r"most often missing_image \(5 times\), for example 0.jpg"):
         _snapshot(f"folder:{tmp_path / 'set'}", tmp_path / "out")
+
+
+def test_tar_members_that_are_not_adjacent_are_joined(tmp_path: Path) -> None:
+    images = [(f"{number}.jpg", picture(number)) for number in range(3)]
+    texts = [(f"{number}.txt", f"photo {number}".encode()) for number in range(3)]
+    for name, members in (("a", [*images, *texts]), ("b", [*texts, *images]), ("c", [*images, *texts[:2]])):
+        pack(tmp_path / name / "0.tar", members)
+    expected = {f"0.tar/{number}": (f"photo {number}",) for number in range(3)}
+    for name in "ab":
+        records, rejected = read(f"webdataset:{tmp_path / name}")
+        assert {record.name: record.captions for record in records} == expected
+        assert rejected == []
+    records, rejected = read(f"webdataset:{tmp_path / 'c'}")
+    assert len(records) == 2
+    assert rejected == [("0.tar/2", "no_captions")]
+
+
+@pytest.mark.parametrize("adjacent", [True, False])
+def test_tar_keys_with_dots(adjacent: bool, tmp_path: Path) -> None:
+    keys = ["22.05", "22.06", "track 2.0 (clean)", "photo.final", "plain"]
+    members = [member for key in keys for member in sample(key, f"photo {key}")]
+    members = members if adjacent else sorted(members, key=lambda member: str(member[0]).rpartition(".")[2])  # type: ignore[index]
+    records, rejected = read(f"webdataset:{pack(tmp_path / '0.tar', members)}")
+    assert adjacent == (rejected == [])  # JSON that comes after jpg and txt is named: its sample is read already
+    assert {record.name: record.captions for record in records} == {f"0.tar/{key}": (f"photo {key}",) for key in keys}
+
+
+def test_members_with_two_endings_stay_with_their_image(tmp_path: Path) -> None:
+    members = [*sample("a", "one"), ("a.seg.png", picture(3, "PNG")), *sample("b", "two"), ("b.seg.png", b"")]
+    records, rejected = read(f"webdataset:{pack(tmp_path / '0.tar', members)}")
+    assert [(record.name, record.captions) for record in records] == [("0.tar/a", ("one",)), ("0.tar/b", ("two",))]
+    assert rejected == []
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_parquet_with_one_row_per_caption(struct: bool, tmp_path: Path) -> None:
+    data = [picture(number // 5) for number in range(15)]
+    images = [{"bytes": item, "path": f"{n // 5}.jpg"} for n, item in enumerate(data)] if struct else data
+    columns = {"image": images, "caption": [f"caption {number}" for number in range(15)]}
+    pq.write_table(pa.table(columns), tmp_path / "train-0.parquet")
+    records, rejected = read(f"parquet:{tmp_path}")
+    assert [record.captions for record in records] == [
+        tuple(f"caption {number}" for number in range(start, start + 5)) for start in (0, 5, 10)
+    ]
+    assert rejected == []
+
+
+@pytest.mark.parametrize("kind", ["parquet", "folder"])
+def test_a_table_of_links_says_to_download_them(kind: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"URL": ["http://x/1.jpg"], "TEXT": ["a dog"]}), tmp_path / "captions.parquet")
+    assert "'URL' has only links: download the images with img2dataset first" in refused(f"{kind}:{tmp_path}")

@@ -137,23 +137,24 @@ def test_webdataset_rejects_samples_by_name(tmp_path: Path, monkeypatch: pytest.
         *sample("good", "x"),
     ]
     records, rejected = read(f"webdataset:{pack(tmp_path / '0.tar', members)}")
-    assert [r.name for r in records] == ["0.tar/twice", "0.tar/good"]
-    assert rejected == [
-        ("0.tar/mute", "no_captions"),
-        ("0.tar/two", "ambiguous_image"),
-        ("0.tar/twice.jpg", "duplicate_key"),
-        ("0.tar/lost", "no_captions"),
-        ("0.tar/between", "missing_image"),
-        ("0.tar/lost", "duplicate_key"),
-        ("0.tar/my", "missing_image"),
-        ("0.tar/big", "oversized_member"),
-        ("0.tar/latin", "malformed_text"),
-        ("0.tar/cut", "malformed_text"),
-        ("0.tar/list", "malformed_text"),
-        ("0.tar/number", "malformed_text"),
-        ("0.tar/deep", "malformed_text"),
-        ("0.tar/null", "no_captions"),
-    ]
+    assert [r.name for r in records] == ["0.tar/twice", "0.tar/lost", "0.tar/good"]
+    assert sorted(rejected) == sorted(_REJECTED)
+
+
+_REJECTED = [
+    ("0.tar/mute", "no_captions"),
+    ("0.tar/two", "ambiguous_image"),
+    ("0.tar/twice.jpg", "duplicate_key"),
+    ("0.tar/between", "missing_image"),
+    ("0.tar/my", "missing_image"),
+    ("0.tar/big", "oversized_member"),
+    ("0.tar/latin", "malformed_text"),
+    ("0.tar/cut", "malformed_text"),
+    ("0.tar/list", "malformed_text"),
+    ("0.tar/number", "malformed_text"),
+    ("0.tar/deep", "malformed_text"),
+    ("0.tar/null", "no_captions"),
+]
 
 
 def test_our_own_shards_come_back_with_captions_and_attributes(tmp_path: Path) -> None:
