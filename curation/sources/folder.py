@@ -81,7 +81,7 @@ class FolderSource(FileSource):
             raise self._error(
                 problem,
                 allowed=f"exactly one of {', '.join(TABLES)}; {contents_of(self._root)}",
-                fix="keep one of them" if tables else "write captions.csv with the columns file_name,caption",
+                fix="keep one of them" if tables else self._without_table(),
             )
         self._table = self._inside(self._root, tables[0])
         self._columns = self._first_columns()
@@ -110,6 +110,15 @@ class FolderSource(FileSource):
         """Return a hash of the names, sizes and times of the table and of all images."""
         images = [file for file in scan(self._root) if has_image_ending(file[0])]
         return self._signature([stat_of(self._table, self._table.name), *images])
+
+    def _without_table(self) -> str:
+        """Return what to do about a folder without a table."""
+        if any(item.suffix == ".txt" and item.with_suffix(".jpg").is_file() for item in self._root.iterdir()):
+            return (
+                f"a .txt beside each image is WebDataset's layout: tar --sort=name -cf 00000.tar -C {self._path} . "
+                "and then --source webdataset:00000.tar"
+            )
+        return "write captions.csv with the columns file_name,caption"
 
     def _item(self, name: str, entry: _ImageRows, used: set[str]) -> tuple[SourceRecord | Rejected, str]:
         """Return the record of an image, or why it has none, and the image's path relative to the folder.

@@ -140,3 +140,9 @@ def test_parquet_with_one_row_per_caption(struct: bool, tmp_path: Path) -> None:
 def test_a_table_of_links_says_to_download_them(kind: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"URL": ["http://x/1.jpg"], "TEXT": ["a dog"]}), tmp_path / "captions.parquet")
     assert "'URL' has only links: download the images with img2dataset first" in refused(f"{kind}:{tmp_path}")
+
+
+def test_texts_beside_the_images_are_a_tar_to_be(tmp_path: Path) -> None:
+    put(tmp_path / "0.jpg", picture())
+    put(tmp_path / "0.txt", "a dog")
+    assert "tar --sort=name -cf 00000.tar" in refused(f"folder:{tmp_path}")
