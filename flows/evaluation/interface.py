@@ -63,6 +63,7 @@ class Benchmark(ABC):
     Attributes:
         num_samples: Images or cases that are evaluated; final after `run`.
         num_refused: Entries that cannot be evaluated; final after `run`.
+        notes: What was left out, a sentence each; final after `run`.
     """
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -72,6 +73,7 @@ class Benchmark(ABC):
 
     def __init__(self, target: Target, eval_options: EvalOptions) -> None:
         self.target, self.eval_options = target, eval_options
+        self.notes: list[str] = []
 
     @abstractmethod
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:

@@ -17,7 +17,7 @@ from data_manifests.nested import leaves
 from flows.evaluation.interface import Benchmark, EvalOptions
 from flows.evaluation.registry import open_benchmark
 from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
-from flows.terminal.console import bars_by_name, out, print_table, progress_bars
+from flows.terminal.console import bars_by_name, clean, err, out, print_table, progress_bars
 from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ def run_sweep(
 
 def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, bars: Progress) -> Evaluation:
     outcome = benchmark.run(model, bars_by_name(bars))
+    for note in benchmark.notes:
+        err.print(f"{text}: {clean(note)}", markup=False, highlight=False, soft_wrap=True)
+    benchmark.notes.clear()  # a sweep runs a benchmark several times
     return Evaluation(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
 
 

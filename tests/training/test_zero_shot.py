@@ -16,6 +16,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.evaluation.interface import EvalOptions
 from flows.evaluation.registry import open_benchmark
+from flows.evaluation.run import run_evaluation
 from training.evaluate.image_files import ImageFile, ImageFinder, encode_image_files
 from training.evaluate.zero_shot import TEMPLATES, class_embeddings, fill, zero_shot
 from training.model.clip_model import ClipModel
@@ -171,3 +172,30 @@ def test_names_are_found_and_cannot_lead_out(folder: Path) -> None:
     assert ImageFinder(folder / "green", ("", ".png")).find("1") == folder / "green" / "1.png"
     for name in ("../set/red/0.png", str(folder / "red" / "0.png"), "", "red", "red/9.png", "red\\..\\..\\x", "\0"):
         assert pictures.find(name) is None
+
+
+def test_folders_that_are_no_classes_are_left_out_and_named(folder: Path, model: ClipModel, tmp_path: Path) -> None:
+    picture = (folder / "red" / "0.png").read_bytes()
+    for name in ("__MACOSX/._0.png", "__MACOSX/1.png", ".cache/0.png", "red/.checkpoints/0.png", "red/._0.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(picture)
+    (folder / "empty").mkdir()
+    (folder / "docs").mkdir()
+    (folder / "docs" / "readme.md").write_text("no image")
+    (folder / "red" / "x.gif").write_bytes(b"GIF89a")
+    (folder / "red" / "broken.png").write_bytes(picture[:40])
+    opened: Any = open_benchmark(f"zero_shot:{folder}", EvalOptions(Catalog(tmp_path, tmp_path)))
+    assert opened.classes == ["blue_sky", "green", "red"]
+    opened.run(model, lambda *_: None)
+    assert (opened.num_samples, opened.num_refused) == (12, 1)
+    folders, files, unreadable = opened.notes
+    assert folders.endswith(": .cache, __MACOSX, docs, empty")
+    assert files.endswith(": red/notes.txt, red/x.gif")
+    assert unreadable.endswith(": red/broken.png")
+
+
+@pytest.mark.filterwarnings("ignore:model .tiny.")
+def test_evaluate_says_what_it_leaves_out(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "__MACOSX").mkdir()
+    run_evaluation("tiny", [f"zero_shot:{folder}"], EvalOptions(Catalog(tmp_path, tmp_path)))
+    assert "no classes (hidden, __MACOSX or without an image): __MACOSX" in capsys.readouterr().err

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from training.model.clip_model import ClipModel
 
 MAX_NAMES = 20
+MAX_NAMED = 5
+MACOS_FOLDER = "__MACOSX"
+"""What macOS puts into a ZIP file: shadow files named as the images, but no images."""
 LAYOUT = "a folder with one subfolder of images for each class"
 
 
 class ZeroShotBenchmark(Benchmark):
     """``zero_shot:FOLDER``: subfolders are classes; ``classes.txt`` or ``classes.json`` and ``templates.txt`` are optional.
 
+    Hidden folders (a name that begins with ``.``), ``__MACOSX`` and folders without an image are no classes, and hidden files are no images;
+    what is left out is said.
     ``classes.txt`` has one name a line, for the subfolders in alphabetical order; ``classes.json`` maps a subfolder
     to its name or a list of names. Without either, a class is named by its folder, with spaces for underscores.
     ``templates.txt`` has one text a line, with ``{}`` where the name goes. With `limit`, images are taken from the classes in turn.
@@ -38,18 +43,25 @@ class ZeroShotBenchmark(Benchmark):
         folder = Path(target.source)
         if not folder.is_dir():
             raise InputError(f"--on zero_shot: there is no folder {folder}", allowed=LAYOUT)
-        self.classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        images, others = _classes(folder)
+        self._note_left_out("no classes (hidden, __MACOSX or without an image)", others)
+        self.classes = list(images)
         self.names = _names(folder, self.classes)
         self.templates = _templates(folder)
-        found = [_files(folder / name) for name in self.classes]
-        files = round_robin(found, eval_options.limit)
+        unread = [
+            path for name in self.classes for path in _shown_files(folder / name) if path.suffix.lower() not in SUFFIXES
+        ]
+        self._note_left_out("files that are not JPEG, PNG or WebP", [_relative(path, folder) for path in unread])
+        files = round_robin(images.values(), eval_options.limit)
         number = {name: row for row, name in enumerate(self.classes)}
-        self.ids = sorted(path.relative_to(folder).as_posix() for path in files)
+        self.ids = sorted(_relative(path, folder) for path in files)
         self.labels = [number[name.split("/")[0]] for name in self.ids]
         self.files = [folder / name for name in self.ids]
         if len(self.classes) < 2 or not files:
             raise InputError(
-                f"--on zero_shot:{folder}: {len(files)} images in {len(self.classes)} subfolders", allowed=LAYOUT
+                f"--on zero_shot:{folder}: {len(files)} images in {len(self.classes)} subfolders with images",
+                allowed=LAYOUT,
+                fix="; ".join(self.notes),
             )
         self.count(len(self.ids), 0)
 
@@ -57,9 +69,17 @@ class ZeroShotBenchmark(Benchmark):
         """Return top-1 and top-5 accuracy, and the accuracy of each class."""
         image, readable = encode_image_files(model, [ImageFile(path) for path in self.files], report)
         self.count(len(self.ids), int((~readable).sum()))
+        refused = [name for name, is_readable in zip(self.ids, readable, strict=True) if not is_readable]
+        self._note_left_out("unreadable images", refused)
         ids = [name for name, is_readable in zip(self.ids, readable, strict=True) if is_readable]
         classes = class_embeddings(model, self.names, self.templates)
         return zero_shot(image[readable], np.array(self.labels)[readable], classes, _shown(self.classes), ids)
+
+    def _note_left_out(self, what: str, names: list[str]) -> None:
+        """Note that some files or folders are left out, with the names of the first ones."""
+        if names:
+            more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+            self.notes.append(f"left out, {what}: {', '.join(names[:MAX_NAMED])}{more}")
 
 
 def _shown(classes: list[str]) -> list[str]:
@@ -68,10 +88,32 @@ def _shown(classes: list[str]) -> list[str]:
     return [f"{name}#{number}" if plain.count(name) > 1 else name for number, name in enumerate(plain)]
 
 
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _classes(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return the image files of each class by its folder's name, in order, and the folders that are no classes."""
+    folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    found = {name: _files(folder / name) for name in folders if name[0] != "." and name != MACOS_FOLDER}
+    classes = {name: files for name, files in found.items() if files}
+    return classes, [name for name in folders if name not in classes]
+
+
 def _files(folder: Path) -> list[Path]:
-    """Return the image files below a folder, by name; links to folders are not followed."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    """Return the image files below a folder, by name."""
+    return [path for path in _shown_files(folder) if path.suffix.lower() in SUFFIXES]
+
+
+def _shown_files(folder: Path) -> list[Path]:
+    """Return the files below a folder that are not hidden, by name; links to folders are not followed."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    visible = (
+        path
+        for path in found
+        if not any(part[0] == "." or part == MACOS_FOLDER for part in path.relative_to(folder).parts)
+    )
+    return sorted(visible, key=lambda path: _relative(path, folder))
 
 
 def _names(folder: Path, classes: list[str]) -> list[list[str]]:
