@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +103,30 @@ def begin_run(run: Path, identity: Mapping[str, Any], plan: BatchPlan | None) ->
         )
     if plan is not None and type(plan).load(run / PLAN_FILE).fingerprint != plan.fingerprint:
         raise InputError(f"{run / PLAN_FILE}: not the plan that run.json names", fix="start a new run")
+
+
+@contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """Let the block end before Ctrl-C raises `KeyboardInterrupt`, so that a checkpoint holds whole steps; a second Ctrl-C kills."""
+    if threading.current_thread() is not threading.main_thread() or (
+        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield  # SIGINT is ignored, or another program that runs this code handles it
+        return
+    pressed = False
+
+    def remember(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def save_checkpoint(run: Path, state: Mapping[str, Any]) -> None:

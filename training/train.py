@@ -91,6 +91,8 @@ def train(
         # 3. the model, tuned as the config says, from the last checkpoint if there is one
         statistics = dataset.manifest.body.get("statistics", {})
         trainer = Trainer.start(parts, spec, config, run, display.say, statistics, ranks)
+        if resume:
+            display.say(f"resumes after step {trainer.step} of {config.steps}")
         trunks = FrozenTrunks(trainer.model, trainer.needs, config, cache, ranks, display.report)
         growing = GrowingPlan(parts.planner, index, config, run / PLAN_FILE, ranks)
         embed = partial(embed_images, dataset, index, trunks, config, ranks)
@@ -109,19 +111,30 @@ def run_steps(
     run: Path,
     display: Display,
 ) -> None:
-    """Make every step that is left; batches are read ahead, and frozen trunks compute theirs before the first step."""
-    config, ranks, clock = trainer.config, trainer.ranks, Clock()
+    """Make every step that is left; batches are read ahead, and frozen trunks compute theirs before the first step.
+
+    Ctrl-C ends it after the step that is being made, with a checkpoint.
+    """
+    config, ranks, clock, start = trainer.config, trainer.ranks, Clock(), trainer.step
     with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
-        for plan in plans:
-            own, sampling = ranks.own_slice(plan), trainer.parts.text_sampling
-            with closing(PlannedBatches(dataset, own, trainer.model, config, sampling, trainer.step)) as batches:
-                trunks.precompute(batches)
-                for batch in clock.timed(batches):
-                    record = {"epoch": int(plan.epoch[batch.step]), **trainer.make_step(batch), **clock.lap()}
-                    if log:
-                        log.write(batch.step, record)
-                        trainer.save_when_due(run, log)
-                    display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
+        try:
+            for plan in plans:
+                own, sampling = ranks.own_slice(plan), trainer.parts.text_sampling
+                with closing(PlannedBatches(dataset, own, trainer.model, config, sampling, trainer.step)) as batches:
+                    trunks.precompute(batches)
+                    for batch in clock.timed(batches):
+                        with checkpoint.interrupted_afterwards():
+                            record = {"epoch": int(plan.epoch[batch.step]), **trainer.make_step(batch), **clock.lap()}
+                            if log:
+                                log.write(batch.step, record)
+                                trainer.save_when_due(run, log)
+                        display.report("training", trainer.step, config.steps, f"loss {trainer.loss:.4f}")
+        except KeyboardInterrupt:
+            if log and trainer.step > start:
+                log.sync()
+                checkpoint.save_checkpoint(run, trainer.state())
+                display.say(f"checkpoint written after step {trainer.step} of {config.steps}")
+            raise
         display.say(f"waited for data: {100 * clock.stall:.2f} % of the time")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
@@ -15,7 +16,24 @@ from flows.cli import compare, curate, export, kg, llm, report, versions
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
 from flows.evaluation.registry import KINDS
 
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C ends each of them in one line. A command whose own words differ raises `KeyboardInterrupt` with them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            how = stop.args[0] if stop.args else "the same command goes on"
+            sys.stderr.write(f"clipcurate: stopped; finished work is kept; {how}\n")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="clipcurate",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,8 +44,6 @@ app = typer.Typer(
 for commands in (curate, compare, versions, report, kg, llm, export):
     app.add_typer(commands.app)
 
-EXIT_BAD_INPUT = 2
-
 
 @app.callback()
 def _global(
@@ -37,6 +53,9 @@ def _global(
         "data_manifests"
     ),
 ) -> None:
+    for option, folder in (("--workspace", workspace), ("--manifests", manifests)):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{option} {folder} is a file", allowed="a folder, new or existing")
     ctx.obj = Catalog(manifests, workspace)
 
 
@@ -83,7 +102,10 @@ def train(
     job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, replay)
     if prefect:
         from flows.train import train_flow
-    run_training(job, train_flow if prefect else execute_locally, as_json=as_json)
+    try:
+        run_training(job, train_flow if prefect else execute_locally, as_json=as_json)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command goes on{'' if resume else ' with --resume'}") from None
 
 
 @app.command()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 from curation.engine.engine import Executor, UnitReport, run_serially
 from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _PARENT_CHECK_S = 1.0
 
@@ -40,12 +45,33 @@ def local_executor(workers: int) -> Iterator[Executor]:
         yield run
 
 
+class _WorkerPool(ProcessPoolExecutor):
+    """A process pool whose workers do not get Ctrl-C, which a terminal sends to all processes: the parent ends them."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Submit a call; a worker that this starts inherits a signal mask without SIGINT."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of new processes with one numerical thread each, which exit when this process does."""
+    """Yield a pool of new processes with one numerical thread each, which exit when this process does.
+
+    After Ctrl-C they end at once: a unit that is not finished is computed again by the next run.
+    """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
-        yield pool
+    with _WorkerPool(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def worker_death_error() -> InputError:
