@@ -8,30 +8,30 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.markup import escape
+
 from data_manifests.errors import InputError
-from flows.terminal.console import print_json, print_table
+from flows.terminal.console import out, print_json
 
 _MIN_FREE_BYTES = 2 * 2**30
 
 
 def examine(workspace: Path, *, as_json: bool) -> bool:
-    """Run all checks and print them; return whether everything required is installed."""
+    """Run all checks and print each as soon as it is done; return whether everything required is installed."""
     results = []
+    marks = {True: "[red]missing[/red]", False: "[yellow]no[/yellow]"}
     for name, required, check in _CHECKS:
         try:
             passed, found = True, check(workspace)
         except (InputError, ImportError, OSError, RuntimeError) as error:
             passed, found = False, str(error)
         results.append({"check": name, "holds": passed, "required": required, "found": found})
+        if not as_json:
+            out.print(
+                f"{escape(name)}:", "[green]ok[/green]" if passed else marks[required], escape(found), soft_wrap=True
+            )
     if as_json:
         print_json(results)
-    else:
-        marks = {True: "[red]missing[/red]", False: "[yellow]no[/yellow]"}
-        rows = (
-            (item["check"], "[green]ok[/green]" if item["holds"] else marks[bool(item["required"])], item["found"])
-            for item in results
-        )
-        print_table("doctor", ("check", "", "found"), rows)
     return all(item["holds"] or not item["required"] for item in results)
 
 
@@ -80,15 +80,12 @@ def _towers(_: Path) -> str:
 
 
 def _prefect(_: Path) -> str:
-    import prefect
-    from fastapi import __version__ as fastapi
-    from sqlalchemy import __version__ as sqlalchemy
-
+    prefect, fastapi, sqlalchemy = map(importlib.metadata.version, ("prefect", "fastapi", "sqlalchemy"))
     if tuple(map(int, sqlalchemy.split(".")[:2])) >= (2, 1) or tuple(map(int, fastapi.split(".")[:2])) >= (0, 151):
         raise InputError(
             f"fastapi {fastapi}, sqlalchemy {sqlalchemy}", allowed="fastapi<0.151 and sqlalchemy<2.1 with Prefect 3.8"
         )
-    return f"prefect {prefect.__version__}, server {os.environ.get('PREFECT_API_URL', 'temporary (PREFECT_API_URL not set)')}"
+    return f"prefect {prefect}, server {os.environ.get('PREFECT_API_URL', 'temporary (PREFECT_API_URL not set)')}"
 
 
 def _dask(_: Path) -> str:
