@@ -31,7 +31,7 @@ def test_of_two_values_of_one_field_the_last_holds() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (("negatives.choose=9", "negatives.candidates=6"), "choose=9 of candidates=6"),
+        (("negatives.choose=9", "negatives.candidates=6"), "choose=9, candidates=6"),
         (("gate=null", "gate.temperature=1"), "both set 'gate'"),
         (("negatives.chose=4",), "did you mean 'choose'"),
         (("objectives=1",), "'objectives' is not a value"),
