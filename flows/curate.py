@@ -23,6 +23,7 @@ from curation.engine.engine import Executor, UnitReport, run_unit
 from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
 from data_manifests.nested import leaves
+from flows.execution import process_registry
 from flows.execution.executors import process_pool, worker_death_error
 from flows.execution.jobs import CurateJob, CurationResult, run_job
 from flows.execution.prefect_summary import change_markdown
@@ -77,14 +78,14 @@ def _submit_tasks(pool: ProcessPoolExecutor | None) -> Executor:
 
 
 @flow(name="curate", persist_result=False, validate_parameters=False)
-def curate_flow(job: dict[str, Any], runner: str = "local", work: Any = None) -> CurationResult:
+def curate_flow(job: dict[str, Any], runner: str = "local", work: int | None = None) -> CurationResult:
     """Bring a data set up to date and leave artifacts.
 
     Args:
         job: A `CurateJob` as JSON.
         runner: ``local``, ``dask`` or ``dask:ADDRESS``: what the flow's task runner is.
-        work: What `run_job` gave its executor, when a command of this process started the flow; a scheduled run has
-            none and calls `run_job` itself.
+        work: Key in `process_registry.WORK` of what `run_job` gave its executor, when a command of this process started
+            the flow; a scheduled run has none and calls `run_job` itself.
     """
     curation = CurateJob.from_json(job)
 
@@ -93,14 +94,23 @@ def curate_flow(job: dict[str, Any], runner: str = "local", work: Any = None) ->
         with process_pool(curation.num_workers) if local else nullcontext() as pool:
             return work(_submit_tasks(pool))
 
-    result: CurationResult = run_job(curation, execute) if work is None else execute(curation, work)
+    if work is None:
+        result: CurationResult = run_job(curation, execute)
+    else:
+        result = execute(curation, process_registry.WORK[work])
     _leave_artifacts(curation, result)
     return result
 
 
 def run_in_flow(job: CurateJob, work: Callable[[Executor], T], runner: str) -> Any:
     """Run a curation's work as a flow run, on the server of PREFECT_API_URL or a temporary one."""
-    return curate_flow.with_options(task_runner=_task_runner(runner, job.num_workers))(job.to_json(), runner, work)
+    process_registry.WORK[id(work)] = work
+    try:
+        return curate_flow.with_options(task_runner=_task_runner(runner, job.num_workers))(
+            job.to_json(), runner, id(work)
+        )
+    finally:
+        del process_registry.WORK[id(work)]
 
 
 def _leave_artifacts(job: CurateJob, result: CurationResult) -> None:
