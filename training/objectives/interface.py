@@ -19,7 +19,7 @@ class Term:
 
     def __call__(self, features: Features) -> Tensor:
         """Return the unweighted loss, a scalar."""
-        raise NotImplementedError
+        raise NotImplementedError  # an objective with state leaves this to the term that its `start` returns
 
     def parameters(self) -> Sequence[torch.nn.Parameter]:
         """Return parameters to train besides the model's; none by default."""
