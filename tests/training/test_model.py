@@ -248,6 +248,67 @@ def test_hostile_and_damaged_weights_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+)
+def test_prefixes_of_wrappers_are_stripped(prefix: str, tmp_path: Path) -> None:
+    other = load("tiny@4").module
+    path = tmp_path / "wrapped.pt"
+    torch.save({"epoch": 3, "state_dict": {prefix + name: value for name, value in other.state_dict().items()}}, path)
+    assert checkpoint_files.state_hash(load(f"tiny:{path}").module) == checkpoint_files.state_hash(other)
+
+
+def test_a_compiled_part_of_a_model_is_read(tmp_path: Path) -> None:
+    other = load("tiny@4").module
+    state = {name.replace("visual.", "visual._orig_mod."): value for name, value in other.state_dict().items()}
+    save_file(state, str(tmp_path / "net.safetensors"))
+    found = load(f"tiny:{tmp_path / 'net.safetensors'}").module
+    assert checkpoint_files.state_hash(found) == checkpoint_files.state_hash(other)
+
+
+def test_models_of_transformers_are_named_as_such(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel
+
+    tower = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text = tower | {"vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=tower | {"image_size": 32, "patch_size": 16})).save_pretrained(
+        tmp_path
+    )
+    for spec in (f"tiny:{tmp_path / 'model.safetensors'}", str(tmp_path)):
+        with pytest.raises(InputError, match="Hugging Face transformers") as caught:
+            load(spec)
+        assert "open_clip's format" in str(caught.value)
+    save_file({"base_model.model.visual.q.lora_A.weight": torch.zeros(2)}, str(tmp_path / "adapter.safetensors"))
+    with pytest.raises(InputError, match="a LoRA adapter without its model"):
+        load(f"tiny:{tmp_path / 'adapter.safetensors'}")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_named(value: float, tiny: ClipModel, tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in tiny.module.state_dict().items()}
+    state["visual.proj"][1, :3] = value
+    save_file(state, str(tmp_path / "bad.safetensors"))
+    with pytest.raises(
+        InputError, match=r"bad.safetensors': 3 of [\d,]+ weights in 'visual.proj' are NaN or infinite\n"
+    ):
+        load(f"tiny:{tmp_path / 'bad.safetensors'}")
+
+
+def test_weights_of_another_architecture_name_what_does_not_fit(tiny: ClipModel, tmp_path: Path) -> None:
+    state = dict(tiny.module.state_dict())
+    del state["visual.proj"]
+    save_file(state, str(tmp_path / "part.safetensors"))
+    with pytest.raises(InputError, match=r'do not fit the architecture .*Missing key.*"visual.proj"'):
+        load(f"tiny:{tmp_path / 'part.safetensors'}")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_scripted_models_are_named_as_such(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "scripted.pt")
+    with pytest.raises(InputError, match="a TorchScript archive"):
+        load(f"tiny:{tmp_path / 'scripted.pt'}")
+
+
 @needs_packages
 def test_real_towers_are_the_real_ones(lite: ClipModel) -> None:
     with pytest.warns(UserWarning, match="projections are random"):

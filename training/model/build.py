@@ -7,6 +7,7 @@ import copy
 import functools
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,12 +78,20 @@ def load_checkpoint(config: dict[str, Any], path: Path) -> ClipModel:
     """Build a config with the weights of a checkpoint file; open_clip's reader also knows older and foreign layouts.
 
     Raises:
-        InputError: the file is damaged, holds more than tensors, or does not fit the config.
+        InputError: the file is damaged, holds more than tensors, is another library's, or does not fit the config.
     """
+    stored = checkpoint_files.load_state(path)
+    state = checkpoint_files.plain_names(stored)
+    checkpoint_files.check_layout(state, path)
     model = build(config, 0, pretrained=False)
-    checkpoint_files.load_state(path)
     message, fix = f"weights {path}: do not fit the architecture", "name the architecture they were trained with"
-    with library_errors(message, fix, RuntimeError, KeyError, AttributeError, ValueError):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        library_errors(message, fix, RuntimeError, KeyError, AttributeError, ValueError),
+    ):
+        if state.keys() != stored.keys():  # open_clip reads files, and knows only one of the prefixes
+            path = Path(folder) / "plain.pt"
+            torch.save(state, path)
         open_clip.load_checkpoint(model.module, str(path), strict=True, weights_only=True)
     return model
 

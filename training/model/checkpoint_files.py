@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +199,7 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a weights file; nothing in it is executed.
+    """Return the tensors of a weights file by the names that the file has; nothing in it is executed.
 
     Raises:
         InputError: damaged, or holds more than tensors.
@@ -212,6 +213,12 @@ def load_state(path: Path) -> dict[str, Tensor]:
             return load_file(str(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        if "TorchScript" in str(error):
+            raise InputError(
+                f"weights {path}: a TorchScript archive: it holds code",
+                allowed="a state dict that torch.load(weights_only=True) reads, or .safetensors",
+                fix="OpenAI's own models are ARCH:openai, such as ViT-B-32:openai; save others' state_dict() as .safetensors",
+            ) from error
         raise InputError(
             f"weights {path}: cannot be read ({first_line(error)})", fix="fetch or save the file again"
         ) from error
@@ -223,8 +230,57 @@ def load_state(path: Path) -> dict[str, Tensor]:
         ) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(hasattr(value, "shape") for value in state.values()):
-        raise InputError(f"weights {path}: not a state dict", allowed="names to tensors, or {'state_dict': ...}")
-    return {name.removeprefix("module."): value for name, value in state.items()}
+        held = f"a dict of {', '.join(map(str, state))}" if isinstance(state, dict) else f"a {type(loaded).__name__}"
+        raise InputError(
+            f"weights {path}: not a state dict but {held[:200]}", allowed="names to tensors, or {'state_dict': ...}"
+        )
+    return state
+
+
+def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without what torch.compile (``_orig_mod.``) and data-parallel training (``module.``) put into names."""
+    return {_WRAPPED.sub("", name.replace("_orig_mod.", "")): value for name, value in state.items()}
+
+
+_WRAPPED = re.compile(r"^(module\.)+")
+TRANSFORMERS_FIX = "take the same model in open_clip's format (open_clip_model.safetensors, or ARCH:TAG from the hub), or rename the tensors"
+_FOREIGN = (
+    (r"(^|\.)(vision_model|text_model)\.", "a state dict of Hugging Face transformers", TRANSFORMERS_FIX),
+    (r"\.lora_[AB]\.", "a LoRA adapter without its model", "merge it into its model and save that one's state dict"),
+)
+
+
+def check_layout(state: Mapping[str, Tensor], path: Path) -> None:
+    """Check that a state dict is not of a library whose names open_clip cannot read.
+
+    Raises:
+        InputError: it is; the message says whose.
+    """
+    for pattern, what, fix in _FOREIGN:
+        found = next((name for name in state if re.search(pattern, name)), None)
+        if found is not None:
+            raise InputError(
+                f"weights {path}: {what} (it has '{found}')",
+                allowed="the names of open_clip and OpenAI's CLIP, such as 'visual.conv1.weight'",
+                fix=fix,
+            )
+
+
+def check_finite(state: Mapping[str, Tensor], what: str) -> None:
+    """Check that weights are finite numbers.
+
+    Raises:
+        InputError: they are not; the message names the first such tensor.
+    """
+    bad = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        number = int((~state[bad[0]].isfinite()).sum())
+        more = f", and some in {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise InputError(
+            f"{what}: {number:,} of {state[bad[0]].numel():,} weights in '{bad[0]}' are NaN or infinite{more}",
+            allowed="finite weights",
+            fix="take an earlier checkpoint: the training that wrote this one most likely diverged",
+        )
 
 
 @contextlib.contextmanager
@@ -239,5 +295,6 @@ def library_errors(message: str, fix: str, *errors: type[Exception]) -> Iterator
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type when it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """Return the first line of an error's message, with the next one after a colon, or its type when it has none."""
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]

@@ -128,8 +128,13 @@ class ModelSpec:
             UserWarning: some or all weights are random.
 
         Raises:
-            InputError: weights are missing, damaged, of another architecture, or cannot be fetched.
+            InputError: weights are missing, damaged, not finite, of another architecture, or cannot be fetched.
         """
+        model = self._load()
+        checkpoint_files.check_finite(model.module.state_dict(), f"model '{self.text}'")
+        return model
+
+    def _load(self) -> ClipModel:
         from training.model import build, run_folder
 
         if self.kind == "run":
@@ -139,7 +144,7 @@ class ModelSpec:
         config = checkpoint_files.read_config(self.config_file())
         if self.kind in ("random", "config"):
             drawn = "projections are" if checkpoint_files.is_pretrained(config) else "weights are"
-            warnings.warn(f"model '{self.name}': its {drawn} random (seed {self.seed})", UserWarning, stacklevel=2)
+            warnings.warn(f"model '{self.name}': its {drawn} random (seed {self.seed})", UserWarning, stacklevel=3)
             return build.build(config, self.seed)
         return build.load_checkpoint(config, self.weights_file())
 
@@ -166,6 +171,12 @@ def _folder_kind(path: Path) -> ModelKind:
         return "run"
     if (path / OPEN_CLIP_FILE).is_file():
         return "open_clip_dir"
+    if (path / "config.json").is_file() and "model_type" in checkpoint_files.read_json(path / "config.json"):
+        raise InputError(
+            f"model folder {path}: a model of Hugging Face transformers (its config.json says so)",
+            allowed="a run folder, or an open_clip folder",
+            fix=checkpoint_files.TRANSFORMERS_FIX,
+        )
     raise InputError(
         f"model folder {path}: neither '{checkpoint_files.MODEL_FILE}' nor '{OPEN_CLIP_FILE}' is in it",
         allowed="a run folder, or an open_clip folder",
