@@ -138,10 +138,14 @@ class DatasetVersion:
             raise InputError(f"{path}: file of {self.ref} is missing", fix="run clipcurate curate again")
         return pq.ParquetFile(path, memory_map=True).read(columns=columns)
 
+    @property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The manifest's records of the files by name: bytes and sha256."""
+        return {record["name"]: record for record in self.manifest.body["files"]}
+
     def verify(self) -> list[str]:
         """Hash every file again; return one line per file that is missing or differs (empty: all match)."""
-        wrong = []
-        listed = {record["name"]: record for record in self.manifest.body["files"]}
+        wrong, listed = [], self.records
         for name, record in sorted(listed.items()):
             path = self.folder / name
             if not path.is_file():

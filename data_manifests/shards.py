@@ -7,13 +7,14 @@ members with `pread` instead of walking over all of them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from data_manifests.errors import InputError
 
@@ -130,10 +131,12 @@ class ShardReader:
 
     Args:
         folder: The folder that holds ``00000.tar`` and so on.
+        records: The manifest's records of the files, by name: each shard is checked against its own before it is
+            read. None checks nothing, for readers of a few members.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, records: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._folder, self._records = folder, records
         self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -141,7 +144,7 @@ class ShardReader:
         """Return `num_bytes` at `offset` of a shard.
 
         Raises:
-            InputError: the shard is missing, or shorter than in its index.
+            InputError: the shard is missing, damaged, or shorter than in its index.
         """
         data = os.pread(self._descriptor(shard), num_bytes, offset)
         if len(data) != num_bytes:
@@ -168,6 +171,8 @@ class ShardReader:
         with self._lock:
             if shard not in self._descriptors:
                 path = self._folder / shard_name(shard)
+                if self._records is not None:
+                    check_file(path, self._records)
                 try:
                     self._descriptors[shard] = os.open(path, os.O_RDONLY)
                 except FileNotFoundError:
@@ -188,6 +193,32 @@ def split_into_shards(sizes_bytes: Iterable[int], target_bytes: int) -> list[tup
             first, total = position, 0
         total += size
     return [*shards, (first, position + 1)] if total or position else shards
+
+
+def check_file(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check a version's file against its manifest; one that has not changed since is hashed once in this process.
+
+    Args:
+        path: The file.
+        records: The manifest's records of files, by name.
+
+    Raises:
+        InputError: the file is missing, unknown, or has other bytes.
+    """
+    record = records.get(path.name)
+    fix = f"delete {path.parent} and run the same clipcurate curate again, which restores it; or take the file from a copy"
+    if record is None or not path.is_file():
+        raise InputError(f"{path}: {'not in the manifest' if record is None else 'file is missing'}", fix=fix)
+    stat = path.stat()
+    if stat.st_size != record["bytes"]:
+        raise InputError(f"{path} is damaged: {stat.st_size} bytes, the manifest says {record['bytes']}", fix=fix)
+    if (found := _sha256(path, stat.st_size, stat.st_mtime_ns)) != record["sha256"]:
+        raise InputError(f"{path} is damaged: its sha256 is {found}, the manifest says {record['sha256']}", fix=fix)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _sha256(path: Path, *_changes: int) -> str:
+    return sha256_file(path)
 
 
 def sha256_file(path: Path) -> str:

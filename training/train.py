@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from data_manifests.errors import InputError
 from data_manifests.run_files import PLAN_FILE
 from data_manifests.seeds import draw_seed
+from data_manifests.shards import check_file
 from training import checkpoint
 from training.batches.batch import Batch
 from training.batches.loader import PlannedBatches
@@ -77,6 +78,7 @@ def train(
     # 1. device and ranks, the order of the data, and whether it has what the objectives need
     config, ranks = on_device(config), Ranks.join()
     ranks.batch_slice(config.batch_size)
+    check_file(dataset.folder / "index.parquet", dataset.records)
     index, plan = plan_ahead(dataset, parts.planner, config, replay, ranks)
     check_needs(parts, dataset.index(), index.rows)
     with (

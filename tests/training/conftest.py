@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from data_manifests.manifest import DatasetVersion, Manifest
 from data_manifests.sample import image_uid
-from data_manifests.shards import ShardWriter, sample_key, shard_name
+from data_manifests.shards import ShardWriter, sample_key, sha256_file, shard_name
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "purple", "orange")
 SHAPES = ("circle", "square", "bar", "pillar")
@@ -79,10 +80,22 @@ def write_version(
             column, pa.array(values)
         )
     pq.write_table(table, folder / "index.parquet")
-    manifest = Manifest.seal(
-        {"format": "clipcurate/1", "name": name, "version": "1.0.0", "counts": {"samples": num_samples}}
-    )
-    return DatasetVersion(manifest, folder)
+    body: dict[str, Any] = {
+        "format": "clipcurate/1",
+        "name": name,
+        "version": "1.0.0",
+        "counts": {"samples": num_samples},
+    }
+    return seal(DatasetVersion(Manifest(body), folder))
+
+
+def seal(version: DatasetVersion) -> DatasetVersion:
+    """Return a version whose manifest lists the files that are in its folder now."""
+    files = [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(version.folder.iterdir())
+    ]
+    return replace(version, manifest=Manifest.seal({**version.manifest.body, "files": files}))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_manifests import shards
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import image_uid
@@ -212,12 +213,33 @@ def test_damage_reaches_the_iterating_thread(make_version: MakeVersion, model: C
     version = make_version(24)
     plan = plan_for(version)
     shard = version.folder / shard_name(1)
-    shard.write_bytes(shard.read_bytes()[:5000])
-    with pytest.raises(InputError, match="wanted .* bytes"):
+    whole = shard.read_bytes()
+    list(PlannedBatches(version, plan, model, CONFIG))
+    shard.write_bytes(whole[:5000])
+    with pytest.raises(InputError, match=f"{shard} is damaged: 5000 bytes, the manifest says {len(whole)}"):
         list(PlannedBatches(version, plan, model, CONFIG))
+    # one letter of a caption: it would be trained on without a word
+    shard.write_bytes(whole.replace(b"square", b"squire", 1))
+    with pytest.raises(InputError, match=f"{shard} is damaged: its sha256 is .*") as caught:
+        list(PlannedBatches(version, plan, model, CONFIG))
+    assert f"delete {version.folder} and run" in str(caught.value)
     shard.unlink()
-    with pytest.raises(InputError, match="shard is missing"):
+    with pytest.raises(InputError, match=f"{shard}: file is missing"):
         list(PlannedBatches(version, plan, model, CONFIG))
+
+
+def test_a_shard_is_hashed_once(make_version: MakeVersion, model: ClipModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    version, hashed = make_version(24), []
+    real = shards.sha256_file
+
+    def sha256_file(path: Path) -> str:
+        hashed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(shards, "sha256_file", sha256_file)
+    for _ in range(2):
+        list(PlannedBatches(version, plan_for(version), model, CONFIG))
+    assert sorted(hashed) == ["00000.tar", "00001.tar"]
 
 
 def test_a_plan_of_other_data_is_refused(make_version: MakeVersion, model: ClipModel) -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_manifests.errors import InputError
-from tests.training.conftest import MakeVersion
+from tests.training.conftest import MakeVersion, seal
 from tests.training.test_plan import make_index
 from training.batches.basic import CurriculumPlan, ShuffledPlan
 from training.batches.epoch import column_needs, load_index
@@ -128,11 +128,16 @@ def test_columns_are_read_only_when_needed_and_in_the_order_of_the_index(make_ve
         pq.write_table(
             pa.table({"image_neighbours": near, "image_embedding": vectors}), version.folder / f"{shard:05d}.parquet"
         )
+    version = seal(version)
     index = load_index(version, "train", NeighbourPlan())
     assert index.neighbours is not None and index.embeddings is None
     assert index.neighbours.tolist() == [[0]] * 5, "the neighbour of another split is left out"
     index = load_index(version, "train", SimclipPlan())
     assert index.embeddings is not None and index.embeddings[:, 0].tolist() == [0, 2, 6, 8, 10]
+    with open(version.folder / "00001.parquet", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match="00001.parquet is damaged"):
+        load_index(version, "train", NeighbourPlan())
 
 
 def test_a_version_without_the_column_says_which_stage_makes_it(make_version: MakeVersion) -> None:
@@ -141,4 +146,4 @@ def test_a_version_without_the_column_says_which_stage_makes_it(make_version: Ma
     for shard in (0, 1):
         pq.write_table(pa.table({"uid": ["a"]}), version.folder / f"{shard:05d}.parquet")
     with pytest.raises(InputError, match="find_neighbours"):
-        load_index(version, "train", NeighbourPlan())
+        load_index(seal(version), "train", NeighbourPlan())

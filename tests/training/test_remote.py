@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from data_manifests.errors import InputError
-from data_manifests.manifest import Catalog, DatasetVersion, Manifest
-from data_manifests.shards import sha256_file
+from data_manifests.manifest import Catalog, DatasetVersion
 from tests.training.conftest import MakeVersion
 from tests.training.test_data import CONFIG, equal, plan_for
 from training.batches.batch import TextSampling
@@ -54,12 +53,7 @@ class Ranged(SimpleHTTPRequestHandler):
 @pytest.fixture
 def remote(make_version: MakeVersion, tmp_path: Path) -> Iterator[tuple[DatasetVersion, RemoteVersion, type[Ranged]]]:
     version = make_version(24)
-    files = [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
-        for path in sorted(version.folder.iterdir())
-    ]
-    manifest = Manifest.seal({**version.manifest.body, "files": files})
-    manifest.save(tmp_path / "manifests" / "shapes" / "1.0.0.json")
+    version.manifest.save(tmp_path / "manifests" / "shapes" / "1.0.0.json")
     handler = type("Handler", (Ranged,), {"seen": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=version.folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -285,3 +285,14 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[55] == pytest.approx(0.5) and rates[99] < 0.001
     assert learning_rate(replace(config, schedule="constant"), 99) == 1.0
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "00001.tar"])
+def test_a_damaged_version_is_not_trained_on(name: str, make_version: MakeVersion, tmp_path: Path) -> None:
+    version = make_version(20)
+    data = bytearray((version.folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (version.folder / name).write_bytes(data)
+    with pytest.raises(InputError, match=f"{name} is damaged: its sha256 is"):
+        train(version, PLAIN, TINY, CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run" / "done.json").exists()

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import draw_seed
+from data_manifests.shards import check_file
 from training.batches.index import IndexColumn, PlanIndex
 
 if TYPE_CHECKING:
@@ -109,7 +110,10 @@ def load_index(dataset: DatasetVersion, split: str, planner: Planner) -> PlanInd
 
 def _read(dataset: DatasetVersion, name: str) -> list[pa.Array]:
     """Return a sidecar column, shard by shard: together one value for each row of the index; empty without it."""
-    tables = [dataset.sidecar(shard, [name]) for shard in range(len(dataset.manifest.body["shards"]))]
+    shards, records = range(len(dataset.manifest.body["shards"])), dataset.records
+    for shard in shards:
+        check_file(dataset.folder / f"{shard:05d}.parquet", records)
+    tables = [dataset.sidecar(shard, [name]) for shard in shards]
     return [table.column(name).combine_chunks() for table in tables if name in table.column_names]
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from data_manifests.errors import InputError
+from data_manifests.sample import image_uid
 from data_manifests.seeds import generator
 from training.batches.activation_cache import ActivationStore, ProgressReport, fill_images, fill_texts, text_name
 from training.batches.batch import Batch, SampleRecord, StepTexts, TextSampling
@@ -199,6 +200,8 @@ class PlannedBatches:
 
     def _pixels(self, row: int) -> Tensor:
         data = self._reader.read(*self._index.byte_range(row, "image"))
+        if (found := image_uid(data)) != (uid := self._index.uid(row)):
+            raise InputError(f"sample {uid}: its image has other bytes, with uid {found}", fix=_VERIFY)
         side = self._model.image_size_px if self._config.fast_decode else 0
         image = decode_image(data, f"sample {self._index.key(row)}", self._config.max_image_px, side)
         return self._model.preprocess(image)
@@ -247,6 +250,9 @@ class _ByteRanges:
 
     def key(self, row: int) -> str:
         return str(self._keys[row])
+
+    def uid(self, row: int) -> str:
+        return str(self._uids[row])
 
     def byte_range(self, row: int, member: str) -> tuple[int, int, int]:
         """Return the shard, offset and size of a sample's `image` or `json`."""

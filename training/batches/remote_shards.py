@@ -50,9 +50,8 @@ class RemoteVersion(DatasetVersion):
 def open_shards(dataset: DatasetVersion) -> ShardReader | RemoteShards:
     """Return what reads a version's shards, wherever they lie."""
     if isinstance(dataset, RemoteVersion):
-        sizes = {record["name"]: int(record["bytes"]) for record in dataset.manifest.body["files"]}
-        return RemoteShards(dataset.url, sizes)
-    return ShardReader(dataset.folder)
+        return RemoteShards(dataset.url, {name: int(record["bytes"]) for name, record in dataset.records.items()})
+    return ShardReader(dataset.folder, dataset.records)
 
 
 def fetch_ahead(reader: ShardReader | RemoteShards, ranges: Iterable[Range]) -> None:
