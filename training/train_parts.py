@@ -107,8 +107,15 @@ def check_needs(parts: TrainParts, table: pa.Table, rows: IndexColumn) -> None:
         rows: Its rows that are trained on.
 
     Raises:
-        InputError: naming the objective, what it lacks, and what to do.
+        InputError: naming what is lacking, the objective that needs it, and what to do.
     """
+    if parts.negatives is not None and _most("num_negatives", table, rows) < 1:
+        raise InputError(
+            f"recipe {parts.name} trains with negatives, and no caption of the training split has one",
+            allowed="a version with negatives",
+            fix="curate with a recipe that makes negatives, such as negclip, from captions that have words to exchange or replace; "
+            "or train with one that needs none, such as clip",
+        )
     for objective in parts.objectives:
         for need in objective.needs:
             for problem, fix in _problems(need, parts, table, rows):
@@ -117,29 +124,24 @@ def check_needs(parts: TrainParts, table: pa.Table, rows: IndexColumn) -> None:
 
 def _problems(need: str, parts: TrainParts, table: pa.Table, rows: IndexColumn) -> Iterator[tuple[str, str]]:
     """Yield what keeps a feature from being made for any batch, and what to do about it."""
-
-    def most(column: str) -> int:
-        # older versions do not have every column: then a batch shows it
-        return int(np.max(table.column(column).to_numpy()[rows])) if column in table.column_names else 2
-
     if need in ("negatives", "negative_type"):
         if parts.negatives is None:
             yield "the recipe chooses no negatives", "give the recipe negatives=UniformNegatives(...)"
-        if most("num_negatives") < 1:
-            yield (
-                "no caption of the training split has one",
-                "curate with a recipe that makes negatives, such as negclip",
-            )
     elif need == "positives":
         drawn = parts.positives
         if drawn is None:
             yield "the recipe draws no further texts of an image", "give the recipe positives=FurtherTexts(...)"
-        elif not (drawn.captions and most("num_captions") > 1) and (
-            not (drawn.rewrites or drawn.knowledge) or most("num_views") < 1
+        elif not (drawn.captions and _most("num_captions", table, rows) > 1) and (
+            not (drawn.rewrites or drawn.knowledge) or _most("num_views", table, rows) < 1
         ):
             yield "no image of the training split has a further text", "curate with a recipe that rewrites captions"
     elif need not in ("tokens", "cut_text", "teacher_image", "teacher_text", "identity"):
         yield "training cannot make this feature yet", "take the objective out of the recipe"
+
+
+def _most(column: str, table: pa.Table, rows: IndexColumn) -> int:
+    """Return a column's largest value; older versions do not have every column, and then a batch shows it."""
+    return int(np.max(table.column(column).to_numpy()[rows])) if column in table.column_names else 2
 
 
 def check_model_needs(parts: TrainParts, model: ClipModel) -> None:

@@ -174,6 +174,18 @@ class CurationResult:
         """``name@X.Y.Z``."""
         return f"{self.manifest.name}@{self.manifest.version}"
 
+    @property
+    def warnings(self) -> list[str]:
+        """What to know before the version is trained on; often empty."""
+        counts = self.manifest.body["counts"]
+        makes_negatives = any(field["name"] == "negatives" for field in self.manifest.body["fields"])
+        if not makes_negatives or counts["negatives"] or not counts["samples"]:
+            return []
+        refused = sum(number for reasons in counts["rejected"].values() for number in reasons.values())
+        checked = f"; checks refused {refused:,} texts (rejected.parquet says why)" if refused else ""
+        why = f"no caption got a negative: the stages found no words to exchange or replace{checked}"
+        return [f"{why}. Recipes that train with negatives refuse this version; others, such as clip, train on it"]
+
     def to_json(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {
@@ -182,6 +194,7 @@ class CurationResult:
             "created": self.created,
             "why": self.why,
             "counts": self.manifest.body["counts"],
+            "warnings": self.warnings,
             "seconds": dict(self.seconds),
             "stages": [
                 {

@@ -28,6 +28,8 @@ def run_curation(job: CurateJob, executor: JobExecutor, *, as_json: bool = False
         print_json(result.to_json())
     else:
         _print_result(result, time.perf_counter() - started)
+    for warning in result.warnings:
+        err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     return result
 
 

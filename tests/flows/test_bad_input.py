@@ -240,3 +240,23 @@ def test_disk_full(shell: Shell, small_disk: Path, monkeypatch: pytest.MonkeyPat
     assert not list((small_disk / "w" / "datasets").rglob("*.tar"))
     (small_disk / "filler").unlink()
     assert shell.curate(source, "--limit", "20")[0] == 0
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+def test_a_version_without_a_negative_is_said_and_not_trained_on_with_negatives(shell: Shell) -> None:
+    source = shell.root / "words"
+    source.mkdir()
+    rows = [{"file_name": f"{number}.jpg", "captions": ["hello " * (number + 1)]} for number in range(8)]
+    for row in rows:
+        (source / row["file_name"]).write_bytes(picture(int(row["file_name"][0])))
+    (source / "captions.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    curate = "curate", "negclip", "--source", f"folder:{source}", "--name", "toy", "--model", "tiny", "--no-prefect"
+    for _ in range(2):  # the second time nothing has changed
+        code, _, err = shell(*curate, "--workers", "1")
+        assert code == 0 and "warning: no caption got a negative" in err
+    train = "train", "toy@1", "--model", "tiny", "--steps", "1", "--set", "train.batch_size=4"
+    code, _, err = shell(*train, "--recipe", "negclip", "--out", str(shell.root / "run"))
+    assert code == 2 and "recipe negclip trains with negatives, and no caption of the training split has one" in err
+    assert "such as clip" in err and not (shell.root / "run").exists()
+    code, _, err = shell(*curate[:1], "clip", *curate[2:], "--workers", "1")
+    assert code == 0 and "warning" not in err, "a recipe without negatives owes none"

@@ -80,13 +80,13 @@ def write_version(
             column, pa.array(values)
         )
     pq.write_table(table, folder / "index.parquet")
-    body: dict[str, Any] = {
+    about: dict[str, Any] = {
         "format": "clipcurate/1",
         "name": name,
         "version": "1.0.0",
         "counts": {"samples": num_samples},
     }
-    return seal(DatasetVersion(Manifest(body), folder))
+    return seal(DatasetVersion(Manifest(about), folder))
 
 
 def seal(version: DatasetVersion) -> DatasetVersion:

@@ -500,6 +500,12 @@ REFUSED: list[tuple[Objective, dict[str, Any], dict[str, list[Any]], str]] = [
     (NegativeContrast(), {}, {}, "negative_contrast needs negatives: the recipe chooses no negatives"),
     (CrossModalRank(), {"negatives": UniformNegatives()}, {"num_negatives": [0] * 12}, "no caption of the training"),
     (
+        CutoffContrast(),
+        {"negatives": UniformNegatives()},
+        {"num_negatives": [0] * 12},
+        "recipe x trains with negatives",
+    ),
+    (
         GroupParity(),
         {},
         {},
