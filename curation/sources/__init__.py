@@ -19,23 +19,33 @@ KINDS: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_mod
 """Source kinds: the names of this package's modules. Each is imported only when a source of that kind is opened."""
 
 
+SPLIT_PRIORITY = ("test", "dev", "train", None)
+"""Which split an image belongs to that is in several: nothing that is evaluated may be trained on."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
     """One image with its captions, as the source has it.
 
     Attributes:
-        name: The source's own name for the image (file name, tar key), unique within the source.
+        name: The source's own name for the image (file name, tar key). Several records may have one image: the intake
+            unites records with the same bytes.
         image: Where the encoded bytes are stored, or the bytes themselves when no file contains them.
-        captions: As found, including blank ones (the intake rejects those by name).
+        captions: As found, including blank ones, nulls and numbers (the intake rejects those by name).
         split: ``train``, ``dev``, ``test`` or None.
         attributes: Everything else the source knows, as JSON values (``url``, ``licence``, a scene graph ...).
     """
 
     name: str
     image: ImageRef | bytes
-    captions: tuple[str, ...]
+    captions: tuple[object, ...]
     split: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The captions that are text, without superfluous spaces."""
+        return tuple(" ".join(caption.split()) for caption in self.captions if isinstance(caption, str))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,7 +81,6 @@ class CocoSource(FileSource):
 
     def records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield for each captions file its unusable entries, then one record per photograph, sorted by name."""
-        seen: set[str] = set()
         for part in self._parts:
             content = _load(part.captions)
             file, licences = base_name(part.captions), _licences(content)
@@ -88,16 +88,12 @@ class CocoSource(FileSource):
             captions, unusable_captions = _captions(content["annotations"], images, file)
             yield from unusable_images
             yield from unusable_captions
-            for image_id, entry in sorted(
-                images.items(), key=lambda item: (item[1]["file_name"], len(item[0]), item[0])
-            ):
-                name = entry["file_name"]
-                if name in seen:
-                    yield Rejected(shown(name), "duplicate_key", f"{file}: a second image of that name")
-                    continue
-                seen.add(name)
-                attributes = _attributes(entry, licences)
-                yield record_in(part.images, name, captions.get(image_id), file, part.split, attributes)
+            by_name = sorted(images.items(), key=lambda item: (item[1]["file_name"], len(item[0]), item[0]))
+            for name, group in groupby(by_name, lambda item: item[1]["file_name"]):
+                entries = list(group)
+                texts = [text for image_id, _ in entries for text in captions.get(image_id, [])]
+                attributes = _attributes(entries[0][1], licences)
+                yield record_in(part.images, name, texts or None, file, part.split, attributes)
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the captions files and of all photographs."""
@@ -214,22 +210,19 @@ def _id_text(value: Any) -> str:
     return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
 
 
-def _captions(entries: list[Any], images: Mapping[str, Any], file: str) -> tuple[dict[str, list[str]], list[Rejected]]:
-    """Return image id as text -> captions in the file's order, and the unusable annotations."""
-    captions: dict[str, list[str]] = {}
+def _captions(entries: list[Any], images: Mapping[str, Any], file: str) -> tuple[dict[str, list[Any]], list[Rejected]]:
+    """Return image id as text -> captions as found, in the file's order, and the unusable annotations."""
+    captions: dict[str, list[Any]] = {}
     problems: list[Rejected] = []
     for number, entry in enumerate(entries):
         where = f"{file}: annotations[{number}]"
         match entry:
-            case {"image_id": image_id, "caption": str(text)} if key := _id_text(image_id):
+            case {"image_id": image_id, "caption": caption} if key := _id_text(image_id):
                 if key in images:
-                    captions.setdefault(key, []).append(text)
+                    captions.setdefault(key, []).append(caption)
                 else:
                     problem = f"{where}: no image {shown(key)} in the file"
                     problems.append(Rejected(where, "missing_image", problem))
-            case {"image_id": image_id, "caption": value} if key := _id_text(image_id):
-                problem = f"{where}: the caption of image {shown(key)} is {'null' if value is None else 'not text'}"
-                problems.append(Rejected(where, "malformed_entry", problem))
             case _:
                 problems.append(Rejected(where, "malformed_entry", f"{where}: no 'image_id' and 'caption'"))
     return captions, problems

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from curation.sources import Rejected, SourceRecord
+from curation.sources import SPLIT_PRIORITY, Rejected, SourceRecord
 from curation.sources.reading.csv_rows import csv_rows
 from curation.sources.reading.files import (
     SPLITS,
@@ -51,7 +52,7 @@ LICENCES: Mapping[str, str] = {
 _TOKEN_LINE = re.compile(r"([^\t#]+)#([0-9]{1,6})\t(.*)", re.DOTALL)
 _IMAGE_NAME = re.compile(r"[^\t#,]*?\.(?:jpe?g|png|webp)", re.IGNORECASE)
 
-Caption = tuple[str, int, str, int]
+Caption = tuple[str, int, object, int]
 """Image name, number of the caption (-1: the next one), text, line."""
 
 
@@ -102,7 +103,7 @@ class FlickrSource(FileSource):
         yield from malformed
         listed = {item.name for item in malformed}
         for name in sorted(set(table) | self._on_disk() if selected is None else selected):
-            captions = [text for _, text in sorted(table[name].items())] if name in table else None
+            captions = [text for _, text in sorted(table[name], key=itemgetter(0))] if name in table else None
             if captions is None and shown(name) in listed:
                 continue
             split = None if splits is None else splits[name]
@@ -155,17 +156,20 @@ class FlickrSource(FileSource):
         )
 
     def _read_splits(self) -> tuple[dict[str, str] | None, list[Rejected]]:
-        """Return image name -> split (None without splits), and the names that are listed more than once."""
+        """Return image name -> split (None without splits), and the names that are listed in several.
+
+        An image in several lists belongs to the first of `SPLIT_PRIORITY`.
+        """
         if not self._lists and not self._karpathy:
             return None, []
         splits: dict[str, str] = {}
         problems: list[Rejected] = []
         for name, split, where in self._listings():
-            if name not in splits:
-                splits[name] = split
-            elif self._split in (None, split):
-                detail = f"{where}: already in the list of {splits[name]}"
-                problems.append(Rejected(shown(name), "duplicate_key", detail))
+            before = splits.setdefault(name, split)
+            splits[name] = min(before, split, key=SPLIT_PRIORITY.index)
+            if split != before and self._split in (None, before, split):
+                detail = f"{where}: also in the list of {before}; it belongs to {splits[name]}"
+                problems.append(Rejected(shown(name), "split_conflict", detail))
         return splits, problems
 
     def _listings(self) -> Iterator[tuple[str, str, str]]:
@@ -183,36 +187,39 @@ class FlickrSource(FileSource):
                 yield name if has_image_ending(name) else name + ".jpg", split, f"{file}:{number}"
         if not self._lists and self._karpathy:
             file = base_name(self._karpathy)
-            for number, entry in enumerate(_karpathy_images(self._karpathy)):
+            for number, entry in _karpathy_images(self._karpathy)[0].items():
                 yield entry["filename"], SPLITS[entry["split"]], f"{file}: images[{number}]"
 
-    def _read_captions(self, selected: set[str] | None) -> tuple[dict[str, dict[int, str]], list[Rejected]]:
-        """Return image name -> caption number -> caption, and the unusable lines, of the selected images (or all)."""
-        table: dict[str, dict[int, str]] = {}
+    def _read_captions(self, selected: set[str] | None) -> tuple[dict[str, list[tuple[int, object]]], list[Rejected]]:
+        """Return image name -> numbers and captions, and the unusable lines, of the selected images (or all)."""
+        table: dict[str, list[tuple[int, object]]] = {}
         problems: list[Rejected] = []
         file = base_name(self._table)
         for entry in self._caption_entries():
             if isinstance(entry, Rejected):
-                if selected is None or entry.name in selected or entry.name.startswith(f"{file}:"):
+                in_no_list = selected is not None and entry.name not in selected
+                if not in_no_list or entry.reason == "malformed_entry" or entry.name.startswith(f"{file}:"):
                     problems.append(entry)
                 continue
             name, number, text, line = entry
             if selected is not None and name not in selected:
                 continue
-            captions = table.setdefault(name, {})
+            captions = table.setdefault(name, [])
             number = len(captions) if number < 0 else number
-            if number in captions:
-                problems.append(Rejected(shown(name), "duplicate_key", f"{file}:{line}: a second caption #{number}"))
+            if (number, text) in captions:
+                problems.append(Rejected(shown(name), "duplicate_key", f"{file}:{line}: caption #{number} once more"))
             else:
-                captions[number] = text
+                captions.append((number, text))
         return table, problems
 
     def _caption_entries(self) -> Iterator[Caption | Rejected]:
         """Yield every caption of the table, and every line that is not one."""
         if self._table == self._karpathy:
-            for number, entry in enumerate(_karpathy_images(self._table)):
+            entries, malformed = _karpathy_images(self._table)
+            yield from malformed
+            for number, entry in entries.items():
                 for sentence in entry["sentences"]:
-                    yield entry["filename"], -1, sentence["raw"], number
+                    yield entry["filename"], -1, sentence.get("raw") if isinstance(sentence, dict) else sentence, number
         elif base_name(self._table) in KAGGLE_FILES:
             yield from self._kaggle_entries()
         else:
@@ -238,7 +245,11 @@ class FlickrSource(FileSource):
                 yield self._malformed(number, name)
                 continue
             position = row.get("comment_number", "").strip()
-            captions = captions_of(row, columns[1:], numbered_columns(row))
+            try:
+                captions, _ = captions_of(row, columns[1:], numbered_columns(row))
+            except ValueError as error:
+                yield self._malformed(number, name, str(error))
+                continue
             if len(captions) == 1 and position.isdecimal() and len(position) < 7:
                 yield name, int(position), captions[0], number
             else:
@@ -255,27 +266,27 @@ def _listed(folder: Path) -> list[str]:
     return [item.name for item in folder.iterdir() if item.is_file()] if folder.is_dir() else []
 
 
-def _karpathy_images(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a Karpathy split file.
+def _karpathy_images(path: Path) -> tuple[dict[int, dict[str, Any]], list[Rejected]]:
+    """Return position -> entry of a Karpathy split file, and its malformed entries.
 
     Raises:
-        InputError: an entry does not have the form of Karpathy's files.
+        InputError: it has no list of images.
     """
     content = load_json(path)
-    entries = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(entries, list):
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list):
         raise InputError(
             f"{path}: no list 'images'", allowed="an object with the list 'images'", fix="use Karpathy's original file"
         )
-    for number, entry in enumerate(entries):
+    entries: dict[int, dict[str, Any]] = {}
+    malformed: list[Rejected] = []
+    for number, entry in enumerate(images):
         match entry:
-            case {"filename": str(), "split": str(split), "sentences": list(sentences)} if split in SPLITS and all(
-                isinstance(item, dict) and isinstance(item.get("raw"), str) for item in sentences
-            ):
-                continue
-        raise InputError(
-            f"{path}: images[{number}] has a missing or malformed field",
-            allowed=f"filename; split: {', '.join(SPLITS)}; sentences: a list of objects with 'raw'",
-            fix="use Karpathy's original file",
-        )
-    return entries
+            case {"filename": str(), "split": str(split), "sentences": list()} if split in SPLITS:
+                entries[number] = entry
+            case _:
+                where = f"{base_name(path)}: images[{number}]"
+                name = entry.get("filename") if isinstance(entry, dict) else None
+                detail = f"{where}: not a filename, a split ({', '.join(SPLITS)}) and a list of sentences"
+                malformed.append(Rejected(shown(name) if isinstance(name, str) else where, "malformed_entry", detail))
+    return entries, malformed

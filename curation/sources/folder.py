@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,7 +51,7 @@ TABLES = tuple(f"{stem}.{ending}" for stem in ("captions", "metadata") for endin
 class _ImageRows:
     """The contents of all rows of one image."""
 
-    captions: list[str]
+    captions: list[object]
     split: str | None
     attributes: dict[str, Any]
 
@@ -60,8 +60,8 @@ class FolderSource(FileSource):
     """Images below a folder, with ``captions.jsonl``, ``.csv`` or ``.parquet`` (or ``metadata.*``) at its top.
 
     A row has a file column (``file_name``, ``filename``, ``file`` or ``image``, relative to the folder or to its
-    ``images/``), and ``captions`` (a list), ``caption`` or ``text``; optionally ``split``. Rows of one image are
-    grouped; every other column is an attribute, taken from the image's first row. Records come sorted by name, then
+    ``images/``), and ``captions`` (a list), ``caption`` or ``text``; optionally ``split``. Rows of one image and split
+    are grouped; every other column is an attribute, taken from the first of them. Records come sorted by name, then
     rejections of the images without a row (not with ``--split``: they are in no split).
 
     Raises:
@@ -91,19 +91,19 @@ class FolderSource(FileSource):
             self._check_split(has_split=False)
 
     def records(self) -> Iterator[SourceRecord | Rejected]:
-        """Yield the unusable rows, one record per image of the table, and rejections of the images without a row."""
+        """Yield the unusable rows, one record per image and split, and rejections of the images without a row."""
         entries, problems, malformed, has_split = self._read()
         self._check_split(has_split=has_split)
         yield from problems
-        used: set[str] = set()
-        for name in sorted(entries):
-            item, path = self._item(name, entries[name], used)
-            used.add(path)
-            if self._split in (None, entries[name].split):
-                yield item
+        listed = set(malformed)
+        for name, split in sorted(entries, key=lambda key: (key[0], key[1] or "")):
+            image = self._image(name)
+            listed.add(self._relative(image) if isinstance(image, ImageRef) else name)
+            if self._split in (None, split):
+                yield self._record(name, image, entries[name, split])
         if self._split is None:
             for name in sorted(name for name, _, _ in scan(self._root) if has_image_ending(name)):
-                if name not in used and name not in entries and name not in malformed:
+                if name not in listed:
                     yield Rejected(shown(name), "no_captions", f"{self._table.name} does not name it")
 
     def signature(self) -> str:
@@ -120,29 +120,26 @@ class FolderSource(FileSource):
             )
         return "write captions.csv with the columns file_name,caption"
 
-    def _item(self, name: str, entry: _ImageRows, used: set[str]) -> tuple[SourceRecord | Rejected, str]:
-        """Return the record of an image, or why it has none, and the image's path relative to the folder.
-
-        Args:
-            name: The image's name in the table.
-            entry: The contents of its rows.
-            used: Paths of the images so far.
-        """
+    def _image(self, name: str) -> ImageRef | Rejected:
+        """Return where an image of the table is, in the folder or in its ``images/``, or why it cannot be used."""
         image = image_in(self._root, name)
         if isinstance(image, Rejected) and image.reason == "missing_image":
             in_images = image_in(self._root, f"images/{name}")
             image = image if isinstance(in_images, Rejected) and in_images.reason == "missing_image" else in_images
+        return image
+
+    def _relative(self, image: ImageRef) -> str:
+        """Return an image's path relative to the folder."""
+        return str(Path(image.path).relative_to(self._root))
+
+    def _record(self, name: str, image: ImageRef | Rejected, entry: _ImageRows) -> SourceRecord | Rejected:
+        """Return the record of an image, or why it has none."""
         if isinstance(image, Rejected):
-            return image, name
-        path = str(Path(image.path).relative_to(self._root))
-        if path in used:
-            detail = f"the table names {shown(path)} in another way as well"
-            return Rejected(shown(name), "duplicate_key", detail), path
+            return image
         if not entry.captions:
-            return Rejected(
-                shown(name), "no_captions", f"{self._table.name} has an empty caption (null or an empty list) for it"
-            ), path
-        return SourceRecord(name, image, tuple(entry.captions), entry.split, entry.attributes), path
+            detail = f"{self._table.name} has an empty caption (null or an empty list) for it"
+            return Rejected(shown(name), "no_captions", detail)
+        return SourceRecord(name, image, tuple(entry.captions), entry.split, entry.attributes)
 
     def _rows(self) -> Iterator[TableRow]:
         """Yield the rows of the table."""
@@ -175,55 +172,47 @@ class FolderSource(FileSource):
             fix="write one row per caption with the columns file_name and caption",
         )
 
-    def _read(self) -> tuple[dict[str, _ImageRows], list[Rejected], set[str], bool]:
-        """Return image name -> contents of its rows, the unusable rows, their images, and whether a row has a split."""
-        entries: dict[str, _ImageRows] = {}
+    def _read(self) -> tuple[dict[tuple[str, str | None], _ImageRows], list[Rejected], set[str], bool]:
+        """Return (image, split) -> contents of the rows, unusable rows, their images, and whether a row has a split."""
+        entries: dict[tuple[str, str | None], _ImageRows] = {}
         malformed: set[str] = set()
         problems: list[Rejected] = []
         has_split = False
         for number, row in self._rows():
             where = f"{self._table.name}:{number}"
-            if isinstance(row, BadRow):
-                name = self._named_image(row.text)
-                problems.append(Rejected(shown(name or where), "malformed_line", f"{where}: {shown(row.problem)}"))
-                malformed |= {name} if name else set()
+            parsed = self._parse(row)
+            if isinstance(parsed, str):
+                found = self._named_image(row)
+                problems.append(Rejected(shown(found or where), "malformed_line", f"{where}: {shown(parsed)}"))
+                malformed |= {found} if found else set()
                 continue
-            try:
-                name, new = self._parse(row)
-            except ValueError as error:
-                problems.append(Rejected(where, "malformed_line", f"{where}: {shown(str(error))}"))
-                continue
+            name, new = parsed
             has_split = has_split or new.split is not None
-            entry = entries.setdefault(name, new)
-            if entry.split != new.split:
-                problems.append(Rejected(shown(name), "duplicate_key", f"{where}: also in split {entry.split}"))
-            elif entry is not new:
+            entry = entries.setdefault((name, new.split), new)
+            if entry is not new:
                 entry.captions.extend(new.captions)
         return entries, problems, malformed, has_split
 
-    def _named_image(self, text: str) -> str | None:
-        """Return the path, relative to the folder, of the image that a malformed line seems to be about."""
-        for match in _IMAGE_NAME.finditer(text[:MAX_NAME_CHARS]):
-            name = match[0].strip()
-            for candidate in (name, f"images/{name}"):
-                image = image_in(self._root, candidate)
-                if isinstance(image, ImageRef):
-                    return str(Path(image.path).relative_to(self._root))
-        return None
+    def _named_image(self, row: Mapping[str, Any] | BadRow) -> str | None:
+        """Return the path, relative to the folder, of the image that a malformed row seems to be about."""
+        text = row.text if isinstance(row, BadRow) else str(row.get(self._file_column))
+        names = [text, *(match[0].strip() for match in _IMAGE_NAME.finditer(text[:MAX_NAME_CHARS]))]
+        images = (self._image(name) for name in (names if text else []))
+        return next((self._relative(image) for image in images if isinstance(image, ImageRef)), None)
 
-    def _parse(self, row: dict[str, Any]) -> tuple[str, _ImageRows]:
-        """Return the image name of a row, and the row's contents.
-
-        Raises:
-            ValueError: a value is missing or has the wrong type.
-        """
+    def _parse(self, row: Mapping[str, Any] | BadRow) -> tuple[str, _ImageRows] | str:
+        """Return the image name of a row, and the row's contents; or why it cannot be used."""
+        if isinstance(row, BadRow):
+            return row.problem
         name = row.get(self._file_column)
         if not isinstance(name, str) or not name:
-            raise ValueError(f"no file name in '{self._file_column}'; it has {', '.join(map(shown, row))}")
-        numbered = numbered_columns(row)
-        captions = captions_of(row, self._caption_columns, numbered)
-        attributes = attributes_of(row, {self._file_column, "split", *self._caption_columns, *numbered})
-        return clean_name(name) or name, _ImageRows(list(captions), split_of(row), attributes)
+            return f"no file name in '{self._file_column}'; it has {', '.join(map(shown, row))}"
+        try:
+            captions, used = captions_of(row, self._caption_columns, numbered_columns(row))
+            attributes = attributes_of(row, {self._file_column, "split", *used})
+            return clean_name(name) or name, _ImageRows(list(captions), split_of(row), attributes)
+        except ValueError as error:
+            return str(error)
 
     def _check_split(self, *, has_split: bool) -> None:
         """Check that ``--split`` can be applied."""

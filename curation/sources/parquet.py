@@ -46,8 +46,8 @@ class ParquetSource(FileSource):
 
     Columns: the image as bytes, as Hugging Face's ``{bytes, path}``, or as a path relative to the file; ``captions``
     (a list), ``caption`` or ``text``; optionally ``split`` (otherwise the split that the file's name begins with).
-    All other columns are attributes, except raw bytes. Embedded images are named ``<file>#<row>``; rows of one image
-    are grouped only when adjacent, so that a source of any size fits in memory.
+    All other columns are attributes, except raw bytes. Embedded images are named ``<file>#<row>``. Adjacent rows of one
+    image are one record; the intake unites the others.
 
     Raises:
         InputError: no such file, not Parquet, or a column is missing.
@@ -69,7 +69,6 @@ class ParquetSource(FileSource):
 
     def records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield one record per row, or per adjacent rows of one image."""
-        seen: set[str] = set()
         for label, file in self._files.items():
             for key, items in groupby(self._items(label, file), _group_key):
                 if key is None:
@@ -78,7 +77,7 @@ class ParquetSource(FileSource):
                 rows = (item for item in items if isinstance(item, SourceRecord))
                 first = next(rows)
                 captions = [*first.captions, *(caption for row in rows for caption in row.captions)]
-                yield _checked(replace(first, captions=tuple(captions)), seen)
+                yield replace(first, captions=tuple(captions))
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the files, and of the images that they name."""
@@ -95,22 +94,16 @@ class ParquetSource(FileSource):
         split_in_name = _SPLIT_IN_NAME.match(file.name)
         file_split = SPLITS[split_in_name[1]] if split_in_name else None
         caption_columns, numbered = find_caption_columns(file, columns), numbered_columns(used)
-        no_attributes = {
-            image_column,
-            "split",
-            *caption_columns,
-            *numbered,
-            *(name for name in used if name.startswith("__index_")),
-        }
+        no_attributes = {image_column, "split", *(name for name in used if name.startswith("__index_"))}
         for number, row in parquet_rows(file, used):
             name = f"{label}#{number}"
             if isinstance(row, BadRow):
                 yield Rejected(name, "unreadable_rows", f"{label}: {row.problem}")
                 continue
             try:
-                captions = captions_of(row, caption_columns, numbered)
+                captions, used_columns = captions_of(row, caption_columns, numbered)
                 split = split_of(row) or file_split
-                attributes = attributes_of(row, no_attributes)
+                attributes = attributes_of(row, no_attributes | used_columns)
             except ValueError as error:
                 yield Rejected(name, "malformed_line", f"{name}: {shown(str(error))}")
                 continue
@@ -182,12 +175,3 @@ def _group_key(item: SourceRecord | Rejected) -> tuple[str | bytes, str | None] 
 def _relative_to_source(label: str, name: str) -> str:
     """Return a name relative to a file's folder as one relative to the files' common folder."""
     return str(PurePosixPath(label).parent / name)
-
-
-def _checked(record: SourceRecord, seen: set[str]) -> SourceRecord | Rejected:
-    """Return a record, or its rejection when its image file was in an earlier record."""
-    if isinstance(record.image, ImageRef):
-        if record.name in seen:
-            return Rejected(shown(record.name), "duplicate_key", "its rows are not adjacent, or differ in split")
-        seen.add(record.name)
-    return record

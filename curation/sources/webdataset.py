@@ -11,11 +11,12 @@ from typing import Any, BinaryIO, ClassVar
 from curation.sources import Rejected, SourceRecord
 from curation.sources.reading.files import IMAGE_ENDINGS, FileSource, clean_name, scan, shown, stat_of
 from curation.sources.reading.table_rows import (
-    CAPTION_COLUMNS,
     MAX_TEXT_BYTES,
     attributes_of,
     captions_of,
+    decoded,
     json_object,
+    numbered_columns,
     split_of,
 )
 from curation.sources.reading.tar_walk import TarError, TarMember, walk
@@ -33,6 +34,7 @@ _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\
 _MEASURED = ("key", "uid", "status", "error_message", "width", "height", "exif", "negatives", "attributes", "split")
 """JSON fields that are not attributes: known already, measured again, or written by an earlier curation."""
 
+_TEXTS = ("txt", "json")
 _LINKS_AND_DEVICES = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -47,7 +49,7 @@ _KEY_AND_ENDING = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 class _Group:
     """The adjacent members of one key: images, and text or JSON, by ending; of other members only the endings.
 
-    `repeated` means that the key occurred before, with members of other keys in between, and has a record already.
+    `repeated` means that the key occurred before, with members of other keys in between, and was read already.
     `dotted` are members whose ending has dots in it, such as ``05.jpg`` of ``22.05.jpg``.
     """
 
@@ -136,52 +138,58 @@ def _groups(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:
     group: _Group | None = None
     broken: TarError | None = None
     done: set[str] = set()
-    halves: dict[str, _Group] = {}
+    waiting: dict[str, _Group] = {}
     try:
-        for member in walk(file):
-            split_name = _key_and_ending(member, label)
-            if isinstance(split_name, Rejected):
-                yield split_name
-            if not isinstance(split_name, tuple):
+        for item in _keyed_members(file, label):
+            if isinstance(item, Rejected):
+                yield item
                 continue
-            key, ending = split_name
+            key, ending, member = item
             if group is None or key != group.key:
                 if group:
-                    yield from _finished(group, halves, done)
-                group = halves.pop(key, None) or _Group(key)
+                    yield from _finished(group, label, waiting, done)
+                group = waiting.get(key) or _Group(key)
             if not _add(group, ending, member):
-                yield Rejected(shown(f"{label}/{key}.{ending}"), "duplicate_key", f"{label}: two members of that name")
+                yield _second_member(label, key, ending)
     except TarError as error:
         broken = error
     complete = broken is None or broken.reason == "trailing_data"
     if group and complete:
-        yield from _finished(group, halves, done)
-    yield from halves.values()
+        yield from _finished(group, label, waiting, done)
+    elif group:
+        waiting.pop(group.key, None)
+    yield from waiting.values()
     if broken:
         lost = f"; {shown(group.key)} is left out with it" if group and not complete else ""
         yield Rejected(label, broken.reason, f"{label}: {broken.detail}{lost}")
 
 
-def _finished(group: _Group, halves: dict[str, _Group], done: set[str]) -> Iterator[_Group]:
-    """Yield a group that has all its members, as several when its keys have dots; put one that has not into `halves`."""
+def _finished(group: _Group, label: str, waiting: dict[str, _Group], done: set[str]) -> Iterator[_Group | Rejected]:
+    """Yield a group that has all its members, as several when its keys have dots; others go to or stay in `waiting`."""
+    if waiting.get(group.key) is group:
+        return
     for part in _by_last_dot(group):
         part.repeated = part.key in done
-        if not part.is_half:
+        if part.key in waiting:
+            for ending, member in (part.images | part.texts).items():
+                if not _add(waiting[part.key], ending, member):
+                    yield _second_member(label, part.key, ending)
+        elif part.is_half:
+            waiting[part.key] = part
+        else:
             done.add(part.key)
             yield part
-        elif part.key in halves:
-            other = halves.pop(part.key)
-            other.images |= part.images
-            other.texts |= part.texts
-            yield from _finished(other, halves, done)
-        else:
-            halves[part.key] = part
+
+
+def _second_member(label: str, key: str, ending: str) -> Rejected:
+    """Return the rejection of a member whose key and ending an earlier one has."""
+    return Rejected(shown(f"{label}/{key}.{ending}"), "duplicate_key", f"{label}: two members of that name")
 
 
 def _by_last_dot(group: _Group) -> list[_Group]:
     """Return a group, or one for each key up to the last dot when it has only members with dotted endings."""
     endings = {name.rpartition(".")[2] for name, _ in group.dotted}
-    if group.images or group.texts or not any(f".{ending}" in IMAGE_ENDINGS or ending == "txt" for ending in endings):
+    if group.images or group.texts or not endings & {*_TEXTS, *(name[1:] for name in IMAGE_ENDINGS)}:
         return [group]
     parts: dict[str, _Group] = {}
     for name, member in group.dotted:
@@ -191,13 +199,15 @@ def _by_last_dot(group: _Group) -> list[_Group]:
     return list(parts.values())
 
 
-def _key_and_ending(member: TarMember, label: str) -> tuple[str, str] | Rejected | None:
-    """Return a member's key and ending, None when it belongs to no sample, or why it must not be read."""
-    problem = _member_problem(member)
-    if problem:
-        return Rejected(shown(f"{label}/{member.name}"), problem[0], f"{label}: the member {problem[1]}")
-    match = _KEY_AND_ENDING.fullmatch(clean_name(member.name) or "") if member.is_file else None
-    return (match[1], match[2].lower()) if match else None
+def _keyed_members(file: BinaryIO, label: str) -> Iterator[tuple[str, str, TarMember] | Rejected]:
+    """Yield key, ending and position of every member that belongs to a sample, and why others must not be read."""
+    for member in walk(file):
+        problem = _member_problem(member)
+        match = _KEY_AND_ENDING.fullmatch(clean_name(member.name) or "") if member.is_file else None
+        if problem:
+            yield Rejected(shown(f"{label}/{member.name}"), problem[0], f"{label}: the member {problem[1]}")
+        elif match:
+            yield match[1], match[2].lower(), member
 
 
 def _member_problem(member: TarMember) -> tuple[str, str] | None:
@@ -217,7 +227,7 @@ def _member_problem(member: TarMember) -> tuple[str, str] | None:
 
 def _add(group: _Group, ending: str, member: TarMember) -> bool:
     """Add a member to its group; return False when the group already has one with that ending."""
-    members = group.images if f".{ending}" in IMAGE_ENDINGS else group.texts if ending in ("txt", "json") else None
+    members = group.images if f".{ending}" in IMAGE_ENDINGS else group.texts if ending in _TEXTS else None
     if members is None:
         group.others.append(ending)
         if "." in ending:
@@ -240,6 +250,9 @@ def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceReco
         captions, split, attributes = _read_texts(contents)
     except ValueError as error:
         return Rejected(name, "malformed_text", f"{label}: {shown(str(error))}")
+    if group.repeated and not group.images:
+        detail = f"{label}: its image was read before; {len(captions)} caption(s) not adjacent to it are lost"
+        return Rejected(name, "duplicate_key", detail)
     if not captions:
         return Rejected(name, "no_captions", f"{label}: neither .txt nor a caption in .json")
     image = next(iter(group.images.values()))
@@ -249,9 +262,7 @@ def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceReco
 def _group_problem(group: _Group) -> tuple[str, str] | None:
     """Return the reason and the detail of why a group has no record; None when its texts can be read."""
     key = shown(group.key)
-    if group.repeated:
-        return "duplicate_key", f"{key} comes again, and not adjacent"
-    if not group.images:
+    if not group.images and not (group.repeated and group.texts):
         endings = [*group.texts, *group.others][:8]
         return "missing_image", f"{key} has only {', '.join(f'.{shown(ending, 20)}' for ending in endings)}"
     if len(group.images) > 1:
@@ -262,26 +273,27 @@ def _group_problem(group: _Group) -> tuple[str, str] | None:
     return None
 
 
-def _read_texts(contents: dict[str, bytes]) -> tuple[tuple[str, ...], str | None, dict[str, Any]]:
+def _read_texts(contents: dict[str, bytes]) -> tuple[tuple[object, ...], str | None, dict[str, Any]]:
     """Return captions, split and attributes from the ``.txt`` and ``.json`` of a group.
 
     Raises:
         ValueError: one of them does not have the format of its ending.
     """
     try:
-        text = contents["txt"].decode("utf-8-sig").rstrip("\r\n") if "txt" in contents else None
+        text = decoded(contents["txt"]).rstrip("\r\n") if "txt" in contents else None
     except UnicodeDecodeError:
         raise ValueError(".txt is not UTF-8") from None
     match json_object(contents.get("json", b"{}")):
         case str(problem):
             raise ValueError(f".json is {problem}")
         case row:
-            captions = captions_of(row)
-    if text is not None and (not captions or text.strip() not in ["", *(caption.strip() for caption in captions)]):
+            numbered = numbered_columns(row)
+            captions, used = captions_of(row, numbered=() if row.get("captions") else numbered)
+    known = {"", *(caption.strip() for caption in captions if isinstance(caption, str))}
+    if text is not None and (not captions or text.strip() not in known):
         captions = (text, *captions)
-    views = {name for name in row if re.fullmatch("caption_[0-9]+", name)}
     nested = row.get("attributes")
     if isinstance(nested, str):  # our own shards store attributes as JSON text
         nested = json_object(nested)
-    attributes = attributes_of(row, {*_MEASURED, *CAPTION_COLUMNS, *views})
+    attributes = attributes_of(row, {*_MEASURED, *used, *numbered})
     return captions, split_of(row), (attributes_of(nested, ()) if isinstance(nested, dict) else {}) | attributes

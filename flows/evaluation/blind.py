@@ -85,7 +85,7 @@ def read_blind_texts(spec: str) -> tuple[str, ...]:
     else:
         source, _, split = spec.partition("#")
         records = (item for item in open_source(source, split or None).records() if isinstance(item, SourceRecord))
-        texts = [text for record in records for text in record.captions if text.strip()]
+        texts = [text for record in records for text in record.texts if text]
     if not texts:
         raise InputError(
             f"--blind-texts {spec}: no text", allowed="a text file with one text a line, or KIND:PATH[#SPLIT]"

@@ -221,8 +221,8 @@ def _originals(source: str, uids: Sequence[str]) -> dict[str, OriginalSample | N
         except OSError:
             continue  # intake cannot have read it either
         if (uid := image_uid(data)) in found:
-            texts = (" ".join(text.split()) for text in record.captions)
-            found[uid] = OriginalSample(data, tuple(text for text in texts if text))
+            before = found[uid].captions if found[uid] else ()
+            found[uid] = OriginalSample(data, (*before, *(text for text in record.texts if text)))
     if missing := [uid for uid, original in found.items() if original is None]:
         raise InputError(f"--source {source}: no image with the uid {missing[0]}", fix="give the source that has it")
     return found

@@ -54,22 +54,22 @@ def test_flickr_names_rejected_entries_of_the_selected_lists(tmp_path: Path) -> 
         file.write("gone.jpg\n../x.jpg\nsilent.jpg\nc.jpg\nblank.jpg\n")
     records, rejected = read(f"flickr:{root}")
     assert rejected == [
-        ("c.jpg", "duplicate_key"),
-        ("a.jpg", "duplicate_key"),
+        ("c.jpg", "split_conflict"),
         ("b.jpg", "malformed_line"),
         ("Flickr8k.token.txt:13", "malformed_line"),
         ("../x.jpg", "unsafe_path"),
         ("gone.jpg", "missing_image"),
         ("silent.jpg", "no_captions"),
     ]
-    assert {r.name: r.split for r in records} == dict.fromkeys(("a.jpg", "b.jpg", "blank.jpg", "c.jpg"), "train")
+    splits = {"a.jpg": "train", "b.jpg": "train", "blank.jpg": "train", "c.jpg": "dev"}
+    assert {r.name: r.split for r in records} == splits
+    assert records[0].captions == ("a caption 0 .", "a caption 1 .", "again")
     assert next(r for r in records if r.name == "blank.jpg").captions == ("",)
     details = [item.detail for item in open_source(f"flickr:{root}").records() if isinstance(item, Rejected)]
-    assert details[2] == "Flickr8k.token.txt:12: b.jpg.1#0\N{REPLACEMENT CHARACTER}five"
-    assert read(f"flickr:{root}", "dev") == (
-        [],
-        [("c.jpg", "duplicate_key"), ("Flickr8k.token.txt:13", "malformed_line")],
-    )
+    assert details[1] == "Flickr8k.token.txt:12: b.jpg.1#0\N{REPLACEMENT CHARACTER}five"
+    records, rejected = read(f"flickr:{root}", "dev")
+    assert [r.name for r in records] == ["c.jpg"]
+    assert rejected == [("c.jpg", "split_conflict"), ("Flickr8k.token.txt:13", "malformed_line")]
 
 
 def test_flickr_without_lists_takes_all(tmp_path: Path) -> None:
@@ -115,9 +115,24 @@ def test_flickr_karpathy_file_gives_captions_and_splits(tmp_path: Path) -> None:
     assert open_source(f"flickr:{tmp_path}").describe()["licence"] == "research use only (Young et al. 2014)"
     put(tmp_path / "results_20130124.token", "b.jpg#0\tfrom the token file\n")
     assert [r.captions for r in read(f"flickr:{tmp_path}", "dev")[0]] == [("from the token file",)]
-    images[1]["sentences"] = ["b one."]
-    put(tmp_path / "dataset_flickr30k.json", json.dumps({"images": images}))
-    with pytest.raises(InputError, match=r"images\[1\]"):
+
+
+def test_a_malformed_entry_of_karpathys_file_costs_itself_only(tmp_path: Path) -> None:
+    images = [
+        {"filename": "a.jpg", "split": "train", "sentences": ["plain", {"raw": "a"}, {"raw": None}, 7]},
+        {"filename": "b.jpg", "split": "monday", "sentences": [{"raw": "b"}]},
+        {"filename": "c.jpg", "split": "test"},
+        {"split": "test", "sentences": []},
+    ]
+    put(tmp_path / "dataset_flickr8k.json", json.dumps({"images": images}))
+    for name in "abc":
+        put(tmp_path / "images" / f"{name}.jpg", picture())
+    records, rejected = read(f"flickr:{tmp_path}")
+    assert [(r.name, r.captions) for r in records] == [("a.jpg", ("plain", "a", None, 7))]
+    malformed = ("b.jpg", "c.jpg", "dataset_flickr8k.json: images[3]")
+    assert rejected == [(name, "malformed_entry") for name in malformed]
+    put(tmp_path / "dataset_flickr8k.json", json.dumps({"pictures": images}))
+    with pytest.raises(InputError, match="no list 'images'"):
         read(f"flickr:{tmp_path}")
 
 

@@ -69,7 +69,7 @@ def test_folder_csv_with_lists(tmp_path: Path) -> None:
         put(tmp_path / f"{name}.jpg", picture())
     records, rejected = read(f"folder:{tmp_path}")
     assert [(r.name, r.captions) for r in records] == [("a.jpg", ("one", "two")), ("c.jpg", ("just one",))]
-    assert rejected == [("captions.csv:3", "malformed_line"), ("b.jpg", "no_captions")]
+    assert rejected == [("b.jpg", "malformed_line")]
 
 
 def test_folder_names_rejected_entries(tmp_path: Path) -> None:
@@ -97,17 +97,19 @@ def test_folder_names_rejected_entries(tmp_path: Path) -> None:
     ]
     put(tmp_path / "captions.jsonl", "\n".join(lines).encode() + b'\n{"file_name": "\xff.jpg", "caption": "one"}')
     records, rejected = read(f"folder:{tmp_path}")
-    assert [(r.name, r.captions) for r in records] == [("a.jpg", ("the same file",))]
+    assert [(r.name, r.split, r.captions) for r in records] == [
+        ("a.jpg", None, ("the same file",)),
+        ("images/a.jpg", "test", ("elsewhere",)),
+        ("images/a.jpg", "train", ("one",)),
+    ]
     malformed = [(f"captions.jsonl:{line}", "malformed_line") for line in (11, 12, 13, 14, 16)]
     assert rejected == [
         ("images/a.jpg", "malformed_line"),
         ("images/a.jpg", "malformed_line"),
-        ("images/a.jpg", "duplicate_key"),
         *malformed,
         ("../out.jpg", "unsafe_path"),
         ("empty.jpg", "no_captions"),
         ("gone.jpg", "missing_image"),
-        ("images/a.jpg", "duplicate_key"),
         ("link.jpg", "unsafe_path"),
         ("x.gif", "unsupported_image"),
         ("y.jpg", "missing_image"),

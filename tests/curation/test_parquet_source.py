@@ -20,7 +20,7 @@ def test_parquet_of_hugging_face_rows(tmp_path: Path) -> None:
             {"bytes": None, "path": None},
         ],
         "captions": [["one", "two"], ["three"], ["four"]],
-        "caption": ["unused"] * 3,
+        "caption": ["two", "more", None],
         "score": [0.5, float("nan"), 1.0],
         "mask": [b"raw"] * 3,
         "box": [[1, 2], [], None],
@@ -31,7 +31,7 @@ def test_parquet_of_hugging_face_rows(tmp_path: Path) -> None:
     first = "train-00000-of-00001.parquet"
     assert [(r.name, r.split, r.captions) for r in records] == [
         (f"{first}#0", "train", ("one", "two")),
-        ("b.png", "train", ("three",)),
+        ("b.png", "train", ("three", "more")),
     ]
     assert [bytes_of(r) for r in records] == [picture(1), picture(2, "PNG")]
     assert [r.attributes for r in records] == [{"score": 0.5, "box": [1, 2], "file_name": "a.jpg"}, {"box": []}]
@@ -65,11 +65,11 @@ def test_parquet_of_paths_groups_adjacent_rows_and_rejects_by_name(tmp_path: Pat
     assert [(r.name, r.captions) for r in records] == [
         ("sub/a.jpg", ("a1", "a2")),
         ("sub/b.jpg", ("b1",)),
+        ("sub/a.jpg", ("a3",)),
         ("u.parquet#0", ("",)),
     ]
     assert bytes_of(records[1]) == picture(ord("b"))
     assert rejected == [
-        ("sub/a.jpg", "duplicate_key"),
         ("../x.jpg", "unsafe_path"),
         ("gone.jpg", "missing_image"),
         ("b.gif", "unsupported_image"),

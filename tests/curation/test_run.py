@@ -137,7 +137,7 @@ def test_drops_and_refusals_are_on_record(tmp_path: Path, records: list[SourceRe
         dataclasses.replace(records[2], name="twin.jpg"),
         Rejected("gone.jpg", "missing_image", "not there"),
     ]
-    shortest = min(sum(len(text.split()) for text in record.captions) for record in records)
+    shortest = min(sum(len(text.split()) for text in record.texts) for record in records)
     published, *_ = build(tmp_path, [*records, *broken], stages=(CheckImages(), CountWords(least=shortest + 1)))
     counts = published.manifest.body["counts"]
     dropped = counts["dropped"]

@@ -42,7 +42,7 @@ def photographs(real_data: Path, number: int) -> list[tuple[str, bytes, tuple[st
     found = []
     for record in chosen:
         assert isinstance(record.image, ImageRef)
-        found.append((record.name, record.image.read(), record.captions))
+        found.append((record.name, record.image.read(), record.texts))
     return found
 
 

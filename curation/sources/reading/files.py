@@ -22,7 +22,7 @@ from curation.sources import Rejected, SourceRecord
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import ImageRef
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Increased whenever a file source would yield different records for the same files; part of every signature."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".jfif", ".jpe")
@@ -165,7 +165,12 @@ def format_of(path: Path) -> str:
 
 
 def record_in(
-    root: Path, name: str, captions: Sequence[str] | None, table: str, split: str | None, attributes: Mapping[str, Any]
+    root: Path,
+    name: str,
+    captions: Sequence[object] | None,
+    table: str,
+    split: str | None,
+    attributes: Mapping[str, Any],
 ) -> SourceRecord | Rejected:
     """Return the record of an image that the table `table` names, or its rejection when captions or file are missing."""
     if captions is None:

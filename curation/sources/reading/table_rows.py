@@ -35,6 +35,9 @@ CAPTION_COLUMNS = ("captions", "caption", "text")
 CAPTION_SYNONYMS = ("title", "comment", "sentence", "sentences", "description", "raw")
 """Columns that have the captions when a table has none of `CAPTION_COLUMNS`."""
 
+_TEXT_KEYS = ("raw", "caption", "text")
+"""Keys of an object that describes a caption, such as COCO's ``sentences``."""
+
 _NUMBERED_COLUMN = re.compile(
     r"(?:captions?|sentences?)[_.\- ]?(\d{1,6})|(?:text|title|comment)\.(\d{1,6})", re.IGNORECASE
 )
@@ -103,6 +106,15 @@ def _utf16(start: bytes) -> str | None:
     return None
 
 
+def decoded(data: bytes) -> str:
+    """Return text in UTF-8, or in UTF-16 where its first bytes show that, without a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    return data.decode(_utf16(data[:4]) or "utf-8-sig").removeprefix("\ufeff")
+
+
 def parse_json(data: bytes | str) -> Any:
     """Return a JSON value; a byte order mark is skipped, and ``NaN`` and ``Infinity``, which Python writes, are null.
 
@@ -110,8 +122,10 @@ def parse_json(data: bytes | str) -> Any:
         orjson.JSONDecodeError: it is not JSON.
     """
     if isinstance(data, bytes):
-        encoding = _utf16(data[:4])
-        data = data.decode(encoding, "replace") if encoding else data.removeprefix(b"\xef\xbb\xbf")
+        try:
+            data = decoded(data) if _utf16(data[:4]) else data.removeprefix(b"\xef\xbb\xbf")
+        except UnicodeDecodeError:
+            raise orjson.JSONDecodeError("begins like UTF-16 and is not", "", 0) from None
     if isinstance(data, str):
         data = data.removeprefix("\ufeff")
     try:
@@ -262,38 +276,47 @@ def load_json(path: Path) -> Any:
 
 def captions_of(
     row: Mapping[str, Any], columns: Sequence[str] = CAPTION_COLUMNS, numbered: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """Return a row's captions: the first of `columns` that is not empty, then the numbered columns that are not blank.
+) -> tuple[tuple[object, ...], set[str]]:
+    """Return a row's captions, and its columns that are no attributes because captions are taken from them.
 
-    A null in a list becomes an empty caption, which the intake rejects by name.
+    Captions are those of ``captions`` and ``caption``, without repeating a text; of the next of `columns` that is not
+    empty where a row has neither; then those of the numbered columns that are not blank. Values that are not text are
+    returned as found among texts; the intake rejects them by name.
 
     Raises:
-        ValueError: they are not text.
+        ValueError: there are values, and none of them is text.
     """
-    captions = next((found for column in columns if (found := _texts(row, column))), ())
-    for column in numbered:
-        captions += tuple(text for text in _texts(row, column) if text.strip())
-    return captions
+    values = {name: _values(row, name) for name in (*columns, *numbered)}
+    filled = [name for name in columns if values[name]]
+    used = [name for name in filled if name in ("captions", "caption")] or filled[:1]
+    captions: tuple[object, ...] = ()
+    for name in used:
+        captions += tuple(value for value in values[name] if name == used[0] or value not in captions)
+    for name in numbered:
+        captions += tuple(value for value in values[name] if value is not None and str(value).strip())
+    if captions and not any(value is None or isinstance(value, str) for value in captions):
+        raise ValueError(f"'{(*used, *numbered)[0]}' is neither text nor a list of texts")
+    return captions, {*used, *numbered, *(name for name in columns if not values[name])}
 
 
-def _texts(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
-    """Return the texts of one value of a row: a text, a list of texts, or a list written as text.
+def _values(row: Mapping[str, Any], column: str) -> tuple[object, ...]:
+    """Return the values of one column of a row: a single one, or those of a list, also of one written as text.
+
+    Of an object such as ``{"raw": "a dog", "tokens": [...]}`` the text is taken.
 
     Raises:
-        ValueError: it is not text.
+        ValueError: a text begins like a list of texts and is none.
     """
     value = row.get(column)
     if isinstance(value, str):
         value = _written_list(value, column)
-    if isinstance(value, float) and not isfinite(value):  # how pandas writes an empty cell
-        value = None
-    if value is None:
+    if value is None or (isinstance(value, float) and not isfinite(value)):  # NaN: how pandas writes an empty cell
         return ()
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list) and all(text is None or isinstance(text, str) for text in value):
-        return tuple(text or "" for text in value)
-    raise ValueError(f"'{column}' is neither text nor a list of texts")
+    found: list[object] = []
+    for item in value if isinstance(value, list) else [value]:
+        text = next((item[key] for key in _TEXT_KEYS if key in item), item) if isinstance(item, Mapping) else item
+        found += text if isinstance(text, list) and text is not item else [text]
+    return tuple(found)
 
 
 def _written_list(text: str, column: str) -> str | list[Any]:
@@ -309,7 +332,7 @@ def _written_list(text: str, column: str) -> str | list[Any]:
         value = orjson.loads(stripped)
     except orjson.JSONDecodeError:
         value = None
-    if isinstance(value, list) and all(item is None or isinstance(item, str) for item in value):
+    if isinstance(value, list) and (not value or any(item is None or isinstance(item, str) for item in value)):
         return value
     if _WRITTEN_LIST.fullmatch(stripped):
         items = _WRITTEN_ITEM.findall(stripped)
