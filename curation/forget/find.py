@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,7 @@ import orjson
 
 from curation.engine.replay import encode_sample
 from curation.engine.store import STAGE_FILE, input_id_of
-from data_manifests.absence import text_labels, uid_labels, unshared_texts
-from data_manifests.byte_search import BytePatterns
+from data_manifests.absence import TracePatterns, own_texts, rows_with, text_labels, uid_labels
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.sample import ImageRef, Sample
 
@@ -33,6 +33,7 @@ class Traces:
         uids: The samples.
         names: Their names in sources.
         captions: Their captions that are not part of another sample's caption.
+        runs: Runs of words of their captions that no other sample's caption has.
         texts: All texts: captions, negatives, views.
         rows: Results in the store: folder in the store -> input ids, hex.
         folders: Folders of results to remove as a whole: computed with the samples, or from unknown fields.
@@ -43,20 +44,21 @@ class Traces:
     uids: list[str]
     names: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     rows: dict[str, list[str]] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
 
-    def needles(self) -> BytePatterns:
-        """Return the byte patterns that must not be in anything that stays."""
+    def needles(self) -> TracePatterns:
+        """Return what must not be in anything that stays."""
         labels: dict[bytes, str] = {}
         for text in self.captions:
             labels |= text_labels(text, "caption")
         for uid in self.uids:
             labels |= uid_labels(uid)
-        return BytePatterns(labels)
+        return TracePatterns(labels, self.runs)
 
 
 def local_versions(catalog: Catalog) -> Iterator[DatasetVersion]:
@@ -92,7 +94,7 @@ def find_traces(catalog: Catalog, uids: Sequence[str]) -> Traces:
         found.names += [row["name"] for row in dropped if row["uid"] in forgotten]
     captions = {text for sample in samples.values() for text in sample.captions}
     found.names = sorted({*found.names, *(sample.name for sample in samples.values())} - {""})
-    found.captions = unshared_texts(captions, other_captions(catalog, forgotten))
+    found.captions, found.runs = own_texts(captions, other_captions(catalog, forgotten))
     found.texts = sorted(texts | captions)
     _find_in_store(catalog, found, list(samples.values()))
     found.questions = _questions(catalog, list(samples.values()))
@@ -243,25 +245,12 @@ class _Results:
             self.marked.add(key)
             _merge(values, fields)
 
-    def mark_mentions(self, needles: BytePatterns) -> None:
+    def mark_mentions(self, needles: TracePatterns) -> None:
         """Mark results of other samples that have a sample's uid or words in them, such as lists of neighbours."""
         for path in self._files:
-            table = _read(path, None).combine_chunks()
+            table = _read(path, None)
             keys = table["input_id"].to_pylist()
-            for name in table.column_names:
-                for array in table[name].chunks if name != "input_id" else ():
-                    self.marked |= {keys[row] for row in _rows_with(array, needles)}
-
-
-def _rows_with(array: pa.Array, needles: BytePatterns) -> set[int]:
-    """Return the rows of a binary column that have a pattern in them."""
-    _, offsets, data = array.buffers()
-    if data is None:
-        return set()
-    wide = "large" in str(array.type)
-    starts = np.frombuffer(offsets, dtype=np.int64 if wide else np.int32)[array.offset : array.offset + len(array) + 1]
-    positions = np.array([position for position, _ in needles.find(data)], dtype=np.int64)
-    return set((np.searchsorted(starts, positions, side="right") - 1).tolist())
+            self.marked |= {keys[row] for row in rows_with(table.drop_columns(["input_id"]), needles)}
 
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
@@ -294,11 +283,17 @@ def _questions(catalog: Catalog, samples: Sequence[Sample]) -> list[str]:
     path = catalog.workspace / "answers.sqlite"
     if not path.is_file():
         return []
+    from curation.llm.interface import AsksModel
     from curation.llm.journal import Journal
-    from curation.stages.captions.rewrite_captions import request_keys
+    from curation.stages import stage_classes
 
-    journal = Journal(path)
-    models = journal.models()
-    journal.close()
-    settings = [record["config"] for record in _stage_records(catalog) if record["name"] == "rewrite_captions"]
-    return sorted({key for config in settings for model in models for key in request_keys(config, model, samples)})
+    with closing(Journal(path)) as journal:
+        models = journal.models()
+    asking: dict[str, type[AsksModel]] = {
+        stage.name: stage for stage in stage_classes() if issubclass(stage, AsksModel)
+    }
+    records = [record for record in _stage_records(catalog) if record["name"] in asking]
+    keys: set[str] = set()
+    for record, model in itertools.product(records, models):
+        keys.update(asking[record["name"]].question_keys(record["config"], model, samples))
+    return sorted(keys)

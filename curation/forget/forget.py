@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from curation.engine.denylist import FORGET_PLAN_FILE, Denylist
 from curation.forget.find import Traces, find_traces, local_versions
-from curation.forget.remove import purge_answers, purge_benchmarks, purge_store, samples_mentioning
+from curation.forget.remove import purge_answers, purge_files, purge_store, samples_mentioning
 from curation.versions.numbering import dataset_lock
 from curation.versions.repack import RepackPlan
 from curation.versions.reshard import publish_repacked
@@ -198,7 +198,7 @@ def run_forget(
         report.rows = purge_store(workspace / "store", traces)
         progress("answers and caches")
         report.answers = purge_answers(workspace / "answers.sqlite", traces)
-        report.cached = clean_caches(traces.uids, traces.texts) + purge_benchmarks(workspace, traces)
+        report.cached = clean_caches(traces.uids, traces.texts) + purge_files(workspace, traces)
         for name in sorted(plan.renewed, key=lambda name: (_has_renewed_parent(catalog, plan, name), name)):
             shutil.rmtree(workspace / "datasets" / name / ".building", ignore_errors=True)
             for old, new in plan.renewed[name]:
@@ -238,6 +238,7 @@ def _renew(catalog: Catalog, plan: ForgetPlan, name: str, old: str, new: str | N
             max(shard["bytes"] for shard in body["shards"]),
             replaced,
             forgotten | frozenset(plan.traces.names),
+            plan.traces.needles(),
             int((~stays).sum()),
         )
         changes = {

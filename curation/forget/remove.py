@@ -16,7 +16,7 @@ from blake3 import blake3
 from curation.engine.store import write_parquet
 from curation.forget.find import Traces
 from curation.llm.journal import Journal
-from data_manifests.byte_search import BytePatterns
+from data_manifests.absence import TracePatterns, mentions
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
 from data_manifests.shards import shard_name
@@ -24,6 +24,8 @@ from data_manifests.tar_copy import SampleRanges
 from data_manifests.tar_index import Int64Array
 
 _BENCHMARKS = "benchmarks"
+_ROWS_DEPTH = 3
+"""Rows of a stage are in STAGE/FINGERPRINT/FILE.parquet; `find_traces` has searched them."""
 
 
 def purge_store(store: Path, traces: Traces) -> int:
@@ -58,21 +60,28 @@ def purge_answers(path: Path, traces: Traces) -> int:
         return 0
     needles = traces.needles()
     with closing(Journal(path)) as journal:
-        return journal.erase(traces.questions, lambda text: _mentions(text.encode(), needles))
+        return journal.erase(traces.questions, lambda text: needles.are_in(text.encode()))
 
 
-def purge_benchmarks(workspace: Path, traces: Traces) -> int:
-    """Remove cached test texts that have texts of the samples; an evaluation makes them again. Return how many files."""
+def purge_files(workspace: Path, traces: Traces) -> int:
+    """Remove files that have uids or texts of the samples and can be made again; return how many.
+
+    These are cached test texts, and files in the store that are not a stage's rows, such as fits.
+    """
     needles = traces.needles()
-    files = [path for path in (workspace / _BENCHMARKS).glob("*") if path.is_file()]
-    mentioning = [path for path in files if _mentions(path.read_bytes(), needles)]
+    files = [path for path in (workspace / _BENCHMARKS).rglob("*") if path.is_file()]
+    for path in (workspace / "store").rglob("*"):
+        is_rows = path.suffix == ".parquet" and len(path.relative_to(workspace / "store").parts) == _ROWS_DEPTH
+        if path.is_file() and not is_rows:
+            files.append(path)
+    mentioning = [path for path in files if mentions(path, needles)]
     for path in mentioning:
         path.unlink()
     return len(mentioning)
 
 
 def samples_mentioning(
-    version: DatasetVersion, uids: Iterable[str], needles: BytePatterns
+    version: DatasetVersion, uids: Iterable[str], needles: TracePatterns
 ) -> dict[int, dict[str, Any]]:
     """Return the redacted JSON of other samples that have a forgotten one's uid or texts, by row of the index."""
     index = version.index()
@@ -95,7 +104,9 @@ def samples_mentioning(
     return found
 
 
-def redact(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], needles: BytePatterns) -> dict[str, Any]:
+def redact(
+    payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], needles: TracePatterns
+) -> dict[str, Any]:
     """Return a sample's JSON without the uids and texts of forgotten samples.
 
     Elements that have them are removed from lists, and the same positions from lists of the same stage and length, because
@@ -105,20 +116,15 @@ def redact(payload: Mapping[str, Any], published: Iterable[Mapping[str, str]], n
     stages = {item["name"]: item["stage"] for item in published if item["name"] not in ("negatives", "views")}
     clean = dict(payload)
     for name, value in payload.items():
-        if not _mentions(canonical(value), needles):
+        if not needles.are_in(canonical(value)):
             continue
         if not isinstance(value, list):
             clean[name] = "" if isinstance(value, str) else None
             continue
-        kept = [not _mentions(canonical(item), needles) for item in value]
+        kept = [not needles.are_in(canonical(item)) for item in value]
         for other, values in payload.items():
             corresponds = name in stages and stages.get(other) == stages[name]
             if other == name or (corresponds and isinstance(values, list) and len(values) == len(value)):
                 items = itertools.compress(values, kept)
-                clean[other] = [item for item in items if not _mentions(canonical(item), needles)]
+                clean[other] = [item for item in items if not needles.are_in(canonical(item))]
     return clean
-
-
-def _mentions(data: bytes, needles: BytePatterns) -> bool:
-    """Return whether any pattern is in the data."""
-    return any(True for _ in needles.find(data))

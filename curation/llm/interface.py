@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from blake3 import blake3
 
+from data_manifests.sample import Sample
 from data_manifests.seeds import canonical
 
 Endpoint = Literal["chat/completions", "completions"]
@@ -109,3 +110,18 @@ class LanguageModel(Protocol):
 
     def open(self) -> AbstractContextManager[CompletionClient]:
         """Open a client; requests still pending when it closes are abandoned, and sent again by the next run."""
+
+
+@runtime_checkable
+class AsksModel(Protocol):
+    """A stage class that asks a language model. What it asks is in the journal of answers, where `forget` must find it."""
+
+    @classmethod
+    def question_keys(cls, config: Mapping[str, Any], model: str, samples: Sequence[Sample]) -> Iterator[str]:
+        """Yield the key of every request that a stage with these settings could have sent about some samples.
+
+        Args:
+            config: The stage's settings, as its `config` returned them when it ran.
+            model: The model's name in the requests.
+            samples: As they are before any stage.
+        """

@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, MapStage
@@ -16,6 +17,7 @@ from curation.models.parser import Parse, Parser, SpacyParser
 from curation.rewriting.prompts import PROMPTINGS, Prompting, RequestBuilder, read_answer, refusal
 from curation.rewriting.rules import RuleWriter
 from curation.rewriting.text_checks import Verdict
+from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
 _CHUNK = 64
@@ -94,6 +96,21 @@ class LlmStage(MapStage):
         return self.request_builder(
             model, self.prompting, self.shots, self.temperature, self.top_p, self.max_tokens, self.seed
         )
+
+    @classmethod
+    def question_keys(cls, config: Mapping[str, Any], model: str, samples: Sequence[Sample]) -> Iterator[str]:
+        """Yield the key of every request that could have been sent; see `AsksModel`."""
+        known = {item.name for item in dataclasses.fields(cls)}  # an earlier version may have had other settings
+        try:
+            settings = {name: value for name, value in config.items() if name in known}
+            stage = cls(**{**settings, "writer": VllmModel(model, "")})
+        except InputError:
+            return  # settings of the rule writer, which sends no request
+        builder = stage.requests_to(model)
+        for sample in samples:
+            for index, caption in enumerate(sample.captions):
+                for kind, draw in product(stage.kinds(), range(stage.texts_per_kind * stage.max_draws)):
+                    yield builder.build(sample.uid, index, caption, kind, draw).key
 
     def requests(self, samples: Sequence[Sample]) -> Iterator[CompletionRequest]:
         """Yield the first draws' requests in order, none for the rule writer; nothing is sent and nothing parsed."""

@@ -14,6 +14,7 @@ from curation.versions.publish import hash64
 from curation.versions.sidecars import spool_sidecars, take_sidecar
 from curation.versions.statistics import StatisticsCounter, count_reasons
 from curation.versions.tables import VersionContents
+from data_manifests.absence import TracePatterns, rows_with
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import ImageRef, Sample
 from data_manifests.seeds import canonical
@@ -36,6 +37,7 @@ class RepackPlan:
         shard_bytes: Target size of a shard.
         replaced: New JSON of samples, by row of the old index.
         redacted: Uids and names that must not be in any list.
+        needles: What no text in a list may have; None for no restriction.
         num_forgotten: Samples left out because they were forgotten: counted, not listed; 0 if they were not selected.
         with_blind_accuracy: Whether to measure the blind accuracy again if samples are left out; otherwise there is none.
     """
@@ -44,8 +46,14 @@ class RepackPlan:
     shard_bytes: int
     replaced: Mapping[int, dict[str, Any]] = field(default_factory=dict)
     redacted: frozenset[str] = frozenset()
+    needles: TracePatterns | None = None
     num_forgotten: int = 0
     with_blind_accuracy: bool = True
+
+    def is_unwanted(self, text: str) -> bool:
+        """Return whether a text in a list has something that must not be in any list."""
+        mentions = self.needles is not None and self.needles.are_in(text.encode())
+        return mentions or any(word in text for word in self.redacted)
 
 
 def write_repacked(
@@ -167,7 +175,7 @@ def _write_lists(contents: VersionContents, old: DatasetVersion, index: pa.Table
     rows = [row for row in dropped.to_pylist() if row["uid"] not in plan.redacted]
     for row in rows:
         row["name"] = "" if row["name"] in plan.redacted else row["name"]
-        row["detail"] = "" if any(word in row["detail"] for word in plan.redacted) else row["detail"]
+        row["detail"] = "" if plan.is_unwanted(row["detail"]) else row["detail"]
     if not plan.num_forgotten:
         rows += _not_selected(old, index, plan.rows)
     rows.sort(key=lambda row: tuple(row[name] for name in dropped.column_names))
@@ -175,7 +183,12 @@ def _write_lists(contents: VersionContents, old: DatasetVersion, index: pa.Table
     if "rejected.parquet" in lists:
         kept = pa.array(index["uid"].take(plan.rows).to_pylist(), pa.string())
         table = old.table("rejected.parquet")
-        contents.add_table("rejected.parquet", table.filter(pc.is_in(table["uid"], value_set=kept)).combine_chunks())
+        table = table.filter(pc.is_in(table["uid"], value_set=kept))
+        if plan.needles is not None:
+            clean = np.ones(table.num_rows, dtype=bool)
+            clean[list(rows_with(table, plan.needles))] = False
+            table = table.filter(pa.array(clean))
+        contents.add_table("rejected.parquet", table.combine_chunks())
 
 
 def _not_selected(old: DatasetVersion, index: pa.Table, rows: Int64Array) -> list[dict[str, str]]:

@@ -78,14 +78,20 @@ def verify(
     source: Annotated[
         str | None, typer.Option("--source", help="with --absent: KIND:PATH that still has the images and captions")
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option("--also", help="with --absent: search this too, such as a run, an export, pages or ~/.prefect"),
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Hash every file of a version again and compare with its manifest; or prove that samples are absent."""
     from flows.terminal.reshard_forget import prove_absent
     from flows.terminal.versions import verify_version
 
+    if also and not absent:
+        raise InputError("--also without --absent", allowed="--also adds folders to the search for absent samples")
     if absent:
-        intact = prove_absent(ctx.obj, ref, absent, source, as_json=as_json)
+        intact = prove_absent(ctx.obj, ref, absent, source, also or [], as_json=as_json)
     else:
         intact = verify_version(ctx.obj, ref, as_json=as_json)
     raise typer.Exit(0 if intact else 1)

@@ -158,7 +158,8 @@ def _print_report(report: ForgetReport, seconds: float, *, as_json: bool) -> Non
         f"snapshot(s) removed; {report.purged} other sample(s) cleared of references to them"
     )
     _print_elsewhere(report.elsewhere)
-    out.print("not reached: copies outside this workspace, weights of trained models, the source itself")
+    out.print("not reached: run folders, exports, pages and copies outside this workspace, trained weights, the source")
+    out.print("  clipcurate verify NAME --absent UID --source KIND:PATH --also FOLDER finds what is left in them")
 
 
 def _print_elsewhere(versions: Sequence[str]) -> None:
@@ -166,21 +167,25 @@ def _print_elsewhere(versions: Sequence[str]) -> None:
         out.print(f"[yellow]not searched, their shards are not here:[/yellow] {', '.join(versions)}")
 
 
-def prove_absent(catalog: Catalog, ref: str, uids: Sequence[str], source: str | None, *, as_json: bool) -> bool:
-    """Search workspace and manifests for traces of samples, check a version's files, and print what was found.
+def prove_absent(
+    catalog: Catalog, ref: str, uids: Sequence[str], source: str | None, also: Sequence[Path], *, as_json: bool
+) -> bool:
+    """Search workspace, manifests and other folders for traces of samples, check a version's files, and print what was found.
 
     Args:
         catalog: Workspace and manifests; all of both is searched.
         ref: The version whose files are checked.
         uids: Full uids.
         source: ``KIND:PATH`` that still has images and captions; without it only uids can be searched for.
+        also: Files and folders to search besides.
         as_json: Print only JSON.
 
     Returns:
         Whether nothing was found and the version's files are what its manifest says.
 
     Raises:
-        InputError: the version or source cannot be opened, a uid is incomplete, or the source lacks one.
+        InputError: the version or source cannot be opened, a uid is incomplete, or the source lacks one; one of `also`
+            does not exist.
     """
     from curation.forget.find import other_captions
     from data_manifests.absence import search_traces
@@ -189,9 +194,13 @@ def prove_absent(catalog: Catalog, ref: str, uids: Sequence[str], source: str | 
     for uid in uids:
         if not re.fullmatch(rf"[0-9a-f]{{{UID_HEX_CHARS}}}", uid):
             raise InputError(f"--absent {uid!r} is not a uid", allowed=f"all {UID_HEX_CHARS} hex digits, in lower case")
+    for path in also:
+        if not path.exists():
+            raise InputError(f"--also {path}: no such file or folder", fix="correct the path, or leave it out")
     version = catalog.open(ref)
     originals = _originals(source, uids) if source else dict.fromkeys(uids)
-    found = search_traces([catalog.workspace, catalog.manifests], originals, other_captions(catalog, frozenset(uids)))
+    roots = [catalog.workspace, catalog.manifests, *also]
+    found = search_traces(roots, originals, other_captions(catalog, frozenset(uids)))
     wrong = version.verify()
     seconds = time.perf_counter() - started
     if as_json:
@@ -230,7 +239,9 @@ def _originals(source: str, uids: Sequence[str]) -> dict[str, OriginalSample | N
 
 def _print_absence(found: AbsenceReport, num_uids: int, source: str | None, seconds: float) -> None:
     sizes = f"{found.num_bytes / 2**20:.1f} MiB raw and {found.num_decoded_bytes / 2**20:.1f} MiB decoded"
-    out.print(f"searched {found.num_files} files, {sizes}, for {found.num_sought} byte strings, {seconds:.1f} s")
+    out.print(
+        f"searched {found.num_files} files, {sizes}, for {found.num_sought} byte strings and runs of words, {seconds:.1f} s"
+    )
     if source is None:
         out.print("searched for uids only: image bytes and captions are known with --source KIND:PATH")
     for text in found.shared:

@@ -164,12 +164,17 @@ def test_nothing_is_left_and_the_rest_is_as_it_was(world: World) -> None:
     ActivationStore(space / "activations" / "text" / "trunk", ()).add(texts, np.ones((2, 4), np.float32))
     (space / "benchmarks").mkdir()
     (space / "benchmarks" / "order-1.json").write_bytes(orjson.dumps([world.texts[3][0]]))
+    fits = next((space / "store" / "given").iterdir()) / "fits" / "ab"
+    fits.mkdir(parents=True)
+    (fits / "words.json").write_bytes(orjson.dumps([world.texts[7][0].upper().replace(" ", "  ")]))
+    (fits / "numbers.json").write_bytes(b"[1, 2]")
     before = world.payloads("2.0.0")
     assert len(world.places(3, 7)) > 20
     report = world.forget(3, 7)
     assert world.places(3, 7) == []
     assert report.removed == {"toy@1.0.0": "toy@3.0.0", "toy@2.0.0": "toy@4.0.0"}
-    assert report.cached == 3 and report.snapshots == 2 and report.rows > 0 and report.purged > 0
+    assert [path.name for path in fits.iterdir()] == ["numbers.json"]
+    assert report.cached == 4 and report.snapshots == 2 and report.rows > 0 and report.purged > 0
     assert world.catalog.versions("toy") == ["3.0.0", "4.0.0"]
     gone = {world.uids[3], world.uids[7]}
     after = world.payloads("4.0.0")

@@ -6,9 +6,13 @@ import contextlib
 import dataclasses
 import os
 import pickle
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 from blake3 import blake3
 
@@ -18,11 +22,16 @@ from curation.engine.intake import Snapshot, read_source
 from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, replay
 from curation.engine.stage import CorpusStage, Drop, MapStage, Stage
 from curation.knowledge.open_graph import SeedGraph
+from curation.llm.client import ServedModel
+from curation.llm.interface import AsksModel, LanguageModel
 from curation.sources.scenes import ScenesSource
 from curation.stages import stage_classes
 from data_manifests.errors import InputError
+from data_manifests.sample import Sample
 from data_manifests.seeds import canonical
 from tests.curation.blank_models import ListedFills, Replacing, other_colour
+from tests.curation.llm_servers import MODEL as LLM
+from tests.curation.llm_servers import Server
 from training.model.spec import ModelSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "stage_outputs.txt"
@@ -162,6 +171,44 @@ def test_a_corpus_stage_fits_the_same_twice(
 
     held = before(built, stage)
     assert stage.fit(LoadedCorpus(held)) == stage.fit(LoadedCorpus(held))
+
+
+def undeclared(stages: Sequence[Stage]) -> list[str]:
+    """Return the stages that ask a language model and do not say what, so that `forget` would leave the answers."""
+    asking = [stage for stage in stages if any(isinstance(one, LanguageModel) for one in stage.resources().values())]
+    return [stage.name for stage in asking if not isinstance(stage, AsksModel)]
+
+
+def test_a_stage_that_asks_a_model_declares_every_question(
+    built: tuple[list[FinishedStage], Snapshot, Path], tmp_path: Path
+) -> None:
+    assert undeclared(CHAIN) == []
+    asking: list[Any] = [stage for stage in CHAIN if isinstance(stage, AsksModel)]
+    assert {stage.name for stage in asking} >= {"ask_negatives", "rewrite_captions"}
+    for stage in asking:
+        path = tmp_path / f"{stage.name}.sqlite"
+        samples = [item.sample for item in before(built, stage)][:2]
+        with Server() as server:  # answers the question backwards, so that every draw is asked for
+            writer = ServedModel(LLM, server.url, str(path), slots=4)
+            dataclasses.replace(stage, writer=writer, max_draws=2).process(samples)
+        config = orjson.loads(canonical({**stage.config(), "max_draws": 2, "a_setting_of_before": 1}))
+        plain = [Snapshot.load(built[1].folder).samples()[place] for place in range(NUM_SCENES)]
+        declared = set(stage.question_keys(config, LLM, [one for one in plain if one.uid in {x.uid for x in samples}]))
+        with closing(sqlite3.connect(path)) as journal:
+            recorded = {key for (key,) in journal.execute("SELECT lower(hex(key)) FROM outcomes")}
+        assert len(recorded) > 10 and recorded <= declared
+
+
+def test_a_stage_that_asks_in_silence_is_found() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class AskInSilence(MapStage):
+        name = "ask_in_silence"
+        writer: LanguageModel
+
+        def process(self, samples: Sequence[Sample]) -> list[dict[str, object] | Drop]:
+            return []
+
+    assert undeclared([*CHAIN, AskInSilence(Replacing(other_colour))]) == ["ask_in_silence"]
 
 
 def output_line(built: tuple[list[FinishedStage], Snapshot, Path], stage: Stage) -> str:

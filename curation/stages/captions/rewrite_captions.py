@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -92,23 +92,3 @@ class RewriteCaptions(LlmStage):
         else:
             batch.ask(self.writer)
         return batch.results()
-
-
-def request_keys(config: Mapping[str, Any], model: str, samples: Sequence[Sample]) -> Iterator[str]:
-    """Yield the key of every request that a stage with these settings could send about some samples.
-
-    Args:
-        config: The stage's settings from a manifest.
-        model: The model's name in the requests.
-        samples: As they are before any stage.
-    """
-    names = tuple(config["families"]) or GROUPS["laclip"]
-    if not set(names) <= {*FAMILIES, *GROUPS}:
-        return  # settings of the rule writer, which sends no request
-    stage = RewriteCaptions(**{**config, "families": ()})
-    builder = stage.requests_to(model)
-    for sample in samples:
-        for index, caption in enumerate(sample.captions):
-            for family in families_of(names):
-                for draw in range(stage.rewrites_per_family * stage.max_draws):
-                    yield builder.build(sample.uid, index, caption, family, draw).key
