@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from blake3 import blake3
 
+from curation.engine.fits import Evidence, Fit, FitCheck
 from curation.text.wordlists import list_hashes
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import REQUIRABLE, Sample
@@ -19,7 +20,7 @@ from data_manifests.seeds import canonical
 
 FieldKind = Literal["json", "array"]
 Publish = Literal["sample", "sidecar", "index", "store"]
-FieldRole = Literal["value", "negatives", "views", "rejects", "usage", "finding"]
+FieldRole = Literal["value", "negatives", "views", "rejects", "usage", "finding", "evidence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,9 @@ class Field:
         role: ``negatives`` and ``views`` (other texts that are true of the image) are lists of records; those of all
             stages are published as one list each, and a field of views also names their kind and a key of the JSON.
             ``rejects`` are texts that a gate rejected, published beside the shards with their reasons. ``usage`` are
-            numbers that the manifest adds up, such as tokens. A ``finding`` is what a corpus stage found about all samples,
-            the same in each; the manifest has it once under ``statistics.quality``.
+            numbers that the manifest adds up, such as tokens. A ``finding`` is what a fitted stage found about all samples,
+            the same in each; the manifest has it once under ``statistics.quality``. ``evidence`` are numbers by name that
+            a fitted stage's `check` gets as sums.
     """
 
     name: str
@@ -219,6 +221,103 @@ class MapStage(Stage):
 
         A sample's result must not depend on the other samples of the call.
         """
+
+
+class Columns(Protocol):
+    """All samples that no earlier stage dropped, in uid order, read in batches from disk as often as needed."""
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples."""
+
+    @property
+    def uids(self) -> Sequence[str]:
+        """Uids, sorted."""
+
+    def batches(self) -> Iterator[list[Sample]]:
+        """Yield the samples in uid order, with the fields that the stage requires; at most a few hundred at once."""
+
+    def vectors(self, name: str) -> np.ndarray[Any, Any]:
+        """Return an ``array`` field of one vector a sample, memory-mapped [num_samples, dims] float16."""
+
+    def vector_lists(self, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return an ``array`` field of several vectors a sample.
+
+        Returns:
+            All vectors, memory-mapped [num_vectors, dims] float16, and where each sample's begin, and the last ones end
+            [num_samples + 1].
+        """
+
+
+@dataclass(frozen=True)
+class FittedStage(Stage):
+    """A stage that learns something small from all samples, and then processes each sample by itself.
+
+    A later version of a data set keeps its parent's fit while every check holds, so that one edited sample changes one
+    sample. Results are memoised per sample and fit.
+    """
+
+    batch_size: ClassVar[int] = 256
+    """Samples per call of `apply`; a killed run loses at most these."""
+
+    max_share_new: ClassVar[float] = 0.1
+    """Largest share of samples that are new to a fit with which it is kept."""
+
+    @abstractmethod
+    def fit(self, columns: Columns) -> Fit:
+        """Learn from all samples, in memory that is bounded as their number grows; ties are broken by uid."""
+
+    @abstractmethod
+    def apply(self, samples: Sequence[Sample], fit: Fit) -> list[dict[str, Any] | Drop]:
+        """Return, for each sample, the provided fields or a `Drop`.
+
+        A sample's result must depend on the sample and the fit alone, not on the other samples of the call.
+        """
+
+    def check(self, fit: Fit, evidence: Evidence) -> Sequence[FitCheck]:  # noqa: ARG002 - for stages with measures of their own
+        """Return how well a kept fit does on the samples of a new version, besides the share of new samples.
+
+        Args:
+            fit: The kept fit.
+            evidence: The stage's evidence, over all samples.
+        """
+        return ()
+
+
+@dataclass(frozen=True)
+class PreviousIndex:
+    """The newest state of an indexed stage, and which of its samples are still there.
+
+    Attributes:
+        state: What `update` returned.
+        uids: The samples it was made from, sorted.
+        row_now: For each of them, its row among the samples of now; -1 if it is gone or its input has changed.
+    """
+
+    state: Fit
+    uids: Sequence[str]
+    row_now: np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class IndexedStage(Stage):
+    """A stage that compares every sample with all others: neighbours, duplicates, leaks.
+
+    Its state is brought up to date by comparing just the samples that were added, removed or edited.
+    """
+
+    @abstractmethod
+    def update(self, columns: Columns, before: PreviousIndex | None) -> Fit:
+        """Return the state for these samples; it must not depend on `before`, which only saves work.
+
+        Args:
+            columns: All samples.
+            before: An earlier state; None to start from nothing.
+        """
+
+    @abstractmethod
+    def results(self, columns: Columns, state: Fit) -> Iterator[dict[str, Any] | Drop]:
+        """Yield, for each sample in uid order, the provided fields or a `Drop`."""
 
 
 class Corpus(Protocol):
