@@ -11,7 +11,12 @@ import orjson
 _CONTEXT_FILE = "croissant_context.json"
 """The JSON-LD context that Croissant 1.1 prescribes, word for word."""
 
-_FORMATS = {"tar": "application/x-tar", "parquet": "application/x-parquet", "json": "application/json"}
+_FORMATS = {
+    "safetensors": "application/octet-stream",
+    "tar": "application/x-tar",
+    "parquet": "application/x-parquet",
+    "json": "application/json",
+}
 _TEXT, _INTEGER, _FLOAT = "sc:Text", "sc:Integer", "cr:Float64"
 
 _SIDECAR_FIELDS = (

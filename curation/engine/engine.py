@@ -7,21 +7,58 @@ process pool, a Prefect task, a Dask worker. Nothing here imports Prefect.
 from __future__ import annotations
 
 import gc
+import math
 import resource
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from curation.engine.columns import StoredColumns
+from curation.engine.fits import (
+    FIRST_FIT,
+    FITS_FOLDER,
+    Evidence,
+    Fit,
+    FitCheck,
+    FitPolicy,
+    FitRecord,
+    KeptFit,
+    Overlap,
+    fit_hash,
+    fit_path,
+    load_fit,
+    save_fit,
+    sketch_of,
+)
 from curation.engine.intake import Snapshot
-from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, corpus_input_hash, replay
-from curation.engine.stage import CorpusStage, Drop, MapStage, Stage, WaitingError, check_order
-from curation.engine.store import StageResult, Store, input_id, partitions
+from curation.engine.replay import ALL_SAMPLES, FinishedStage, WorkUnit, inputs_hash, partition_key, replay
+from curation.engine.stage import (
+    CorpusStage,
+    Drop,
+    FittedStage,
+    IndexedStage,
+    MapStage,
+    PreviousIndex,
+    Stage,
+    WaitingError,
+    check_order,
+)
+from curation.engine.store import Completeness, StageResult, Store, input_id, partitions
+from data_manifests.atomic_files import write_atomically, write_table_atomically
+from data_manifests.errors import InputError
 from data_manifests.sample import Sample
+
+STATE_FILE = "state.safetensors"
+MEMBERS_FILE = "members"
+"""Of an indexed stage's folder: its state, and the samples (parquet) that it was made from."""
 
 _NEW_OBJECTS_PER_COLLECTION = 100_000
 """New objects between two runs of the garbage collector; Python's default is 700 (2,000 from 3.13 on)."""
@@ -34,18 +71,25 @@ class UnitReport:
     Attributes:
         num_computed: Samples whose result was missing.
         num_reused: Samples whose result was in the store.
-        inputs: For a corpus stage, the hash of its inputs.
+        key: Of a unit that fits, the hash of the fit; of one that indexes, the hash of its inputs.
+        num_learned_from: Of a unit that fits, the number of samples.
+        evidence: Of a unit that applies a fit, the evidence of its samples.
+        overlap: Of a unit that applies a fit, which of its samples the fit was learned from.
         waiting: Raised by a batch that needs something from outside first.
         peak_memory_bytes: Peak of the process that ran it.
     """
 
     num_computed: int
     num_reused: int
-    inputs: str = ""
+    key: str = ""
+    num_learned_from: int = 0
+    evidence: Evidence = field(default_factory=Evidence)
+    overlap: Overlap = field(default_factory=Overlap)
     waiting: WaitingError | None = None
     peak_memory_bytes: int = 0
 
 
+Process = Callable[[Sequence[Sample]], list[dict[str, Any] | Drop]]
 Executor = Callable[[Callable[[WorkUnit], UnitReport], Sequence[WorkUnit]], Iterable[UnitReport]]
 
 
@@ -63,8 +107,22 @@ def run_unit(unit: WorkUnit) -> UnitReport:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1), infrequent_garbage_collection():
-        report = _run_map(unit, unit.stage) if isinstance(unit.stage, MapStage) else _run_corpus(unit, unit.stage)
+        report = _run(unit)
     return replace(report, peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def _run(unit: WorkUnit) -> UnitReport:
+    stage = unit.stage
+    if isinstance(stage, MapStage):
+        return _process(unit, stage, stage.process)
+    if isinstance(stage, FittedStage):
+        if not unit.fit:
+            return _learn(unit, stage)
+        fit = load_fit(fit_path(Store(unit.store).folder(stage), unit.fit))
+        return _process(unit, stage, partial(stage.apply, fit=fit), fit)
+    if isinstance(stage, IndexedStage):
+        return _index(unit, stage)
+    return _run_corpus(unit, stage)
 
 
 @contextmanager
@@ -78,42 +136,87 @@ def infrequent_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _run_map(unit: WorkUnit, stage: MapStage) -> UnitReport:
+def _process(unit: WorkUnit, stage: MapStage | FittedStage, process: Process, fit: Fit | None = None) -> UnitReport:
+    """Compute what the store lacks of a partition, batch by batch."""
     store = Store(unit.store)
-    store.describe_stage(stage)
-    folder = store.folder(stage)
+    folder, key = store.folder(stage, unit.fit), partition_key(unit)
+    if (complete := store.is_complete(folder, unit.partition, key)) is not None:
+        return _reused(complete)
+    store.describe_stage(stage, unit.fit)
     stored = store.ids(folder, unit.partition)
     samples = replay(unit, stage.required_fields())
-    missing: dict[bytes, Sample] = {}
-    for item in samples:
-        key = input_id(stage, item.encoded)
-        if key not in stored:
-            missing.setdefault(key, item.sample)
+    ids = [input_id(stage, item.encoded) for item in samples]
+    missing = {key: item for key, item in zip(ids, samples, strict=True) if key not in stored}
     keys = list(missing)
     waiting: WaitingError | None = None
     for start in range(0, len(keys), stage.batch_size):
-        batch = keys[start : start + stage.batch_size]
+        batch = [missing[key].sample for key in keys[start : start + stage.batch_size]]
         try:
-            results = stage.process([missing[key] for key in batch])
+            results = process(batch)
         except WaitingError as error:
             waiting = error
             continue
-        rows = {key: _encode(stage, missing[key], result) for key, result in zip(batch, results, strict=True)}
+        rows = {
+            key: _encode(stage, sample.uid, result)
+            for key, sample, result in zip(keys[start : start + stage.batch_size], batch, results, strict=True)
+        }
         store.publish(folder, unit.partition, rows, [field.name for field in stage.provides])
-    return UnitReport(len(keys), len(samples) - len(keys), waiting=waiting)
+    if waiting is not None:
+        return UnitReport(len(keys), len(samples) - len(keys), waiting=waiting)
+    complete = _summary(unit, stage, ids, fit)
+    store.mark_complete(folder, unit.partition, key, complete)
+    return replace(_reused(complete), num_computed=len(keys), num_reused=len(samples) - len(keys))
 
 
-def _encode(stage: Stage, sample: Sample, result: Mapping[str, Any] | Drop) -> StageResult:
+def _reused(found: Completeness) -> UnitReport:
+    """Return the report of a partition whose results are all in the store."""
+    evidence = Evidence(found.num_samples, found.num_dropped, found.sums)
+    return UnitReport(0, found.num_samples, evidence=evidence, overlap=Overlap(*found.overlap))
+
+
+def _summary(unit: WorkUnit, stage: Stage, ids: Sequence[bytes], fit: Fit | None) -> Completeness:
+    """Return what is recorded of a complete partition."""
+    if fit is None:
+        return Completeness(len(ids))
+    fields = [spec for spec in stage.provides if spec.role == "evidence"]
+    store = Store(unit.store)
+    results = store.rows(store.folder(stage, unit.fit), unit.partition, [spec.name for spec in fields])
+    found = [results[key] for key in ids]
+    numbers: dict[str, list[float]] = {}
+    for result in found:
+        for spec in fields if result.drop is None else ():
+            for name, number in spec.decode(result.values[spec.name]).items():
+                numbers.setdefault(name, []).append(number)
+    sums = {name: math.fsum(values) for name, values in sorted(numbers.items())}
+    overlap = Overlap.of(fit, ids)
+    num_dropped = sum(result.drop is not None for result in found)
+    return Completeness(len(ids), num_dropped, sums, (overlap.num_known, overlap.num_new))
+
+
+def _learn(unit: WorkUnit, stage: FittedStage) -> UnitReport:
+    """Learn a fit, unless one was learned from the same samples before."""
+    columns = StoredColumns(unit)
+    ids = [(input_id(stage, item.encoded), item.uid) for part in columns.encoded() for item in part]
+    folder = Store(unit.store).folder(stage)
+    Store(unit.store).describe_stage(stage)
+    known = folder / FITS_FOLDER / f"of-{inputs_hash(ids)}"
+    if known.is_file() and fit_path(folder, name := known.read_text()).is_file():
+        return UnitReport(0, 0, name, len(ids))
+    learned = replace(stage.fit(columns), num_samples=len(ids), sketch=sketch_of(key for key, _ in ids))
+    name = save_fit(folder, learned.to_bytes())
+    write_atomically(known, name.encode())
+    return UnitReport(0, 0, name, len(ids))
+
+
+def _encode(stage: Stage, uid: str, result: Mapping[str, Any] | Drop) -> StageResult:
     """Encode a stage's result and check it against the stage's declaration."""
     if isinstance(result, Drop):
         if result.reason not in stage.drops:
-            raise ValueError(
-                f"stage '{stage.name}' dropped {sample.uid} as '{result.reason}', it declares {stage.drops}"
-            )
+            raise ValueError(f"stage '{stage.name}' dropped {uid} as '{result.reason}', it declares {stage.drops}")
         return StageResult({}, result)
     names = sorted(field.name for field in stage.provides)
     if sorted(result) != names:
-        raise ValueError(f"stage '{stage.name}' gave {sorted(result)} for {sample.uid}, it declares {names}")
+        raise ValueError(f"stage '{stage.name}' gave {sorted(result)} for {uid}, it declares {names}")
     return StageResult({field.name: field.encode(result[field.name]) for field in stage.provides})
 
 
@@ -121,38 +224,87 @@ def _encode(stage: Stage, sample: Sample, result: Mapping[str, Any] | Drop) -> S
 class LoadedCorpus:
     """All samples of a data set in memory; see `Corpus`."""
 
-    samples: Sequence[EncodedSample]
+    samples: Sequence[Sample]
 
     @property
     def uids(self) -> list[str]:
         """Uids, sorted."""
-        return [item.sample.uid for item in self.samples]
+        return [sample.uid for sample in self.samples]
 
     def column(self, name: str) -> list[Any]:
         """Return a field's values, one per sample."""
-        return [item.sample[name] for item in self.samples]
+        return [sample[name] for sample in self.samples]
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
         """Return an array field, stacked."""
         return np.stack(self.column(name))
 
 
+def _index(unit: WorkUnit, stage: IndexedStage) -> UnitReport:
+    """Bring an indexed stage's state up to date and write its results, unless they are there for these samples."""
+    import pyarrow as pa
+
+    columns, store = StoredColumns(unit), Store(unit.store)
+    parts = partitions(Snapshot.load(unit.snapshot).num_samples)
+    ids = {item.uid: input_id(stage, item.encoded) for part in columns.encoded() for item in part}
+    key = inputs_hash((value, uid) for uid, value in ids.items())
+    folder = store.folder(stage, key)
+    if (folder / STATE_FILE).is_file():
+        return UnitReport(0, len(ids), key)
+    store.describe_stage(stage)
+    before = previous_index(store.folder(stage), ids)
+    state = stage.update(columns, before)
+    first_prefixes = [part.first for part in parts]
+    results = zip(ids, stage.results(columns, state), strict=True)
+    for number, items in groupby(results, key=lambda item: bisect_right(first_prefixes, int(item[0][:3], 16)) - 1):
+        rows = {bytes.fromhex(uid): _encode(stage, uid, result) for uid, result in items}
+        store.publish(folder, parts[number], rows, [spec.name for spec in stage.provides])
+
+    members = pa.table({"uid": list(ids), "input_id": pa.array(list(ids.values()), pa.binary(16))})
+    write_table_atomically(folder / MEMBERS_FILE, members)
+    # last: with it, everything is there
+    write_atomically(folder / STATE_FILE, state.to_bytes())
+    num_kept = 0 if before is None else int((before.row_now >= 0).sum())
+    return UnitReport(len(ids) - num_kept, num_kept, key)
+
+
+def previous_index(folder: Path, ids: Mapping[str, bytes]) -> PreviousIndex | None:
+    """Return the newest state of an indexed stage in the store, or None.
+
+    Args:
+        folder: The folder of the stage's results.
+        ids: Input id of each sample by uid, in uid order.
+    """
+    states = sorted(folder.glob(f"*/{STATE_FILE}"), key=lambda path: (path.stat().st_mtime_ns, path))
+    if not states:
+        return None
+    import pyarrow.parquet as pq
+
+    members = pq.read_table(states[-1].with_name(MEMBERS_FILE))
+    row_of = {uid: row for row, uid in enumerate(ids)}
+    uids = members["uid"].to_pylist()
+    row_now = [
+        row_of[uid] if ids.get(uid) == key else -1
+        for uid, key in zip(uids, members["input_id"].to_pylist(), strict=True)
+    ]
+    return PreviousIndex(Fit.load(states[-1]), uids, np.array(row_now, np.int64), states[-1].parent.name)
+
+
 def _run_corpus(unit: WorkUnit, stage: Stage) -> UnitReport:
     if not isinstance(stage, CorpusStage):
-        raise TypeError(f"stage '{stage.name}' is neither a MapStage nor a CorpusStage")
+        raise TypeError(f"stage '{stage.name}' is none of MapStage, FittedStage and IndexedStage")
     samples = replay(unit, stage.required_fields())
-    inputs = corpus_input_hash(stage, samples)
+    key = inputs_hash((input_id(stage, item.encoded), item.uid) for item in samples)
     store = Store(unit.store)
-    folder = store.folder(stage, inputs)
+    folder = store.folder(stage, key)
     if store.files(folder):
-        return UnitReport(0, len(samples), inputs)
-    results = stage.fit(LoadedCorpus(samples))
+        return UnitReport(0, len(samples), key)
+    results = stage.fit(LoadedCorpus([item.sample for item in samples]))
     rows = {
-        bytes.fromhex(item.sample.uid): _encode(stage, item.sample, result)
-        for item, result in zip(samples, results, strict=True)
+        bytes.fromhex(item.uid): _encode(stage, item.uid, result) for item, result in zip(samples, results, strict=True)
     }
     store.publish(folder, ALL_SAMPLES, rows, [field.name for field in stage.provides])
-    return UnitReport(len(samples), 0, inputs)
+    return UnitReport(len(samples), 0, key)
 
 
 @dataclass
@@ -164,12 +316,19 @@ class StageReport:
     num_reused: int = 0
     wall_s: float = 0.0
     peak_memory_bytes: int = 0
+    key: str = ""
+    num_learned_from: int = 0
+    evidence: Evidence = field(default_factory=Evidence)
+    overlap: Overlap = field(default_factory=Overlap)
+    fit: FitRecord | None = None
 
     def add(self, report: UnitReport) -> None:
         """Add a unit's counts."""
         self.num_computed += report.num_computed
         self.num_reused += report.num_reused
         self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)
+        self.key, self.num_learned_from = report.key, report.num_learned_from
+        self.evidence, self.overlap = self.evidence + report.evidence, self.overlap + report.overlap
 
 
 @dataclass(frozen=True)
@@ -186,31 +345,102 @@ def run_stages(
     store: Path,
     executor: Executor = run_serially,
     events: Events | None = None,
+    fits: FitPolicy | None = None,
 ) -> tuple[list[FinishedStage], list[StageReport]]:
     """Compute what the store lacks of `stages` over `snapshot`; return where each stage's results are.
 
     Raises:
+        InputError: requested fits cannot be used.
         ValueError: the stages do not fit together, or one breaks its declaration.
         WaitingError: a stage needs something from outside; raised after all of its units have run.
     """
     check_order(stages)
-    events = events or Events()
-    finished: list[FinishedStage] = []
-    reports: list[StageReport] = []
+    run = _StageRun(snapshot, store, executor, events or Events(), fits or FitPolicy())
     for stage in stages:
-        parts = partitions(snapshot.num_samples) if isinstance(stage, MapStage) else [ALL_SAMPLES]
-        units = [WorkUnit(stage, tuple(finished), snapshot.folder, store, part) for part in parts]
-        total, inputs, started = StageReport(stage), "", time.perf_counter()
-        waiting: WaitingError | None = None
-        events.stage_started(stage, len(units))
-        run = run_serially if stage.runs_in_main_process() else executor
-        for report in run(run_unit, units):
+        started = time.perf_counter()
+        report = run.fitted(stage) if isinstance(stage, FittedStage) else run.units(stage)
+        report.wall_s = time.perf_counter() - started
+        run.finished.append(FinishedStage(stage, report.fit.hash if report.fit else report.key, report.fit))
+        run.reports.append(report)
+    return run.finished, run.reports
+
+
+@dataclass
+class _StageRun:
+    """Stages that run one after another over a snapshot."""
+
+    snapshot: Snapshot
+    store: Path
+    executor: Executor
+    events: Events
+    fits: FitPolicy
+    finished: list[FinishedStage] = field(default_factory=list)
+    reports: list[StageReport] = field(default_factory=list)
+
+    def units(self, stage: Stage, fit: str = "") -> StageReport:
+        """Run a stage over all partitions (one that fits or indexes: as one unit) and return the sum of the reports.
+
+        Raises:
+            WaitingError: the stage needs something from outside.
+        """
+        apart = isinstance(stage, MapStage) or bool(fit)
+        parts = partitions(self.snapshot.num_samples) if apart else [ALL_SAMPLES]
+        units = [WorkUnit(stage, tuple(self.finished), self.snapshot.folder, self.store, part, fit) for part in parts]
+        total, waiting = StageReport(stage), None
+        self.events.stage_started(stage, len(units))
+        execute = run_serially if stage.runs_in_main_process() else self.executor
+        for report in execute(run_unit, units):
             total.add(report)
-            inputs, waiting = report.inputs, report.waiting or waiting
-            events.unit_done(stage, report)
+            waiting = report.waiting or waiting
+            self.events.unit_done(stage, report)
         if waiting is not None:
             raise waiting
-        total.wall_s = time.perf_counter() - started
-        finished.append(FinishedStage(stage, inputs))
-        reports.append(total)
-    return finished, reports
+        return total
+
+    def fitted(self, stage: FittedStage) -> StageReport:
+        """Apply the fit of an earlier version if there is one and it holds; otherwise fit, then apply."""
+        why = "requested" if {stage.name, "*"} & self.fits.refit else FIRST_FIT
+        kept = self.fits.of(stage.name, stage.fingerprint())
+        if kept is not None and (fit := self._take_over(stage, kept)) is not None:
+            report = self.units(stage, kept.hash)
+            checks = check_fit(stage, fit, report.evidence, report.overlap)
+            failed = [check for check in checks if not check.holds]
+            if not failed or self.fits.given:
+                reason = "requested" if self.fits.given else "every check holds"
+                report.fit = FitRecord(kept.hash, fit.num_samples, kept.learned_on, checks, reason)
+                return report
+            why = "; ".join(f"{item.measure} is {item.figure:.4g}, above {item.bound:.4g}" for item in failed)
+        elif kept is not None:
+            why = f"the fit of {kept.learned_on} is not in this workspace"
+        learned = self.units(stage)
+        report = self.units(stage, learned.key)
+        report.peak_memory_bytes = max(report.peak_memory_bytes, learned.peak_memory_bytes)
+        report.fit = FitRecord(learned.key, learned.num_learned_from, why=why)
+        return report
+
+    def _take_over(self, stage: FittedStage, kept: KeptFit) -> Fit | None:
+        """Copy an earlier fit into the store unless it is there, and return it; None if it is nowhere.
+
+        Raises:
+            InputError: the fit was requested, and is missing or damaged.
+        """
+        folder = Store(self.store).folder(stage)
+        if not fit_path(folder, kept.hash).is_file():
+            data = kept.path.read_bytes() if kept.path.is_file() else b""
+            if fit_hash(data) != kept.hash:
+                if self.fits.given:
+                    raise InputError(
+                        f"{kept.path}: the fit is {'damaged' if data else 'missing'}",
+                        fix="copy that version's folder here again, or leave out --fits",
+                    )
+                return None
+            save_fit(folder, data)
+        return load_fit(fit_path(folder, kept.hash))
+
+
+def check_fit(stage: FittedStage, fit: Fit, evidence: Evidence, overlap: Overlap) -> tuple[FitCheck, ...]:
+    """Return the checks of a kept fit: the share of samples that are new to it, and the stage's own."""
+    return (
+        FitCheck("share of samples new to the fit", overlap.share_new, stage.max_share_new),
+        *stage.check(fit, evidence),
+    )

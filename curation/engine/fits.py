@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from blake3 import blake3
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
+
+FIRST_FIT = "first fit"
+"""Why a stage was fitted that had no fit before."""
 
 FITS_FOLDER = "fits"
 """Folder of a stage's fits, beside its results."""
@@ -239,3 +243,13 @@ def save_fit(folder: Path, data: bytes) -> str:
 def fit_path(folder: Path, name: str) -> Path:
     """Return the file of a fit in the folder of a stage's results."""
     return folder / FITS_FOLDER / f"{name}.safetensors"
+
+
+@lru_cache(maxsize=8)
+def load_fit(path: Path) -> Fit:
+    """Return a fit by its file, which never changes: all partitions of a run share one in each process.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    return Fit.load(path)

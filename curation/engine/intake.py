@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -17,7 +18,7 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.denylist import Denylist
-from curation.engine.store import Partition
+from curation.engine.store import PREFIXES, Partition
 from curation.sources import SPLIT_PRIORITY, Rejected, SampleSource, SourceRecord
 from data_manifests.atomic_files import draft_folder, open_atomically, publish_folder, write_atomically
 from data_manifests.errors import InputError
@@ -77,6 +78,19 @@ class Snapshot:
         filters = (pc.field("uid") >= low) & (pc.field("uid") < end) if partition else None
         table = pq.read_table(self.folder / "samples.parquet", filters=filters)
         return [_sample(row) for row in table.to_pylist()]
+
+    def content_of(self, partition: Partition) -> str:
+        """Return a hash of the content of a partition's samples."""
+        return _content_of(self.folder, partition)
+
+
+@lru_cache(maxsize=PREFIXES)
+def _content_of(folder: Path, partition: Partition) -> str:
+    """Return a hash of the content of a partition's samples; a snapshot never changes."""
+    hasher = blake3()
+    for sample in Snapshot.load(folder).samples(partition):
+        hasher.update(canonical([sample.uid, sample.name, sample.captions, sample.split, sample.attributes]))
+    return hasher.hexdigest(length=16)
 
 
 def _sample(row: dict[str, Any]) -> Sample:

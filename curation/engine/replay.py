@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blake3 import blake3
 
+from curation.engine.fits import FitRecord
 from curation.engine.intake import Snapshot
-from curation.engine.stage import CorpusStage, Drop, Field, Stage
-from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id
+from curation.engine.stage import CorpusStage, Drop, Field, IndexedStage, Stage
+from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id, partitions
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
 
@@ -23,39 +24,69 @@ class FinishedStage:
 
     Attributes:
         stage: The stage.
-        inputs: For a corpus stage, the hash of its sorted inputs.
+        key: Of a fitted stage the hash of its fit, of an indexed stage the hash of all of its inputs.
+        fit: Of a fitted stage, which fit it used.
     """
 
     stage: Stage
-    inputs: str = ""
+    key: str = ""
+    fit: FitRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """One stage over one partition: everything a worker needs to know."""
+    """One stage over one partition: everything a worker needs to know.
+
+    Attributes:
+        stage: The stage.
+        upstream: The stages before it.
+        snapshot: Folder of the snapshot.
+        store: Folder of the memo store.
+        partition: The samples; a unit that fits or indexes has all of them.
+        fit: Hash of the fit that a fitted stage applies; empty for a unit that learns one.
+    """
 
     stage: Stage
     upstream: tuple[FinishedStage, ...]
     snapshot: Path
     store: Path
     partition: Partition
+    fit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedSample:
-    """A sample and the canonical bytes of its fields, from which input ids are computed."""
+    """A sample and the canonical bytes of its fields, from which input ids are computed.
 
-    sample: Sample
+    Attributes:
+        source: The sample as the source has it.
+        encoded: Encoded fields by name.
+        added: Fields of stages that `sample` has, decoded when it is asked for.
+    """
+
+    source: Sample
     encoded: Mapping[str, bytes]
+    added: tuple[Field, ...] = ()
+
+    @property
+    def uid(self) -> str:
+        """The sample's uid."""
+        return self.source.uid
+
+    @property
+    def sample(self) -> Sample:
+        """The sample with the added fields; decoded at each call."""
+        return self.source.adding({field.name: field.decode(self.encoded[field.name]) for field in self.added})
 
 
 def encode_sample(sample: Sample) -> EncodedSample:
     """Encode the built-in fields of a sample without stage results; its uid stands for the image."""
+    uid = sample.uid.encode()
     return EncodedSample(
         sample,
         {
-            "uid": sample.uid.encode(),
-            "image": sample.uid.encode(),
+            "uid": uid,
+            "image": uid,
             "captions": canonical(list(sample.captions)),
             "split": canonical(sample.split),
             "attributes": canonical(dict(sample.attributes)),
@@ -88,7 +119,7 @@ def replay(
         stage = finished.stage
         added = [field for field in stage.provides if field.name in needed]
         if added or stage.drops:
-            folder = store.folder(stage, finished.inputs)
+            folder = store.folder(stage, finished.key)
             results = store.rows(folder, unit.partition, [field.name for field in added])
             samples = list(_add_results(stage, samples, results, added, on_drop, partial=partial))
     return samples
@@ -108,30 +139,62 @@ def _add_results(
         if result is None and partial:
             continue
         if result is None:
-            raise LookupError(f"store has no result of '{stage.name}' for sample {item.sample.uid}")
+            raise LookupError(f"store has no result of '{stage.name}' for sample {item.uid}")
         if result.drop is not None:
             if on_drop:
-                on_drop(stage, item.sample, result.drop)
+                on_drop(stage, item.source, result.drop)
             continue
-        added = {field.name: field.decode(result.values[field.name]) for field in fields}
-        yield EncodedSample(item.sample.adding(added), {**item.encoded, **result.values})
+        yield EncodedSample(item.source, {**item.encoded, **result.values}, (*item.added, *fields))
 
 
 def result_id(stage: Stage, item: EncodedSample) -> bytes:
-    """Return the key of a sample's result: its input id, or for a corpus stage its uid."""
-    return bytes.fromhex(item.sample.uid) if isinstance(stage, CorpusStage) else input_id(stage, item.encoded)
+    """Return the key of a sample's result: its input id, or for an indexed stage its uid."""
+    return bytes.fromhex(item.uid) if isinstance(stage, CorpusStage | IndexedStage) else input_id(stage, item.encoded)
 
 
 def _fields_to_load(stages: Sequence[Stage], fields: Iterable[str]) -> set[str]:
-    """Return the fields to load for `fields` and for the input id of every map stage on the way."""
+    """Return the fields to load for `fields` and for the input id of every stage on the way."""
     needed = set(fields)
     for stage in reversed(stages):
-        if not isinstance(stage, CorpusStage) and (stage.drops or needed & {field.name for field in stage.provides}):
+        if not isinstance(stage, CorpusStage | IndexedStage) and (
+            stage.drops or needed & {field.name for field in stage.provides}
+        ):
             needed |= set(stage.required_fields())
     return needed - set(REQUIRABLE)
 
 
-def corpus_input_hash(stage: Stage, samples: Sequence[EncodedSample]) -> str:
-    """Return the hash of a corpus stage's inputs: every sample's input id and uid, sorted by uid."""
-    inputs = b"".join(input_id(stage, item.encoded) + item.sample.uid.encode() for item in samples)
-    return blake3(inputs).hexdigest(length=16)
+def replay_partitions(unit: WorkUnit, fields: Iterable[str]) -> Iterator[list[EncodedSample]]:
+    """Yield `replay` of every partition of the data set, in uid order."""
+    names = tuple(fields)
+    for part in partitions(Snapshot.load(unit.snapshot).num_samples):
+        yield replay(replace(unit, partition=part), names)
+
+
+def inputs_hash(keys: Iterable[tuple[bytes, str]]) -> str:
+    """Return the hash of all samples' input ids and uids, in uid order."""
+    hasher = blake3()
+    for key, uid in keys:
+        hasher.update(key + uid.encode())
+    return hasher.hexdigest(length=16)
+
+
+def partition_key(unit: WorkUnit) -> str:
+    """Return a hash of everything that the inputs of a unit are computed from: samples and results of upstream stages.
+
+    While it stays the same, the results that the unit has computed are complete.
+    """
+    store, needed = (
+        Store(unit.store),
+        _fields_to_load([finished.stage for finished in unit.upstream], unit.stage.required_fields()),
+    )
+    parts: list[object] = [Snapshot.load(unit.snapshot).content_of(unit.partition)]
+    for finished in unit.upstream:
+        stage = finished.stage
+        if not stage.drops and needed.isdisjoint(field.name for field in stage.provides):
+            continue
+        if isinstance(stage, IndexedStage):  # its files are named by their content
+            files = store.files(store.folder(stage, finished.key), unit.partition)
+            parts.append([stage.name, [path.name for path in files]])
+        else:
+            parts.append([stage.name, stage.fingerprint(), finished.key])
+    return blake3(canonical(parts)).hexdigest(length=16)

@@ -292,11 +292,13 @@ class PreviousIndex:
         state: What `update` returned.
         uids: The samples it was made from, sorted.
         row_now: For each of them, its row among the samples of now; -1 if it is gone or its input has changed.
+        key: Hash of the inputs that it was made from.
     """
 
     state: Fit
     uids: Sequence[str]
     row_now: np.ndarray[Any, np.dtype[np.int64]]
+    key: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ all, so a killed run loses at most the current batch, and two runs may share a s
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 PREFIXES = 4096
 """Number of uid prefixes (three hex digits): the most partitions a data set can have."""
+
+COMPLETE_FOLDER = "complete"
+"""Beside a stage's results: which partitions are complete, and for which inputs."""
 
 STAGE_FILE = "stage.json"
 """Beside a stage's results: from which fields they are computed, so that `forget` finds a sample's results."""
@@ -55,6 +59,23 @@ def partitions(num_samples: int, samples_each: int = 512) -> list[Partition]:
     count = max(1, min(PREFIXES, -(-num_samples // samples_each)))
     edges = [index * PREFIXES // count for index in range(count + 1)]
     return [Partition(low, high - 1) for low, high in pairwise(edges)]
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """What is known of a partition whose results are complete.
+
+    Attributes:
+        num_samples: Samples that reach the stage.
+        num_dropped: Samples that it drops.
+        sums: Sums of its evidence, by name.
+        overlap: Of a fitted stage, how many inputs are known and how many are new to its fit, on the fit's sketch.
+    """
+
+    num_samples: int
+    num_dropped: int = 0
+    sums: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    overlap: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +111,14 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def folder(self, stage: Stage, inputs: str = "") -> Path:
-        """Return the folder of a stage's results; a corpus stage has one for each hash of its inputs."""
+    def folder(self, stage: Stage, key: str = "") -> Path:
+        """Return the folder of a stage's results; a fitted stage has one for each fit, an indexed one for each state."""
         folder = self.root / stage.name / stage.fingerprint()
-        return folder / inputs if inputs else folder
+        return folder / key if key else folder
 
-    def describe_stage(self, stage: Stage) -> None:
+    def describe_stage(self, stage: Stage, key: str = "") -> None:
         """Write beside a stage's results what they are computed from, unless it is there already."""
-        path = self.folder(stage) / STAGE_FILE
+        path = self.folder(stage, key) / STAGE_FILE
         if not path.is_file():
             about = {
                 "name": stage.name,
@@ -138,18 +159,38 @@ class Store:
     def publish(
         self, folder: Path, partition: Partition, rows: Mapping[bytes, StageResult], fields: Sequence[str]
     ) -> Path:
-        """Write one result file atomically; its name has a hash of its input ids, so a repeated batch gives one file."""
+        """Write one result file atomically; its name has a hash of its rows, so a repeated batch gives one file."""
         import pyarrow as pa
 
         keys = sorted(rows)
-        columns: dict[str, pa.Array] = {
-            "input_id": pa.array(keys, pa.binary(16)),
-            "drop": pa.array([drop and orjson.dumps(drop) for drop in (rows[key].drop for key in keys)], pa.binary()),
+        drops = [None if (drop := rows[key].drop) is None else orjson.dumps(drop) for key in keys]
+        columns: dict[str, list[bytes | None]] = {"drop": drops}
+        columns |= {name: [rows[key].values.get(name) for key in keys] for name in fields}
+        hasher = blake3(b"".join(keys))
+        for value in (value for column in columns.values() for value in column):
+            hasher.update(b"-" if value is None else b"%d:" % len(value) + value)
+        arrays = {
+            name: pa.array(column, pa.binary() if name == "drop" else pa.large_binary())
+            for name, column in columns.items()
         }
-        for name in fields:
-            columns[name] = pa.array([rows[key].values.get(name) for key in keys], pa.large_binary())
-        batch = blake3(b"".join(keys)).hexdigest(length=8)
-        return write_parquet(folder / f"{partition.label}-{batch}.parquet", pa.table(columns))
+        table = pa.table({"input_id": pa.array(keys, pa.binary(16)), **arrays})
+        return write_parquet(folder / f"{partition.label}-{hasher.hexdigest(length=8)}.parquet", table)
+
+    def is_complete(self, folder: Path, partition: Partition, key: str) -> Completeness | None:
+        """Return what `mark_complete` recorded for these inputs, if the result files are still there."""
+        path = folder / COMPLETE_FOLDER / f"{partition.label}.json"
+        if not path.is_file():
+            return None
+        record = orjson.loads(path.read_bytes())
+        if record["key"] != key or any(not (folder / name).is_file() for name in record["files"]):
+            return None
+        return Completeness(record["num_samples"], record["num_dropped"], record["sums"], tuple(record["overlap"]))
+
+    def mark_complete(self, folder: Path, partition: Partition, key: str, found: Completeness) -> None:
+        """Record that the results of a partition are complete, so that an unchanged partition need not be read again."""
+        files = [path.name for path in self.files(folder, partition)]
+        record = {"key": key, "files": files, **dataclasses.asdict(found)}
+        write_atomically(folder / COMPLETE_FOLDER / f"{partition.label}.json", canonical(record))
 
     def _tables(self, folder: Path, partition: Partition | None, columns: list[str]) -> Iterator[pa.Table]:
         import pyarrow as pa

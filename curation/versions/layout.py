@@ -34,14 +34,14 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def difficulty_band(difficulty: float, bands: int) -> float:
+def difficulty_band(difficulty: float, bands: int) -> int:
     """Return the band of difficulty by which a sample is sorted within its cluster.
 
     Args:
         difficulty: 0 (easiest) to 1.
-        bands: Number of bands; with 0 the band is the difficulty itself.
+        bands: Number of bands; with 0 all samples are in one, so that an edited caption moves no sample.
     """
-    return float(min(int(difficulty * bands), bands - 1)) if bands else difficulty
+    return min(int(difficulty * bands), bands - 1) if bands else 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Layout:
         shard_bytes: Target size of a shard.
         order: ``cluster`` (then by band of difficulty, then by uid), ``difficulty``, ``uid``, ``shuffle:SEED``, or empty
             to keep the order.
-        bands: Bands of difficulty; 0 sorts by difficulty itself.
+        bands: Bands of difficulty; 0 sorts by difficulty itself, or inside a cluster by uid alone.
         where: Conditions on columns of the index, such as ``difficulty>=0.3``; all must hold.
         keep: Uids to keep; None keeps all.
 
@@ -106,7 +106,8 @@ class Layout:
             keys.append(_column(index, "cluster_id", ref, f"--order {self.order}").to_pylist())
         if self.order in ("cluster", "difficulty"):
             difficulties = _column(index, "difficulty", ref, f"--order {self.order}").to_pylist()
-            keys.append([difficulty_band(value, self.bands) for value in difficulties])
+            exact = self.order == "difficulty" and not self.bands
+            keys.append(difficulties if exact else [difficulty_band(value, self.bands) for value in difficulties])
         table = list(zip(*keys, uids, strict=True))
         return np.array(sorted(range(len(uids)), key=table.__getitem__), dtype=np.int64)
 

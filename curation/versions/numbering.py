@@ -13,18 +13,19 @@ from typing import Any
 from blake3 import blake3
 from filelock import FileLock, Timeout
 
+from curation.engine.fits import KeptFit
 from curation.engine.intake import Snapshot
 from curation.engine.replay import FinishedStage
-from curation.engine.stage import CorpusStage, Licensed, Resource, Stage
+from curation.engine.stage import IndexedStage, Licensed, Resource, Stage
 from curation.versions.publish import write_contents
-from curation.versions.tables import VersionContents
+from curation.versions.tables import VersionContents, fit_file
 from data_manifests.atomic_files import draft_folder, publish_folder
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
 from data_manifests.manifest import FORMAT, Catalog, Manifest, version_key
 from data_manifests.seeds import canonical
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Increased when the same stage results are published as other bytes."""
 
 
@@ -37,7 +38,9 @@ class VersionRequest:
         recipe: The manifest's description of the recipe: name, paper.
         source: The manifest's description of the source.
         shard_bytes: Target size of a shard.
-        bands: Bands of difficulty by which samples of a cluster are sorted; 0 sorts by difficulty itself.
+        bands: Bands of difficulty by which samples of a cluster are sorted; 0 sorts by uid alone.
+        fits: Requested fits: ``name@X.Y.Z`` and the fingerprint of its manifest; empty for the usual ones.
+        refit: Stages that fit anew; ``*`` means all.
     """
 
     name: str
@@ -45,6 +48,8 @@ class VersionRequest:
     source: Mapping[str, Any]
     shard_bytes: int
     bands: int = 0
+    fits: str = ""
+    refit: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -87,16 +92,28 @@ def dataset_lock(catalog: Catalog, name: str, wait_s: float = 0.0) -> Iterator[N
 def build_id(request: VersionRequest, stages: Sequence[Stage], snapshot: Snapshot) -> str:
     """Return the hash of everything that determines a version's bytes."""
     parts = [LAYOUT_VERSION, request.recipe, request.source, request.shard_bytes, snapshot.content]
-    parts += [[stage.fingerprint() for stage in stages], *([{"bands": request.bands}] if request.bands else [])]
+    options: dict[str, Any] = {"bands": request.bands} if request.bands else {}
+    options |= {"fits": request.fits} if request.fits else {}
+    parts += [[stage.fingerprint() for stage in stages], *([options] if options else [])]
     return blake3(canonical(parts)).hexdigest(length=16)
 
 
 def up_to_date(
     catalog: Catalog, request: VersionRequest, stages: Sequence[Stage], snapshot: Snapshot
 ) -> Manifest | None:
-    """Return the newest version's manifest if it was built from these inputs and its files are complete."""
+    """Return the newest version's manifest if it was built from these inputs and its files are complete.
+
+    A version whose fits were learned on an earlier one is not up to date if a stage is to be fitted anew.
+    """
     latest = catalog.latest(request.name)
     if latest is None or latest.body["build"] != build_id(request, stages, snapshot):
+        return None
+    of_others = {
+        record["name"]
+        for record in latest.body["stages"]
+        if record.get("fit", {}).get("learned_on") not in (None, f"{latest.name}@{latest.version}")
+    }
+    if of_others & request.refit or (of_others and "*" in request.refit):
         return None
     return latest if has_files(catalog, latest) else None
 
@@ -129,9 +146,11 @@ def publish_version(
         contents = write_contents(draft, finished, snapshot, store, request.shard_bytes, request.bands, progress)
         latest = catalog.latest(request.name)
         build = build_id(request, [item.stage for item in finished], snapshot)
-        restored = latest if latest is not None and latest.body["build"] == build else None
+        restored = (
+            latest if latest is not None and latest.body["build"] == build and _same_fits(latest, finished) else None
+        )
         if restored is None:
-            number, parent, why = _next_number(catalog, latest, draft, _corpus_columns(finished))
+            number, parent, why = _next_number(catalog, latest, draft, finished)
         else:
             number, parent = restored.version, restored.body["parent"]
             why = "files restored from the same inputs"
@@ -143,7 +162,7 @@ def publish_version(
             "build": build,
             "recipe": dict(request.recipe),
             "source": dict(request.source),
-            "stages": [stage_record(item.stage) for item in finished],
+            "stages": [_finished_record(item, f"{request.name}@{number}") for item in finished],
         }
         manifest = seal_contents(contents, body)
         if restored is not None and manifest.fingerprint != restored.fingerprint:
@@ -191,14 +210,65 @@ def _resource(resource: Resource) -> dict[str, Any]:
     return record | ({"licences": list(resource.licences())} if isinstance(resource, Licensed) else {})
 
 
-def _corpus_columns(finished: Sequence[FinishedStage]) -> frozenset[str]:
-    """Return hash columns of corpus stages, which do not count as an edit: new neighbours do not change a sample."""
-    stages = [item.stage for item in finished if isinstance(item.stage, CorpusStage)]
-    return frozenset(f"h_{spec.name}" for stage in stages for spec in stage.provides if spec.role == "value")
+def _finished_record(item: FinishedStage, ref: str) -> dict[str, Any]:
+    """Return a manifest's record of a stage that has run; `ref` is the version it is in."""
+    if item.fit is None:
+        return stage_record(item.stage)
+    fit = {
+        "hash": item.fit.hash,
+        "file": fit_file(item.stage.name),
+        "learned_on": item.fit.learned_on or ref,
+        "samples": item.fit.num_samples,
+        "why": item.fit.why,
+        "checks": [check.to_json() for check in item.fit.checks],
+    }
+    return {**stage_record(item.stage), "fit": fit}
+
+
+def _fit_hashes(manifest: Manifest) -> dict[str, str]:
+    """Return the hash of each stage's fit."""
+    return {record["name"]: record["fit"]["hash"] for record in manifest.body["stages"] if "fit" in record}
+
+
+def _same_fits(manifest: Manifest, finished: Sequence[FinishedStage]) -> bool:
+    return _fit_hashes(manifest) == {item.stage.name: item.fit.hash for item in finished if item.fit is not None}
+
+
+def kept_fits(catalog: Catalog, manifest: Manifest) -> dict[str, KeptFit]:
+    """Return the fits of a version, by stage name."""
+    folder = catalog.folder(manifest.name, manifest.version)
+    return {
+        record["name"]: KeptFit(
+            record["fingerprint"], folder / record["fit"]["file"], record["fit"]["hash"], record["fit"]["learned_on"]
+        )
+        for record in manifest.body["stages"]
+        if "fit" in record
+    }
+
+
+def _follows(latest: Manifest, finished: Sequence[FinishedStage]) -> tuple[list[str], frozenset[str]]:
+    """Return which stages were fitted anew, and the hash columns that may differ though nobody changed the sample.
+
+    These are the fields of indexed stages (a new neighbour does not change a sample), of stages with another fit than in
+    the newest version, and of all stages that read such a field.
+    """
+    before = _fit_hashes(latest)
+    refitted: list[str] = []
+    moved: set[str] = set()
+    columns: set[str] = set()
+    for item in finished:
+        stage, anew = item.stage, item.fit is not None and before.get(item.stage.name, item.fit.hash) != item.fit.hash
+        refitted += [stage.name] if anew else []
+        if anew or isinstance(stage, IndexedStage) or moved & set(stage.required_fields()):
+            moved |= {spec.name for spec in stage.provides}
+            columns |= {
+                f"h_{spec.role if spec.role in ('negatives', 'views') else spec.name}" for spec in stage.provides
+            }
+    return refitted, frozenset(columns)
 
 
 def _next_number(
-    catalog: Catalog, latest: Manifest | None, draft: Path, ignored: frozenset[str]
+    catalog: Catalog, latest: Manifest | None, draft: Path, finished: Sequence[FinishedStage]
 ) -> tuple[str, dict[str, str] | None, str]:
     """Return the version number, its parent and the reason (Croissant's rule: repacked, extended, edited)."""
     if latest is None:
@@ -208,7 +278,11 @@ def _next_number(
     before = catalog.folder(latest.name, latest.version) / "index.parquet"
     if not before.is_file():
         return f"{major + 1}.0.0", parent, "edited (the parent's files are not here to compare with)"
+    refitted, ignored = _follows(latest, finished)
     kind, why = _change(before, draft / "index.parquet", ignored)
+    if refitted:
+        kind = "extended" if kind == "repacked" else kind
+        why += f"; fitted anew: {', '.join(refitted)}"
     numbers = {"edited": (major + 1, 0, 0), "extended": (major, minor + 1, 0), "repacked": (major, minor, patch + 1)}
     return ".".join(map(str, numbers[kind])), parent, f"{kind}: {why}"
 

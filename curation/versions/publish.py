@@ -12,13 +12,14 @@ from typing import Any, BinaryIO
 import orjson
 from blake3 import blake3
 
+from curation.engine.fits import fit_path
 from curation.engine.intake import Snapshot
 from curation.engine.replay import EncodedSample, FinishedStage, WorkUnit, replay
 from curation.engine.stage import Field, Stage
-from curation.engine.store import partitions
+from curation.engine.store import Store, partitions
 from curation.versions.layout import difficulty_band
 from curation.versions.statistics import StatisticsCounter
-from curation.versions.tables import RejectsWriter, VersionContents, drops_table, index_table, sidecar_table
+from curation.versions.tables import RejectsWriter, VersionContents, drops_table, fit_file, index_table, sidecar_table
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 from data_manifests.seeds import canonical
@@ -35,8 +36,9 @@ _DEFAULTS: Mapping[str, dict[str, Any]] = {
 Readers that put JSON into typed tables need the same keys everywhere.
 """
 
-_TEXT_OVERHEAD_BYTES = 4 * 512
-"""Approximate tar headers and padding of a sample's three members; only shard boundaries depend on it."""
+_TEXT_UNIT_BYTES = 16 * 1024
+"""To how much the text of a sample is rounded up where shards are divided, so that an edited caption hardly ever moves a
+sample to another shard."""
 
 _PublishedFields = Sequence[tuple[Stage, Field]]
 
@@ -56,7 +58,7 @@ class _SpooledSample:
 
     uid: str
     image: ImageRef
-    order: tuple[int, float, str]
+    order: tuple[int, int, str]
     payload: tuple[int, int]
     arrays: dict[str, tuple[int, int]]
     index: dict[str, Any]
@@ -89,7 +91,7 @@ def write_contents(
 ) -> VersionContents:
     """Write shards, sidecars, index, sizes and the list of drops into an empty folder.
 
-    Samples are sorted by cluster, then by band of difficulty (without bands, by difficulty), then by uid.
+    Samples are sorted by cluster, then by band of difficulty if there are bands, then by uid.
 
     Args:
         folder: An empty folder that is not published yet.
@@ -120,13 +122,14 @@ def write_contents(
         for part in partitions(snapshot.num_samples):
             unit = WorkUnit(finished[-1].stage, tuple(finished), snapshot.folder, store, part)
             for item in replay(unit, [field.name for _, field in (*published, *counted)], counter.add_drop):
-                lists = {role: _records(item.sample, published, role) for role in _DEFAULTS}
-                samples.append(_spool_sample(spool, item, published, lists, bands))
-                counter.add_sample(item.sample, samples[-1].index, lists["negatives"], lists["views"])
+                sample = item.sample
+                lists = {role: _records(sample, published, role) for role in _DEFAULTS}
+                samples.append(_spool_sample(spool, item, sample, published, lists, bands))
+                counter.add_sample(sample, samples[-1].index, lists["negatives"], lists["views"])
                 for stage, field in counted:
-                    counter.add_field(stage, field.role, item.sample[field.name])
+                    counter.add_field(stage, field.role, sample[field.name])
                     if rejects is not None and field.role == "rejects":
-                        rejects.add(item.sample.uid, stage.name, item.sample[field.name])
+                        rejects.add(sample.uid, stage.name, sample[field.name])
         samples.sort(key=attrgetter("order"))
         index = _write_shards(contents, spool, samples, published, shard_bytes, progress)
     (folder / ".spool").unlink()
@@ -135,6 +138,9 @@ def write_contents(
     if rejects is not None:
         rejects.close()
         contents.add_file("rejected.parquet")
+    for done in finished:
+        if done.fit is not None:
+            contents.add_copy(fit_path(Store(store).folder(done.stage), done.fit.hash), fit_file(done.stage.name))
     contents.counts, contents.statistics = counter.counts(snapshot), counter.statistics()
     return contents
 
@@ -152,11 +158,11 @@ def _records(sample: Sample, published: _PublishedFields, role: str) -> list[dic
 def _spool_sample(
     spool: _Spool,
     item: EncodedSample,
+    sample: Sample,
     published: _PublishedFields,
     lists: Mapping[str, list[dict[str, Any]]],
     bands: int,
 ) -> _SpooledSample:
-    sample = item.sample
     payload = _payload(sample, lists)
     index: dict[str, Any] = {
         "image_ext": sample["image_info"]["extension"],
@@ -227,7 +233,9 @@ def _write_shards(
     """Write all shards with their sidecars; return the rows of the index."""
     rows: list[dict[str, Any]] = []
     arrays = [field for _, field in published if field.kind == "array"]
-    sizes = [sample.image.size_bytes + sample.payload[1] + _TEXT_OVERHEAD_BYTES for sample in samples]
+    sizes = [
+        sample.image.size_bytes + -(-sample.payload[1] // _TEXT_UNIT_BYTES) * _TEXT_UNIT_BYTES for sample in samples
+    ]
     for number, (first, end) in enumerate(split_into_shards(sizes, shard_bytes)):
         sidecar = []
         with ShardWriter(contents.folder / shard_name(number)) as writer:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+def fit_file(stage_name: str) -> str:
+    """Return the name of the file that has a stage's fit in a version's folder."""
+    return f"fit_{stage_name}.safetensors"
+
+
 @dataclass
 class VersionContents:
     """The files of a version's folder, and what its manifest says about them.
@@ -44,6 +49,10 @@ class VersionContents:
         """Add a finished file of the folder."""
         path = self.folder / name
         self.files.append(WrittenFile(name, path.stat().st_size, sha256_file(path)))
+
+    def add_copy(self, source: Path, name: str) -> None:
+        """Copy a finished file into the folder."""
+        self.add_bytes(name, source.read_bytes())
 
     def add_bytes(self, name: str, data: bytes) -> None:
         """Write a file."""

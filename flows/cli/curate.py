@@ -41,11 +41,17 @@ class CurateOptions(CurationOptions):
     name: Annotated[str, typer.Option("--name", help="data set's name")]
     shard_mb: ShardOpt = 64
     bands: BandsOpt = 0
+    fits: Annotated[
+        str | None,
+        typer.Option("--fits", help="NAME@VER whose fits are used; default: the newest version's while they hold"),
+    ] = None
+    refit: Annotated[list[str] | None, typer.Option("--refit", help="fit this stage anew; all: every stage")] = None
 
     def job(self, catalog: Catalog, **more: Any) -> CurateJob:
         """Return the job that the command line describes."""
-        data = {"recipe": self.recipe, "source": self.source, "name": self.name}
-        return self.curate_job(catalog, **data, shard_bytes=self.shard_mb * 2**20, bands=self.bands, **more)
+        data = {"recipe": self.recipe, "source": self.source, "name": self.name, "bands": self.bands}
+        fits = {"fits": self.fits, "refit": tuple(self.refit or ())}
+        return self.curate_job(catalog, **data, **fits, shard_bytes=self.shard_mb * 2**20, **more)
 
 
 @app.command()

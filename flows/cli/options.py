@@ -23,7 +23,7 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
 PrefectOpt = Annotated[bool, typer.Option("--prefect", help="run as a Prefect flow")]
 ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="target size of a shard in MiB")]
 BandsOpt = Annotated[
-    int, typer.Option("--bands", min=0, help="difficulty bands inside a cluster; 0: by difficulty itself")
+    int, typer.Option("--bands", min=0, help="difficulty bands that sort the samples of a cluster; 0: by uid alone")
 ]
 
 

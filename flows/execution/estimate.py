@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import orjson
 
-from curation.engine.replay import ALL_SAMPLES, FinishedStage, WorkUnit, corpus_input_hash, replay, result_id
-from curation.engine.stage import CorpusStage, DescribesMethod, MapStage, Stage
-from curation.engine.store import Store
+from curation.engine.engine import previous_index
+from curation.engine.fits import FITS_FOLDER, Fit, KeptFit, Overlap, fit_path
+from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, inputs_hash, replay
+from curation.engine.stage import DescribesMethod, FittedStage, MapStage, Stage
+from curation.engine.store import Store, input_id
 from curation.llm.journal import Journal
 from curation.rewriting.llm_stage import LlmStage
 from curation.rewriting.rules import RuleWriter
@@ -40,7 +43,7 @@ class StageEstimate:
 
     Attributes:
         stage: The stage.
-        num_compute: Samples to compute; all of them for a corpus stage whose inputs change.
+        num_compute: Samples to compute; all of them for a stage that is fitted anew.
         num_reuse: Samples whose results are in the store.
         seconds: Estimate from earlier runs in this workspace, or None if there was none.
         why: Why it computes anything.
@@ -107,52 +110,121 @@ def estimate_curation(prepared: PreparedCuration) -> CurationEstimate:
     up_to_date = existing(prepared)
     latest = job.catalog.latest(job.name)
     rates = _rates(job.catalog, job.num_workers)
-    done: list[FinishedStage] = []
+    planner = _StagePlanner(prepared, latest)
     stages: list[StageEstimate] = []
-    blocked = False
     for stage in prepared.recipe.all_stages():
-        missing, present, input_hash = _missing(prepared, stage, done, blocked=blocked)
+        found = planner.look_up(stage)
+        missing = found.num_compute
         seconds = 0.0 if not missing else rates[stage.name] * missing if stage.name in rates else None
-        why = "" if not missing else _why(stage, latest, missing, blocked=blocked, known=bool(present))
+        why = found.why
         if missing and isinstance(stage, DescribesMethod):
             why += f" ({stage.describe_method(missing)})"
         tokens = _estimate_tokens(stage, prepared, missing) if missing and isinstance(stage, LlmStage) else 0
-        stages.append(StageEstimate(stage, missing, present, seconds, why, tokens))
-        done.append(FinishedStage(stage, input_hash))
-        blocked = blocked or missing > 0
+        stages.append(StageEstimate(stage, missing, found.num_reuse, seconds, why, tokens))
     size = sum(sample.image.size_bytes for sample in snapshot.samples()) + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
     disk_bytes, free = 0 if up_to_date else size, free_bytes(job.catalog.workspace)
     return CurationEstimate(up_to_date, snapshot.num_samples, len(snapshot.rejected), stages, disk_bytes, free)
 
 
-def _missing(
-    prepared: PreparedCuration, stage: Stage, done: Sequence[FinishedStage], *, blocked: bool
-) -> tuple[int, int, str]:
-    """Return how many samples a stage must compute and has stored, and a corpus stage's inputs hash.
+class _Missing(NamedTuple):
+    """What the store lacks of a stage."""
 
-    After a stage with missing results, input ids are known only for samples that are complete up to here.
+    num_compute: int
+    num_reuse: int
+    why: str = ""
+
+
+class _StagePlanner:
+    """Looks up stage after stage what the store has, without computing anything.
+
+    After a stage with missing results (`blocked`), inputs are known only for samples that are complete up to there.
     """
-    store = Store(prepared.job.store)
-    unit = WorkUnit(stage, tuple(done), prepared.snapshot.folder, prepared.job.store, ALL_SAMPLES)
-    dropped: list[str] = []
-    inputs = replay(
-        unit, stage.required_fields(), lambda _stage, sample, _drop: dropped.append(sample.uid), partial=blocked
-    )
-    remaining = prepared.snapshot.num_samples - len(dropped)
-    if isinstance(stage, MapStage):
-        ids = store.ids(store.folder(stage))
-        present = sum(result_id(stage, item) in ids for item in inputs)
-        return remaining - present, present, ""
-    if blocked:
-        return remaining, 0, "unknown"
-    input_hash = corpus_input_hash(stage, inputs)
-    stored = bool(store.files(store.folder(stage, input_hash)))
-    return (0, len(inputs), input_hash) if stored else (len(inputs), 0, input_hash)
+
+    def __init__(self, prepared: PreparedCuration, latest: Manifest | None) -> None:
+        self._prepared, self._latest = prepared, latest
+        self._store = Store(prepared.job.store)
+        self._done: list[FinishedStage] = []
+        self._blocked = False
+
+    def look_up(self, stage: Stage) -> _Missing:
+        """Return what the next stage must compute."""
+        dropped: list[str] = []
+        job, snapshot = self._prepared.job, self._prepared.snapshot
+        unit = WorkUnit(stage, tuple(self._done), snapshot.folder, job.store, ALL_SAMPLES)
+        inputs = replay(
+            unit,
+            stage.required_fields(),
+            lambda _stage, sample, _drop: dropped.append(sample.uid),
+            partial=self._blocked,
+        )
+        remaining = snapshot.num_samples - len(dropped)
+        if isinstance(stage, FittedStage):
+            found, key = self._fitted(stage, inputs, remaining)
+        elif isinstance(stage, MapStage):
+            found, key = self._results(stage, "", inputs, remaining), ""
+        else:
+            found, key = self._indexed(stage, inputs, remaining)
+        self._done.append(FinishedStage(stage, key))
+        self._blocked = self._blocked or found.num_compute > 0
+        return found
+
+    def _results(self, stage: Stage, key: str, inputs: Sequence[EncodedSample], remaining: int) -> _Missing:
+        """Return how many results of a map or fitted stage are missing."""
+        ids = self._store.ids(self._store.folder(stage, key))
+        present = sum(input_id(stage, item.encoded) in ids for item in inputs)
+        missing = remaining - present
+        return _Missing(missing, present, _why(stage, self._latest, missing, known=bool(present)) if missing else "")
+
+    def _fitted(self, stage: FittedStage, inputs: Sequence[EncodedSample], remaining: int) -> tuple[_Missing, str]:
+        kept = self._prepared.fits.of(stage.name, stage.fingerprint())
+        folder = self._store.folder(stage)
+        if kept is not None and (fit := _load_fit(kept, fit_path(folder, kept.hash))) is not None:
+            found = self._results(stage, kept.hash, inputs, remaining)
+            known = Overlap.of(fit, [input_id(stage, item.encoded) for item in inputs]).share_new * len(inputs)
+            share = (known + remaining - len(inputs)) / max(remaining, 1)
+            share_of = f"{100 * share:.1f} % of the samples are new to the fit of {kept.learned_on}"
+            if self._prepared.fits.given or share <= stage.max_share_new:
+                kept_why = (
+                    f"applies the fit of {kept.learned_on}; "
+                    if self._prepared.fits.given
+                    else f"keeps the fit: {share_of}; "
+                )
+                return (found._replace(why=kept_why + found.why) if found.num_compute else found), kept.hash
+            bound = f"more than {100 * stage.max_share_new:.0f} %"
+            why = f"fits anew, a MINOR version: {share_of}, {bound}; all samples may change (--fits {kept.learned_on} keeps it)"
+            return _Missing(remaining, 0, why), "unknown"
+        if not self._blocked:
+            of = inputs_hash((input_id(stage, item.encoded), item.uid) for item in inputs)
+            if (memo := folder / FITS_FOLDER / f"of-{of}").is_file():
+                key = memo.read_text()
+                return self._results(stage, key, inputs, remaining), key
+        reason = "fits anew, as requested: " if kept is None and self._prepared.fits.refit else "fits: "
+        return _Missing(remaining, 0, reason + _why(stage, self._latest, remaining, known=False)), "unknown"
+
+    def _indexed(self, stage: Stage, inputs: Sequence[EncodedSample], remaining: int) -> tuple[_Missing, str]:
+        ids = {item.uid: input_id(stage, item.encoded) for item in inputs}
+        key = inputs_hash((value, uid) for uid, value in ids.items())
+        folder = self._store.folder(stage, key)
+        if not self._blocked and (self._store.files(folder)):
+            return _Missing(0, len(ids)), key
+        before = previous_index(self._store.folder(stage), ids)
+        if before is None:
+            return _Missing(remaining, 0, _why(stage, self._latest, remaining, known=False)), "unknown"
+        present = int((before.row_now >= 0).sum())
+        why = f"{remaining - present} sample(s) are new, edited or gone; only lists that have them change"
+        return _Missing(remaining - present, present, why), before.key
+
+
+def _load_fit(kept: KeptFit, stored: Path) -> Fit | None:
+    """Return a kept fit, from the store or from its version's folder; None if it is in neither."""
+    path = stored if stored.is_file() else kept.path
+    return Fit.load(path) if path.is_file() else None
 
 
 def _rates(catalog: Catalog, workers: int) -> dict[str, float]:
-    """Return seconds per computed sample by stage, from this workspace's newest run records."""
+    """Return seconds per computed sample by stage, from the run in this workspace that computed most of it."""
     rates: dict[str, float] = {}
+    most: dict[str, int] = {}
     for name in catalog.names():
         for version in catalog.versions(name):
             path = catalog.manifests / name / f"{version}.run.json"
@@ -163,12 +235,13 @@ def _rates(catalog: Catalog, workers: int) -> dict[str, float]:
                 continue  # a selection of another version: no stage ran
             scale = max(1, record["job"]["workers"] or record["cores"]) / workers
             for stage in record["stages"]:
-                if stage["computed"]:
+                if stage["computed"] and stage["computed"] >= most.get(stage["stage"], 0):
+                    most[stage["stage"]] = stage["computed"]
                     rates[stage["stage"]] = stage["wall_s"] / stage["computed"] * scale
     return rates
 
 
-def _why(stage: Stage, latest: Manifest | None, missing: int, *, blocked: bool, known: bool) -> str:
+def _why(stage: Stage, latest: Manifest | None, missing: int, *, known: bool) -> str:
     """Return why a stage must compute, from the newest version's record of it."""
     if latest is None:
         return "partly done by an earlier run" if known else "first run"
@@ -177,19 +250,7 @@ def _why(stage: Stage, latest: Manifest | None, missing: int, *, blocked: bool, 
         return f"{latest.name}@{latest.version} has no such stage"
     if changes := _changes(before, stage_record(stage)):
         return "; ".join(changes)
-    if isinstance(stage, CorpusStage):
-        return _why_all(stage, latest, missing, blocked=blocked)
     return f"{missing} sample(s) are new, edited or not in this workspace's store"
-
-
-def _why_all(stage: Stage, latest: Manifest, num_samples: int, *, blocked: bool) -> str:
-    """Return why a stage that compares all samples computes all of them again."""
-    before = latest.body["counts"]["samples"]
-    reason = f"compares all samples with each other, so {num_samples} are done again: "
-    if num_samples != before:
-        return f"{reason}{latest.name}@{latest.version} has {before}"
-    needs = ", ".join(name for name in stage.required_fields() if name != "uid")
-    return reason + (f"an earlier stage recomputes, so {needs} may change" if blocked else f"{needs} changed")
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from curation.engine.denylist import Denylist, check_no_interrupted_forget
 from curation.engine.engine import Events, Executor, StageReport, run_stages
+from curation.engine.fits import FitPolicy, FitRecord
 from curation.engine.intake import Snapshot, read_source
+from curation.engine.stage import FittedStage
 from curation.sources import open_source
-from curation.versions.numbering import VersionRequest, dataset_lock, publish_version, up_to_date
+from curation.versions.numbering import VersionRequest, dataset_lock, kept_fits, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
-from data_manifests.errors import InputError
+from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import Catalog, Manifest, check_name
 from flows.execution.executors import local_executor
 from flows.execution.run_record import write_run_record
@@ -46,7 +48,9 @@ class CurateJob(RecipeInputs):
         workers: Processes (or Dask workers); 0 means one for each core.
         settings: ``--set`` texts.
         shard_bytes: Target size of a shard.
-        bands: Difficulty bands that order samples inside a cluster; 0 orders by difficulty itself.
+        bands: Difficulty bands that order samples inside a cluster; 0 orders them by uid alone.
+        fits: ``NAME@VER`` whose fits are used without checks; None keeps those of the newest version while they hold.
+        refit: Stages that fit anew; ``all`` means all of them.
         wait_s: How long to wait for another run on the same name.
     """
 
@@ -61,6 +65,8 @@ class CurateJob(RecipeInputs):
     settings: tuple[str, ...] = ()
     shard_bytes: int = DEFAULT_SHARD_BYTES
     bands: int = 0
+    fits: str | None = None
+    refit: tuple[str, ...] = ()
     wait_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -70,7 +76,7 @@ class CurateJob(RecipeInputs):
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CurateJob:
         """Read what `to_json` wrote."""
-        lists = {name: tuple(values.get(name, ())) for name in ("settings", "against")}
+        lists = {name: tuple(values.get(name, ())) for name in ("settings", "against", "refit")}
         return cls(**{**values, **lists})
 
     @property
@@ -156,6 +162,7 @@ class PreparedCuration:
     recipe: Recipe
     snapshot: Snapshot
     request: VersionRequest
+    fits: FitPolicy
     intake_s: float
 
 
@@ -204,9 +211,16 @@ class CurationResult:
                     "wall_s": round(report.wall_s, 3),
                     "peak_memory_bytes": report.peak_memory_bytes,
                 }
+                | ({"fit": _fit_json(report.fit)} if report.fit else {})
                 for report in self.reports
             ],
         }
+
+
+def _fit_json(fit: FitRecord) -> dict[str, Any]:
+    """Return what `--json` prints of a fit; ``kept_from`` is empty for one that this run learned."""
+    checks = [check.to_json() for check in fit.checks]
+    return {"hash": fit.hash, "samples": fit.num_samples, "kept_from": fit.learned_on, "checks": checks, "why": fit.why}
 
 
 @overload
@@ -262,9 +276,40 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         progress=events.on_read,
         denylist=Denylist.load(job.catalog.manifests),
     )
-    about = {"name": recipe.name, "paper": recipe.paper}
-    request = VersionRequest(job.name, about, source.describe() | {"limit": job.limit}, job.shard_bytes, job.bands)
-    return PreparedCuration(job, recipe, snapshot, request, time.perf_counter() - started)
+    fits, fits_from = _choose_fits(job, recipe)
+    request = VersionRequest(
+        job.name,
+        {"name": recipe.name, "paper": recipe.paper},
+        source.describe() | {"limit": job.limit},
+        job.shard_bytes,
+        job.bands,
+        fits_from,
+        fits.refit,
+    )
+    return PreparedCuration(job, recipe, snapshot, request, fits, time.perf_counter() - started)
+
+
+def _choose_fits(job: CurateJob, recipe: Recipe) -> tuple[FitPolicy, str]:
+    """Return which earlier fits the job keeps, and the requested version with the fingerprint of its manifest, or "".
+
+    Raises:
+        InputError: the requested version is unknown, or a stage to refit is not in the recipe.
+    """
+    fitted = [stage.name for stage in recipe.all_stages() if isinstance(stage, FittedStage)]
+    for name in job.refit:
+        if name not in (*fitted, "all"):
+            raise InputError(
+                f"--refit {name}: recipe '{recipe.name}' has no fitted stage of this name",
+                allowed=", ".join((*fitted, "all")) if fitted else "nothing: the recipe has no fitted stages",
+                fix=nearest(name, (*fitted, "all")),
+            )
+    refit = frozenset("*" if name == "all" else name for name in job.refit)
+    if job.fits:
+        manifest = job.catalog.open(job.fits).manifest
+        ref = f"{manifest.name}@{manifest.version}"
+        return FitPolicy(kept_fits(job.catalog, manifest), refit, given=True), f"{ref} {manifest.fingerprint}"
+    latest = job.catalog.latest(job.name)
+    return FitPolicy(kept_fits(job.catalog, latest) if latest else {}, refit), ""
 
 
 def _check_bands(job: CurateJob, recipe: Recipe) -> None:
@@ -299,9 +344,10 @@ def existing(prepared: PreparedCuration) -> CurationResult | None:
 def _compute_and_publish(prepared: PreparedCuration, runner: Executor, events: JobEvents) -> CurationResult:
     """Compute what the store lacks and publish a version; the caller holds the data set's lock."""
     job, started = prepared.job, time.perf_counter()
-    done, reports = run_stages(prepared.recipe.all_stages(), prepared.snapshot, job.store, runner, events.stages)
+    stages, snapshot = prepared.recipe.all_stages(), prepared.snapshot
+    done, reports = run_stages(stages, snapshot, job.store, runner, events.stages, prepared.fits)
     staged = time.perf_counter()
-    published = publish_version(job.catalog, prepared.request, done, prepared.snapshot, job.store, events.on_written)
+    published = publish_version(job.catalog, prepared.request, done, snapshot, job.store, events.on_written)
     seconds = {
         "intake": round(prepared.intake_s, 3),
         "stages": round(staged - started, 3),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from curation.engine.fits import FIRST_FIT
 from data_manifests.manifest import Manifest
 from flows.terminal.console import counter, err, out, print_json, print_table, progress_bars, stage_bars
 
@@ -94,6 +95,7 @@ def _print_result(result: CurationResult, seconds: float) -> None:
         memory = f"{report.peak_memory_bytes / 2**20:.0f}"
         rows.append((report.stage.name, report.num_computed, report.num_reused, f"{report.wall_s:.1f}", rate, memory))
     print_table("stages", ("stage", ">computed", ">reused", ">seconds", ">samples/s", ">peak MiB"), rows)
+    _print_fits(result)
     print_drops(result.manifest)
     counts = body["counts"]
     out.print(
@@ -103,6 +105,16 @@ def _print_result(result: CurationResult, seconds: float) -> None:
     )
     parts = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
     out.print(f"fingerprint {result.manifest.fingerprint} · {seconds:.1f} s" + (f" ({parts})" if parts else ""))
+
+
+def _print_fits(result: CurationResult) -> None:
+    """Print which fits of earlier versions were kept, and which stages were fitted anew and why."""
+    fits = [(report.stage.name, report.fit) for report in result.reports if report.fit is not None]
+    if kept := [f"{name} ({fit.learned_on})" for name, fit in fits if fit.learned_on]:
+        out.print(f"fits kept: {', '.join(kept)}")
+    for name, fit in fits:
+        if not fit.learned_on and fit.why != FIRST_FIT:
+            out.print(f"fitted anew: {name}, {escape(fit.why)}")
 
 
 def print_drops(manifest: Manifest) -> None:

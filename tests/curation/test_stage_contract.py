@@ -9,18 +9,23 @@ import pickle
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from blake3 import blake3
 
 from curation.dedup.evaluation_sets import EvaluationSets
 from curation.engine.engine import run_stages
+from curation.engine.fits import Evidence, Fit, fit_path
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, replay
-from curation.engine.stage import CorpusStage, Drop, MapStage, Stage
+from curation.engine.stage import CorpusStage, Drop, FittedStage, IndexedStage, MapStage, PreviousIndex, Stage
+from curation.engine.store import Store
 from curation.knowledge.open_graph import SeedGraph
 from curation.llm.client import ServedModel
 from curation.llm.interface import AsksModel, LanguageModel
@@ -30,6 +35,7 @@ from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import canonical
 from tests.curation.blank_models import ListedFills, Replacing, other_colour
+from tests.curation.listed_columns import ListedColumns
 from tests.curation.llm_servers import MODEL as LLM
 from tests.curation.llm_servers import Server
 from training.model.spec import ModelSpec
@@ -145,20 +151,77 @@ def test_every_setting_is_in_the_fingerprint(stage: Stage) -> None:
         assert changed.fingerprint() != stage.fingerprint(), item.name
 
 
-@pytest.mark.parametrize("stage", [item for item in CHAIN if isinstance(item, MapStage)], ids=lambda stage: stage.name)
+@pytest.mark.parametrize(
+    "stage", [item for item in CHAIN if isinstance(item, MapStage | FittedStage)], ids=lambda stage: stage.name
+)
 def test_a_sample_alone_in_a_batch_and_elsewhere_gives_the_same_bytes(
-    stage: MapStage, built: tuple[list[FinishedStage], Snapshot, Path]
+    stage: MapStage | FittedStage, built: tuple[list[FinishedStage], Snapshot, Path]
 ) -> None:
     samples = [item.sample for item in before(built, stage)]
+    process = stage.process if isinstance(stage, MapStage) else partial(stage.apply, fit=fit_of(built, stage))
 
-    def encoded(result: dict[str, object] | Drop) -> list[bytes]:
-        assert isinstance(result, dict)
+    def encoded(result: dict[str, object] | Drop) -> list[object]:
+        if isinstance(result, Drop):
+            assert result.reason in stage.drops
+            return [result]
         assert set(result) == {item.name for item in stage.provides}
         return [item.encode(result[item.name]) for item in stage.provides]
 
-    together = [encoded(result) for result in stage.process(samples)]
-    assert [encoded(result) for result in stage.process(samples[::-1])][::-1] == together
-    assert [encoded(stage.process([sample])[0]) for sample in samples[:3]] == together[:3]
+    together = [encoded(result) for result in process(samples)]
+    assert [encoded(result) for result in process(samples[::-1])][::-1] == together
+    assert [encoded(process([sample])[0]) for sample in samples[:3]] == together[:3]
+
+
+def fit_of(built: tuple[list[FinishedStage], Snapshot, Path], stage: Stage) -> Fit:
+    """Return the fit that a stage learned."""
+    done, _, store = built
+    key = next(item.key for item in done if item.stage.name == stage.name)
+    return Fit.load(fit_path(Store(store).folder(stage), key))
+
+
+@pytest.mark.parametrize(
+    "stage", [item for item in CHAIN if isinstance(item, FittedStage)], ids=lambda stage: stage.name
+)
+def test_a_fit_does_not_depend_on_batches_and_holds_for_what_it_was_learned_from(
+    stage: FittedStage, built: tuple[list[FinishedStage], Snapshot, Path]
+) -> None:
+    samples = [item.sample for item in before(built, stage)]
+    fit = fit_of(built, stage)
+    for batch in (3, 100):
+        again = stage.fit(ListedColumns(samples, batch))
+        assert replace(again, num_samples=fit.num_samples, sketch=fit.sketch).to_bytes() == fit.to_bytes()
+    results = [item for item in stage.apply(samples, fit) if isinstance(item, dict)]
+    numbers = [item[spec.name] for item in results for spec in stage.provides if spec.role == "evidence"]
+    sums = {
+        name: sum(item[name] for item in numbers if name in item) for name in {key for item in numbers for key in item}
+    }
+    checks = stage.check(fit, Evidence(len(samples), len(samples) - len(results), sums))
+    assert [check for check in checks if not check.holds] == []
+
+
+@pytest.mark.parametrize(
+    "stage", [item for item in CHAIN if isinstance(item, IndexedStage)], ids=lambda stage: stage.name
+)
+def test_an_index_that_was_brought_up_to_date_equals_a_new_one(
+    stage: IndexedStage, built: tuple[list[FinishedStage], Snapshot, Path]
+) -> None:
+    samples = [item.sample for item in before(built, stage)]
+    columns = ListedColumns(samples)
+    uids = list(columns.uids)
+    expected = stage.update(columns, None)
+    results = list(stage.results(columns, expected))
+    assert len(results) == len(samples)
+    some = ListedColumns([sample for row, sample in enumerate(columns.samples) if row % 3])
+    # of the samples that stay, every fifth counts as edited
+    row_now = np.array([-1 if row % 5 == 0 else uids.index(uid) for row, uid in enumerate(some.uids)])
+    grown = stage.update(columns, PreviousIndex(stage.update(some, None), some.uids, row_now))
+    assert grown.to_bytes() == expected.to_bytes()
+    part = stage.update(
+        some,
+        PreviousIndex(expected, uids, np.array([some.uids.index(uid) if uid in some.uids else -1 for uid in uids])),
+    )
+    assert part.to_bytes() == stage.update(some, None).to_bytes()
+    assert list(stage.results(columns, grown)) == results
 
 
 @pytest.mark.parametrize(
@@ -169,8 +232,8 @@ def test_a_corpus_stage_fits_the_same_twice(
 ) -> None:
     from curation.engine.engine import LoadedCorpus
 
-    held = before(built, stage)
-    assert stage.fit(LoadedCorpus(held)) == stage.fit(LoadedCorpus(held))
+    samples = [item.sample for item in before(built, stage)]
+    assert stage.fit(LoadedCorpus(samples)) == stage.fit(LoadedCorpus(samples))
 
 
 def undeclared(stages: Sequence[Stage]) -> list[str]:
