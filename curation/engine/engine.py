@@ -24,6 +24,7 @@ import numpy as np
 from curation.engine.columns import StoredColumns
 from curation.engine.fits import (
     FIRST_FIT,
+    FIT_OF,
     FITS_FOLDER,
     Evidence,
     Fit,
@@ -199,7 +200,7 @@ def _learn(unit: WorkUnit, stage: FittedStage) -> UnitReport:
     ids = [(input_id(stage, item.encoded), item.uid) for part in columns.encoded() for item in part]
     folder = Store(unit.store).folder(stage)
     Store(unit.store).describe_stage(stage)
-    known = folder / FITS_FOLDER / f"of-{inputs_hash(ids)}"
+    known = folder / FITS_FOLDER / f"{FIT_OF}{inputs_hash(ids)}"
     if known.is_file() and fit_path(folder, name := known.read_text()).is_file():
         return UnitReport(0, 0, name, len(ids))
     learned = replace(stage.fit(columns), num_samples=len(ids), sketch=sketch_of(key for key, _ in ids))

@@ -27,6 +27,9 @@ FIRST_FIT = "first fit"
 FITS_FOLDER = "fits"
 """Folder of a stage's fits, beside its results."""
 
+FIT_OF = "of-"
+"""How the names of files in it begin that say, by the hash of its inputs, which fit was learned from them."""
+
 _SKETCH_SIZE = 4096
 _SKETCH = "_inputs"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from curation.engine.fits import FITS_FOLDER, Fit, Overlap
 from curation.engine.replay import encode_sample
 from curation.engine.store import STAGE_FILE, input_id_of
 from data_manifests.absence import TracePatterns, own_texts, rows_with, text_labels, uid_labels
@@ -37,6 +38,7 @@ class Traces:
         texts: All texts: captions, negatives, views.
         rows: Results in the store: folder in the store -> input ids, hex.
         folders: Folders of results to remove as a whole: computed with the samples, or from unknown fields.
+        fits: Hashes of fits that were, or may have been, learned from the samples.
         snapshots: Snapshots of sources that have them.
         questions: Keys of requests to a language model about them.
     """
@@ -48,6 +50,7 @@ class Traces:
     texts: list[str] = field(default_factory=list)
     rows: dict[str, list[str]] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
+    fits: list[str] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
 
@@ -146,9 +149,11 @@ def _find_in_store(catalog: Catalog, found: Traces, samples: Sequence[Sample]) -
     """Find rows and folders of the store that were computed from the samples."""
     store = catalog.workspace / "store"
     tables: dict[str, _Results] = {}
-    for folder in sorted(path for path in store.glob("*/*") if path.is_dir()):
+    folders = sorted(path for path in store.glob("*/*") if path.is_dir())
+    applied = [path.parent for folder in folders for path in sorted(folder.glob(f"*/{STAGE_FILE}"))]
+    for folder in (*folders, *applied):
         name = str(folder.relative_to(store))
-        found.folders += _corpus_folders(folder, store, found.uids)
+        found.folders += _indexed_folders(folder, store, found.uids)
         fields = _input_fields(catalog, folder)
         if fields is not None:
             tables[name] = _Results(folder, fields)
@@ -166,10 +171,28 @@ def _find_in_store(catalog: Catalog, found: Traces, samples: Sequence[Sample]) -
             found.folders.append(name)
         elif results.marked:
             found.rows[name] = sorted(key.hex() for key in results.marked)
+    for folder in folders:
+        inputs = {name: results.marked for name, results in tables.items() if (store / name).parent == folder}
+        _find_fits(found, folder, store, set().union(*inputs.values()))
 
 
-def _corpus_folders(folder: Path, store: Path, uids: Sequence[str]) -> list[str]:
-    """Return a corpus stage's folders whose inputs had one of the samples: all of their results depend on it."""
+def _find_fits(found: Traces, folder: Path, store: Path, inputs: set[bytes]) -> None:
+    """Find a stage's fits that were, or may have been, learned from some inputs, and their results.
+
+    A fit has the smallest hashes of its inputs; of larger ones it is not known whether it was learned from them.
+    """
+    for path in sorted((folder / FITS_FOLDER).glob("*.safetensors")):
+        fit = Fit.load(path)
+        overlap = Overlap.of(fit, inputs)
+        if overlap.num_known or overlap.num_known + overlap.num_new < len(inputs):
+            found.fits.append(path.stem)
+            name = str((folder / path.stem).relative_to(store))
+            found.folders.append(name)
+            found.rows.pop(name, None)
+
+
+def _indexed_folders(folder: Path, store: Path, uids: Sequence[str]) -> list[str]:
+    """Return an indexed stage's folders whose inputs had one of the samples: all of their results depend on it."""
     keys = {bytes.fromhex(uid) for uid in uids}
     inner = sorted(path for path in folder.iterdir() if path.is_dir())
     return [str(path.relative_to(store)) for path in inner if not keys.isdisjoint(_Results(path, ()).ids)]

@@ -20,6 +20,7 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.denylist import FORGET_PLAN_FILE, Denylist
+from curation.engine.fits import fit_path
 from curation.forget.find import Traces, find_traces, local_versions
 from curation.forget.remove import purge_answers, purge_files, purge_store, samples_mentioning
 from curation.versions.numbering import dataset_lock
@@ -240,6 +241,7 @@ def _renew(catalog: Catalog, plan: ForgetPlan, name: str, old: str, new: str | N
             forgotten | frozenset(plan.traces.names),
             plan.traces.needles(),
             int((~stays).sum()),
+            lost_fits=frozenset(plan.traces.fits) | _unknown_fits(version, workspace=catalog.workspace),
         )
         changes = {
             "name": name,
@@ -255,6 +257,16 @@ def _renew(catalog: Catalog, plan: ForgetPlan, name: str, old: str, new: str | N
     card_path(old_path).unlink(missing_ok=True)
     shutil.rmtree(catalog.folder(name, old), ignore_errors=True)
     return purged
+
+
+def _unknown_fits(version: DatasetVersion, workspace: Path) -> frozenset[str]:
+    """Return a version's fits that the store does not have: whether they were learned from a sample cannot be told."""
+    fits = [(record, record["fit"]["hash"]) for record in version.manifest.body["stages"] if "fit" in record]
+    return frozenset(
+        name
+        for record, name in fits
+        if not fit_path(workspace / "store" / record["name"] / record["fingerprint"], name).is_file()
+    )
 
 
 def _parent(catalog: Catalog, plan: ForgetPlan, name: str, parent: Mapping[str, Any] | None) -> dict[str, Any] | None:

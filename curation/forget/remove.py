@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 from blake3 import blake3
 
+from curation.engine.fits import FIT_OF, FITS_FOLDER
 from curation.engine.store import write_parquet
 from curation.forget.find import Traces
 from curation.llm.journal import Journal
@@ -51,7 +52,16 @@ def purge_store(store: Path, traces: Traces) -> int:
                 batch = blake3(b"".join(stored[row] for row in kept)).hexdigest(length=8)
                 write_parquet(path.parent / f"{label}-{batch}.parquet", table)
             path.unlink()
+    _remove_fits(store, frozenset(traces.fits))
     return num_removed
+
+
+def _remove_fits(store: Path, hashes: frozenset[str]) -> None:
+    """Remove fits, and the files that say from which inputs they were learned."""
+    for folder in store.glob(f"*/*/{FITS_FOLDER}"):
+        for path in folder.iterdir():
+            if path.stem in hashes or (path.name.startswith(FIT_OF) and path.read_text() in hashes):
+                path.unlink()
 
 
 def purge_answers(path: Path, traces: Traces) -> int:

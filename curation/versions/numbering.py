@@ -242,7 +242,7 @@ def kept_fits(catalog: Catalog, manifest: Manifest) -> dict[str, KeptFit]:
             record["fingerprint"], folder / record["fit"]["file"], record["fit"]["hash"], record["fit"]["learned_on"]
         )
         for record in manifest.body["stages"]
-        if "fit" in record
+        if record.get("fit", {"file": ""})["file"]
     }
 
 

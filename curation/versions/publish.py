@@ -107,15 +107,9 @@ def write_contents(
     published = [(stage, field) for stage, field in fields if field.publish != "store" and field.name not in superseded]
     counted = [(stage, field) for stage, field in fields if field.role in ("rejects", "usage", "finding")]
     counter = StatisticsCounter()
-    has_rejects = any(field.role == "rejects" for _, field in counted)
+    has_rejects = "rejects" in [field.role for _, field in counted]
     rejects = RejectsWriter(folder / "rejected.parquet") if has_rejects else None
-    contents = VersionContents(
-        folder,
-        [
-            {"name": field.role if field.role in _DEFAULTS else field.name, "stage": stage.name, "where": field.publish}
-            for stage, field in published
-        ],
-    )
+    contents = VersionContents(folder, _describe_fields(published))
     samples: list[_SpooledSample] = []
     with open(folder / ".spool", "w+b") as file:
         spool = _Spool(file)
@@ -138,11 +132,24 @@ def write_contents(
     if rejects is not None:
         rejects.close()
         contents.add_file("rejected.parquet")
-    for done in finished:
-        if done.fit is not None:
-            contents.add_copy(fit_path(Store(store).folder(done.stage), done.fit.hash), fit_file(done.stage.name))
+    _add_fits(contents, finished, Store(store))
     contents.counts, contents.statistics = counter.counts(snapshot), counter.statistics()
     return contents
+
+
+def _describe_fields(published: _PublishedFields) -> list[dict[str, str]]:
+    """Return the manifest's list of published fields."""
+    return [
+        {"name": field.role if field.role in _DEFAULTS else field.name, "stage": stage.name, "where": field.publish}
+        for stage, field in published
+    ]
+
+
+def _add_fits(contents: VersionContents, finished: Sequence[FinishedStage], store: Store) -> None:
+    """Copy the fits into the version's folder, so that they travel with it."""
+    for item in finished:
+        if item.fit is not None:
+            contents.add_copy(fit_path(store.folder(item.stage), item.fit.hash), fit_file(item.stage.name))
 
 
 def _records(sample: Sample, published: _PublishedFields, role: str) -> list[dict[str, Any]]:

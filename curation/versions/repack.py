@@ -40,6 +40,7 @@ class RepackPlan:
         needles: What no text in a list may have; None for no restriction.
         num_forgotten: Samples left out because they were forgotten: counted, not listed; 0 if they were not selected.
         with_blind_accuracy: Whether to measure the blind accuracy again if samples are left out; otherwise there is none.
+        lost_fits: Hashes of fits that are not copied.
     """
 
     rows: Int64Array
@@ -49,6 +50,7 @@ class RepackPlan:
     needles: TracePatterns | None = None
     num_forgotten: int = 0
     with_blind_accuracy: bool = True
+    lost_fits: frozenset[str] = frozenset()
 
     def is_unwanted(self, text: str) -> bool:
         """Return whether a text in a list has something that must not be in any list."""
@@ -95,6 +97,10 @@ def write_repacked(
     builder.update_fields(replaced, contents.fields)
     contents.add_index(builder.table())
     _write_lists(contents, old, index, plan)
+    for record in old.manifest.body["stages"]:
+        fit = record.get("fit", {"file": ""})
+        if fit["file"] and fit["hash"] not in plan.lost_fits:
+            contents.add_copy(old.folder / fit["file"], fit["file"])
     _add_statistics(contents, old, plan, counter if changed else None)
     return contents
 

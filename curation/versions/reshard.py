@@ -84,9 +84,16 @@ def publish_repacked(
         contents = write_repacked(draft, old, plan, progress)
         replaced = {"fingerprint", "derived", *contents.to_json()}
         kept = {key: value for key, value in old.manifest.body.items() if key not in replaced}
+        kept["stages"] = [_without_fit(record, plan.lost_fits) for record in kept["stages"]]
         manifest = seal_contents(contents, kept | dict(changes))
         publish_contents(catalog, contents, manifest)
     return manifest
+
+
+def _without_fit(record: dict[str, Any], lost: frozenset[str]) -> dict[str, Any]:
+    """Return a stage's record that names no file if its fit is lost: the next run fits anew."""
+    fit = record.get("fit")
+    return record if fit is None or fit["hash"] not in lost else {**record, "fit": {**fit, "file": ""}}
 
 
 def _describe(old: DatasetVersion, layout: Layout) -> dict[str, Any]:

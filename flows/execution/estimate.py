@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from curation.engine.engine import previous_index
-from curation.engine.fits import FITS_FOLDER, Fit, KeptFit, Overlap, fit_path
+from curation.engine.fits import FIT_OF, FITS_FOLDER, Fit, KeptFit, Overlap, fit_path
 from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, inputs_hash, replay
 from curation.engine.stage import DescribesMethod, FittedStage, MapStage, Stage
 from curation.engine.store import Store, input_id
@@ -195,7 +195,7 @@ class _StagePlanner:
             return _Missing(remaining, 0, why), "unknown"
         if not self._blocked:
             of = inputs_hash((input_id(stage, item.encoded), item.uid) for item in inputs)
-            if (memo := folder / FITS_FOLDER / f"of-{of}").is_file():
+            if (memo := folder / FITS_FOLDER / f"{FIT_OF}{of}").is_file():
                 key = memo.read_text()
                 return self._results(stage, key, inputs, remaining), key
         reason = "fits anew, as requested: " if kept is None and self._prepared.fits.refit else "fits: "

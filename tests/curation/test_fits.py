@@ -16,11 +16,14 @@ from curation.engine.fits import Evidence, Fit, FitCheck, FitPolicy, Overlap, fi
 from curation.engine.intake import read_source
 from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
 from curation.engine.stage import Columns, Drop, Field, FittedStage, IndexedStage, MapStage, PreviousIndex, Stage
+from curation.forget.forget import plan_forget, run_forget
 from curation.sources import SourceRecord
 from curation.sources.scenes import ScenesSource
 from curation.stages.hygiene.check_images import CheckImages
+from curation.versions.layout import Layout
 from curation.versions.numbering import VersionRequest, kept_fits, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
+from curation.versions.reshard import reshard
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import Sample
@@ -293,3 +296,45 @@ def test_the_share_of_new_samples_is_estimated_from_the_sketch(num: int) -> None
     assert Overlap.of(fit, ids[:num]).share_new == 0
     share = Overlap.of(fit, ids[num // 4 :]).share_new
     assert share == pytest.approx((num // 4) / num, abs=1e-9 if num < 4096 else 0.03)
+
+
+def test_forgetting_a_sample_removes_the_fits_that_were_learned_from_it(
+    tmp_path: Path, records: list[SourceRecord]
+) -> None:
+    world = World(tmp_path)
+    first, *_ = world.run(records)
+    forgotten = world.samples()[7]
+    plan = plan_forget(world.catalog, [forgotten.uid])
+    run_forget(world.catalog, plan, lambda _uids, _texts: 0)
+    assert not list((tmp_path / "store").glob("compare_length/*/fits/*"))
+    assert not list((tmp_path / "datasets").rglob("fit_*"))
+    renewed = world.catalog.latest("toy")
+    assert renewed is not None and renewed.body["stages"][LENGTH]["fit"]["file"] == ""
+    assert renewed.version != first.version
+    again = [item for item in records if item.name != forgotten.name]
+    manifest, reports, why = world.run(again)
+    assert reports[LENGTH].fit is not None and reports[LENGTH].fit.num_samples == NUM_SCENES - 1
+    assert manifest.body["stages"][LENGTH]["fit"]["learned_on"] == f"toy@{manifest.version}"
+    assert "fitted anew: compare_length" in why
+
+
+def test_a_fit_of_other_samples_survives_forgetting(tmp_path: Path, records: list[SourceRecord]) -> None:
+    world = World(tmp_path)
+    world.run(records[:-1])
+    known = {sample.uid for sample in world.samples()}
+    world.run(records)
+    uid = next(sample.uid for sample in world.samples() if sample.uid not in known)
+    run_forget(world.catalog, plan_forget(world.catalog, [uid]), lambda _uids, _texts: 0)
+    assert len(list((tmp_path / "store").glob("compare_length/*/fits/*.safetensors"))) == 1
+    latest = world.catalog.latest("toy")
+    assert latest is not None and kept_fits(world.catalog, latest)["compare_length"].path.is_file()
+
+
+def test_a_resharded_version_has_its_fits(tmp_path: Path, records: list[SourceRecord]) -> None:
+    world = World(tmp_path)
+    first, *_ = world.run(records)
+    made = reshard(world.catalog, "toy@1.0.0", Layout(2**20, "uid"))
+    fits = kept_fits(world.catalog, made.manifest)
+    assert (
+        fits["compare_length"].path.read_bytes() == kept_fits(world.catalog, first)["compare_length"].path.read_bytes()
+    )
