@@ -206,12 +206,11 @@ class Store:
                 ) from error
 
 
-def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None) -> Path:
+def write_parquet(path: Path, table: pa.Table) -> Path:
     """Write a parquet file with checksummed pages atomically; equal tables give equal bytes.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    options = {"compression_level": 3, "write_page_checksum": True, "row_group_size": row_group_size}
-    write_table_atomically(path, table, **options)
+    write_table_atomically(path, table, compression_level=3, write_page_checksum=True)
     return path
