@@ -92,14 +92,17 @@ class VersionDiff:
         num_new: Samples in the new version.
         num_added: Samples only in the new version.
         num_removed: Samples only in the old version.
-        num_edited: Samples in both whose content differs.
+        num_edited: Samples in both whose captions, split or attributes differ: the source was edited.
+        num_followed: The other samples in both that differ: only in what stages computed, such as negatives that were
+            balanced anew, or lists of neighbours.
         num_moved: Samples in both at another position in the shards.
-        edited_fields: Field -> samples in which it differs.
+        edited_fields: Field -> samples in which it differs, edited or not.
         added_fields: Fields that only the new version has.
         removed_fields: Fields that only the old version has.
         added: The first added samples, by uid.
         removed: The first removed samples, by uid.
         edited: The first edited samples: those with other captions first, then other negatives, then by uid.
+        followed: The first of those that only followed, in the same order.
         negatives: Negatives that were added, removed and changed in samples of both versions, by operation and span class.
         clusters: How samples changed clusters; None unless both versions have clusters.
         shifts: Numbers of the index (difficulty, scores) that changed.
@@ -116,6 +119,7 @@ class VersionDiff:
     num_added: int
     num_removed: int
     num_edited: int
+    num_followed: int
     num_moved: int
     edited_fields: dict[str, int]
     added_fields: tuple[str, ...]
@@ -123,6 +127,7 @@ class VersionDiff:
     added: tuple[SampleRef, ...]
     removed: tuple[SampleRef, ...]
     edited: tuple[SampleDiff, ...]
+    followed: tuple[SampleDiff, ...]
     negatives: tuple[NegativeCount, ...]
     clusters: ClusterDiff | None
     shifts: tuple[NumberShift, ...]
@@ -134,7 +139,8 @@ class VersionDiff:
     @property
     def is_empty(self) -> bool:
         """Whether nothing differs."""
-        same_samples = not (self.num_added or self.num_removed or self.num_edited or self.num_moved)
+        differing = self.num_edited or self.num_followed
+        same_samples = not (self.num_added or self.num_removed or differing or self.num_moved)
         same_clusters = self.clusters is None or not self.clusters.num_moved
         fields = self.added_fields or self.removed_fields or self.shifts
         manifests = self.numbers or self.distributions or self.stages or self.settings
@@ -155,8 +161,11 @@ def diff_versions(old: DatasetVersion, new: DatasetVersion) -> VersionDiff:
     Raises:
         InputError: a file of a version is missing or damaged.
     """
+    import polars as pl
+
     index = compare_indexes(old, new, MAX_DETAILS)
     bodies = old.manifest.body, new.manifest.body
+    edited, followed = index.differing.filter("is_edited"), index.differing.filter(~pl.col("is_edited"))
     return VersionDiff(
         old=old.ref,
         new=new.ref,
@@ -164,14 +173,16 @@ def diff_versions(old: DatasetVersion, new: DatasetVersion) -> VersionDiff:
         num_new=index.num_new,
         num_added=index.added.height,
         num_removed=index.removed.height,
-        num_edited=index.edited.height,
+        num_edited=edited.height,
+        num_followed=followed.height,
         num_moved=index.num_moved,
-        edited_fields=index.edited_fields,
+        edited_fields=index.differing_fields,
         added_fields=index.added_fields,
         removed_fields=index.removed_fields,
         added=_refs(new, index.added),
         removed=_refs(old, index.removed),
-        edited=_edited(old, new, index),
+        edited=_sample_diffs(old, new, edited, index),
+        followed=_sample_diffs(old, new, followed, index),
         negatives=_negatives(old, new, index),
         clusters=index.clusters,
         shifts=index.shifts,
@@ -188,11 +199,13 @@ def _refs(version: DatasetVersion, frame: pl.DataFrame) -> tuple[SampleRef, ...]
     return tuple(SampleRef(uid, rows[uid]["name"], rows[uid]["caption"]) for uid in listed["uid"].to_list())
 
 
-def _edited(old: DatasetVersion, new: DatasetVersion, index: IndexDiff) -> tuple[SampleDiff, ...]:
-    listed = index.edited.sort("rank", "uid").head(MAX_DETAILS)
+def _sample_diffs(
+    old: DatasetVersion, new: DatasetVersion, differing: pl.DataFrame, index: IndexDiff
+) -> tuple[SampleDiff, ...]:
+    listed = differing.sort("rank", "uid").head(MAX_DETAILS)
     before = read_payloads(old, listed)
     after = read_payloads(new, listed.select("uid", **{name: f"{name}@new" for name in PLACE[1:]}))
-    fields = list(index.edited_fields)
+    fields = list(index.differing_fields)
     return tuple(
         _sample(row["uid"], [name for name in fields if row[f"differs:{name}"]], before[row["uid"]], after[row["uid"]])
         for row in listed.iter_rows(named=True)
@@ -210,6 +223,6 @@ def _sample(uid: str, fields: list[str], old: Payload, new: Payload) -> SampleDi
 
 
 def _negatives(old: DatasetVersion, new: DatasetVersion, index: IndexDiff) -> tuple[NegativeCount, ...]:
-    if "negatives" not in index.edited_fields:
+    if "negatives" not in index.differing_fields:
         return ()
-    return count_negatives(old, new, index.edited.filter("differs:negatives"))
+    return count_negatives(old, new, index.differing.filter("differs:negatives"))

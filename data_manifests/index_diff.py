@@ -24,6 +24,9 @@ _NUM_LARGEST = 20
 _RANKS = ("captions", "negatives", "views")
 """Fields whose changes are shown first."""
 
+_SOURCE_FIELDS = ("captions", "split", "attributes")
+"""Fields that come from the source; all others are computed by stages."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterMove:
@@ -79,10 +82,10 @@ class IndexDiff:
         num_new: Samples in the new version.
         added: Rows (uid, shard, json_offset, json_bytes) only in the new index.
         removed: The same, only in the old index.
-        edited: Samples of both that differ: the same of the old index, of the new one (``shard@new`` ...),
-            ``differs:<field>`` and rank (shown first: 0).
+        differing: Samples of both that differ: the same of the old index, of the new one (``shard@new`` ...),
+            ``differs:<field>``, ``is_edited`` (a field of the source differs) and rank (shown first: 0).
         num_moved: Common samples with another key.
-        edited_fields: Field -> samples in which it differs.
+        differing_fields: Field -> samples in which it differs.
         added_fields: Fields only in the new index.
         removed_fields: Fields only in the old index.
         clusters: Changes of clusters, if both indexes have clusters.
@@ -93,9 +96,9 @@ class IndexDiff:
     num_new: int
     added: pl.DataFrame
     removed: pl.DataFrame
-    edited: pl.DataFrame
+    differing: pl.DataFrame
     num_moved: int
-    edited_fields: dict[str, int]
+    differing_fields: dict[str, int]
     added_fields: tuple[str, ...]
     removed_fields: tuple[str, ...]
     clusters: ClusterDiff | None
@@ -124,17 +127,19 @@ def compare_indexes(old: DatasetVersion, new: DatasetVersion, max_details: int) 
     both = _JoinedIndexes(before, after, rows.drop_nulls())
     contents = [name for name in both.common if name.startswith("h_") or name == "split"]
     differs = pl.DataFrame({f"differs:{name.removeprefix('h_')}": both.differs(name) for name in contents})
-    edited = pl.any_horizontal(pl.all()) if contents else pl.lit(value=False)
-    places = both.rows.hstack(differs).filter(differs.select(edited).to_series())
+    differ = pl.any_horizontal(pl.all()) if contents else pl.lit(value=False)
+    places = both.rows.hstack(differs).filter(differs.select(differ).to_series())
     before_fields, after_fields = _fields(before), _fields(after)
     return IndexDiff(
         num_old=before.height,
         num_new=after.height,
         added=_places(after, rows.filter(pl.col("old").is_null())["new"]),
         removed=_places(before, rows.filter(pl.col("new").is_null())["old"]),
-        edited=_pairs(before, after, places).with_columns(rank=_rank(differs.columns)),
+        differing=_pairs(before, after, places).with_columns(
+            rank=_rank(differs.columns), is_edited=_is_edited(differs.columns)
+        ),
         num_moved=int(both.differs("key").sum()),
-        edited_fields={
+        differing_fields={
             name.removeprefix("differs:"): int(differs[name].sum()) for name in differs.columns if differs[name].any()
         },
         added_fields=tuple(name for name in after_fields if name not in before_fields),
@@ -223,6 +228,14 @@ def _rank(columns: list[str]) -> pl.Expr:
         if f"differs:{name}" in columns:
             rank = pl.when(pl.col(f"differs:{name}")).then(number).otherwise(rank)
     return rank
+
+
+def _is_edited(columns: list[str]) -> pl.Expr:
+    """Return whether a field of the source differs."""
+    import polars as pl
+
+    found = [pl.col(name) for field in _SOURCE_FIELDS if (name := f"differs:{field}") in columns]
+    return pl.any_horizontal(found) if found else pl.lit(value=False)
 
 
 def _clusters(column: pl.DataFrame, max_details: int) -> ClusterDiff:

@@ -21,6 +21,11 @@ def change_markdown(catalog: Catalog, manifest: Manifest) -> str:
     new = DatasetVersion(manifest, catalog.folder(manifest.name, manifest.version))
     diff = diff_versions(old, new)
     lines = [f"Against {old.ref}:", ""]
-    parts = {"added": diff.num_added, "removed": diff.num_removed, "edited": diff.num_edited}
+    parts = {
+        "added": diff.num_added,
+        "removed": diff.num_removed,
+        "edited": diff.num_edited,
+        "followed": diff.num_followed,
+    }
     lines += [f"- {number} sample(s) {word}" for word, number in parts.items() if number]
     return title + "\n".join(lines) + f"\n\n`clipcurate diff {old.ref} {new.ref}` shows them.\n"

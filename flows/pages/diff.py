@@ -13,7 +13,14 @@ from data_manifests.manifest import DatasetVersion
 from data_manifests.text_diff import CaptionChange, TextChange, diff_captions, diff_words
 from flows.pages.html import Html, Section, captioned, card, details, diff_markup, join, note, page, table, tag, tiles
 from flows.pages.thumbnails import Thumbnails
-from flows.terminal.diff import caption_label, format_regraded, format_rescored, format_value, record_label
+from flows.terminal.diff import (
+    caption_label,
+    format_followed,
+    format_regraded,
+    format_rescored,
+    format_value,
+    record_label,
+)
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,12 @@ def diff_sections(
     """
     moved = diff.clusters.moved[: limits.moved] if diff.clusters else ()
     shown = [item.uid for item in diff.edited[: limits.edited]] + [item.uid for item in diff.added[: limits.added]]
-    shown += [item.uid for item in moved]
+    shown += [item.uid for item in moved] + [item.uid for item in diff.followed[: limits.edited]]
     gone = [item.uid for item in diff.removed[: limits.removed]]
     with Thumbnails(new, shown) as now, Thumbnails(old, gone) as before:
         return [
             ("edited", "Edited samples", _edited(diff, limits.edited, now.picture)),
+            ("followed", "Samples that followed", _followed(diff, limits.edited, now.picture)),
             ("added", "Added samples", _refs(diff.added, diff.num_added, limits.added, now.picture)),
             ("removed", "Removed samples", _refs(diff.removed, diff.num_removed, limits.removed, before.picture)),
             ("negatives", "Negatives", _negatives(diff)),
@@ -91,6 +99,7 @@ def diff_lead(diff: VersionDiff) -> Html:
         (f"{diff.num_added:,}", "added"),
         (f"{diff.num_removed:,}", "removed"),
         (f"{diff.num_edited:,}", "edited"),
+        (f"{diff.num_followed:,}", "followed"),
         (f"{diff.num_moved:,}", "moved in the shards"),
     ]
     if diff.clusters:
@@ -107,6 +116,15 @@ def _edited(diff: VersionDiff, max_pictures: int, picture: DrawPicture) -> Html:
     if diff.edited:
         parts.append(tag("div", *(_card(item, picture) for item in diff.edited[:max_pictures]), class_="cards"))
     return join([*parts, _more(diff.num_edited, min(len(diff.edited), max_pictures))])
+
+
+def _followed(diff: VersionDiff, max_pictures: int, picture: DrawPicture) -> Html:
+    """Return one line on the samples that nobody edited and that differ; it opens to show them."""
+    if not diff.followed:
+        return Html("")
+    cards = tag("div", *(_card(item, picture) for item in diff.followed[:max_pictures]), class_="cards")
+    more = _more(diff.num_followed, min(len(diff.followed), max_pictures))
+    return details(format_followed(diff), join([cards, more]))
 
 
 def _more(total: int, shown: int) -> Html:

@@ -30,17 +30,28 @@ def print_diff(diff: VersionDiff, console: Console) -> None:
         return
     console.print(
         f"{diff.num_old:,} → {diff.num_new:,} samples: {diff.num_added:,} added, {diff.num_removed:,} removed, "
-        f"{diff.num_edited:,} edited, {diff.num_moved:,} moved to another place in the shards",
+        f"{diff.num_edited:,} edited, {diff.num_followed:,} followed, {diff.num_moved:,} moved to another place in the shards",
         highlight=False,
     )
     _print_fields(diff, console)
     for sample in diff.edited[:MAX_EDITED]:
         _print_sample(sample, console)
     _more(diff.num_edited - MAX_EDITED, "edited", console)
+    if diff.num_followed:
+        console.print("\n" + format_followed(diff), highlight=False)
     _print_refs("added", "+", diff.added, diff.num_added, console)
     _print_refs("removed", "-", diff.removed, diff.num_removed, console)
     _print_numbers(diff, console)
     _print_stages(diff, console)
+
+
+def format_followed(diff: VersionDiff) -> str:
+    """Return a sentence on the samples that nobody edited and that differ."""
+    fields = sorted({name for sample in diff.followed for name in sample.fields})
+    return (
+        f"{diff.num_followed:,} samples were not edited and differ in what stages computed: {', '.join(fields)} "
+        "(refits, other settings, or neighbours of edited samples)"
+    )
 
 
 def _print_fields(diff: VersionDiff, console: Console) -> None:

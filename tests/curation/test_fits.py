@@ -24,6 +24,7 @@ from curation.versions.layout import Layout
 from curation.versions.numbering import VersionRequest, kept_fits, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from curation.versions.reshard import reshard
+from data_manifests.diff import diff_versions
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import Sample
@@ -173,6 +174,10 @@ def test_one_edited_caption_computes_and_changes_one_sample(tmp_path: Path, reco
     edit = next(sample.uid for sample in world.samples() if sample.captions[0] == NEW_CAPTION)
     uids = sorted(before)
     assert changed == {edit, uids[uids.index(edit) - 1]}  # the one before names the edited caption
+    diff = diff_versions(world.catalog.open("toy@1.0.0"), world.catalog.open("toy@2.0.0"))
+    assert (diff.num_edited, diff.num_followed) == (1, 1)
+    assert [sample.uid for sample in diff.edited] == [edit]
+    assert [(sample.uid, sample.fields) for sample in diff.followed] == [(uids[uids.index(edit) - 1], ("next",))]
     fit = second.body["stages"][LENGTH]["fit"]
     assert fit["learned_on"] == "toy@1.0.0"
     assert fit["hash"] == first.body["stages"][LENGTH]["fit"]["hash"]
@@ -208,6 +213,8 @@ def test_a_refit_alone_is_a_minor_version(tmp_path: Path, records: list[SourceRe
     manifest, reports, why = world.run(edited(records, 3), FitPolicy({}, frozenset({"*"})))
     assert reports[LENGTH].fit is not None and reports[LENGTH].fit.why == "requested"
     assert manifest.version == "2.1.0"
+    diff = diff_versions(world.catalog.open("toy@2.0.0"), world.catalog.open("toy@2.1.0"))
+    assert diff.num_edited == 0
     assert why.endswith("fitted anew: compare_length")
 
 
