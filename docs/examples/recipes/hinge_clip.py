@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curation.stages.captions.compare_length import CompareLength
 from curation.stages.captions.count_words import CountWords
 from training.batches.sorted_plan import SortedPlan
 from training.objectives.margin import Margin
@@ -26,6 +27,7 @@ def hinge_clip(model: ModelSpec) -> Recipe:
         differs="it is an example",
         stages=(
             CountWords(at_least=4),
+            CompareLength(),
             ParseCaptions(),
             SwapWords(),
             EmbedSamples(model),
