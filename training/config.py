@@ -42,7 +42,8 @@ class TrainConfig:
         split: Only samples of this split are trained on, and those that have none.
         logit_scale_max: exp(logit_scale) is clamped to at most this.
         grad_clip: Largest gradient norm; 0 leaves gradients as they are.
-        ignore_equal_captions: Do not push an image from a text that equals its own caption (label 0).
+        ignore_equal_captions: Do not push an image from a text that is its own caption to the model: the same tokens
+            once cut to its context (label 0).
         checkpoint_every: Steps between checkpoints; a kill costs at most so many.
         num_threads: Torch threads. Sums depend on it in the last bit, so it is part of the config.
         max_image_px: Images with more pixels are refused.

@@ -258,9 +258,9 @@ def gather_step(
 
 def _gather_texts(ranks: Ranks, own: StepTexts) -> StepTexts:
     parts = ranks.gather_json(asdict(own))
-    uids, captions = (tuple(item for part in parts for item in part[name]) for name in ("uids", "captions"))
-    records, positives = ([item for part in parts for item in part[name]] for name in ("records", "positives"))
-    return StepTexts(uids, captions, records, positives)
+    joined: dict[str, Any] = {name: [item for part in parts for item in part[name]] for name in parts[0]}
+    tuples = ("uids", "captions", "caption_ids", "equal_negatives", "equal_views")
+    return StepTexts(**joined | {name: tuple(joined[name]) for name in tuples})
 
 
 def _gather_tokens(ranks: Ranks, own: TokenFeatures) -> TokenFeatures:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from training.batches.batch import Batch
     from training.model.clip_model import ClipModel, StepEncoder
+
+T = TypeVar("T")
 
 NEGATIVE_TYPES = ("object", "attribute", "relation", "action", "number", "negation", "order")
 """What a negative got wrong, by the number that `Features.negative_type` holds."""
@@ -102,7 +104,7 @@ class Features:
         groups: Which group each sample belongs to, by attribute, int64 [B, A]; -1 where unknown.
         prompts: Unit-norm features of an objective's prompts [C, d].
         triplets: Facts.
-        identity: A number for each photograph and one for each caption's text, int64 [B, 2]; the same in every run.
+        identity: A number for each photograph and one for each caption's tokens, int64 [B, 2]; the same in every run.
     """
 
     image: Tensor
@@ -378,15 +380,15 @@ def _teacher_features(teacher: StepEncoder, batch: Batch) -> dict[str, Tensor]:
 
 
 def label_texts(batch: Batch, choice: NegativeChoice | None) -> Tensor:
-    """Return labels [B, B + B*K]: 0 for each text that equals the image's own caption, as it is no negative of it."""
+    """Return labels [B, B + B*K]: 0 for each text whose tokens are those of the image's own caption, as it is no negative of it."""
     import torch
 
-    captions = batch.texts.captions
-    number = {text: at for at, text in enumerate(dict.fromkeys(captions))}
-    own = torch.tensor([number[text] for text in captions])
+    captions = batch.texts.caption_ids
+    number = {name: at for at, name in enumerate(dict.fromkeys(captions))}
+    own = torch.tensor([number[name] for name in captions])
     columns = [own]
     if choice is not None:
-        found = [-1 if record is None else number.get(record["text"], -1) for record in _chosen_records(batch, choice)]
+        found = [-1 if name is None else number.get(name, -1) for name in _chosen(batch.texts.record_ids, choice)]
         columns.append(torch.tensor(found))
     labels = -(own[:, None] != torch.cat(columns)[None, :]).to(torch.int8)
     labels[torch.arange(len(captions)), torch.arange(len(captions))] = 1
@@ -399,35 +401,40 @@ def negative_types(batch: Batch, choice: NegativeChoice) -> Tensor:
 
     number = {name: at for at, name in enumerate(NEGATIVE_TYPES)}
     found = [
-        -1 if record is None else number.get(str(record.get("type")), -1) for record in _chosen_records(batch, choice)
+        -1 if record is None else number.get(str(record.get("type")), -1)
+        for record in _chosen(batch.texts.records, choice)
     ]
     return torch.tensor(found, dtype=torch.int64, device=choice.mask.device).reshape(choice.mask.shape)
 
 
 def negative_stats(batch: Batch, choice: NegativeChoice) -> dict[str, Any]:
-    """Return what the log says about the negatives of a step: how many, by operation such as ``swap/noun``."""
+    """Return what the log says about the negatives of a step: how many, by operation such as ``swap/noun``.
+
+    `equal_to_caption` are negatives that were drawn and left out: the model reads the same tokens as of their caption.
+    """
     counts: dict[str, int] = {}
-    for record in _chosen_records(batch, choice):
+    for record in _chosen(batch.texts.records, choice):
         if record is not None:
             name = "/".join(str(record[key]) for key in ("operation", "span_class") if record.get(key))
             counts[name] = counts.get(name, 0) + 1
-    return {"count": int(choice.mask.sum()), **choice.stats, "operation": dict(sorted(counts.items()))}
+    numbers = {"count": int(choice.mask.sum()), "equal_to_caption": sum(batch.texts.equal_negatives)}
+    return {**numbers, **choice.stats, "operation": dict(sorted(counts.items()))}
 
 
-def _chosen_records(batch: Batch, choice: NegativeChoice) -> list[dict[str, Any] | None]:
-    """Return the record of each slot's negative, sample by sample; None for an empty slot."""
-    slots = zip(batch.texts.records, choice.index.tolist(), choice.mask.tolist(), strict=True)
+def _chosen(candidates: Sequence[Sequence[T]], choice: NegativeChoice) -> list[T | None]:
+    """Return the candidate in each slot, sample by sample; None for an empty slot."""
+    slots = zip(candidates, choice.index.tolist(), choice.mask.tolist(), strict=True)
     return [
         row[slot] if filled else None for row, index, mask in slots for slot, filled in zip(index, mask, strict=True)
     ]
 
 
 def identities(batch: Batch) -> Tensor:
-    """Return a number for each photograph and one for each caption's text, int64 [B, 2]; the same in every run."""
+    """Return a number for each photograph and one for each caption's tokens, int64 [B, 2]; the same in every run."""
     import torch
 
     texts = batch.texts
-    pairs = [[_number(uid), _number(caption)] for uid, caption in zip(texts.uids, texts.captions, strict=True)]
+    pairs = [[_number(uid), _number(name)] for uid, name in zip(texts.uids, texts.caption_ids, strict=True)]
     return torch.tensor(pairs, dtype=torch.int64)
 
 

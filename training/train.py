@@ -33,7 +33,7 @@ from training.model.run_folder import save_run_model
 from training.model.wise_ft import step_back
 from training.online_plan import GrowingPlan, embed_images, plan_ahead
 from training.precompute import FrozenTrunks
-from training.train_parts import TrainParts, check_model_needs, check_needs
+from training.train_parts import TrainParts, check_model_needs, check_needs, check_texts
 
 if TYPE_CHECKING:
     import torch
@@ -117,16 +117,19 @@ def run_steps(
 
     Ctrl-C ends it after the step that is being made, with a checkpoint.
     """
-    config, ranks, clock, start = trainer.config, trainer.ranks, Clock(), trainer.step
+    config, ranks, clock, start, said = trainer.config, trainer.ranks, Clock(), trainer.step, False
     with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
         try:
             for plan in plans:
                 own, sampling = ranks.own_slice(plan), trainer.parts.text_sampling
+                if trainer.step == start:
+                    ranks.on_rank_zero(partial(check_plan, plan, trainer, dataset, display.say))
                 with closing(PlannedBatches(dataset, own, trainer.model, config, sampling, trainer.step)) as batches:
                     trunks.precompute(batches)
                     for batch in clock.timed(batches):
                         with checkpoint.interrupted_afterwards():
                             record = {"epoch": int(plan.epoch[batch.step]), **trainer.make_step(batch), **clock.lap()}
+                            said = said or say_left_out(record, trainer.model.context_length, display.say)
                             if log:
                                 log.write(batch.step, record)
                                 trainer.save_when_due(run, log)
@@ -138,6 +141,26 @@ def run_steps(
                 display.say(f"checkpoint written after step {trainer.step} of {config.steps}")
             raise
         display.say(f"waited for data: {100 * clock.stall:.2f} % of the time")
+
+
+def check_plan(plan: BatchPlan, trainer: Trainer, dataset: DatasetVersion, say: Callable[[str], None]) -> None:
+    """Check the texts of the steps ahead, see `check_texts`; it rarely reads more than the first step's."""
+    model, sampling, start = trainer.model, trainer.parts.text_sampling, trainer.step
+    with closing(PlannedBatches(dataset, plan, model, trainer.config, sampling, start)) as batches:
+        steps = (batches.texts(step) for step in range(start, plan.num_steps))
+        if warning := check_texts(trainer.parts, steps, model.context_length):
+            say(f"warning: {warning}")
+
+
+def say_left_out(record: Mapping[str, Any], context_length: int, say: Callable[[str], None]) -> bool:
+    """Say that a step left out texts that equal their caption, if it did; return whether it did."""
+    negatives, views = record.get("negatives", {}).get("equal_to_caption", 0), record.get("equal_views", 0)
+    if negatives or views:
+        say(
+            f"left out: {negatives} negatives and {views} views of this step equal their caption in the {context_length} tokens that the "
+            "model reads; log.jsonl counts them at every step"
+        )
+    return bool(negatives or views)
 
 
 @dataclass
@@ -269,7 +292,9 @@ class Trainer:
         self.step, self.loss = batch.step + 1, loss.item()
         record = {"loss": self.loss, "objective": {name: value.item() for name, value in losses.items()}, "lr": lr}
         record |= {"logit_scale": features.logit_scale.item(), "grad_norm": norm.item(), "hardness": hardness}
-        return record | ({"negatives": negative_stats(batch, choice)} if choice else {})
+        record |= {"negatives": negative_stats(batch, choice)} if choice else {}
+        drawn = self.parts.views is not None or self.parts.positives is not None
+        return record | ({"equal_views": sum(batch.texts.equal_views)} if drawn else {})
 
     def save_when_due(self, run: Path, log: RunLog) -> None:
         """Save a checkpoint if one is due; the log is on disk before."""

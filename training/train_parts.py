@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.batches.batch import TextSampling
+from training.batches.batch import StepTexts, TextSampling
 from training.features import FeatureNeeds
 
 if TYPE_CHECKING:
@@ -137,6 +137,44 @@ def _problems(need: str, parts: TrainParts, table: pa.Table, rows: IndexColumn) 
             yield "no image of the training split has a further text", "curate with a recipe that rewrites captions"
     elif need not in ("tokens", "cut_text", "teacher_image", "teacher_text", "identity"):
         yield "training cannot make this feature yet", "take the objective out of the recipe"
+
+
+def check_texts(parts: TrainParts, steps: Iterable[StepTexts], context_length: int) -> str:
+    """Check that the texts of a run differ for the model, which cuts them to its context; return a warning, often empty.
+
+    Args:
+        parts: The recipe's training half.
+        steps: The texts of each step; read until two captions differ and one has a negative.
+        context_length: Most tokens that the model reads.
+
+    Raises:
+        InputError: all captions are equal and there are no negatives, or all negatives equal their caption.
+    """
+    captions: dict[str, str] = {}
+    num_texts = num_negatives = num_equal = 0
+    for texts in steps:
+        num_texts += len(texts.captions)
+        captions |= zip(texts.caption_ids, texts.captions, strict=True)
+        num_negatives += sum(map(len, texts.records))
+        num_equal += sum(texts.equal_negatives)
+        if len(captions) > 1 and (num_negatives or parts.negatives is None):
+            return ""
+    fix = "put first in a text what tells it apart, shorten the texts, or take a model that reads more tokens"
+    if num_equal and not num_negatives:
+        raise InputError(
+            f"all {num_equal} negatives drawn equal their caption in the {context_length} tokens that the model reads",
+            allowed="negatives that differ from their caption there",
+            fix=fix,
+        )
+    if len(captions) > 1 or num_texts < 2:
+        return ""
+    shown = next(iter(captions.values()))
+    problem = f"all {num_texts} captions are equal in the {context_length} tokens that the model reads: {shown[:60]!r}"
+    if not num_negatives:
+        raise InputError(
+            problem, allowed="captions that differ: with equal ones the loss is 0 and nothing is learned", fix=fix
+        )
+    return f"{problem}; only negatives are learned from: {fix}"
 
 
 def _most(column: str, table: pa.Table, rows: IndexColumn) -> int:

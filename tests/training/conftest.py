@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,11 @@ def draw(colour: str, shape: str, place: str, shade: int) -> bytes:
     return buffer.getvalue()
 
 
+def letters(texts: Sequence[str], context: int = 99) -> list[bytes]:
+    """Return what a model would read whose tokens are letters, upper case or not."""
+    return [text.lower().encode()[:context] for text in texts]
+
+
 def describe(number: int) -> tuple[bytes, list[str], list[dict[str, Any]]]:
     """Return the image, captions and negatives of sample `number` (no two alike below 64)."""
     colour, shape, place = COLOURS[number % 8], SHAPES[number // 8 % 4], PLACES[number // 32 % 2]
@@ -53,9 +58,13 @@ def describe(number: int) -> tuple[bytes, list[str], list[dict[str, Any]]]:
 
 
 def write_version(
-    root: Path, num_samples: int = 24, columns: dict[str, list[Any]] | None = None, name: str = "shapes"
+    root: Path,
+    num_samples: int = 24,
+    columns: dict[str, list[Any]] | None = None,
+    name: str = "shapes",
+    text: Callable[[str], str] = str,
 ) -> DatasetVersion:
-    """Write a version with two shards below `root`; `columns` adds to the index."""
+    """Write a version with two shards below `root`; `columns` adds to the index, `text` changes captions and negatives."""
     folder = root / "datasets" / name
     folder.mkdir(parents=True)
     rows: list[dict[str, Any]] = []
@@ -64,6 +73,8 @@ def write_version(
         with ShardWriter(folder / shard_name(shard)) as writer:
             for position, number in enumerate(numbers):
                 data, captions, negatives = describe(number)
+                captions = [text(caption) for caption in captions]
+                negatives = [negative | {"text": text(negative["text"])} for negative in negatives]
                 key, uid = sample_key(shard, position), image_uid(data)
                 image = writer.add(f"{key}.png", data)
                 body = {"uid": uid, "key": key, "captions": captions, "negatives": negatives}

@@ -27,6 +27,7 @@ from training.batches.loader import PlannedBatches
 from training.batches.plan import BatchPlan, make_plan
 from training.batches.text_sampling import CaptionViews
 from training.config import TrainConfig
+from training.features import label_texts
 from training.hard_negatives import UniformNegatives
 from training.model.clip_model import ClipModel
 from training.model.lora import apply_tuning
@@ -240,6 +241,44 @@ def test_a_shard_is_hashed_once(make_version: MakeVersion, model: ClipModel, mon
     for _ in range(2):
         list(PlannedBatches(version, plan_for(version), model, CONFIG))
     assert sorted(hashed) == ["00000.tar", "00001.tar"]
+
+
+def test_negatives_and_captions_are_equal_where_the_model_reads_the_same_tokens(
+    make_version: MakeVersion, model: ClipModel
+) -> None:
+    """Caption 0 has 40 words before what tells it apart, caption 1 is short; some negatives differ early, some late."""
+    version, long = make_version(12), "one " * 40
+    batches = PlannedBatches(version, plan_for(version), model, CONFIG, TextSampling(UniformNegatives(3)))
+    real = batches._sample
+
+    def sample(row: int, uid: str) -> dict[str, object]:
+        found = real(row, uid)
+        captions = [f"{long} {uid}", f"{uid} is here"]
+        texts = [f"{long} not {uid}", f"TWO {long}", f"{long} {uid}!", f"three {long}", f"{uid} IS  here", f"no {uid}"]
+        negatives = [{"text": text, "caption": at // 4} for at, text in enumerate(texts)]
+        return {"uid": uid, "captions": captions, "negatives": negatives if found["negatives"] else []}
+
+    batches._sample = sample  # type: ignore[method-assign,assignment]
+    seen: set[tuple[str, ...]] = set()
+    for step in range(CONFIG.steps):
+        batch = batches.batch(step)
+        texts = batch.texts
+        assert batch.negatives is not None and batch.negative_mask is not None
+        for at, (uid, shown, records) in enumerate(zip(texts.uids, texts.captions, texts.records, strict=True)):
+            left = {f"{long} not {uid}", f"{long} {uid}!"} if shown.startswith(long) else {f"{uid} IS  here"}
+            assert not left & {record["text"] for record in records}
+            assert texts.equal_negatives[at] <= (len(left) if records else 0)
+            seen.add(tuple(record["text"].replace(uid, "it")[:6] for record in records))
+            own = batch.negatives[at][batch.negative_mask[at]]
+            assert len(own) == len(records) and not (own == batch.text[at]).all(dim=1).any()
+        tokens = model.tokenize(texts.captions)
+        for one, other in itertools.combinations(range(len(texts.captions)), 2):
+            equal = texts.caption_ids[one] == texts.caption_ids[other]
+            assert equal == torch.equal(tokens[one], tokens[other])
+        labels = label_texts(batch, None)
+        same = (tokens[:, None] == tokens[None]).all(dim=2)
+        assert torch.equal(labels == 0, same & ~torch.eye(len(tokens), dtype=torch.bool))
+    assert seen == {(), ("TWO on", "three "), ("three ", "TWO on"), ("no it",)}
 
 
 def test_a_plan_of_other_data_is_refused(make_version: MakeVersion, model: ClipModel) -> None:

@@ -19,6 +19,7 @@ from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
 from training import checkpoint
 from training.batches.basic import ClusterPlan, ShuffledPlan
+from training.batches.batch import StepTexts
 from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
 from training.hard_negatives import AdaptiveNegatives, UniformNegatives
@@ -31,7 +32,7 @@ from training.objectives.knowledge import Distillation
 from training.objectives.negative_contrast import NegativeContrast
 from training.objectives.sigmoid import Sigmoid
 from training.train import Trainer, learning_rate, train
-from training.train_parts import TrainParts
+from training.train_parts import TrainParts, check_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
@@ -285,6 +286,49 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[55] == pytest.approx(0.5) and rates[99] < 0.001
     assert learning_rate(replace(config, schedule="constant"), 99) == 1.0
+
+
+LONG = "it is not known who has taken this picture and when and where it was taken or what for and why so and so on and on and on and on "
+
+
+def negclip(choose: int = 4) -> TrainParts:
+    return TrainParts("negclip", ShuffledPlan(), (InfoNCE(),), UniformNegatives(choose))
+
+
+def test_texts_that_the_model_reads_as_their_caption_are_left_out_counted_and_said(
+    make_version: MakeVersion, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    version = make_version(20, text=lambda text: LONG + text if "left" in text and "circle" in text else text)
+    train(version, negclip(), TINY, replace(CONFIG, tune="projection"), tmp_path / "run")
+    counts = [line["negatives"]["equal_to_caption"] for line in read_lines(tmp_path / "run" / "log.jsonl")]
+    assert len(counts) == 13 and sum(counts) > 0
+    assert capsys.readouterr().err.count("views of this step equal their caption in the 32 tokens that the model") == 1
+
+
+def test_equal_texts_are_said_before_the_first_step(make_version: MakeVersion, tmp_path: Path) -> None:
+    version = make_version(20, text=LONG.__add__)
+    with pytest.raises(
+        InputError, match=r"all 78 captions are equal in the 32 tokens that the model reads: 'it is not known"
+    ):
+        train(version, PLAIN, TINY, CONFIG, tmp_path / "plain")
+    with pytest.raises(InputError, match=r"all \d+ negatives drawn equal their caption in the 32 tokens"):
+        train(version, negclip(), TINY, CONFIG, tmp_path / "late")
+    assert not read_lines(tmp_path / "plain" / "log.jsonl") and not read_lines(tmp_path / "late" / "log.jsonl")
+
+
+def test_texts_are_read_until_two_captions_differ_and_one_has_a_negative() -> None:
+    def step(captions: str, num_negatives: int) -> StepTexts:
+        records: list[list[dict[str, Any]]] = [[{}] * num_negatives, *([] for _ in captions[1:])]
+        zeros = (0,) * len(captions)
+        return StepTexts(tuple(captions), tuple(captions), records, [], tuple(captions), [], zeros, zeros)
+
+    same, other, false = step("aa", 0), step("ab", 0), step("aa", 1)
+    for parts, steps, num_read in ((PLAIN, [same, other, same], 2), (negclip(), [other, same, false, same], 3)):
+        remaining = iter(steps)
+        assert check_texts(parts, remaining, 9) == "" and len(steps) - len(list(remaining)) == num_read
+    assert "all 4 captions are equal in the 9 tokens" in check_texts(negclip(), [same, false], 9)
+    assert check_texts(negclip(), [other], 9) == "", "captions without negatives, which nobody has cut"
 
 
 @pytest.mark.parametrize("name", ["index.parquet", "00001.tar"])

@@ -40,12 +40,20 @@ class StepTexts:
         captions: The text shown of each: a caption, or a view of it.
         records: The negatives drawn for each, at most `candidates` each.
         positives: Further texts drawn for each; empty lists without `TextSampling.positives`.
+        caption_ids: A name of each caption's tokens: equal where the model reads the same.
+        record_ids: The same for the negatives.
+        equal_negatives: For each sample, how many negatives were drawn and left out, as their tokens are the caption's.
+        equal_views: The same for views and further texts.
     """
 
     uids: tuple[str, ...]
     captions: tuple[str, ...]
     records: list[list[SampleRecord]]
     positives: list[list[str]]
+    caption_ids: tuple[str, ...]
+    record_ids: list[list[str]]
+    equal_negatives: tuple[int, ...]
+    equal_views: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import orjson
+from blake3 import blake3
 
 from data_manifests.errors import InputError
 from data_manifests.sample import image_uid
@@ -24,6 +26,7 @@ from training.batches.batch import Batch, SampleRecord, StepTexts, TextSampling
 from training.batches.decode import decode_image
 from training.batches.plan import BatchPlan
 from training.batches.remote_shards import fetch_ahead, open_shards
+from training.batches.text_sampling import take_unequal
 from training.hard_negatives import in_slots
 
 if TYPE_CHECKING:
@@ -35,6 +38,42 @@ if TYPE_CHECKING:
 
 AHEAD = 2
 """Batches that wait ready while a step runs."""
+
+REMEMBERED_TEXTS = 1 << 16
+"""Texts whose tokens are remembered: about 40 MB at 77 tokens."""
+
+
+class TextTokens:
+    """What a model reads of texts, once they are cut to its context; a text is tokenised once while it is remembered.
+
+    Args:
+        model: For its tokeniser.
+    """
+
+    def __init__(self, model: ClipModel) -> None:
+        self._model = model
+        self._rows: dict[str, bytes] = {}
+
+    def __call__(self, texts: Sequence[str]) -> list[bytes]:
+        """Return the token ids of each text as bytes (int32, as many as the context has): equal where the model reads the same."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        if new and len(self._rows) + len(new) > REMEMBERED_TEXTS:
+            self._rows, new = {}, list(dict.fromkeys(texts))
+        if new:
+            rows = self._model.tokenize(new).numpy().astype(np.int32)
+            self._rows.update(zip(new, (row.tobytes() for row in rows), strict=True))
+        return [self._rows[text] for text in texts]
+
+    def tensor(self, texts: Sequence[str]) -> Tensor:
+        """Return int64 token ids [n, context_length], as `ClipModel.tokenize`."""
+        import torch
+
+        rows = np.frombuffer(b"".join(self(texts)), dtype=np.int32).reshape(len(texts), self._model.context_length)
+        return torch.from_numpy(rows.astype(np.int64))
+
+    def ids(self, texts: Sequence[str]) -> list[str]:
+        """Return a short name of each text's tokens."""
+        return [blake3(row).hexdigest(length=8) for row in self(texts)]
 
 
 class PlannedBatches:
@@ -65,6 +104,7 @@ class PlannedBatches:
         self._sampling = text_sampling or TextSampling()
         self._reader = open_shards(dataset)
         self._index = _ByteRanges(dataset)
+        self._tokens = TextTokens(model)
         self._images: ActivationStore | None = None
         self._texts: ActivationStore | None = None
         self._index.check(plan)
@@ -106,23 +146,36 @@ class PlannedBatches:
         rows, shown = self._plan.rows[step].tolist(), self._plan.caption[step].tolist()
         size = len(rows)
         uids = self._plan.uids[step * size : (step + 1) * size]
-        captions: list[str] = []
-        records, positives = [], []
         fetch_ahead(self._reader, (self._index.byte_range(row, "json") for row in rows))
+        drawn = [
+            self._draw_texts(self._sample(row, uid), caption, step, uid)
+            for row, uid, caption in zip(rows, uids, shown, strict=True)
+        ]
+        captions = tuple(one.caption for one in drawn)
+        return StepTexts(
+            uids,
+            captions,
+            [one.records for one in drawn],
+            [one.positives for one in drawn],
+            tuple(self._tokens.ids(captions)),
+            [self._tokens.ids([str(record["text"]) for record in one.records]) for one in drawn],
+            tuple(one.equal_negatives for one in drawn),
+            tuple(one.equal_views for one in drawn),
+        )
+
+    def _draw_texts(self, sample: SampleRecord, caption: int, step: int, uid: str) -> _SampleTexts:
+        if not 0 <= caption < len(sample["captions"]):
+            raise InputError(
+                f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY
+            )
+        text, at = str(sample["captions"][caption]), (self._config.seed, step, uid, self._tokens)
         views, further = self._sampling.views, self._sampling.positives
-        for row, uid, caption in zip(rows, uids, shown, strict=True):
-            sample = self._sample(row, uid)
-            if not 0 <= caption < len(sample["captions"]):
-                raise InputError(
-                    f"sample {uid}: the plan shows caption {caption} of {len(sample['captions'])}", fix=_VERIFY
-                )
-            text = str(sample["captions"][caption])
-            made = _of_caption(sample, "views", caption) if views else []
-            captions.append(views.draw(text, made, self._config.seed, step, uid) if views else text)
-            own = _changed_from(captions[-1], text, _of_caption(sample, "negatives", caption))
-            records.append(self._draw(own, step, uid))
-            positives.append(further.draw(sample, captions[-1], self._config.seed, step, uid) if further else [])
-        return StepTexts(uids, tuple(captions), records, positives)
+        made = _of_caption(sample, "views", caption) if views else []
+        shown, equal_views = views.draw(text, made, *at) if views else (text, 0)
+        own = _changed_from(shown, text, _of_caption(sample, "negatives", caption))
+        records, equal_negatives = self._draw(own, shown, step, uid)
+        positives, more = further.draw(sample, shown, *at) if further else ([], 0)
+        return _SampleTexts(shown, records, positives, equal_negatives, equal_views + more)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
@@ -179,15 +232,19 @@ class PlannedBatches:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
             ready.put(error)
 
-    def _draw(self, records: list[SampleRecord], step: int, uid: str) -> list[SampleRecord]:
+    def _draw(self, records: list[SampleRecord], shown: str, step: int, uid: str) -> tuple[list[SampleRecord], int]:
+        """Return the negatives drawn for a text, and how many were left out because their tokens are the text's."""
         if self._sampling.negatives is None or not records:
-            return []
+            return [], 0
         order = generator(self._config.seed, "negatives", step, uid).permutation(len(records))
-        return [records[at] for at in order[: self._sampling.negatives.candidates]]
+        drawn = [records[at] for at in order]
+        texts, most = [str(record["text"]) for record in drawn], self._sampling.negatives.candidates
+        taken, num_equal = take_unequal(texts, shown, most, self._tokens)
+        return [drawn[number] for number in taken], num_equal
 
     def _encode(self, texts: list[str]) -> Tensor:
         if self._texts is None:
-            return self._model.trim(self._model.tokenize(texts))
+            return self._model.trim(self._tokens.tensor(texts))
         return self._texts.take([text_name(text) for text in texts])
 
     def _sample(self, row: int, uid: str) -> SampleRecord:
@@ -230,6 +287,16 @@ def _changed_from(shown: str, caption: str, negatives: list[SampleRecord]) -> li
     A knowledge caption set against an edited caption would teach that longer texts are true.
     """
     return negatives if shown == caption else [record for record in negatives if record.get("against") == shown]
+
+
+class _SampleTexts(NamedTuple):
+    """The texts drawn for one sample of a step; see `StepTexts`."""
+
+    caption: str
+    records: list[SampleRecord]
+    positives: list[str]
+    equal_negatives: int
+    equal_views: int
 
 
 class _ByteRanges:

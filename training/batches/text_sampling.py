@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
@@ -13,13 +15,16 @@ from training.settings import check_settings
 _MIN_WORDS = 2
 _KINDS = ("rewrite", "knowledge", "denial", "count")
 
+Tokens = Callable[[Sequence[str]], list[bytes]]
+"""Texts to what the model reads of them; see `training.batches.loader.TextTokens`."""
+
 
 @dataclass(frozen=True)
 class CaptionViews:
     """Draw among a caption and what was made from it, each text with the weight of its kind.
 
     With equal weights a caption with K rewrites is shown as itself once in K + 1 times. A text of fewer than two
-    words gives way to the caption.
+    words gives way to the caption; one whose tokens are the caption's, once cut to the model's context, is none of the K.
 
     Attributes:
         caption: Weight of the caption itself.
@@ -53,8 +58,12 @@ class CaptionViews:
                     fix=f"--set views.{name}=VALUE",
                 )
 
-    def draw(self, caption: str, made: Sequence[Mapping[str, Any]], seed: int, step: int, uid: str) -> str:
-        """Return the text to show.
+    def draw(
+        self, caption: str, made: Sequence[Mapping[str, Any]], seed: int, step: int, uid: str, tokens: Tokens
+    ) -> tuple[str, int]:
+        """Return the text to show, and how many views were drawn and left out because their tokens are the caption's.
+
+        Drawing again without such a view gives the others the chances that they have without it.
 
         Args:
             caption: The planned caption.
@@ -62,17 +71,31 @@ class CaptionViews:
             seed: The run's seed.
             step: Number of the step, from 0.
             uid: The sample.
+            tokens: What the model reads of texts.
         """
         weights = {kind: getattr(self, kind) for kind in _KINDS}
-        texts = [(caption, self.caption)]
-        texts += [(str(view["text"]), weights.get(view["kind"], 0.0)) for view in made]
-        total = sum(weight for _, weight in texts)
-        remaining = float(generator(seed, "views", step, uid).random()) * total
-        for text, weight in texts:
-            remaining -= weight
-            if remaining < 0:
-                return text if len(text.split()) >= _MIN_WORDS else caption
-        return caption
+        views = [(str(view["text"]), weights.get(view["kind"], 0.0)) for view in made]
+        rng, num_equal = generator(seed, "views", step, uid), 0
+        while (chosen := _weighted([self.caption, *(weight for _, weight in views)], rng) - 1) >= 0:
+            text = views[chosen][0]
+            if len(text.split()) < _MIN_WORDS:
+                break
+            own, other = tokens([caption, text])
+            if own != other:
+                return text, num_equal
+            del views[chosen]
+            num_equal += 1
+        return caption, num_equal
+
+
+def _weighted(weights: Sequence[float], rng: np.random.Generator) -> int:
+    """Return the number of one of the weights, drawn by them; the first one is positive."""
+    remaining = float(rng.random()) * sum(weights)
+    for number, weight in enumerate(weights):
+        remaining -= weight
+        if remaining < 0:
+            return number
+    return 0
 
 
 @dataclass(frozen=True)
@@ -106,8 +129,10 @@ class FurtherTexts:
         check_settings(self, self.count >= 1, "count", "1 or more")
         check_settings(self, some_kind, "captions rewrites knowledge", "at least one of them true")
 
-    def draw(self, sample: Mapping[str, Any], shown: str, seed: int, step: int, uid: str) -> list[str]:
-        """Return the texts.
+    def draw(
+        self, sample: Mapping[str, Any], shown: str, seed: int, step: int, uid: str, tokens: Tokens
+    ) -> tuple[list[str], int]:
+        """Return the texts, and how many were drawn and left out because their tokens are those of `shown`.
 
         Args:
             sample: As the data set holds it.
@@ -115,10 +140,34 @@ class FurtherTexts:
             seed: The run's seed.
             step: Number of the step, from 0.
             uid: The sample.
+            tokens: What the model reads of texts.
         """
         kinds = {"rewrite": self.rewrites, "knowledge": self.knowledge}
         texts = [str(text) for text in sample["captions"]] if self.captions else []
         texts += [str(view["text"]) for view in sample.get("views", []) if kinds.get(view["kind"])]
         others = [text for text in dict.fromkeys(texts) if text != shown and len(text.split()) >= _MIN_WORDS]
         order = generator(seed, "positives", step, uid).permutation(len(others))
-        return [others[number] for number in order[: self.count]]
+        drawn = [others[number] for number in order]
+        taken, num_equal = take_unequal(drawn, shown, self.count, tokens)
+        return [drawn[number] for number in taken], num_equal
+
+
+def take_unequal(texts: Sequence[str], shown: str, most: int, tokens: Tokens) -> tuple[list[int], int]:
+    """Return the numbers of the first texts whose tokens are not those of `shown`, and how many it passed over for them.
+
+    Args:
+        texts: In the order in which they were drawn.
+        shown: The text that they stand beside.
+        most: How many are taken.
+        tokens: What the model reads of texts.
+    """
+    own, *read = tokens([shown, *texts[:most]])
+    if own in read:
+        own, *read = tokens([shown, *texts])
+    taken: list[int] = []
+    for number, row in enumerate(read):
+        if len(taken) == most:
+            return taken, number - most
+        if row != own:
+            taken.append(number)
+    return taken, len(read) - len(taken)
