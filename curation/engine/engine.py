@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ from data_manifests.sample import Sample
 STATE_FILE = "state.safetensors"
 MEMBERS_FILE = "members"
 """Of an indexed stage's folder: its state, and the samples (parquet) that it was made from."""
+
+_FEW_SAMPLES = 10_000
 
 _NEW_OBJECTS_PER_COLLECTION = 100_000
 """New objects between two runs of the garbage collector; Python's default is 700 (2,000 from 3.13 on)."""
@@ -141,8 +143,6 @@ def _process(unit: WorkUnit, stage: MapStage | FittedStage, process: Process, fi
     """Compute what the store lacks of a partition, batch by batch."""
     store = Store(unit.store)
     folder, key = store.folder(stage, unit.fit), partition_key(unit)
-    if (complete := store.is_complete(folder, unit.partition, key)) is not None:
-        return _reused(complete)
     store.describe_stage(stage, unit.fit)
     stored = store.ids(folder, unit.partition)
     samples = replay(unit, stage.required_fields())
@@ -167,6 +167,13 @@ def _process(unit: WorkUnit, stage: MapStage | FittedStage, process: Process, fi
     complete = _summary(unit, stage, ids, fit)
     store.mark_complete(folder, unit.partition, key, complete)
     return replace(_reused(complete), num_computed=len(keys), num_reused=len(samples) - len(keys))
+
+
+def stored_report(unit: WorkUnit) -> UnitReport | None:
+    """Return the report of a map unit, or of one that applies a fit, whose results are known to be complete."""
+    store = Store(unit.store)
+    complete = store.is_complete(store.folder(unit.stage, unit.fit), unit.partition, partition_key(unit))
+    return None if complete is None else _reused(complete)
 
 
 def _reused(found: Completeness) -> UnitReport:
@@ -389,8 +396,12 @@ class _StageRun:
         units = [WorkUnit(stage, tuple(self.finished), self.snapshot.folder, self.store, part, fit) for part in parts]
         total, waiting = StageReport(stage), None
         self.events.stage_started(stage, len(units))
-        execute = run_serially if stage.runs_in_main_process() else self.executor
-        for report in execute(run_unit, units):
+        stored = [stored_report(unit) if apart else None for unit in units]
+        left = [unit for unit, report in zip(units, stored, strict=True) if report is None]
+        # of a small data set, one unit takes less time than starting a process for it
+        alone = len(left) == 1 and self.snapshot.num_samples <= _FEW_SAMPLES
+        execute = run_serially if alone or stage.runs_in_main_process() else self.executor
+        for report in chain(filter(None, stored), execute(run_unit, left)):
             total.add(report)
             waiting = report.waiting or waiting
             self.events.unit_done(stage, report)
