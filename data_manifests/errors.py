@@ -1,9 +1,9 @@
-"""Errors that are the user's to fix: the command line prints them and exits with code 2."""
+"""Errors that are the user's to fix: the command line prints them and exits with code 2, or with 1 for a failed check."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(Exception):
@@ -30,9 +30,32 @@ class InputError(Exception):
         return (_rebuild, (self.got, self.allowed, self.fix))
 
 
+class CheckFailedError(InputError):
+    """Everything given could be used, and what came of it does not hold: the command exits with code 1.
+
+    Args:
+        got: What was found.
+        allowed: What would have held.
+        fix: The next thing to do.
+        examples: Lines that the command line prints below the message. They are no part of it: it may be logged, by
+            Prefect for example, and examples may quote captions, which `forget` would not find there.
+    """
+
+    def __init__(self, got: str, *, allowed: str = "", fix: str = "", examples: Sequence[str] = ()) -> None:
+        self.examples = tuple(examples)
+        super().__init__(got, allowed=allowed, fix=fix)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_failed, (self.got, self.allowed, self.fix, self.examples))
+
+
 def _rebuild(got: str, allowed: str, fix: str) -> InputError:
     """Unpickle an error that crossed a process boundary."""
     return InputError(got, allowed=allowed, fix=fix)
+
+
+def _rebuild_failed(got: str, allowed: str, fix: str, examples: Sequence[str]) -> CheckFailedError:
+    return CheckFailedError(got, allowed=allowed, fix=fix, examples=examples)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

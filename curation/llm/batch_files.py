@@ -93,7 +93,7 @@ class BatchFile:
             raise InputError(
                 f"--llm-batch: vllm run-batch does not support the endpoint '{request.endpoint}'",
                 allowed="chat/completions",
-                fix="--set stages.rewrite_captions.prompting=schema, or a server: --llm http://HOST:PORT/v1#MODEL",
+                fix="--set stages.STAGE.prompting=schema for the stage that asks (rewrite_captions or ask_negatives), or a server: --llm http://HOST:PORT/v1#MODEL",
             )
         self._requests[key] = request
 

@@ -27,6 +27,7 @@ import orjson
 from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure, NamedModel
 from curation.llm.journal import CompletionOutcome, Journal, JournaledClient, JournalEntry, entry_of, shortened
 from curation.llm.responses import (
+    UNUSABLE,
     FailedAttempt,
     complains_about_model,
     complains_about_structure,
@@ -34,6 +35,7 @@ from curation.llm.responses import (
     read_reply,
 )
 from data_manifests.errors import InputError
+from data_manifests.seeds import draw_seed
 
 if TYPE_CHECKING:
     import aiohttp
@@ -318,19 +320,23 @@ class WorkerPool:
     async def _complete(self, key: str, request: CompletionRequest) -> JournalEntry:
         """Send a request until there is an outcome.
 
-        "Too many requests" uses up an attempt only if the server answered no other request meanwhile.
+        "Too many requests" uses up an attempt only if the server answered no other request meanwhile. A reply without a
+        usable answer would come again with the same seed, so the next attempt has another one, derived from the first.
         """
         model, clock = self._model, asyncio.get_running_loop().time
-        body = orjson.dumps(dict(request.body))
+        body, note = dict(request.body), ""
         num_sent = num_failed = 0
         while True:
             while (delay := self._resume_at - clock()) > 0:
                 await asyncio.sleep(delay + self._jitter.random() * min(delay, model.backoff_s))
             answered_before = self._num_answered
-            reply = await self._client.post(request, body, has_answered=self._num_answered > 0)
+            reply = await self._client.post(request, orjson.dumps(body), has_answered=self._num_answered > 0)
             num_sent += 1
             if not isinstance(reply, FailedAttempt):
-                return entry_of(key, request, reply, num_sent)
+                return entry_of(key, request, reply, num_sent, note)
+            if reply.reason in UNUSABLE and "seed" in body:
+                body["seed"] = draw_seed(request.body["seed"], "attempt", num_sent) % 2**31
+                note = f"seed {body['seed']}"
             stuck = self._num_answered == answered_before
             if reply.reason != "rate_limited" or stuck:
                 num_failed += 1
@@ -452,7 +458,7 @@ class HttpClient:
             if "response_format" in request.body and not has_answered and complains_about_structure(message):
                 raise InputError(
                     f"the server at {host} does not support answers that follow a JSON schema ({detail})",
-                    fix="add --set stages.rewrite_captions.prompting=few_shot, which needs no schema",
+                    fix="add --set stages.STAGE.prompting=few_shot for the stage that asks (rewrite_captions or ask_negatives)",
                 )
             return Failure("refused", detail)
         raise InputError(

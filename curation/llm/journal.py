@@ -46,7 +46,11 @@ _INSERT = (
 
 
 class JournalEntry(NamedTuple):
-    """One outcome with the request's columns; `entry_of` creates it from a request."""
+    """One outcome with the request's columns; `entry_of` creates it from a request.
+
+    Attributes:
+        note: How the request that was answered differed from the one on record; recorded as the answer's detail.
+    """
 
     key: str
     endpoint: str
@@ -54,6 +58,7 @@ class JournalEntry(NamedTuple):
     prompt_chars: int
     outcome: CompletionOutcome
     attempts: int = 1
+    note: str = ""
 
 
 class Usage(NamedTuple):
@@ -74,10 +79,12 @@ def prompt_chars(body: Mapping[str, Any]) -> int:
     return sum(len(content) for content in contents if isinstance(content, str))
 
 
-def entry_of(key: str, request: CompletionRequest, outcome: CompletionOutcome, attempts: int = 1) -> JournalEntry:
+def entry_of(
+    key: str, request: CompletionRequest, outcome: CompletionOutcome, attempts: int = 1, note: str = ""
+) -> JournalEntry:
     """Return the journal entry of a request and its outcome."""
     body = request.body
-    return JournalEntry(key, request.endpoint, str(body.get("model", "")), prompt_chars(body), outcome, attempts)
+    return JournalEntry(key, request.endpoint, str(body.get("model", "")), prompt_chars(body), outcome, attempts, note)
 
 
 class Journal:
@@ -256,7 +263,16 @@ def _row(entry: JournalEntry) -> tuple[Any, ...]:
     request = (key, entry.endpoint, entry.model)
     if isinstance(outcome, Answer):
         tokens = (outcome.prompt_tokens, outcome.completion_tokens)
-        return (*request, outcome.text, outcome.finish_reason, entry.prompt_chars, *tokens, "", "", entry.attempts)
+        return (
+            *request,
+            outcome.text,
+            outcome.finish_reason,
+            entry.prompt_chars,
+            *tokens,
+            "",
+            entry.note,
+            entry.attempts,
+        )
     return (*request, None, "", entry.prompt_chars, 0, 0, outcome.reason, outcome.detail, entry.attempts)
 
 

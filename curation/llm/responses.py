@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import orjson
 
 from curation.llm.interface import Answer, Endpoint, Failure
+
+_THINKING_TAG = re.compile(r"[<\[](/?)(?:think|thinking|thoughts?|reasoning|reflection)[>\]]", re.IGNORECASE)
+ONLY_THINKING = "<think></think>"
+"""Text of an answer whose content is empty because the server sent the model's thinking in a field of its own."""
+
+UNUSABLE = ("answer_too_large", "empty_body", "invalid_json", "wrong_shape")
+"""Reasons of failed attempts in which the server did reply."""
 
 
 class FailedAttempt(NamedTuple):
@@ -37,21 +45,22 @@ def read_reply(endpoint: Endpoint, data: bytes) -> Answer | Failure | FailedAtte
 def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | FailedAttempt:
     """Parse a completion or chat completion from its JSON value.
 
-    A model that declines through the API's ``refusal`` field has answered: a `Failure`, which is not retried.
+    A model that declines through the API's ``refusal`` field has answered: a `Failure`, which is not retried. One that
+    wrote nothing but its thinking has answered, too; see `without_thinking`.
     """
     choices = value.get("choices") if isinstance(value, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
         return FailedAttempt("wrong_shape", "no 'choices' with a choice in it")
     text = choice.get("text")
+    finish = choice.get("finish_reason")
     if endpoint == "chat/completions":
         message = choice.get("message")
-        text = message.get("content") if isinstance(message, dict) else None
+        text = _message_text(message, finish) if isinstance(message, dict) else None
         if text is None and isinstance(message, dict) and isinstance(message.get("refusal"), str):
             return Failure("refused", "the model declined")
     if not isinstance(text, str):
         return FailedAttempt("wrong_shape", "the choice holds no text")
-    finish = choice.get("finish_reason")
     usage = value.get("usage")
     return Answer(
         text,
@@ -59,6 +68,33 @@ def read_answer(endpoint: Endpoint, value: Any) -> Answer | Failure | FailedAtte
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
     )
+
+
+def _message_text(message: dict[str, Any], finish: Any) -> Any:
+    """Return a chat message's text: its content, or the text parts of it; `ONLY_THINKING` when it only thought."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        content = "".join(part for part in parts if isinstance(part, str)) or None
+    thought = any(message.get(name) for name in ("reasoning_content", "reasoning"))
+    return ONLY_THINKING if not content and (thought or finish == "length") else content
+
+
+def without_thinking(text: str) -> str:
+    """Return an answer without what the model thought, which stands between ``<think>`` and ``</think>`` or the like.
+
+    Without an end, the answer was cut off while the model thought. Without a beginning, everything before the end is
+    thinking, as some chat templates write the beginning into the prompt.
+    """
+    kept, start, depth = [""], 0, 0
+    for tag in _THINKING_TAG.finditer(text):
+        if tag[1]:
+            kept = kept if depth else [""]
+            depth, start = max(depth - 1, 0), tag.end()
+        else:
+            kept += [] if depth else [text[start : tag.start()]]
+            depth += 1
+    return "".join(kept) + ("" if depth else text[start:])
 
 
 def _count(usage: Any, name: str) -> int:

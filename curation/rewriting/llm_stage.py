@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -17,7 +18,7 @@ from curation.models.parser import Parse, Parser, SpacyParser
 from curation.rewriting.prompts import PROMPTINGS, Prompting, RequestBuilder, read_answer, refusal
 from curation.rewriting.rules import RuleWriter
 from curation.rewriting.text_checks import Verdict
-from data_manifests.errors import InputError
+from data_manifests.errors import CheckFailedError, InputError
 from data_manifests.sample import Sample
 
 _CHUNK = 64
@@ -26,6 +27,13 @@ _REJECTED_CHARS = 500
 """How much of a rejected text its record keeps."""
 _TOKENS_PER_MESSAGE = 6
 """What a chat template adds around a message."""
+_ENOUGH_ANSWERS = 100
+"""From so many answers on, a call whose accepted share is below `_LEAST_SHARE` ends the run."""
+_LEAST_SHARE = 0.01
+_ENOUGH_THOUGHTS = 10
+"""Answers that hold nothing but thinking, and no other answer, end the run."""
+_REASONS_SHOWN = 3
+_EXAMPLE_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -187,7 +195,7 @@ class SampleTexts:
         self.prompt_tokens += outcome.prompt_tokens
         self.completion_tokens += outcome.completion_tokens
         text, reason, detail = read_answer(outcome.text, varied, prompting)
-        if outcome.finish_reason == "length":
+        if outcome.finish_reason == "length" and reason != "only_thinking":
             reason, detail = "truncated", "stopped by its length"
         return text, Verdict(reason, detail) if reason else None
 
@@ -206,6 +214,8 @@ class LlmBatch(ABC):
     def __init__(self, stage: LlmStage, samples: Sequence[Sample]) -> None:
         self.stage, self.samples, self.kinds = stage, samples, stage.kinds()
         self.found = [SampleTexts() for _ in samples]
+        self.reasons: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
 
     @abstractmethod
     def screen(self, wanted: WantedText, text: str) -> Verdict | None:
@@ -246,7 +256,52 @@ class LlmBatch(ABC):
             in_flight = submit(self.wanted())
             while in_flight:
                 for outcomes in _chunks(client):
-                    in_flight = submit(self.rejected(outcomes))
+                    again = list(self.rejected(outcomes))
+                    self.check_worth(writer.model, is_end=False)
+                    in_flight = submit(again)
+        self.check_worth(writer.model, is_end=True)
+
+    def check_worth(self, model: str, *, is_end: bool) -> None:
+        """Check that asking on, and publishing what came of it, makes sense.
+
+        Before the end only the clear cases stop: with few answers, a share of 1 % cannot be told from one of 3 %.
+
+        Raises:
+            InputError: all answers hold nothing but thinking.
+            CheckFailedError: of 100 answers or more, fewer than 1 % are accepted, or before the end none.
+        """
+        num_answers = sum(found.requests for found in self.found)
+        num_accepted = sum(len(found.accepted) for found in self.found)
+        if num_answers == self.reasons["only_thinking"] >= (1 if is_end else _ENOUGH_THOUGHTS):
+            raise self._only_thinking(model, num_answers)
+        least = _LEAST_SHARE * num_answers if is_end else 1
+        if num_answers >= _ENOUGH_ANSWERS and num_accepted < least:
+            raise self._few_accepted(model, num_answers, num_accepted)
+
+    def _only_thinking(self, model: str, num_answers: int) -> InputError:
+        stage = self.stage
+        path, room = f"--set stages.{stage.name}", max(2048, 8 * stage.max_tokens)
+        by_chat = f" and {path}.prompting=schema (few_shot ends an answer at the first line)"
+        return InputError(
+            f"{stage.name}: the model {model} spent all of max_tokens={stage.max_tokens} on thinking and wrote no answer "
+            f"to any of {num_answers} requests",
+            allowed="tokens for the thinking and the answer, or a model that does not think first",
+            fix=f"{path}.max_tokens={room}{by_chat if stage.prompting == 'few_shot' else ''}, or switch thinking off at the server",
+        )
+
+    def _few_accepted(self, model: str, num_answers: int, num_accepted: int) -> CheckFailedError:
+        commonest = self.reasons.most_common(_REASONS_SHOWN)
+        path = f"--set stages.{self.stage.name}"
+        more = f"{path}.max_tokens={8 * self.stage.max_tokens}"
+        other = "schema" if self.stage.prompting == "few_shot" else "few_shot"
+        cut = commonest[0][0] in ("truncated", "only_thinking")
+        return CheckFailedError(
+            f"{self.stage.name}: {num_accepted} of {num_answers} answers of the model {model} were accepted, so nothing is published; "
+            f"rejected as " + ", ".join(f"{reason} ({number})" for reason, number in commonest),
+            allowed=f"at least {_LEAST_SHARE:.0%} of the answers; all answers are kept in the journal",
+            fix=f"{more if cut else f'{path}.prompting={other}'}, or a model that follows instructions better",
+            examples=[f"  {reason}, for example: {self.examples[reason]}" for reason, _ in commonest],
+        )
 
     def wanted(self) -> Iterator[WantedText]:
         """Yield every text to ask for; captions that are not put to a model are recorded as rejected."""
@@ -305,6 +360,11 @@ class LlmBatch(ABC):
 
     def reject(self, wanted: WantedText, text: str, verdict: Verdict) -> None:
         """Record a rejected text."""
+        if wanted.asked:
+            self.reasons[verdict.reason] += 1
+            shown = f"{text[:_EXAMPLE_CHARS]!r}" + (f" ({verdict.detail})" if verdict.detail else "")
+            caption = self.samples[wanted.place].captions[wanted.index][:_EXAMPLE_CHARS]
+            self.examples.setdefault(verdict.reason, f"{shown} for the caption {caption!r}")
         record = {
             "text": text[:_REJECTED_CHARS], "caption": wanted.index, "reason": verdict.reason,
             "rule": self.rule(wanted), "detail": verdict.detail,

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from blake3 import blake3
 
 from curation.llm.interface import CompletionRequest
+from curation.llm.responses import without_thinking
 from data_manifests.errors import InputError, nearest
 from data_manifests.seeds import canonical, draw_seed, generator
 
@@ -239,15 +240,23 @@ class RewriteRequests(RequestBuilder):
 def read_answer(text: str, varied: str, prompting: Prompting) -> tuple[str, str, str]:
     """Return (text, reason, detail) of an answer; the reason is empty when the answer can be read.
 
+    What the model thought is cut off, and so is what stands round a JSON object, such as a code fence.
+
     Args:
         text: The answer.
         varied: The field that it must name (see `Prompt`).
         prompting: How it was asked for.
     """
+    answer = without_thinking(text)
+    if answer != text and not answer.strip():
+        return "", "only_thinking", "no answer after it"
+    text = answer
     if prompting == "few_shot":
         return _unquoted(text.strip().split("\n", 1)[0]), "", ""
     try:
-        value = json.loads(text, strict=False)  # small models put line breaks into strings; one_line removes them
+        value = json.loads(
+            text[max(text.find("{"), 0) : text.rfind("}") + 1], strict=False
+        )  # small models put line breaks into strings; one_line removes them
     except (ValueError, RecursionError):
         return text, "invalid_json", "not JSON"
     if not isinstance(value, dict) or not isinstance(value.get("caption"), str):

@@ -15,7 +15,7 @@ from curation.text.wordlists import word_sets
 _SETS = word_sets("text_checks")
 
 REASONS = (
-    "empty", "truncated", "invalid_json", "wrong_field", "lost_noun", "lost_number", "lost_colour", "lost_negation",
+    "empty", "truncated", "only_thinking", "invalid_json", "wrong_field", "lost_noun", "lost_number", "lost_colour", "lost_negation",
     "added_negation", "new_object", "changed_number", "changed_colour", "changed_gender", "new_action", "contradiction", "swapped_roles",
     "too_short", "too_long", "not_english", "copy", "template_echo", "prompt_leak", "repeated", "several_sentences",
     "wrong_article", "unsafe_caption", "long_caption",

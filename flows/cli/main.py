@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from data_manifests.errors import InputError
+from data_manifests.errors import CheckFailedError, InputError
 from data_manifests.manifest import Catalog
 from flows.cli import compare, curate, export, kg, llm, report, versions
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
 from flows.evaluation.registry import KINDS
 
+EXIT_CHECK_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -168,6 +169,8 @@ def main() -> None:
     """Run the command line; errors that the user can fix end in one message and exit code 2."""
     try:
         app()
+    except CheckFailedError as error:
+        _fail("\n".join((str(error), *error.examples)), EXIT_CHECK_FAILED)
     except InputError as error:
         _fail(str(error))
     except OSError as error:
@@ -181,10 +184,10 @@ def main() -> None:
         )
 
 
-def _fail(message: str) -> None:
-    """Print an error and leave with exit code 2."""
+def _fail(message: str, code: int = EXIT_BAD_INPUT) -> None:
+    """Print an error and leave with its exit code."""
     sys.stderr.write(f"clipcurate: error: {message}\n")
-    sys.exit(EXIT_BAD_INPUT)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import os
 import pickle
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,28 @@ def test_errors_that_stop_the_run(
     assert server.headers[0]["Authorization"] == "Bearer sk-secret"
     assert "sk-secret" not in str(stopped.value) + "".join(capfd.readouterr())
     assert b"sk-secret" not in journal.read_bytes() + pickle.dumps(model(server, journal))
+
+
+def test_an_unusable_reply_is_asked_for_again_with_another_seed_on_record(journal: Path) -> None:
+    seeds: list[int] = []
+
+    async def behave(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
+        seeds.append(body["seed"])
+        return await (says(503) if nth == 1 else FAULTS["wrong_shape"] if nth < 4 else well)(request, body, nth)
+
+    with Server(behave) as server:
+        got = ask(model(server, journal), [question(0, seed=7)])[0]
+    assert isinstance(got, Answer) and seeds[:2] == [7, 7]  # a busy server has seen no seed
+    assert len(set(seeds)) == 3 and len(seeds) == 4
+    with closing(sqlite3.connect(journal)) as held:
+        assert held.execute("SELECT hex(key), detail, attempts FROM outcomes").fetchall() == [
+            (question(0, seed=7).key.upper(), f"seed {seeds[-1]}", 4)
+        ]
+    again = Path(f"{journal}.again")
+    first = list(seeds)
+    with Server(behave) as server:
+        assert ask(model(server, again), [question(0, seed=7)])[0] == got
+    assert seeds[4:] == first
 
 
 def test_a_rejected_caption_fails_alone(journal: Path) -> None:

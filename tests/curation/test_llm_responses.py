@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from aiohttp import web
 
 from curation.llm.client import ServedModel
 from curation.llm.interface import Answer, Failure
-from curation.llm.responses import FailedAttempt, complains_about_model, error_message, read_reply
+from curation.llm.responses import (
+    ONLY_THINKING,
+    FailedAttempt,
+    complains_about_model,
+    error_message,
+    read_reply,
+    without_thinking,
+)
 from tests.curation.llm_servers import MODEL, Server, ask, question, reply_to
 
 GOOD = {"choices": [{"text": "hi", "finish_reason": "length"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
@@ -50,12 +58,50 @@ def test_completions(data: bytes, expected: Any) -> None:
     [
         ({"content": "hi"}, Answer("hi", "unknown", 3, 1)),
         ({"content": None, "refusal": "no"}, Failure("refused", "the model declined")),
-        ({"content": None, "reasoning_content": "hm"}, FailedAttempt("wrong_shape", "the choice holds no text")),
+        ({"content": None, "reasoning_content": "hm"}, Answer(ONLY_THINKING, "unknown", 3, 1)),
+        ({"content": "", "reasoning": "hm"}, Answer(ONLY_THINKING, "unknown", 3, 1)),
+        ({"content": "hi", "reasoning_content": "hm"}, Answer("hi", "unknown", 3, 1)),
+        (
+            {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hi"}]},
+            Answer("hi", "unknown", 3, 1),
+        ),
+        ({"content": None}, FailedAttempt("wrong_shape", "the choice holds no text")),
         ("hi", FailedAttempt("wrong_shape", "the choice holds no text")),
     ],
 )
 def test_chat(message: Any, expected: Any) -> None:
     assert read_reply("chat/completions", without(choices=[{"message": message}])) == expected
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_an_answer_that_ends_before_it_begins_is_only_thinking(content: Any) -> None:
+    choice = {"message": {"content": content}, "finish_reason": "length"}
+    assert read_reply("chat/completions", without(choices=[choice])) == Answer(ONLY_THINKING, "length", 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("A dog", "A dog"),
+        ("<think>a cat?</think>A dog", "A dog"),
+        ("<THINKING>a\ncat?</THINKING>A dog", "A dog"),
+        ("[THINK]a cat?[/THINK]A dog", "A dog"),
+        ("a cat? no</think>A dog", "A dog"),
+        ("<think>a cat? I wo", ""),
+        ("<think>a<think>cat</think>?</think>A dog", "A dog"),
+        ("A dog<think>right?</think>", "A dog"),
+        ("<think>1</think>A<reasoning>2</reasoning> dog", "A dog"),
+        (ONLY_THINKING, ""),
+    ],
+)
+def test_thinking_is_cut_off(text: str, answer: str) -> None:
+    assert without_thinking(text) == answer
+
+
+def test_a_million_tags_are_cut_off_in_linear_time() -> None:
+    started = time.monotonic()
+    assert without_thinking("<think>" * 150_000) == "" == without_thinking("</think>" * 130_000)
+    assert time.monotonic() - started < 5
 
 
 def test_error_messages() -> None:

@@ -18,7 +18,7 @@ from curation.rewriting.rules import RULES, RuleWriter
 from curation.rewriting.text_checks import REASONS
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.captions.rewrite_captions import RewriteCaptions
-from data_manifests.errors import InputError
+from data_manifests.errors import CheckFailedError, InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 
 Outcome = Answer | Failure
@@ -256,3 +256,60 @@ def test_dense_texts_are_never_asked_for_by_default() -> None:
     assert all("dense" not in group for group in GROUPS.values())
     assert RewriteCaptions().kinds() == tuple(RULES)
     assert len(set(REASONS)) == len(REASONS)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    ["<think>What is it?</think>\n{}", "```json\n{}\n```", "```\n{}", "Here you are:\n{}\nAnything else?", "thoughts </think>\n```json\n{}"],
+)  # fmt: skip
+def test_what_stands_round_the_json_is_cut_off(wrapped: str) -> None:
+    def answer(request: CompletionRequest) -> Answer:
+        return Answer(wrapped.replace("{}", json.dumps({"caption": fronted(request).text})))
+
+    stage = RewriteCaptions(writer=Scripted(answer), families=("laclip/chat",), prompting="schema", max_captions=1)
+    (result,) = results(stage, samples_of(IMAGES[1]))
+    assert [one["text"] for one in result["rewrite"]] == ["in a garden, A woman reads a book"]
+
+
+@pytest.mark.parametrize(
+    ("prompting", "said"), [("schema", "max_tokens=2048, or"), ("few_shot", "max_tokens=2048 and .*prompting=schema")]
+)
+@pytest.mark.parametrize("text", ["<think></think>", "<think>A dog, so what could"])
+def test_a_model_that_only_thinks_ends_the_run_with_what_to_raise(prompting: Any, said: str, text: str) -> None:
+    writer = Scripted(lambda _: Answer(text, "length", 50, 77))
+    stage = RewriteCaptions(writer=writer, families=("laclip",), prompting=prompting)
+    with pytest.raises(InputError, match=f"spent all of max_tokens=77 on thinking(?s:.*){said}"):
+        stage.process(samples_of(*IMAGES))
+    assert len(writer.asked) < 50  # 60 would be all of them
+    once = iter([Answer(text, "length")] * 2)
+    stage = dataclasses.replace(stage, writer=Scripted(lambda request: next(once, None) or fronted(request)))
+    if prompting == "few_shot":
+        (result,) = results(stage, samples_of(IMAGES[1]))
+        assert {one["reason"] for one in result["rewrites_rejected"]} == {"only_thinking", "copy"}
+
+
+def test_a_run_of_which_next_to_nothing_is_accepted_ends_with_reasons_and_examples() -> None:
+    def answer(request: CompletionRequest) -> Answer:
+        return Answer("A horse flies ." if int(request.key[:2], 16) % 4 else "")
+
+    samples = samples_of(*IMAGES) * 6
+    stage = RewriteCaptions(writer=Scripted(answer), families=("laclip",))
+    with pytest.raises(
+        CheckFailedError, match=r"0 of 1\d\d answers of the model scripted(?s:.*)lost_noun \(\d+\)"
+    ) as ended:
+        stage.process(samples)
+    examples = pickle.loads(pickle.dumps(ended.value)).examples
+    assert examples[0].startswith("  lost_noun, for example: 'A horse flies .' (") and len(examples) == 3
+    assert " for the caption '" in examples[0]
+    assert "A horse flies" not in str(ended.value)  # what may be logged quotes nothing
+    some = Scripted(lambda request: fronted(request) if "birds" in str(request.body) else answer(request))
+    assert sum(len(one["rewrite"]) for one in results(dataclasses.replace(stage, writer=some), samples)) > 3
+
+
+def test_under_one_percent_is_too_few_once_all_is_asked() -> None:
+    good = iter([True] * 2)
+    stage = RewriteCaptions(
+        writer=Scripted(lambda request: fronted(request) if next(good, False) else Answer("")), families=("laclip",)
+    )
+    with pytest.raises(CheckFailedError, match=r"2 of 3\d\d answers"):
+        stage.process(samples_of(*IMAGES) * 6)

@@ -44,7 +44,7 @@ class RewriteCaptions(LlmStage):
     """
 
     name: ClassVar[str] = "rewrite_captions"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("rewrite", publish="sample", role="views"),

@@ -45,7 +45,7 @@ class AskNegatives(LlmStage):
     """
 
     name: ClassVar[str] = "ask_negatives"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("asked_negatives", publish="sample", role="negatives"),
