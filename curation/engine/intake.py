@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from curation.engine.denylist import Denylist
 from curation.engine.store import PREFIXES, Partition
-from curation.sources import SPLIT_PRIORITY, Rejected, SampleSource, SourceRecord
+from curation.sources import SPLIT_PRIORITY, Note, Rejected, SampleSource, SourceRecord
 from data_manifests.atomic_files import draft_folder, open_atomically, publish_folder, write_atomically
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
@@ -54,6 +54,7 @@ class Snapshot:
         num_records: Records that were read.
         content: Hash of all samples' content; equal content gives equal versions.
         rejected: Rejected records, as (name, reason, detail).
+        notes: Sentences about how the source was read.
     """
 
     folder: Path
@@ -61,13 +62,16 @@ class Snapshot:
     num_records: int
     content: str
     rejected: tuple[tuple[str, str, str], ...]
+    notes: tuple[str, ...]
 
     @classmethod
     def load(cls, folder: Path) -> Snapshot:
         """Open a finished snapshot."""
         about = orjson.loads((folder / "about.json").read_bytes())
         rejected = tuple(tuple(row) for row in orjson.loads((folder / "rejected.json").read_bytes()))
-        return cls(folder, about["num_samples"], about["num_records"], about["content"], rejected)
+        return cls(
+            folder, about["num_samples"], about["num_records"], about["content"], rejected, tuple(about["notes"])
+        )
 
     def samples(self, partition: Partition | None = None) -> list[Sample]:
         """Return the samples of a partition (by default all), sorted by uid."""
@@ -116,6 +120,7 @@ class _SnapshotBuilder:
     def __init__(self, draft: Path, final: Path, denylist: Denylist) -> None:
         self.digests: set[bytes] = set()
         self.rejected: list[tuple[str, str, str]] = []
+        self.notes: list[str] = []
         self._draft, self._pack_path, self._denylist = draft, str(final / "images.pack"), denylist
         self._rows: list[dict[str, Any]] = []
         self._files = ExitStack()
@@ -296,6 +301,7 @@ def read_source(
         content = blake3(canonical([content, rejected])).hexdigest(length=16)
         write_atomically(draft / "rejected.json", orjson.dumps(rejected))
         about = {"num_samples": num_samples, "num_records": num_records, "content": content}
+        about |= {"notes": builder.notes}
         write_atomically(draft / "about.json", orjson.dumps(about))
         if folder.exists():
             shutil.rmtree(folder)
@@ -325,7 +331,7 @@ def _has_denied(folder: Path, denylist: Denylist) -> bool:
 
 
 def _read_all(
-    records: Iterator[SourceRecord | Rejected],
+    records: Iterator[SourceRecord | Rejected | Note],
     builder: _SnapshotBuilder,
     limit: int | None,
     progress: Callable[[int], None] | None,
@@ -334,6 +340,9 @@ def _read_all(
     num_records = 0
     for record in records:
         full = limit is not None and len(builder.digests) >= limit
+        if isinstance(record, Note):
+            builder.notes.append(record.text)
+            continue
         if isinstance(record, SourceRecord):
             if not builder.add(record, may_be_new=not full):
                 break

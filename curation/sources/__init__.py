@@ -63,6 +63,13 @@ class Rejected:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the reader of a source should know although nothing is rejected, such as a guessed encoding."""
+
+    text: str
+
+
 class SampleSource(Protocol):
     """A source of samples, created as ``SourceClass(path, split)``, which is cheap and checks that its files exist.
 
@@ -73,7 +80,7 @@ class SampleSource(Protocol):
     kind: ClassVar[str]
     """The name of the module that defines the class."""
 
-    def records(self) -> Iterator[SourceRecord | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield every entry once, in a fixed order, without loading all of them into memory."""
 
     def signature(self) -> str:

@@ -10,7 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
-from curation.sources import Rejected, SourceRecord
+from curation.sources import Note, Rejected, SourceRecord
+from curation.sources.reading.encodings import notes_on
 from curation.sources.reading.files import (
     SPLITS,
     FileSource,
@@ -21,6 +22,7 @@ from curation.sources.reading.files import (
     scan,
     shown,
     stat_of,
+    unwrapped,
 )
 from curation.sources.reading.table_rows import load_json
 from data_manifests.errors import InputError
@@ -52,8 +54,9 @@ class CocoSource(FileSource):
 
     def __init__(self, path: str, split: str | None = None) -> None:
         super().__init__(path, split)
-        if Path(path).is_file():
-            file = Path(path).resolve()
+        self._take_linked()
+        if Path(self._path).is_file():
+            file = Path(self._path).resolve()
             self._root = file.parent.parent if file.parent.name == "annotations" else file.parent
             files = [file]
         else:
@@ -79,8 +82,9 @@ class CocoSource(FileSource):
             by_split = {self._split: by_split[self._split]}
         self._parts = [_Part(by_split[s], self._image_folder(by_split[s]), s) for s in _SPLIT_ORDER if s in by_split]
 
-    def records(self) -> Iterator[SourceRecord | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield for each captions file its unusable entries, then one record per photograph, sorted by name."""
+        yield from notes_on(part.captions for part in self._parts)
         for part in self._parts:
             content = _load(part.captions)
             file, licences = base_name(part.captions), _licences(content)
@@ -93,7 +97,7 @@ class CocoSource(FileSource):
                 entries = list(group)
                 texts = [text for image_id, _ in entries for text in captions.get(image_id, [])]
                 attributes = _attributes(entries[0][1], licences)
-                yield record_in(part.images, name, texts or None, file, part.split, attributes)
+                yield record_in(part.images, name, texts or None, file, part.split, attributes, self._linked)
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the captions files and of all photographs."""
@@ -123,7 +127,8 @@ class CocoSource(FileSource):
         raise self._error(
             "no captions file in this folder",
             allowed=f"annotations/captions_<split><year>.json or captions*.json; {contents_of(self._root)}",
-            fix="check the path, or give the captions file itself",
+            fix=self._deeper(lambda name: name.startswith("captions") and name.endswith(".json"))
+            or "check the path, or give the captions file itself",
         )
 
     def _image_folder(self, file: Path) -> Path:
@@ -133,7 +138,7 @@ class CocoSource(FileSource):
         candidates = [*own, *(f"images/{name}" for name in own), "images"]
         for candidate in candidates:
             if (self._root / candidate).is_dir():
-                return self._inside(self._root, candidate)
+                return unwrapped(self._inside(self._root, candidate), has_image_ending)
         if any(has_image_ending(item.name) for item in self._root.iterdir()):
             return self._root
         raise self._error(

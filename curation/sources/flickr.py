@@ -8,8 +8,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from curation.sources import SPLIT_PRIORITY, Rejected, SourceRecord
+from curation.sources import SPLIT_PRIORITY, Note, Rejected, SourceRecord
 from curation.sources.reading.csv_rows import csv_rows
+from curation.sources.reading.encodings import notes_on
 from curation.sources.reading.files import (
     SPLITS,
     FileSource,
@@ -20,6 +21,7 @@ from curation.sources.reading.files import (
     scan,
     shown,
     stat_of,
+    unwrapped,
 )
 from curation.sources.reading.table_rows import (
     FILE_COLUMNS,
@@ -72,6 +74,7 @@ class FlickrSource(FileSource):
 
     def __init__(self, path: str, split: str | None = None) -> None:
         super().__init__(path, split)
+        self._take_linked()
         self._root = self._folder()
         self._images = self._image_folder()
         files = {
@@ -85,7 +88,7 @@ class FlickrSource(FileSource):
             raise self._error(
                 "no captions file in this folder",
                 allowed=f"one of {', '.join(table_names)}; {contents_of(self._root)}",
-                fix="put the captions file next to the image folder",
+                fix=self._deeper(table_names.__contains__) or "put the captions file next to the image folder",
             )
         self._table = table
         lists = {split: self._first(files, names) for split, names in SPLIT_FILES.items()}
@@ -94,8 +97,9 @@ class FlickrSource(FileSource):
         if self._split is not None:
             self._check_split(self._split)
 
-    def records(self) -> Iterator[SourceRecord | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield the unusable entries of the tables, then one record per photograph, sorted by name."""
+        yield from notes_on(self._paths()[1:])
         splits, listed_twice = self._read_splits()
         yield from listed_twice
         selected = None if splits is None else {name for name, split in splits.items() if self._split in (None, split)}
@@ -107,7 +111,7 @@ class FlickrSource(FileSource):
             if captions is None and shown(name) in listed:
                 continue
             split = None if splits is None else splits[name]
-            yield record_in(self._images, name, captions, base_name(self._table), split, {})
+            yield record_in(self._images, name, captions, base_name(self._table), split, {}, self._linked)
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of all photographs, the table and the lists."""
@@ -140,9 +144,10 @@ class FlickrSource(FileSource):
             raise self._error(
                 "no folder with the photographs",
                 allowed=f"one of {', '.join(IMAGE_FOLDERS)}; {contents_of(self._root)}",
-                fix="check the path, rename the folder with the photographs to 'images', or use --source folder:PATH",
+                fix=self._deeper((*TOKEN_FILES, *KAGGLE_FILES, *KARPATHY_FILES).__contains__)
+                or "check the path, rename the folder with the photographs to 'images', or use --source folder:PATH",
             )
-        return self._inside(self._root, name)
+        return unwrapped(self._inside(self._root, name), has_image_ending)
 
     def _check_split(self, split: str) -> None:
         """Check that the samples of a split are listed."""
@@ -177,7 +182,7 @@ class FlickrSource(FileSource):
         for split, path in self._lists.items():
             file = base_name(path)
             for number, text in text_lines(path):
-                if text is None:
+                if isinstance(text, BadRow):
                     raise InputError(
                         f"{path}:{number}: not UTF-8",
                         allowed="one image name per line, in UTF-8",
@@ -224,11 +229,13 @@ class FlickrSource(FileSource):
             yield from self._kaggle_entries()
         else:
             for number, text in text_lines(self._table):
-                match = _TOKEN_LINE.fullmatch(text or "")
+                match = None if isinstance(text, BadRow) else _TOKEN_LINE.fullmatch(text)
                 if match and has_image_ending(match[1]):
                     yield match[1], int(match[2]), match[3], number
+                elif isinstance(text, BadRow):
+                    yield self._malformed(number, text.text, text.problem)
                 else:
-                    yield self._malformed(number, text or "not UTF-8")
+                    yield self._malformed(number, text)
 
     def _kaggle_entries(self) -> Iterator[Caption | Rejected]:
         """Yield the rows of ``image,caption`` or ``image_name| comment_number| comment``."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
-from curation.sources import Rejected, SourceRecord
+from curation.sources import Note, Rejected, SourceRecord
 from curation.sources.reading.csv_rows import csv_rows
+from curation.sources.reading.encodings import notes_on
 from curation.sources.reading.files import (
     FileSource,
     clean_name,
@@ -72,6 +74,7 @@ class FolderSource(FileSource):
 
     def __init__(self, path: str, split: str | None = None) -> None:
         super().__init__(path, split)
+        self._take_linked()
         self._root = self._folder()
         tables = [name for name in TABLES if (self._root / name).is_file()]
         if len(tables) != 1:
@@ -81,7 +84,7 @@ class FolderSource(FileSource):
             raise self._error(
                 problem,
                 allowed=f"exactly one of {', '.join(TABLES)}; {contents_of(self._root)}",
-                fix="keep one of them" if tables else self._without_table(),
+                fix="keep one of them" if tables else self._deeper(TABLES.__contains__) or self._without_table(),
             )
         self._table = self._inside(self._root, tables[0])
         self._columns = self._first_columns()
@@ -90,25 +93,27 @@ class FolderSource(FileSource):
         if "split" not in self._columns and self._table.suffix != ".jsonl":
             self._check_split(has_split=False)
 
-    def records(self) -> Iterator[SourceRecord | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield the unusable rows, one record per image and split, and rejections of the images without a row."""
         entries, problems, malformed, has_split = self._read()
         self._check_split(has_split=has_split)
+        yield from notes_on([self._table])
         yield from problems
         listed = set(malformed)
         for name, split in sorted(entries, key=lambda key: (key[0], key[1] or "")):
             image = self._image(name)
-            listed.add(self._relative(image) if isinstance(image, ImageRef) else name)
+            listed.add(image.path if isinstance(image, ImageRef) else f"{self._root}/{name}")
             if self._split in (None, split):
                 yield self._record(name, image, entries[name, split])
         if self._split is None:
-            for name in sorted(name for name, _, _ in scan(self._root) if has_image_ending(name)):
-                if name not in listed:
+            for name in self._image_names():
+                path = f"{self._root}/{name}"
+                if path not in listed and os.path.realpath(path) not in listed:
                     yield Rejected(shown(name), "no_captions", f"{self._table.name} does not name it")
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the table and of all images."""
-        images = [file for file in scan(self._root) if has_image_ending(file[0])]
+        images = [file for file in scan(self._root, self._linked) if has_image_ending(file[0])]
         return self._signature([stat_of(self._table, self._table.name), *images])
 
     def _without_table(self) -> str:
@@ -122,20 +127,28 @@ class FolderSource(FileSource):
 
     def _image(self, name: str) -> ImageRef | Rejected:
         """Return where an image of the table is, in the folder or in its ``images/``, or why it cannot be used."""
-        image = image_in(self._root, name)
+        image = image_in(self._root, name, self._linked)
         if isinstance(image, Rejected) and image.reason == "missing_image":
-            in_images = image_in(self._root, f"images/{name}")
-            image = image if isinstance(in_images, Rejected) and in_images.reason == "missing_image" else in_images
+            in_images = image_in(self._root, f"images/{name}", self._linked)
+            if isinstance(in_images, ImageRef):
+                return in_images
+            image = image if in_images.reason == "missing_image" else replace(in_images, name=image.name)
         return image
 
-    def _relative(self, image: ImageRef) -> str:
-        """Return an image's path relative to the folder."""
-        return str(Path(image.path).relative_to(self._root))
+    def _image_names(self) -> list[str]:
+        """Return the names of all images in the folder, sorted."""
+        return sorted(name for name, _, _ in scan(self._root, self._linked) if has_image_ending(name))
+
+    @cached_property
+    def _by_base_name(self) -> dict[str, str]:
+        """The last image of each base name, to say where a missing one may be."""
+        return {name.rpartition("/")[2]: name for name in self._image_names()}
 
     def _record(self, name: str, image: ImageRef | Rejected, entry: _ImageRows) -> SourceRecord | Rejected:
         """Return the record of an image, or why it has none."""
         if isinstance(image, Rejected):
-            return image
+            other = self._by_base_name.get(name.rpartition("/")[2]) if image.reason == "missing_image" else None
+            return replace(image, detail=f"{image.detail}; is it {shown(other)}?") if other else image
         if not entry.captions:
             detail = f"{self._table.name} has an empty caption (null or an empty list) for it"
             return Rejected(shown(name), "no_captions", detail)
@@ -183,8 +196,9 @@ class FolderSource(FileSource):
             parsed = self._parse(row)
             if isinstance(parsed, str):
                 found = self._named_image(row)
-                problems.append(Rejected(shown(found or where), "malformed_line", f"{where}: {shown(parsed)}"))
-                malformed |= {found} if found else set()
+                name = shown(found[0]) if found else where
+                problems.append(Rejected(name, "malformed_line", f"{where}: {shown(parsed)}"))
+                malformed |= {found[1].path} if found else set()
                 continue
             name, new = parsed
             has_split = has_split or new.split is not None
@@ -193,12 +207,12 @@ class FolderSource(FileSource):
                 entry.captions.extend(new.captions)
         return entries, problems, malformed, has_split
 
-    def _named_image(self, row: Mapping[str, Any] | BadRow) -> str | None:
-        """Return the path, relative to the folder, of the image that a malformed row seems to be about."""
+    def _named_image(self, row: Mapping[str, Any] | BadRow) -> tuple[str, ImageRef] | None:
+        """Return the name and the location of the image that a malformed row seems to be about."""
         text = row.text if isinstance(row, BadRow) else str(row.get(self._file_column))
         names = [text, *(match[0].strip() for match in _IMAGE_NAME.finditer(text[:MAX_NAME_CHARS]))]
-        images = (self._image(name) for name in (names if text else []))
-        return next((self._relative(image) for image in images if isinstance(image, ImageRef)), None)
+        images = ((name, self._image(name)) for name in (names if text else []))
+        return next(((name, image) for name, image in images if isinstance(image, ImageRef)), None)
 
     def _parse(self, row: Mapping[str, Any] | BadRow) -> tuple[str, _ImageRows] | str:
         """Return the image name of a row, and the row's contents; or why it cannot be used."""

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from curation.sources import Rejected, SourceRecord
+from curation.sources.reading.encodings import decoded
 from curation.sources.reading.files import IMAGE_ENDINGS, FileSource, clean_name, scan, shown, stat_of
 from curation.sources.reading.table_rows import (
     MAX_TEXT_BYTES,
     attributes_of,
     captions_of,
-    decoded,
     json_object,
     numbered_columns,
     split_of,

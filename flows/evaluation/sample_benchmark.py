@@ -46,6 +46,7 @@ class SampleBenchmark(Benchmark):
             limit=eval_options.limit,
             denylist=Denylist.load(eval_options.catalog.manifests),
         )
+        self.notes.extend(self.snapshot.notes)
         samples = self.snapshot.samples()
         verdicts = CheckImages().process(samples)
         self.samples: list[Sample] = [

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -131,6 +131,7 @@ class JobEvents:
     Attributes:
         on_read: Called with the number of records read from the source so far.
         on_written: Called with the number of samples written to shards so far.
+        on_notes: Called with sentences about how the source was read.
         on_answers: Called once with what the file of ``llm_answers`` contained.
         stages: Called for each stage and unit.
     """
@@ -138,6 +139,7 @@ class JobEvents:
     on_read: Callable[[int], None] = lambda _number: None
     on_written: Callable[[int], None] = lambda _number: None
     on_answers: Callable[[ImportReport], None] = lambda _report: None
+    on_notes: Callable[[Sequence[str]], None] = lambda _notes: None
     stages: Events = field(default_factory=Events)
 
 
@@ -276,6 +278,7 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         progress=events.on_read,
         denylist=Denylist.load(job.catalog.manifests),
     )
+    events.on_notes(snapshot.notes)
     fits, fits_from = _choose_fits(job, recipe)
     request = VersionRequest(
         job.name,

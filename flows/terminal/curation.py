@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ def job_progress() -> Iterator[JobEvents]:
 
     with progress_bars() as bars:
         counters = counter(bars, "reading source"), counter(bars, "writing shards")
-        yield JobEvents(*counters, _print_answers, stage_bars(bars))
+        yield JobEvents(*counters, _print_answers, _print_notes, stage_bars(bars))
 
 
 def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:
@@ -71,6 +71,12 @@ def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "not known yet (first run here)"
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    """Print how the source was read where that is a guess."""
+    for note in notes:
+        err.print(f"[yellow]note[/yellow] {escape(note)}")
 
 
 def _print_answers(report: ImportReport) -> None:

@@ -217,13 +217,13 @@ def prove_absent(
 
 def _originals(source: str, uids: Sequence[str]) -> dict[str, OriginalSample | None]:
     """Return the image bytes and captions of samples from a source, read as intake reads them."""
-    from curation.sources import Rejected, open_source
+    from curation.sources import SourceRecord, open_source
     from data_manifests.absence import OriginalSample
     from data_manifests.sample import image_uid
 
     found: dict[str, Any] = dict.fromkeys(uids)
     for record in open_source(source).records():
-        if isinstance(record, Rejected):
+        if not isinstance(record, SourceRecord):
             continue
         try:
             data = record.image if isinstance(record.image, bytes) else record.image.read()

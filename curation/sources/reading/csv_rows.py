@@ -24,7 +24,7 @@ _SEPARATORS = (",", ";", "\t", "|")
 _MAX_LINES = 1000
 """Maximum lines of one quoted field."""
 
-_Line = tuple[int, str | None]
+_Line = tuple[int, str | BadRow]
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def csv_rows(path: Path) -> Iterator[TableRow]:
     separator = None
     while (item := waiting.popleft() if waiting else next(rest, None)) is not None:
         number, text = item
-        if text is None:
-            yield number, BadRow("not UTF-8 (or UTF-16 with a byte order mark)")
+        if isinstance(text, BadRow):
+            yield number, text
         elif not text.strip():
             continue
         elif layout is None:
@@ -156,7 +156,7 @@ def _quoted_lines(text: str, layout: _TableFormat, waiting: deque[_Line], rest: 
             break
         taken.append(item)
         line = item[1]
-        if line is None or layout.begins_row(line):
+        if isinstance(line, BadRow) or layout.begins_row(line):
             break
         lines.append(line)
         size += len(line)

@@ -12,13 +12,13 @@ import re
 import stat
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from blake3 import blake3
 
-from curation.sources import Rejected, SourceRecord
+from curation.sources import Note, Rejected, SourceRecord
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import ImageRef
 
@@ -49,6 +49,7 @@ SPLITS: Mapping[str, str] = {
 }
 """Split names in published data sets -> ours. ``restval`` is Karpathy's name for the rest of COCO's validation set."""
 
+_LINK_FIX = "if it is yours, name what it points to as well (--source KIND:FOLDER::TARGET), or copy it into the folder"
 _MAX_NAMES = 8
 """Names of a folder that an error message lists."""
 MAX_FILES = 1_000_000
@@ -89,7 +90,23 @@ def clean_name(name: str) -> str | None:
     return "/".join(parts)
 
 
-def image_in(root: Path, name: str) -> ImageRef | Rejected:
+def unwrapped(folder: Path, keep: Callable[[str], bool]) -> Path:
+    """Return the only folder in a folder, and so on, as when an archive was unpacked into a folder of its own.
+
+    Args:
+        folder: Where to begin.
+        keep: Whether a file of this name shows that a folder is the one that is meant.
+    """
+    while True:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+        folders = [entry for entry in visible if entry.is_dir(follow_symlinks=False)]
+        if len(folders) != 1 or any(keep(entry.name) for entry in visible if entry is not folders[0]):
+            return folder
+        folder = Path(folders[0].path)
+
+
+def image_in(root: Path, name: str, linked: Sequence[Path] = ()) -> ImageRef | Rejected:
     """Return the location of the image `name` in a folder, or why it cannot be used.
 
     A name that begins with the last parts of the folder's own path (``train2017/1.jpg`` in ``coco/train2017``) is
@@ -98,22 +115,23 @@ def image_in(root: Path, name: str) -> ImageRef | Rejected:
     Args:
         root: Real path of the folder.
         name: Name from a table, relative to the folder. Links are followed while they stay inside it.
+        linked: Real paths of other folders that links may lead into, because the user named them.
     """
     label, clean = shown(name), clean_name(name)
     if clean is None:
         return Rejected(label, "unsafe_path", "the name is absolute or climbs out of the folder")
     parts = clean.split("/")
-    found = _image_at(root, parts, label)
+    found = _image_at(root, parts, label, linked)
     for num_parts in range(1, len(parts)):
         if not isinstance(found, Rejected) or found.reason != "missing_image":
             break
         if tuple(parts[:num_parts]) == root.parts[-num_parts:]:
-            below = _image_at(root, parts[num_parts:], label)
+            below = _image_at(root, parts[num_parts:], label, linked)
             found = found if isinstance(below, Rejected) and below.reason == "missing_image" else below
     return found
 
 
-def _image_at(root: Path, parts: Sequence[str], label: str) -> ImageRef | Rejected:
+def _image_at(root: Path, parts: Sequence[str], label: str, linked: Sequence[Path]) -> ImageRef | Rejected:
     """Return the location of the image that lies at these parts of a path below a folder, or why it cannot be used."""
     path = str(root).rstrip("/")
     try:
@@ -121,9 +139,8 @@ def _image_at(root: Path, parts: Sequence[str], label: str) -> ImageRef | Reject
             path, found = _stat_part(path, part)
             if stat.S_ISLNK(found.st_mode):
                 real = Path(path).resolve()
-                if not real.is_relative_to(root):
-                    detail = f"{shown(part, 60)} is a link out of the folder; copy what it points to into the folder"
-                    return Rejected(label, "unsafe_path", detail)
+                if not any(real.is_relative_to(folder) for folder in (root, *linked)):
+                    return Rejected(label, "unsafe_path", f"{shown(part, 60)} is a link out of the folder; {_LINK_FIX}")
                 path, found = str(real), real.stat()
         if not stat.S_ISREG(found.st_mode):
             return Rejected(label, "missing_image", "there is something of that name, but it is not a file")
@@ -171,23 +188,25 @@ def record_in(
     table: str,
     split: str | None,
     attributes: Mapping[str, Any],
+    linked: Sequence[Path],
 ) -> SourceRecord | Rejected:
     """Return the record of an image that the table `table` names, or its rejection when captions or file are missing."""
     if captions is None:
         return Rejected(shown(name), "no_captions", f"{table} has none for it")
-    image = image_in(root, name)
+    image = image_in(root, name, linked)
     return image if isinstance(image, Rejected) else SourceRecord(name, image, tuple(captions), split, attributes)
 
 
-def scan(root: Path) -> Iterator[FileStat]:
+def scan(root: Path, linked: Sequence[Path] = ()) -> Iterator[FileStat]:
     """Yield every file below a folder, in no fixed order, without hidden names and linked folders.
 
-    A linked folder is either inside the root, where it is scanned under its own name, or must not be read.
+    A linked folder is either inside the root, where it is scanned under its own name, or must not be read, except once
+    where it leads into one of the folders `linked`.
 
     Raises:
         InputError: there is no permission to list a folder.
     """
-    todo = [("", str(root))]
+    todo, followed = [("", str(root))], set()
     while todo:
         prefix, folder = todo.pop()
         try:
@@ -195,7 +214,10 @@ def scan(root: Path) -> Iterator[FileStat]:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir(follow_symlinks=False):
+                    real = Path(entry.path).resolve() if linked and entry.is_symlink() and entry.is_dir() else None
+                    enters = real is not None and real not in followed and any(map(real.is_relative_to, linked))
+                    if enters or entry.is_dir(follow_symlinks=False):
+                        followed.add(real)
                         todo.append((f"{prefix}{entry.name}/", entry.path))
                     elif entry.is_file():
                         found = entry.stat()
@@ -274,14 +296,17 @@ class FileSource(ABC):
     """
 
     kind: ClassVar[str]
+    _root: Path
+    """Real path of the folder that names are relative to, for sources that are a folder."""
 
     def __init__(self, path: str, split: str | None) -> None:
         self._path, self._name = path, base_name(path)
+        self._linked: tuple[Path, ...] = ()
         check_split(split, SPLITS)
         self._split = None if split is None else SPLITS[split]
 
     @abstractmethod
-    def records(self) -> Iterator[SourceRecord | Rejected]:
+    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield every entry once, in a fixed order."""
 
     def describe(self) -> dict[str, Any]:
@@ -304,8 +329,35 @@ class FileSource(ABC):
         """Return the error that the samples of the split cannot be selected."""
         return InputError(f"--split {self._split}: {problem}", allowed=allowed, fix=f"{fix}, or omit --split")
 
+    def _take_linked(self) -> None:
+        """Take ``::TARGET`` off the path: folders that links of the source may lead into, because the user names them.
+
+        Raises:
+            InputError: there is no such folder.
+        """
+        if Path(self._path).exists():
+            return
+        self._path, *targets = self._path.split("::")
+        self._name = base_name(self._path)
+        for target in targets:
+            if not Path(target).is_dir():
+                raise self._error(
+                    f"{target!r} is not a folder",
+                    allowed=f"{self.kind}:FOLDER::TARGET, TARGET a folder that links in FOLDER point to",
+                    fix="check the path after ::",
+                )
+        self._linked = tuple(Path(target).resolve() for target in targets)
+
+    def _deeper(self, is_table: Callable[[str], bool]) -> str | None:
+        """Return what to do when the data set is in a folder of the given folder: how to give that one."""
+        names = (Path(name) for name, _, _ in scan(self._root))
+        found = sorted(name for name in names if is_table(name.name) and len(name.parts) > 1)
+        if not found:
+            return None
+        return f"{shown(str(found[0]))} is deeper: --source {self.kind}:{Path(self._path) / found[0].parent}"
+
     def _folder(self, allowed: str = "FOLDER") -> Path:
-        """Return the real path of the folder that the user gave.
+        """Return the real path of the folder that the user gave, or of the only folder in it.
 
         Args:
             allowed: What the path may be, for the error message.
@@ -316,7 +368,7 @@ class FileSource(ABC):
         if not Path(self._path).is_dir():
             problem = "this is a file, not a folder" if Path(self._path).exists() else "this path does not exist"
             raise self._error(problem, allowed=f"{self.kind}:{allowed}", fix="check the path")
-        return Path(self._path).resolve()
+        return unwrapped(Path(self._path).resolve(), lambda _: True)
 
     def _inside(self, root: Path, name: str) -> Path:
         """Return the real path of a file or folder that the layout has in `root`.
@@ -325,11 +377,11 @@ class FileSource(ABC):
             InputError: it is a link to somewhere outside `root`.
         """
         real = (root / name).resolve()
-        if not real.is_relative_to(root):
+        if not any(real.is_relative_to(folder) for folder in (root, *self._linked)):
             raise self._error(
                 f"{name!r} is a link to a place outside {root}",
-                allowed="files and folders inside the source's folder",
-                fix="copy the files into the folder, or give the folder that really contains them",
+                allowed="links that stay in the source's folder, or lead into a folder that you name as well",
+                fix=f"if the target is yours: --source {self.kind}:{self._path}::{real if real.is_dir() else real.parent}",
             )
         return real
 

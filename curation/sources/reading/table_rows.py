@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from curation.sources.reading.encodings import decoded, encoding_of, utf16_of
 from curation.sources.reading.files import SPLITS, shown
 from data_manifests.errors import InputError
 
@@ -49,6 +50,9 @@ _WRITTEN_ITEM = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|None|null|nan
 _URL_COLUMNS = ("url", "urls", "image_url", "img_url", "url_link", "image_link")
 
 
+NOT_UTF8 = "not UTF-8 (convert the file: iconv -f ENCODING -t UTF-8)"
+
+
 class BadRow(NamedTuple):
     """A row that cannot be read.
 
@@ -65,16 +69,15 @@ TableRow = tuple[int, dict[str, Any] | BadRow]
 """Line or row number, and the row's values or why it cannot be read."""
 
 
-def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str | None]]:
-    """Yield the number and text of each line; None for one that is not UTF-8 (or UTF-16, where the file begins so).
+def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str | BadRow]]:
+    """Yield the number and text of each line, or that it is not in the file's encoding (see `encoding_of`).
 
     Raises:
         InputError: a line is longer than 16 MiB.
     """
+    encoding = encoding_of(path)
     with path.open("rb") as file:
-        encoding = _utf16(file.read(4))
-        file.seek(0)
-        wide = io.TextIOWrapper(file, encoding, errors="replace", newline="\n") if encoding else None
+        wide = io.TextIOWrapper(file, encoding, errors="replace", newline="\n") if "16" in encoding else None
         read: Any = wide.readline if wide else file.readline
         for number, raw in enumerate(iter(lambda: read(MAX_TEXT_BYTES + 1), "" if wide else b""), 1):
             if len(raw) > MAX_TEXT_BYTES:
@@ -83,36 +86,12 @@ def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str 
                     allowed="one entry per line, at most 16 MiB",
                     fix="check that the file is a text table with line breaks",
                 )
-            try:
-                text = raw if wide else raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                yield number, None
-                continue
-            text = text.rstrip("\r\n")
-            if wide and number == 1:
-                text = text.removeprefix("\ufeff")
-            if wide and "\ufffd" in text:
-                yield number, None
+            text = raw if wide else raw.decode(encoding, "replace")
+            text = (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
+            if "\ufffd" in text and (wide or b"\xef\xbf\xbd" not in raw):
+                yield number, BadRow(NOT_UTF8, text)
             elif keep_blank or text.strip():
                 yield number, text
-
-
-def _utf16(start: bytes) -> str | None:
-    """Return the UTF-16 encoding that a file's first bytes show, or None."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if len(start) == 4 and (start[0] == 0) != (start[1] == 0) and start[0::2].count(0) + start[1::2].count(0) == 2:
-        return "utf-16-be" if start[0] == 0 else "utf-16-le"
-    return None
-
-
-def decoded(data: bytes) -> str:
-    """Return text in UTF-8, or in UTF-16 where its first bytes show that, without a byte order mark.
-
-    Raises:
-        UnicodeDecodeError: it is neither.
-    """
-    return data.decode(_utf16(data[:4]) or "utf-8-sig").removeprefix("\ufeff")
 
 
 def parse_json(data: bytes | str) -> Any:
@@ -123,7 +102,7 @@ def parse_json(data: bytes | str) -> Any:
     """
     if isinstance(data, bytes):
         try:
-            data = decoded(data) if _utf16(data[:4]) else data.removeprefix(b"\xef\xbb\xbf")
+            data = decoded(data) if utf16_of(data[:4]) else data.removeprefix(b"\xef\xbb\xbf")
         except UnicodeDecodeError:
             raise orjson.JSONDecodeError("begins like UTF-16 and is not", "", 0) from None
     if isinstance(data, str):
@@ -153,8 +132,8 @@ def json_object(data: bytes | str) -> dict[str, Any] | str:
 def jsonl_rows(path: Path) -> Iterator[TableRow]:
     """Yield the objects of a JSON Lines file, numbered by line."""
     for number, text in text_lines(path):
-        row = "not UTF-8 (or UTF-16 with a byte order mark)" if text is None else json_object(text)
-        yield number, BadRow(row, text or "") if isinstance(row, str) else row
+        row = text if isinstance(text, BadRow) else json_object(text)
+        yield number, BadRow(row, str(text)) if isinstance(row, str) else row
 
 
 def parquet_columns(path: Path) -> dict[str, str]:
@@ -265,7 +244,7 @@ def load_json(path: Path) -> Any:
             f"{path}: larger than 4 GiB", allowed="a JSON file of at most 4 GiB", fix="split it, one file per split"
         )
     try:
-        return parse_json(data)
+        return parse_json(data.decode("cp1252") if encoding_of(path) == "cp1252" else data)
     except orjson.JSONDecodeError as error:
         raise InputError(
             f"{path}:{error.lineno}: not JSON: {error.msg}",
