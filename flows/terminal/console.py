@@ -112,14 +112,19 @@ def counter(bars: Progress, what: str) -> Callable[[int], None]:
 
 
 def stage_bars(bars: Progress) -> Events:
-    """Return engine events shown as one bar for each stage."""
+    """Return engine events shown as one bar for each stage; one that fits and then applies its fit gets more units."""
     from curation.engine.engine import Events, UnitReport
     from curation.engine.stage import Stage
 
     ids: dict[str, Any] = {}
 
+    totals: dict[str, int] = {}
+
     def started(stage: Stage, num_units: int) -> None:
-        ids[stage.name] = bars.add_task(stage.name, total=num_units)
+        totals[stage.name] = totals.get(stage.name, 0) + num_units
+        if stage.name not in ids:
+            ids[stage.name] = bars.add_task(stage.name)
+        bars.update(ids[stage.name], total=totals[stage.name])
 
     def done(stage: Stage, _: UnitReport) -> None:
         bars.advance(ids[stage.name])

@@ -86,6 +86,9 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
         models = ", ".join(f"{key}: {value['name']} ({value['hash'][:8]})" for key, value in stage["resources"].items())
         rows.append((stage["name"], stage["version"], stage["source"], settings, models, stage["fingerprint"][:12]))
     print_table("stages", ("stage", "version", "paper", "settings", "models", "fingerprint"), rows)
+    fits = [(stage["name"], stage["fit"]) for stage in body["stages"] if "fit" in stage]
+    columns = ("stage", "learned on", ">samples", "checks when it was kept", "hash")
+    print_table("fits", columns, ((name, *_fit_cells(fit)) for name, fit in fits))
     counts = body["counts"]
     out.print(
         f"{counts['records']} records → {counts['samples']} samples, {counts['captions']} captions, "
@@ -97,6 +100,14 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
         (shard["name"], shard["samples"], f"{shard['bytes'] / 2**20:.1f}", shard["sha256"]) for shard in body["shards"]
     )
     print_table("shards", ("shard", ">samples", ">MiB", "sha256"), shards)
+
+
+def _fit_cells(fit: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what the table of fits says of one."""
+    checks = "; ".join(
+        f"{item['measure']}: {item['figure']:.4g}, at most {item['bound']:.4g}" for item in fit["checks"]
+    )
+    return fit["learned_on"], fit["samples"], checks, fit["hash"][:12]
 
 
 def sample_lineage(version: DatasetVersion, uid: str) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def version_steps(body: Mapping[str, Any], parents: Sequence[str], *, here: bool
         seen |= {item["hash"] for item in used}
         inputs = [(item["name"], f"{item['name']}, {item['hash']}") for item in used]
         tooltip = f"{stage['name']} /{stage['version']}, {stage['source']}"
+        if fit := stage.get("fit"):
+            tooltip += f"; fitted on {fit['learned_on']}, {fit['samples']} samples"
         steps.append(LineageStep(stage["name"], tooltip, inputs, dropped=dropped.pop(stage["name"], 0)))
     chain = [("after " + parents[0], " after ".join(["", *parents]).strip())] if parents else []
     chain += [(f"… {len(parents) - 1} earlier", " after ".join(parents[1:]))] if len(parents) > 1 else []
