@@ -12,6 +12,7 @@ from curation.stages.embedding.calibrate_positives import CalibratePositives
 from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embedding.embed_samples import EmbedSamples
 from curation.stages.embedding.find_neighbours import FindNeighbours
+from curation.stages.embedding.find_positives import FindPositives
 from curation.stages.embedding.order_difficulty import OrderDifficulty
 from curation.stages.hygiene.check_images import CheckImages
 from curation.stages.hygiene.find_duplicates import FindDuplicates
@@ -43,7 +44,7 @@ def ahnm(
     texts = (ParseCaptions(), *caption_view_stages(graph, writer), *negatives)
     # stages that compare all samples come last, so that new photographs do not put those before them in doubt
     alike = (EmbedSamples(model), RemoveLeaks(against.with_stages(*seen)), FindDuplicates(keep="all"))
-    placed = (FindNeighbours(), ClusterEmbeddings(), OrderDifficulty(), CalibratePositives())
+    placed = (FindNeighbours(), ClusterEmbeddings(), OrderDifficulty(), CalibratePositives(), FindPositives())
     return Recipe(
         name="ahnm",
         paper="this project; near CE-CLIP (arXiv 2306.08832), SimCLIP (FITML 2024), FSC-CLIP (arXiv 2410.05210)",

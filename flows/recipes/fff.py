@@ -5,6 +5,7 @@ from __future__ import annotations
 from curation.stages.embedding.calibrate_positives import CalibratePositives
 from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
 from curation.stages.embedding.embed_samples import EmbedSamples
+from curation.stages.embedding.find_positives import FindPositives
 from flows.recipe import Recipe
 from training.batches.basic import ClusterPlan
 from training.batches.text_sampling import FurtherTexts
@@ -22,7 +23,7 @@ def fff(model: ModelSpec) -> Recipe:
         "vision-language models, CVPR, arXiv 2405.10286",
         differs="thresholds are quantiles of random pairs instead of absolute numbers; the image's other "
         "captions and rewrites stand for pseudo-captions",
-        stages=(EmbedSamples(model), ClusterEmbeddings(), CalibratePositives()),
+        stages=(EmbedSamples(model), ClusterEmbeddings(), CalibratePositives(), FindPositives()),
         planner=ClusterPlan(),
         objectives=(Sigmoid(negatives=False, further=True),),
         positives=FurtherTexts(count=4),

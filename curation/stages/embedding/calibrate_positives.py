@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from curation.selection.scores import CaptionedImages, FloatArray, IntArray
+from curation.selection.scores import BoolArray, CaptionedImages, FloatArray
 from data_manifests.errors import InputError
-from data_manifests.seeds import canonical, generator
+from data_manifests.seeds import generator
 
 RULES = ("t2i", "t2i_weak", "i2i", "t2t")
 _DECIMALS = 4
 _FEWEST = 2
 _PAIRS_AT_ONCE = 1 << 14
-_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class CalibratePositives(CorpusStage):
-    """FFF's false-negative gate: thresholds for text-image, image-image and text-text similarity, and the pairs above.
+    """FFF's false-negative gate: thresholds for text-image, image-image and text-text similarity.
 
     A pair (i, j) of a batch counts as a positive if text-image similarity is above p1, or image-image above p2 and
     text-image above the weaker p1', or text-text above p3. The values depend on the encoder, so they are quantiles of
@@ -30,9 +29,8 @@ class CalibratePositives(CorpusStage):
     of 0.9999 is wrong for at most one true negative in ten thousand. A second set, which `doubt` times as many random
     pairs pass, marks pairs to ignore instead of treating them as positives.
 
-    Provides ``positive_thresholds``, which the manifest has under ``statistics.quality`` (``sure``, ``doubtful``, and the
-    share of random pairs that pass each), and ``likely_positives``: for each sample, as JSON text, the samples of its
-    cluster that are a sure positive by any of their captions: ``{"by", "similarity", "uid"}``.
+    Provides ``positive_thresholds``, which the manifest has under ``statistics.quality``: ``sure``, ``doubtful``, and the
+    share of random pairs that pass each. `find_positives` lists the pairs that pass.
 
     Attributes:
         t2i: Quantile for p1.
@@ -41,7 +39,6 @@ class CalibratePositives(CorpusStage):
         t2t: Quantile for p3.
         doubt: How many times as many random pairs pass the doubtful thresholds, 1 or more.
         num_pairs: Number of random pairs.
-        max_listed: Likely positives listed for a sample, the most similar first.
         seed: Seed of the random pairs.
 
     Raises:
@@ -52,12 +49,9 @@ class CalibratePositives(CorpusStage):
     """
 
     name: ClassVar[str] = "calibrate_positives"
-    version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("uid", "image_embedding", "text_embeddings", "cluster_id")
-    provides: ClassVar[tuple[Field, ...]] = (
-        Field("likely_positives", publish="sample"),
-        Field("positive_thresholds", role="finding"),
-    )
+    version: ClassVar[int] = 2
+    requires: ClassVar[tuple[str, ...]] = ("uid", "image_embedding", "text_embeddings")
+    provides: ClassVar[tuple[Field, ...]] = (Field("positive_thresholds", role="finding"),)
     source: ClassVar[str] = "Bulat et al. 2024 (FFF), arXiv 2405.10286"
 
     t2i: float = 0.9999
@@ -66,43 +60,27 @@ class CalibratePositives(CorpusStage):
     t2t: float = 0.9999
     doubt: float = 4.0
     num_pairs: int = 500_000
-    max_listed: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
         valid = all(0 < getattr(self, name) < 1 for name in RULES) and self.t2i_weak <= self.t2i
         self.require(valid, " ".join(RULES), allowed="between 0 and 1, t2i_weak not above t2i")
         self.require(
-            1 <= self.doubt < float("inf") and self.num_pairs >= 1 and self.max_listed >= 0,
-            "doubt num_pairs max_listed",
-            allowed="doubt and num_pairs 1 or more, max_listed 0 or more",
+            1 <= self.doubt < float("inf") and self.num_pairs >= 1,
+            "doubt num_pairs",
+            allowed="1 or more",
         )
 
     def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return ``likely_positives`` and ``positive_thresholds`` for each sample."""
+        """Return ``positive_thresholds`` for each sample."""
         if len(corpus.uids) < _FEWEST:
             raise InputError(
                 f"calibrate_positives: {len(corpus.uids)} samples",
                 allowed="two or more",
                 fix="give a source with more images",
             )
-        embedded = CaptionedImages.of(corpus, self.name)
-        thresholds = self._thresholds(embedded)
-        clusters = np.array(corpus.column("cluster_id"))
-        listed: list[list[dict[str, Any]]] = [[] for _ in corpus.uids]
-        for cluster in np.unique(clusters):
-            members = np.flatnonzero(clusters == cluster)
-            for one, other, by, similarity in _likely(embedded, members, thresholds["sure"]):
-                listed[one].append({"uid": corpus.uids[other], "by": by, "similarity": similarity})
-        return [
-            {
-                "likely_positives": canonical(
-                    sorted(found, key=lambda item: (-item["similarity"], item["uid"]))[: self.max_listed]
-                ).decode(),
-                "positive_thresholds": thresholds,
-            }
-            for found in listed
-        ]
+        thresholds = self._thresholds(CaptionedImages.of(corpus, self.name))
+        return [{"positive_thresholds": thresholds} for _ in corpus.uids]
 
     def _thresholds(self, embedded: CaptionedImages) -> dict[str, Any]:
         """Return both sets of thresholds, and the share of random pairs that pass each."""
@@ -127,42 +105,13 @@ class CalibratePositives(CorpusStage):
                 quantile = max(0.0, 1.0 - factor * (1.0 - getattr(self, name)))
                 values[name] = round(float(np.quantile(similarities[name.removesuffix("_weak")], quantile)), _DECIMALS)
             found[level] = values
-            passed = _passes(**similarities, thresholds=values)[0]
+            passed = _passes(**similarities, thresholds=values)
             found[f"{level}_share_of_random"] = round(float(passed.mean()), 6)
         return found
 
 
-def _passes(t2i: FloatArray, i2i: FloatArray, t2t: FloatArray, thresholds: Mapping[str, float]) -> tuple[Any, ...]:
-    """Return which pairs are positives, and by which rule: text-image, image-image, text-text."""
-    by_text = t2i > thresholds["t2i"]
+def _passes(t2i: FloatArray, i2i: FloatArray, t2t: FloatArray, thresholds: Mapping[str, float]) -> BoolArray:
+    """Return which pairs are positives by any of the rules."""
     by_image = (i2i > thresholds["i2i"]) & (t2i > thresholds["t2i_weak"])
-    by_captions = t2t > thresholds["t2t"]
-    return by_text | by_image | by_captions, by_text, by_image, by_captions
-
-
-def _likely(
-    embedded: CaptionedImages, members: IntArray, thresholds: Mapping[str, float]
-) -> Iterator[tuple[int, int, str, float]]:
-    """Yield (sample, other, rule, similarity) of a cluster's pairs that are positives by any of their captions."""
-    images = embedded.images[members]
-    counts = embedded.counts[members]
-    owned = np.concatenate(
-        [np.arange(embedded.first[row], embedded.first[row] + embedded.counts[row]) for row in members]
-    )
-    texts, first = embedded.texts[owned], np.cumsum(counts) - counts
-    for start in range(0, len(members), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        end = first[rows][-1] + counts[rows][-1]
-        own, begin = texts[first[start] : end], first[rows] - first[start]
-        of_image = np.maximum.reduceat(images[rows] @ texts.T, first, axis=1)
-        of_text = np.maximum.reduceat(own @ images.T, begin, axis=0)
-        between = np.maximum.reduceat(np.maximum.reduceat(own @ texts.T, first, axis=1), begin, axis=0)
-        t2i, t2t = np.round(np.maximum(of_image, of_text), _DECIMALS), np.round(between, _DECIMALS)
-        i2i = np.round(images[rows] @ images.T, _DECIMALS)
-        passed, *rules = _passes(t2i, i2i, t2t, thresholds)
-        for row, column in zip(*np.nonzero(passed), strict=True):
-            if row + start == column:
-                continue
-            by = next(index for index, rule in enumerate(rules) if rule[row, column])
-            similarity = round(float((t2i, i2i, t2t)[by][row, column]), _DECIMALS)
-            yield int(members[row + start]), int(members[column]), ("t2i", "i2i", "t2t")[by], similarity
+    passed: BoolArray = (t2i > thresholds["t2i"]) | by_image | (t2t > thresholds["t2t"])
+    return passed
