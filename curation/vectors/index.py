@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from curation.vectors.bisection import Bisection
 from curation.vectors.pricing import free_clusters
 from curation.vectors.rows import (
+    DECIMALS,
     Float32Array,
     Half,
     Labels,
@@ -18,6 +19,7 @@ from curation.vectors.rows import (
     as_half,
     blocks,
     exact_dots,
+    exact_products,
     members_by_cluster,
     one_thread,
 )
@@ -29,10 +31,11 @@ _CELL_ROWS = 256
 _FIRST_PROBES = 4
 _MARGIN = 16
 """Candidates beyond k that are compared exactly: float32 sums may order near ties differently."""
-_WIDEST_MARGIN = 1_024
 _FLOAT32_ERROR = 1e-5
 _QUERIES_AT_ONCE = 8_192
-_CANDIDATES_AT_ONCE = 65_536
+_CANDIDATES_AT_ONCE = 16_384
+_EXACT_QUERIES, _EXACT_ROWS = 512, 2_048
+_NO_KEY = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,17 @@ class VectorIndex:
     num_probes: int = 0
     cells: _Cells | None = None
 
-    def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.float32], Positions]:
+    def search(
+        self, queries: NDArray[Any], k: int, max_similarity: float = np.inf
+    ) -> tuple[NDArray[np.float64], Positions]:
         """Return similarities [q, k] (rounded) and positions [q, k] of the nearest; ties are sorted by position.
 
-        If more than a thousand are equal except for their last bits, the first found are returned. Where an inverted
-        file finds fewer than k, the rest is -inf and -1.
+        Where there are fewer than k, or an inverted file finds fewer, the rest is -inf and -1.
+
+        Args:
+            queries: [q, d].
+            k: 1 .. n.
+            max_similarity: Vectors that are more similar than this are left out.
 
         Raises:
             ValueError: k is not in 1 .. n.
@@ -76,15 +85,22 @@ class VectorIndex:
         half = as_half(queries)
         with one_thread():
             if self.cells is None:
-                return _scan_all(self.vectors, half, k)
-            return _scan_cells(self.vectors, half, _nearest_cell(half, self.cells), self.cells, self.num_probes, k)
+                return _scan_all(self.vectors, half, k, max_similarity)
+            cell = _nearest_cell(half, self.cells)
+            return _scan_cells(self.vectors, half, cell, self.cells, self.num_probes, k, max_similarity)
 
-    def search_own(self, k: int) -> tuple[NDArray[np.float32], Positions]:
+    def search_own(self, k: int, max_similarity: float = np.inf) -> tuple[NDArray[np.float64], Positions]:
         """Return what `search` returns for all vectors of the index; faster, since their cells are known."""
         if self.cells is None:
-            return self.search(self.vectors, k)
+            return self.search(self.vectors, k, max_similarity)
         with one_thread():
-            return _scan_cells(self.vectors, self.vectors, self.cells.label, self.cells, self.num_probes, k)
+            label, probes = self.cells.label, self.num_probes
+            return _scan_cells(self.vectors, self.vectors, label, self.cells, probes, k, max_similarity)
+
+
+def compares_every_pair(num_vectors: int, exact_below: int) -> bool:
+    """Return whether an index of this many vectors is exact, see `build_index`."""
+    return num_vectors < exact_below or num_vectors <= 2 * _CELL_ROWS
 
 
 def build_index(vectors: NDArray[Any], *, exact_below: int, seed: int, target_recall: float) -> VectorIndex:
@@ -97,7 +113,7 @@ def build_index(vectors: NDArray[Any], *, exact_below: int, seed: int, target_re
         target_recall: Share of the true ten nearest to find.
     """
     half = as_half(vectors)
-    if len(half) < exact_below or len(half) <= 2 * _CELL_ROWS:
+    if compares_every_pair(len(half), exact_below):
         return VectorIndex(half)
     with one_thread():
         cells = _cells(half, seed)
@@ -142,19 +158,27 @@ def _nearest_cell(queries: Half, cells: _Cells) -> Labels:
     return nearest
 
 
-def _scan_all(vectors: Half, queries: Half, k: int) -> tuple[NDArray[np.float32], Positions]:
-    similarity = np.empty((len(queries), k), dtype=np.float32)
+def _scan_all(
+    vectors: Half, queries: Half, k: int, max_similarity: float = np.inf
+) -> tuple[NDArray[np.float64], Positions]:
+    similarity = np.empty((len(queries), k), dtype=np.float64)
     positions = np.empty((len(queries), k), dtype=np.int64)
     for part in blocks(len(queries), _QUERIES_AT_ONCE):
-        similarity[part], positions[part] = _nearest(vectors, queries[part], None, k)
+        similarity[part], positions[part] = _nearest(vectors, queries[part], None, k, max_similarity)
     return similarity, positions
 
 
 def _scan_cells(
-    vectors: Half, queries: Half, cell: Labels, cells: _Cells, probes: int, k: int
-) -> tuple[NDArray[np.float32], Positions]:
+    vectors: Half,
+    queries: Half,
+    cell: Labels,
+    cells: _Cells,
+    probes: int,
+    k: int,
+    max_similarity: float = np.inf,
+) -> tuple[NDArray[np.float64], Positions]:
     """Scan the members of the near cells for all queries of a cell at once, as one matrix product."""
-    similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    similarity = np.full((len(queries), k), -np.inf, dtype=np.float64)
     positions = np.full((len(queries), k), -1, dtype=np.int64)
     order, starts = members_by_cluster(cell, len(cells.means))
     for number in np.flatnonzero(np.diff(starts)):
@@ -164,25 +188,48 @@ def _scan_cells(
         )
         members.sort()
         width = min(k, len(members))
-        similarity[rows, :width], positions[rows, :width] = _nearest(vectors, queries[rows], members, width)
+        found = _nearest(vectors, queries[rows], members, width, max_similarity)
+        similarity[rows, :width], positions[rows, :width] = found
     return similarity, positions
 
 
 def _nearest(
-    vectors: Half, queries: Half, among: Positions | None, k: int, margin: int = _MARGIN
-) -> tuple[NDArray[np.float32], Positions]:
+    vectors: Half, queries: Half, among: Positions | None, k: int, max_similarity: float
+) -> tuple[NDArray[np.float64], Positions]:
     """Return the k nearest of the vectors at positions `among` (None: of all); the candidates are compared exactly."""
     total = len(vectors) if among is None else len(among)
-    candidates = _candidates(vectors, queries, among, k + margin)
+    candidates = _candidates(vectors, queries, among, k + _MARGIN)
     exact = exact_dots(queries, vectors, candidates)
-    order = np.lexsort((candidates, -exact), axis=1)
-    exact, candidates = np.take_along_axis(exact, order, axis=1), np.take_along_axis(candidates, order, axis=1)
-    similarity, positions = exact[:, :k].astype(np.float32), candidates[:, :k]
-    if candidates.shape[1] < total and margin < _WIDEST_MARGIN:
-        # a vector that is not a candidate may be as near as the last one: search these queries again with more candidates
-        unsure = np.flatnonzero(exact[:, -1] >= exact[:, k - 1] - _FLOAT32_ERROR)
-        if len(unsure):
-            similarity[unsure], positions[unsure] = _nearest(vectors, queries[unsure], among, k, margin * 8)
+    last = exact.min(axis=1)
+    exact[exact > max_similarity] = -np.inf
+    order = np.lexsort((candidates, -exact), axis=1)[:, :k]
+    similarity, positions = np.take_along_axis(exact, order, axis=1), np.take_along_axis(candidates, order, axis=1)
+    positions[np.isneginf(similarity)] = -1
+    if candidates.shape[1] < total:
+        # a vector that is not a candidate may be as near as the last one
+        unsure = np.flatnonzero(last >= similarity[:, -1] - _FLOAT32_ERROR)
+        for part in blocks(len(unsure), _EXACT_QUERIES):
+            found = _scan_exactly(vectors, queries[unsure[part]], among, k, max_similarity)
+            similarity[unsure[part]], positions[unsure[part]] = found
+    return similarity, positions
+
+
+def _scan_exactly(
+    vectors: Half, queries: Half, among: Positions | None, k: int, max_similarity: float
+) -> tuple[NDArray[np.float64], Positions]:
+    """Return what `_nearest` returns, by exact products with every vector."""
+    scale, exact = 10**DECIMALS, queries.astype(np.float64)
+    keys = np.full((len(queries), k), _NO_KEY, np.int64)
+    for part in blocks(len(vectors) if among is None else len(among), _EXACT_ROWS):
+        own = np.arange(len(vectors))[part] if among is None else among[part]
+        similarity = exact_products(exact, vectors[own])
+        # one whole number orders by similarity, then by position
+        found = np.rint(-similarity * scale).astype(np.int64) * len(vectors) + own
+        found[similarity > max_similarity] = _NO_KEY
+        keys = np.partition(np.concatenate([keys, found], axis=1), k - 1, axis=1)[:, :k]
+    keys.sort(axis=1)
+    similarity, positions = -(keys // len(vectors)) / scale, keys % len(vectors)
+    similarity[keys == _NO_KEY], positions[keys == _NO_KEY] = -np.inf, -1
     return similarity, positions
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.vectors.rows import Positions
+from curation.vectors.index import VectorIndex
+from curation.vectors.rows import DECIMALS, Half, Positions, blocks, exact_products, one_thread
 
 BoolArray = NDArray[np.bool_]
+Entries = tuple[Any, Any, Any]
+"""Rows, the positions of others, and their nearness, each an array [m]."""
+
+_UNIT = 10**DECIMALS
+_ROWS_AT_ONCE = 4_096
+_NEW_AT_ONCE = 512
+_REBUILD_SHARE = 0.25
+"""From this share of rows to search for, searching for all is about as fast."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class NearestLists:
         return cls(num_rows, most, none, none, none)
 
     @classmethod
-    def of(cls, num_rows: int, most: int, entries: Iterable[tuple[Any, Any, Any]]) -> NearestLists:
+    def of(cls, num_rows: int, most: int, entries: Iterable[Entries]) -> NearestLists:
         """Return lists of the nearest among entries (rows, others, nearness), each array [m]; no pair occurs twice."""
         none = np.zeros(0, np.int64)
         rows, others, nearness = (np.concatenate(column) for column in zip((none, none, none), *entries, strict=True))
@@ -85,7 +94,7 @@ class NearestLists:
         kept = ~emptied[self.rows]
         return NearestLists(self.num_rows, self.most, self.rows[kept], self.others[kept], self.nearness[kept])
 
-    def adding(self, entries: Iterable[tuple[Any, Any, Any]]) -> NearestLists:
+    def adding(self, entries: Iterable[Entries]) -> NearestLists:
         """Return the lists with more entries (rows, others, nearness)."""
         return NearestLists.of(self.num_rows, self.most, [(self.rows, self.others, self.nearness), *entries])
 
@@ -107,3 +116,65 @@ class NearestLists:
         ends = np.cumsum(self.counts)
         for start, end in zip((ends - self.counts).tolist(), ends.tolist(), strict=True):
             yield list(zip(self.others[start:end].tolist(), self.nearness[start:end].tolist(), strict=True))
+
+
+def nearest_lists(index: VectorIndex, most: int, max_similarity: float = np.inf) -> NearestLists:
+    """Return the lists of all vectors of an index; nearness is similarity in millionths.
+
+    Args:
+        index: The index.
+        most: Maximum length of a list.
+        max_similarity: Others that are more similar are left out.
+    """
+    every = np.arange(len(index.vectors))
+    if not len(every):
+        return NearestLists.empty(0, most)
+    return NearestLists.of(len(every), most, [_search(index, every, most, max_similarity)])
+
+
+def updated_lists(
+    vectors: Half, before: NearestLists, row_now: Positions, max_similarity: float = np.inf
+) -> NearestLists:
+    """Return what `nearest_lists` returns for an exact index of the vectors, by comparing just what has changed.
+
+    Args:
+        vectors: float16 [n, d].
+        before: Earlier lists.
+        row_now: Position of each of their rows now, ascending; -1 if it is gone or its vector has changed.
+        max_similarity: As for the earlier lists.
+    """
+    lists, is_new, lacks = before.moved(row_now, len(vectors))
+    asked, index = is_new | lacks, VectorIndex(vectors)
+    if asked.sum() >= _REBUILD_SHARE * len(asked):
+        return nearest_lists(index, before.most, max_similarity)
+    lists, new = lists.without(asked), np.flatnonzero(is_new)
+    near_new = _entries_of_new(vectors, new, lists.worst(-2 * _UNIT), asked, max_similarity)
+    return lists.adding([_search(index, np.flatnonzero(asked), before.most, max_similarity), *near_new])
+
+
+def _search(index: VectorIndex, rows: Positions, most: int, max_similarity: float) -> Entries:
+    """Return the entries of the lists of some rows."""
+    total = len(index.vectors)
+    width = min(most + 1, total)  # a vector finds itself
+    if len(rows) == total:
+        similarity, others = index.search_own(width, max_similarity)
+    else:
+        similarity, others = index.search(index.vectors[rows], width, max_similarity)
+    kept = (others >= 0) & (others != rows[:, None])
+    own = np.broadcast_to(rows[:, None], others.shape)
+    return own[kept], others[kept], np.rint(similarity[kept] * _UNIT).astype(np.int64)
+
+
+def _entries_of_new(
+    vectors: Half, new: Positions, worst: Positions, asked: BoolArray, max_similarity: float
+) -> Iterator[Entries]:
+    """Yield the entries that new vectors are in the lists of others that are not searched for."""
+    with one_thread():
+        for part in blocks(len(new), _NEW_AT_ONCE):
+            exact = vectors[new[part]].astype(np.float64)
+            for rows in blocks(len(vectors), _ROWS_AT_ONCE):
+                similarity = exact_products(exact, vectors[rows]).T
+                nearness = np.rint(similarity * _UNIT).astype(np.int64)
+                near = (nearness >= worst[rows, None]) & (similarity <= max_similarity) & ~asked[rows, None]
+                row, column = np.nonzero(near)
+                yield row + rows.start, new[part][column], nearness[row, column]

@@ -1,4 +1,4 @@
-"""Balanced clusters and neighbours against slow literal versions of what they promise."""
+"""Balanced clusters and nearest vectors against slow literal versions of what they promise."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from curation.engine.stage import Drop
 from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
-from curation.stages.embedding.find_neighbours import FindNeighbours
 from curation.vectors.balanced import balanced_clusters, order_by_nearness
 from curation.vectors.index import build_index, recall_of
 from curation.vectors.pricing import size_bounds
@@ -144,6 +142,21 @@ def test_exact_search_equals_the_literal_one_with_ties_by_position() -> None:
     assert (np.diff(similarity, axis=1) <= 0).all()
 
 
+def test_search_leaves_out_what_is_too_similar_and_finds_all_of_many_copies() -> None:
+    vectors = unit(400)
+    vectors[100:300] = vectors[7]
+    index = build_index(vectors, exact_below=50_000, seed=0, target_recall=0.97)
+    assert index.search(vectors[7:8], 201)[1][0].tolist() == [7, *range(100, 300)]
+    similarity, positions = index.search(vectors[:60], 9, max_similarity=0.9)
+    exact = np.round(vectors[:60].astype(np.float64) @ vectors.astype(np.float64).T, 6)
+    exact[exact > 0.9] = -np.inf
+    expected = np.stack([np.lexsort((np.arange(400), -row))[:9] for row in exact])
+    assert np.array_equal(positions, expected)
+    assert np.array_equal(similarity, np.take_along_axis(exact, expected, axis=1))
+    similarity, positions = index.search(vectors[:1], 5, max_similarity=-2.0)
+    assert (positions == -1).all() and np.isneginf(similarity).all()
+
+
 def test_an_inverted_file_tells_the_recall_it_has() -> None:
     vectors = unit(6_000, dim=48, groups=40)
     index = build_index(vectors, exact_below=100, seed=0, target_recall=0.9)
@@ -162,41 +175,12 @@ def test_recall_counts_what_was_found() -> None:
     assert recall_of(np.array([[1, 2, 3]]), np.array([[3, 2, 9]])) == pytest.approx(2 / 3)
 
 
-def test_neighbours_leave_oneself_out_and_break_ties_by_uid() -> None:
-    vectors = unit(60)
-    vectors[[5, 9]] = vectors[2]
-    results = FindNeighbours(num_neighbours=2).fit(Columns(vectors))
-    assert all(not isinstance(result, Drop) for result in results)
-    own = results[9]["image_neighbours"]  # type: ignore[index]
-    assert [item["uid"] for item in own] == [f"{2:032x}", f"{5:032x}"]
-    assert [set(item) for item in own] == [{"uid", "similarity"}] * 2
-    texts = results[50]["text_neighbours"]  # type: ignore[index]  # row 9 of the images
-    assert [item["uid"] for item in texts] == [f"{59 - 5:032x}", f"{59 - 2:032x}"]
-    assert results[0]["neighbour_usage"] == {"image_recall_per_10000": 10_000, "text_recall_per_10000": 10_000}  # type: ignore[index]
-
-
-def test_copies_can_be_left_out() -> None:
-    vectors = unit(60)
-    vectors[3:40] = vectors[2]
-    results = FindNeighbours(num_neighbours=4, max_similarity=0.999).fit(Columns(vectors))
-    for number, result in enumerate(results):
-        found = result["image_neighbours"]  # type: ignore[index]
-        similarity = np.round(vectors.astype(np.float64) @ vectors[number].astype(np.float64), 6)
-        allowed = [p for p in range(60) if p != number and similarity[p] <= 0.999]
-        expected = sorted(allowed, key=lambda place: (-similarity[place], place))[:4]
-        assert [int(item["uid"], 16) for item in found] == expected
-
-
 @pytest.mark.parametrize("num", [1, 2])
 def test_a_corpus_with_hardly_anyone(num: int) -> None:
-    results = FindNeighbours().fit(Columns(unit(num)))
-    assert [len(result["image_neighbours"]) for result in results] == [num - 1] * num  # type: ignore[index]
     assert ClusterEmbeddings(balanced=True).fit(Columns(unit(num))) == [{"cluster_id": 0}] * num
 
 
 def test_bad_settings_are_told() -> None:
-    with pytest.raises(InputError, match="num_neighbours=0"):
-        FindNeighbours(num_neighbours=0)
     with pytest.raises(InputError, match="samples_per_cluster=0"):
         ClusterEmbeddings(samples_per_cluster=0)
     with pytest.raises(InputError, match=r"slack=1\.0"):
@@ -214,15 +198,13 @@ def test_cluster_numbers_are_without_gaps(balanced: bool) -> None:
         assert set(np.bincount(labels).tolist()) <= {10, 11}
 
 
-def test_the_stage_says_beforehand_which_index_it_takes() -> None:
+def test_the_stage_says_beforehand_how_large_clusters_will_be() -> None:
     balanced = ClusterEmbeddings(balanced=True)
     assert balanced.describe_method(6_400).startswith("100 clusters of 64 samples")
     assert balanced.describe_method(6_450).startswith("101 clusters of 63 to 64 samples")
     assert (
         dataclasses.replace(balanced, slack=0.25).describe_method(6_400).startswith("100 clusters of 48 to 80 samples")
     )
-    assert FindNeighbours().describe_method(100).startswith("every pair")
-    assert FindNeighbours().describe_method(50_000).startswith("inverted file")
 
 
 def test_vectors_that_are_not_numbers_are_refused() -> None:

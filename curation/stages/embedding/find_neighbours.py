@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.engine.stage import Corpus, CorpusStage, Drop, Field
+from curation.engine.fits import Fit
+from curation.engine.stage import Columns, Drop, Field, IndexedStage, PreviousIndex
+
+if TYPE_CHECKING:
+    from curation.vectors.nearest_lists import NearestLists
 
 _MOST_NEIGHBOURS = 1_000
+_MILLION = 10**6
+_SAMPLES_AT_ONCE = 1_024
+_SMALLEST_NORM = 1e-12
 
 
 @dataclass(frozen=True)
-class FindNeighbours(CorpusStage):
+class FindNeighbours(IndexedStage):
     """The nearest other images by image embedding, and by the mean of the captions' embeddings.
+
+    The state has each sample's lists. In a data set smaller than `exact_below`, a new or edited sample is compared with
+    all others, and a list that was full and lost a sample is made again; a larger one is searched as a whole, since its
+    inverted file depends on every vector.
 
     Attributes:
         num_neighbours: Maximum number of neighbours of each kind.
@@ -32,7 +43,7 @@ class FindNeighbours(CorpusStage):
     """
 
     name = "find_neighbours"
-    version = 1
+    version = 2
     requires = ("image_embedding", "text_embeddings")
     provides = (
         Field("image_neighbours", publish="sidecar"),
@@ -59,51 +70,58 @@ class FindNeighbours(CorpusStage):
             f"exact_below={self.exact_below}"
         )
 
-    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return ``image_neighbours`` and ``text_neighbours`` for each sample: uid and similarity, nearest first."""
-        uids = corpus.uids
-        images, image_recall = self._neighbours(corpus.array("image_embedding"), uids)
-        texts, text_recall = self._neighbours(_mean_texts(corpus.column("text_embeddings")), uids)
-        # the manifest adds up usage over the samples, so only the first one has the recall, in hundredths of a per cent
-        usage = {"image_recall_per_10000": round(image_recall * 1e4), "text_recall_per_10000": round(text_recall * 1e4)}
-        return [
-            {"image_neighbours": image, "text_neighbours": text, "neighbour_usage": {} if number else usage}
-            for number, (image, text) in enumerate(zip(images, texts, strict=True))
-        ]
+    def update(self, columns: Columns, before: PreviousIndex | None) -> Fit:
+        """Return the state: lists of neighbours by image and by text, and the recall of each index."""
+        vectors = {
+            "image": columns.vectors("image_embedding"),
+            "text": _mean_texts(*columns.vector_lists("text_embeddings")),
+        }
+        arrays, recalls = dict[str, NDArray[Any]](), dict[str, float]()
+        for kind, of_kind in vectors.items():
+            lists, recalls[kind] = self._lists(kind, of_kind, before)
+            arrays |= lists.arrays(f"{kind}_")
+        return Fit({"recalls": recalls}, arrays)
 
-    def _neighbours(
-        self, vectors: NDArray[np.float16], uids: Sequence[str]
-    ) -> tuple[list[list[dict[str, Any]]], float]:
+    def _lists(
+        self, kind: str, vectors: NDArray[np.float16], before: PreviousIndex | None
+    ) -> tuple[NearestLists, float]:
         """Return each sample's neighbours, and the recall of the index."""
-        from curation.vectors.index import build_index
+        from curation.vectors.index import build_index, compares_every_pair
+        from curation.vectors.nearest_lists import NearestLists, nearest_lists, updated_lists
 
+        limit = self.max_similarity if self.max_similarity < 1.0 else np.inf
+        sizes = (len(vectors), *([len(before.uids)] if before else []))
+        if before and all(compares_every_pair(size, self.exact_below) for size in sizes):
+            old = NearestLists.load(before.state.arrays, self.num_neighbours, f"{kind}_")
+            return updated_lists(vectors, old, before.row_now, limit), 1.0
         index = build_index(vectors, exact_below=self.exact_below, seed=self.seed, target_recall=self.target_recall)
-        found: list[list[dict[str, Any]]] = [[] for _ in uids]
-        queries = np.arange(len(uids))
-        number = min(self.num_neighbours, len(uids) - 1)
-        width = min(len(uids), number + 1)
-        while len(queries) and number:
-            is_first = len(queries) == len(uids)
-            similarity, positions = index.search_own(width) if is_first else index.search(vectors[queries], width)
-            for row, own in enumerate(queries.tolist()):
-                found[own] = [
-                    {"uid": uids[position], "similarity": round(value, 6)}
-                    for value, position in zip(similarity[row].tolist(), positions[row].tolist(), strict=True)
-                    if position not in (own, -1) and (value <= self.max_similarity or self.max_similarity >= 1.0)
-                ][:number]
-            if width == len(uids) or width > _MOST_NEIGHBOURS * 4:
-                break
-            queries = np.array([own for own in queries.tolist() if len(found[own]) < number], dtype=np.int64)
-            width = min(len(uids), width * 4)
-        return found, index.measured_recall
+        return nearest_lists(index, self.num_neighbours, limit), index.measured_recall
+
+    def results(self, columns: Columns, state: Fit) -> Iterator[dict[str, Any] | Drop]:
+        """Yield ``image_neighbours`` and ``text_neighbours`` of each sample: uid and similarity, nearest first."""
+        from curation.vectors.nearest_lists import NearestLists
+
+        # the manifest adds up usage over the samples, so only the first one has the recall, in hundredths of a per cent
+        usage = {f"{kind}_recall_per_10000": round(value * 1e4) for kind, value in state.values["recalls"].items()}
+        kinds = ("image", "text")
+        lists = [NearestLists.load(state.arrays, self.num_neighbours, f"{kind}_").by_row() for kind in kinds]
+        for found in zip(*lists, strict=True):
+            neighbours = [
+                [{"uid": columns.uids[other], "similarity": nearness / _MILLION} for other, nearness in near]
+                for near in found
+            ]
+            fields = {f"{kind}_neighbours": near for kind, near in zip(kinds, neighbours, strict=True)}
+            yield {**fields, "neighbour_usage": usage}
+            usage = {}
 
 
-def _mean_texts(matrices: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
-    """Return the normalised mean [n, d] of each sample's caption embeddings; zeros without captions."""
-    num_dims = next((matrix.shape[1] for matrix in matrices if matrix.ndim == 2 and len(matrix)), 1)
-    means = np.zeros((len(matrices), num_dims), np.float16)
-    for number, matrix in enumerate(matrices):
-        if len(matrix):
-            mean = matrix.astype(np.float64).mean(axis=0)
-            means[number] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+def _mean_texts(texts: NDArray[np.float16], starts: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Return the normalised mean [n, d] of each sample's caption embeddings, which start at `starts` [n + 1]."""
+    means = np.empty((len(starts) - 1, texts.shape[1]), np.float16)
+    for first in range(0, len(means), _SAMPLES_AT_ONCE):
+        edges = starts[first : first + _SAMPLES_AT_ONCE + 1]
+        exact = texts[edges[0] : edges[-1]].astype(np.float64)
+        mean = np.add.reduceat(exact, edges[:-1] - edges[0], axis=0) / np.diff(edges)[:, None]
+        norms = np.sqrt((mean * mean).sum(axis=1, keepdims=True))
+        means[first : first + _SAMPLES_AT_ONCE] = mean / np.maximum(norms, _SMALLEST_NORM)
     return means
