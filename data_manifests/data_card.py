@@ -111,6 +111,8 @@ def _holds(body: Body) -> Iterator[str]:
     counts, statistics = body["counts"], body["statistics"]
     size = sum(record["bytes"] for record in body["files"])
     rows = [(name, f"{counts.get(name, 0):,}") for name in ("samples", "captions", "views", "negatives")]
+    if number := statistics.get("images_shown_differently"):
+        rows.append(("images that other readers show differently (not upright, hidden colours)", f"{number:,}"))
     rows += [("shards", f"{len(body['shards']):,}"), ("bytes of all files", f"{size:,}")]
     words = {int(length): number for length, number in statistics.get("caption_words", {}).items()}
     if number := sum(words.values()):

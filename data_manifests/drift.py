@@ -43,7 +43,8 @@ class StageChange:
     Attributes:
         name: The stage's name.
         kind: The kind of change.
-        details: Differences of its version, settings (``config.x``), models (``resources.x``) and word lists (``word_lists.x``).
+        details: Differences of its version, settings (``config.x``), models (``resources.x``), word lists (``word_lists.x``) and
+            image decoder.
     """
 
     name: str
@@ -136,9 +137,10 @@ def changed_stages(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, 
 
 
 def _identity(stage: Mapping[str, Any]) -> dict[str, Any]:
-    # manifests of older versions name no word lists
+    # manifests of older versions name neither word lists nor the image decoder
     return {name: stage[name] for name in ("version", "config", "resources")} | {
-        "word_lists": stage.get("word_lists", {})
+        "word_lists": stage.get("word_lists", {}),
+        "image_decoder": stage.get("image_decoder"),
     }
 
 

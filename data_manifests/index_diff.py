@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _LAYOUT = {
     "uid", "shard", "key", "image_offset", "image_bytes", "json_offset", "json_bytes", "text_offset", "text_bytes", "image_ext",
-    "width", "height", "split", "num_captions", "num_negatives", "num_views", "cluster_id",
+    "width", "height", "shown_differently", "split", "num_captions", "num_negatives", "num_views", "cluster_id",
 }  # fmt: skip
 """Index columns that are not scores."""
 

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
+from data_manifests.image_decoder import DECODER_VERSION
 from data_manifests.run_files import CHECKPOINT_FILE, DONE_FILE, PLAN_FILE, RUN_FILE
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ class RunResult:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that compute."""
+    """Return the versions of Python, of the packages that compute, and of the image decoder."""
     python = ".".join(str(part) for part in sys.version_info[:3])
-    return {"python": python} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": python, "image decoder": str(DECODER_VERSION)} | packages
 
 
 @contextmanager

@@ -8,12 +8,13 @@ of a grid of its windows.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data_manifests.image_decoder import decode_grey
 
 GRID = 32
 """Cells along each side of the transform's input, and of the thumbnail."""
@@ -60,28 +61,29 @@ class ImageHash:
     thumbnail: NDArray[Any]
 
 
-def hash_image(data: bytes) -> ImageHash:
-    """Return the hash of an encoded image (JPEG, PNG or WebP).
+def hash_image(data: bytes, name: str) -> ImageHash:
+    """Return the hash of an encoded image.
+
+    Args:
+        data: The file.
+        name: What messages call it.
 
     Raises:
-        ValueError: the bytes cannot be decoded.
-        OSError: the same.
+        UnusableImageError: the bytes cannot be decoded.
     """
-    return hash_grey(_grey(data))
+    return hash_grey(decode_grey(data, name, _MIN_EDGE_PX))
 
 
 def hash_grey(grey: NDArray[Any]) -> ImageHash:
     """Return the hash of a grey image, uint8 [height, width]."""
-    sums = np.zeros((grey.shape[0] + 1, grey.shape[1] + 1), dtype=np.int64)
-    np.cumsum(np.cumsum(grey, axis=0, dtype=np.int64), axis=1, out=sums[1:, 1:])
-    down = [_cell_sums(sums, start, end) for start, end in _SIDES]
-    cells = np.stack(
-        [
-            _means(_cell_sums(rows.T, *across).T, grey.shape, height, across)
-            for rows, height in zip(down, _SIDES, strict=True)
-            for across in _SIDES
-        ]
-    )
+    # the long side first: what is left then has few numbers, however long a strip is; sums of integers may change order
+    upright = grey.shape[0] >= grey.shape[1]
+    of_long = _side_sums(grey if upright else grey.T)
+    of_both = _side_sums(of_long.transpose(2, 0, 1))  # [sides of short, GRID, sides of long, GRID]
+    totals = of_both.transpose(2, 0, 3, 1) if upright else of_both.transpose(0, 2, 1, 3)  # [down, across, GRID, GRID]
+    lengths = np.diff(_SIDES)[:, 0]
+    areas = grey.size * np.outer(lengths, lengths)[:, :, None, None]
+    cells = (totals * _CELL_SCALE // areas).reshape(NUM_WINDOWS, GRID, GRID)
     thumbnail = np.minimum(cells[0] // _CELL_SCALE, 255).astype(np.uint8)
     if thumbnail.std() < _MIN_CONTRAST:
         return ImageHash(np.zeros(0, dtype=np.uint64), thumbnail)
@@ -91,50 +93,18 @@ def hash_grey(grey: NDArray[Any]) -> ImageHash:
     return ImageHash((signs * _BIT).sum(axis=1, dtype=np.uint64), thumbnail)
 
 
-def _cell_sums(sums: NDArray[Any], start: int, end: int) -> NDArray[Any]:
-    """Return sums over GRID equal parts of an interval of the first axis, times UNITS * GRID, with fractions of pixels.
+def _side_sums(values: NDArray[Any]) -> NDArray[Any]:
+    """Return int64 [sides, GRID, ...]: sums over GRID equal parts of each of `_SIDES` along the first axis.
 
-    Args:
-        sums: int64 [height + 1, ...], cumulative along the first axis.
-        start: Start of the interval, in units of the side / UNITS.
-        end: Its end.
+    They are times `_UNITS` * GRID, so that fractions of a pixel are whole numbers.
     """
-    height = sums.shape[0] - 1
+    sums = np.zeros((len(values) + 1, *values.shape[1:]), dtype=np.int64)
+    np.cumsum(values, axis=0, out=sums[1:])
     scale = _UNITS * GRID
-    edges = (start * GRID + np.arange(GRID + 1, dtype=np.int64) * (end - start)) * height
-    whole, part = edges // scale, edges % scale
-    after = np.minimum(whole + 1, height)
-    at = sums[whole] * (scale - part)[:, None] + sums[after] * part[:, None]
-    differences: NDArray[Any] = np.diff(at, axis=0)
-    return differences
-
-
-def _means(
-    totals: NDArray[Any], shape: tuple[int, ...], down: tuple[int, int], across: tuple[int, int]
-) -> NDArray[Any]:
-    """Return cell means times `_CELL_SCALE`, rounded down."""
-    area = shape[0] * shape[1] * (down[1] - down[0]) * (across[1] - across[0])
-    means: NDArray[Any] = totals * _CELL_SCALE // area
-    return means
-
-
-def _grey(data: bytes) -> NDArray[Any]:
-    """Return the image in grey, uint8 [height, width], at reduced size if it is a JPEG."""
-    import simplejpeg
-
-    if simplejpeg.is_jpeg(data):
-        try:
-            decoded: NDArray[Any] = simplejpeg.decode_jpeg(
-                data, colorspace="GRAY", min_height=_MIN_EDGE_PX, min_width=_MIN_EDGE_PX, min_factor=1
-            )
-            return decoded[:, :, 0]
-        except ValueError:  # a four-channel JPEG has no grey plane; Pillow converts it
-            pass
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-        if image.has_transparency_data:
-            flat = Image.new("RGB", image.size, "white")
-            flat.paste(image.convert("RGB"), mask=image.convert("RGBA").getchannel("A"))
-            return np.asarray(flat.convert("L"))
-        return np.asarray(image.convert("L"))
+    found = []
+    for start, end in _SIDES:
+        edges = (start * GRID + np.arange(GRID + 1, dtype=np.int64) * (end - start)) * len(values)
+        whole, part = edges // scale, (edges % scale).reshape(-1, *[1] * (values.ndim - 1))
+        after = np.minimum(whole + 1, len(values))
+        found.append(np.diff(sums[whole] * (scale - part) + sums[after] * part, axis=0))
+    return np.stack(found)

@@ -15,6 +15,7 @@ from blake3 import blake3
 from curation.engine.fits import Evidence, Fit, FitCheck
 from curation.text.wordlists import list_hashes
 from data_manifests.errors import InputError, nearest
+from data_manifests.image_decoder import DECODER_VERSION
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
 
@@ -147,6 +148,10 @@ class Stage(ABC):
         """Return the word lists that its module depends on, by name, with the hash of each."""
         return list_hashes(type(self).__module__)
 
+    def image_decoder(self) -> int | None:
+        """Return the version of the decoder that it sees images through; None if it reads no image."""
+        return DECODER_VERSION if "image" in self.required_fields() else None
+
     def superseded_fields(self) -> tuple[str, ...]:
         """Return fields of negatives that are not published, because this stage provides those it kept in its own field."""
         return ()
@@ -201,10 +206,12 @@ class Stage(ABC):
             "config": self.config(),
             "resources": {name: resource.content_hash() for name, resource in self.resources().items()},
         }
+        if (version := self.image_decoder()) is not None:
+            identity["image_decoder"] = version
         return identity | ({"word_lists": lists} if (lists := self.word_lists()) else {})
 
     def fingerprint(self) -> str:
-        """Return BLAKE3 (128 bits, hex) of name, version, config, resource contents and word lists."""
+        """Return BLAKE3 (128 bits, hex) of name, version, config, resource contents, image decoder and word lists."""
         return blake3(canonical(self.identity())).hexdigest(length=16)
 
 

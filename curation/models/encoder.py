@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from data_manifests.image_decoder import decode_image
 from data_manifests.sample import Sample
 
 if TYPE_CHECKING:
@@ -84,10 +84,8 @@ class Encoder:
         return self.embed([sample])[0]
 
     def _image(self, sample: Sample) -> np.ndarray[Any, Any]:
-        from PIL import Image
-
-        with Image.open(io.BytesIO(sample.image.read())) as image:
-            pixels = self._model.preprocess(image.convert("RGB"))[None]
+        image = decode_image(sample.image.read(), f"sample {sample.uid} ({sample.name})")
+        pixels = self._model.preprocess(image)[None]
         return self._model.encode_image(pixels)[0].numpy().astype(np.float16)
 
     def _texts(self, texts: Sequence[str], dim: int) -> np.ndarray[Any, Any]:

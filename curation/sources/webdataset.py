@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from curation.sources import Rejected, SourceRecord
 from curation.sources.reading.encodings import decoded
-from curation.sources.reading.files import IMAGE_ENDINGS, FileSource, clean_name, scan, shown, stat_of
+from curation.sources.reading.files import FileSource, clean_name, scan, shown, stat_of
 from curation.sources.reading.table_rows import (
     MAX_TEXT_BYTES,
     attributes_of,
@@ -21,6 +21,7 @@ from curation.sources.reading.table_rows import (
 )
 from curation.sources.reading.tar_walk import TarError, TarMember, walk
 from data_manifests.errors import InputError
+from data_manifests.image_decoder import IMAGE_ENDINGS
 from data_manifests.sample import ImageRef
 
 UNSAFE_ENDINGS = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill", "npy", "npz", "ten")

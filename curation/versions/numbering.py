@@ -202,6 +202,7 @@ def stage_record(stage: Stage) -> dict[str, Any]:
         "config": stage.config(),
         "resources": {name: _resource(resource) for name, resource in sorted(stage.resources().items())},
         "word_lists": dict(stage.word_lists()),
+        "image_decoder": stage.image_decoder(),
     }
 
 

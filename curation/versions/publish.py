@@ -175,6 +175,7 @@ def _spool_sample(
         "image_ext": sample["image_info"]["extension"],
         "width": payload["width"],
         "height": payload["height"],
+        "shown_differently": sample["image_info"]["shown_differently"],
         "split": sample.split,
         "num_captions": len(sample.captions),
         **{f"num_{role}": len(records) for role, records in lists.items()},

@@ -76,7 +76,8 @@ def write_repacked(
     ranges = SampleRanges.of(index, old.ref).take(plan.rows)
     bounds = split_into_shards(ranges.length.tolist(), plan.shard_bytes)
     replaced = {position: plan.replaced[row] for position, row in enumerate(plan.rows.tolist()) if row in plan.replaced}
-    builder = _IndexBuilder(index.take(plan.rows))
+    taken = index.take(plan.rows)
+    builder = _IndexBuilder(taken)
     contents = VersionContents(folder, list(old.manifest.body["fields"]))
     spool = spool_sidecars(folder, old, index, plan.rows, bounds)
     counter = StatisticsCounter(plan.with_blind_accuracy)
@@ -90,7 +91,7 @@ def write_repacked(
         contents.add_shard(number, shard, sidecar)
         (spool / f"{number}.arrow").unlink()
         if changed:
-            _count_samples(counter, sidecar, index.column_names, builder.image_bytes[first:end])
+            _count_samples(counter, sidecar, taken.slice(first, end - first), builder.image_bytes[first:end])
         if progress:
             progress(end)
     spool.rmdir()
@@ -154,16 +155,14 @@ class _IndexBuilder:
         return pa.table(columns)
 
 
-def _count_samples(
-    counter: StatisticsCounter, sidecar: pa.Table, index_columns: Sequence[str], image_bytes: Int64Array
-) -> None:
-    """Count a shard's samples as `publish` does."""
-    optional = [name for name in ("negatives", "views", "cluster_id") if name in sidecar.column_names]
+def _count_samples(counter: StatisticsCounter, sidecar: pa.Table, index: pa.Table, image_bytes: Int64Array) -> None:
+    """Count a shard's samples as `publish` does; `index` has their rows."""
+    optional = [name for name in ("negatives", "views") if name in sidecar.column_names]
+    counted = index.select([name for name in ("cluster_id", "shown_differently") if name in index.column_names])
     table = sidecar.select(["uid", "name", "captions", "split", *optional])
-    for row, size in zip(table.to_pylist(), image_bytes.tolist(), strict=True):
+    for row, columns, size in zip(table.to_pylist(), counted.to_pylist(), image_bytes.tolist(), strict=True):
         sample = Sample(row["uid"], row["name"], ImageRef("", 0, size), tuple(row["captions"]), row["split"])
-        clusters = {"cluster_id": row["cluster_id"]} if "cluster_id" in index_columns else {}
-        counter.add_sample(sample, clusters, row.get("negatives") or [], row.get("views") or [])
+        counter.add_sample(sample, columns, row.get("negatives") or [], row.get("views") or [])
 
 
 def _write_lists(contents: VersionContents, old: DatasetVersion, index: pa.Table, plan: RepackPlan) -> None:

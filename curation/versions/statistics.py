@@ -38,6 +38,7 @@ class StatisticsCounter:
     splits: Counter[str] = field(default_factory=Counter)
     clusters: Counter[int] = field(default_factory=Counter)
     image_bytes: int = 0
+    shown_differently: Counter[bool] = field(default_factory=Counter)
     drops: list[tuple[str, str, str, str, str]] = field(default_factory=list)
 
     def add_drop(self, stage: Stage, sample: Sample, drop: Drop) -> None:
@@ -70,6 +71,8 @@ class StatisticsCounter:
             self.pairs.add(sample.uid, sample.captions, negatives)
         self.negatives.update(f"{record['operation']} {record['span_class']}" for record in negatives)
         self.views.update(f"{record['kind']} {record['family']}" for record in views)
+        if "shown_differently" in index:  # not in versions made before it was recorded
+            self.shown_differently[index["shown_differently"]] += 1
         if "cluster_id" in index:
             self.clusters[index["cluster_id"]] += 1
 
@@ -104,6 +107,8 @@ class StatisticsCounter:
             "splits": _sorted(self.splits),
             "cluster_sizes": _with_text_keys(self.clusters),
             "image_bytes": self.image_bytes,
+            # by readers that decode with Pillow's convert("RGB") alone; see `ImageFacts`
+            **({"images_shown_differently": self.shown_differently[True]} if self.shown_differently else {}),
             # blind accuracy: how well judges that see no image tell captions from negatives; chance is one half
             "quality": ({"blind_accuracy": self.pairs.accuracy()} if measured else {}) | _sorted(self.findings),
         }

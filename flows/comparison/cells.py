@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
+from data_manifests.image_decoder import DECODER_VERSION
 from data_manifests.manifest import Catalog
 from data_manifests.run_files import DONE_FILE, LOG_FILE
 from training.evaluate.image_cache import ImageCache, shared_image_cache
@@ -52,7 +53,7 @@ class Benchmarks:
 
     def stem(self, on: str) -> str:
         """Return the file name, without its suffix, of one benchmark's results in a cell's folder."""
-        return f"{on.partition(':')[0]}-{hash_of([on, self.split, self.limit])}"
+        return f"{on.partition(':')[0]}-{hash_of([on, self.split, self.limit, DECODER_VERSION])}"
 
 
 @dataclass(frozen=True)

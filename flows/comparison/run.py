@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from data_manifests.errors import InputError
+from data_manifests.image_decoder import DECODER_VERSION
 from flows.comparison.cells import (
     Cell,
     FinishedCell,
@@ -194,6 +195,7 @@ def make_cell(job: CompareJob, row: Variant, version: DatasetVersion, seed: int,
         "model": ModelSpec.parse(job.model).content_hash(),
         "recipe": recipe.train_parts().to_json(),
         "config": {name: value for name, value in config.items() if f"config.{name}" not in FREE},
+        "image_decoder": DECODER_VERSION,
     }
     new_folder = find_cell_folder(job.out / "cells", row.name, seed, identity)
     folder = folders.setdefault(hash_of(identity), new_folder)

@@ -269,6 +269,10 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         changes.append("the last version did not record its word lists")
     elif changed := sorted(dict(set(before.get("word_lists", {}).items()) ^ set(now["word_lists"].items()))):
         changes.append(f"word lists changed: {', '.join(changed)}")
+    if before.get("image_decoder") != now["image_decoder"]:
+        changes.append(
+            f"image decoder {before.get('image_decoder', 'of an earlier version')} -> {now['image_decoder']}"
+        )
     return changes
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from data_manifests.image_decoder import UnusableImageError, decode_image
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
 from flows.pages.html import Html, no_picture, tag
 
 EDGE_PX = 128
 _QUALITY = 55
-_MAX_PIXELS = 64 * 2**20
 _MAX_BYTES = 256 * 2**20
 
 
@@ -86,20 +85,11 @@ def _address(data: bytes) -> str:
 
 def _shrink(data: bytes, edge: int) -> tuple[bytes, int, int] | None:
     """Return a small WebP with its width and height, or None if the bytes cannot be decoded."""
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    return None
-                image.draft("RGB", (2 * edge, 2 * edge))
-                image.thumbnail((edge, edge))
-                flat = Image.new("RGB", image.size, "white")
-                flat.paste(image, mask=image.convert("RGBA").getchannel("A") if image.has_transparency_data else None)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        image = decode_image(data, "picture", side_px=2 * edge)
+    except UnusableImageError:
         return None
+    image.thumbnail((edge, edge))
     buffer = io.BytesIO()
-    flat.save(buffer, format="WEBP", quality=_QUALITY)
-    return buffer.getvalue(), flat.width, flat.height
+    image.save(buffer, format="WEBP", quality=_QUALITY)
+    return buffer.getvalue(), image.width, image.height

@@ -114,6 +114,8 @@ def _tiles(body: Mapping[str, Any]) -> Html:
     size = sum(record["bytes"] for record in body["files"])
     values = [(f"{counts.get(name, 0):,}", name) for name in ("samples", "captions", "views", "negatives")]
     values += [(f"{dropped:,}", "dropped"), (f"{len(body['shards']):,}", "shards"), (f"{size / 2**20:,.1f}", "MiB")]
+    if number := body["statistics"].get("images_shown_differently"):
+        values.append((f"{number:,}", "shown differently by other readers"))
     return tiles(values)
 
 

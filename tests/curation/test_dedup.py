@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -95,7 +96,7 @@ def test_a_mirrored_image_has_the_mirrored_hash(height: int, width: int) -> None
 
 def test_the_hash_does_not_depend_on_the_file_format() -> None:
     grey = noise(1)
-    found = hash_image(png(grey))
+    found = hash_image(png(grey), "it")
     assert np.array_equal(found.windows, hash_grey(grey).windows) and found.windows.shape == (NUM_WINDOWS,)
     double = Image.fromarray(grey).resize((320, 240), Image.Resampling.BOX)
     assert np.bitwise_count(hash_grey(np.asarray(double)).windows ^ found.windows).max() <= 1
@@ -103,8 +104,18 @@ def test_the_hash_does_not_depend_on_the_file_format() -> None:
         buffer = io.BytesIO()
         picture = Image.fromarray(grey).convert("RGB").convert(mode)
         picture.save(buffer, format="JPEG" if mode in ("CMYK", "L") else "PNG", quality=95)
-        other = hash_image(buffer.getvalue())
+        other = hash_image(buffer.getvalue(), mode)
         assert np.bitwise_count(other.windows[0] ^ found.windows[0]) <= 4, mode
+
+
+def test_a_strip_is_hashed_in_little_memory() -> None:
+    strip = noise(4, 2, 2**20)
+    tracemalloc.start()
+    wide, tall = hash_grey(strip), hash_grey(strip.T)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(wide.thumbnail, tall.thumbnail.T) and wide.windows.shape == (NUM_WINDOWS,)
+    assert peak < 24 * strip.nbytes, "more than one number of eight bytes for each pixel, twice"
 
 
 def test_flat_images_match_nothing() -> None:

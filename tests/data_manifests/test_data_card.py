@@ -50,7 +50,7 @@ def test_numbers_are_the_manifests(made: Manifest) -> None:
     assert (holds["samples"], holds["captions"], holds["negatives"]) == ("12", "24", "12")
     assert holds["words of a caption: mean, least, most"] == "6.0, 6, 6"
     assert holds["replace adjective"] == "12" and holds["split train"] == "12"
-    assert [row[0] for row in found["How it was made"][1:]] == ["`check_images` /1", "`given` /1"]
+    assert [row[0] for row in found["How it was made"][1:]] == ["`check_images` /2", "`given` /1"]
     assert "strength = 1.0" in card and made.fingerprint in card
     assert "CC0-1.0" in card and "clipcurate curate test --source folder:PATH --name drawn" in card
     assert "Negatives were not checked" in card and "Near-duplicates were not looked for" in card

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from data_manifests.errors import InputError
+from data_manifests.image_decoder import decode_image
 from tests.training.conftest import MakeVersion
 from tests.training.test_train import HARD, PLAIN
 from training.batches.batch import Batch
-from training.batches.decode import decode_image
 from training.batches.index import PlanIndex
 from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan

@@ -19,11 +19,11 @@ import orjson
 from blake3 import blake3
 
 from data_manifests.errors import InputError
+from data_manifests.image_decoder import decode_image
 from data_manifests.sample import image_uid
 from data_manifests.seeds import generator
 from training.batches.activation_cache import ActivationStore, ProgressReport, fill_images, fill_texts, text_name
 from training.batches.batch import Batch, SampleRecord, StepTexts, TextSampling
-from training.batches.decode import decode_image
 from training.batches.plan import BatchPlan
 from training.batches.remote_shards import fetch_ahead, open_shards
 from training.batches.text_sampling import take_unequal

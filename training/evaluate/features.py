@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.batches.decode import decode_image
+from data_manifests.image_decoder import decode_image
 from training.evaluate import image_cache
 
 if TYPE_CHECKING:

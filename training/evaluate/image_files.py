@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_manifests.errors import InputError
-from training.batches.decode import decode_image
+from data_manifests.image_decoder import IMAGE_ENDINGS, decode_image
 from training.evaluate.features import MAX_IMAGE_PX, EvalProgress, encode_images
 from training.evaluate.small_files import read_bytes
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.model.clip_model import ClipModel
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,6 @@ class ImageFinder:
         if self._below is None:
             self._below = {}
             for path in self.root.rglob("*"):
-                if path.suffix.lower() in SUFFIXES:
+                if path.suffix.lower() in IMAGE_ENDINGS:
                     self._below.setdefault(path.name, []).append(path)
         return self._below

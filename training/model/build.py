@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,13 +16,14 @@ from typing import Any, cast
 import open_clip
 import torch
 from open_clip.model import CLIP, CustomTextCLIP, set_model_preprocess_cfg
-from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
 from data_manifests.errors import InputError, nearest
 from training.model import checkpoint_files, weight_packages
 from training.model.checkpoint_files import library_errors
 from training.model.clip_model import GROUPS, ClipModel
+from training.model.image_transform import ImageTransform
 from training.model.two_tower import ImageTower, Projection, TextTower, TwoTowerCLIP
 
 log = logging.getLogger(__name__)
@@ -225,7 +226,7 @@ def _finish(module: nn.Module, config: dict[str, Any]) -> ClipModel:
     module.eval()
     return ClipModel(
         module=module,
-        preprocess=cast("Callable[[Any], Tensor]", image_transform_v2(preprocess, is_train=False)),
+        preprocess=ImageTransform.of(preprocess, size),
         tokenizer=tokenizer,
         image_size_px=size,
         context_length=tokenizer.context_length,

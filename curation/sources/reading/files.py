@@ -20,14 +20,14 @@ from blake3 import blake3
 
 from curation.sources import Note, Rejected, SourceRecord
 from data_manifests.errors import InputError, nearest
+from data_manifests.image_decoder import IMAGE_ENDINGS
 from data_manifests.sample import ImageRef
 
 READER_VERSION = 3
 """Increased whenever a file source would yield different records for the same files; part of every signature."""
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".jfif", ".jpe")
 OTHER_IMAGE_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl")
-"""Endings of formats that are rejected by name, unless the content is one of the formats above."""
+"""Endings of formats that are rejected by name, unless the content is a JPEG, PNG or WebP."""
 _UNSUPPORTED = "supported are JPEG, PNG and WebP"
 _FIRST_BYTES: Mapping[bytes, str] = {
     b"\xff\xd8\xff": "JPEG",

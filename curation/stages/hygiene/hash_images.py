@@ -34,10 +34,10 @@ class HashImages(MapStage):
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Return ``image_hash`` (16 hex characters), ``hash_windows`` (16 for each window) and ``thumbnail``."""
-        return [_fields(sample.image.read()) for sample in samples]
+        return [_fields(sample) for sample in samples]
 
 
-def _fields(data: bytes) -> dict[str, Any]:
-    found = hash_image(data)
+def _fields(sample: Sample) -> dict[str, Any]:
+    found = hash_image(sample.image.read(), f"sample {sample.uid} ({sample.name})")
     windows = found.windows.astype(">u8").tobytes().hex()
     return {"image_hash": windows[:16], "hash_windows": windows, "thumbnail": found.thumbnail}

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from data_manifests.image_decoder import IMAGE_ENDINGS
 from flows.evaluation.interface import Benchmark, EvalOptions, Target
 from flows.evaluation.published_benchmark import find_images
 from training.evaluate.features import encode_texts
-from training.evaluate.image_files import SUFFIXES, ImageFile, encode_image_files
+from training.evaluate.image_files import ImageFile, encode_image_files
 from training.evaluate.winoground import read_winoground, winoground
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class WinogroundBenchmark(Benchmark):
         super().__init__(target, eval_options)
         path = Path(target.source)
         self.cases = read_winoground(path if path.is_file() else path / "examples.jsonl")[: eval_options.limit]
-        self.files = find_images(target, [name for case in self.cases for name in case.images], ("", *SUFFIXES))
+        self.files = find_images(target, [name for case in self.cases for name in case.images], ("", *IMAGE_ENDINGS))
         self.complete = [case for case in self.cases if all(name in self.files for name in case.images)]
         self.count(len(self.cases), len(self.cases) - len(self.complete))
 

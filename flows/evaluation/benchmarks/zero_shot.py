@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_manifests.errors import InputError
+from data_manifests.image_decoder import IMAGE_ENDINGS
 from flows.evaluation.interface import Benchmark, EvalOptions, Target, round_robin
-from training.evaluate.image_files import SUFFIXES, ImageFile, encode_image_files
+from training.evaluate.image_files import ImageFile, encode_image_files
 from training.evaluate.small_files import read_json, read_lines
 from training.evaluate.zero_shot import TEMPLATES, class_embeddings, zero_shot
 
@@ -49,7 +50,10 @@ class ZeroShotBenchmark(Benchmark):
         self.names = _names(folder, self.classes)
         self.templates = _templates(folder)
         unread = [
-            path for name in self.classes for path in _shown_files(folder / name) if path.suffix.lower() not in SUFFIXES
+            path
+            for name in self.classes
+            for path in _shown_files(folder / name)
+            if path.suffix.lower() not in IMAGE_ENDINGS
         ]
         self._note_left_out("files that are not JPEG, PNG or WebP", [_relative(path, folder) for path in unread])
         files = round_robin(images.values(), eval_options.limit)
@@ -102,7 +106,7 @@ def _classes(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
 
 def _files(folder: Path) -> list[Path]:
     """Return the image files below a folder, by name."""
-    return [path for path in _shown_files(folder) if path.suffix.lower() in SUFFIXES]
+    return [path for path in _shown_files(folder) if path.suffix.lower() in IMAGE_ENDINGS]
 
 
 def _shown_files(folder: Path) -> list[Path]:
