@@ -234,6 +234,7 @@ def optional_arguments(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef,
 
 PASSED_BY_OTHERS: Mapping[str, str] = {
     "split": "`open_source` builds every source as ``class(path, split)``",
+    "context_length": "a tokenizer is called under the name of `ClipModel.tokenizer`",
     "without_dropout": "under the name of a partial function",
 }
 """Arguments that a caller passes whose name the code does not show."""

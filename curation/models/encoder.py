@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class DualEncoder(Protocol):
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return token ids [n, context_length]."""
 
+    def is_cut(self, texts: Sequence[str], tokens: Tensor) -> Tensor:
+        """Return which texts have more tokens than the model reads, bool [n]."""
+
     def padded_lengths(self, tokens: Tensor) -> Tensor:
         """Return the number of tokens that each text is padded to [n]; it depends only on that text."""
 
@@ -55,6 +58,20 @@ class EncoderSpec(Hashable, Protocol):
         """Return the model in evaluation mode."""
 
 
+class EmbeddedSample(NamedTuple):
+    """A sample's embeddings.
+
+    Attributes:
+        image: float16 unit vector [d].
+        texts: float16 unit vectors of its captions [num_captions, d].
+        num_cut: How many of the captions have more tokens than the model reads.
+    """
+
+    image: np.ndarray[Any, Any]
+    texts: np.ndarray[Any, Any]
+    num_cut: int
+
+
 class Encoder:
     """Embeds samples such that the bits of an embedding depend only on its sample.
 
@@ -66,35 +83,41 @@ class Encoder:
     def __init__(self, model: DualEncoder) -> None:
         self._model = model
 
-    def embed(self, samples: Sequence[Sample]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-        """Return float16 unit vectors for each sample: the image's [d] and its captions' [num_captions, d]."""
+    def embed(self, samples: Sequence[Sample]) -> list[EmbeddedSample]:
+        """Return the embeddings of each sample."""
         import torch
 
         torch.set_num_threads(1)
         with torch.inference_mode():
             images = [self._image(sample) for sample in samples]
-            texts = self._texts(
+            texts, cut = self._texts(
                 [text for sample in samples for text in sample.captions], images[0].shape[0] if images else 0
             )
         ends = np.cumsum([0, *(len(sample.captions) for sample in samples)])
-        return [(image, texts[first:end]) for image, first, end in zip(images, ends[:-1], ends[1:], strict=True)]
+        return [
+            EmbeddedSample(image, texts[first:end], int(cut[first:end].sum()))
+            for image, first, end in zip(images, ends[:-1], ends[1:], strict=True)
+        ]
 
     def embed_one(self, sample: Sample) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return the same for one sample."""
-        return self.embed([sample])[0]
+        """Return the embeddings of one sample's image [d] and captions [num_captions, d]."""
+        embedded = self.embed([sample])[0]
+        return embedded.image, embedded.texts
 
     def _image(self, sample: Sample) -> np.ndarray[Any, Any]:
         image = decode_image(sample.image.read(), f"sample {sample.uid} ({sample.name})")
         pixels = self._model.preprocess(image)[None]
         return self._model.encode_image(pixels)[0].numpy().astype(np.float16)
 
-    def _texts(self, texts: Sequence[str], dim: int) -> np.ndarray[Any, Any]:
+    def _texts(self, texts: Sequence[str], dim: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return embeddings [n, d], and which texts have more tokens than the model reads [n]."""
         import torch
 
         distinct = list(dict.fromkeys(texts))
-        table = np.zeros((len(distinct), dim), dtype=np.float16)
+        table, cut = np.zeros((len(distinct), dim), dtype=np.float16), np.zeros(len(distinct), dtype=bool)
         if distinct:
             tokens = self._model.tokenize(distinct)
+            cut = self._model.is_cut(distinct, tokens).numpy()
             lengths = self._model.padded_lengths(tokens)
             for length in sorted(set(lengths.tolist())):
                 for rows in torch.split(torch.nonzero(lengths == length)[:, 0], TEXT_ROWS):
@@ -102,7 +125,8 @@ class Encoder:
                     features = self._model.encode_text(tokens[filled, :length])[: len(rows)]
                     table[rows.numpy()] = features.numpy().astype(np.float16)
         row_of = {text: row for row, text in enumerate(distinct)}
-        return table[[row_of[text] for text in texts]]
+        row_of_each = np.array([row_of[text] for text in texts], dtype=np.int64)
+        return table[row_of_each], cut[row_of_each]
 
 
 @functools.lru_cache(maxsize=1)

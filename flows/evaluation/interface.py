@@ -12,6 +12,7 @@ from data_manifests.manifest import Catalog
 
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import BenchmarkResult
+    from training.evaluate.blind import Case
     from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
@@ -78,6 +79,35 @@ class Benchmark(ABC):
     @abstractmethod
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return a model's numbers."""
+
+    def count_unread(self, model: ClipModel, texts: Sequence[str], cases: Sequence[Case] = ()) -> BenchmarkResult:
+        """Return, and note, how many texts the model cuts, and in how many cases a true and a false text are then equal.
+
+        Args:
+            model: The model.
+            texts: The benchmark's texts but those of `cases`.
+            cases: Its cases.
+
+        Returns:
+            Metrics `num_texts_cut` and, with cases, `num_equal_cases`.
+        """
+        from training.evaluate.benchmark_result import BenchmarkResult
+        from training.evaluate.foils import equal_cases
+
+        distinct = list(dict.fromkeys([*texts, *(text for case in cases for text in (*case.right, *case.wrong))]))
+        found = {"num_texts_cut": int(model.is_cut(distinct, model.tokenize(distinct)).sum())}
+        if found["num_texts_cut"]:
+            self.notes.append(
+                f"{found['num_texts_cut']} of {len(distinct)} texts have more than the {model.context_length} tokens that the model reads; "
+                "their ends are cut off"
+            )
+        if cases:
+            found["num_equal_cases"] = equal_cases(model, cases)
+        if found.get("num_equal_cases"):
+            self.notes.append(
+                f"{found['num_equal_cases']} of {len(cases)} cases: true and false text are equal in those tokens, a tie, which counts as wrong"
+            )
+        return BenchmarkResult(dict(found))
 
     def count(self, total: int, refused: int) -> None:
         """Set how many of all entries are evaluated and how many are not."""

@@ -12,7 +12,7 @@ import numpy as np
 from data_manifests.errors import InputError
 from flows.evaluation.blind import with_blind_judges
 from flows.evaluation.interface import Benchmark, EvalOptions, Target, round_robin
-from training.evaluate.benchmark_result import BenchmarkResult
+from training.evaluate.benchmark_result import BenchmarkResult, merge_results
 from training.evaluate.blind import ReferenceTexts, true_texts
 from training.evaluate.features import TextEmbeddingCache
 from training.evaluate.foils import count_cases, foil_accuracy, rare_categories
@@ -72,6 +72,7 @@ class PublishedBenchmark(Benchmark):
         # judges may learn from the captions of cases whose image is missing: the text is there
         reference = ReferenceTexts(true_texts(listed), self.eval_options.blind_texts)
         result = with_blind_judges(embed, result, "categories", cases, reference)
+        result = merge_results(result, self.count_unread(model, (), cases))
         return add_text_only(embed, result, listed) if self.has_text_only_task else result
 
     def _embed_images(self, model: ClipModel, report: EvalProgress) -> tuple[Any, Any]:

@@ -131,7 +131,10 @@ def print_drops(manifest: Manifest) -> None:
         out.print("dropped: none")
     _print_reasons("texts refused (listed in rejected.parquet)", counts.get("rejected", {}))
     for stage, usage in manifest.body["statistics"].get("usage", {}).items():
-        out.print(f"{stage}: " + ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in usage.items()))
+        if usage:
+            out.print(
+                f"{stage}: " + ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in usage.items())
+            )
 
 
 def print_blind_accuracy(manifest: Manifest) -> None:

@@ -104,12 +104,13 @@ def test_texts_come_in_batches_of_one_shape_for_each_length() -> None:
             shapes.append(tuple(tokens.shape))
             return model.encode_text(tokens)
 
-    texts = [" ".join(["red"] * count) for count in range(1, 30)]
+    texts = [" ".join(["red"] * count) for count in range(1, 34)]
     with torch.inference_mode():
-        made = Encoder(Watched())._texts([*texts, texts[3]], model.embed_dim)
-        alone = [Encoder(model)._texts([texts[number]], model.embed_dim)[0] for number in (0, 7, 28)]
+        made, cut = Encoder(Watched())._texts([*texts, texts[3]], model.embed_dim)
+        alone = [Encoder(model)._texts([texts[number]], model.embed_dim)[0][0] for number in (0, 7, 28)]
     assert {rows for rows, _ in shapes} == {TEXT_ROWS}
     assert len({length for _, length in shapes}) > 1
     assert np.array_equal(made[3], made[-1])
+    assert np.flatnonzero(cut).tolist() == [30, 31, 32], "32 tokens: start, 30 words, end"
     for number, vector in zip((0, 7, 28), alone, strict=True):  # alone, the bits are the same
         assert np.array_equal(vector, made[number])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -240,6 +241,24 @@ def test_disk_full(shell: Shell, small_disk: Path, monkeypatch: pytest.MonkeyPat
     assert not list((small_disk / "w" / "datasets").rglob("*.tar"))
     (small_disk / "filler").unlink()
     assert shell.curate(source, "--limit", "20")[0] == 0
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+def test_captions_that_the_model_cuts_are_counted_and_said(shell: Shell) -> None:
+    source = shell.root / "long"
+    source.mkdir()
+    for number in range(4):
+        (source / f"{number}.jpg").write_bytes(picture(number))
+    rows = [{"file_name": f"{n}.jpg", "captions": ["a dog " * 14 + "and " * (n + 1)]} for n in range(4)]
+    (source / "captions.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    stages = ("--set", "stages.find_neighbours=null", "--set", "stages.swap_words=null")
+    curate = "curate", "negclip", "--source", f"folder:{source}", "--name", "toy", "--model", "tiny", "--no-prefect"
+    code, out, err = shell(*curate, "--workers", "1", *stages)
+    assert code == 0 and "embed_samples: 2 captions cut to context" in out, out + err
+    assert "warning: 2 of 4 captions (50.0%) have more tokens than tiny (random weights, seed 0) reads" in err
+    code, out, err = shell("evaluate", "tiny", "--on", f"retrieval:folder:{source}")
+    assert code == 0 and "2 of 4 texts have more than the 32 tokens that the model reads" in err
+    assert re.search(r"num_texts_cut\W+2\b", out), out
 
 
 @pytest.mark.filterwarnings("ignore:model 'tiny'")

@@ -115,6 +115,24 @@ FORMATS: dict[str, tuple[Maker, dict[str, tuple[int, int]]]] = {
 """Kind -> what writes it, and by category how many cases count and how many of them have no image."""
 
 
+def test_foils_that_the_model_reads_as_their_caption_are_ties_and_counted(
+    tmp_path: Path, pictures: Path, model: ClipModel
+) -> None:
+    long = "dog " * 28
+    texts = [("a dog", "A  DOG"), (long + "and a cat", long + "and a cow"), (long + "cat", long + "cow"), ("a", "b")]
+    rows = {str(n): foil(n) | {"caption": right, "negative_caption": wrong} for n, (right, wrong) in enumerate(texts)}
+    write(tmp_path / "set" / "swap_obj.json", rows)
+    opened = open_benchmark(
+        f"sugarcrepe:{tmp_path / 'set'}?images={pictures}", EvalOptions(Catalog(tmp_path, tmp_path))
+    )
+    metrics = opened.run(model, lambda *_: None).metrics
+    # 32 tokens: start, 28 dogs, two more words, end
+    assert (metrics["num_equal_cases"], metrics["num_ties"], metrics["num_texts_cut"]) == (2, 2, 2)
+    cut, equal = opened.notes
+    assert "2 of 8 texts have more than the 32 tokens" in cut
+    assert equal.startswith("2 of 4 cases: true and false text are equal in those tokens, a tie, which counts as wrong")
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_formats_load_and_count(kind: str, tmp_path: Path, pictures: Path, model: ClipModel) -> None:
     make, expected = FORMATS[kind]

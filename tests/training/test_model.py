@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from open_clip import CLIP, CustomTextCLIP
 from PIL import Image
 from safetensors.torch import save_file
@@ -201,6 +203,18 @@ def test_position_and_company_do_not_matter_in_a_batch_of_fixed_shape(
     assert torch.equal(model.encode_image(moved)[5:], model.encode_image(pixels)[:3])
     tokens = model.tokenize([f"{number} dogs" for number in range(16)])[:, :8]
     assert torch.equal(model.encode_text(tokens.flip(0)).flip(0), model.encode_text(tokens))
+
+
+@settings(deadline=None, max_examples=40)
+@given(words=st.lists(st.sampled_from(["dog", "a", "Zürich", "?!", "unbelievably", "<b>", "dogs"]), max_size=40))
+@pytest.mark.parametrize("name", ["tiny", pytest.param("lite", marks=needs_packages)])
+def test_a_text_is_cut_if_it_has_more_tokens_than_a_longer_context_shows(
+    name: str, words: list[str], request: pytest.FixtureRequest
+) -> None:
+    model: ClipModel = request.getfixturevalue(name)
+    texts = [" ".join(words[:end]) for end in range(len(words) + 1)]
+    longer = (model.tokenizer(texts, 400) != model.pad_id).sum(dim=1)
+    assert torch.equal(model.is_cut(texts, model.tokenize(texts)), longer > model.context_length)
 
 
 def test_preprocessing_is_that_of_the_config(tiny: ClipModel) -> None:

@@ -36,7 +36,7 @@ class EvalFeatures:
 
     Attributes:
         image: Unit-norm embeddings, float32 [n, embed_dim].
-        text: Unit-norm embeddings, float32 [m, embed_dim]; equal captions have equal bits.
+        text: Unit-norm embeddings, float32 [m, embed_dim]; captions with equal tokens have equal bits.
         text_owner: The image each caption belongs to, int64 [m], ascending.
         uids: Identity of each image [n].
         captions: The captions [m]; those of an image in its sample's order.
@@ -113,18 +113,17 @@ def encode_images(
 
 
 def encode_texts(model: ClipModel, texts: Sequence[str], report: EvalProgress | None = None) -> NDArray[np.float32]:
-    """Return unit-norm embeddings, float32 [n, embed_dim]; each distinct text is computed once.
+    """Return unit-norm embeddings, float32 [n, embed_dim]; what has equal tokens once cut to the context is computed once.
 
     A text is in a batch of 64 rows, padded to a length that it alone decides, so its bits do not depend on the others.
     """
     import torch
 
     model.module.eval()
-    distinct = list(dict.fromkeys(texts))
-    table = np.zeros((len(distinct), model.embed_dim), dtype=np.float32)
-    done = 0
+    distinct, done = list(dict.fromkeys(texts)), 0
     with torch.inference_mode():
-        tokens = model.tokenize(distinct)
+        tokens, row_of_text = torch.unique(model.tokenize(distinct), dim=0, return_inverse=True)
+        table = np.zeros((len(tokens), model.embed_dim), dtype=np.float32)
         lengths = model.padded_lengths(tokens)
         for length in sorted(set(lengths.tolist())):
             rows = torch.nonzero(lengths == length)[:, 0]
@@ -133,8 +132,8 @@ def encode_texts(model: ClipModel, texts: Sequence[str], report: EvalProgress | 
                 table[part.numpy()] = model.encode_text(tokens[padded, :length])[: len(part)].numpy()
                 done += len(part)
                 if report:
-                    report("embedding texts", done, len(distinct))
-    row_of = {text: row for row, text in enumerate(distinct)}
+                    report("embedding texts", done, len(tokens))
+    row_of = dict(zip(distinct, row_of_text.tolist(), strict=True))
     return table[[row_of[text] for text in texts]]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.evaluate.features import EmbedTexts
+    from training.model.clip_model import ClipModel
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,18 @@ def foil_accuracy(
         "categories": categories,
     }
     return BenchmarkResult(metrics, kept, {"accuracy": means})
+
+
+def equal_cases(model: ClipModel, cases: Sequence[Case]) -> int:
+    """Return in how many cases a true and a false text have the same tokens once cut to the model's context: ties, whatever it learned."""
+    right, wrong = flatten_texts(cases)
+    names = {
+        text: row.tobytes()
+        for text, row in zip([*right, *wrong], model.tokenize([*right, *wrong]).numpy(), strict=True)
+    }
+    return sum(
+        not {names[text] for text in case.right}.isdisjoint(names[text] for text in case.wrong) for case in cases
+    )
 
 
 def _counts(gaps: NDArray[np.float64], listed: int | None, missing: int) -> dict[str, Any]:

@@ -47,9 +47,10 @@ class WordPiece:
     source: str
     context_length: int
 
-    def __call__(self, texts: list[str]) -> Tensor:
-        """Return int64 ids [n, context_length], padded with 0."""
-        encoded = _tokenizer(self.source, self.context_length).encode_batch([" ".join(text.split()) for text in texts])
+    def __call__(self, texts: list[str], context_length: int | None = None) -> Tensor:
+        """Return int64 ids [n, context_length], padded with 0; another context than its own as open_clip's tokenizers."""
+        tokenizer = _tokenizer(self.source, context_length or self.context_length)
+        encoded = tokenizer.encode_batch([" ".join(text.split()) for text in texts])
         return torch.tensor([item.ids for item in encoded], dtype=torch.long)
 
 

@@ -63,7 +63,7 @@ class ClipModel:
     Attributes:
         module: `open_clip.CLIP` or `open_clip.CustomTextCLIP`; tuning changes it in place.
         preprocess: PIL image to float tensor [3, image_size_px, image_size_px]: open_clip's validation transform.
-        tokenizer: Texts to int64 token ids [n, context_length], padded with `pad_id`.
+        tokenizer: Texts, and a context length if it is another one, to int64 token ids [n, context_length], padded with `pad_id`.
         image_size_px: Side of the square the image tower sees.
         context_length: Most tokens a text may have, special tokens included.
         embed_dim: Width of the common space.
@@ -78,7 +78,7 @@ class ClipModel:
 
     module: torch.nn.Module
     preprocess: Callable[[Image.Image], Tensor]
-    tokenizer: Callable[[list[str]], Tensor]
+    tokenizer: Callable[..., Tensor]
     image_size_px: int
     context_length: int
     embed_dim: int
@@ -122,6 +122,21 @@ class ClipModel:
         if not texts:
             return torch.zeros((0, self.context_length), dtype=torch.long)
         return self.tokenizer(list(texts))
+
+    def is_cut(self, texts: Sequence[str], tokens: Tensor) -> Tensor:
+        """Return which texts have more tokens than the context, so that the model does not read their ends, bool [n].
+
+        Args:
+            texts: The texts.
+            tokens: What `tokenize` makes of them.
+        """
+        # two equal tokens at the end are padding; only other texts are worth tokenising with room for one token more
+        full = (tokens[:, -1] != self.pad_id) | (tokens[:, -1] != tokens[:, -2])
+        rows = torch.nonzero(full)[:, 0]
+        if len(rows):
+            longer = self.tokenizer([texts[row] for row in rows.tolist()], context_length=self.context_length + 1)
+            full[rows] = (longer[:, :-1] != tokens[rows]).any(dim=1) | (longer[:, -1] != self.pad_id)
+        return full
 
     def padded_lengths(self, tokens: Tensor, bucket: int = LENGTH_BUCKET_TOKENS) -> Tensor:
         """Return int64 [n]: to how many tokens each text must be padded, a multiple of `bucket` that it alone decides.

@@ -10,6 +10,8 @@ from curation.engine.stage import Drop, Field, MapStage
 from curation.models.encoder import EncoderSpec, open_encoder
 from data_manifests.sample import Sample
 
+CUT = "captions_cut_to_context"
+
 
 @dataclass(frozen=True)
 class EmbedSamples(MapStage):
@@ -24,12 +26,13 @@ class EmbedSamples(MapStage):
     """
 
     name = "embed_samples"
-    version = 2
+    version = 3
     requires = ("image", "captions")
     provides = (
         Field("image_embedding", "array", publish="sidecar"),
         # published too: planners that group by caption and exports read only the version, never the store
         Field("text_embeddings", "array", publish="sidecar"),
+        Field("caption_usage", role="usage"),
     )
     source = "Radford 2021, section 2.3, arXiv 2103.00020"
     batch_size = 64
@@ -37,6 +40,12 @@ class EmbedSamples(MapStage):
     model: EncoderSpec
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
-        """Return ``image_embedding`` [d] and ``text_embeddings`` [num_captions, d] for each sample."""
-        encoder = open_encoder(self.model)
-        return [{"image_embedding": image, "text_embeddings": texts} for image, texts in encoder.embed(samples)]
+        """Return ``image_embedding`` [d], ``text_embeddings`` [num_captions, d] and how many captions the model cuts for each sample."""
+        return [
+            {
+                "image_embedding": image,
+                "text_embeddings": texts,
+                "caption_usage": {CUT: num_cut} if num_cut else {},
+            }
+            for image, texts, num_cut in open_encoder(self.model).embed(samples)
+        ]

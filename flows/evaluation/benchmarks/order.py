@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from curation.models.parser import SpacyParser
 from flows.evaluation.blind import blind_gaps, with_blind_judges
 from flows.evaluation.sample_benchmark import SampleBenchmark
-from training.evaluate.benchmark_result import BenchmarkResult
+from training.evaluate.benchmark_result import BenchmarkResult, merge_results
 from training.evaluate.blind import ReferenceTexts, set_overall_blind_accuracy, true_texts
 from training.evaluate.features import TextEmbeddingCache
 from training.evaluate.word_order import (
@@ -43,7 +43,8 @@ class OrderBenchmark(SampleBenchmark):
         else:
             result = order_accuracy(self.features(model, report), test, embed)
         result = with_blind_judges(embed, result, "by_perturbation", single, reference)
-        return set_overall_blind_accuracy(result, overall, blind_gaps(embed, overall, reference))
+        result = set_overall_blind_accuracy(result, overall, blind_gaps(embed, overall, reference))
+        return merge_results(result, self.count_unread(model, (), overall))
 
     def _test(self) -> OrderTest:
         """Return the seeded test of these captions; it is drawn once and kept, so that every run has the same texts."""

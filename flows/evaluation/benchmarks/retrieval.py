@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flows.evaluation.sample_benchmark import SampleBenchmark
+from training.evaluate.benchmark_result import merge_results
 from training.evaluate.retrieval import retrieval
 
 if TYPE_CHECKING:
@@ -18,4 +19,5 @@ class RetrievalBenchmark(SampleBenchmark):
 
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return recall, ranks and precision in both directions."""
-        return retrieval(self.features(model, report))
+        features = self.features(model, report)
+        return merge_results(retrieval(features), self.count_unread(model, features.captions))

@@ -30,6 +30,6 @@ class ScenesBenchmark(SampleBenchmark):
             return with_blind_judges(embed, only_texts, "foils", cases, self.reference_texts())
         features = self.features(model, report)
         foils = scenes_foils(self.samples, features, embed)
-        return merge_results(
-            retrieval(features), with_blind_judges(embed, foils, "foils", cases, self.reference_texts())
-        )
+        judged = with_blind_judges(embed, foils, "foils", cases, self.reference_texts())
+        unread = self.count_unread(model, features.captions, cases)
+        return merge_results(merge_results(retrieval(features), judged), unread)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from flows.evaluation.blind import with_blind_judges
 from flows.evaluation.sample_benchmark import SampleBenchmark
 from flows.evaluation.swap_foils import swaps_test
-from training.evaluate.benchmark_result import BenchmarkResult
+from training.evaluate.benchmark_result import BenchmarkResult, merge_results
 from training.evaluate.features import TextEmbeddingCache, encode_sample_images
 from training.evaluate.foils import CaseCounts, foil_accuracy, rare_categories
 
@@ -34,4 +34,5 @@ class SwapsBenchmark(SampleBenchmark):
             row = {sample.uid: number for number, sample in enumerate(samples)}
             embeddings = encode_sample_images(model, samples, report)[[row[case.image] for case in cases]]
             result = foil_accuracy(embed, cases, embeddings, CaseCounts(outside_mean=rare_categories(cases, MIN_CASES)))
-        return with_blind_judges(embed, result, "categories", cases, self.reference_texts())
+        result = with_blind_judges(embed, result, "categories", cases, self.reference_texts())
+        return merge_results(result, self.count_unread(model, (), cases))

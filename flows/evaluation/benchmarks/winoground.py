@@ -10,6 +10,8 @@ import numpy as np
 from data_manifests.image_decoder import IMAGE_ENDINGS
 from flows.evaluation.interface import Benchmark, EvalOptions, Target
 from flows.evaluation.published_benchmark import find_images
+from training.evaluate.benchmark_result import merge_results
+from training.evaluate.blind import Case
 from training.evaluate.features import encode_texts
 from training.evaluate.image_files import ImageFile, encode_image_files
 from training.evaluate.winoground import read_winoground, winoground
@@ -46,4 +48,6 @@ class WinogroundBenchmark(Benchmark):
         cases = [case for case, is_readable in zip(self.complete, both.tolist(), strict=True) if is_readable]
         text = encode_texts(model, [caption for case in cases for caption in case.captions], report)
         dim = model.embed_dim
-        return winoground(cases, image.reshape(-1, 2, dim)[both], text.reshape(-1, 2, dim), len(self.cases))
+        result = winoground(cases, image.reshape(-1, 2, dim)[both], text.reshape(-1, 2, dim), len(self.cases))
+        pairs = [Case(case.id, case.images[0], case.tag, case.captions[:1], case.captions[1:]) for case in cases]
+        return merge_results(result, self.count_unread(model, (), pairs))
