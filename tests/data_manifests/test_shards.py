@@ -120,6 +120,26 @@ def test_walker_stops_at_links_even_with_a_good_checksum(tmp_path: Path) -> None
     assert members == [] and reader.position == 0
 
 
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_a_reader_that_checks_finds_any_damage(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    members, written = write(folder / "00000.tar", FILES)
+    records = {written.name: written.to_json()}
+    with ShardReader(folder, records) as reader:
+        assert reader.read(0, members[0].offset, members[0].size_bytes) == FILES[0][1]
+    damaged = bytearray((folder / "00000.tar").read_bytes())
+    place = data.draw(st.integers(0, len(damaged) - 1), "place")
+    if data.draw(st.booleans(), "cut"):
+        del damaged[place:]
+    else:
+        damaged[place] ^= data.draw(st.integers(1, 255), "change")
+    (folder / "copy").mkdir()
+    (folder / "copy" / "00000.tar").write_bytes(damaged)
+    with ShardReader(folder / "copy", records) as reader, pytest.raises(InputError, match=r"00000\.tar is damaged: "):
+        reader.read(0, members[0].offset, members[0].size_bytes)
+
+
 def test_reader_says_what_it_misses(tmp_path: Path) -> None:
     write(tmp_path / "00000.tar", FILES)
     with ShardReader(tmp_path) as reader:

@@ -125,6 +125,17 @@ def test_wrong_answers_are_refused(remote: Any, answer: Answer, message: str) ->
         patient(far, []).read(*a_member(local))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [(b"IDAT", b"IDAx", "its image has other bytes, with uid"), (b'{"uid":', b'["uid":', "its JSON cannot be read")],
+)
+def test_damaged_members_are_named(remote: Any, before: bytes, after: bytes, message: str) -> None:
+    local, far, handler = remote
+    handler.answer = staticmethod(lambda self, data, a, b: data.replace(before, after)[a:b])
+    with pytest.raises(InputError, match=f"sample [0-9a-f]{{32}}: {message}"):
+        list(PlannedBatches(far, plan_for(local), ModelSpec.parse("tiny").load(), CONFIG))
+
+
 def test_another_versions_shards_are_refused(remote: Any, tmp_path: Path) -> None:
     local, far, _ = remote
     shard = local.folder / "00000.tar"

@@ -248,7 +248,10 @@ class PlannedBatches:
         return self._texts.take([text_name(text) for text in texts])
 
     def _sample(self, row: int, uid: str) -> SampleRecord:
-        sample: SampleRecord = orjson.loads(self._reader.read(*self._index.byte_range(row, "json")))
+        try:
+            sample: SampleRecord = orjson.loads(self._reader.read(*self._index.byte_range(row, "json")))
+        except orjson.JSONDecodeError as error:
+            raise InputError(f"sample {uid}: its JSON cannot be read ({error})", fix=_VERIFY) from None
         if sample.get("uid") != uid:
             raise InputError(
                 f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY
