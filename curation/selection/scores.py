@@ -9,14 +9,16 @@ import numpy as np
 
 from curation.engine.stage import Corpus
 from data_manifests.errors import InputError
+from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-_BLOCK_FLOATS = 1 << 24
-"""Similarities in memory at once: 64 MiB in float32."""
+_BLOCK_FLOATS = 1 << 22
+"""Numbers in memory at once: 32 MiB in float64."""
+_SETTLING_ROUNDS = 1000
 
 
 class CaptionedImages(NamedTuple):
@@ -58,29 +60,74 @@ def embedding_directions(vectors: FloatArray, uids: Sequence[str], stage: str) -
         ) from None
 
 
-def numeric_field(corpus: Corpus, name: str, stage: str) -> FloatArray:
-    """Return a field as float64 [n].
+def embedding_norms(vectors: FloatArray, uids: Sequence[str], stage: str) -> FloatArray:
+    """Return the norm of each embedding in float64 [n]; stored ones have the rounding error of float16.
 
     Raises:
-        InputError: a sample's value is not a number.
+        InputError: an embedding has no direction.
     """
-    values = corpus.column(name)
-    for uid, value in zip(corpus.uids, values, strict=True):
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - nan
-            raise InputError(
-                f"{stage}: sample {uid} has {name}={value!r}",
-                allowed="a number in every sample",
-                fix="name the field of a stage that scores, such as clip_score",
-            )
-    return np.array(values, np.float64)
+    norms: FloatArray = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+    if len(bad):
+        raise InputError(
+            f"{stage}: an embedding of sample {uids[int(bad[0])]} has no direction",
+            allowed="finite numbers, not all 0",
+            fix="check the model: it embeds this sample as zeros or not-a-number",
+        )
+    return norms
+
+
+def number_of(sample: Sample, name: str, stage: str) -> float:
+    """Return a sample's field as a number.
+
+    Raises:
+        InputError: it is not a number.
+    """
+    value = sample[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - nan
+        raise InputError(
+            f"{stage}: sample {sample.uid} has {name}={value!r}",
+            allowed="a number in every sample",
+            fix="name the field of a stage that scores, such as clip_score",
+        )
+    return float(value)
+
+
+class Cut(NamedTuple):
+    """The last of the samples with the highest scores: those above it are kept; of equal scores, the smaller uids."""
+
+    score: float
+    uid: str
+
+    @classmethod
+    def after(cls, score: FloatArray, uids: Sequence[str], among: BoolArray, kept: BoolArray) -> Cut | None:
+        """Return the cut by which `kept` was chosen `among` all; None if all were kept."""
+        inside = np.flatnonzero(kept)
+        if not len(inside) or len(inside) == among.sum():
+            return None
+        last = int(inside[np.lexsort((inside, -score[inside]))[-1]])
+        return cls(float(score[last]), uids[last])
+
+    def keeps(self, score: float, uid: str) -> bool:
+        """Return whether a sample is above the cut."""
+        return (-score, uid) <= (-self.score, self.uid)
+
+
+def draws_of(uids: Sequence[str], seed: int, stage: str, purpose: str) -> IntArray:
+    """Return a random number for each sample, uint64 [n]; each depends on the sample's uid alone."""
+    return np.array([draw_seed(seed, stage, uid, purpose) for uid in uids], np.uint64)
 
 
 def random_subset(uids: Sequence[str], number: int, seed: int, stage: str, purpose: str) -> BoolArray:
-    """Return which samples are in a random subset of this size [n]; each sample's draw depends on its uid alone."""
-    draws = np.array([draw_seed(seed, stage, uid, purpose) for uid in uids], np.uint64)
+    """Return which samples are in a random subset of this size [n]: those with the lowest `draws_of`."""
     chosen = np.zeros(len(uids), np.bool_)
-    chosen[np.argsort(draws, kind="stable")[:number]] = True
+    chosen[np.argsort(draws_of(uids, seed, stage, purpose), kind="stable")[:number]] = True
     return chosen
+
+
+def last_draw(draws: IntArray, number: int) -> int:
+    """Return the largest of the `number` lowest draws; -1 if the number is 0."""
+    return int(np.sort(draws)[number - 1]) if number else -1
 
 
 def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
@@ -104,137 +151,110 @@ def unit_rows(vectors: FloatArray) -> FloatArray:
     return unit
 
 
-def clip_loss_batch(images: FloatArray, texts: FloatArray, temperature: float) -> FloatArray:
-    """Return s-CLIPLoss of each pair within one batch [b], in float64.
+def rival_sums(similarity: FloatArray, temperature: float, num_others: float) -> FloatArray:
+    """Return log sum_j exp(s_j / t) over other pairs j, for each row [n]; -inf if there are none.
+
+    Args:
+        similarity: To references that stand for the others, -inf where a row is compared with itself [n, m].
+        temperature: t, above 0.
+        num_others: How many others the references stand for.
+    """
+    count = np.isfinite(similarity).sum(axis=1)
+    top = similarity.max(axis=1, initial=-np.inf)
+    safe = np.where(count, top, 0.0)
+    total = np.exp((similarity - safe[:, None]) / temperature).sum(axis=1) * num_others / np.maximum(count, 1)
+    with np.errstate(divide="ignore"):
+        sums: FloatArray = safe / temperature + np.log(total)
+    return sums
+
+
+def s_clip_loss(own: FloatArray, by_image: FloatArray, by_text: FloatArray, temperature: float) -> FloatArray:
+    """Return s-CLIPLoss of pairs [n].
 
     With s_ij the similarity of image i and text j and t the temperature, the score of pair i is
     s_ii - (t / 2) (log sum_j exp(s_ij / t) + log sum_j exp(s_ji / t)), where j runs over all pairs, i included: minus t
     times its share of the contrastive loss.
 
     Args:
-        images: Unit rows [b, d].
-        texts: Unit rows [b, d]; row i belongs to image i.
+        own: s_ii [n].
+        by_image: Log sums over the texts of other pairs; see `rival_sums` [n].
+        by_text: Log sums over the images of other pairs [n].
         temperature: The model's, above 0.
     """
-    size = len(images)
-    own = np.einsum("ij,ij->i", images, texts, dtype=np.float64)
-    by_image = np.empty(size)
-    peak, total = np.full(size, -np.inf), np.zeros(size)
-    for rows in _blocks(size, size):
-        part = images[rows] @ texts.T
-        top = part.max(axis=1, keepdims=True)
-        sums = np.exp((part - top) / np.float32(temperature)).sum(axis=1, dtype=np.float64)
-        by_image[rows] = top[:, 0] / temperature + np.log(sums)
-        # columns are complete only after the last block: each keeps its largest entry and a sum relative to it
-        higher = np.maximum(peak, part.max(axis=0))
-        total *= np.exp((peak - higher) / temperature)
-        total += np.exp((part - higher.astype(np.float32)) / np.float32(temperature)).sum(axis=0, dtype=np.float64)
-        peak = higher
-    by_text = peak / temperature + np.log(total)
-    scores: FloatArray = own - temperature / 2 * (by_image + by_text)
+    both = np.logaddexp(own / temperature, by_image) + np.logaddexp(own / temperature, by_text)
+    scores: FloatArray = own - temperature / 2 * both
     return scores
 
 
-def s_clip_loss(
-    images: FloatArray,
-    texts: FloatArray,
-    draws: np.random.Generator,
-    temperature: float,
-    batch_size: int,
-    num_shuffles: int,
-) -> FloatArray:
-    """Return s-CLIPLoss of each pair [n], averaged over random batches.
-
-    Every shuffle splits all pairs into batches of equal size, as near to `batch_size` as the number allows. If all fit
-    into one batch, one pass is exact and nothing is shuffled.
-
-    Args:
-        images: Unit rows [n, d].
-        texts: Unit rows [n, d].
-        draws: Draws the shuffles.
-        temperature: The model's.
-        batch_size: Pairs that are compared with each other.
-        num_shuffles: Shuffles to average over.
-    """
-    size = len(images)
-    if size <= batch_size:
-        return clip_loss_batch(images, texts, temperature)
-    total = np.zeros(size)
-    for _ in range(num_shuffles):
-        for chosen in np.array_split(draws.permutation(size), round(size / batch_size)):
-            total[chosen] += clip_loss_batch(images[chosen], texts[chosen], temperature)
-    mean: FloatArray = total / num_shuffles
-    return mean
-
-
-def second_moment(vectors: FloatArray) -> FloatArray:
-    """Return the mean of v v^T over the rows [d, d], in float64."""
+def second_moment(vectors: FloatArray, norms: FloatArray) -> FloatArray:
+    """Return the mean of v v^T over the rows, divided by their norms [d, d], in float64."""
     total = np.zeros((vectors.shape[1], vectors.shape[1]))
     for rows in _blocks(*vectors.shape):
-        part = vectors[rows].astype(np.float64)
+        part = vectors[rows] / norms[rows, None]
         total += part.T @ part
     moment: FloatArray = total / max(1, len(vectors))
     return moment
 
 
-def variance_alignment(images: FloatArray, moment: FloatArray) -> FloatArray:
+def variance_alignment(images: FloatArray, norms: FloatArray, moment: FloatArray) -> FloatArray:
     """Return VAS, f^T M f, for each image [n]: the mean squared similarity to the images whose second moment M is."""
     scores = np.empty(len(images))
     for rows in _blocks(*images.shape):
-        part = images[rows].astype(np.float64)
+        part = images[rows] / norms[rows, None]
         scores[rows] = np.einsum("ij,ij->i", part @ moment, part)
     return scores
 
 
-def norm_sim_2(images: FloatArray, target: FloatArray) -> FloatArray:
-    """Return the 2-norm of each image's similarities to all target images [n]."""
-    squared = variance_alignment(images, second_moment(target)) * len(target)
-    norm: FloatArray = np.sqrt(np.maximum(squared, 0.0))
-    return norm
-
-
 def norm_sim_inf(images: FloatArray, target: FloatArray) -> FloatArray:
-    """Return the infinity norm of each image's similarities to all target images [n]: the largest absolute value."""
+    """Return the infinity norm of each image's products with all target images [n]: the largest absolute value.
+
+    Args:
+        images: float16 [n, d].
+        target: On the grid of `on_grid` [m, d].
+    """
+    from curation.vectors.rows import exact_products
+
     best = np.zeros(len(images))
-    for rows in _blocks(len(images), len(target)):
-        best[rows] = np.abs(images[rows] @ target.T).max(axis=1)
+    for rows in _blocks(len(target), 4 * max(images.shape)):
+        np.maximum(best, np.abs(exact_products(images.astype(np.float64), target[rows])).max(axis=1), out=best)
     return best
 
 
-def norm_sim_d(images: FloatArray, start: IntArray, keep: int, num_rounds: int, decimals: int) -> FloatArray:
-    """Return how long each image of `start` survives when the least aligned are dropped round by round [n], 0 to 1.
+def pool_core(images: FloatArray, norms: FloatArray, keep: int, num_rounds: int, decimals: int) -> FloatArray:
+    """Return the second moment M [d, d] of the core of a pool: the `keep` images with the highest VAS, f^T M f.
 
-    Each round computes the second moment of the remaining images and drops those with the lowest VAS, the same number
-    each time, until `keep` remain. Survival is the rank: dropped earlier is lower; within a round and at the end by VAS,
-    ties by position (the earlier one stays). Images outside `start` get 0. The `keep` highest are what the rounds kept.
+    NormSim-D: each round computes M of the remaining images and drops those with the lowest VAS, the same number each time,
+    until `keep` remain. Then the `keep` images with the highest VAS among all are taken until these stay the same. The sum
+    of the squared similarities within the core grows with each such step, so that it ends.
 
     Args:
-        images: Unit rows [n, d].
-        start: Positions of the first round, ascending.
-        keep: Images that remain at the end.
+        images: [n, d].
+        norms: Their norms [n].
+        keep: Images in the core.
         num_rounds: Number of rounds.
-        decimals: VAS is rounded before ranking, as its last bits differ between machines.
+        decimals: VAS is rounded before ranking, as its last bits differ between machines; ties by position.
     """
-    left, keep = start, min(max(1, keep), len(start))
-    sizes = np.round(np.linspace(len(start), keep, max(1, num_rounds) + 1)).astype(np.int64)[1:]
-    order: list[IntArray] = []
-    for size in sizes:
-        if size == len(left):
-            continue
-        ranked = _lowest_first(images, left, decimals)
-        order.append(ranked[: len(left) - size])
-        left = np.sort(ranked[len(left) - size :])
-    order.append(_lowest_first(images, left, decimals))
-    survival = np.zeros(len(images))
-    survival[np.concatenate(order)] = np.arange(1, len(start) + 1) / len(start)
-    return survival
+    everyone: IntArray = np.arange(len(images))
+    left = everyone
+    keep = min(max(1, keep), len(images))
 
+    def moment_of(chosen: IntArray) -> FloatArray:
+        return second_moment(images[chosen], norms[chosen])
 
-def _lowest_first(images: FloatArray, chosen: IntArray, decimals: int) -> IntArray:
-    """Return the chosen positions by their VAS among the chosen, lowest first; of ties the later position comes first."""
-    score = np.round(variance_alignment(images[chosen], second_moment(images[chosen])), decimals)
-    ranked: IntArray = chosen[np.lexsort((-chosen, score))]
-    return ranked
+    def best_of(chosen: IntArray, moment: FloatArray, number: int) -> IntArray:
+        score = np.round(variance_alignment(images[chosen], norms[chosen], moment), decimals)
+        found: IntArray = chosen[highest(score, np.ones(len(chosen), np.bool_), number)]
+        return found
+
+    for size in np.round(np.linspace(len(images), keep, max(1, num_rounds) + 1)).astype(np.int64)[1:].tolist():
+        left = best_of(left, moment_of(left), size)
+    moment = moment_of(left)
+    for _ in range(_SETTLING_ROUNDS):
+        core = best_of(everyone, moment, keep)
+        if np.array_equal(core, left):
+            break
+        left, moment = core, moment_of(core)
+    return moment
 
 
 def highest(score: FloatArray, among: BoolArray, number: int) -> BoolArray:

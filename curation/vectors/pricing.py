@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curation.vectors.rows import (
     BLOCK_ROWS,
@@ -21,6 +22,7 @@ from curation.vectors.rows import (
     blocks,
     cluster_means,
     dots,
+    exact_products,
     members_by_cluster,
 )
 
@@ -30,8 +32,12 @@ _FREE_ROUNDS = 3
 _PRICE_STEPS = 30
 _STEP = 0.1
 """First step of a price, relative to the difference between a member's best and eighth best cluster."""
+_SETTLING_STEPS = 600
+_SMALLEST_STEP = 1e-3
+"""Last step of a settling price, relative to the first."""
+_FLOATS_AT_ONCE = 1 << 21
 _DECIMALS = 6
-"""Of a bound on sizes, before it is rounded to an integer: 1.1 times 70 is 77, not slightly more."""
+"""Of similarities and prices, and of a bound on sizes before it is rounded to an integer: 1.1 times 70 is 77."""
 
 
 def priced_clusters(
@@ -153,3 +159,67 @@ def _place_in_nearest(
     labels[unplaced[inside]] = free[near[inside]]
     np.subtract.at(room, free[near[inside]], 1)
     return unplaced[np.sort(order[~placed])]
+
+
+def nearest_centroids(
+    vectors: Half, centroids: Float32Array, prices: NDArray[np.float64]
+) -> tuple[Labels, NDArray[np.float64]]:
+    """Return, for each vector, the centroid of the highest similarity minus price, and the similarity to it.
+
+    Similarities are exact and rounded to six decimals, and of equal ones the first counts, so a vector's result does not
+    depend on the others.
+
+    Args:
+        vectors: [n, d].
+        centroids: On the grid of `on_grid` [k, d].
+        prices: Rounded to six decimals [k].
+    """
+    labels, similarity = np.zeros(len(vectors), np.int64), np.zeros(len(vectors))
+    for part in blocks(len(vectors), _rows_at_once(centroids)):
+        products = exact_products(vectors[part].astype(np.float64), centroids)
+        labels[part] = np.round(products - prices, _DECIMALS).argmax(axis=1)
+        similarity[part] = products[np.arange(len(products)), labels[part]]
+    return labels, similarity
+
+
+def settled_prices(vectors: Half, centroids: Float32Array, slack: float = 0.0) -> NDArray[np.float64]:
+    """Return prices with which `nearest_centroids` gives sizes equal or within `slack`, but for a few vectors [k].
+
+    Descent on the dual of the transport problem for fixed centroids: a price rises while its cluster is too large and falls
+    while it is too small, in ever smaller steps; the best prices on the way count. On 7,000 vectors in 109 clusters of 64
+    or 65, the clusters had 63 to 67. Vectors that are equal stay together whatever the prices.
+    """
+    count = len(centroids)
+    near, score = _near_centroids(vectors, centroids)
+    least, most = size_bounds(len(vectors), count, slack)
+    share = len(vectors) / count
+    step = _STEP * max(1e-4, float(np.median(score[:, 0] - score[:, min(7, score.shape[1] - 1)])))
+    prices, best, fewest = np.zeros(count), np.zeros(count), len(vectors) + 1
+    for number in range(_SETTLING_STEPS):
+        rounded = np.round(prices, _DECIMALS)
+        chosen = near[np.arange(len(near)), np.round(score - rounded[near], _DECIMALS).argmax(axis=1)]
+        sizes = np.bincount(chosen, minlength=count)
+        outside = np.where((sizes > most) | (sizes < least), sizes / share - 1.0, 0.0)
+        misplaced = int((np.maximum(sizes - most, 0) + np.maximum(least - sizes, 0)).sum())
+        if misplaced < fewest:
+            best, fewest = rounded, misplaced
+        if not misplaced:
+            break
+        prices += step * _SMALLEST_STEP ** (number / _SETTLING_STEPS) * np.clip(outside, -1.0, 1.0)
+    return best
+
+
+def _near_centroids(vectors: Half, centroids: Float32Array) -> tuple[Positions, NDArray[np.float64]]:
+    """Return each vector's nearest centroids [n, t], in order, and the similarities to them [n, t]."""
+    width = min(_NEAR_CLUSTERS, len(centroids))
+    near = np.empty((len(vectors), width), np.int64)
+    score = np.empty((len(vectors), width))
+    for part in blocks(len(vectors), _rows_at_once(centroids)):
+        products = exact_products(vectors[part].astype(np.float64), centroids)
+        near[part] = np.argsort(-products, axis=1, kind="stable")[:, :width]
+        score[part] = np.take_along_axis(products, near[part], axis=1)
+    return near, score
+
+
+def _rows_at_once(centroids: Float32Array) -> int:
+    return max(1, _FLOATS_AT_ONCE // max(1, len(centroids), centroids.shape[1]))

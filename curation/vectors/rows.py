@@ -21,6 +21,7 @@ BLOCK_ROWS = 16_384
 """Rows that are converted to float32 at once."""
 
 _PAIRS_AT_ONCE = 16_384
+_GRID = 2.0**24
 
 
 @contextmanager
@@ -72,8 +73,19 @@ def exact_dots(queries: Half, vectors: Half, positions: Positions) -> NDArray[np
     return np.round(found, DECIMALS)
 
 
-def exact_products(queries: NDArray[np.float64], vectors: Half) -> NDArray[np.float64]:
-    """Return the dot products [q, n] of each query, float16 numbers as float64, with each vector; as `exact_dots`."""
+def on_grid(vectors: NDArray[Any]) -> Float32Array:
+    """Return vectors of about unit norm, rounded to multiples of 2^-24 as float16 values are; see `exact_products`."""
+    grid: Float32Array = (np.round(np.asarray(vectors, np.float64) * _GRID) / _GRID).astype(np.float32)
+    return grid
+
+
+def exact_products(queries: NDArray[np.float64], vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the dot products [q, n] of each query with each vector, as exact as those of `exact_dots`.
+
+    Args:
+        queries: Float16 numbers as float64 [q, d].
+        vectors: float16, or float32 by `on_grid` [n, d].
+    """
     return np.round(queries @ vectors.astype(np.float64).T, DECIMALS)
 
 

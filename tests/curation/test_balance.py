@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.engine.stage import Drop
-from curation.selection.m4_weights import Constraints, M4Settings, keep_weights
+from curation.selection.m4_weights import Constraints, M4Settings, keep_weight, solve
 from curation.stages.selection.balance_attributes import BalanceAttributes
 from data_manifests.errors import InputError
-from tests.curation.few_samples import FewSamples, uids_of
+from data_manifests.sample import Sample
+from tests.curation.few_samples import uids_of
+from tests.curation.fitted_stages import (
+    check_that_each_sample_is_by_itself,
+    fit_and_apply,
+    holds,
+    kept_fields,
+    samples_of,
+)
+from tests.curation.listed_columns import ListedColumns
 
 Array = np.ndarray[Any, Any]
 
 
 def literal_m4(
-    s: list[list[float]], pi: list[float], y: list[list[float]], u: list[float], eta: float, orders: list[list[int]]
+    s: list[list[float]], pi: list[float], y: list[list[float]], eta: float, orders: list[list[int]]
 ) -> list[float]:
     """The dual descent, term by term, with Q = 1, V = 5, eps_R = 0.01, eps_D = 0.02, tau_0 = 0.5."""
     rows = []
@@ -35,19 +45,20 @@ def literal_m4(
         history = []
         for i in order:
             t += 1
-            q = (u[i] * eta - sum(a * b for a, b in zip(rows[i], v, strict=True)) - mu) / u[i] ** 2
-            q = min(max(q, 0.0), 1.0)
+            q = min(max(eta - sum(a * b for a, b in zip(rows[i], v, strict=True)) - mu, 0.0), 1.0)
             tau = 0.5 / t**0.5
             v = [min(max(b + tau * q * a, 0.0), 5.0) for a, b in zip(rows[i], v, strict=True)]
             mu += tau * (q - eta)
             history.append((v, mu))
     v = [sum(past[k] for past, _ in history) / len(history) for k in range(len(v))]
     mean_mu = sum(past for _, past in history) / len(history)
-    found = []
-    for a, useful in zip(rows, u, strict=True):
-        q = (useful * eta - sum(one * b for one, b in zip(a, v, strict=True)) - mean_mu) / useful**2
-        found.append(min(max(q, 0.0), 1.0))
-    return found
+    costs = [sum(one * b for one, b in zip(a, v, strict=True)) for a in rows]
+    return [min(max(eta - cost - mean_mu, 0.0), 1.0) for cost in costs]
+
+
+def weights_of(constraints: Constraints, settings: M4Settings, seed: int) -> Array:
+    duals = solve(constraints, settings, np.random.default_rng(seed))
+    return np.array([keep_weight(row, duals, settings) for row in constraints.values])[constraints.rows]
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(2, 40), many=st.integers(1, 3), labels=st.integers(0, 3))
@@ -55,13 +66,13 @@ def literal_m4(
 def test_the_solver_is_the_algorithm(seed: int, size: int, many: int, labels: int) -> None:
     draws = np.random.default_rng(seed)
     s, y = (draws.integers(0, 2, (size, width)).astype(float) for width in (many, labels))
-    pi, u = draws.uniform(0.2, 0.8, many), draws.uniform(0.5, 2, size)
-    got = keep_weights(
-        Constraints.of(s - pi, y, 0.01, 0.02), u, M4Settings(0.6, num_passes=3), np.random.default_rng(1)
-    )
+    pi = draws.uniform(0.2, 0.8, many)
+    kinds, rows = np.unique(np.concatenate([s, y], axis=1), axis=0, return_inverse=True)
+    constraints = Constraints.of(kinds[:, :many] - pi, kinds[:, many:], rows, 0.01, 0.02)
+    got = weights_of(constraints, M4Settings(0.6, num_passes=3), 1)
     again = np.random.default_rng(1)
     orders = [again.permutation(size).tolist() for _ in range(3)]
-    np.testing.assert_allclose(got, literal_m4(s.tolist(), pi.tolist(), y.tolist(), u.tolist(), 0.6, orders), atol=1e-9)
+    np.testing.assert_allclose(got, literal_m4(s.tolist(), pi.tolist(), y.tolist(), 0.6, orders), atol=1e-9)
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 30))
@@ -69,7 +80,7 @@ def test_the_solver_is_the_algorithm(seed: int, size: int, many: int, labels: in
 def test_violations_are_the_means_of_the_products(seed: int, size: int) -> None:
     draws = np.random.default_rng(seed)
     s, y, q = draws.integers(0, 2, (size, 2)), draws.integers(0, 2, (size, 3)), draws.uniform(0, 1, size)
-    got = Constraints.of(s - np.array([0.5, 0.3]), y.astype(float), 0, 0).violations(q)
+    got = Constraints.of(s - np.array([0.5, 0.3]), y.astype(float), np.arange(size), 0, 0).violations(q)
     each = [sum(q[i] * (s[i, k] - pi) for i in range(size)) / size for k, pi in enumerate((0.5, 0.3))]
     each += [
         sum(q[i] * (s[i, k] - pi) * y[i, r] for i in range(size)) / size
@@ -89,8 +100,8 @@ def planted(size: int, seed: int) -> tuple[Array, Array]:
 
 def test_a_planted_bias_goes_and_a_random_subsample_keeps_it() -> None:
     s, y = planted(20_000, 0)
-    constraints = Constraints.of(s - 0.5, y, 0.005, 0.005)
-    q = keep_weights(constraints, np.ones(len(s)), M4Settings(0.6), np.random.default_rng(0))
+    constraints = Constraints.of(s - 0.5, y, np.arange(len(s)), 0.005, 0.005)
+    q = weights_of(constraints, M4Settings(0.6), 0)
 
     def measured(weights: Array) -> tuple[float, float, float]:
         sides = [weights * (s[:, 0] == side) for side in (1, 0)]
@@ -109,7 +120,7 @@ def test_a_planted_bias_goes_and_a_random_subsample_keeps_it() -> None:
     assert q.min() >= 0 and q.max() <= 1
 
 
-def tagged(size: int = 3000, seed: int = 0) -> FewSamples:
+def tagged(size: int = 3000, seed: int = 0) -> list[Sample]:
     s, y = planted(size, seed)
     draws = np.random.default_rng(seed + 1)
     known = draws.random(size) < 0.9
@@ -120,14 +131,14 @@ def tagged(size: int = 3000, seed: int = 0) -> FewSamples:
         )
         for who, labels, tells in zip(s, y, known, strict=True)
     ]
-    return FewSamples(uids_of(size), {"attribute_tags": texts})
+    return samples_of(uids_of(size), attribute_tags=texts)
 
 
 def test_the_stage_weighs_and_reports() -> None:
-    corpus = tagged()
-    found = BalanceAttributes().fit(corpus)
-    report = found[0]["balance"] if isinstance(found[0], dict) else {}
-    assert all(isinstance(one, dict) and one["balance"] == report for one in found)
+    found = kept_fields(fit_and_apply(BalanceAttributes(), tagged()))
+    report = found[0]["balance"]
+    assert len(found) == 3000
+    assert all(one["balance"] == report for one in found)
     assert report["max_violation"]["before"] > 0.1
     assert report["max_violation"]["after"] < 0.01
     assert report["max_violation"]["control"] > 0.09
@@ -138,12 +149,11 @@ def test_the_stage_weighs_and_reports() -> None:
 
 
 def test_dropping_and_its_control_are_of_one_size() -> None:
-    corpus = tagged()
-    dropped, control = (BalanceAttributes(choose=choose).fit(corpus) for choose in ("drop", "random"))
+    samples = tagged()
+    dropped, control = (fit_and_apply(BalanceAttributes(choose=choose), samples) for choose in ("drop", "random"))
     stays = [[not isinstance(one, Drop) for one in found] for found in (dropped, control)]
     assert sum(stays[0]) == sum(stays[1]) == pytest.approx(1800, abs=90)
-    female = ["gender:female" in text for text in corpus.column("attribute_tags")]
-    male = ["gender:male" in text for text in corpus.column("attribute_tags")]
+    female, male = (["gender:" + who in one["attribute_tags"].split() for one in samples] for who in ("female", "male"))
     shares = [np.array(one)[female].sum() / np.array(one)[np.array(female) | male].sum() for one in stays]
     assert shares[0] == pytest.approx(0.5, abs=0.03)
     assert shares[1] == pytest.approx(0.7, abs=0.03)
@@ -153,15 +163,30 @@ def test_dropping_and_its_control_are_of_one_size() -> None:
 
 def test_who_has_both_or_none_of_a_pair_takes_no_part() -> None:
     texts = ["gender:female", "gender:male", "gender:female gender:male", ""] * 50
-    found = BalanceAttributes().fit(FewSamples(uids_of(200), {"attribute_tags": texts}))
-    weights = [one["keep_weight"] for one in found if isinstance(one, dict)]
+    samples = samples_of(uids_of(200), attribute_tags=texts)
+    weights = [one["keep_weight"] for one in kept_fields(fit_and_apply(BalanceAttributes(), samples))]
     assert weights[2] == weights[3]
-    assert BalanceAttributes()._centred([frozenset(text.split()) for text in texts[:4]], 0).tolist() == [
-        0.5,
-        -0.5,
-        0,
-        0,
+    kinds = [frozenset(text.split()) for text in texts[:4]]
+    assert BalanceAttributes()._deviations(kinds).tolist() == [[0.5], [-0.5], [0], [0]]
+
+
+@pytest.mark.parametrize("choose", ["weights", "drop", "random"])
+def test_duals_hold_for_samples_of_their_kind_and_not_for_others(choose: str, tmp_path: Path) -> None:
+    samples = tagged(3030)
+    stage = BalanceAttributes(choose=choose, num_passes=5)
+    check_that_each_sample_is_by_itself(stage, samples[:3000], samples[3000:], tmp_path)
+    fit = stage.fit(ListedColumns(samples[:3000]))
+    assert holds(stage, fit, samples)
+    others = [
+        text.replace("female", "male") if place % 3 == 0 else text
+        for place, text in enumerate(one["attribute_tags"] for one in samples)
     ]
+    assert holds(stage, fit, samples_of(uids_of(3030), attribute_tags=others)) == (choose == "random")
+    runners = [
+        f"{text} activity:run" if "gender:male" in text and place % 3 == 0 else text
+        for place, text in enumerate(one["attribute_tags"] for one in samples)
+    ]
+    assert holds(stage, fit, samples_of(uids_of(3030), attribute_tags=runners)) == (choose == "random")
 
 
 @pytest.mark.parametrize(
@@ -178,4 +203,4 @@ def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
 
 def test_an_attribute_that_nobody_has_is_refused_with_those_there_are() -> None:
     with pytest.raises(InputError, match=r"no sample has 'gender:femal' without(.|\n)*gender:female"):
-        BalanceAttributes(sensitive=("gender:femal|gender:male",)).fit(tagged(100))
+        BalanceAttributes(sensitive=("gender:femal|gender:male",)).fit(ListedColumns(tagged(100)))

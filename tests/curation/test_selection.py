@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.engine.fits import Evidence
 from curation.engine.stage import Drop
 from curation.selection.scores import (
-    clip_loss_batch,
+    Cut,
     highest,
-    norm_sim_2,
-    norm_sim_d,
     norm_sim_inf,
-    s_clip_loss,
+    pool_core,
     second_moment,
     unit_rows,
     variance_alignment,
@@ -28,118 +27,92 @@ from curation.selection.target_images import TargetImages
 from curation.stages.selection.keep_top import KeepTop
 from curation.stages.selection.score_alignment import ScoreAlignment
 from curation.stages.selection.score_target import ScoreTarget
+from curation.vectors.rows import on_grid
 from data_manifests.errors import InputError
-from tests.curation.few_samples import FewSamples, directions, uids_of
+from data_manifests.sample import Sample
+from tests.curation.few_samples import directions, uids_of
+from tests.curation.fitted_stages import (
+    check_that_each_sample_is_by_itself,
+    fit_and_apply,
+    holds,
+    kept_fields,
+    samples_of,
+)
+from tests.curation.listed_columns import ListedColumns
 
 Array = np.ndarray[Any, Any]
 SHAPES = {"seed": st.integers(0, 2**32), "size": st.integers(1, 40), "width": st.integers(1, 24)}
 
 
-def literal_clip_loss(images: Array, texts: Array, tau: float) -> list[float]:
-    """R_i = (tau/2) [log sum_j exp(s_ij/tau) + log sum_j exp(s_ji/tau)]; the score is s_ii - R_i."""
-    unit_f = [f / math.sqrt(sum(x * x for x in f)) for f in images.astype(np.float64)]
-    unit_g = [g / math.sqrt(sum(x * x for x in g)) for g in texts.astype(np.float64)]
-    s = [[float(sum(f * g)) for g in unit_g] for f in unit_f]
-    scores = []
-    for i in range(len(s)):
-        row = math.fsum(math.exp(s[i][j] / tau) for j in range(len(s)))
-        column = math.fsum(math.exp(s[j][i] / tau) for j in range(len(s)))
-        scores.append(s[i][i] - tau / 2 * (math.log(row) + math.log(column)))
-    return scores
+def literal_clip_loss(image: Array, text: Array, images: Array, texts: Array, tau: float, share: float = 1.0) -> float:
+    """s - (tau/2) [log sum_j exp(s_ij/tau) + log sum_j exp(s_ji/tau)], j over the pair itself and the others."""
+    f, g, *_ = unit = [v.astype(np.float64) / np.linalg.norm(v.astype(np.float64)) for v in (image, text)]
+    others = [
+        rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1)[:, None] for rows in (images, texts)
+    ]
+    own = float(f @ g)
+    total = 0.0
+    for vector, rows in zip(unit, others[::-1], strict=True):
+        total += math.log(math.exp(own / tau) + share * math.fsum(math.exp(float(vector @ row) / tau) for row in rows))
+    return own - tau / 2 * total
 
 
-@given(**SHAPES, tau=st.sampled_from([0.01, 0.03, 0.07, 1.0]))
-@settings(max_examples=40, deadline=None)
-def test_s_clip_loss_is_the_equation(seed: int, size: int, width: int, tau: float) -> None:
+def scored(size: int = 40, seed: int = 0, most: int = 4, **fields: Any) -> list[Sample]:
     draws = np.random.default_rng(seed)
-    images, texts = directions(draws, size, width), directions(draws, size, width)
-    got = clip_loss_batch(unit_rows(images), unit_rows(texts), tau)
-    np.testing.assert_allclose(got, literal_clip_loss(images, texts, tau), atol=2e-6)
+    texts = [directions(draws, draws.integers(1, most), 8) for _ in range(size)]
+    return samples_of(uids_of(size), image_embedding=directions(draws, size, 8), text_embeddings=texts, **fields)
 
 
-def test_blocks_and_one_batch_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    draws = np.random.default_rng(3)
-    images, texts = (unit_rows(directions(draws, 50, 8)) for _ in range(2))
-    whole = clip_loss_batch(images, texts, 0.01)
-    monkeypatch.setattr("curation.selection.scores._BLOCK_FLOATS", 7 * 50)
-    np.testing.assert_allclose(clip_loss_batch(images, texts, 0.01), whole, atol=1e-6)
-    np.testing.assert_allclose(norm_sim_inf(images, texts), np.abs(images @ texts.T).max(axis=1), atol=1e-6)
-
-
-def test_dissimilar_rivals_do_not_underflow() -> None:
-    images, texts = np.eye(3, 8), -np.eye(3, 8)
-    got = clip_loss_batch(unit_rows(images), unit_rows(texts), 0.001)
-    assert np.isfinite(got).all()
-    np.testing.assert_allclose(got, -1 - 0.001 * math.log(2), atol=1e-6)  # log(2 exp(0) + exp(-1000)), twice
-
-
-def test_shuffles_are_averaged_over_equal_batches() -> None:
-    draws = np.random.default_rng(5)
-    images, texts = (unit_rows(directions(draws, 30, 6)) for _ in range(2))
-    got = s_clip_loss(images, texts, np.random.default_rng(9), 0.05, batch_size=10, num_shuffles=4)
-    again, wanted = np.random.default_rng(9), np.zeros(30)
-    for _ in range(4):
-        order = again.permutation(30)
-        for batch in (order[:10], order[10:20], order[20:]):
-            wanted[batch] += np.array(literal_clip_loss(images[batch], texts[batch], 0.05)) / 4
-    np.testing.assert_allclose(got, wanted, atol=2e-6)
-
-
-@given(**SHAPES, targets=st.integers(1, 30))
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 40), tau=st.sampled_from([0.01, 0.03, 0.07, 1.0]))
 @settings(max_examples=30, deadline=None)
-def test_norm_sim_is_the_norm_of_the_similarities(seed: int, size: int, width: int, targets: int) -> None:
-    draws = np.random.default_rng(seed)
-    images, target = (unit_rows(directions(draws, number, width)) for number in (size, targets))
-    for place, f in enumerate(images.astype(np.float64)):
-        dots = [math.fsum(f * t) for t in target.astype(np.float64)]
-        assert norm_sim_2(images, target)[place] == pytest.approx(math.sqrt(math.fsum(d * d for d in dots)), abs=1e-6)
-        assert norm_sim_inf(images, target)[place] == pytest.approx(max(abs(d) for d in dots), abs=1e-6)
-        vas = variance_alignment(images, second_moment(target))[place]
-        assert vas == pytest.approx(math.fsum(d * d for d in dots) / targets, abs=1e-6)
-
-
-def literal_norm_sim_d(images: Array, start: list[int], keep: int, rounds: int) -> list[int]:
-    """Return who is left: drop the lowest f^T Sigma f of the current set, equal portions a round."""
-    left, sizes = start, np.round(np.linspace(len(start), keep, rounds + 1)).astype(int)[1:]
-    for size in sizes.tolist():
-        f = images[left].astype(np.float64)
-        sigma = sum(np.outer(row, row) for row in f) / len(left)
-        scores = [round(float(row @ sigma @ row), 5) for row in f]
-        left = sorted(sorted(left, key=lambda one: (-scores[left.index(one)], one))[:size])
-    return left
-
-
-@given(**SHAPES, rounds=st.integers(1, 12), part=st.floats(0.3, 1))
-@settings(max_examples=30, deadline=None)
-def test_norm_sim_d_keeps_what_the_rounds_keep(seed: int, size: int, width: int, rounds: int, part: float) -> None:
-    draws = np.random.default_rng(seed)
-    images = unit_rows(directions(draws, size, width))
-    start = np.sort(draws.permutation(size)[: max(1, int(part * size))])
-    keep = max(1, len(start) // 2)
-    survival = norm_sim_d(images, start, keep, rounds, 5)
-    kept = np.flatnonzero(highest(survival, np.ones(size, np.bool_), keep)).tolist()
-    assert kept == literal_norm_sim_d(images, start.tolist(), keep, rounds)
-    assert (survival > 0).sum() == len(start)
-
-
-def scored(size: int = 40, seed: int = 0) -> FewSamples:
-    draws = np.random.default_rng(seed)
-    texts = [directions(draws, draws.integers(1, 4), 8) for _ in range(size)]
-    return FewSamples(uids_of(size), {"image_embedding": directions(draws, size, 8), "text_embeddings": texts})
+def test_s_clip_loss_is_the_equation(seed: int, size: int, tau: float) -> None:
+    samples = scored(size, seed, most=2)
+    images = np.stack([one["image_embedding"] for one in samples])
+    texts = np.concatenate([one["text_embeddings"] for one in samples])
+    got = [one["s_clip_loss"] for one in kept_fields(fit_and_apply(ScoreAlignment(temperature=tau), samples))]
+    for place, score in enumerate(got):
+        rest = np.arange(size) != place
+        wanted = literal_clip_loss(images[place], texts[place], images[rest], texts[rest], tau)
+        assert score == pytest.approx(wanted, abs=2e-6)
 
 
 def test_captions_are_scored_one_by_one_and_averaged_or_the_best_taken() -> None:
-    corpus = scored()
-    images, texts = corpus.array("image_embedding"), corpus.column("text_embeddings")
-    by_round = [
-        literal_clip_loss(images, np.stack([own[place % len(own)] for own in texts]), 0.01)
-        for place in range(max(map(len, texts)))
-    ]
-    own = [[by_round[place][who] for place in range(len(texts[who]))] for who in range(len(texts))]
+    samples = scored(60)
     for captions, over in (("mean", np.mean), ("best", np.max)):
-        found = ScoreAlignment(captions=captions).fit(corpus)
-        got = [one["s_clip_loss"] for one in found if isinstance(one, dict)]
-        np.testing.assert_allclose(got, [over(numbers) for numbers in own], atol=1.1e-5)
+        stage = ScoreAlignment(temperature=0.05, captions=captions, num_references=20)
+        fit = stage.fit(ListedColumns(samples))
+        assert len(set(fit.values["uids"])) == 20
+        for sample, result in zip(samples, kept_fields(stage.apply(samples, fit)), strict=True):
+            rest = np.array([uid != sample.uid for uid in fit.values["uids"]])
+            images, texts = fit.arrays["images"][rest], fit.arrays["texts"][rest]
+            wanted = [
+                literal_clip_loss(sample["image_embedding"], text, images, texts, 0.05, 59 / len(images))
+                for text in sample["text_embeddings"]
+            ]
+            assert result["s_clip_loss"] == pytest.approx(over(wanted), abs=2e-6)
+            plain = unit_rows(sample["text_embeddings"]) @ unit_rows(sample["image_embedding"][None])[0]
+            assert result["clip_score"] == pytest.approx(float(over(plain)), abs=2e-6)
+
+
+def test_references_are_pairs_and_few_of_them_rank_as_all_do() -> None:
+    samples = scored(300)
+    stage = ScoreAlignment(temperature=0.07, num_references=60)
+    fit = stage.fit(ListedColumns(samples))
+    by_uid = {one.uid: one for one in samples}
+    for uid, image, text in zip(fit.values["uids"], fit.arrays["images"], fit.arrays["texts"], strict=True):
+        assert np.array_equal(image, by_uid[uid]["image_embedding"])
+        assert (text == by_uid[uid]["text_embeddings"]).all(axis=1).any()
+    some, every = (
+        [one["s_clip_loss"] for one in kept_fields(fit_and_apply(ScoreAlignment(0.07, num_references=number), samples))]
+        for number in (60, 300)
+    )
+    assert np.corrcoef(some, every)[0, 1] > 0.98
+
+
+def test_dissimilar_rivals_do_not_underflow() -> None:
+    samples = samples_of(uids_of(3), image_embedding=np.eye(3, 8), text_embeddings=[-row[None] for row in np.eye(3, 8)])
+    got = [one["s_clip_loss"] for one in kept_fields(fit_and_apply(ScoreAlignment(temperature=0.001), samples))]
+    np.testing.assert_allclose(got, -1 - 0.001 * math.log(2), atol=1e-6)  # log(2 exp(0) + exp(-1000)), twice
 
 
 def test_a_caption_that_fits_everything_is_taken_down() -> None:
@@ -147,25 +120,111 @@ def test_a_caption_that_fits_everything_is_taken_down() -> None:
     images, texts = np.eye(6, 7), np.eye(6, 7)
     texts[0] = [*[math.sqrt(1 / 6)] * 6, 0]
     texts[1] = [0, math.sqrt(1 / 6), 0, 0, 0, 0, math.sqrt(5 / 6)]
-    columns = {"image_embedding": list(images), "text_embeddings": [row[None] for row in texts]}
-    corpus = FewSamples(uids_of(6), columns)
-    generic, exact, *_ = [one for one in ScoreAlignment(temperature=0.1).fit(corpus) if isinstance(one, dict)]
+    samples = samples_of(uids_of(6), image_embedding=images, text_embeddings=[row[None] for row in texts])
+    generic, exact, *_ = kept_fields(fit_and_apply(ScoreAlignment(temperature=0.1), samples))
     assert generic["clip_score"] == pytest.approx(exact["clip_score"], abs=1e-5)
     assert generic["s_clip_loss"] < exact["s_clip_loss"] - 0.01
 
 
-@pytest.mark.parametrize("bad", [{"captions": "all"}, {"temperature": 0.0}, {"batch_size": 1}, {"num_shuffles": 0}])
+def test_a_fit_of_alignment_holds_for_its_kind_and_not_for_captions_of_others(tmp_path: Path) -> None:
+    learned, more = scored(400), scored(404, seed=1)[400:]
+    stage = ScoreAlignment(temperature=0.07, num_references=100)
+    check_that_each_sample_is_by_itself(stage, learned, more, tmp_path)
+    fit = stage.fit(ListedColumns(learned))
+    assert holds(stage, fit, [*learned, *more])
+    texts = [one["text_embeddings"] for one in learned]
+    images = [one["image_embedding"] for one in learned]
+    for place in range(120):
+        texts[place] = -texts[place]
+    assert not holds(stage, fit, samples_of(uids_of(400), image_embedding=images, text_embeddings=texts))
+
+
+@given(**SHAPES, targets=st.integers(1, 30))
+@settings(max_examples=30, deadline=None)
+def test_norm_sim_is_the_norm_of_the_similarities(seed: int, size: int, width: int, targets: int) -> None:
+    draws = np.random.default_rng(seed)
+    images, target = (unit_rows(directions(draws, number, width)) for number in (size, targets))
+    vas = variance_alignment(images, np.ones(size), second_moment(target, np.ones(targets)))
+    largest = norm_sim_inf(images, on_grid(target))
+    for place, f in enumerate(images.astype(np.float64)):
+        dots = [math.fsum(f * t) for t in target.astype(np.float64)]
+        assert largest[place] == pytest.approx(max(abs(d) for d in dots), abs=1e-6)
+        assert vas[place] == pytest.approx(math.fsum(d * d for d in dots) / targets, abs=1e-6)
+
+
+def test_each_norm_is_what_it_says(tmp_path: Path) -> None:
+    rows, samples = directions(np.random.default_rng(1), 9, 8), scored()
+    np.save(tmp_path / "t.npy", rows)
+    target = TargetImages.parse(f"npy:{tmp_path / 't.npy'}")
+    images = np.stack([one["image_embedding"] for one in samples])
+    dots = unit_rows(images).astype(np.float64) @ unit_rows(rows).astype(np.float64).T
+    wanted = {"2": np.sqrt((dots**2).sum(axis=1)), "vas": (dots**2).mean(axis=1), "inf": np.abs(dots).max(axis=1)}
+    for norm, values in wanted.items():
+        stage = ScoreTarget(norm=norm, target=target)
+        got = [one["norm_sim"] for one in kept_fields(fit_and_apply(stage, samples))]
+        np.testing.assert_allclose(got, values, atol={"2": 6e-5, "vas": 2e-6, "inf": 6e-6}[norm])
+        check_that_each_sample_is_by_itself(stage, samples[:30], samples[30:], tmp_path)
+
+
+def literal_core(images: Array, keep: int, rounds: int) -> list[int]:
+    """Return who is left: drop the lowest f^T Sigma f of the current set, equal portions a round; then refine among all."""
+    f = images.astype(np.float64)
+
+    def best(among: list[int], moment_of: list[int], number: int) -> list[int]:
+        sigma = sum(np.outer(f[one], f[one]) for one in moment_of) / len(moment_of)
+        score = {one: round(float(f[one] @ sigma @ f[one]), 5) for one in among}
+        return sorted(sorted(among, key=lambda one: (-score[one], one))[:number])
+
+    everyone = left = list(range(len(f)))
+    for size in np.round(np.linspace(len(f), keep, rounds + 1)).astype(int)[1:].tolist():
+        left = best(left, left, size)
+    while (again := best(everyone, left, keep)) != left:
+        left = again
+    return left
+
+
+@given(**SHAPES, rounds=st.integers(1, 12))
+@settings(max_examples=30, deadline=None)
+def test_the_core_is_what_the_rounds_keep_until_it_stays(seed: int, size: int, width: int, rounds: int) -> None:
+    images = unit_rows(directions(np.random.default_rng(seed), size, width))
+    keep, ones = max(1, size // 2), np.ones(size)
+    score = np.round(variance_alignment(images, ones, pool_core(images, ones, keep, rounds, 5)), 5)
+    assert np.flatnonzero(highest(score, ones > 0, keep)).tolist() == literal_core(images, keep, rounds)
+
+
+def test_without_a_target_the_core_scores_highest_and_keep_top_keeps_it(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(3).normal(size=300).tolist()
+    samples = scored(300, s_clip_loss=numbers)
+    stage = ScoreTarget(start_field="s_clip_loss", start_share=0.5, keep=0.2, num_rounds=10)
+    fit = stage.fit(ListedColumns(samples[:280]))
+    scores = [one["norm_sim"] for one in kept_fields(stage.apply(samples[:280], fit))]
+    inside = sorted(range(280), key=lambda one: -numbers[one])[:140]
+    assert sorted(inside) == [place for place, score in enumerate(scores) if score > 0]
+    core = [place for place, score in enumerate(scores) if score >= sorted(scores)[-56]]
+    assert len(core) == 56
+    moment = second_moment(unit_rows(np.stack([samples[one]["image_embedding"] for one in core])), np.ones(56))
+    np.testing.assert_allclose(fit.arrays["moment"], moment, atol=1e-6)
+    check_that_each_sample_is_by_itself(stage, samples[:280], samples[280:], tmp_path)
+    assert holds(stage, fit, samples)
+    images = np.stack([one["image_embedding"] for one in samples])
+    images[::3, ::2] *= -1
+    assert not holds(stage, fit, samples_of(uids_of(300), image_embedding=images, s_clip_loss=numbers))
+
+
+@pytest.mark.parametrize("bad", [{"captions": "all"}, {"temperature": 0.0}, {"num_pairs": 1}, {"num_references": 1}])
 def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="allowed:"):
         ScoreAlignment(**bad)
 
 
 def test_an_embedding_without_direction_is_told_by_its_uid() -> None:
-    corpus = scored(4)
-    corpus.columns["image_embedding"][2][:] = 0
+    samples = scored(4)
+    samples[2]["image_embedding"][:] = 0
     for stage in (ScoreAlignment(), ScoreTarget()):
-        with pytest.raises(InputError, match=corpus.uids[2]):
-            stage.fit(corpus)
+        with pytest.raises(InputError, match=samples[2].uid):
+            stage.fit(ListedColumns(samples))
+        with pytest.raises(InputError, match=samples[2].uid):
+            stage.apply(samples, stage.fit(ListedColumns(samples[:2])))
 
 
 def test_targets_are_known_by_content_and_not_by_place(tmp_path: Path) -> None:
@@ -176,7 +235,7 @@ def test_targets_are_known_by_content_and_not_by_place(tmp_path: Path) -> None:
     one, two = (ScoreTarget(target=f"npy:{tmp_path / name}") for name in ("one.npy", "part"))  # type: ignore[arg-type]
     assert one.fingerprint() == two.fingerprint() == pickle.loads(pickle.dumps(one)).fingerprint()
     assert str(tmp_path) not in str(one.identity())
-    assert one.fit(scored()) == two.fit(scored())
+    assert fit_and_apply(one, scored()) == fit_and_apply(two, scored())
     np.save(tmp_path / "one.npy", rows[:8])
     assert one.fingerprint() != two.fingerprint()
 
@@ -197,7 +256,7 @@ def test_a_target_that_does_not_fit_is_refused(tmp_path: Path, rows: Any, told: 
     path = tmp_path / "t.npy"
     path.write_bytes(rows) if isinstance(rows, bytes) else np.save(path, rows, allow_pickle=True)
     with pytest.raises(InputError, match=told):
-        ScoreTarget(target=TargetImages.parse(f"npy:{path}")).fit(scored())
+        ScoreTarget(target=TargetImages.parse(f"npy:{path}")).fit(ListedColumns(scored()))
 
 
 def test_target_and_norm_must_go_together(tmp_path: Path) -> None:
@@ -205,25 +264,23 @@ def test_target_and_norm_must_go_together(tmp_path: Path) -> None:
     target = TargetImages.parse(f"npy:{tmp_path / 't.npy'}")
     for stage in (ScoreTarget(norm="inf"), ScoreTarget(norm="d", target=target)):
         with pytest.raises(InputError, match="d without"):
-            stage.fit(scored())
+            stage.fit(ListedColumns(scored()))
     for text in ("npz:x", "npy:", str(tmp_path), f"npy:{tmp_path / 'none.npy'}"):
         with pytest.raises(InputError, match="allowed:"):
             TargetImages.parse(text)
 
 
 def kept(stage: KeepTop, **columns: list[float]) -> list[int]:
-    size = len(next(iter(columns.values())))
-    return [
-        place for place, one in enumerate(stage.fit(FewSamples(uids_of(size), columns))) if not isinstance(one, Drop)
-    ]
+    samples = samples_of(uids_of(len(next(iter(columns.values())))), **columns)
+    return [place for place, one in enumerate(fit_and_apply(stage, samples)) if not isinstance(one, Drop)]
 
 
 def test_shares_are_of_the_full_pool_and_ties_go_by_uid() -> None:
     first, second = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0], [0, 1, 2, 2, 2, 5, 6, 7, 8, 9]
     stage = KeepTop(("a 50%", "b 20%"))
     assert kept(stage, a=first, b=second) == [2, 3]
-    corpus = FewSamples(uids_of(10), {"a": first, "b": second})
-    reasons = [one.reason for one in stage.fit(corpus) if isinstance(one, Drop)]
+    samples = samples_of(uids_of(10), a=first, b=second)
+    reasons = [one.reason for one in fit_and_apply(stage, samples) if isinstance(one, Drop)]
     assert reasons == ["low_b"] * 3 + ["low_a"] * 5
     assert set(reasons) <= set(stage.drops)
     assert kept(KeepTop(("a >= 7",)), a=first) == [0, 1, 2]
@@ -251,3 +308,34 @@ def test_a_sample_without_a_number_and_rules_that_leave_nothing_are_refused() ->
         kept(KeepTop(("a 1",)), a=[1.0, None])  # type: ignore[list-item]
     with pytest.raises(InputError, match="keep none of 2"):
         kept(KeepTop(("a >= 5",)), a=[1.0, 2.0])
+
+
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 60), share=st.integers(1, 100), number=st.integers(1, 40))
+@settings(max_examples=40, deadline=None)
+def test_cuts_keep_what_the_rules_keep_of_all_samples(seed: int, size: int, share: int, number: int) -> None:
+    a, b = np.random.default_rng(seed).integers(0, 9, (2, size)).astype(float)
+    wanted = sorted(range(size), key=lambda one: (-a[one], one))[: max(1, int(share / 100 * size + 0.5))]
+    wanted = sorted(sorted(wanted, key=lambda one: (-b[one], one))[:number])
+    assert kept(KeepTop((f"a {share}%", f"b {number}")), a=a.tolist(), b=b.tolist()) == wanted
+
+
+@pytest.mark.parametrize("at_random", [False, True])
+def test_cuts_hold_for_samples_of_their_kind_and_not_for_better_ones(at_random: bool, tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).normal(size=1010)
+    stage = KeepTop(("a 50%", "b 30%"), at_random=at_random)
+    samples = samples_of(uids_of(1010), a=scores.tolist(), b=scores[::-1].tolist())
+    check_that_each_sample_is_by_itself(stage, samples[:1000], samples[1000:], tmp_path)
+    fit = stage.fit(ListedColumns(samples[:1000]))
+    assert holds(stage, fit, samples)
+    assert stage.apply(samples[-1:], fit) == [{}] or isinstance(stage.apply(samples[-1:], fit)[0], Drop)
+    better = scores + np.where(np.arange(1010) % 3 == 0, 3.0, 0.0)
+    drifted = samples_of(uids_of(1010), a=better.tolist(), b=better.tolist())
+    assert holds(stage, fit, drifted) == at_random
+
+
+def test_a_rule_that_drops_none_and_a_minimum_have_no_cut() -> None:
+    fit = KeepTop(("a 100%", "a >= 0")).fit(ListedColumns(samples_of(uids_of(3), a=[1.0, 2.0, 3.0])))
+    assert fit.values["cuts"] == [[], []]
+    assert KeepTop(("a >= 0",)).check(fit, Evidence(3)) == []
+    everyone = np.ones(3, np.bool_)
+    assert Cut.after(np.array([2.0, 1.0, 2.0]), "abc", everyone, np.array([True, False, True])) == Cut(2.0, "c")

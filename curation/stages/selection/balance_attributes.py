@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from curation.engine.stage import Corpus, CorpusStage, Drop, Field
-from curation.selection.m4_weights import Constraints, Float64Array, M4Settings, keep_weights
-from curation.selection.scores import random_subset
+from curation.engine.fits import Evidence, Fit, FitCheck
+from curation.engine.stage import Columns, Drop, Field, FittedStage
+from curation.selection.evidence import error_of_share, mean_and_error, with_squares
+from curation.selection.m4_weights import (
+    Constraints,
+    Duals,
+    Float64Array,
+    IntArray,
+    M4Settings,
+    constraint_values,
+    keep_weight,
+    solve,
+)
+from curation.selection.scores import draws_of, last_draw
 from data_manifests.errors import InputError
-from data_manifests.seeds import draw_seed, generator
+from data_manifests.sample import Sample
+from data_manifests.seeds import generator
+
+Tags = frozenset[str]
 
 CHOICES = ("weights", "drop", "random")
 _DECIMALS = 6
 _WORST = 8
 """Associations that the manifest lists: those with the largest violations before."""
+_WEIGHT_CHANGE = 0.1
+"""Largest change of the mean weight, relative to it."""
 
 
 @dataclass(frozen=True)
-class BalanceAttributes(M4Settings, CorpusStage):
+class BalanceAttributes(M4Settings, FittedStage):
     """M4: keep-weights under representation and association constraints.
 
     Provides ``keep_weight``, in [0, `most_weight`] with mean `keep`, and ``balance``, which the manifest has: for each
     sensitive attribute its share of the samples for which it is known, and for the worst associations with labels
     |E[q (s - pi) y]| and the gap P(y | s) - P(y | not s); ``before`` (equal weights), ``after``, and for the
-    ``control``, a random subset of the size that drawing by the weights gives.
+    ``control``, a random subset of the size that drawing by the weights gives. It is about the samples learned from.
+
+    Fitted: the labels, the dual variables, and the last draw of the random control. Applied: a sample's weight follows from
+    its own tags and the duals; it is drawn by its own uid. Checked: each attribute's violation |E[q (s - pi)]|, and the worst
+    association's, are at most the slack, or what the fit left, and two standard errors (but for the control); the mean
+    weight has changed by a tenth of itself at most, and two standard errors.
 
     Attributes:
         sensitive: ``tag|other`` (samples with both or neither count as unknown) or ``tag`` (all others lack it).
@@ -56,11 +78,12 @@ class BalanceAttributes(M4Settings, CorpusStage):
     """
 
     name: ClassVar[str] = "balance_attributes"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "attribute_tags")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("keep_weight", publish="index"),
         Field("balance", role="finding"),
+        Field("balance_evidence", role="evidence"),
     )
     drops: ClassVar[tuple[str, ...]] = ("out_of_balance", "not_drawn")
     source: ClassVar[str] = "Alabdulmohsin et al. 2024 (M4), equation 3, arXiv 2403.04547"
@@ -91,36 +114,102 @@ class BalanceAttributes(M4Settings, CorpusStage):
             allowed="keep above 0 and below most_weight, slacks 0 or more, all others above 0",
         )
 
-    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return ``keep_weight`` and ``balance``, or a `Drop`, for each sample."""
-        if not corpus.uids:
-            return []
-        tags = [frozenset(text.split()) for text in corpus.column("attribute_tags")]
-        names = self._labels(tags)
-        centred = np.stack([self._centred(tags, index) for index in range(len(self.sensitive))], axis=1)
-        labels = np.array([[name in own for name in names] for own in tags], np.float64).reshape(len(tags), len(names))
-        constraints = Constraints.of(centred, labels, self.slack_representation, self.slack_association)
-        draws = generator(self.seed, self.name, "order")
-        weights = np.round(keep_weights(constraints, np.ones(len(tags)), self, draws), _DECIMALS)
-        stays, control = self._drawn(corpus.uids, weights)
-        after = weights if self.choose == "weights" else stays * float(self.keep / max(stays.mean(), 1e-12))
-        measures = _BalanceReport(constraints, centred, labels, self.sensitive, names)
-        even = np.full(len(tags), self.keep)
-        report = measures.report(
-            {"before": even, "after": after, "control": control * float(self.keep / max(control.mean(), 1e-12))}
+    def fit(self, columns: Columns) -> Fit:
+        """Return labels, duals and the report."""
+        if not columns.num_samples:
+            return Fit()
+        kinds, rows = _kinds_of(columns)
+        counts: Counter[str] = Counter()
+        for own, count in zip(kinds, np.bincount(rows).tolist(), strict=True):
+            counts.update(dict.fromkeys(own, count))
+        self._check_known(kinds, counts)
+        labels = self._labels(counts)
+        kinds, rows = _merged(kinds, rows, {*labels, *(tag for pair in self.sensitive for tag in pair.split("|"))})
+        centred, tagged = self._deviations(kinds), _one_hot(kinds, labels)
+        constraints = Constraints.of(centred, tagged, rows, self.slack_representation, self.slack_association)
+        duals = solve(constraints, self, generator(self.seed, self.name, "order"))
+        by_kind = np.array([keep_weight(row, duals, self) for row in constraints.values])
+        weights = np.round(by_kind, _DECIMALS)[rows]
+        stays = (draws_of(columns.uids, self.seed, self.name, "keep") / 2**64 < weights / self.most_weight).astype(
+            float
         )
-        report |= {"mean_weight": round(float(weights.mean()), _DECIMALS), "num_labels": len(names)}
-        if self.choose == "weights":
-            return [{"keep_weight": weight, "balance": report} for weight in weights.tolist()]
-        kept, reason = (stays, "out_of_balance") if self.choose == "drop" else (control, "not_drawn")
-        return [
-            {"keep_weight": 1.0, "balance": report} if stay else Drop(reason, f"weight {weight:.4f}")
-            for stay, weight in zip(kept.tolist(), weights.tolist(), strict=True)
-        ]
+        draws = draws_of(columns.uids, self.seed, self.name, "control")
+        last = last_draw(draws, int(stays.sum()))
+        control = np.array([draw <= last for draw in draws.tolist()], np.float64)
+        used = {"weights": weights, "drop": stays, "random": control}[self.choose]
+        measures = _BalanceReport(constraints, centred, tagged, self.sensitive, labels)
+        report = measures.report(
+            {
+                "before": np.full(len(rows), self.keep),
+                "after": weights if self.choose == "weights" else self._scaled(stays),
+                "control": self._scaled(control),
+            }
+        )
+        report |= {"mean_weight": round(float(weights.mean()), _DECIMALS), "num_labels": len(labels)}
+        return Fit(
+            {
+                "labels": labels,
+                "balance": report,
+                "last_draw": last,
+                "mean_weight": round(float(used.mean()), _DECIMALS),
+                "violations": np.round(constraints.violations(self._scaled(used)), _DECIMALS).tolist(),
+                "constant": duals.constant,
+            },
+            {"duals": duals.constraints},
+        )
 
-    def _labels(self, tags: Sequence[frozenset[str]]) -> list[str]:
+    def apply(self, samples: Sequence[Sample], fit: Fit) -> list[dict[str, Any] | Drop]:
+        """Return ``keep_weight`` and ``balance``, or a `Drop`, for each sample."""
+        if not samples:
+            return []
+        labels, uids = fit.values["labels"], [sample.uid for sample in samples]
+        tags = [frozenset(sample["attribute_tags"].split()) for sample in samples]
+        values = constraint_values(self._deviations(tags), _one_hot(tags, labels))
+        duals = Duals(fit.arrays["duals"], float(fit.values["constant"]))
+        weights = [round(keep_weight(row, duals, self), _DECIMALS) for row in values]
+        draws = draws_of(uids, self.seed, self.name, "control" if self.choose == "random" else "keep").tolist()
+        results: list[dict[str, Any] | Drop] = []
+        for row, weight, draw in zip(values, weights, draws, strict=True):
+            if self.choose == "drop" and draw / 2**64 >= weight / self.most_weight:
+                results.append(Drop("out_of_balance", f"weight {weight:.4f}"))
+                continue
+            if self.choose == "random" and draw > fit.values["last_draw"]:
+                results.append(Drop("not_drawn", f"weight {weight:.4f}"))
+                continue
+            kept = weight if self.choose == "weights" else 1.0
+            numbers = {f"z{place}": kept * float(row[place]) for place in np.flatnonzero(row).tolist()}
+            evidence = with_squares(numbers) | {"weight": kept}
+            results.append({"keep_weight": kept, "balance": fit.values["balance"], "balance_evidence": evidence})
+        return results
+
+    def check(self, fit: Fit, evidence: Evidence) -> list[FitCheck]:
+        """Return how far the mean weight is from the fit's, and but for the control the violations on the samples of now."""
+        mean_weight, before = evidence.sums.get("weight", 0.0) / max(evidence.num_samples, 1), fit.values["mean_weight"]
+        bound = _WEIGHT_CHANGE * before + 2 * error_of_share(before / self.most_weight, evidence.num_samples)
+        checks = [FitCheck("change of the mean weight", abs(mean_weight - before), round(bound, _DECIMALS))]
+        if self.choose == "random":
+            return checks
+        # weights are scaled to the mean `keep`, as in the report: what was dropped has no evidence
+        stayed = max(evidence.num_samples - evidence.num_dropped, 1)
+        scale = self.keep / max(evidence.sums.get("weight", 0.0) / stayed, 1e-12)
+        names = [tag.partition("|")[0] for tag in self.sensitive]
+        pairs = [f"{name} and {label}" for name in names for label in fit.values["labels"]]
+        found = []
+        for place, (name, left) in enumerate(zip([*names, *pairs], fit.values["violations"], strict=True)):
+            mean, error = mean_and_error(evidence, f"z{place}")
+            slack = self.slack_representation if place < len(names) else self.slack_association
+            limit = round(max(slack, left) + 2 * scale * error, _DECIMALS)
+            found.append(FitCheck(f"violation of the balance of {name}", scale * abs(mean), limit))
+        worst = sorted(found[len(names) :], key=lambda check: check.bound - check.figure)[:1]
+        return [*checks, *found[: len(names)], *worst]
+
+    def _scaled(self, weights: Float64Array) -> Float64Array:
+        """Return weights scaled to the mean `keep`."""
+        scaled: Float64Array = weights * float(self.keep / max(weights.mean(), 1e-12))
+        return scaled
+
+    def _labels(self, counts: Mapping[str, int]) -> list[str]:
         """Return the labels with enough samples, sorted."""
-        counts = Counter(tag for own in tags for tag in own)
         prefixes = [label.removesuffix("*") for label in self.labels if label.endswith("*")]
         return sorted(
             tag
@@ -128,32 +217,52 @@ class BalanceAttributes(M4Settings, CorpusStage):
             if count >= self.min_label_count and (tag in self.labels or tag.startswith(tuple(prefixes)))
         )
 
-    def _centred(self, tags: Sequence[frozenset[str]], index: int) -> Float64Array:
-        """Return s - pi of a sensitive attribute [n], 0 where it is unknown.
+    def _check_known(self, kinds: Sequence[Tags], counts: Counter[str]) -> None:
+        """Check that each sensitive attribute is known for a sample.
 
         Raises:
-            InputError: it is unknown for every sample.
+            InputError: one is not.
         """
-        tag, bar, other = self.sensitive[index].partition("|")
-        target = self.targets[index] if self.targets else 0.5
-        values = np.array(
-            [0.0 if bar and (tag in own) == (other in own) else float(tag in own) - target for own in tags]
-        )
-        if not any(tag in own for own in tags) or not values.any():
-            common = Counter(name for own in tags for name in own).most_common(12)
-            raise InputError(
-                f"balance_attributes: no sample has {tag!r}" + (f" without {other!r}" if bar else ""),
-                allowed="the tags of this data set: " + (", ".join(name for name, _ in common) or "none"),
-                fix="choose from these: --set 'stages.balance_attributes.sensitive=[\"TAG|TAG\"]'",
-            )
-        return values
+        known = (self._deviations(kinds) != 0).any(axis=0).tolist()
+        for pair, is_known in zip(self.sensitive, known, strict=True):
+            tag, bar, other = pair.partition("|")
+            if not is_known or tag not in counts:
+                common = ", ".join(name for name, _ in counts.most_common(12))
+                raise InputError(
+                    f"balance_attributes: no sample has {tag!r}" + (f" without {other!r}" if bar else ""),
+                    allowed="the tags of this data set: " + (common or "none"),
+                    fix="choose from these: --set 'stages.balance_attributes.sensitive=[\"TAG|TAG\"]'",
+                )
 
-    def _drawn(self, uids: Sequence[str], weights: Float64Array) -> tuple[Float64Array, Float64Array]:
-        """Return which samples stay when drawn by weight, and a random subset of that size, as 0 and 1 [n] each."""
-        draws = [draw_seed(self.seed, self.name, uid, "keep") / 2**64 for uid in uids]
-        stays = (np.array(draws) < weights / self.most_weight).astype(np.float64)
-        control = random_subset(uids, int(stays.sum()), self.seed, self.name, "control")
-        return stays, control.astype(np.float64)
+    def _deviations(self, tags: Sequence[Tags]) -> Float64Array:
+        """Return s - pi of the sensitive attributes, 0 where one is unknown [n, m]."""
+        deviations = np.zeros((len(tags), len(self.sensitive)))
+        for index, pair in enumerate(self.sensitive):
+            tag, bar, other = pair.partition("|")
+            target = self.targets[index] if self.targets else 0.5
+            for row, own in enumerate(tags):
+                if not bar or (tag in own) != (other in own):
+                    deviations[row, index] = float(tag in own) - target
+        return deviations
+
+
+def _kinds_of(columns: Columns) -> tuple[list[Tags], IntArray]:
+    """Return the different sets of tags, and each sample's place among them [n]."""
+    places: dict[str, int] = {}
+    rows = [places.setdefault(sample["attribute_tags"], len(places)) for part in columns.batches() for sample in part]
+    return [frozenset(text.split()) for text in places], np.array(rows, np.int32)
+
+
+def _merged(kinds: Sequence[Tags], rows: IntArray, relevant: AbstractSet[str]) -> tuple[list[Tags], IntArray]:
+    """Return the same with the relevant tags only, so that memory grows with these."""
+    places: dict[Tags, int] = {}
+    to = np.array([places.setdefault(own & relevant, len(places)) for own in kinds], np.int32)
+    return list(places), to[rows]
+
+
+def _one_hot(tags: Sequence[Tags], labels: Sequence[str]) -> Float64Array:
+    """Return 1 where a sample has a label, else 0 [n, c]."""
+    return np.array([[label in own for label in labels] for own in tags], np.float64).reshape(len(tags), len(labels))
 
 
 @dataclass(frozen=True)
@@ -170,6 +279,7 @@ class _BalanceReport:
         """Return shares, the largest violations and gaps, and the worst associations, for each of the weightings."""
         num_sensitive = len(self.sensitive)
         found = {name: self.constraints.violations(values) for name, values in weights.items()}
+        weights = {name: self.constraints.row_sums(values) for name, values in weights.items()}
         gaps = {name: self._gaps(values) for name, values in weights.items()}
         worst = np.lexsort((np.arange(num_sensitive * len(self.names)), -found["before"][num_sensitive:]))[
             :_WORST

@@ -1,36 +1,46 @@
-"""Score how near images are to a target set, or to the centre of their own set."""
+"""Score how near images are to a target set, or to the core of their own set."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from curation.engine.stage import Corpus, CorpusStage, Drop, Field
+from curation.engine.fits import Evidence, Fit, FitCheck
+from curation.engine.stage import Columns, Drop, Field, FittedStage
+from curation.selection.evidence import error_of_share, mean_and_error, with_squares
 from curation.selection.scores import (
+    Cut,
     FloatArray,
     count_of,
-    embedding_directions,
+    embedding_norms,
     highest,
-    norm_sim_2,
-    norm_sim_d,
     norm_sim_inf,
-    numeric_field,
+    number_of,
+    pool_core,
+    random_subset,
     second_moment,
     unit_rows,
     variance_alignment,
 )
 from curation.selection.target_images import TargetImages
 from data_manifests.errors import InputError
+from data_manifests.sample import Sample
 
 NORMS = ("auto", "2", "inf", "vas", "d")
-_DECIMALS = 5
-_DECIMALS_OF_NORM = {"2": 4, "inf": 5, "vas": 6, "d": 9}
+_DECIMALS_OF_NORM = {"2": 4, "inf": 5, "vas": 6, "d": 6}
+_MOST_IMAGES = 65_536
+"""Images of the pool that NormSim-D is fitted to; 64 MiB at 512 dimensions."""
+_SHIFT = 0.1
+"""Largest shift of the mean score, in standard deviations."""
+_SHARE_CHANGE = 0.05
 
 
 @dataclass(frozen=True)
-class ScoreTarget(CorpusStage):
+class ScoreTarget(FittedStage):
     """NormSim: the p-norm of an image's similarities to all images of a target set.
 
     Provides ``norm_sim``, higher is nearer:
@@ -38,8 +48,13 @@ class ScoreTarget(CorpusStage):
     * ``2``: the 2-norm; ``vas``: its square over the number of target images, f^T M f; the same order.
     * ``inf``: the similarity to the nearest target image.
     * ``d``: no target. The images least aligned with the remaining ones are dropped, round by round, until a share
-      `keep` of the full pool remains; the score is the rank of survival, 0 to 1. `keep_top` with the same share keeps
-      exactly what the rounds kept.
+      `keep` of the full pool remains, the core; the score is f^T M f with the core's M, and 0 for images that `d` does not
+      start with. `keep_top` with the same share keeps exactly the core.
+
+    Fitted: for ``2``, ``vas`` and ``d``, the second moment M of the target or core, learned for ``d`` from at most 65,536
+    images chosen by uid; and the lowest value of `start_field` that ``d`` starts with. For ``inf``, nothing. Applied: the
+    score of each image. Checked, for ``d``: the share of images that it would start with, within 0.05, and their mean score,
+    within a tenth of a standard deviation, each with two standard errors more.
 
     Attributes:
         norm: ``auto`` is ``inf`` with a target and ``d`` without.
@@ -50,18 +65,22 @@ class ScoreTarget(CorpusStage):
         num_rounds: Rounds of ``d``.
 
     Raises:
-        InputError: a setting is out of range; in `fit`, target and norm do not fit together, the target was embedded by
-            another model, an embedding has no direction, or a sample has no number in `start_field`.
+        InputError: a setting is out of range; in `fit` and `apply`, target and norm do not fit together, the target was
+            embedded by another model, an embedding has no direction, or a sample has no number in `start_field`.
 
     Source: Wang et al. 2024, definitions of NormSim and NormSim-D, arXiv 2405.19547; VAS: Wang et al. 2024,
         variance alignment score, arXiv 2402.02055.
-    Differs: survival is ranked, and keep_top does the selecting; ties by uid.
+    Differs: after its rounds, NormSim-D goes on with the images most aligned with the core, dropped ones too, until the core
+        stays the same: so each image has a score of its own. keep_top does the selecting; ties by uid.
     """
 
     name: ClassVar[str] = "score_target"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "image_embedding")
-    provides: ClassVar[tuple[Field, ...]] = (Field("norm_sim", publish="index"),)
+    provides: ClassVar[tuple[Field, ...]] = (
+        Field("norm_sim", publish="index"),
+        Field("target_evidence", role="evidence"),
+    )
     source: ClassVar[str] = "Wang et al. 2024, NormSim and NormSim-D, arXiv 2405.19547"
 
     norm: str = "auto"
@@ -87,8 +106,62 @@ class ScoreTarget(CorpusStage):
         """Return `requires` and the field that ``d`` starts from."""
         return (*self.requires, *((self.start_field,) if self.start_field else ()))
 
-    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
+    def fit(self, columns: Columns) -> Fit:
+        """Return the second moment of the target or of the core, and where ``d`` starts."""
+        norm = self._norm()
+        if not columns.num_samples:
+            return Fit()
+        if self.target is None:
+            return self._core(columns)
+        width = columns.vectors("image_embedding").shape[1]
+        rows = _directions(self.target, self.target.content_hash(), width)
+        moment = {} if norm == "inf" else {"moment": second_moment(rows, np.ones(len(rows)))}
+        return Fit({"num_target": len(rows)}, moment)
+
+    def apply(self, samples: Sequence[Sample], fit: Fit) -> list[dict[str, Any] | Drop]:
         """Return ``norm_sim`` for each sample."""
+        norm = self._norm()
+        if not samples:
+            return []
+        images = np.stack([sample["image_embedding"] for sample in samples])
+        norms = embedding_norms(images, [sample.uid for sample in samples], self.name)
+        if norm == "inf" and self.target is not None:
+            rows = _directions(self.target, self.target.content_hash(), images.shape[1])
+            scores: FloatArray = norm_sim_inf(images, rows) / norms
+        else:
+            scores = variance_alignment(images, norms, fit.arrays["moment"])
+        if norm == "2":
+            scores = np.sqrt(np.maximum(scores * fit.values["num_target"], 0.0))
+        scores = np.round(scores, _DECIMALS_OF_NORM[norm])
+        if norm != "d":
+            return [{"norm_sim": score, "target_evidence": {}} for score in scores.tolist()]
+        start = Cut(*fit.values["start"]) if fit.values["start"] else None
+        results: list[dict[str, Any] | Drop] = []
+        for sample, score in zip(samples, scores.tolist(), strict=True):
+            inside = start is None or start.keeps(number_of(sample, self.start_field, self.name), sample.uid)
+            evidence = {"starts": 1, **with_squares({"norm_sim": score})} if inside else {}
+            results.append({"norm_sim": score if inside else 0.0, "target_evidence": evidence})
+        return results
+
+    def check(self, fit: Fit, evidence: Evidence) -> list[FitCheck]:
+        """Return, for ``d``, how far the share of samples that it starts with and their mean score are from the fit's."""
+        if self._norm() != "d":
+            return []
+        share = evidence.sums.get("starts", 0.0) / max(evidence.num_samples, 1)
+        before, sd = float(fit.values["share"]), float(fit.values["sd"])
+        mean, error = mean_and_error(evidence, "norm_sim", among="starts")
+        return [
+            FitCheck(
+                "change of the share of samples that NormSim-D starts with",
+                abs(share - before),
+                round(_SHARE_CHANGE + 2 * error_of_share(before, evidence.num_samples), 6),
+            ),
+            FitCheck(
+                "change of the mean norm_sim", abs(mean - float(fit.values["mean"])), round(_SHIFT * sd + 2 * error, 6)
+            ),
+        ]
+
+    def _norm(self) -> str:
         norm = self.norm if self.norm != "auto" else "d" if self.target is None else "inf"
         if (norm == "d") != (self.target is None):
             raise InputError(
@@ -96,25 +169,39 @@ class ScoreTarget(CorpusStage):
                 allowed="2, inf and vas with a target, d without",
                 fix="--set stages.score_target.target=npy:FILE, or --set stages.score_target.norm=auto",
             )
-        if not corpus.uids:
-            return []
-        images = embedding_directions(corpus.array("image_embedding"), corpus.uids, self.name)
-        scores = self._survival(corpus, images) if self.target is None else _nearness(norm, self.target, images)
-        return [{"norm_sim": score} for score in np.round(scores, _DECIMALS_OF_NORM[norm]).tolist()]
+        return norm
 
-    def _survival(self, corpus: Corpus, images: FloatArray) -> FloatArray:
-        """Return the survival of each image [n]; see `norm_sim_d`."""
-        size = len(images)
-        start = np.ones(size, np.bool_)
+    def _core(self, columns: Columns) -> Fit:
+        """Return the fit of ``d``."""
+        size = columns.num_samples
+        start, cut = np.ones(size, np.bool_), None
         if self.start_field:
-            values = numeric_field(corpus, self.start_field, self.name)
+            values = np.array(
+                [number_of(sample, self.start_field, self.name) for part in columns.batches() for sample in part]
+            )
             start = highest(values, start, max(1, count_of(self.start_share, size)))
-        return norm_sim_d(images, np.flatnonzero(start), count_of(self.keep, size), self.num_rounds, _DECIMALS)
+            cut = Cut.after(values, columns.uids, np.ones(size, np.bool_), start)
+        chosen = np.flatnonzero(start)
+        keep = count_of(self.keep, size)
+        if len(chosen) > _MOST_IMAGES:
+            keep = count_of(keep / len(chosen), _MOST_IMAGES)
+            uids = [columns.uids[row] for row in chosen.tolist()]
+            chosen = chosen[random_subset(uids, _MOST_IMAGES, 0, self.name, "core")]
+        uids = [columns.uids[row] for row in chosen.tolist()]
+        images = columns.vectors("image_embedding")[chosen]
+        norms = embedding_norms(images, uids, self.name)
+        moment = pool_core(images, norms, keep, self.num_rounds, _DECIMALS_OF_NORM["d"])
+        scores = variance_alignment(images, norms, moment)
+        values_of_fit = {"start": list(cut) if cut else [], "share": float(start.mean())}
+        return Fit(
+            values_of_fit | {"mean": round(float(scores.mean()), 6), "sd": round(float(scores.std()), 6)},
+            {"moment": moment},
+        )
 
 
-def _nearness(norm: str, target: TargetImages, images: FloatArray) -> FloatArray:
-    """Return the nearness of each image to the target [n]."""
-    rows = unit_rows(target.load(images.shape[1]))
-    if norm == "inf":
-        return norm_sim_inf(images, rows)
-    return norm_sim_2(images, rows) if norm == "2" else variance_alignment(images, second_moment(rows))
+@functools.lru_cache(maxsize=1)
+def _directions(target: TargetImages, content_hash: str, num_dims: int) -> FloatArray:  # noqa: ARG001 - part of the key
+    """Return the target's unit rows [m, num_dims], read once for as long as its files have this content."""
+    from curation.vectors.rows import on_grid
+
+    return on_grid(unit_rows(target.load(num_dims)))
