@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from curation.engine.stage import Corpus
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
@@ -19,45 +18,6 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 _BLOCK_FLOATS = 1 << 22
 """Numbers in memory at once: 32 MiB in float64."""
 _SETTLING_ROUNDS = 1000
-
-
-class CaptionedImages(NamedTuple):
-    """Unit rows: images [n, d], all captions [sum of counts, d], each sample's first caption and their number [n]."""
-
-    images: FloatArray
-    texts: FloatArray
-    first: IntArray
-    counts: IntArray
-
-    @classmethod
-    def of(cls, corpus: Corpus, stage: str) -> CaptionedImages:
-        """Read the embeddings of a corpus.
-
-        Raises:
-            InputError: an embedding has no direction.
-        """
-        captions = corpus.column("text_embeddings")
-        counts = np.array([len(rows) for rows in captions])
-        images = embedding_directions(corpus.array("image_embedding"), corpus.uids, stage)
-        owners = [uid for uid, rows in zip(corpus.uids, captions, strict=True) for _ in rows]
-        texts = embedding_directions(np.concatenate(captions), owners, stage)
-        return cls(images, texts, np.cumsum(counts) - counts, counts)
-
-
-def embedding_directions(vectors: FloatArray, uids: Sequence[str], stage: str) -> FloatArray:
-    """Return `unit_rows` of samples' embeddings.
-
-    Raises:
-        InputError: an embedding has no direction.
-    """
-    try:
-        return unit_rows(vectors)
-    except ValueError as error:
-        raise InputError(
-            f"{stage}: an embedding of sample {uids[error.args[0]]} has no direction",
-            allowed="finite numbers, not all 0",
-            fix="check the model: it embeds this sample as zeros or not-a-number",
-        ) from None
 
 
 def embedding_norms(vectors: FloatArray, uids: Sequence[str], stage: str) -> FloatArray:

@@ -222,4 +222,4 @@ def _near_centroids(vectors: Half, centroids: Float32Array) -> tuple[Positions, 
 
 
 def _rows_at_once(centroids: Float32Array) -> int:
-    return max(1, _FLOATS_AT_ONCE // max(1, len(centroids), centroids.shape[1]))
+    return max(1, _FLOATS_AT_ONCE // max(1, *map(int, centroids.shape)))

@@ -1,24 +1,10 @@
-"""A corpus in memory: columns by name."""
+"""Uids and embeddings of a few samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-
-@dataclass(frozen=True)
-class FewSamples:
-    uids: Sequence[str]
-    columns: Mapping[str, Any]
-
-    def column(self, name: str) -> list[Any]:
-        return list(self.uids) if name == "uid" else list(self.columns[name])
-
-    def array(self, name: str) -> np.ndarray[Any, Any]:
-        return np.stack(self.column(name))
 
 
 def uids_of(number: int) -> list[str]:

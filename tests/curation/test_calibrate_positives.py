@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,28 +11,34 @@ import pytest
 from curation.selection.scores import unit_rows
 from curation.stages.embedding.calibrate_positives import CalibratePositives
 from data_manifests.errors import InputError
-from tests.curation.few_samples import FewSamples, directions, uids_of
+from data_manifests.sample import Sample
+from tests.curation.few_samples import directions, uids_of
+from tests.curation.fitted_stages import (
+    check_that_each_sample_is_by_itself,
+    fit_and_apply,
+    holds,
+    kept_fields,
+    samples_of,
+)
+from tests.curation.listed_columns import ListedColumns
 
 SETTINGS: dict[str, Any] = {"t2i": 0.95, "t2i_weak": 0.9, "i2i": 0.92, "t2t": 0.95, "num_pairs": 40_000}
 
 
-def corpus(size: int = 60) -> FewSamples:
+def samples(size: int = 60) -> list[Sample]:
     draws = np.random.default_rng(4)
-    texts = [directions(draws, draws.integers(1, 4), 8) for _ in range(size)]
-    return FewSamples(uids_of(size), {"image_embedding": directions(draws, size, 8), "text_embeddings": texts})
-
-
-def fitted(stage: CalibratePositives, samples: FewSamples) -> dict[str, Any]:
-    found = [one["positive_thresholds"] for one in stage.fit(samples) if isinstance(one, dict)]
-    assert found == found[:1] * len(samples.uids)
-    return dict(found[0])
+    images, texts = directions(draws, size, 8), [directions(draws, draws.integers(1, 4), 8) for _ in range(size)]
+    return samples_of(uids_of(size), image_embedding=images, text_embeddings=texts)
 
 
 def test_thresholds_are_quantiles_of_pairs_of_different_samples() -> None:
-    samples = corpus()
-    thresholds = fitted(CalibratePositives(**SETTINGS), samples)
-    images = unit_rows(samples.array("image_embedding")).astype(np.float64)
-    texts = [unit_rows(own).astype(np.float64) for own in samples.column("text_embeddings")]
+    found = [
+        one["positive_thresholds"] for one in kept_fields(fit_and_apply(CalibratePositives(**SETTINGS), samples()))
+    ]
+    assert found == found[:1] * 60
+    thresholds = found[0]
+    images = unit_rows(np.stack([one["image_embedding"] for one in samples()])).astype(np.float64)
+    texts = [unit_rows(one["text_embeddings"]).astype(np.float64) for one in samples()]
     i2i, t2i, t2t, weights = [], [], [], []
     for i in range(60):  # every pair of different samples and every pair of their captions, each as likely as drawn
         for j in range(60):
@@ -66,4 +73,28 @@ def test_settings_out_of_range_are_refused(bad: dict[str, float]) -> None:
 
 def test_one_sample_has_no_pairs() -> None:
     with pytest.raises(InputError, match="1 samples"):
-        CalibratePositives().fit(corpus(1))
+        CalibratePositives().fit(ListedColumns(samples(1)))
+
+
+def test_thresholds_hold_for_samples_of_their_kind_and_not_for_others(tmp_path: Path) -> None:
+    everyone = samples(606)
+    stage = CalibratePositives(**SETTINGS)
+    check_that_each_sample_is_by_itself(stage, everyone[:600], everyone[600:], tmp_path)
+    fit = stage.fit(ListedColumns(everyone[:600]))
+    assert len(fit.values["uids"]) == 256
+    assert holds(stage, fit, everyone)
+    images, texts = ([one[name] for one in everyone] for name in ("image_embedding", "text_embeddings"))
+    other = [
+        image * np.array([1, -1] * 4, np.float16) if place % 3 == 0 else image for place, image in enumerate(images)
+    ]
+    assert not holds(stage, fit, samples_of(uids_of(606), image_embedding=other, text_embeddings=texts))
+    turned = [-own if place % 3 == 0 else own for place, own in enumerate(texts)]
+    assert not holds(stage, fit, samples_of(uids_of(606), image_embedding=images, text_embeddings=turned))
+
+
+def test_pairs_come_from_a_bounded_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.stages.embedding.calibrate_positives._MOST_IMAGES", 2)
+    everyone, stage = samples(), CalibratePositives(**SETTINGS)
+    similarities = stage._random_pairs(ListedColumns(everyone), np.array([3, 9]))
+    assert len(np.unique(similarities["i2i"].round(6))) == 1
+    assert len(stage.fit(ListedColumns(everyone)).values["uids"]) == 2

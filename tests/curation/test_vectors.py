@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,18 @@ from numpy.typing import NDArray
 from curation.stages.embedding.cluster_embeddings import ClusterEmbeddings
 from curation.vectors.balanced import balanced_clusters, order_by_nearness
 from curation.vectors.index import build_index, recall_of
-from curation.vectors.pricing import size_bounds
-from curation.vectors.rows import exact_dots
+from curation.vectors.pricing import nearest_centroids, settled_prices, size_bounds
+from curation.vectors.rows import exact_dots, on_grid
 from data_manifests.errors import InputError
+from data_manifests.sample import Sample
+from tests.curation.fitted_stages import (
+    check_that_each_sample_is_by_itself,
+    fit_and_apply,
+    holds,
+    kept_fields,
+    samples_of,
+)
+from tests.curation.listed_columns import ListedColumns
 
 
 def unit(num: int, dim: int = 24, seed: int = 0, groups: int = 12, noise: float = 0.5) -> NDArray[np.float16]:
@@ -30,19 +41,8 @@ def literal(vectors: NDArray[np.float16], queries: NDArray[np.float16], k: int) 
     return np.stack([np.lexsort((np.arange(len(vectors)), -row))[:k] for row in wide])
 
 
-class Columns:
-    """A corpus of given vectors, the captions' vectors being the images' in reverse order."""
-
-    def __init__(self, vectors: NDArray[np.float16]) -> None:
-        self.vectors, self.uids = vectors, [f"{number:032x}" for number in range(len(vectors))]
-
-    def column(self, name: str) -> list[NDArray[np.float16]]:
-        assert name == "text_embeddings"
-        return [row[None] for row in self.vectors[::-1]]
-
-    def array(self, name: str) -> NDArray[np.float16]:
-        assert name == "image_embedding"
-        return self.vectors
+def pictures(vectors: NDArray[np.float16]) -> list[Sample]:
+    return samples_of([f"{number:032x}" for number in range(len(vectors))], image_embedding=vectors)
 
 
 @settings(max_examples=25, deadline=None)
@@ -177,7 +177,8 @@ def test_recall_counts_what_was_found() -> None:
 
 @pytest.mark.parametrize("num", [1, 2])
 def test_a_corpus_with_hardly_anyone(num: int) -> None:
-    assert ClusterEmbeddings(balanced=True).fit(Columns(unit(num))) == [{"cluster_id": 0}] * num
+    found = kept_fields(fit_and_apply(ClusterEmbeddings(balanced=True), pictures(unit(num))))
+    assert [one["cluster_id"] for one in found] == [0] * num
 
 
 def test_bad_settings_are_told() -> None:
@@ -192,18 +193,70 @@ def test_bad_settings_are_told() -> None:
 @pytest.mark.parametrize("balanced", [False, True])
 def test_cluster_numbers_are_without_gaps(balanced: bool) -> None:
     stage = ClusterEmbeddings(samples_per_cluster=10, balanced=balanced)
-    labels = [result["cluster_id"] for result in stage.fit(Columns(unit(203)))]  # type: ignore[index]
+    labels = [one["cluster_id"] for one in kept_fields(fit_and_apply(stage, pictures(unit(203))))]
     assert set(labels) == set(range(max(labels) + 1))
     if balanced:
-        assert set(np.bincount(labels).tolist()) <= {10, 11}
+        assert 9 <= np.bincount(labels).min() <= np.bincount(labels).max() <= 12
+
+
+def test_an_image_belongs_to_the_centroid_of_the_highest_similarity_minus_price() -> None:
+    vectors = unit(300)
+    centroids, prices = on_grid(unit(7, seed=1)), np.round(np.random.default_rng(0).uniform(0, 0.3, 7), 6)
+    labels, similarity = nearest_centroids(vectors, centroids, prices)
+    for vector, label, value in zip(vectors.tolist(), labels.tolist(), similarity.tolist(), strict=True):
+        exact = [round(math.fsum(a * b for a, b in zip(vector, c, strict=True)), 6) for c in centroids.tolist()]
+        assert label == min(range(7), key=lambda one: (round(float(prices[one]) - exact[one], 6), one))
+        assert value == exact[label]
+
+
+@settings(max_examples=15, deadline=None)
+@given(num=st.integers(60, 400), slack=st.sampled_from([0.0, 0.1, 0.5]), seed=st.integers(0, 5))
+def test_prices_alone_give_the_sizes_but_for_a_few(num: int, slack: float, seed: int) -> None:
+    vectors, count = unit(num, seed=seed), max(1, num // 20)
+    centroids = on_grid(unit(count, seed=seed + 50))
+    free = np.bincount(nearest_centroids(vectors, centroids, np.zeros(count))[0], minlength=count)
+    sizes = np.bincount(
+        nearest_centroids(vectors, centroids, settled_prices(vectors, centroids, slack))[0], minlength=count
+    )
+    least, most = size_bounds(num, count, slack)
+
+    def misplaced(found: NDArray[np.int64]) -> int:
+        return int((np.maximum(found - most, 0) + np.maximum(least - found, 0)).sum())
+
+    assert misplaced(sizes) <= min(misplaced(free), 0.03 * num)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_centroids_hold_for_images_of_their_kind_and_not_for_others(balanced: bool, tmp_path: Path) -> None:
+    everyone = pictures(unit(808, groups=40))
+    stage = ClusterEmbeddings(samples_per_cluster=20, balanced=balanced)
+    check_that_each_sample_is_by_itself(stage, everyone[:800], everyone[800:], tmp_path)
+    fit = stage.fit(ListedColumns(everyone[:800]))
+    assert holds(stage, fit, everyone)
+    vectors = unit(808, groups=40)
+    vectors[::3] = unit(270, seed=9)
+    assert not holds(stage, fit, pictures(vectors))
+    near_one_another = unit(808, groups=40)
+    near_one_another[::3] = near_one_another[0]
+    assert holds(stage, fit, pictures(near_one_another)) != balanced  # near a centroid, but too many
+
+
+def test_centroids_are_learned_from_a_bounded_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.stages.embedding.cluster_embeddings._MOST_POINTS", 90)
+    stage = ClusterEmbeddings(samples_per_cluster=30)
+    columns = ListedColumns(pictures(unit(300)))
+    assert len(stage._points(columns, 90)) == 90
+    assert stage.fit(columns).arrays["shares"].sum() == pytest.approx(1.0)
 
 
 def test_the_stage_says_beforehand_how_large_clusters_will_be() -> None:
     balanced = ClusterEmbeddings(balanced=True)
-    assert balanced.describe_method(6_400).startswith("100 clusters of 64 samples")
-    assert balanced.describe_method(6_450).startswith("101 clusters of 63 to 64 samples")
+    assert balanced.describe_method(6_400).startswith("100 clusters of about 64 samples")
+    assert balanced.describe_method(6_450).startswith("101 clusters of about 63 to 64 samples")
     assert (
-        dataclasses.replace(balanced, slack=0.25).describe_method(6_400).startswith("100 clusters of 48 to 80 samples")
+        dataclasses.replace(balanced, slack=0.25)
+        .describe_method(6_400)
+        .startswith("100 clusters of about 48 to 80 samples")
     )
 
 

@@ -87,7 +87,8 @@ class ScoreAlignment(FittedStage):
         uids = [columns.uids[place] for place in chosen.tolist()]
         captions, starts = columns.vector_lists("text_embeddings")
         texts = [
-            int(starts[place]) + draw_seed(self.seed, self.name, uid, "caption") % int(starts[place + 1] - starts[place])
+            int(starts[place])
+            + draw_seed(self.seed, self.name, uid, "caption") % int(starts[place + 1] - starts[place])
             for place, uid in zip(chosen.tolist(), uids, strict=True)
         ]
         arrays = {"images": columns.vectors("image_embedding")[chosen], "texts": captions[texts]}
