@@ -17,7 +17,6 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 _BLOCK_FLOATS = 1 << 22
 """Numbers in memory at once: 32 MiB in float64."""
-_SETTLING_ROUNDS = 1000
 
 
 def embedding_norms(vectors: FloatArray, uids: Sequence[str], stage: str) -> FloatArray:
@@ -180,12 +179,12 @@ def norm_sim_inf(images: FloatArray, target: FloatArray) -> FloatArray:
     return best
 
 
-def pool_core(images: FloatArray, norms: FloatArray, keep: int, num_rounds: int, decimals: int) -> FloatArray:
-    """Return the second moment M [d, d] of the core of a pool: the `keep` images with the highest VAS, f^T M f.
+def pool_core(images: FloatArray, norms: FloatArray, keep: int, num_rounds: int, decimals: int) -> IntArray:
+    """Return the core of a pool: the positions of `keep` images, those with the highest VAS, f^T M f, with the core's own M.
 
     NormSim-D: each round computes M of the remaining images and drops those with the lowest VAS, the same number each time,
-    until `keep` remain. Then the `keep` images with the highest VAS among all are taken until these stay the same. The sum
-    of the squared similarities within the core grows with each such step, so that it ends.
+    until `keep` remain. Then the `keep` images with the highest VAS among all are taken until these stay the same, or as
+    often as there were rounds.
 
     Args:
         images: [n, d].
@@ -195,26 +194,39 @@ def pool_core(images: FloatArray, norms: FloatArray, keep: int, num_rounds: int,
         decimals: VAS is rounded before ranking, as its last bits differ between machines; ties by position.
     """
     everyone: IntArray = np.arange(len(images))
-    left = everyone
-    keep = min(max(1, keep), len(images))
-
-    def moment_of(chosen: IntArray) -> FloatArray:
-        return second_moment(images[chosen], norms[chosen])
-
-    def best_of(chosen: IntArray, moment: FloatArray, number: int) -> IntArray:
-        score = np.round(variance_alignment(images[chosen], norms[chosen], moment), decimals)
-        found: IntArray = chosen[highest(score, np.ones(len(chosen), np.bool_), number)]
-        return found
-
+    left, keep = everyone, min(max(1, keep), len(images))
+    total = second_moment(images, norms) * len(images)
     for size in np.round(np.linspace(len(images), keep, max(1, num_rounds) + 1)).astype(np.int64)[1:].tolist():
-        left = best_of(left, moment_of(left), size)
-    moment = moment_of(left)
-    for _ in range(_SETTLING_ROUNDS):
-        core = best_of(everyone, moment, keep)
+        score = np.round(variance_alignment(images[left], norms[left], total / len(left)), decimals)
+        stays = highest(score, np.ones(len(left), np.bool_), size)
+        dropped, left = left[~stays], left[stays]
+        total -= second_moment(images[dropped], norms[dropped]) * len(dropped)
+    for _ in range(max(1, num_rounds)):
+        inside = np.isin(everyone, left)
+        moment = second_moment(images[left], norms[left])
+        score = np.round(alignment_to_others(images, norms, moment, len(left), inside), decimals)
+        core = np.flatnonzero(highest(score, np.ones(len(images), np.bool_), keep))
         if np.array_equal(core, left):
             break
-        left, moment = core, moment_of(core)
-    return moment
+        left = core
+    return left
+
+
+def alignment_to_others(
+    images: FloatArray, norms: FloatArray, moment: FloatArray, number: int, inside: BoolArray
+) -> FloatArray:
+    """Return VAS of each image to the images of a moment, without itself [n].
+
+    Args:
+        images: [n, d].
+        norms: Their norms [n].
+        moment: M of the images [d, d].
+        number: Number of these images.
+        inside: Which of the images are among them [n].
+    """
+    score = variance_alignment(images, norms, moment)
+    others: FloatArray = np.where(inside, (score * number - 1.0) / max(number - 1, 1), score)
+    return others
 
 
 def highest(score: FloatArray, among: BoolArray, number: int) -> BoolArray:

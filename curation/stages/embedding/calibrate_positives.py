@@ -175,7 +175,8 @@ class CalibratePositives(FittedStage):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _directions(self, vectors: FloatArray, uids: Sequence[str]) -> FloatArray:
-        directions: FloatArray = vectors / embedding_norms(vectors, uids, self.name)[:, None]
+        wide = vectors.astype(np.float32)
+        directions: FloatArray = wide / embedding_norms(wide, uids, self.name).astype(np.float32)[:, None]
         return directions
 
     def _against_references(self, samples: Sequence[Sample], fit: Fit) -> dict[str, FloatArray]:

@@ -15,6 +15,7 @@ from curation.selection.evidence import error_of_share, mean_and_error, with_squ
 from curation.selection.scores import (
     Cut,
     FloatArray,
+    alignment_to_others,
     count_of,
     embedding_norms,
     highest,
@@ -48,11 +49,11 @@ class ScoreTarget(FittedStage):
     * ``2``: the 2-norm; ``vas``: its square over the number of target images, f^T M f; the same order.
     * ``inf``: the similarity to the nearest target image.
     * ``d``: no target. The images least aligned with the remaining ones are dropped, round by round, until a share
-      `keep` of the full pool remains, the core; the score is f^T M f with the core's M, and 0 for images that `d` does not
-      start with. `keep_top` with the same share keeps exactly the core.
+      `keep` of the full pool remains, the core; the score is f^T M f with the M of the core's other images, and 0 for
+      images that `d` does not start with. `keep_top` with the same share keeps the core.
 
-    Fitted: for ``2``, ``vas`` and ``d``, the second moment M of the target or core, learned for ``d`` from at most 65,536
-    images chosen by uid; and the lowest value of `start_field` that ``d`` starts with. For ``inf``, nothing. Applied: the
+    Fitted: for ``2``, ``vas`` and ``d``, the second moment M of the target or core; for ``d``, which images are the core, of
+    at most 65,536 chosen by uid, and the lowest value of `start_field` that it starts with. For ``inf``, nothing. Applied: the
     score of each image. Checked, for ``d``: the share of images that it would start with, within 0.05, and their mean score,
     within a tenth of a standard deviation, each with two standard errors more.
 
@@ -71,7 +72,8 @@ class ScoreTarget(FittedStage):
     Source: Wang et al. 2024, definitions of NormSim and NormSim-D, arXiv 2405.19547; VAS: Wang et al. 2024,
         variance alignment score, arXiv 2402.02055.
     Differs: after its rounds, NormSim-D goes on with the images most aligned with the core, dropped ones too, until the core
-        stays the same: so each image has a score of its own. keep_top does the selecting; ties by uid.
+        stays the same (or for as many rounds again): so each image has a score of its own. An image is not compared with
+        itself, so that new images score like the core's. keep_top does the selecting; ties by uid.
     """
 
     name: ClassVar[str] = "score_target"
@@ -128,6 +130,10 @@ class ScoreTarget(FittedStage):
         if norm == "inf" and self.target is not None:
             rows = _directions(self.target, self.target.content_hash(), images.shape[1])
             scores: FloatArray = norm_sim_inf(images, rows) / norms
+        elif norm == "d":
+            core = {uid.tobytes() for uid in fit.arrays["core"]}
+            member = np.array([bytes.fromhex(sample.uid) in core for sample in samples])
+            scores = alignment_to_others(images, norms, fit.arrays["moment"], len(core), member)
         else:
             scores = variance_alignment(images, norms, fit.arrays["moment"])
         if norm == "2":
@@ -190,12 +196,14 @@ class ScoreTarget(FittedStage):
         uids = [columns.uids[row] for row in chosen.tolist()]
         images = columns.vectors("image_embedding")[chosen]
         norms = embedding_norms(images, uids, self.name)
-        moment = pool_core(images, norms, keep, self.num_rounds, _DECIMALS_OF_NORM["d"])
-        scores = variance_alignment(images, norms, moment)
+        core = pool_core(images, norms, keep, self.num_rounds, _DECIMALS_OF_NORM["d"])
+        moment = second_moment(images[core], norms[core])
+        scores = alignment_to_others(images, norms, moment, len(core), np.isin(np.arange(len(images)), core))
+        core_uids = np.frombuffer(b"".join(bytes.fromhex(uids[row]) for row in core.tolist()), np.uint8).reshape(-1, 16)
         values_of_fit = {"start": list(cut) if cut else [], "share": float(start.mean())}
         return Fit(
             values_of_fit | {"mean": round(float(scores.mean()), 6), "sd": round(float(scores.std()), 6)},
-            {"moment": moment},
+            {"moment": moment, "core": core_uids},
         )
 
 
