@@ -92,7 +92,7 @@ def stage_table() -> str:
     """Return the table of all curation stages."""
     rows = [_row("stage", "adds", "may drop as", "source"), _row(*["---"] * 4)]
     for stage in stage_classes():
-        adds = ", ".join(item.name for item in stage.provides)
+        adds = ", ".join(item.name for item in stage.provides if item.role != "evidence")
         rows.append(_row(f"`{stage.name}`", adds, ", ".join(stage.drops) or "-", stage.source))
     return "\n".join(rows)
 

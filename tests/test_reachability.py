@@ -37,7 +37,6 @@ WAITING: Mapping[str, str] = {
     "MultipleInstance": "the recipes of the further papers",
     "TripletContrast": "a recipe that contrasts the facts of a knowledge graph",
     "WeightedPlan": "the recipe of M4 with weights instead of draws",
-    "vectors": "fitted stages that read image embeddings",
     "merge": "exporting a tuned model with its adapters folded in (training/model/lora.py)",
 }
 """Name -> what it waits for."""
