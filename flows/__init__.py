@@ -12,5 +12,15 @@ import training  # noqa: F401 - makes torchvision importable beside a CPU torch,
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-os.environ.setdefault("DISTRIBUTED_LOGGING__DISTRIBUTED", "error")
+os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+
+
+def _keep_proxies_from_localhost() -> None:
+    """Let no HTTP client of this process and its children ask a proxy for this machine: the proxy would look at its own."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""  # the first is what clients prefer
+    if "*" not in hosts:
+        hosts = ",".join(dict.fromkeys([*filter(None, hosts.split(",")), "localhost", "127.0.0.1", "::1"]))
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = hosts
+
+
+_keep_proxies_from_localhost()

@@ -7,9 +7,9 @@ and a task is a stage over a partition, never a sample.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor as Pool
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from prefect import flow, task
@@ -21,53 +21,44 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from curation.engine.engine import Executor, UnitReport, run_unit
 from curation.engine.replay import WorkUnit
-from data_manifests.errors import InputError
 from data_manifests.nested import leaves
-from flows.execution import process_registry
+from flows.execution.dask_cluster import dask_pool
 from flows.execution.executors import process_pool, worker_death_error
 from flows.execution.jobs import CurateJob, CurationResult, run_job
 from flows.execution.prefect_summary import change_markdown
 
 T = TypeVar("T")
 
+_DASK_IN_FLIGHT = 256
+"""Units that an existing cluster is given at a time; its number of threads may change."""
 
-def run_in_pool(unit: WorkUnit, label: str, pool: ProcessPoolExecutor | None) -> UnitReport:  # noqa: ARG001 - the label is the task run's name
-    """Run one unit in a process of the pool, or here without one."""
+
+@task(name="unit", cache_policy=NO_CACHE, persist_result=False, task_run_name="{label}")
+def unit_task(unit: WorkUnit, label: str, pool: Pool | None) -> UnitReport:  # noqa: ARG001 - the label is the task run's name
+    """Run one unit in a worker of the pool, or here without one."""
     return run_unit(unit) if pool is None else pool.submit(run_unit, unit).result()
 
 
-# Not a decorator: a Dask worker must find the plain function under its own name to unpickle it.
-unit_task = task(name="unit", cache_policy=NO_CACHE, persist_result=False, task_run_name="{label}")(run_in_pool)
+def _open_pool(job: CurateJob, runner: str) -> AbstractContextManager[Pool | None]:
+    """Return the workers of ``local``, ``dask`` or ``dask:ADDRESS``; None for this process alone."""
+    if runner != "local":
+        return dask_pool(runner, job.num_workers, job.catalog.workspace.absolute())
+    return process_pool(job.num_workers) if job.num_workers > 1 else nullcontext()
 
 
-def _task_runner(runner: str, workers: int) -> TaskRunner[Any]:
-    """Return Prefect's task runner for ``local``, ``dask`` or ``dask:ADDRESS``.
+def _run_tasks(pool: Pool | None) -> Executor:
+    """Return an executor that runs each unit as a Prefect task of the current flow.
 
-    Raises:
-        InputError: another word, or the Dask extra is not installed.
+    A task is a thread of this process that waits for a worker; without workers it runs in the main thread, where Ctrl-C ends it.
     """
-    kind, _, address = runner.partition(":")
-    if kind == "local" and not address:
-        return ThreadPoolTaskRunner(max_workers=workers)
-    if kind != "dask":
-        raise InputError(f"--runner {runner!r}", allowed="local, dask or dask:ADDRESS (tcp://host:8786)")
-    try:
-        from prefect_dask.task_runners import DaskTaskRunner
-    except ModuleNotFoundError:
-        raise InputError(
-            "--runner dask: prefect-dask is not installed", fix="pip install 'clipcurate[cluster]'"
-        ) from None
-    if address:
-        return DaskTaskRunner(address=address)
-    cluster = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    return DaskTaskRunner(cluster_kwargs=cluster)
-
-
-def _submit_tasks(pool: ProcessPoolExecutor | None) -> Executor:
-    """Return a runner that submits each unit as a Prefect task of the current flow."""
 
     def run(_: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUnit]) -> Iterator[UnitReport]:
-        futures = [unit_task.submit(unit, f"{unit.stage.name} {unit.partition.label}", pool) for unit in units]
+        labels = [f"{unit.stage.name} {unit.partition.label}" for unit in units]
+        if pool is None:
+            for unit, label in zip(units, labels, strict=True):
+                yield unit_task(unit, label, None)
+            return
+        futures = [unit_task.submit(unit, label, pool) for unit, label in zip(units, labels, strict=True)]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -78,39 +69,32 @@ def _submit_tasks(pool: ProcessPoolExecutor | None) -> Executor:
 
 
 @flow(name="curate", persist_result=False, validate_parameters=False)
-def curate_flow(job: dict[str, Any], runner: str = "local", work: int | None = None) -> CurationResult:
+def curate_flow(
+    job: dict[str, Any], runner: str = "local", work: Callable[[Executor], CurationResult] | None = None
+) -> CurationResult:
     """Bring a data set up to date and leave artifacts.
 
     Args:
         job: A `CurateJob` as JSON.
-        runner: ``local``, ``dask`` or ``dask:ADDRESS``: what the flow's task runner is.
-        work: Key in `process_registry.WORK` of what `run_job` gave its executor, when a command of this process started
-            the flow; a scheduled run has none and calls `run_job` itself.
+        runner: ``local``, ``dask`` or ``dask:ADDRESS``: whose workers the units run in.
+        work: What `run_job` gave its executor, when a command of this process started the flow; a scheduled run has none
+            and calls `run_job` itself.
     """
     curation = CurateJob.from_json(job)
 
     def execute(_: Any, work: Callable[[Executor], T]) -> T:
-        local = runner == "local" and curation.num_workers > 1
-        with process_pool(curation.num_workers) if local else nullcontext() as pool:
-            return work(_submit_tasks(pool))
+        with _open_pool(curation, runner) as pool:
+            return work(_run_tasks(pool))
 
-    if work is None:
-        result: CurationResult = run_job(curation, execute)
-    else:
-        result = execute(curation, process_registry.WORK[work])
+    result: CurationResult = run_job(curation, execute) if work is None else execute(curation, work)
     _leave_artifacts(curation, result)
     return result
 
 
-def run_in_flow(job: CurateJob, work: Callable[[Executor], T], runner: str) -> Any:
-    """Run a curation's work as a flow run, on the server of PREFECT_API_URL or a temporary one."""
-    process_registry.WORK[id(work)] = work
-    try:
-        return curate_flow.with_options(task_runner=_task_runner(runner, job.num_workers))(
-            job.to_json(), runner, id(work)
-        )
-    finally:
-        del process_registry.WORK[id(work)]
+def run_in_flow(job: CurateJob, work: Callable[[Executor], CurationResult], runner: str) -> CurationResult:
+    """Run a curation's work as a flow run."""
+    tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=_DASK_IN_FLIGHT if ":" in runner else job.num_workers)
+    return curate_flow.with_options(task_runner=tasks)(job.to_json(), runner, work)
 
 
 def _leave_artifacts(job: CurateJob, result: CurationResult) -> None:

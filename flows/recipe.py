@@ -134,7 +134,7 @@ class RecipeInputs:
         if name == "writer":
             return self._writer()
         if name == "masked":
-            return None if self.masked_model is None else TransformersMaskedModel(self.masked_model)
+            return None if self.masked_model is None else TransformersMaskedModel.parse(self.masked_model)
         if name == "against":
             return open_against(self.against, self.workspace)
         if name == "feedback":
@@ -155,7 +155,7 @@ class RecipeInputs:
             )
         if model is None:
             return RuleWriter()
-        return BatchModel(model.model, self.llm_batch, journal) if self.llm_batch else model
+        return BatchModel(model.model, str(Path(self.llm_batch).absolute()), journal) if self.llm_batch else model
 
 
 def recipe_names() -> list[str]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,6 +20,7 @@ from blake3 import blake3
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.image_decoder import DECODER_VERSION
+from data_manifests.interrupt import end_at_once
 from data_manifests.run_files import CHECKPOINT_FILE, DONE_FILE, PLAN_FILE, RUN_FILE
 
 if TYPE_CHECKING:
@@ -109,26 +111,25 @@ def begin_run(run: Path, identity: Mapping[str, Any], plan: BatchPlan | None) ->
 
 @contextmanager
 def interrupted_afterwards() -> Iterator[None]:
-    """Let the block end before Ctrl-C raises `KeyboardInterrupt`, so that a checkpoint holds whole steps; a second Ctrl-C kills."""
-    if threading.current_thread() is not threading.main_thread() or (
-        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield  # SIGINT is ignored, or another program that runs this code handles it
+    """Let the block end before Ctrl-C is handled, so that a checkpoint holds whole steps; a second Ctrl-C does not wait."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield  # Ctrl-C is ignored, or not for this thread
         return
     pressed = False
 
-    def remember(*_: object) -> None:
+    def remember(_signal: int, _frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, end_at_once)
 
     signal.signal(signal.SIGINT, remember)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
     if pressed:
-        raise KeyboardInterrupt
+        before(signal.SIGINT, None)
 
 
 def save_checkpoint(run: Path, state: Mapping[str, Any]) -> None:

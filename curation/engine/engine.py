@@ -363,7 +363,8 @@ def run_stages(
         WaitingError: a stage needs something from outside; raised after all of its units have run.
     """
     check_order(stages)
-    run = _StageRun(snapshot, store, executor, events or Events(), fits or FitPolicy())
+    here = replace(snapshot, folder=snapshot.folder.absolute())  # a worker may run in another folder
+    run = _StageRun(here, store.absolute(), executor, events or Events(), fits or FitPolicy())
     for stage in stages:
         started = time.perf_counter()
         report = run.fitted(stage) if isinstance(stage, FittedStage) else run.units(stage)

@@ -283,7 +283,7 @@ def read_source(
         InputError: the source has no usable sample at all.
     """
     signature = blake3(canonical([INTAKE_VERSION, location, source.signature(), limit])).hexdigest(length=16)
-    folder, denylist = root / signature, denylist or Denylist()
+    folder, denylist = root.absolute() / signature, denylist or Denylist()
     if (folder / "about.json").is_file() and not _has_denied(folder, denylist):
         return Snapshot.load(folder)
     with draft_folder(root) as draft:

@@ -35,7 +35,7 @@ class FinishedStage:
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """One stage over one partition: everything a worker needs to know.
+    """One stage over one partition: everything a worker needs to know, wherever it runs: paths are absolute.
 
     Attributes:
         stage: The stage.

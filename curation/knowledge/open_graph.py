@@ -58,7 +58,7 @@ class GraphFile(_StoredGraph):
     file that is replaced by a newer store is opened again.
 
     Attributes:
-        path: The store file.
+        path: The store file, absolute where workers run in other folders.
     """
 
     path: str
@@ -140,10 +140,10 @@ def open_graph(spec: str | None) -> KnowledgeGraph:
         what = "is a folder" if path.is_dir() else "there is no such file"
         raise InputError(f"knowledge graph {spec}: {what}", allowed=allowed, fix=BUILD)
     if is_conceptnet_lite(path):
-        graph: KnowledgeGraph = ConceptNetLiteGraph(spec)
+        graph: KnowledgeGraph = ConceptNetLiteGraph(str(path.absolute()))
     else:
         if path.suffix in {".csv", ".gz", ".json"} and not is_store(path):
             raise InputError(f"knowledge graph {spec}: a file to compile, not a store", allowed=allowed, fix=BUILD)
-        graph = GraphFile(spec)
+        graph = GraphFile(str(path.absolute()))
     graph.content_hash()  # so that a damaged file fails now, not in the middle of a run
     return graph

@@ -53,7 +53,7 @@ def open_language_model(spec: str, journal: str | Path, slots: int = 16) -> Lang
     if kind == "batch" and model and len(target) > len("batch:"):
         from curation.llm.batch_files import BatchModel
 
-        return BatchModel(model, target.removeprefix("batch:"), str(journal))
+        return BatchModel(model, str(Path(target.removeprefix("batch:")).absolute()), str(journal))
     raise InputError(
         f"--llm '{shown}' is not a language model",
         allowed=ALLOWED,

@@ -62,6 +62,11 @@ class TransformersMaskedModel:
 
     model: str
 
+    @classmethod
+    def parse(cls, text: str) -> TransformersMaskedModel:
+        """Return the model of a folder, from then on by its absolute path, or of a name on the hub."""
+        return cls(str(Path(text).absolute()) if Path(text).is_dir() else text)
+
     def content_hash(self) -> str:
         """Return BLAKE3-128 over the model's files."""
         return _content_hash(_folder(self.model))

@@ -142,12 +142,14 @@ def compare(
     """Train recipes under one budget with controls, evaluate them, and print one table with intervals and a gate."""
     from flows.comparison.estimate import show_comparison_plan
     from flows.comparison.run import run_compare
+    from flows.execution.prefect_server import start_prefect
 
     job = (options.with_smoke_defaults() if smoke else options).compare_job(ctx.obj, smoke=smoke)
     if plan:
         show_comparison_plan(job, as_json=as_json)
         return
     if prefect:
+        start_prefect("leave out --prefect")
         from flows.compare import compare_flow
     run = compare_flow if prefect else run_compare
     raise typer.Exit(0 if run(job, as_json=as_json) else 1)

@@ -22,9 +22,12 @@ def prefect_executor(runner: str = "local") -> JobExecutor:
     """Return an executor that runs a curation as a Prefect flow run, and imports Prefect only when there is work."""
 
     def execute(job: CurateJob, work: Any) -> Any:
-        from flows.curate import run_in_flow
+        from flows.execution.prefect_server import start_prefect
 
         err.print("starting Prefect (a first flow without a server takes up to half a minute) …")
+        start_prefect("give --no-prefect")
+        from flows.curate import run_in_flow
+
         return run_in_flow(job, work, runner)
 
     return execute

@@ -89,7 +89,7 @@ def _prefect(_: Path) -> str:
 
 
 def _dask(_: Path) -> str:
-    return f"prefect-dask {importlib.metadata.version('prefect-dask')}"
+    return f"distributed {importlib.metadata.version('distributed')}"
 
 
 _CHECKS: tuple[tuple[str, bool, Callable[[Path], str]], ...] = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from data_manifests.errors import CheckFailedError, InputError
+from data_manifests.interrupt import EXIT_INTERRUPTED, raise_interrupt
 from data_manifests.manifest import Catalog
 from flows.cli import compare, curate, export, kg, llm, report, versions
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
@@ -18,7 +21,7 @@ from flows.evaluation.registry import KINDS
 
 EXIT_CHECK_FAILED = 1
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+_WITHOUT_PREFECT = "leave out --prefect"
 
 
 class _Commands(TyperGroup):
@@ -28,6 +31,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
             how = stop.args[0] if stop.args else "the same command goes on"
             sys.stderr.write(f"clipcurate: stopped; finished work is kept; {how}\n")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -95,6 +99,7 @@ def train(
 ) -> None:
     """Train a model on a version with a recipe's planner and objectives."""
     from flows.execution.jobs import TrainJob, execute_locally
+    from flows.execution.prefect_server import start_prefect
     from flows.terminal.training import run_training
 
     numbers = (("steps", steps), ("tune", tune), ("seed", seed))
@@ -102,6 +107,7 @@ def train(
     folders = str(ctx.obj.workspace), str(ctx.obj.manifests)
     job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, replay)
     if prefect:
+        start_prefect(_WITHOUT_PREFECT)
         from flows.train import train_flow
     try:
         run_training(job, train_flow if prefect else execute_locally, as_json=as_json)
@@ -138,6 +144,7 @@ def evaluate(
     from flows.evaluation.blind import read_blind_texts
     from flows.evaluation.interface import EvalOptions
     from flows.evaluation.run import ResultFiles, print_comparison, print_results, run_evaluation, run_sweep
+    from flows.execution.prefect_server import start_prefect
 
     files = ResultFiles(json_file, items, clip_benchmark)
     if blend is not None:
@@ -150,6 +157,7 @@ def evaluate(
         return
     texts = () if blind_texts is None else read_blind_texts(blind_texts)
     if prefect:
+        start_prefect(_WITHOUT_PREFECT)
         from flows.evaluate import evaluate_flow
     run = evaluate_flow if prefect else run_evaluation
     print_results(run(model, on, EvalOptions(ctx.obj, split, limit, blind, texts), files))
@@ -167,6 +175,8 @@ def demo(
 
 def main() -> None:
     """Run the command line; errors that the user can fix end in one message and exit code 2."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, raise_interrupt)
     try:
         app()
     except CheckFailedError as error:

@@ -53,7 +53,7 @@ def test_a_flow_makes_the_same_bytes(tmp_path: Path, environment: dict[str, str]
 
 
 def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path, environment: dict[str, str], bare: str) -> None:
-    pytest.importorskip("prefect_dask", reason="extra 'cluster' is not installed")
+    pytest.importorskip("distributed", reason="extra 'cluster' is not installed")
     assert curate(tmp_path, environment, "--runner", "dask", "--workers", "2") == bare
 
 

@@ -1,0 +1,104 @@
+"""Dask: units of work on the workers of a local or an existing cluster.
+
+Workers need clipcurate and the same folders under the same paths, and nothing else of the caller: no Prefect, no working
+directory, no environment.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from concurrent.futures import Executor as Pool
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_manifests.errors import InputError
+from flows.execution.executors import interrupts_blocked, worker_death_error
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_CONNECT_S = 8.0
+
+
+@contextmanager
+def dask_pool(runner: str, workers: int, folder: Path) -> Iterator[Pool]:
+    """Yield the workers of ``dask`` (a cluster on this machine that ends with the block) or ``dask:ADDRESS``.
+
+    Args:
+        runner: What ``--runner`` says.
+        workers: Processes of a cluster on this machine.
+        folder: Absolute path of a folder that all workers must see.
+
+    Raises:
+        InputError: another word, Dask is not installed, or the cluster cannot be used.
+    """
+    kind, _, address = runner.partition(":")
+    if kind != "dask":
+        raise InputError(f"--runner {runner!r}", allowed="local, dask or dask:ADDRESS (tcp://host:8786)")
+    try:
+        from distributed import Client, KilledWorker, LocalCluster
+    except ModuleNotFoundError:
+        raise InputError("--runner dask: Dask is not installed", fix="pip install 'clipcurate[cluster]'") from None
+    with ExitStack() as stack:
+        if address:
+            client = stack.enter_context(_connect(Client, address))
+            _check_workers(client, address, folder)
+        else:
+            options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+            with interrupts_blocked():  # the cluster's thread starts its workers, and they inherit this
+                cluster = stack.enter_context(LocalCluster(**options))  # type: ignore[no-untyped-call]
+            client = stack.enter_context(Client(cluster))  # type: ignore[no-untyped-call]
+        try:
+            yield client.get_executor(pure=False)
+        except KilledWorker:
+            raise worker_death_error() from None
+
+
+def _connect(client: type[Client], address: str) -> Client:
+    try:
+        return client(address, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:  # a time-out is an OSError
+        raise InputError(
+            f"--runner dask:{address}: no Dask scheduler can be used there: {error}",
+            allowed="the address of a running scheduler, such as tcp://host:8786",
+            fix="start it (dask scheduler), or take --runner dask for a cluster on this machine",
+        ) from None
+
+
+def _check_workers(client: Client, address: str, folder: Path) -> None:
+    """Check that there are workers, with this clipcurate, that see the folder."""
+    try:
+        client.wait_for_workers(1, timeout=_CONNECT_S)
+    except TimeoutError:
+        raise InputError(
+            f"--runner dask:{address}: the scheduler has no workers", fix=f"start some (dask worker {address})"
+        ) from None
+    try:
+        found = client.run(describe_worker, str(folder))
+    except ImportError as error:
+        raise InputError(
+            f"--runner dask:{address}: a worker cannot import clipcurate: {error}",
+            allowed="workers in environments with the same clipcurate",
+            fix="install it there: pip install 'clipcurate[cluster]'",
+        ) from None
+    here = describe_worker(str(folder))
+    for worker, there in found.items():
+        if there != here:
+            differing = ", ".join(
+                f"{name} {there[name]}, here {value}" for name, value in here.items() if there[name] != value
+            )
+            raise InputError(
+                f"--runner dask:{address}: worker {worker} differs: {differing}",
+                allowed="workers with the same clipcurate that see the workspace under the same path",
+                fix="install the same version there, or share the folder",
+            )
+
+
+def describe_worker(folder: str) -> dict[str, str]:
+    """Return what must be the same on a worker and here: the version of clipcurate, and whether a folder can be written."""
+    return {
+        "clipcurate": importlib.metadata.version("clipcurate"),
+        folder: "is seen" if Path(folder).is_dir() else "is not seen",
+    }
