@@ -36,7 +36,8 @@ def places(root: Path) -> list[str]:
 
 
 def curate(root: Path, environment: dict[str, str], *more: str) -> str:
-    command = [*CLI, *places(root), "curate", "clip", "--source", "scenes:40", "--name", "toy", *more]
+    command = [*CLI, *places(root), "curate", "negclip", "--source", "scenes:40", "--name", "toy", *more]
+    command += ["--model", "tiny"]  # the recipe has map, fitted and indexed stages
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return Catalog(root / "m", root / "w").open("toy").manifest.fingerprint
