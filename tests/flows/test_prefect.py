@@ -136,7 +136,18 @@ def test_a_schedule_makes_a_version(tmp_path: Path, environment: dict[str, str],
     url = f"http://127.0.0.1:{port}/api"
     there = {**environment, "PREFECT_API_URL": url}
     server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    serve = [*CLI, *places(tmp_path), "schedule", "clip", "--source", "scenes:40", "--name", "toy"]
+    serve = [
+        *CLI,
+        *places(tmp_path),
+        "schedule",
+        "negclip",
+        "--source",
+        "scenes:40",
+        "--name",
+        "toy",
+        "--model",
+        "tiny",
+    ]
     catalog = Catalog(tmp_path / "m", tmp_path / "w")
     server_log, serve_log = tmp_path / "server.log", tmp_path / "serve.log"
     with running(server, environment, server_log) as process:
