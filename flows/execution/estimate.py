@@ -12,14 +12,15 @@ import orjson
 
 from curation.engine.engine import previous_index
 from curation.engine.fits import FIT_OF, FITS_FOLDER, Fit, KeptFit, Overlap, fit_path
-from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, inputs_hash, replay
-from curation.engine.stage import DescribesMethod, FittedStage, MapStage, Stage
-from curation.engine.store import Store, input_id
+from curation.engine.replay import FinishedStage, WorkUnit, inputs_hash, replay
+from curation.engine.stage import DescribesMethod, Drop, FittedStage, MapStage, Stage
+from curation.engine.store import Store, input_id, partitions
 from curation.llm.journal import Journal
 from curation.rewriting.llm_stage import LlmStage
 from curation.rewriting.rules import RuleWriter
 from curation.versions.numbering import stage_record
 from data_manifests.manifest import Catalog, Manifest
+from data_manifests.sample import Sample
 from flows.execution.jobs import CurationResult, PreparedCuration, existing, free_bytes
 
 _TEXT_BYTES_PER_SAMPLE = 4096
@@ -117,7 +118,7 @@ def estimate_curation(prepared: PreparedCuration) -> CurationEstimate:
         missing = found.num_compute
         seconds = 0.0 if not missing else rates[stage.name] * missing if stage.name in rates else None
         why = found.why
-        if missing and isinstance(stage, DescribesMethod):
+        if found.is_anew and isinstance(stage, DescribesMethod):
             why += f" ({stage.describe_method(missing)})"
         tokens = _estimate_tokens(stage, prepared, missing) if missing and isinstance(stage, LlmStage) else 0
         stages.append(StageEstimate(stage, missing, found.num_reuse, seconds, why, tokens))
@@ -127,11 +128,12 @@ def estimate_curation(prepared: PreparedCuration) -> CurationEstimate:
 
 
 class _Missing(NamedTuple):
-    """What the store lacks of a stage."""
+    """What the store lacks of a stage; `is_anew` if it is fitted or indexed from nothing."""
 
     num_compute: int
     num_reuse: int
     why: str = ""
+    is_anew: bool = False
 
 
 class _StagePlanner:
@@ -148,16 +150,18 @@ class _StagePlanner:
 
     def look_up(self, stage: Stage) -> _Missing:
         """Return what the next stage must compute."""
-        dropped: list[str] = []
-        job, snapshot = self._prepared.job, self._prepared.snapshot
-        unit = WorkUnit(stage, tuple(self._done), snapshot.folder, job.store, ALL_SAMPLES)
-        inputs = replay(
-            unit,
-            stage.required_fields(),
-            lambda _stage, sample, _drop: dropped.append(sample.uid),
-            partial=self._blocked,
-        )
-        remaining = snapshot.num_samples - len(dropped)
+        job, snapshot, num_dropped = self._prepared.job, self._prepared.snapshot, 0
+
+        def count_drop(_stage: Stage, _sample: Sample, _drop: Drop) -> None:
+            nonlocal num_dropped
+            num_dropped += 1
+
+        inputs: list[tuple[bytes, str]] = []
+        for part in partitions(snapshot.num_samples):
+            unit = WorkUnit(stage, tuple(self._done), snapshot.folder, job.store, part)
+            found_here = replay(unit, stage.required_fields(), count_drop, partial=self._blocked)
+            inputs += [(input_id(stage, item.encoded), item.uid) for item in found_here]
+        remaining = snapshot.num_samples - num_dropped
         if isinstance(stage, FittedStage):
             found, key = self._fitted(stage, inputs, remaining)
         elif isinstance(stage, MapStage):
@@ -168,19 +172,19 @@ class _StagePlanner:
         self._blocked = self._blocked or found.num_compute > 0
         return found
 
-    def _results(self, stage: Stage, key: str, inputs: Sequence[EncodedSample], remaining: int) -> _Missing:
+    def _results(self, stage: Stage, key: str, inputs: Sequence[tuple[bytes, str]], remaining: int) -> _Missing:
         """Return how many results of a map or fitted stage are missing."""
         ids = self._store.ids(self._store.folder(stage, key))
-        present = sum(input_id(stage, item.encoded) in ids for item in inputs)
+        present = sum(key in ids for key, _ in inputs)
         missing = remaining - present
         return _Missing(missing, present, _why(stage, self._latest, missing, known=bool(present)) if missing else "")
 
-    def _fitted(self, stage: FittedStage, inputs: Sequence[EncodedSample], remaining: int) -> tuple[_Missing, str]:
+    def _fitted(self, stage: FittedStage, inputs: Sequence[tuple[bytes, str]], remaining: int) -> tuple[_Missing, str]:
         kept = self._prepared.fits.of(stage.name, stage.fingerprint())
         folder = self._store.folder(stage)
         if kept is not None and (fit := _load_fit(kept, fit_path(folder, kept.hash))) is not None:
             found = self._results(stage, kept.hash, inputs, remaining)
-            known = Overlap.of(fit, [input_id(stage, item.encoded) for item in inputs]).share_new * len(inputs)
+            known = Overlap.of(fit, [key for key, _ in inputs]).share_new * len(inputs)
             share = (known + remaining - len(inputs)) / max(remaining, 1)
             share_of = f"{100 * share:.1f} % of the samples are new to the fit of {kept.learned_on}"
             if self._prepared.fits.given or share <= stage.max_share_new:
@@ -192,24 +196,26 @@ class _StagePlanner:
                 return (found._replace(why=kept_why + found.why) if found.num_compute else found), kept.hash
             bound = f"more than {100 * stage.max_share_new:.0f} %"
             why = f"fits anew, a MINOR version: {share_of}, {bound}; all samples may change (--fits {kept.learned_on} keeps it)"
-            return _Missing(remaining, 0, why), "unknown"
+            return _Missing(remaining, 0, why, is_anew=True), "unknown"
         if not self._blocked:
-            of = inputs_hash((input_id(stage, item.encoded), item.uid) for item in inputs)
+            of = inputs_hash(inputs)
             if (memo := folder / FITS_FOLDER / f"{FIT_OF}{of}").is_file():
                 key = memo.read_text()
                 return self._results(stage, key, inputs, remaining), key
         reason = "fits anew, as requested: " if kept is None and self._prepared.fits.refit else "fits: "
-        return _Missing(remaining, 0, reason + _why(stage, self._latest, remaining, known=False)), "unknown"
+        return _Missing(
+            remaining, 0, reason + _why(stage, self._latest, remaining, known=False), is_anew=True
+        ), "unknown"
 
-    def _indexed(self, stage: Stage, inputs: Sequence[EncodedSample], remaining: int) -> tuple[_Missing, str]:
-        ids = {item.uid: input_id(stage, item.encoded) for item in inputs}
-        key = inputs_hash((value, uid) for uid, value in ids.items())
+    def _indexed(self, stage: Stage, inputs: Sequence[tuple[bytes, str]], remaining: int) -> tuple[_Missing, str]:
+        ids = {uid: key for key, uid in inputs}
+        key = inputs_hash(inputs)
         folder = self._store.folder(stage, key)
         if not self._blocked and (self._store.files(folder)):
             return _Missing(0, len(ids)), key
         before = previous_index(self._store.folder(stage), ids)
         if before is None:
-            return _Missing(remaining, 0, _why(stage, self._latest, remaining, known=False)), "unknown"
+            return _Missing(remaining, 0, _why(stage, self._latest, remaining, known=False), is_anew=True), "unknown"
         present = int((before.row_now >= 0).sum())
         why = f"{remaining - present} sample(s) are new, edited or gone; only lists that have them change"
         return _Missing(remaining - present, present, why), before.key
