@@ -10,39 +10,75 @@ import pytest
 from flows.cli.demo import write_photos
 from tests.flows.test_commands import Shell
 
-NUM_BEFORE, NUM_NEW = 24, 2
-EVERY_PAIR = "every pair compared: 26 samples are fewer than exact_below=50000"
+NUM_BEFORE, NUM_NEW, NUM_MANY = 24, 2, 8
+EVERY_PAIR = "first run (every pair compared: 24 samples are fewer than exact_below=50000)"
+FITTED = ("cluster_embeddings", "order_difficulty")
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStorage is deprecated")
 
 
-def test_new_ones_cost_what_they_are_and_corpus_stages_say_why_they_do_all(
+def test_new_photographs_cost_what_they_are_and_the_plan_says_what_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell = Shell(tmp_path, monkeypatch, capsys)
     photos = tmp_path / "photos"
-    write_photos(photos, NUM_BEFORE + NUM_NEW)
+    write_photos(photos, NUM_BEFORE + NUM_NEW + NUM_MANY)
     captions = photos / "captions.jsonl"
     lines = captions.read_text(encoding="utf-8").splitlines(keepends=True)
-    captions.write_text("".join(lines[:-NUM_NEW]), encoding="utf-8")
     job = ("negclip", "--source", f"folder:{photos}", "--name", "toy", "--model", "tiny", "--workers", "1")
-    shell("curate", *job, "--no-prefect")
 
-    captions.write_text("".join(lines), encoding="utf-8")
-    planned = {stage["stage"]: stage for stage in shell.json("plan", *job)["stages"]}
-    for name in ("check_images", "parse_captions", "swap_words", "embed_samples"):
-        assert (planned[name]["compute"], planned[name]["reuse"]) == (NUM_NEW, NUM_BEFORE)
-    compared = "compares all samples with each other, so 26 are done again: toy@1.0.0 has 24"
-    assert planned["find_neighbours"]["why"] == f"{compared} ({EVERY_PAIR})"
-    assert planned["cluster_embeddings"]["why"].startswith(f"{compared} (1 clusters by k-means")
-    assert planned["order_difficulty"]["why"] == compared
+    def plan(num: int, *more: str) -> dict[str, dict[str, object]]:
+        captions.write_text("".join(lines[:num]), encoding="utf-8")
+        return {stage["stage"]: stage for stage in shell.json("plan", *job, *more)["stages"]}
 
-    done = shell.json("curate", *job, "--no-prefect")
-    assert {stage["stage"]: stage["computed"] for stage in done["stages"]} == {
-        name: stage["compute"] for name, stage in planned.items()
-    }
-    out = tmp_path / "out"
-    told = shell.json(
-        "export", "embeddings", "toy@2" if done["version"].startswith("toy@2") else "toy@1", "--out", str(out)
+    def curate(*more: str) -> dict[str, int]:
+        return {
+            stage["stage"]: stage["computed"] for stage in shell.json("curate", *job, "--no-prefect", *more)["stages"]
+        }
+
+    first = plan(NUM_BEFORE)
+    assert first["find_neighbours"]["why"] == EVERY_PAIR
+    assert {stage["compute"] for stage in first.values()} == {NUM_BEFORE} == set(curate().values())
+
+    few = plan(NUM_BEFORE + NUM_NEW)
+    assert {(stage["compute"], stage["reuse"]) for stage in few.values()} == {(NUM_NEW, NUM_BEFORE)}
+    assert few["find_neighbours"]["why"] == "2 sample(s) are new, edited or gone; only lists that have them change"
+    for name in FITTED:
+        assert str(few[name]["why"]).startswith(
+            "keeps the fit: 7.7 % of the samples are new to the fit of toy@1.0.0; 2 "
+        )
+    assert curate() == {name: stage["compute"] for name, stage in few.items()}
+
+    many = plan(NUM_BEFORE + NUM_NEW + NUM_MANY)
+    for name in FITTED:
+        assert str(many[name]["why"]).startswith(
+            "fits anew, a MINOR version: 29.4 % of the samples are new to the fit of toy@1.0.0, more than 10 %; all samples"
+        )
+        assert many[name]["compute"] == 34
+    kept = plan(NUM_BEFORE + NUM_NEW + NUM_MANY, "--fits", "toy@1.0.0")
+    assert {kept[name]["compute"] for name in FITTED} == {NUM_MANY}
+    assert str(kept["order_difficulty"]["why"]).startswith("applies the fit of toy@1.0.0; ")
+    done = curate()
+    assert done == {name: stage["compute"] for name, stage in many.items()}
+
+
+def test_embeddings_go_out_with_a_row_for_each_photograph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = Shell(tmp_path, monkeypatch, capsys)
+    shell(
+        "curate",
+        "negclip",
+        "--source",
+        "scenes:9",
+        "--name",
+        "toy",
+        "--model",
+        "tiny",
+        "--workers",
+        "1",
+        "--no-prefect",
     )
-    assert told["rows"] == NUM_BEFORE + NUM_NEW == len(np.load(out / "img_emb" / "img_emb_0.npy"))
+    out = tmp_path / "out"
+    exported = shell.json("export", "embeddings", "toy@1", "--out", str(out))
+    assert exported["rows"] == 9 == len(np.load(out / "img_emb" / "img_emb_0.npy"))
