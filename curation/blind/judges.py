@@ -6,14 +6,16 @@ every pair is judged once, by a judge that has not seen its image.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from curation.blind.ngram_model import Float64s, NgramModel, Vocabulary, WordClasses
-from curation.blind.pair_features import TokenView, fit_logistic, log_odds, pair_features
+from curation.blind.image_sample import ImageSample
+from curation.blind.ngram_model import NgramModel
+from curation.blind.pair_features import TokenView, fit_logistic, pair_features
+from curation.blind.tokens import Float64s, Vocabulary, WordClasses, Words, pad_differences, split_text
 from data_manifests.seeds import draw_seed
 
 _GAP_DECIMALS = 4
@@ -42,6 +44,14 @@ def positive_of(record: Mapping[str, Any], captions: Sequence[str]) -> str:
     return str(record.get("against") or captions[record["caption"]])
 
 
+_split = lru_cache(maxsize=1 << 16)(split_text)
+
+
+def _read(texts: Iterable[str]) -> Words:
+    """Split texts into words; both judges and both halves read the same texts."""
+    return Words.of([_split(text) for text in texts])
+
+
 class Judge(Protocol):
     """Learns from some pairs and judges others, from text alone."""
 
@@ -60,10 +70,13 @@ class NgramJudge:
 
     def gaps(self, train: Sequence[Pair], captions: Sequence[str], test: Sequence[Pair]) -> Float64s:  # noqa: ARG002 - it learns from captions alone
         """Return differences of log probability."""
-        vocabulary = Vocabulary(captions)
-        model = NgramModel.fit(vocabulary.encode(captions), len(vocabulary))
-        positives = model.score(vocabulary.encode([pair.caption for pair in test]))
-        return positives - model.score(vocabulary.encode([pair.negative for pair in test]))
+        known = _read(captions)
+        vocabulary = Vocabulary.of(known)
+        model = NgramModel.fit(vocabulary.encode(known), len(vocabulary))
+        sides = [pair.caption for pair in test], [pair.negative for pair in test]
+        positives, negatives = pad_differences(*(vocabulary.encode(_read(side)) for side in sides))
+        without = np.full(len(test), model.num_folds)
+        return model.score_read(positives, without) - model.score_read(negatives, without)
 
 
 class LinearJudge:
@@ -73,17 +86,19 @@ class LinearJudge:
         """Return log odds."""
         pairs = [*train, *test]
         positives, negatives = [pair.caption for pair in pairs], [pair.negative for pair in pairs]
-        vocabulary = Vocabulary([*captions, *positives, *negatives])
-        classes = WordClasses(vocabulary, ())
-        words = vocabulary.encode(positives), vocabulary.encode(negatives)
-        views = [TokenView(*words, 3), TokenView(classes.encode(words[0]), classes.encode(words[1]), 4)]
+        words = _read(positives), _read(negatives)
+        texts = Words.joined([_read(captions), *words])
+        vocabulary = Vocabulary.of(texts)
+        classes = WordClasses.learn(vocabulary, texts, {})
+        encoded = [vocabulary.encode(side) for side in words]
+        tags = [classes.encode(side.ids, own) for side, own in zip(encoded, words, strict=True)]
+        views = [TokenView(*pad_differences(*encoded), 3), TokenView(*pad_differences(*tags), 4)]
         lengths = [
             words[0].lengths - words[1].lengths,
             [(len(a) - len(b)) / 5 for a, b in zip(positives, negatives, strict=True)],
         ]
         features = pair_features(views, np.array(lengths, np.float64).T.reshape(len(pairs), 2))
-        weights = fit_logistic(features.take(np.arange(len(train))))
-        return log_odds(features.take(np.arange(len(train), len(pairs))), weights)
+        return np.asarray(features[len(train) :] @ fit_logistic(features[: len(train)]))
 
 
 JUDGES: Mapping[str, Judge] = {"words": NgramJudge(), "features": LinearJudge()}
@@ -129,24 +144,23 @@ class PairSample:
     """
 
     def __init__(self, max_pairs: int = 20_000) -> None:
-        self._max_pairs, self._num_pairs = max_pairs, 0
-        self._images: list[tuple[int, str, list[Pair], tuple[str, ...]]] = []
+        self._images: ImageSample[tuple[str, list[Pair], tuple[str, ...]]] = ImageSample("blind_image", max_pairs)
 
     def add(self, uid: str, captions: Sequence[str], negatives: Iterable[Mapping[str, Any]]) -> None:
         """Add the pairs of one image; if there are too many, the images with the largest hashes leave the sample."""
+        if not self._images.wants(uid):
+            return
         records = sorted(negatives, key=lambda record: draw_seed("blind_pair", uid, record["text"]))
         pairs = [
             Pair(uid, positive_of(record, captions), record["text"], f"{record['operation']} {record['span_class']}")
             for record in records[:_MAX_PAIRS_PER_IMAGE]
         ]
         if pairs:
-            heapq.heappush(self._images, (-draw_seed("blind_image", uid), uid, pairs, tuple(captions)))
-            self._num_pairs += len(pairs)
-        while self._num_pairs > self._max_pairs:
-            self._num_pairs -= len(heapq.heappop(self._images)[2])
+            self._images.add(uid, (uid, pairs, tuple(captions)), len(pairs))
 
     def accuracy(self) -> dict[str, dict[str, float]]:
         """Return `blind_accuracy` of each judge by name."""
-        pairs = [pair for _, _, of_image, _ in self._images for pair in of_image]
-        captions = [(uid, caption) for _, uid, _, texts in self._images for caption in texts]
+        images = self._images.items()
+        pairs = [pair for _, of_image, _ in images for pair in of_image]
+        captions = [(uid, caption) for uid, _, texts in images for caption in texts]
         return {name: blind_accuracy(pairs, judge, captions) for name, judge in JUDGES.items()}

@@ -2,94 +2,202 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from curation.blind.ngram_model import Encoded, Float64s, Int64s, NgramModel, Vocabulary, WordClasses
-from curation.blind.pair_features import Sparse, TokenView, fit_logistic, log_odds, pair_features
+from curation.blind.ngram_model import NgramModel, TrigramCounts
+from curation.blind.pair_features import TokenView, fit_logistic, pair_features
+from curation.blind.tokens import (
+    Encoded,
+    Float64s,
+    Int64s,
+    Padded,
+    UInt64s,
+    Vocabulary,
+    WordClasses,
+    Words,
+    pad_differences,
+)
 from curation.blind.word_vectors import WordVectors
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _MAX_TRAINING_PAIRS = 60_000
 _PENALTY = 3.0
 _DECIMALS = 4
+_GAP_SIZE = 5.0
+"""Usual size of a gap of an n-gram model; features are about 1 in size."""
+
+_TABLES = ("word_trigrams", "class_trigrams")
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+Float16s = np.ndarray[Any, np.dtype[np.float16]]
 
 
-@dataclass(frozen=True)
-class PairTexts:
-    """The texts that scorers are fitted to and score.
+class PairTexts(NamedTuple):
+    """Pairs of a caption and a negative, by their places among some texts.
 
     Attributes:
-        captions: All captions of the corpus.
-        caption_folds: The fold of each caption's image.
-        positives: The caption of each pair.
-        negatives: The negative of each pair.
-        pair_folds: The fold of each pair's image.
+        words: The texts.
+        captions: The place of each pair's caption.
+        negatives: The place of each pair's negative.
+    """
+
+    words: Words
+    captions: Int64s
+    negatives: Int64s
+
+    def part(self, start: int, stop: int) -> PairTexts:
+        """Return pairs start:stop and their texts."""
+        captions, negatives = self.captions[start:stop], self.negatives[start:stop]
+        used, place = np.unique(np.concatenate([captions, negatives]), return_inverse=True)
+        return PairTexts(self.words.take(used), place[: len(captions)], place[len(captions) :])
+
+
+def learn_scorers(
+    captions: Words, folds: Int64s, pairs: PairTexts, tags: Mapping[str, UInt64s]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Learn the arrays of `BlindScorers`: no word is in them, only hashes of words.
+
+    Args:
+        captions: The captions that the n-gram models learn from.
+        folds: The fold of each caption's image.
+        pairs: Pairs whose words get numbers too.
+        tags: Tags of words in parsed captions; see `WordClasses.learn`.
+    """
+    texts = Words.joined([captions, pairs.words.take(np.unique(pairs.negatives))])
+    vocabulary = Vocabulary.of(texts)
+    classes = WordClasses.learn(vocabulary, texts, tags)
+    encoded = vocabulary.encode(captions)
+    every = vocabulary.encode(texts)
+    vectors = WordVectors.learn(encoded, vocabulary.most_frequent(every, len(vocabulary)))
+    found: dict[str, np.ndarray[Any, Any]] = {
+        "words": vocabulary.hashes,
+        "classes": classes.of_word.astype(np.int32),
+        "ending_classes": classes.of_ending.astype(np.int32),
+        "vector_words": vectors.words.astype(np.int32),
+        "vectors": vectors.vectors,
+    }
+    for name, side in zip(_TABLES, (encoded, classes.encode(encoded.ids, captions)), strict=True):
+        counts = TrigramCounts.of(side, len(vocabulary), folds)
+        found |= {f"{name}_{field}": array for field, array in counts._asdict().items()}
+    return found
+
+
+class _Sides(NamedTuple):
+    """Where the texts of pairs differ, and the encoded texts."""
+
+    words: tuple[Padded, Padded]
+    classes: tuple[Padded, Padded]
+    texts: Encoded
+
+
+class BlindScorers:
+    """N-gram models and word vectors that score pairs; each image is scored by what was learned from the other folds.
+
+    Args:
+        arrays: What `learn_scorers` returned.
         num_folds: Number of folds.
     """
 
-    captions: Sequence[str]
-    caption_folds: Int64s
-    positives: Sequence[str]
-    negatives: Sequence[str]
-    pair_folds: Int64s
-    num_folds: int
+    def __init__(self, arrays: Arrays, num_folds: int) -> None:
+        self._vocabulary = Vocabulary(arrays["words"])
+        self._classes = WordClasses(arrays["classes"].astype(np.int64), arrays["ending_classes"].astype(np.int64))
+        self._vectors = WordVectors(arrays["vector_words"].astype(np.int64), arrays["vectors"])
+        self._models = [
+            NgramModel.of(
+                TrigramCounts(*(arrays[f"{name}_{field}"] for field in TrigramCounts._fields)),
+                len(self._vocabulary),
+                num_folds,
+            )
+            for name in _TABLES
+        ]
 
-
-class BlindGaps:
-    """Gaps of n-gram models and of a linear judge; each scores an image by what it learned from the other folds.
-
-    Args:
-        texts: Captions, pairs and their folds.
-        tagged: Words and tags of parsed captions, for the classes of words.
-    """
-
-    def __init__(self, texts: PairTexts, tagged: Iterable[tuple[Sequence[str], Sequence[str]]]) -> None:
-        vocabulary = Vocabulary([*texts.captions, *texts.negatives])
-        classes = WordClasses(vocabulary, tagged)
-        words = [vocabulary.encode(side) for side in (texts.captions, texts.positives, texts.negatives)]
-        tags = [classes.encode(side) for side in words]
-        self._texts = texts
-        self.words = self._ngram_gaps(words, len(vocabulary))
-        """Log probability of the caption under word trigrams, minus that of the negative [pairs]."""
-        self.tags = self._ngram_gaps(tags, len(vocabulary))
-        """The same for trigrams of word classes."""
-        lengths = (words[1].lengths - words[2].lengths).astype(np.float64)
-        vectors = WordVectors(vocabulary, words[0])
-        meanings = vectors.features(words[1]) - vectors.features(words[2])
-        dense = np.column_stack([_scaled(self.words), _scaled(self.tags), lengths, meanings])
-        views = [TokenView(words[1], words[2], 3), TokenView(tags[1], tags[2], 4)]
-        self._features: Sparse = pair_features(views, dense)
-
-    def _ngram_gaps(self, sides: Sequence[Encoded], size: int) -> Float64s:
-        """Return differences of log probability, each by the model of the other folds."""
-        captions, positives, negatives = sides
-        folds = self._texts.pair_folds
-        model = NgramModel.fit(captions, size, self._texts.caption_folds, self._texts.num_folds)
-        return np.round(model.score(positives, folds) - model.score(negatives, folds), _DECIMALS)
-
-    def learned_gaps(self, chosen: Int64s, folds: Int64s, num_steps: int) -> Float64s:
-        """Return log odds of the chosen pairs, by a linear judge that is fitted to the chosen pairs of the other folds.
+    def score(self, pairs: PairTexts, folds: Int64s) -> tuple[Float64s, csr_array]:
+        """Return gaps of the n-gram models of words and of classes [pairs, 2], and the features for a judge.
 
         Args:
-            chosen: Indices of pairs, ascending.
-            folds: The fold of each chosen pair's image.
-            num_steps: Most steps of the fit.
+            pairs: The pairs.
+            folds: The fold of each pair's image.
         """
-        gaps = np.zeros(len(chosen))
-        features = self._features.take(chosen)
-        for fold in range(self._texts.num_folds):
-            train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-            if len(train) and len(test):
+        sides = self._sides(pairs)
+        gaps = np.empty((len(folds), 2))
+        for number, (model, view) in enumerate(zip(self._models, (sides.words, sides.classes), strict=True)):
+            captions, negatives = (model.score_read(side, folds) for side in view)
+            gaps[:, number] = np.round(captions - negatives, _DECIMALS)
+        lengths, meanings = sides.texts.lengths, self._vectors.features(sides.texts)
+        longer = (lengths[pairs.captions] - lengths[pairs.negatives]).astype(np.float64)
+        dense = np.column_stack([gaps / _GAP_SIZE, longer, meanings[pairs.captions] - meanings[pairs.negatives]])
+        views = [TokenView(*sides.words, 3), TokenView(*sides.classes, 4)]
+        return gaps, pair_features(views, dense)
+
+    def _sides(self, pairs: PairTexts) -> _Sides:
+        """Encode the texts of pairs."""
+        texts = self._vocabulary.encode(pairs.words)
+        words, classes = (
+            pad_differences(encoded.take(pairs.captions), encoded.take(pairs.negatives))
+            for encoded in (texts, self._classes.encode(texts.ids, pairs.words))
+        )
+        return _Sides(words, classes, texts)
+
+
+@dataclass(frozen=True)
+class FoldJudges:
+    """Linear judges, one for each fold, each fitted to the pairs of the other folds.
+
+    Attributes:
+        columns: The features that any of them knows, sorted.
+        weights: Their weights [features, folds].
+    """
+
+    columns: np.ndarray[Any, np.dtype[np.int32]]
+    weights: Float16s
+
+    @classmethod
+    def learn(cls, features: csr_array, folds: Int64s, num_folds: int, num_steps: int) -> FoldJudges:
+        """Fit the judges.
+
+        Args:
+            features: Features of pairs.
+            folds: The fold of each pair's image.
+            num_folds: Number of folds.
+            num_steps: Most steps of each fit.
+        """
+        weights = np.zeros((features.shape[1], num_folds), np.float16)
+        common = np.flatnonzero(np.bincount(features.indices, minlength=features.shape[1]) >= 3)
+        features = features[:, common]
+        for fold in range(num_folds):
+            train = np.flatnonzero(folds != fold)
+            if len(train):
                 # every n-th: pairs are in the order of their images' uids, which are hashes
                 train = train[:: 1 + (len(train) - 1) // _MAX_TRAINING_PAIRS]
-                weights = fit_logistic(features.take(train), penalty=_PENALTY, num_steps=num_steps)
-                gaps[test] = log_odds(features.take(test), weights)
-        return np.round(gaps, _DECIMALS)
+                weights[common, fold] = fit_logistic(features[train], penalty=_PENALTY, num_steps=num_steps)
+        known = np.flatnonzero(weights.any(axis=1))
+        return cls(known.astype(np.int32), weights[known])
+
+    def gaps(self, features: csr_array, folds: Int64s) -> Float64s:
+        """Return the log odds that each caption is the true text, by the judge of its image's fold.
+
+        Args:
+            features: Features of pairs.
+            folds: The fold of each pair's image.
+        """
+        if not len(self.columns):
+            return np.zeros(len(folds))
+        rows = np.repeat(np.arange(len(folds)), np.diff(features.indptr))
+        place = np.minimum(np.searchsorted(self.columns, features.indices), len(self.columns) - 1)
+        known = self.columns[place] == features.indices
+        rows, values = rows[known], features.data[known].astype(np.float64)
+        weights = self.weights[place[known], folds[rows]].astype(np.float64)
+        return np.round(np.bincount(rows, values * weights, minlength=len(folds)), _DECIMALS)
 
 
-def _scaled(gaps: Float64s) -> Float64s:
-    """Return gaps with a mean square of 1."""
-    size = float(np.sqrt(np.mean(gaps**2))) if len(gaps) else 0.0
-    return gaps / size if size else gaps
+def stack_features(parts: Sequence[csr_array]) -> csr_array:
+    """Return the features of all parts, one after another."""
+    from scipy.sparse import vstack
+
+    return vstack(parts, format="csr")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curation.blind.ngram_model import NgramModel, Vocabulary
+from curation.blind.ngram_model import NgramModel
+from curation.blind.tokens import Vocabulary, read_words
 from curation.sources import SourceRecord, open_source
 from data_manifests.errors import InputError
 from training.evaluate.blind import (
@@ -38,10 +39,11 @@ def ngram_gaps(cases: Sequence[Case], reference: ReferenceTexts) -> NDArray[np.f
     for rows, texts in reference.by_half(cases):
         if not texts or not len(rows):
             continue
-        vocabulary = Vocabulary(texts)
-        model = NgramModel.fit(vocabulary.encode(texts), len(vocabulary))
+        known = read_words(texts)
+        vocabulary = Vocabulary.of(known)
+        model = NgramModel.fit(vocabulary.encode(known), len(vocabulary))
         part = [cases[row] for row in rows]
-        right, wrong = (model.score(vocabulary.encode(side)) for side in flatten_texts(part))
+        right, wrong = (model.score(vocabulary.encode(read_words(side))) for side in flatten_texts(part))
         gaps[rows] = min_gaps(part, right, wrong)
     return gaps
 

@@ -1,6 +1,6 @@
 """How often judges without the image tell negatives from captions: raw, refined, and SugarCrepe beside them.
 
-Run: python -m tests.benchmarks.bench_blind FLICKR_DIR [--limit N] [--offset M] [--sugarcrepe DIR] [--model FOLDER]
+Run: python -m tests.benchmarks.bench_blind FLICKR_DIR [--limit N] [--offset M] [--new N] [--sugarcrepe DIR]
 FLICKR_DIR holds Flickr8k.token.txt. Every generator of negatives that needs no model takes part (found among the
 stages), then the gate of false negatives. Judges learn from half of the photographs and judge the other half; the last table of negatives is of
 the neural judge, which refinement does not know, after learning from the many more negatives before refinement. On
@@ -20,11 +20,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from blake3 import blake3
 
 from curation.blind import judges
 from curation.blind.judges import Judge, Pair, blind_accuracy, positive_of
-from curation.blind.ngram_model import Float64s
+from curation.blind.tokens import Float64s
+from curation.engine.fits import Fit
 from curation.engine.stage import MapStage
 from curation.knowledge.open_graph import SeedGraph
 from curation.stages import stage_classes
@@ -34,26 +36,13 @@ from curation.stages.negatives.refine_negatives import RefineNegatives
 from curation.stages.negatives.shuffle_order import ShuffleOrder
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.curation.gru_judge import GruJudge
+from tests.curation.listed_columns import ListedColumns
 
 BATCH = 256
 GATED = "true_negatives"
 _FEW = 100
+SCORERS = ("blind_learned", "blind_words", "blind_tags")
 JUDGES: Mapping[str, Judge] = {**judges.JUDGES, "network": GruJudge()}
-Columns = dict[str, list[Any]]
-
-
-class Corpus:
-    """Columns as a corpus stage reads them."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-        self.uids: list[str] = columns["uid"]
-
-    def column(self, name: str) -> list[Any]:
-        return self._columns[name]
-
-    def array(self, name: str) -> Any:
-        raise KeyError(name)
 
 
 def read_flickr(folder: Path, limit: int, offset: int = 0) -> list[Sample]:
@@ -80,9 +69,9 @@ def generators() -> list[MapStage]:
     return found
 
 
-def make(samples: Sequence[Sample], stages: Sequence[MapStage]) -> Columns:
+def make(samples: Sequence[Sample], stages: Sequence[MapStage]) -> list[Sample]:
     """Parse, run the generators and the gate of false negatives; keep what refinement reads."""
-    columns: Columns = {"uid": [], "captions": [], "parses": []}
+    made = []
     gate = FindFalseNegatives(fields_of(stages), SeedGraph(), "exactly", like_swaps=True)
     for start in range(0, len(samples), BATCH):
         batch = list(samples[start : start + BATCH])
@@ -90,22 +79,19 @@ def make(samples: Sequence[Sample], stages: Sequence[MapStage]) -> Columns:
             results = stage.process(batch)
             batch = [one.adding(row) for one, row in zip(batch, results, strict=True) if isinstance(row, Mapping)]
         for one in batch:
-            columns["uid"].append(one.uid)
-            columns["captions"].append(list(one.captions))
-            columns["parses"].append([{"words": parse["words"], "tags": parse["tags"]} for parse in one["parses"]])
-            columns.setdefault(GATED, []).append(one[GATED])
-    return columns
+            parses = [{"words": parse["words"], "tags": parse["tags"]} for parse in one["parses"]]
+            made.append(dataclasses.replace(one, fields={}).adding({"parses": parses, GATED: one[GATED]}))
+    return made
 
 
 def fields_of(stages: Sequence[MapStage]) -> list[str]:
     return [field.name for stage in stages for field in stage.provides if field.role == "negatives"]
 
 
-def pairs_of(columns: Columns, records: Sequence[Sequence[Mapping[str, Any]]]) -> list[Pair]:
-    rows = zip(columns["uid"], columns["captions"], records, strict=True)
+def pairs_of(samples: Sequence[Sample], records: Iterable[Sequence[Mapping[str, Any]]]) -> list[Pair]:
     return [
-        Pair(uid, positive_of(one, captions), one["text"], f"{one['operation']} {one['span_class']}")
-        for uid, captions, of_image in rows
+        Pair(sample.uid, positive_of(one, sample.captions), one["text"], f"{one['operation']} {one['span_class']}")
+        for sample, of_image in zip(samples, records, strict=True)
         for one in of_image
     ]
 
@@ -135,6 +121,30 @@ def show(
         cells = "".join(_with_interval(found.get(name), num) for found in rows.values())
         few = f"  fewer than {_FEW}: tells nothing" if num < _FEW else ""
         print(f"{name:34}{num:>8}{100 * num / max(had, 1):>7.1f}%{cells}{few}", flush=True)
+
+
+def applied(refine: RefineNegatives, samples: Sequence[Sample], fit: Fit) -> list[Any]:
+    """Return the results of samples, batch by batch."""
+    batches = (samples[start : start + BATCH] for start in range(0, len(samples), BATCH))
+    return [result for batch in batches for result in refine.apply(batch, fit)]
+
+
+def show_new(results: Sequence[Any], new: Sequence[Any]) -> None:
+    """Print yield and accuracy of each scorer, by operation, of the photographs learned from and of new ones."""
+    print(f"\nlearned from, and {len(new)} new photographs: kept of given, preferred captions by {', '.join(SCORERS)}")
+    for operation in sorted({one.split()[1] for result in results for one in result["refine_usage"]}):
+        cells = []
+        for part in (results, new):
+            usage = sum((Counter(result["refine_usage"]) for result in part), Counter())
+            given, kept = (
+                sum(number for name, number in usage.items() if name.startswith(f"{what} {operation} "))
+                for what in ("given", "kept")
+            )
+            of_part = (one for result in part for one in result["refined_negatives"] if one["operation"] == operation)
+            signs = np.sign([[json.loads(one["scores"])[name] for name in SCORERS] for one in of_part])
+            shares = " ".join(f"{100 * share:5.1f}" for share in (0.5 + signs.mean(axis=0) / 2 if kept else ()))
+            cells.append(f"{kept:6} of {given:6} {100 * kept / max(given, 1):5.1f} %  {shares:17}")
+        print(f"{operation:12}" + "   ".join(cells))
 
 
 def classes_of(names: Iterable[str]) -> dict[str, list[str]]:
@@ -205,20 +215,26 @@ def main() -> None:
     parser.add_argument("--sugarcrepe", type=Path)
     parser.add_argument("--rounds", type=int, default=RefineNegatives.num_rounds)
     parser.add_argument("--bins", type=int, nargs="+", default=list(RefineNegatives.bins))
+    parser.add_argument("--new", type=int, default=0, help="photographs after these, treated with their fit")
     asked = parser.parse_args()
     stages = generators()
-    columns = make(read_flickr(asked.flickr, asked.limit, asked.offset), stages)
-    every = [(uid, text) for uid, texts in zip(columns["uid"], columns["captions"], strict=True) for text in texts]
-    print(f"{len(columns['uid'])} photographs, {len(every)} captions; " + ", ".join(stage.name for stage in stages))
+    samples = make(read_flickr(asked.flickr, asked.limit, asked.offset), stages)
+    every = [(sample.uid, text) for sample in samples for text in sample.captions]
+    print(f"{len(samples)} photographs, {len(every)} captions; " + ", ".join(stage.name for stage in stages))
     refine = RefineNegatives(fields=(GATED,), num_rounds=asked.rounds, bins=tuple(asked.bins))
     started, busy = time.perf_counter(), time.process_time()
-    results: list[Any] = refine.fit(Corpus(columns))
+    fit = refine.fit(ListedColumns(samples, BATCH))
+    results = applied(refine, samples, fit)
     print(
         f"refined in {time.process_time() - busy:.0f} s of processor time ({time.perf_counter() - started:.0f} s wall); "
+        f"the fit has {len(fit.to_bytes()) / 1e6:.1f} MB; "
         f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
     )
-    raw = pairs_of(columns, columns[GATED])
-    refined = pairs_of(columns, [result["refined_negatives"] for result in results])
+    if asked.new:
+        new = make(read_flickr(asked.flickr, asked.new, asked.offset + asked.limit), stages)
+        show_new(results, applied(refine, new, fit))
+    raw = pairs_of(samples, (sample[GATED] for sample in samples))
+    refined = pairs_of(samples, (result["refined_negatives"] for result in results))
     given, kept = (Counter(pair.operation for pair in pairs) for pairs in (raw, refined))
     some = len({(pair.uid, pair.caption) for pair in refined})
     print(f"captions with a refined negative: {some} ({100 * some / len(every):.1f} %)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curation.blind.judges import Pair
-from curation.blind.ngram_model import Encoded, Float64s, Vocabulary
+from curation.blind.tokens import Encoded, Float64s, Vocabulary, read_words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,7 +43,7 @@ class GruJudge:
         generator = np.random.Generator(np.random.PCG64(self.seed))
         drawn = generator.permutation(len(train))[: self.max_pairs]
         learned = [train[k] for k in np.sort(drawn)]
-        vocabulary = Vocabulary(text for pair in learned for text in (pair.caption, pair.negative))
+        vocabulary = Vocabulary.of(read_words(text for pair in learned for text in (pair.caption, pair.negative)))
         sides = [_rows(vocabulary, learned, name) for name in ("caption", "negative")]
         asked = [_rows(vocabulary, test, name) for name in ("caption", "negative")]
         threads = torch.get_num_threads()
@@ -82,7 +82,7 @@ def _rows(vocabulary: Vocabulary, pairs: Sequence[Pair], side: str) -> Tensor:
     """Return texts as rows of 40 numbers, shorter ones padded, longer ones cut."""
     import torch
 
-    texts: Encoded = vocabulary.encode([getattr(pair, side) for pair in pairs])
+    texts: Encoded = vocabulary.encode(read_words(getattr(pair, side) for pair in pairs))
     rows: np.ndarray[Any, Any] = np.full((len(pairs), _MAX_TOKENS), _PADDING, np.int64)
     owner = np.repeat(np.arange(len(pairs)), texts.lengths)
     place = np.arange(len(owner)) - np.repeat(np.cumsum(texts.lengths) - texts.lengths, texts.lengths)

@@ -11,8 +11,9 @@ import pytest
 from blake3 import blake3
 
 from curation.blind.judges import JUDGES, Judge, Pair, PairSample, blind_accuracy, positive_of
-from curation.blind.ngram_model import Encoded, Float64s
-from curation.blind.pair_features import NUM_HASHED, Sparse, TokenView, fit_logistic, log_odds, pair_features
+from curation.blind.pair_features import NUM_HASHED, TokenView, fit_logistic, pair_features
+from curation.blind.scores import FoldJudges
+from curation.blind.tokens import Encoded, Float64s, Padded, pad
 from tests.curation.gru_judge import GruJudge
 
 THINGS = ("dog", "cat", "horse", "child", "woman", "man")
@@ -115,20 +116,19 @@ def test_a_sample_of_pairs_is_bounded_and_the_same_in_any_order() -> None:
 
 
 def test_features_of_a_pair_are_what_its_texts_do_not_share() -> None:
-    def texts(*rows: list[int]) -> Encoded:
-        return Encoded(np.array([k for row in rows for k in row], np.int64), np.array([len(row) for row in rows]))
+    def texts(*rows: list[int]) -> Padded:
+        lengths = np.array([len(row) for row in rows])
+        return pad(Encoded(np.array([k for row in rows for k in row], np.int64), lengths))
 
     captions, negatives = texts([3, 4, 5], [3], [3, 3]), texts([3, 5, 4], [3], [3])
     found = pair_features([TokenView(captions, negatives, 2)], np.array([[0.5], [0.0], [2.0]]))
-    first = found.columns[(found.rows == 0) & (found.columns < NUM_HASHED)]
-    assert len(first) == 6  # three pairs of neighbours each: 34 45 5-end against 35 54 4-end
-    assert len(set(first.tolist())) == 6
-    assert found.times(np.ones(NUM_HASHED + 1)).tolist() == [0.5, 0.0, 2 + 2.0]  # one 3 and one 33 more
+    first = found[[0]].indices[:-1]
+    assert len(first) == len(set(first.tolist())) == 6  # three pairs of neighbours each: 34 45 5-end, 35 54 4-end
+    assert (found @ np.ones(NUM_HASHED + 1)).tolist() == [0.5, 0.0, 2 + 2.0]  # one 3 and one 33 more
     swapped = pair_features([TokenView(negatives, captions, 2)], np.zeros((3, 1)))
     weights = np.random.default_rng(0).normal(size=NUM_HASHED + 1)
     weights[-1] = 0
-    assert swapped.times(weights).tolist() == pytest.approx((-found.times(weights)).tolist())
-    assert found.take(np.array([0, 2])).times(weights).tolist() == found.times(weights)[[0, 2]].tolist()
+    assert (swapped @ weights).tolist() == pytest.approx((-(found @ weights)).tolist())
 
 
 def test_logistic_regression_reaches_the_minimum() -> None:
@@ -139,9 +139,22 @@ def test_logistic_regression_reaches_the_minimum() -> None:
     margin = dense.astype(np.float32) @ weights[NUM_HASHED:]
     slope = -(dense / (1 + np.exp(margin))[:, None]).sum(axis=0) + 2.0 * weights[NUM_HASHED:]
     assert np.abs(slope / 300).max() < 1e-4
-    assert log_odds(pairs, weights).tolist() == pytest.approx(margin.tolist())
-    beyond = Sparse(np.zeros(1, np.int32), np.array([NUM_HASHED + 99], np.int32), np.ones(1, np.float32), 1)
-    assert log_odds(beyond, weights).tolist() == [0.0]
+    assert not weights[:NUM_HASHED].any()
+    assert fit_logistic(pairs, penalty=2.0, num_steps=200).tolist() == weights.tolist()
+
+
+def test_a_judge_of_a_fold_has_not_met_it_and_knows_no_rare_feature() -> None:
+    dense = np.zeros((12, 3))
+    dense[:, 0] = [1.0] * 6 + [-1.0] * 6  # right in fold 0, wrong in fold 1
+    dense[:2, 1] = 5.0
+    features, folds = pair_features([], dense), np.arange(12) // 6
+    judges = FoldJudges.learn(features, folds, 3, 50)
+    assert judges.columns.tolist() == [NUM_HASHED]
+    gaps = judges.gaps(features, folds)
+    assert (gaps < 0).all()  # each fold is judged by what holds in the other
+    assert judges.gaps(features, np.full(12, 2)).tolist() == [0.0] * 12  # both folds together tell nothing
+    unknown = pair_features([], np.array([[0.0, 0.0, 9.0]]))
+    assert judges.gaps(unknown, np.zeros(1, np.int64)).tolist() == [0.0]
 
 
 def test_a_negative_is_told_from_the_text_that_it_names() -> None:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.blind import ngram_model
-from curation.blind.ngram_model import BEGIN, END, UNKNOWN, Encoded, NgramModel, Vocabulary, WordClasses, tokenise
+from curation.blind import ngram_model, tokens
+from curation.blind.ngram_model import NgramModel, TrigramCounts
+from curation.blind.pair_features import TokenView, pair_features
+from curation.blind.tokens import (
+    BEGIN,
+    END,
+    UNKNOWN,
+    Encoded,
+    Vocabulary,
+    WordClasses,
+    hash_words,
+    pad,
+    pad_differences,
+    read_words,
+    tokenise,
+)
 
 SIZE = 7
 TEXTS = st.lists(st.lists(st.integers(UNKNOWN, SIZE - 1), max_size=6), min_size=1, max_size=12)
@@ -57,10 +72,10 @@ def test_equals_the_literal_model_of_the_other_folds(
     learn: list[list[int]], ask: list[list[int]], num_folds: int
 ) -> None:
     folds = np.arange(len(learn)) % num_folds
-    model = NgramModel.fit(encoded(learn), SIZE, folds, num_folds)
+    model = NgramModel.of(TrigramCounts.of(encoded(learn), SIZE, folds), SIZE, num_folds)
     for fold in range(num_folds):
         literal = Literal([text for text, where in zip(learn, folds, strict=True) if where != fold])
-        got = model.score(encoded(ask), np.full(len(ask), fold))
+        got = model.score_read(pad(encoded(ask)), np.full(len(ask), fold))
         assert got.tolist() == pytest.approx([literal.score(text) for text in ask], abs=1e-9)
     literal = Literal(learn)
     assert model.score(encoded(ask)).tolist() == pytest.approx([literal.score(text) for text in ask], abs=1e-9)
@@ -70,23 +85,26 @@ def test_equals_the_literal_model_of_the_other_folds(
 
 def test_a_text_does_not_score_itself() -> None:
     texts = ["a dog runs", "a dog sits", "two zebras wade", "a dog runs"]
-    vocabulary = Vocabulary(texts)
-    model = NgramModel.fit(vocabulary.encode(texts), len(vocabulary), np.array([0, 1, 2, 3]), 4)
-    own = model.score(vocabulary.encode(texts), np.arange(4))
-    seen = model.score(vocabulary.encode(texts))
+    read = read_words(texts)
+    vocabulary = Vocabulary.of(read)
+    encoded = vocabulary.encode(read)
+    model = NgramModel.of(TrigramCounts.of(encoded, len(vocabulary), np.arange(4)), len(vocabulary), 4)
+    own = model.score_read(pad(encoded), np.arange(4))
+    seen = model.score(encoded)
     assert (own < seen).all()
     assert own[0] > own[2] + 2  # "a dog runs" is said of another image, the zebras are not
 
 
 def test_scores_are_the_same_in_chunks_and_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["a dog runs", "", "a cat sits on a mat .", "dog", "unheard of", "a dog"]
-    vocabulary = Vocabulary(texts[:4])
-    model = NgramModel.fit(vocabulary.encode(texts[:4]), len(vocabulary))
-    whole = model.score(vocabulary.encode(texts))
-    assert model.score(vocabulary.encode(texts[::-1])).tolist() == whole[::-1].tolist()
+    known = read_words(texts[:4])
+    vocabulary = Vocabulary.of(known)
+    model = NgramModel.fit(vocabulary.encode(known), len(vocabulary))
+    whole = model.score(vocabulary.encode(read_words(texts)))
+    assert model.score(vocabulary.encode(read_words(texts[::-1]))).tolist() == whole[::-1].tolist()
     monkeypatch.setattr(ngram_model, "_TEXTS_PER_CHUNK", 2)
-    assert model.score(vocabulary.encode(texts)).tolist() == whole.tolist()
-    assert model.score(vocabulary.encode([])).tolist() == []
+    assert model.score(vocabulary.encode(read_words(texts))).tolist() == whole.tolist()
+    assert model.score(vocabulary.encode(read_words([]))).tolist() == []
 
 
 def test_nothing_learned_finds_all_words_alike() -> None:
@@ -104,18 +122,47 @@ def test_tokens() -> None:
 
 def test_numbers_of_words_depend_on_the_set_of_words_alone() -> None:
     texts = ["b a", "c c", "a d"]
-    one, other = Vocabulary(texts), Vocabulary(reversed(texts))
-    assert one.words == other.words == ("a", "b", "c", "d")
-    assert one.encode(["d e A"]).ids.tolist() == [6, UNKNOWN, 3]
+    one, other = Vocabulary.of(read_words(texts)), Vocabulary.of(read_words(reversed(texts)))
+    assert one.hashes.tolist() == other.hashes.tolist() == sorted(hash_words(list("abcd")).tolist())
+    d, unknown, a = one.encode(read_words(["d e A"])).ids.tolist()
+    assert unknown == UNKNOWN
+    assert (d, a) == tuple(one.numbers(hash_words(["d", "a"])).tolist())
+    assert min(d, a) > UNKNOWN
+    assert d != a
 
 
 def test_a_word_has_one_class_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngram_model, "_KEPT_WORDS", 2)
-    vocabulary = Vocabulary(["the the the a a dog cat runs swimming jumped quickly 12 boats ! tree"])
-    classes = WordClasses(vocabulary, [(["Dog", "cat", "runs"], ["NN", "NN", "VBZ"]), (["runs"], ["NNS"])])
+    monkeypatch.setattr(tokens, "_KEPT_WORDS", 2)
+    texts = read_words(["the the the a a dog cat runs swimming jumped quickly 12 boats ! tree"])
+    vocabulary = Vocabulary.of(texts)
+    tags = {"NN": hash_words(["dog", "cat"]), "VBZ": hash_words(["runs"]), "NNS": hash_words(["runs"])}
+    classes = WordClasses.learn(vocabulary, texts, tags)
     names = ["the", "a", "dog", "cat", "runs", "swimming", "jumped", "quickly", "12", "boats", "!", "tree"]
-    got = dict(zip(names, classes.encode(vocabulary.encode([" ".join(names)])).ids.tolist(), strict=True))
+
+    def classes_of(words: list[str]) -> list[int]:
+        read = read_words([" ".join(words)])
+        return classes.encode(vocabulary.encode(read).ids, read).ids.tolist()
+
+    got = dict(zip(names, classes_of(names), strict=True))
     assert got["dog"] == got["cat"] == got["tree"]  # a word without a tag counts as a noun
     assert got["runs"] == got["boats"]  # of two equally frequent tags, the first in the alphabet
     assert len({got[name] for name in ("the", "a", "dog", "runs", "swimming", "jumped", "quickly", "12", "!")}) == 9
     assert min(got.values()) > UNKNOWN
+    new = classes_of(["unheard", "singing", "hopped", "slowly", "cars", "7", "?"])
+    assert new == [got[name] for name in ("tree", "swimming", "jumped", "quickly", "boats", "12", "!")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(*[st.lists(st.integers(UNKNOWN, SIZE - 1), max_size=6)] * 2), min_size=1, max_size=8), TEXTS)
+def test_differences_of_pairs_are_those_of_whole_texts(pairs: list[tuple[list[int], list[int]]], learn: Any) -> None:
+    sides = [encoded(side) for side in zip(*pairs, strict=True)]
+    one, other = pad_differences(*sides)
+    model = NgramModel.fit(encoded(learn), SIZE)
+    without = np.full(len(pairs), model.num_folds)
+    gaps = model.score_read(one, without) - model.score_read(other, without)
+    assert gaps.tolist() == pytest.approx((model.score(sides[0]) - model.score(sides[1])).tolist(), abs=1e-9)
+    dense = np.zeros((len(pairs), 0))
+    expected = pair_features([TokenView(pad(sides[0]), pad(sides[1]), 4)], dense)
+    assert abs(pair_features([TokenView(one, other, 4)], dense) - expected).sum() == 0
+    same = [left == right for left, right in pairs]
+    assert [not gap for gap, equal in zip(gaps.tolist(), same, strict=True) if equal] == [True] * sum(same)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import pickle
 import random
@@ -17,14 +18,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.blind.adversarial_refinement import mirror_balance
+from curation.blind.adversarial_refinement import MirrorGrids
 from curation.blind.judges import JUDGES, Pair, blind_accuracy
-from curation.blind.scores import BlindGaps, PairTexts
+from curation.blind.pair_features import pair_features
+from curation.blind.scores import FoldJudges
+from curation.engine.fits import Evidence, Fit
 from curation.stages.captions.parse_captions import ParseCaptions
+from curation.stages.negatives import refine_negatives
 from curation.stages.negatives.refine_negatives import RefineNegatives
 from curation.stages.negatives.swap_words import SwapWords
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
+from data_manifests.seeds import draw_seed
+from tests.curation.listed_columns import ListedColumns
 
 THINGS = ("dog", "cat", "horse", "child", "woman", "man", "girl", "boy")
 PLACES = ("grass", "street", "beach", "field", "snow", "bench")
@@ -32,7 +38,7 @@ PLACES = ("grass", "street", "beach", "field", "snow", "bench")
 
 @dataclass
 class Columns:
-    """A corpus of columns."""
+    """Samples as columns, which tests change."""
 
     columns: dict[str, list[Any]]
 
@@ -40,8 +46,19 @@ class Columns:
     def uids(self) -> list[str]:
         return self.columns["uid"]
 
-    def column(self, name: str) -> list[Any]:
-        return self.columns[name]
+    def samples(self) -> list[Sample]:
+        rows = [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
+        return [
+            Sample(uid, uid, ImageRef(uid), tuple(captions)).adding(row)
+            for row in rows
+            for uid, captions in [(row.pop("uid"), row.pop("captions"))]
+        ]
+
+
+def refined(stage: RefineNegatives, corpus: Columns) -> list[Any]:
+    """Return the results of a stage that is fitted to the samples that it is applied to."""
+    samples = corpus.samples()
+    return stage.apply(samples, stage.fit(ListedColumns(samples)))
 
 
 def record(text: str, caption: int = 0, span_class: str = "object", **more: Any) -> dict[str, Any]:
@@ -78,7 +95,7 @@ def gaps_of(results: Sequence[Any], span_class: str) -> np.ndarray[Any, Any]:
 
 def test_each_scorer_and_all_together_are_right_half_of_the_time() -> None:
     corpus = made(150)
-    results = RefineNegatives(num_rounds=1).fit(corpus)
+    results = refined(RefineNegatives(num_rounds=1), corpus)
     gaps = gaps_of(results, "object")
     assert len(gaps) > 100
     assert gaps.shape[1] == 3
@@ -95,7 +112,7 @@ def test_records_are_passed_on_whole_and_every_one_is_accounted_for() -> None:
     corpus.columns["swap_negatives"][0][1]["source"] = "order_words"
     before = orjson.dumps(corpus.columns)
     stage = RefineNegatives()
-    results: list[Any] = stage.fit(corpus)
+    results = refined(stage, corpus)
     assert orjson.dumps(corpus.columns) == before  # nothing given was changed
     usage: Counter[str] = Counter()
     for had, result in zip(corpus.columns["swap_negatives"], results, strict=True):
@@ -121,8 +138,8 @@ def test_spared_operations_stay_whole_and_the_others_as_they_would() -> None:
     corpus = made(80)
     for one in (one for records in corpus.columns["swap_negatives"] for one in records):
         one["operation"] = "swap" if one["span_class"] == "order" else "replace"
-    plain: list[Any] = RefineNegatives().fit(corpus)
-    spared: list[Any] = RefineNegatives(spared=("swap",)).fit(corpus)
+    plain = refined(RefineNegatives(), corpus)
+    spared = refined(RefineNegatives(spared=("swap",)), corpus)
     kept = Counter(one["operation"] for result in spared for one in result["refined_negatives"])
     assert kept["swap"] == 160
     assert len(gaps_of(plain, "order")) < 15
@@ -141,7 +158,7 @@ def test_denials_stay_where_each_is_told_from_a_true_one() -> None:
                 true = one["text"].replace("a ", "no ", 1)
                 one["text"] = captions[one["caption"]].replace("a ", "no ", 1)
                 one.update({"against": true} if named else {})
-        results: list[Any] = RefineNegatives(num_rounds=1).fit(corpus)
+        results = refined(RefineNegatives(num_rounds=1), corpus)
         kept.append(sum(len(result["refined_negatives"]) for result in results))
         assert all(("against" in one) is named for result in results for one in result["refined_negatives"])
     assert kept[0] < 15
@@ -150,11 +167,11 @@ def test_denials_stay_where_each_is_told_from_a_true_one() -> None:
 
 def test_the_same_twice_and_another_with_another_seed() -> None:
     corpus, stage = made(60), RefineNegatives()
-    first = stage.fit(corpus)
-    assert pickle.loads(pickle.dumps(stage)).fit(corpus) == first
-    assert RefineNegatives(seed=1).fit(corpus) != first
+    first = refined(stage, corpus)
+    assert refined(pickle.loads(pickle.dumps(stage)), corpus) == first
+    assert refined(RefineNegatives(seed=1), corpus) != first
     doubled = Columns({**corpus.columns, "more_negatives": [[] for _ in corpus.uids]})
-    assert RefineNegatives(fields=("swap_negatives", "more_negatives")).fit(doubled) == first
+    assert refined(RefineNegatives(fields=("swap_negatives", "more_negatives")), doubled) == first
 
 
 def test_an_image_never_scores_its_own_negatives() -> None:
@@ -166,7 +183,7 @@ def test_an_image_never_scores_its_own_negatives() -> None:
     other.columns["captions"][7].append("a qqq on the zyx qqq")
     for columns in (corpus.columns, other.columns):
         columns["swap_negatives"][7] = [record("a zyx on the qqq")]
-    first, second = (RefineNegatives().fit(one)[7] for one in (corpus, other))
+    first, second = (refined(RefineNegatives(), one)[7] for one in (corpus, other))
 
     def words(result: Any) -> float:
         one: dict[str, Any] = (result["refined_negatives"] + result["refine_rejected"])[0]
@@ -177,42 +194,43 @@ def test_an_image_never_scores_its_own_negatives() -> None:
 
 
 def test_what_is_learned_of_chance_alone_is_worth_nothing_elsewhere() -> None:
-    draw = random.Random(0)
-    drawn = [[f"{draw.choice(THINGS)} w{draw.randrange(400)} {draw.choice(PLACES)}" for _ in "ab"] for _ in range(300)]
-    folds = np.arange(300) % 5
-    rights, wrongs = [one for one, _ in drawn], [other for _, other in drawn]
-    gaps = BlindGaps(PairTexts(rights, folds, rights, wrongs, folds, 5), []).learned_gaps(np.arange(300), folds, 100)
+    draw = np.random.default_rng(0)
+    features, folds = pair_features([], draw.normal(size=(300, 200))), np.arange(300) % 5
+    gaps = FoldJudges.learn(features, folds, 5, 100).gaps(features, folds)
     assert 0.4 < (gaps > 0).mean() < 0.6  # a judge that had met the pairs would be right of nearly all
 
 
 def test_later_rounds_look_longer_and_over_other_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the folds that it was balanced over, what is left looks smaller than it is."""
-    rounds: list[dict[int, int]] = []
-    steps: list[int] = []
-    learned = BlindGaps.learned_gaps
+    rounds: list[tuple[list[int], int]] = []
+    learn = FoldJudges.learn
 
-    def recorded(self: BlindGaps, chosen: Any, folds: Any, num_steps: int) -> Any:
-        rounds.append(dict(zip(chosen.tolist(), folds.tolist(), strict=True)))
-        steps.append(num_steps)
-        return learned(self, chosen, folds, num_steps)
+    def recorded(features: Any, folds: Any, num_folds: int, num_steps: int) -> FoldJudges:
+        rounds.append((folds.tolist(), num_steps))
+        return learn(features, folds, num_folds, num_steps)
 
-    monkeypatch.setattr(BlindGaps, "learned_gaps", recorded)
-    RefineNegatives(num_rounds=3).fit(made(120))
-    first, second, third = rounds
-    assert first.keys() > second.keys() >= third.keys()
-    for one, other in ((first, second), (second, third), (first, third)):
-        shared = [one[pair] == other[pair] for pair in other]
-        assert 0.1 < np.mean(shared) < 0.35  # five folds drawn anew
-    assert steps[0] < steps[1] == steps[2]
+    monkeypatch.setattr(FoldJudges, "learn", recorded)
+    corpus = made(120)
+    stage = RefineNegatives(num_rounds=3)
+    stage.fit(ListedColumns(corpus.samples()))
+    (first, steps), (second, more), (third, as_many) = rounds
+    assert len(first) > len(second) >= len(third)
+    assert steps < more == as_many
+    folds = [refine_folds(stage, uid) for uid in corpus.uids]
+    assert sorted(first) == sorted(fold for fold, _, _ in folds for _ in range(4))
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert 0.1 < np.mean([row[one] == row[other] for row in folds]) < 0.35  # five folds drawn anew
+
+
+def refine_folds(stage: RefineNegatives, uid: str) -> list[int]:
+    """Return an image's fold in each round; the format of the seed is part of what a fit means."""
+    return [draw_seed(stage.seed, "refine_negatives", uid, "fold", number) % stage.num_folds for number in range(3)]
 
 
 @pytest.mark.parametrize("num", [0, 1, 2])
 def test_few_images(num: int) -> None:
-    results: list[Any] = (
-        RefineNegatives().fit(made(num))
-        if num
-        else RefineNegatives().fit(Columns({"uid": [], "captions": [], "parses": [], "swap_negatives": []}))
-    )
+    corpus = made(num) if num else Columns({"uid": [], "captions": [], "parses": [], "swap_negatives": []})
+    results = refined(RefineNegatives(), corpus)
     assert len(results) == num
     assert all(len(one["refined_negatives"]) + len(one["refine_rejected"]) == 4 for one in results)
 
@@ -220,8 +238,10 @@ def test_few_images(num: int) -> None:
 def test_images_without_negatives() -> None:
     corpus = made(3)
     corpus.columns["swap_negatives"] = [[], [], []]
-    nothing: dict[str, Any] = {"refined_negatives": [], "refine_rejected": [], "refine_usage": {}}
-    assert RefineNegatives().fit(corpus) == [nothing] * 3
+    nothing: dict[str, Any] = {
+        "refined_negatives": [], "refine_rejected": [], "refine_usage": {}, "refine_evidence": {},
+    }  # fmt: skip
+    assert refined(RefineNegatives(), corpus) == [nothing] * 3
 
 
 @pytest.mark.parametrize(
@@ -246,7 +266,7 @@ def test_a_record_that_is_none_is_told_with_its_sample(broken: dict[str, Any]) -
     corpus = made(5)
     corpus.columns["swap_negatives"][2][1].update(broken)
     with pytest.raises(InputError, match=f"sample {corpus.uids[2]}: a record of 'swap_negatives'"):
-        RefineNegatives().fit(corpus)
+        refined(RefineNegatives(), corpus)
 
 
 def test_needs_and_consumes_the_fields_it_is_given() -> None:
@@ -269,11 +289,11 @@ class Longer:
         return [float(len(text)) for text in texts]
 
 
-def test_a_model_from_outside_is_balanced_too() -> None:
+def test_an_external_model_is_balanced_too() -> None:
     stage = RefineNegatives(num_rounds=1, model=Longer())
     assert stage.fingerprint() != RefineNegatives(num_rounds=1).fingerprint()
     assert "model" not in stage.config()
-    gaps = gaps_of(stage.fit(made(150)), "object")
+    gaps = gaps_of(refined(stage, made(150)), "object")
     assert gaps.shape[1] == 4
     assert np.sign(gaps).sum(axis=0).tolist() == [0, 0, 0, 0]
     assert (gaps[:, 1] != 0).sum() > 20  # alphabetical order: learned, model, tags, words
@@ -288,8 +308,8 @@ def test_every_kept_pair_has_a_mirror(
     rows: list[tuple[float, float]], bins: tuple[int, ...], draw: random.Random
 ) -> None:
     gaps = np.array(rows)
-    groups, draws = np.arange(len(rows)) % 2, np.arange(len(rows))
-    kept = mirror_balance(gaps, groups, draws, bins)
+    groups, draws = np.arange(len(rows)) % 2, np.arange(len(rows), dtype=np.uint64)
+    kept = balanced(gaps, groups, draws, bins)
     for group in (0, 1):
         signs = Counter(map(tuple, np.sign(gaps[kept & (groups == group)]).tolist()))
         assert all(signs[a, b] == signs[-a, -b] for a, b in signs)
@@ -297,14 +317,141 @@ def test_every_kept_pair_has_a_mirror(
             given = Counter(map(tuple, np.sign(gaps[groups == group]).tolist()))
             assert all(signs[a, b] == min(number, given[-a, -b]) for (a, b), number in given.items())
     order = np.array(draw.sample(range(len(rows)), len(rows)))
-    assert mirror_balance(gaps[order], groups[order], draws[order], bins).tolist() == kept[order].tolist()
+    assert balanced(gaps[order], groups[order], draws[order], bins).tolist() == kept[order].tolist()
+
+
+def balanced(gaps: Any, groups: Any, draws: Any, bins: tuple[int, ...]) -> Any:
+    return MirrorGrids.learn(gaps, groups, draws, bins).keeps(gaps, groups, draws)
 
 
 def test_partners_are_alike_in_size() -> None:
     gaps = np.array([[9.0], [8.0], [7.0], [1.0], [0.9], [-1.1], [-7.5]])
-    kept = mirror_balance(gaps, np.zeros(7, np.int64), np.arange(7), (2,))
-    assert kept.tolist() == [True, False, False, True, False, True, True]
-    assert mirror_balance(gaps[:5], np.zeros(5, np.int64), np.arange(5), (2,)).tolist() == [False] * 5
+    groups, draws = np.zeros(7, np.int64), np.arange(7, dtype=np.uint64)
+    assert balanced(gaps, groups, draws, (2,)).tolist() == [True, False, False, True, False, True, True]
+    assert balanced(gaps[:5], groups[:5], draws[:5], (2,)).tolist() == [False] * 5
+
+
+@settings(max_examples=100, deadline=None)
+@given(GAPS, st.sampled_from([(8, 4, 2), (1,), (3,)]), st.randoms(use_true_random=False))
+def test_the_limits_of_cells_choose_as_counting_partners_does(
+    rows: list[tuple[float, float]], bins: tuple[int, ...], draw: random.Random
+) -> None:
+    """Against a literal transcription: partners are counted, and those with the smallest draws stay."""
+    gaps = np.array(rows)
+    draws = np.array(draw.sample(range(len(rows)), len(rows)), np.uint64) << np.uint64(40)
+    expected = ~gaps.any(axis=1)
+    waiting = [row for row in np.argsort(draws).tolist() if gaps[row].any()]
+    for num in bins:
+        edges = [np.zeros(0)] * 2
+        for scorer in (0, 1):
+            column = gaps[waiting, scorer]
+            rarer = min(column[column < 0], column[column > 0], key=len) if len(column) else column
+            sizes = np.abs(rarer if len(rarer) else column[column != 0])
+            edges[scorer] = np.quantile(sizes, np.linspace(0, 1, num + 1)[1:-1]) if len(sizes) else edges[scorer]
+        cells = {
+            row: tuple(
+                int(np.sign(gap)) * (1 + int(np.searchsorted(edge, abs(gap))))
+                for gap, edge in zip(gaps[row].tolist(), edges, strict=True)
+            )
+            for row in waiting
+        }
+        counts, seen = Counter(cells.values()), Counter[tuple[int, ...]]()
+        for row in waiting:
+            seen[cells[row]] += 1
+            expected[row] = seen[cells[row]] <= counts[tuple(-level for level in cells[row])]
+        waiting = [row for row in waiting if not expected[row]]
+    assert balanced(gaps, np.zeros(len(rows), np.int64), draws, bins).tolist() == expected.tolist()
+
+
+def test_new_pairs_stay_with_the_shares_of_those_learned_from() -> None:
+    draw = np.random.default_rng(0)
+
+    def drawn(num: int) -> tuple[Any, Any, Any]:
+        gaps = np.round(draw.normal(0.8, 1.0, size=(num, 2)), 4)  # captions are preferred by 79 %
+        return gaps, np.zeros(num, np.int64), draw.integers(2**63, size=num, dtype=np.uint64)
+
+    learned, new = drawn(4000), drawn(4000)
+    grids = MirrorGrids.learn(*learned, (8, 4, 2))
+    shares = [grids.keeps(*pairs) for pairs in (learned, new)]
+    assert abs(shares[0].mean() - shares[1].mean()) < 0.03
+    assert (learned[0][shares[0]] > 0).mean(axis=0) == pytest.approx([0.5, 0.5], abs=1e-3)
+    assert (new[0][shares[1]] > 0).mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.04)
+    assert not grids.keeps(new[0], new[1] - 1, new[2]).any()  # a group that nothing was learned of
+
+
+def test_a_sample_alone_in_a_batch_or_elsewhere_has_the_same_result() -> None:
+    corpus, new = made(90), made(30, seed=9)
+    new.columns["uid"] = [image_uid(uid.encode()) for uid in new.uids]
+    stage = RefineNegatives()
+    samples = [*corpus.samples(), *new.samples()]
+    fit = stage.fit(ListedColumns(corpus.samples()))
+    expected = {one.uid: result for one, result in zip(samples, stage.apply(samples, fit), strict=True)}
+    assert sum(len(result["refined_negatives"]) for result in expected.values() if isinstance(result, dict)) > 80
+    random.Random(1).shuffle(samples)
+    for size in (1, 7):
+        for start in range(0, len(samples), size):
+            batch = samples[start : start + size]
+            assert stage.apply(batch, fit) == [expected[one.uid] for one in batch]
+    edited = dataclasses.replace(samples[0], captions=("a cow on the moon", *samples[0].captions[1:]))
+    changed = stage.apply([edited, *samples[1:]], fit)
+    assert changed[1:] == [expected[one.uid] for one in samples[1:]]
+    assert changed[0] != expected[edited.uid]
+
+
+def test_a_fit_is_the_same_twice_from_its_file_and_in_any_batches(tmp_path: Path) -> None:
+    samples, stage = made(70).samples(), RefineNegatives()
+    fit = stage.fit(ListedColumns(samples))
+    data = fit.to_bytes()
+    assert stage.fit(ListedColumns(samples[::-1], batch=70)).to_bytes() == data
+    assert not any(thing.encode() in data for thing in (*THINGS, *PLACES) if len(thing) > 3)  # words are hashed
+    (tmp_path / "fit").write_bytes(data)
+    assert stage.apply(samples, Fit.load(tmp_path / "fit")) == stage.apply(samples, fit)
+
+
+def test_what_is_learned_from_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images with larger hashes are left out: what they say changes nothing in the fit."""
+    monkeypatch.setattr(refine_negatives, "_MAX_PAIRS", 200)
+    samples, stage = made(90).samples(), RefineNegatives()
+    fit = stage.fit(ListedColumns(samples))
+    unread = sorted(samples, key=lambda one: draw_seed("refine_negatives", one.uid))[50:]
+    broken = {one.uid: dataclasses.replace(one, captions=("other words",) * 2) for one in unread}
+    assert stage.fit(ListedColumns([broken.get(one.uid, one) for one in samples])).to_bytes() == fit.to_bytes()
+    others = [dataclasses.replace(one, captions=("other words",) * 2) for one in samples]
+    assert stage.fit(ListedColumns(others)).to_bytes() != fit.to_bytes()
+    results: list[Any] = stage.apply(samples, fit)
+    assert sum(len(result["refined_negatives"]) for result in results) > 80  # the rest has results too
+
+
+def test_kinds_that_nothing_was_learned_of_are_rejected_by_name() -> None:
+    corpus = made(60)
+    samples, stage = corpus.samples(), RefineNegatives(spared=("bind",))
+    fit = stage.fit(ListedColumns(samples))
+    odd = [{**record("a cow on the moon"), "operation": operation} for operation in ("number", "bind")]
+    result: Any = stage.apply(
+        [dataclasses.replace(samples[0], fields={**samples[0].fields, "swap_negatives": odd})], fit
+    )[0]
+    assert [one["reason"] for one in result["refine_rejected"]] == ["unknown_kind"]
+    assert [one["operation"] for one in result["refined_negatives"]] == ["bind"]  # spared
+    assert result["refine_evidence"] == {}
+    empty = stage.fit(ListedColumns([]))
+    results: list[Any] = stage.apply(samples, empty)
+    assert {one["reason"] for result in results for one in result["refine_rejected"]} == {"unknown_kind"}
+
+
+def test_a_fit_holds_until_judges_tell_the_kept_negatives() -> None:
+    samples, stage = made(150).samples(), RefineNegatives()
+    fit = stage.fit(ListedColumns(samples))
+    sums: Counter[str] = Counter()
+    for result in stage.apply(samples, fit):
+        assert isinstance(result, dict)
+        sums.update(result["refine_evidence"])
+    checks = stage.check(fit, Evidence(150, 0, sums))
+    assert [check.figure for check in checks] == pytest.approx([0, 0, 0], abs=0.01)
+    assert all(check.holds for check in checks)
+    assert checks[0].bound == pytest.approx(0.05 + sums["kept"] ** -0.5, abs=1e-4)
+    told = {**sums, "blind_words": 0.5 * sums["kept"] + (checks[0].bound + 0.01) * sums["kept"]}
+    assert [check.holds for check in stage.check(fit, Evidence(150, 0, told))] == [True, False, True]
+    assert stage.check(fit, Evidence(150, 0, {})) == []
 
 
 @pytest.mark.slow
@@ -320,7 +467,7 @@ def test_blind_judges_are_near_chance_on_real_captions(real_data: Path) -> None:
         results = stage.process(samples)
         samples = [one.adding(result) for one, result in zip(samples, results, strict=True) if isinstance(result, dict)]
     names = ("uid", "captions", "parses", "swap_negatives")
-    results = RefineNegatives().fit(Columns({name: [sample[name] for sample in samples] for name in names}))
+    results = refined(RefineNegatives(), Columns({name: [sample[name] for sample in samples] for name in names}))
     pairs = {"raw": [], "refined": []}  # type: dict[str, list[Pair]]
     for sample, result in zip(samples, results, strict=True):
         assert isinstance(result, dict)

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from curation.blind.adversarial_refinement import mirror_balance
+from curation.blind.image_sample import ImageSample
 from curation.blind.judges import positive_of
-from curation.blind.ngram_model import Float64s, Int64s
-from curation.blind.scores import BlindGaps, PairTexts
-from curation.engine.stage import Corpus, CorpusStage, Drop, Field, Resource
+from curation.blind.refinement import ImagePairs, Kind, LearningTexts, Refinement, learn_refinement
+from curation.blind.scores import PairTexts
+from curation.blind.tokens import UInt64s, Words, hash_words, read_words
+from curation.engine.fits import Evidence, Fit, FitCheck
+from curation.engine.stage import Columns, Drop, Field, FittedStage, Resource
 from curation.negatives.records import STAGE_OF_UNSIGNED_FIELD, NegativeRecord, NegativesStage, add_scores, rejection
 from data_manifests.errors import InputError
+from data_manifests.sample import Sample
 from data_manifests.seeds import canonical, draw_seed
 
 _DECIMALS = 4
-_MIN_GROUP = 64
-_FIRST_STEPS, _LATER_STEPS = 25, 100
-"""Training steps of the judge: the first round is easy, later ones need more."""
+_MAX_CAPTIONS, _MAX_PAIRS = 50_000, 150_000
+"""Most captions and pairs to learn from."""
+
+_MAX_DISTANCE = 0.05
+"""Largest distance of the blind accuracy from one half, beside two standard errors, with which a fit is kept."""
+
+_SCORERS = ("blind_learned", "blind_words", "blind_tags", "blind_model")
+_LABELS = {
+    "blind_learned": "the linear judge",
+    "blind_words": "word trigrams",
+    "blind_tags": "trigrams of word classes",
+    "blind_model": "the further scorer",
+}
 
 
 @runtime_checkable
@@ -33,16 +47,29 @@ class TextScorer(Resource, Protocol):
 
 
 class _Negative(NamedTuple):
-    """A negative, its image's place in the corpus and uid, and the true text it is compared with."""
+    """A negative, and the true text that it is compared with."""
 
-    place: int
-    uid: str
     positive: str
     record: NegativeRecord
 
+    @property
+    def kind(self) -> Kind:
+        """Operation and span class."""
+        return self.record["operation"], self.record["span_class"]
+
+
+class _Learned(NamedTuple):
+    """What is held of an image that is learned from: pairs, captions, their fold, and words and tags of their parses."""
+
+    pairs: ImagePairs
+    captions: Words
+    fold: int
+    tagged_words: UInt64s
+    tags: np.ndarray[Any, np.dtype[np.uint16]]
+
 
 @dataclass(frozen=True)
-class RefineNegatives(NegativesStage, CorpusStage):
+class RefineNegatives(NegativesStage, FittedStage):
     """Mirror-balance negatives over the gaps of blind scorers, within each operation and span class.
 
     A gap is a scorer's score of the caption minus its score of the negative. Scorers are trigrams of words, trigrams of
@@ -52,9 +79,17 @@ class RefineNegatives(NegativesStage, CorpusStage):
     time. Clumsy negatives have few matches, and most of them are dropped: the manifest's usage holds the numbers before
     and after of each operation.
 
+    Fitted, from the images with the smallest hashes (at most 50,000 captions and 150,000 pairs): counts of trigrams by
+    fold, classes and vectors of words, each round's judge of each fold, and of each cell of the grids the largest draw
+    that is kept. Applied: the negatives of one image are scored and looked up in the grids; a hash of uid and texts is a
+    negative's draw, so what happens to it depends on no other. What was learned from is balanced exactly. Words are held
+    as hashes. Checked: the blind accuracy of the kept negatives by each scorer is within 5 points of one half, or two
+    standard errors more.
+
     Provides ``refined_negatives``, the records that stay with their gaps under ``scores`` (``blind_words``,
     ``blind_tags``, ``blind_learned``, ``blind_model``: above 0 where the caption scores higher), ``refine_rejected``,
-    the others, and ``refine_usage``, counts per operation.
+    the others (``unbalanced``, or ``unknown_kind``: none of its operation was learned from), ``refine_usage``, counts per
+    operation, and ``refine_evidence``, how often each scorer prefers the caption to a kept negative.
 
     Attributes:
         fields: Fields of negatives that are balanced together; this stage's own field is published in their place.
@@ -76,18 +111,19 @@ class RefineNegatives(NegativesStage, CorpusStage):
     Differs:
         - SugarCrepe's scorers are two large pretrained models; here n-gram models of the corpus's own captions and a
           judge of its own negatives, and a pretrained one if given;
-        - cells are quantiles on several grids, from fine to coarse: see `mirror_balance`;
+        - cells are quantiles on several grids, from fine to coarse: see `MirrorGrids`;
         - AFLite drops the examples that are easiest to classify, so that most of the rest are classified wrongly; here
           right and wrong balance.
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),
         Field("refine_rejected", role="rejects"),
         Field("refine_usage", role="usage"),
+        Field("refine_evidence", role="evidence"),
     )
     source: ClassVar[str] = "Hsieh et al. 2023 (SugarCrepe), section 4, arXiv 2306.14610"
 
@@ -105,83 +141,168 @@ class RefineNegatives(NegativesStage, CorpusStage):
         allowed = "numbers from 64 to 1, from fine to coarse"
         self.require(bool(self.bins) and fine_to_coarse, "bins", allowed=allowed, fix="use 8, 4, 2")
 
-    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return the negatives that stay, the others, and their counts, for each uid."""
-        negatives = list(self._read(corpus))
-        results: list[dict[str, Any]] = [
-            {"refined_negatives": [], "refine_rejected": [], "refine_usage": {}} for _ in corpus.uids
+    def fit(self, columns: Columns) -> Fit:
+        """Learn scorers and grids from a sample of the images."""
+        sample: ImageSample[_Learned] = ImageSample("refine_negatives", _MAX_CAPTIONS, _MAX_PAIRS)
+        tags: dict[str, int] = {}
+        for batch in columns.batches():
+            wanted = [one for one in batch if sample.wants(one.uid)]
+            for one, pairs in zip(wanted, self._pairs([(one, self._read(one)) for one in wanted]), strict=True):
+                captions = pairs.texts.words.take(np.arange(len(one.captions)))
+                learned = _Learned(pairs, captions, self._folds(one.uid)[0], *_tagged(one["parses"], tags))
+                sample.add(one.uid, learned, len(one.captions), len(pairs.draws))
+        images = sample.items()
+        del sample
+        if not any(len(image.pairs.draws) for image in images):
+            return Fit({"groups": []})
+        texts = _texts(images, list(tags))
+        del images
+        arrays, groups = learn_refinement(texts, self.num_rounds, self.num_folds, self.bins)
+        return Fit({"groups": groups}, arrays)
+
+    def apply(self, samples: Sequence[Sample], fit: Fit) -> list[dict[str, Any] | Drop]:
+        """Return the negatives of each sample that stay, the others, and their counts."""
+        read = [self._read(one) for one in samples]
+        num = sum(map(len, read))
+        gaps, kept, known = np.zeros((num, 0)), np.zeros(num, np.bool_), np.zeros(num, np.bool_)
+        if num and fit.values["groups"]:
+            pairs = ImagePairs.joined(self._pairs(list(zip(samples, read, strict=True))))
+            gaps, kept, known = _refinement(_FitKey(fit), self.num_folds, self.bins).decide(pairs)
+        reasons = np.where(kept, "", np.where(known, "unbalanced", "unknown_kind")).tolist()
+        results: list[dict[str, Any] | Drop] = []
+        start = 0
+        for negatives in read:
+            stop = start + len(negatives)
+            results.append(self._result(negatives, gaps[start:stop].tolist(), reasons[start:stop]))
+            start = stop
+        return results
+
+    def check(self, fit: Fit, evidence: Evidence) -> Sequence[FitCheck]:  # noqa: ARG002 - one half, whatever the fit
+        """Return by how much each scorer's accuracy on the kept negatives differs from one half."""
+        num = evidence.sums.get("kept", 0.0)
+        bound = round(_MAX_DISTANCE + 2 * 0.5 / max(num, 1.0) ** 0.5, 4)
+        return [
+            FitCheck(
+                f"distance from one half of the blind accuracy of the kept negatives, by {label}",
+                abs(evidence.sums[name] / num - 0.5),
+                bound,
+            )
+            for name, label in _LABELS.items()
+            if num and name in evidence.sums
         ]
-        if negatives:
-            names, gaps, kept = self._balance(corpus, negatives)
-            for number, one in enumerate(negatives):
-                scores = dict(zip(names, gaps[number].tolist(), strict=True))
-                _add(results[one.place], one.record, scores, stays=bool(kept[number]))
-        return list(results)
 
-    def _read(self, corpus: Corpus) -> Iterator[_Negative]:
-        """Yield all negatives, image by image, field by field."""
-        columns = [(name, corpus.column(name)) for name in self.fields]
-        for place, (uid, captions) in enumerate(zip(corpus.uids, corpus.column("captions"), strict=True)):
-            for name, column in columns:
-                for record in column[place]:
-                    yield _Negative(place, uid, _positive(record, captions, uid, name), _signed(record, name))
+    def _read(self, sample: Sample) -> list[_Negative]:
+        """Return the negatives of a sample, field by field."""
+        return [
+            _Negative(_positive(record, sample.captions, sample.uid, name), _signed(record, name))
+            for name in self.fields
+            for record in sample[name]
+        ]
 
-    def _balance(
-        self, corpus: Corpus, negatives: Sequence[_Negative]
-    ) -> tuple[list[str], Float64s, np.ndarray[Any, Any]]:
-        """Return the scorers' names, their gaps [negatives, scorers], and which negatives stay."""
-        places = np.array([one.place for one in negatives])
-        folds = self._folds(corpus, 0)
-        scorers = self._scorers(corpus, negatives, folds)
-        fixed: dict[str, Float64s] = {
-            "blind_words": scorers.words,
-            "blind_tags": scorers.tags,
-            **self._model_gaps(negatives),
-        }
-        draws = np.array(
-            [draw_seed(self.seed, self.name, one.uid, one.positive, one.record["text"]) for one in negatives], np.uint64
+    def _pairs(self, read: Sequence[tuple[Sample, Sequence[_Negative]]]) -> list[ImagePairs]:
+        """Return the pairs of each sample as arrays; of its texts the captions come first."""
+        scores = self._model_scores(one for _, negatives in read for one in negatives)
+        return [self._arrays(sample, negatives, scores) for sample, negatives in read]
+
+    def _arrays(self, sample: Sample, negatives: Sequence[_Negative], scores: Mapping[str, float]) -> ImagePairs:
+        """Return the pairs of a sample."""
+        captions, wrong = list(sample.captions), [one.record["text"] for one in negatives]
+        true = [*captions, *sorted({one.positive for one in negatives} - set(captions))]
+        place = {text: number for number, text in enumerate(true)}
+        num, uid = len(negatives), sample.uid
+        seen: Counter[tuple[str, str]] = Counter()
+        draws = []
+        for pair in ((one.positive, one.record["text"]) for one in negatives):
+            again = [seen[pair]] if pair in seen else []  # no two draws are equal, so that halves of cells are exact
+            draws.append(draw_seed(self.seed, self.name, uid, *pair, *again))
+            seen[pair] += 1
+        gaps = [round(scores[one.positive] - scores[one.record["text"]], _DECIMALS) for one in negatives if scores]
+        return ImagePairs(
+            PairTexts(
+                read_words([*true, *wrong]),
+                np.array([place[one.positive] for one in negatives], np.int64),
+                len(true) + np.arange(num),
+            ),
+            [one.kind for one in negatives],
+            np.array(draws, np.uint64),
+            np.tile(np.array(self._folds(uid), np.int64), (num, 1)),
+            np.array(gaps, np.float64).reshape(num, 0 if self.model is None else 1),
         )
-        groups = _groups(negatives)
-        chosen = np.arange(len(negatives))
-        gaps = np.zeros((len(negatives), len(fixed) + 1))
-        gaps[:, 1:] = np.stack(list(fixed.values()), axis=1)
-        for number in range(self.num_rounds):
-            # with the same folds the remaining gaps would look smaller than they are: they were balanced over them
-            folds = self._folds(corpus, number)
-            steps = _LATER_STEPS if number else _FIRST_STEPS
-            gaps[chosen, 0] = scorers.learned_gaps(chosen, folds[places[chosen]], steps)
-            stays = mirror_balance(gaps[chosen], groups[chosen], draws[chosen], self.bins)
-            chosen = chosen[stays]
-        kept = np.array([one.record["operation"] in self.spared for one in negatives], np.bool_)
-        kept[chosen] = True
-        return ["blind_learned", *fixed], gaps, kept
 
-    def _folds(self, corpus: Corpus, number: int) -> Int64s:
-        """Return each image's fold in a round."""
-        return np.array([draw_seed(self.seed, self.name, uid, "fold", number) % self.num_folds for uid in corpus.uids])
+    def _folds(self, uid: str) -> list[int]:
+        """Return an image's fold in each round."""
+        return [
+            draw_seed(self.seed, self.name, uid, "fold", number) % self.num_folds for number in range(self.num_rounds)
+        ]
 
-    def _scorers(self, corpus: Corpus, negatives: Sequence[_Negative], folds: Int64s) -> BlindGaps:
-        """Fit the scorers of the corpus."""
-        of_image = corpus.column("captions")
-        parses = corpus.column("parses")
-        texts = PairTexts(
-            captions=[caption for captions in of_image for caption in captions],
-            caption_folds=np.repeat(folds, [len(captions) for captions in of_image]),
-            positives=[one.positive for one in negatives],
-            negatives=[one.record["text"] for one in negatives],
-            pair_folds=folds[[one.place for one in negatives]],
-            num_folds=self.num_folds,
-        )
-        return BlindGaps(texts, ((parse["words"], parse["tags"]) for of_one in parses for parse in of_one))
-
-    def _model_gaps(self, negatives: Sequence[_Negative]) -> dict[str, Float64s]:
-        """Return the gaps of the external model, if there is one; equal texts are scored once."""
+    def _model_scores(self, negatives: Iterable[_Negative]) -> dict[str, float]:
+        """Return the scores of all texts by the external model, if there is one; equal texts are scored once."""
         if self.model is None:
             return {}
         texts = sorted({text for one in negatives for text in (one.positive, one.record["text"])})
-        score = dict(zip(texts, self.model.score(texts), strict=True))
-        gaps = [score[one.positive] - score[one.record["text"]] for one in negatives]
-        return {"blind_model": np.array([round(gap, _DECIMALS) for gap in gaps], np.float64)}
+        return dict(zip(texts, self.model.score(texts), strict=True))
+
+    def _result(
+        self, negatives: Sequence[_Negative], gaps: Sequence[Sequence[float]], reasons: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return a sample's fields; a negative without a reason against it stays, one of a spared operation always."""
+        refined, rejected = [], []
+        usage: Counter[str] = Counter()
+        evidence: Counter[str] = Counter()
+        for one, own, reason in zip(negatives, gaps, reasons, strict=True):
+            kind, scores = " ".join(one.kind), dict(zip(_SCORERS, own, strict=False))
+            spared = one.kind[0] in self.spared
+            usage[f"given {kind}"] += 1
+            if reason and not spared:
+                rejected.append(rejection(one.record, reason, f"{kind} {canonical(scores).decode()}"))
+                continue
+            usage[f"kept {kind}"] += 1
+            refined.append(add_scores(one.record, scores))
+            if not spared:
+                evidence["kept"] += 1
+                # halves are exact, whatever the order in which they are added up
+                evidence.update({name: 0.5 + 0.5 * np.sign(gap) for name, gap in scores.items()})
+        return {
+            "refined_negatives": refined,
+            "refine_rejected": rejected,
+            "refine_usage": dict(usage),
+            "refine_evidence": {name: float(number) for name, number in evidence.items()},
+        }
+
+
+class _FitKey:
+    """A fit as a key of a cache, by identity: fits are immutable, and comparing their arrays would take long."""
+
+    def __init__(self, fit: Fit) -> None:
+        self.fit = fit
+
+    def __hash__(self) -> int:
+        return id(self.fit)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _FitKey) and self.fit is other.fit
+
+
+@lru_cache(maxsize=2)
+def _refinement(key: _FitKey, num_folds: int, bins: tuple[int, ...]) -> Refinement:
+    return Refinement.of(key.fit.arrays, key.fit.values["groups"], num_folds, bins)
+
+
+def _tagged(parses: Iterable[Mapping[str, Any]], numbers: dict[str, int]) -> tuple[UInt64s, Any]:
+    """Return the hashes of the words of parsed captions, and the number of each one's tag; new tags get numbers."""
+    pairs = [pair for parse in parses for pair in zip(parse["words"], parse["tags"], strict=True)]
+    return hash_words([word.lower() for word, _ in pairs]), np.array(
+        [numbers.setdefault(tag, len(numbers)) for _, tag in pairs], np.uint16
+    )
+
+
+def _texts(images: Sequence[_Learned], tags: Sequence[str]) -> LearningTexts:
+    """Return what to learn from."""
+    captions = Words.joined([image.captions for image in images])
+    folds = np.repeat([image.fold for image in images], [len(image.captions.lengths) for image in images])
+    words, numbers = (np.concatenate([image[place] for image in images]) for place in (3, 4))
+    of_tag = {tag: words[numbers == number] for number, tag in enumerate(tags)}
+    return LearningTexts(ImagePairs.joined([image.pairs for image in images]), captions, folds, of_tag)
 
 
 def _positive(record: NegativeRecord, captions: Sequence[str], uid: str, name: str) -> str:
@@ -206,30 +327,3 @@ def _signed(record: NegativeRecord, name: str) -> NegativeRecord:
     if "source" in record or name not in STAGE_OF_UNSIGNED_FIELD:
         return record
     return {**record, "source": STAGE_OF_UNSIGNED_FIELD[name]}
-
-
-def _kind(record: NegativeRecord) -> str:
-    return f"{record['operation']} {record['span_class']}"
-
-
-def _groups(negatives: Sequence[_Negative]) -> Int64s:
-    """Return each negative's group: operation and span class, or the operation alone for rare classes."""
-    kinds = [_kind(one.record) for one in negatives]
-    counts = Counter(kinds)
-    names = [
-        kind if counts[kind] >= _MIN_GROUP else one.record["operation"]
-        for one, kind in zip(negatives, kinds, strict=True)
-    ]
-    return np.unique(names, return_inverse=True)[1]
-
-
-def _add(result: dict[str, Any], record: NegativeRecord, scores: Mapping[str, float], *, stays: bool) -> None:
-    """Add a negative to its image's results."""
-    usage = result["refine_usage"]
-    kind = _kind(record)
-    usage[f"given {kind}"] = usage.get(f"given {kind}", 0) + 1
-    if stays:
-        usage[f"kept {kind}"] = usage.get(f"kept {kind}", 0) + 1
-        result["refined_negatives"].append(add_scores(record, scores))
-    else:
-        result["refine_rejected"].append(rejection(record, "unbalanced", f"{kind} {canonical(scores).decode()}"))
