@@ -224,7 +224,7 @@ def _captions(entries: list[Any], images: Mapping[str, Any], file: str) -> tuple
         match entry:
             case {"image_id": image_id, "caption": caption} if key := _id_text(image_id):
                 if key in images:
-                    captions.setdefault(key, []).append(caption)
+                    captions.setdefault(key, []).extend(caption if isinstance(caption, list) else [caption])
                 else:
                     problem = f"{where}: no image {shown(key)} in the file"
                     problems.append(Rejected(where, "missing_image", problem))

@@ -42,11 +42,22 @@ from data_manifests.sample import ImageRef
 
 MAX_PROBLEMS = 100
 """Different problems of rows that are counted for an error message."""
+MAX_KEY_LINES = 1000
+"""Lines of JSON whose keys are looked at, since not every object has every key."""
 MAX_NAME_CHARS = 4096
 
 _IMAGE_NAME = re.compile(r"[^\s\"',;|:{}\[\]][^\t\"',;|:{}\[\]]{0,300}?\.(?:jpe?g|jpe|jfif|png|webp)\b", re.IGNORECASE)
 
-TABLES = tuple(f"{stem}.{ending}" for stem in ("captions", "metadata") for ending in ("jsonl", "csv", "parquet"))
+TABLES = tuple(f"{stem}.{ending}" for stem in ("captions", "metadata") for ending in ("jsonl", "csv", "tsv", "parquet"))
+
+OTHER_LAYOUTS: Mapping[str, str] = {
+    "captions.txt": "flickr",
+    "results.csv": "flickr",
+    "annotations/*.json": "coco",
+    "*.parquet": "parquet",
+    "*.tar": "webdataset",
+}
+"""Files that a folder of images does not have -> the kind of source that has them."""
 
 
 @dataclass
@@ -123,6 +134,9 @@ class FolderSource(FileSource):
                 f"a .txt beside each image is WebDataset's layout: tar --sort=name -cf 00000.tar -C {self._path} . "
                 "and then --source webdataset:00000.tar"
             )
+        for pattern, kind in OTHER_LAYOUTS.items():
+            if found := next(self._root.glob(pattern), None):
+                return f"{shown(found.name)} is what another kind reads: --source {kind}:{self._path}"
         return "write captions.csv with the columns file_name,caption"
 
     def _image(self, name: str) -> ImageRef | Rejected:
@@ -130,9 +144,7 @@ class FolderSource(FileSource):
         image = image_in(self._root, name, self._linked)
         if isinstance(image, Rejected) and image.reason == "missing_image":
             in_images = image_in(self._root, f"images/{name}", self._linked)
-            if isinstance(in_images, ImageRef):
-                return in_images
-            image = image if in_images.reason == "missing_image" else replace(in_images, name=image.name)
+            return in_images if isinstance(in_images, ImageRef) else replace(in_images, name=image.name)
         return image
 
     def _image_names(self) -> list[str]:
@@ -141,13 +153,14 @@ class FolderSource(FileSource):
 
     @cached_property
     def _by_base_name(self) -> dict[str, str]:
-        """The last image of each base name, to say where a missing one may be."""
-        return {name.rpartition("/")[2]: name for name in self._image_names()}
+        """The last image of each base name in small letters, to say where a missing one may be."""
+        return {name.rpartition("/")[2].lower(): name for name in self._image_names()}
 
     def _record(self, name: str, image: ImageRef | Rejected, entry: _ImageRows) -> SourceRecord | Rejected:
         """Return the record of an image, or why it has none."""
         if isinstance(image, Rejected):
-            other = self._by_base_name.get(name.rpartition("/")[2]) if image.reason == "missing_image" else None
+            base = name.rpartition("/")[2].lower()
+            other = self._by_base_name.get(base) if image.reason == "missing_image" else None
             return replace(image, detail=f"{image.detail}; is it {shown(other)}?") if other else image
         if not entry.captions:
             detail = f"{self._table.name} has an empty caption (null or an empty list) for it"
@@ -158,23 +171,29 @@ class FolderSource(FileSource):
         """Yield the rows of the table."""
         if self._table.suffix == ".jsonl":
             yield from jsonl_rows(self._table)
-        elif self._table.suffix == ".csv":
-            yield from csv_rows(self._table)
-        else:
+        elif self._table.suffix == ".parquet":
             yield from parquet_rows(self._table, self._columns)
+        else:
+            yield from csv_rows(self._table)
 
     def _first_columns(self) -> list[str]:
-        """Return the columns of the table; for JSON Lines, the keys of its first object."""
+        """Return the columns of the table; for JSON Lines, the keys of its first objects."""
         if self._table.suffix == ".parquet":
             return [name for name, content in parquet_columns(self._table).items() if content != "bytes"]
         problems: Counter[str] = Counter()
         examples: dict[str, str] = {}
+        columns: dict[str, None] = {}
         for number, row in self._rows():
             if not isinstance(row, BadRow):
-                return list(row)
+                columns |= dict.fromkeys(row)
+                if self._table.suffix != ".jsonl" or number > MAX_KEY_LINES:
+                    break
+                continue
             problems[row.problem] += 1
             if row.problem not in examples and len(examples) < MAX_PROBLEMS:
                 examples[row.problem] = f"line {number}: {shown(row.text, 80)}"
+        if columns:
+            return list(columns)
         common = next((item for item in problems.most_common() if item[0] in examples), None)
         detail = (
             f"; {common[1]} times: {common[0]}, for example {examples[common[0]]}" if common else ": it has no rows"

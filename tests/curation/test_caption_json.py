@@ -71,7 +71,17 @@ def test_coco_ids_and_folders(
 
 def test_coco_null_caption_costs_itself_only(tmp_path: Path) -> None:
     images = [{"id": 1, "file_name": "1.jpg"}, {"id": True, "file_name": "2.jpg"}, {"id": None, "file_name": "3.jpg"}]
-    notes = [{"image_id": 1, "caption": text} for text in ("a", None, "b")]
+    notes = [{"image_id": 1, "caption": text} for text in ("a", None, ["b", "c"])]
     records, rejected = read(_coco(tmp_path, {"images": images, "annotations": notes}))
-    assert [r.captions for r in records] == [("a", None, "b")]
+    assert [r.captions for r in records] == [("a", None, "b", "c")]
     assert [reason for _, reason in rejected] == ["malformed_entry"] * 2
+
+
+def test_the_first_object_need_not_have_every_key(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / f"{number}.jpg", picture(number * 40))
+    lines = [{"file_name": "0.jpg"}, {"file_name": "1.jpg", "title": "a dog"}, {"file_name": "2.jpg", "title": "a cat"}]
+    put(tmp_path / "metadata.jsonl", "\n".join(map(json.dumps, lines)))
+    records, rejected = read(f"folder:{tmp_path}")
+    assert [record.captions for record in records] == [("a dog",), ("a cat",)]
+    assert rejected == [("0.jpg", "no_captions")]

@@ -152,3 +152,21 @@ def test_no_usable_row_says_why(tmp_path: Path) -> None:
     assert "no usable row; 2 times: 3 fields where the header has 2" in message
     assert "line 2: 0.jpg,a,b" in message
     assert "no usable row: it has no rows" in refused(_folder(tmp_path, "file_name,caption\n"))
+
+
+def test_a_table_without_a_header_says_so(tmp_path: Path) -> None:
+    assert "put a line above it that names the columns" in refused(_folder(tmp_path, "0.jpg,a dog\n1.jpg,a cat\n"))
+
+
+def test_a_table_of_tabs_may_be_called_so(tmp_path: Path) -> None:
+    spec = _folder(tmp_path, "file_name\tcaption\n0.jpg\ta dog, running\n1.jpg\ta cat\n")
+    (tmp_path / "captions.csv").rename(tmp_path / "captions.tsv")
+    assert [record.captions for record in read(spec)[0]] == [("a dog, running",), ("a cat",)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_lines_that_end_by_carriage_return(encoding: str, tmp_path: Path) -> None:
+    table = 'file_name,caption\r0.jpg,"a dog, running"\r1.jpg,un \u00e9t\u00e9\r'.encode(encoding)
+    records, rejected = read(_folder(tmp_path, table))
+    assert [record.captions for record in records] == [("a dog, running",), ("un \u00e9t\u00e9",)]
+    assert rejected == []

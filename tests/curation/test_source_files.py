@@ -147,3 +147,25 @@ def test_texts_beside_the_images_are_a_tar_to_be(tmp_path: Path) -> None:
     put(tmp_path / "0.jpg", picture())
     put(tmp_path / "0.txt", "a dog")
     assert "tar --sort=name -cf 00000.tar" in refused(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("captions.txt", "flickr"),
+        ("annotations/captions_val.json", "coco"),
+        ("0.parquet", "parquet"),
+        ("0.tar", "webdataset"),
+    ],
+)
+def test_a_folder_of_another_layout_names_the_kind(file: str, kind: str, tmp_path: Path) -> None:
+    put(tmp_path / "0.jpg", picture())
+    put(tmp_path / file)
+    assert f"is what another kind reads: --source {kind}:{tmp_path}" in refused(f"folder:{tmp_path}")
+
+
+def test_a_name_in_other_capitals_is_pointed_at(tmp_path: Path) -> None:
+    put(tmp_path / "set" / "IMG_0.JPG", picture())
+    put(tmp_path / "set" / "captions.csv", "file_name,caption\nimg_0.jpg,a dog\n")
+    with pytest.raises(InputError, match=r"missing_image .1 times.*is it IMG_0.JPG"):
+        _snapshot(f"folder:{tmp_path / 'set'}", tmp_path / "out")

@@ -13,6 +13,7 @@ import stat
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from errno import ENOENT
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -139,6 +140,8 @@ def _image_at(root: Path, parts: Sequence[str], label: str, linked: Sequence[Pat
             path, found = _stat_part(path, part)
             if stat.S_ISLNK(found.st_mode):
                 real = Path(path).resolve()
+                if not real.exists():
+                    raise FileNotFoundError(ENOENT, f"{shown(part, 60)} is a link to something that is not there")
                 if not any(real.is_relative_to(folder) for folder in (root, *linked)):
                     return Rejected(label, "unsafe_path", f"{shown(part, 60)} is a link out of the folder; {_LINK_FIX}")
                 path, found = str(real), real.stat()
@@ -249,7 +252,10 @@ def base_name(path: str | Path) -> str:
 
 def contents_of(folder: str | Path) -> str:
     """Return a sentence with the first names in a folder, for an error message."""
-    names = sorted(shown(item.name, 60) for item in Path(folder).iterdir())
+    names = sorted(
+        shown(item.name, 60) + ("" if item.exists() else " (a link to something that is not there)")
+        for item in Path(folder).iterdir()
+    )
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return f"the folder contains: {', '.join(names[:_MAX_NAMES]) or 'nothing'}{more}"
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from curation.sources.reading.encodings import decoded, encoding_of, utf16_of
-from curation.sources.reading.files import SPLITS, shown
+from curation.sources.reading.files import SPLITS, has_image_ending, shown
 from data_manifests.errors import InputError
 
 MAX_TEXT_BYTES = 16 << 20
@@ -77,7 +77,13 @@ def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str 
     """
     encoding = encoding_of(path)
     with path.open("rb") as file:
-        wide = io.TextIOWrapper(file, encoding, errors="replace", newline="\n") if "16" in encoding else None
+        start = file.read(1 << 16)
+        file.seek(0)
+        line_end = (
+            None if b"\r" in start and b"\n" not in start else "\n"
+        )  # old spreadsheets of the Mac end lines by \r
+        is_plain = "16" not in encoding and line_end
+        wide = None if is_plain else io.TextIOWrapper(file, encoding, errors="replace", newline=line_end)
         read: Any = wide.readline if wide else file.readline
         for number, raw in enumerate(iter(lambda: read(MAX_TEXT_BYTES + 1), "" if wide else b""), 1):
             if len(raw) > MAX_TEXT_BYTES:
@@ -185,6 +191,8 @@ def find_column(table: Path, columns: Collection[str], names: Sequence[str], con
             f"'{links}' has only links: download the images with img2dataset first, then give its tars: "
             "--source webdataset:FOLDER"
         )
+    if any(map(has_image_ending, columns)):
+        fix = "the first line has an image's name: put a line above it that names the columns: file_name,caption"
     raise InputError(
         f"{table}: no column for {content}; its columns: {', '.join(shown(name, 40) for name in columns)}",
         allowed="one of " + ", ".join(names),
