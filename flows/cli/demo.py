@@ -75,7 +75,7 @@ def run_demo(folder: Path) -> None:
     after = run_evaluation(str(tuned), [HELD_OUT], EvalOptions(catalog), ResultFiles(folder / "after.json"))[0]
     print_comparison({"before LoRA": before, "after LoRA": after})
 
-    _say("7  edit", "one caption of one image, then curate again: what depends on it is computed again")
+    _say("7  edit", "one caption of one image, then curate again: one sample is computed again")
     edit_one_caption(folder / "photos" / "captions.jsonl")
     second = run_curation(job, execute_locally)
     if second.ref != first.ref:
