@@ -1,11 +1,17 @@
-"""Checks of this machine: what is installed, and what to do about what is missing."""
+"""Checks of this machine: what is installed, and what to do about what is missing.
+
+What imports large packages runs in child processes, side by side, while the quick checks are printed.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from rich.markup import escape
@@ -14,25 +20,56 @@ from data_manifests.errors import InputError
 from flows.terminal.console import out, print_json
 
 _MIN_FREE_BYTES = 2 * 2**30
+_IN_CHILDREN = ("torch and open_clip", "spaCy parser")
+
+Outcome = tuple[bool, str]
+"""Whether a check holds, and what it found."""
 
 
 def examine(workspace: Path, *, as_json: bool) -> bool:
     """Run all checks and print each as soon as it is done; return whether everything required is installed."""
-    results = []
-    marks = {True: "[red]missing[/red]", False: "[yellow]no[/yellow]"}
-    for name, required, check in _CHECKS:
-        try:
-            passed, found = True, check(workspace)
-        except (InputError, ImportError, OSError, RuntimeError) as error:
-            passed, found = False, str(error)
-        results.append({"check": name, "holds": passed, "required": required, "found": found})
+    outcomes: dict[str, Outcome] = {}
+    required = {name: is_required for name, is_required, _ in _CHECKS}
+
+    def report(name: str, outcome: Outcome) -> None:
+        passed, found = outcomes[name] = outcome
+        mark = "[green]ok[/green]" if passed else "[red]missing[/red]" if required[name] else "[yellow]no[/yellow]"
         if not as_json:
-            out.print(
-                f"{escape(name)}:", "[green]ok[/green]" if passed else marks[required], escape(found), soft_wrap=True
-            )
+            out.print(f"{escape(name)}:", mark, escape(found), soft_wrap=True)
+
+    with ThreadPoolExecutor() as threads:
+        slow = {threads.submit(_run_child, name, workspace): name for name in required if name in _IN_CHILDREN}
+        for name in required:
+            if name not in _IN_CHILDREN:
+                report(name, run_check(name, workspace))
+        for future in as_completed(slow):
+            report(slow[future], future.result())
     if as_json:
-        print_json(results)
-    return all(item["holds"] or not item["required"] for item in results)
+        found = ((name, *outcomes[name]) for name in required)
+        print_json(
+            [{"check": name, "holds": ok, "required": required[name], "found": text} for name, ok, text in found]
+        )
+    return all(outcomes[name][0] or not required[name] for name in required)
+
+
+def run_check(name: str, workspace: Path) -> Outcome:
+    """Run one check in this process."""
+    check = next(check for known, _, check in _CHECKS if known == name)
+    try:
+        return True, check(workspace)
+    except (InputError, ImportError, OSError, RuntimeError) as error:
+        return False, str(error)
+
+
+def _run_child(name: str, workspace: Path) -> Outcome:
+    """Run one check in a process of its own, which a broken package may kill."""
+    command = [sys.executable, "-m", "flows.cli.doctor", name, str(workspace)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
+    if ran.returncode:
+        return False, (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
+    passed, found = json.loads(ran.stdout)
+    return passed, found
 
 
 def _python(_: Path) -> str:
@@ -45,7 +82,7 @@ def _machine(_: Path) -> str:
 
 
 def _disk(workspace: Path) -> str:
-    from flows.execution.jobs import free_bytes
+    from flows.execution.disk import free_bytes
 
     free = free_bytes(workspace)
     if free < _MIN_FREE_BYTES:
@@ -54,18 +91,28 @@ def _disk(workspace: Path) -> str:
 
 
 def _torch(_: Path) -> str:
-    import open_clip
+    from packaging.requirements import Requirement
+
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "open_clip_torch")}
+    needs = [Requirement(text) for text in importlib.metadata.requires("torchvision") or ()]
+    pinned = next((need for need in needs if need.name == "torch"), None)
+    if pinned is not None and not pinned.specifier.contains(versions["torch"], prereleases=True):
+        raise InputError(
+            f"torchvision {versions['torchvision']} beside torch {versions['torch']}",
+            allowed=f"torch{pinned.specifier} with this torchvision",
+            fix="install both from one index",
+        )
     import torch
 
-    import training  # noqa: F401 - makes torchvision importable beside a CPU torch
-
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return f"torch {torch.__version__} on {device}, open_clip {open_clip.__version__}"
+    others = f"torchvision {versions['torchvision']} and open_clip {versions['open_clip_torch']} are installed"
+    return f"torch {torch.__version__} runs on {device}; {others}"
 
 
 def _parser(_: Path) -> str:
     from curation.models.parser import SpacyParser
 
+    sys.modules["torch"] = None  # type: ignore[assignment] # spaCy would import it, for seconds; our parser uses none of it
     parser = SpacyParser()
     parser.parse(["a dog chases a cat"])
     return parser.describe()
@@ -102,3 +149,6 @@ _CHECKS: tuple[tuple[str, bool, Callable[[Path], str]], ...] = (
     ("pretrained towers [towers]", False, _towers),
     ("dask runner [cluster]", False, _dask),
 )
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(run_check(sys.argv[1], Path(sys.argv[2]))))

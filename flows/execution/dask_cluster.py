@@ -83,22 +83,16 @@ def _check_workers(client: Client, address: str, folder: Path) -> None:
             allowed="workers in environments with the same clipcurate",
             fix="install it there: pip install 'clipcurate[cluster]'",
         ) from None
-    here = describe_worker(str(folder))
-    for worker, there in found.items():
-        if there != here:
-            differing = ", ".join(
-                f"{name} {there[name]}, here {value}" for name, value in here.items() if there[name] != value
-            )
+    for worker, (version, seen) in found.items():
+        if version != importlib.metadata.version("clipcurate") or not seen:
             raise InputError(
-                f"--runner dask:{address}: worker {worker} differs: {differing}",
-                allowed="workers with the same clipcurate that see the workspace under the same path",
-                fix="install the same version there, or share the folder",
+                f"--runner dask:{address}: worker {worker} "
+                + (f"does not see {folder}" if not seen else f"has clipcurate {version}"),
+                allowed=f"workers with clipcurate {importlib.metadata.version('clipcurate')} that see {folder}",
+                fix="install the same version there, and share the folder under the same path",
             )
 
 
-def describe_worker(folder: str) -> dict[str, str]:
-    """Return what must be the same on a worker and here: the version of clipcurate, and whether a folder can be written."""
-    return {
-        "clipcurate": importlib.metadata.version("clipcurate"),
-        folder: "is seen" if Path(folder).is_dir() else "is not seen",
-    }
+def describe_worker(folder: str) -> tuple[str, bool]:
+    """Return a worker's version of clipcurate, and whether it sees a folder."""
+    return importlib.metadata.version("clipcurate"), Path(folder).is_dir()

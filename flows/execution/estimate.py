@@ -21,7 +21,8 @@ from curation.rewriting.rules import RuleWriter
 from curation.versions.numbering import stage_record
 from data_manifests.manifest import Catalog, Manifest
 from data_manifests.sample import Sample
-from flows.execution.jobs import CurationResult, PreparedCuration, existing, free_bytes
+from flows.execution.disk import free_bytes
+from flows.execution.jobs import CurationResult, PreparedCuration, existing
 
 _TEXT_BYTES_PER_SAMPLE = 4096
 """Estimate for tar headers, JSON, text and sidecar of a sample; images are much larger."""

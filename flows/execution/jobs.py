@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from curation.versions.numbering import VersionRequest, dataset_lock, kept_fits,
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import Catalog, Manifest, check_name
+from flows.execution.disk import require_free_space
 from flows.execution.executors import local_executor
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
@@ -399,21 +399,3 @@ def _train(job: TrainJob) -> RunResult:
         cache=catalog.workspace / "activations",
         replay=Path(job.replay) if job.replay else None,
     )
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free space of the disk where a folder lies, or will lie."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.resolve().parents) if path.exists())).free
-
-
-def require_free_space(folder: Path, needed_bytes: int) -> None:
-    """Check that a folder's disk has room.
-
-    Raises:
-        InputError: it has not.
-    """
-    if (free := free_bytes(folder)) < needed_bytes:
-        raise InputError(
-            f"{folder}: {free / 2**20:.0f} MiB free, about {needed_bytes / 2**20:.0f} MiB needed",
-            fix="free space, or give another --workspace",
-        )

@@ -1,0 +1,139 @@
+"""Dask workers that know nothing of the caller: each runs in an empty folder, without HOME and its variables."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.engine import engine
+from curation.engine.replay import WorkUnit
+from curation.knowledge.build import GraphSource, build_graph
+from curation.knowledge.formats.rows import Keep
+from data_manifests.errors import InputError
+from flows.cli.demo import write_photos
+from flows.execution.dask_cluster import dask_pool
+from flows.execution.jobs import CurateJob, execute_locally, run_job
+from tests.conftest import ROOT
+from tests.curation.blank_models import write_masked_model
+from training.model.checkpoint_files import architecture_file
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+pytest.importorskip("distributed", reason="extra 'cluster' is not installed")
+START_S = 120.0
+FACTS = """/a/1\t/r/IsA\t/c/en/dog\t/c/en/animal\t{"weight": 2.0, "dataset": "/d/x", "license": "cc:by/4.0"}
+/a/2\t/r/IsA\t/c/en/cat\t/c/en/animal\t{"weight": 2.0, "dataset": "/d/x", "license": "cc:by/4.0"}
+"""
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of a scheduler with two workers."""
+    root = tmp_path_factory.mktemp("cluster")
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    file = ("--scheduler-file", str(root / "scheduler.json"))
+    commands: list[tuple[str, ...]] = [("scheduler", *file, "--host", "127.0.0.1", "--port", "0", "--no-dashboard")]
+    commands += [("worker", *file, "--nthreads", "1", "--no-nanny", "--no-dashboard")] * 2
+    with ExitStack() as stack:
+        for number, (kind, *options) in enumerate(commands):
+            (folder := root / str(number)).mkdir()
+            log = stack.enter_context((root / f"{number}.log").open("wb"))
+            command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options]
+            process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        end = time.monotonic() + START_S
+        while not (root / "scheduler.json").is_file():
+            assert time.monotonic() < end, (root / "0.log").read_text()
+            time.sleep(0.1)
+        yield json.loads((root / "scheduler.json").read_bytes())["address"]
+
+
+def run_on(address: str) -> Callable[[Any, Callable[[engine.Executor], Any]], Any]:
+    """Return what runs a job's units on the workers of a cluster."""
+
+    def execute(job: CurateJob, work: Callable[[engine.Executor], Any]) -> Any:
+        with dask_pool(f"dask:{address}", 2, Path(job.workspace).absolute()) as pool:
+
+            def run(one: Callable[[WorkUnit], Any], units: Sequence[WorkUnit]) -> Iterable[Any]:
+                return [future.result() for future in [pool.submit(one, unit) for unit in units]]
+
+            return work(run)
+
+    return execute
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("ahnm", {"graph": "facts.graph", "model": "tiny.json", "against": ("folder:other",)}),
+        ("svlc", {"masked_model": "masked"}),
+    ],
+)
+def test_relative_paths_of_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str, recipe: str, options: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine, "_FEW_SAMPLES", 0)  # even a single unit goes to a worker
+    write_photos(Path("photos"), 40)
+    write_photos(Path("other"), 4)
+    Path("facts.csv").write_text(FACTS)
+    build_graph([GraphSource("assertions", Path("facts.csv"))], Path("facts.graph"), Keep(), lambda _what, _count: None)
+    Path("tiny.json").write_bytes(architecture_file("tiny").read_bytes())
+    write_masked_model(Path("masked"))
+    made = []
+    for workspace, executor in (("w", run_on(scheduler)), ("here", execute_locally)):
+        job = CurateJob(
+            recipe=recipe,
+            source="folder:photos",
+            name="toy",
+            workspace=workspace,
+            manifests=f"m-{workspace}",
+            workers=1,
+            **options,
+        )
+        made.append(run_job(job, executor).manifest.fingerprint)
+    assert made[0] == made[1]
+
+
+@pytest.mark.slow
+def test_a_flow_with_a_relative_workspace(tmp_path: Path, scheduler: str) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from flows.cli.main import main; main()",
+        "curate",
+        "clip",
+        "--source",
+        "scenes:600",
+    ]
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    found = []
+    for runner in (("--runner", f"dask:{scheduler}"), ("--no-prefect", "--workers", "1")):
+        (folder := tmp_path / runner[0]).mkdir()
+        options = ["--name", "toy", "--json", *runner]
+        ran = subprocess.run(
+            [*command, *options], env=environment, cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        found.append(json.loads(ran.stdout)["fingerprint"])
+    assert found[0] == found[1]
+
+
+def test_a_folder_that_workers_do_not_see(tmp_path: Path, scheduler: str) -> None:
+    with pytest.raises(InputError, match="does not see"), dask_pool(f"dask:{scheduler}", 2, tmp_path / "nowhere"):
+        pass
+
+
+def test_no_scheduler(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no Dask scheduler"), dask_pool("dask:tcp://127.0.0.1:1", 2, tmp_path):
+        pass
