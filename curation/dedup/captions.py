@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -22,6 +22,10 @@ _MAX_OWNERS = 24
 """A text that more samples share says nothing about any two of them."""
 
 _MAX_EDITS, _LETTERS_PER_EDIT = 3, 12
+_LETTER_GROUPS = 40
+_TEXTS_AT_ONCE = 1_024
+
+Positions = NDArray[np.int64]
 
 
 def plain_text(caption: str) -> str:
@@ -61,33 +65,75 @@ def near_texts(texts: Sequence[str]) -> list[tuple[int, int]]:
 
     Candidates share a band of their MinHash signature, which texts with many common trigrams almost certainly do.
     """
-    buckets: defaultdict[tuple[int, bytes], list[int]] = defaultdict(list)
-    for position, signature in enumerate(_signatures(texts)):
-        for band in range(_BANDS):
-            buckets[band, signature[band].tobytes()].append(position)
-    pairs = {
-        (left, right)
-        for members in buckets.values()
-        for index, left in enumerate(members)
-        for right in members[index + 1 : index + 1 + _MAX_COMPARED]
+    parts = [
+        _bands_and_letters(texts[first : first + _TEXTS_AT_ONCE]) for first in range(0, len(texts), _TEXTS_AT_ONCE)
+    ]
+    if not parts:
+        return []
+    bands, letters = (np.concatenate(column) for column in zip(*parts, strict=True))
+    lengths = letters.sum(axis=1)
+    codes = {
+        code
+        for keys in bands.T
+        for left, right in _same_keys(keys)
+        for code in (left * len(texts) + right)[_may_be_near(left, right, lengths, letters)].tolist()
     }
-    return sorted((left, right) for left, right in pairs if _few_edits(texts[left], texts[right]))
+    pairs = (divmod(code, len(texts)) for code in sorted(codes))
+    return [
+        (left, right)
+        for left, right in pairs
+        if edits_within(texts[left], texts[right], _edits_allowed(lengths[left], lengths[right]))
+    ]
 
 
-def _signatures(texts: Sequence[str]) -> Iterable[NDArray[Any]]:
-    """Yield the MinHash signature [bands, rows] of each text's trigrams."""
+def _same_keys(keys: NDArray[Any]) -> Iterator[tuple[Positions, Positions]]:
+    """Yield pairs of positions with equal keys, each with at most `_MAX_COMPARED` of those that follow it."""
+    order = np.argsort(keys, kind="stable")
+    for distance in range(1, min(_MAX_COMPARED, len(keys) - 1) + 1):
+        same = np.flatnonzero(keys[order[distance:]] == keys[order[:-distance]])
+        if not len(same):
+            return
+        yield order[same], order[same + distance]
+
+
+def _may_be_near(
+    left: Positions, right: Positions, lengths: Positions, letters: NDArray[np.int16]
+) -> NDArray[np.bool_]:
+    """Return which pairs have letters that so few edits could make equal."""
+    allowed = _edits_allowed(lengths[left], lengths[right])
+    near: NDArray[np.bool_] = (np.abs(lengths[left] - lengths[right]) <= allowed) & (allowed > 0)
+    kept = np.flatnonzero(near)
+    missing = np.maximum(letters[left[kept]] - letters[right[kept]], 0).sum(axis=1)
+    near[kept] = missing <= allowed[kept]
+    return near
+
+
+def _edits_allowed(left: Any, right: Any) -> Any:
+    return np.minimum(_MAX_EDITS, np.minimum(left, right) // _LETTERS_PER_EDIT)
+
+
+def _bands_and_letters(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int16]]:
+    """Return a hash of each band of each text's MinHash signature [n, bands], and counts of its letters [n, groups]."""
     count = _BANDS * _ROWS
     factors = np.frombuffer(blake3(b"caption trigrams").digest(length=8 * 2 * count), dtype="<u8").reshape(2, count)
     slope, shift = factors[0] % (_PRIME - np.uint64(1)) + np.uint64(1), factors[1] % _PRIME
-    for text in texts:
-        codes = np.frombuffer(f"  {text}  ".encode("utf-32-le"), dtype="<u4").astype(np.uint64)
-        grams = (codes[:-2] * np.uint64(69_069) + codes[1:-1] * np.uint64(257) + codes[2:]) % _PRIME
-        yield ((grams[:, None] * slope + shift) % _PRIME).min(axis=0).astype("<u4").reshape(_BANDS, _ROWS)
+    sizes = np.array([len(text) for text in texts])
+    letters = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4").astype(np.int64)
+    owner = np.repeat(np.arange(len(texts)), sizes)
+    groups = np.bincount(owner * _LETTER_GROUPS + letters % _LETTER_GROUPS, minlength=len(texts) * _LETTER_GROUPS)
 
-
-def _few_edits(left: str, right: str) -> bool:
-    limit = min(_MAX_EDITS, min(len(left), len(right)) // _LETTERS_PER_EDIT)
-    return limit > 0 and edits_within(left, right, limit)
+    codes = np.frombuffer("".join(f"  {text}  " for text in texts).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+    starts = np.cumsum(sizes + 4) - sizes - 4
+    grams = (codes[:-2] * np.uint64(69_069) + codes[1:-1] * np.uint64(257) + codes[2:]) % _PRIME
+    inside = np.ones(len(codes), np.bool_)
+    inside[np.append(starts[1:], len(codes)) - 1] = inside[np.append(starts[1:], len(codes)) - 2] = False
+    hashed = grams[inside[:-2]][:, None] * slope + shift
+    for _ in range(2):  # modulo 2^31 - 1, but for the prime itself
+        hashed = (hashed & _PRIME) + (hashed >> np.uint64(31))
+    hashed[hashed == _PRIME] = 0
+    signatures = np.minimum.reduceat(hashed, starts - 2 * np.arange(len(texts)), axis=0).reshape(-1, _BANDS, _ROWS)
+    mixed = signatures * np.array([1, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
+    return np.bitwise_xor.reduce(mixed, axis=2), groups.reshape(len(texts), -1).astype(np.int16)
 
 
 def edits_within(left: str, right: str, limit: int) -> bool:

@@ -1,69 +1,154 @@
 """The pixel check of candidate pairs: whether one thumbnail shows the other or a window of it, perhaps mirrored.
 
 A hash or an embedding finds candidates. Only the pixels, aligned with each other, distinguish a copy from another
-photograph of a similar scene.
+photograph of a similar scene. All sums are of whole numbers below 2^53, so that a pair has the same score in any batch
+and on any machine.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.dedup.perceptual_hash import GRID
+
 _COARSE = (0.0, 0.05, 0.1)
-_FINE = (0.0, 0.025, 0.05, 0.075, 0.1)
-_MIN_TO_REFINE = 0.25
-_BLUR = 2
-"""Radius, in cells, of the mean that is subtracted."""
+_FINE_STEP = 0.025
+_MOST_CUT = 0.1 + 1e-9
+_MIN_TO_REFINE = 0.35
+"""Agreement at half size below which a pair is not compared at full size: duplicates have 0.5 or more there."""
+
+_BLUR = {GRID // 2: 1, GRID: 2}
+"""Grid -> radius, in cells, of the mean that is subtracted."""
+
+_WEIGHT_UNIT = 2**14
+_DETAIL_UNIT = 2**21
+_PAIRS_AT_ONCE = 128
+_DECIMALS = 3
+
+Array = NDArray[np.float64]
+Positions = NDArray[np.int64]
 
 
-def agreement(left: NDArray[Any], right: NDArray[Any]) -> float:
-    """Return the correlation of two thumbnails' fine structure at the best alignment, -1 to 1, three decimals.
+class _Windows(NamedTuple):
+    """Fine structure of windows [n, windows, cells], whole numbers; their sum, and cells^2 times their variance."""
+
+    detail: Array
+    total: Array
+    spread: Array
+
+
+def agreements(left: NDArray[Any], right: NDArray[Any], pairs: Positions) -> Array:
+    """Return the correlation of fine structure at the best alignment of each pair [m], -1 to 1, three decimals.
 
     Fine structure is the image minus its local mean. Alignments are mirroring and windows of either thumbnail that
-    cut off up to a tenth of each side.
+    cut off up to a tenth of each side. Which image is windowed, and whether it is mirrored, is decided at half size; if
+    the best agreement there is promising, windows are compared at full size.
 
     Args:
-        left: Grey [grid, grid].
+        left: Grey, 0 .. 255 [n, GRID, GRID].
         right: The same.
+        pairs: Positions in both [m, 2].
     """
-    one, other = left.astype(np.float64), right.astype(np.float64)
-    pairs = [pair for image in (one, one[:, ::-1]) for pair in ((image, other), (other, image))]
-    scores = [_best_window(*pair, _COARSE) for pair in pairs]
-    best = max(scores)
-    if best >= _MIN_TO_REFINE:
-        best = max(best, _best_window(*pairs[scores.index(best)], _FINE))
-    return round(best, 3)
+    found = np.empty(len(pairs))
+    for first in range(0, len(pairs), _PAIRS_AT_ONCE):
+        part = pairs[first : first + _PAIRS_AT_ONCE]
+        sides = [np.asarray(side[rows], np.float64) for side, rows in ((left, part[:, 0]), (right, part[:, 1]))]
+        found[first : first + _PAIRS_AT_ONCE] = _of_part(*sides)
+    rounded: Array = np.round(found, _DECIMALS)
+    return rounded
 
 
-def _best_window(windowed: NDArray[Any], whole: NDArray[Any], cuts: tuple[float, ...]) -> float:
-    """Return the best correlation of a window of one image with the whole of another."""
-    plain, smooth = _interval_matrices(len(whole), cuts)
-    straight, blurred = _interval_matrices(len(whole), (0.0,))
-    detail = straight[0] @ whole @ straight[0].T - blurred[0] @ whole @ blurred[0].T
-    windows = (plain @ windowed)[:, None] @ plain.transpose(0, 2, 1)[None]
-    windows = windows - (smooth @ windowed)[:, None] @ smooth.transpose(0, 2, 1)[None]
-    flat = windows.reshape(len(plain) ** 2, -1)
-    target = (detail - detail.mean()).ravel()
-    spread = np.sqrt(np.maximum((flat * flat).sum(axis=1) - flat.sum(axis=1) ** 2 / flat.shape[1], 0.0))
-    return float((flat @ target / np.maximum(spread * np.sqrt(target @ target), 1e-6)).max())
+def _of_part(left: Array, right: Array) -> Array:
+    """Return the agreement of each left image with the right one at its place [m]."""
+    small = [image.reshape(len(image), GRID // 2, 2, GRID // 2, 2).mean(axis=(2, 4)) for image in (left, right)]
+    windows = [_windows(image, _cuts(), _cuts()) for image in small]
+    scores = np.stack([_correlations(*sides) for sides in (windows, windows[::-1])], axis=1)
+    best = scores.max(axis=3).reshape(len(left), 4)  # windows of the left or the right image, plain or mirrored
+    score: Array = best.max(axis=1)
+    for alignment in range(4):
+        rows = np.flatnonzero((score >= _MIN_TO_REFINE) & (best.argmax(axis=1) == alignment))
+        windowed, whole = (left[rows], right[rows]) if alignment < 2 else (right[rows], left[rows])
+        score[rows] = _at_full_size(windowed, whole, alignment % 2)
+    return score
 
 
-@functools.lru_cache(maxsize=8)
-def _interval_matrices(grid: int, cuts: tuple[float, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return matrices [intervals, grid - 2, grid] that resample a side's cells to those of an interval: plain, blurred.
+def _at_full_size(windowed: Array, whole: Array, mirrored: int) -> Array:
+    """Return the best correlation of windows of images with others, at full size [m]."""
+    targets = _windows(whole, _cuts()[:1], _cuts()[:1])
+    coarse = _correlations(_windows(windowed, _cuts(), _cuts()), targets)[:, mirrored]
+    score: Array = coarse.max(axis=1)
+    best = coarse.argmax(axis=1)
+    for window in np.unique(best).tolist():
+        rows = np.flatnonzero(best == window)
+        down, across = (_near(_cuts()[place]) for place in divmod(window, len(_cuts())))
+        of_rows = _Windows(*(part[rows] for part in targets))
+        fine = _correlations(_windows(windowed[rows], down, across), of_rows)[:, mirrored]
+        score[rows] = np.maximum(score[rows], fine.max(axis=1))
+    return score
 
-    The outermost cells are left out, because their blur would reach outside the image.
+
+def _correlations(windows: _Windows, whole: _Windows) -> Array:
+    """Return the correlation of windows with the first window of others, plain and mirrored [n, 2, windows]."""
+    num_cells = whole.detail.shape[2]
+    side = round(num_cells**0.5)
+    plain = whole.detail[:, 0].reshape(-1, side, side)
+    targets = np.stack([plain, plain[:, :, ::-1]], axis=1).reshape(len(plain), 2, num_cells)
+    products = targets @ windows.detail.transpose(0, 2, 1)
+    products = products * num_cells - windows.total[:, None, :] * whole.total[:, None, :1]
+    spread = np.sqrt(windows.spread[:, None, :]) * np.sqrt(whole.spread[:, None, :1])
+    correlations: Array = products / np.maximum(spread, 1.0)
+    return correlations
+
+
+def _windows(images: Array, down: tuple[tuple[float, float], ...], across: tuple[tuple[float, float], ...]) -> _Windows:
+    """Return the windows of images [n, grid, grid] that remain after cutting `down` x `across` off the sides."""
+    grid = images.shape[1]
+    of_down, of_across = _interval_matrices(grid, down), _interval_matrices(grid, across)
+    plain, smooth = (
+        (one.reshape(-1, grid) @ images) @ two.reshape(-1, grid).T for one, two in zip(of_down, of_across, strict=True)
+    )
+    detail = np.rint((plain - smooth) / _DETAIL_UNIT)
+    side = grid - 2
+    detail = detail.reshape(-1, len(down), side, len(across), side).transpose(0, 1, 3, 2, 4)
+    detail = detail.reshape(len(images), len(down) * len(across), side * side)
+    total = detail.sum(axis=2)
+    return _Windows(detail, total, (detail * detail).sum(axis=2) * side * side - total * total)
+
+
+@functools.cache
+def _cuts() -> tuple[tuple[float, float], ...]:
+    """Return (before, after): the shares of a side that are cut off at half size, nothing first."""
+    return tuple((before, after) for before in _COARSE for after in _COARSE if before + after <= _MOST_CUT)
+
+
+@functools.cache
+def _near(cut: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+    """Return a cut and those that differ from it by a fine step at most."""
+
+    def steps(share: float) -> Iterator[float]:
+        return (share + step * _FINE_STEP for step in (-1, 0, 1) if share + step * _FINE_STEP > -1e-9)
+
+    return tuple((max(a, 0.0), max(b, 0.0)) for a in steps(cut[0]) for b in steps(cut[1]) if a + b <= _MOST_CUT)
+
+
+@functools.cache
+def _interval_matrices(grid: int, cuts: tuple[tuple[float, float], ...]) -> tuple[Array, Array]:
+    """Return matrices [cuts, grid - 2, grid] that resample a side's cells to those of an interval: plain, blurred.
+
+    Weights are whole parts of 2^-14. The outermost cells are left out, because their blur would reach outside the image.
     """
-    blur = np.array([[abs(row - column) <= _BLUR for column in range(grid)] for row in range(grid)], dtype=np.float64)
-    blur /= blur.sum(axis=1, keepdims=True)
+    near = np.abs(np.subtract.outer(np.arange(grid), np.arange(grid))) <= _BLUR[grid]
+    blur = near / near.sum(axis=1, keepdims=True)
     cells, edges = np.arange(grid)[None, :], np.arange(grid + 1) / grid
     matrices = []
-    for before, after in ((a, b) for a in cuts for b in cuts if a + b <= cuts[-1] + 1e-9):
+    for before, after in cuts:
         inner = (before + edges * (1 - before - after)) * grid
         overlap = np.clip(np.minimum(inner[1:, None], cells + 1) - np.maximum(inner[:-1, None], cells), 0, None)
         matrices.append(overlap / overlap.sum(axis=1, keepdims=True))
     plain = np.stack(matrices)
-    return plain[:, 1:-1], (blur @ plain)[:, 1:-1]
+    return np.rint(plain[:, 1:-1] * _WEIGHT_UNIT), np.rint((blur @ plain)[:, 1:-1] * _WEIGHT_UNIT)

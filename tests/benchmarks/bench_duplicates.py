@@ -5,7 +5,8 @@ A share of the photographs is copied and changed (crop to a tenth, JPEG 40, resi
 in each caption, and all of these at once). `duplicates` looks for pairs within originals and copies together, `leaks`
 for originals that a set of the copies shows. The cosine of the detector "embedding" is tuned for the best F1 on the
 copies of seed `tune` and reported on those of `seed`. Without --model the embeddings are left out. What is found
-between two originals counts as wrong, and is listed.
+between two originals counts as wrong, and is listed. Times include the second look, at the pixels. Then the stage
+`find_duplicates`: the time of a whole run, and of an update by one sample and by 1 %.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ import numpy as np
 
 from curation.dedup.captions import same_caption_pairs
 from curation.dedup.evaluation_sets import image_signatures
-from curation.dedup.matching import Detectors, ImageSignatures, _by_embedding, _by_hash, find_matches
+from curation.dedup.matching import Candidates, Detectors, ImageSignatures, candidates_between, candidates_within
 from curation.engine.engine import run_stages
 from curation.engine.intake import read_source
 from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
-from curation.engine.stage import Stage
+from curation.engine.stage import PreviousIndex, Stage
 from curation.sources import open_source
 from curation.stages.embedding.embed_samples import EmbedSamples
 from curation.stages.hygiene.check_images import CheckImages
+from curation.stages.hygiene.find_duplicates import FindDuplicates
 from curation.stages.hygiene.hash_images import HashImages
 from data_manifests.sample import Sample
+from tests.curation.listed_columns import ListedColumns
 from tests.planted_copies import KINDS, plant
 from training.model.spec import ModelSpec
 
@@ -86,6 +89,18 @@ def ordered(one: str, other: str) -> tuple[str, str]:
     return (one, other) if one < other else (other, one)
 
 
+def candidates(pictures: ImageSignatures, other: ImageSignatures | None, look: Detectors) -> Candidates:
+    if other is None:
+        return candidates_within(pictures, look)
+    return candidates_between(pictures, np.arange(len(pictures.uids)), lambda: other, len(other.uids), look)
+
+
+def pairs_by(found: Candidates, cosine: float | None = None) -> list[tuple[int, int]]:
+    """Return the candidates by hash, or those by embedding from a cosine."""
+    chosen = found.bits >= 0 if cosine is None else found.similarity >= cosine * 1e6
+    return list(zip(found.left[chosen].tolist(), found.right[chosen].tolist(), strict=True))
+
+
 def report(name: str, found: Pairs, kinds: Mapping[tuple[str, str], str], seconds: float) -> None:
     """Print precision and recall, by kind."""
     right = found & kinds.keys()
@@ -114,13 +129,14 @@ def detectors(planted: Planted, pictures: ImageSignatures, other: ImageSignature
     )
     for radius in (5, 9):
         started = time.process_time()
-        timed(f"hash, {radius} bits", list(_by_hash(pictures, other, radius)), started)
-    if planted.embedded:
-        started = time.process_time()
-        near = _by_embedding(pictures, other, WIDE)
-        timed(f"embedding, cosine {cosine:.3f}", [pair for pair, value in near.items() if value >= cosine], started)
+        found = candidates(pictures, other, Detectors(radius=radius, neighbours=0))
+        timed(f"hash, {radius} bits", pairs_by(found), started)
+    look = WIDE if planted.embedded else LOOK
     started = time.process_time()
-    matches = find_matches(pictures, other, WIDE if planted.embedded else LOOK)
+    found = candidates(pictures, other, look)
+    if planted.embedded:
+        timed(f"embedding, cosine {cosine:.3f}", pairs_by(found, cosine), started)
+    matches = found.matches(look)
     # a detector alone finds exactly those of its candidates that pass the second look; the time is of both together
     by_hash = [(item.left, item.right) for item in matches if item.bits is not None]
     timed("hash, second look", by_hash, started)
@@ -140,12 +156,10 @@ def detectors(planted: Planted, pictures: ImageSignatures, other: ImageSignature
 def tuned_cosine(planted: Planted) -> float:
     """Return the cosine with the best F1 on planted copies."""
     pictures = image_signatures(planted.both(), embedded=True)
-    near = _by_embedding(pictures, None, WIDE)
+    near = candidates_within(pictures, WIDE)
     best = (0.0, 1.0)
     for cosine in np.arange(0.5, 1.0, 0.005).round(3).tolist():
-        found = {
-            ordered(pictures.uids[one], pictures.uids[two]) for (one, two), value in near.items() if value >= cosine
-        }
+        found = {ordered(pictures.uids[one], pictures.uids[two]) for one, two in pairs_by(near, cosine)}
         score = 2 * len(found & planted.kinds.keys()) / max(1, len(found) + len(planted.kinds))
         best = max(best, (score, cosine))
     print(f"tuned cosine {best[1]:.3f}: F1 {best[0]:.3f}")
@@ -160,6 +174,24 @@ def captions(planted: Planted) -> None:
     for least in (0.2, 0.5, 0.8):
         found = {ordered(both[one].uid, both[two].uid) for (one, two), share in shares.items() if share >= least}
         report(f"captions, {least:.0%} of them", found, planted.kinds, time.process_time() - started)
+
+
+def updates(samples: Sequence[Sample], *, embedded: bool) -> None:
+    """Print how long the stage takes for all samples, and when one of them, or 1 %, has come since."""
+    stage, now = FindDuplicates(embeddings=embedded), ListedColumns(samples, batch=256)
+    started = time.process_time()
+    whole = stage.update(now, None)
+    print(f"\nfind_duplicates of {len(samples)}: {time.process_time() - started:.2f} s of CPU", end="")
+    for number in (1, len(samples) // 100):
+        new = set(random.Random(number).sample(now.uids, number))
+        old = ListedColumns([sample for sample in now.samples if sample.uid not in new], batch=256)
+        row_now = np.array([now.uids.index(uid) for uid in old.uids])
+        before = PreviousIndex(stage.update(old, None), old.uids, row_now)
+        started = time.process_time()
+        updated = stage.update(now, before)
+        print(f"; {number} new: {time.process_time() - started:.2f} s", end="")
+        assert updated.to_bytes() == whole.to_bytes()
+    print()
 
 
 def main() -> None:
@@ -183,6 +215,7 @@ def main() -> None:
     print(f"\nduplicates among {len(both.uids)} pictures, {len(planted.kinds)} planted")
     detectors(planted, both, None, cosine)
     captions(planted)
+    updates(planted.both(), embedded=embedded)
     print(f"\nleaks of {len(planted.copies)} copies in {len(originals)} originals")
     detectors(
         planted,

@@ -4,7 +4,7 @@ Run: python -m tests.benchmarks.bench_vectors [--num 1000000] [--size 64] [--sla
     [--peer-epochs 100]
 The vectors are a mixture with known groups of unequal sizes: related group centres, a subspace of 12 directions in
 which a group spreads, and a little noise in all 512. CPU seconds, one thread each; peak memory is this process's
-before the peer starts, the vectors included. The peer passes over the vectors up to `--peer-epochs` times, by default as
+before the peer starts, the vectors included. Below `--exact-below`, updates of the neighbours are timed too. The peer passes over the vectors up to `--peer-epochs` times, by default as
 often as scikit-learn lets it; with 15,625 clusters each pass takes many minutes.
 """
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.vectors.balanced import balanced_clusters
-from curation.vectors.index import build_index, recall_of
+from curation.vectors.index import VectorIndex, build_index, recall_of
+from curation.vectors.nearest_lists import nearest_lists, updated_lists
 from curation.vectors.rows import cluster_means, members_by_cluster, one_thread
 
 DIM = 512
@@ -88,6 +89,18 @@ def tell(what: str, cpu_s: float, wall_s: float, **figures: object) -> None:
     print(f"{what}: {cpu_s:.1f} CPU s, {wall_s:.1f} s, peak {peak_gib():.2f} GiB, {told}", flush=True)
 
 
+def tell_updates(vectors: NDArray[np.float16]) -> None:
+    """Print how long lists of neighbours take, for all and after one vector, or 1 %, has changed."""
+    lists = nearest_lists(VectorIndex(vectors), NEIGHBOURS)
+    for changed in (1, len(vectors) // 100, len(vectors)):
+        row_now = np.arange(len(vectors))
+        row_now[np.random.default_rng(2).choice(len(vectors), changed, replace=False)] = -1
+        cpu, wall = time.process_time(), time.perf_counter()
+        again = updated_lists(vectors, lists, row_now)
+        tell(f"lists, {changed} changed", time.process_time() - cpu, time.perf_counter() - wall)
+        assert np.array_equal(again.others, lists.others)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--num", type=int, default=1_000_000)
@@ -121,6 +134,8 @@ def main() -> None:
         vectors[queries], NEIGHBOURS + 1
     )[1]
     tell("neighbours of all", *spent, recall_on_1000_others=recall_of(found[queries], truth))
+    if num < asked.exact_below:
+        tell_updates(vectors)
     if asked.no_peer:
         return
     from sklearn.cluster import MiniBatchKMeans

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from curation.engine.fits import Fit
 from curation.engine.stage import Drop, IndexedStage, PreviousIndex
 from data_manifests.sample import ImageRef, Sample
 from tests.curation.listed_columns import ListedColumns
+
+_STEPS = 5
 
 Results = list[dict[str, Any] | Drop]
 
@@ -21,7 +24,7 @@ def sample_of(uid: str, fields: Mapping[str, Any]) -> Sample:
     return Sample(uid, uid, ImageRef("none.jpg"), **{"captions": ("a dog",), **built_in}, fields=own)
 
 
-def previous(stage: IndexedStage, before: ListedColumns, now: ListedColumns) -> PreviousIndex:
+def previous(stage: IndexedStage, state: Fit, before: ListedColumns, now: ListedColumns) -> PreviousIndex:
     """Return the state of earlier samples, as the engine hands it to `update`."""
     place = {sample.uid: (row, encoded(stage, sample)) for row, sample in enumerate(now.samples)}
     found = [
@@ -29,7 +32,7 @@ def previous(stage: IndexedStage, before: ListedColumns, now: ListedColumns) -> 
         for sample in before.samples
         for row, same in [place.get(sample.uid, (-1, None))]
     ]
-    return PreviousIndex(stage.update(before, None), before.uids, np.array(found, np.int64))
+    return PreviousIndex(state, before.uids, np.array(found, np.int64))
 
 
 def encoded(stage: IndexedStage, sample: Sample) -> str:
@@ -39,7 +42,11 @@ def encoded(stage: IndexedStage, sample: Sample) -> str:
 
 
 def check_steps(
-    stage: IndexedStage, draw: Callable[[np.random.Generator], Mapping[str, Any]], *, seed: int, steps: int = 6
+    stage: IndexedStage,
+    draw: Callable[[np.random.Generator], Mapping[str, Any]],
+    *,
+    seed: int,
+    pool: Sequence[str] = (),
 ) -> list[Results]:
     """Change a data set step by step and compare each update with a rebuild, byte by byte.
 
@@ -47,33 +54,33 @@ def check_steps(
         stage: The stage.
         draw: Draws a sample's fields.
         seed: Seed of samples and steps.
-        steps: Number of steps.
+        pool: Uids that new samples have; any if empty.
 
     Returns:
         The results after each step.
     """
     draws = np.random.default_rng(seed)
-    samples = {uid: sample_of(uid, draw(draws)) for uid in drawn_uids(draws, 40)}
-    before, state, found = ListedColumns(list(samples.values())), None, []
-    for step in range(steps):
+    samples = {uid: sample_of(uid, draw(draws)) for uid in drawn_uids(draws, 30, pool)}
+    before = ListedColumns(list(samples.values()))
+    state, found = stage.update(before, None), []
+    for step in range(_STEPS):
         changes = int(draws.integers(0, (2, 12)[step % 2] + 1))
         for uid in draws.permutation(sorted(samples))[:changes].tolist():
             if draws.random() < 0.5:
                 samples[uid] = sample_of(uid, draw(draws))
             else:
                 del samples[uid]
-        samples |= {uid: sample_of(uid, draw(draws)) for uid in drawn_uids(draws, int(draws.integers(0, changes + 2)))}
+        samples |= {uid: sample_of(uid, draw(draws)) for uid in drawn_uids(draws, changes, pool)}
         now = ListedColumns(list(samples.values()), batch=int(draws.integers(1, 50)))
-        old = previous(stage, before, now)
-        if state is not None:
-            assert state.to_bytes() == old.state.to_bytes()
-        state = stage.update(now, old)
+        state = stage.update(now, previous(stage, state, before, now))
         assert state.to_bytes() == stage.update(now, None).to_bytes()
         found.append(list(stage.results(now, state)))
         before = now
     return found
 
 
-def drawn_uids(draws: np.random.Generator, number: int) -> Sequence[str]:
-    """Return random uids."""
+def drawn_uids(draws: np.random.Generator, number: int, pool: Sequence[str] = ()) -> Sequence[str]:
+    """Return random uids, of a pool if there is one."""
+    if pool:
+        return list(draws.permutation(pool)[: min(number, len(pool) // 2)].tolist())
     return [draws.bytes(16).hex() for _ in range(number)]

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curation.stages.negatives.borrow_captions import BorrowCaptions
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
+from tests.curation.index_steps import check_steps, drawn_uids
+from tests.curation.listed_columns import ListedColumns
 from tests.curation.negative_checks import check_edits, parsed, sample
 from tests.curation.test_negative_edge_cases import ODD
 
 
-class Together:
-    """Samples with made-up neighbours, as a corpus."""
-
-    def __init__(self, samples: Sequence[Sample], near: Any) -> None:
-        self.samples, self.near = sorted(samples, key=lambda one: one.uid), near
-
-    @property
-    def uids(self) -> list[str]:
-        return [one.uid for one in self.samples]
-
-    def column(self, name: str) -> list[Any]:
-        return [self.near[one.uid] if name == "image_neighbours" else one[name] for one in self.samples]
-
-    def array(self, name: str) -> Any:
-        raise AssertionError(name)
+def lent(stage: BorrowCaptions, samples: Sequence[Sample], near: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the results by uid, with made-up neighbours."""
+    columns = ListedColumns([one.adding({"image_neighbours": near[one.uid]}) for one in samples])
+    results = stage.results(columns, stage.update(columns, None))
+    return {uid: got for uid, got in zip(columns.uids, results, strict=True) if isinstance(got, dict)}
 
 
 def neighbours(samples: Sequence[Sample], similarity: float = 0.5) -> dict[str, list[dict[str, Any]]]:
@@ -41,9 +34,8 @@ def neighbours(samples: Sequence[Sample], similarity: float = 0.5) -> dict[str, 
 
 def fitted(stage: BorrowCaptions, *images: tuple[str, ...]) -> list[tuple[Sample, dict[str, Any]]]:
     samples = parsed([sample(*captions) for captions in images])
-    corpus = Together(samples, neighbours(samples))
-    results = {one.uid: got for one, got in zip(corpus.samples, stage.fit(corpus), strict=True)}
-    return [(one, got) for one in samples if isinstance(got := results[one.uid], dict)]
+    results = lent(stage, samples, neighbours(samples))
+    return [(one, results[one.uid]) for one in samples]
 
 
 DOG = ("A brown dog runs on a beach .", "A dog runs through the sand .")
@@ -83,15 +75,7 @@ def test_neighbours_that_are_too_similar_lend_nothing() -> None:
     samples = parsed([sample(*DOG), sample("A cat sits ."), sample("Two boys swim .")])
     near = neighbours(samples)
     near[samples[0].uid][0]["similarity"] = 0.99
-    results = dict(
-        zip(
-            sorted(one.uid for one in samples),
-            BorrowCaptions(most_similar=80.0).fit(Together(samples, near)),
-            strict=True,
-        )
-    )
-    mine = results[samples[0].uid]
-    assert isinstance(mine, dict)
+    mine = lent(BorrowCaptions(most_similar=80.0), samples, near)[samples[0].uid]
     assert [record["text"] for record in mine["borrow_negatives"]] == ["Two boys swim ."]
     assert [record["reason"] for record in mine["borrow_rejected"]] == ["too_similar"]
 
@@ -105,11 +89,11 @@ def test_nearest_first_each_neighbour_once_and_ties_by_uid() -> None:
         ("A bird flies .",),
     )
     for one, result in fitted(BorrowCaptions(per_sample=2, most_similar=100.0), *images):
-        lent = [record["rule"].split()[2].rstrip(",") for record in result["borrow_negatives"]]
+        lenders = [record["rule"].split()[2].rstrip(",") for record in result["borrow_negatives"]]
         others = sorted(
             other.uid for other in parsed([sample(*captions) for captions in images]) if other.uid != one.uid
         )
-        assert lent == others[:2]
+        assert lenders == others[:2]
 
 
 def test_odd_captions_and_neighbours_that_are_gone() -> None:
@@ -121,7 +105,36 @@ def test_odd_captions_and_neighbours_that_are_gone() -> None:
             check_edits(one, record)
     samples = parsed([sample(*DOG)])
     gone = {samples[0].uid: [{"uid": "0" * 32, "similarity": 0.5}]}
-    assert BorrowCaptions().fit(Together(samples, gone)) == [{"borrow_negatives": [], "borrow_rejected": []}]
+    assert lent(BorrowCaptions(), samples, gone) == {samples[0].uid: {"borrow_negatives": [], "borrow_rejected": []}}
+
+
+PARSED = parsed(
+    [
+        sample(f"A {one} {verb} on a {place} .")
+        for one in ("brown dog", "cat", "red bus")
+        for verb in ("runs", "stands")
+        for place in ("beach", "street")
+    ]
+)
+"""Captions to draw from; to parse them anew for each sample would take most of the test's time."""
+
+
+@pytest.mark.parametrize("most_similar", [100.0, 70.0])
+def test_an_update_gives_the_state_of_a_rebuild(most_similar: float) -> None:
+    pool = drawn_uids(np.random.default_rng(6), 12)  # some are in the data set, others never are
+
+    def draw(draws: np.random.Generator) -> dict[str, Any]:
+        one = PARSED[draws.integers(0, len(PARSED))]
+        near = [
+            {"uid": uid, "similarity": float(draws.integers(0, 9)) / 9} for uid in draws.permutation(pool)[:5].tolist()
+        ]
+        return {"captions": one.captions, "parses": one["parses"], "image_neighbours": near}
+
+    stage = BorrowCaptions(neighbours=2, most_similar=most_similar)
+    results = check_steps(stage, draw, seed=1, pool=pool)
+    rejected = {item["reason"] for row in results[-1] if isinstance(row, dict) for item in row["borrow_rejected"]}
+    assert ("too_similar" in rejected) == (most_similar < 100)
+    assert any(row["borrow_negatives"] for row in results[-1] if isinstance(row, dict))
 
 
 def test_bad_settings_and_bad_neighbours() -> None:
@@ -130,4 +143,4 @@ def test_bad_settings_and_bad_neighbours() -> None:
             BorrowCaptions(**settings)  # type: ignore[arg-type]
     samples = parsed([sample(*DOG)])
     with pytest.raises(InputError, match="image_neighbours"):
-        BorrowCaptions().fit(Together(samples, {samples[0].uid: [{"uid": 3}]}))
+        lent(BorrowCaptions(), samples, {samples[0].uid: [{"uid": 3}]})

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import random
 import tracemalloc
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +17,9 @@ from PIL import Image, ImageOps
 from curation.dedup.captions import edits_within, plain_text, same_caption_pairs, shared_caption_groups
 from curation.dedup.groups import star_groups
 from curation.dedup.hash_search import near_pairs
-from curation.dedup.matching import Detectors, ImageSignatures, find_matches
+from curation.dedup.matching import Detectors, ImageSignatures, Match, candidates_between, candidates_within
 from curation.dedup.perceptual_hash import GRID, MIRROR, NUM_WINDOWS, hash_grey, hash_image
-from curation.dedup.pixel_check import agreement
+from curation.dedup.pixel_check import agreements
 from curation.engine.stage import Drop
 from curation.sources.scenes import ScenesSource
 from curation.stages.hygiene.check_images import CheckImages
@@ -30,21 +27,8 @@ from curation.stages.hygiene.find_duplicates import FindDuplicates
 from curation.stages.hygiene.hash_images import HashImages
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
+from tests.curation.listed_columns import ListedColumns
 from tests.planted_copies import with_typo
-
-
-@dataclass
-class Columns:
-    """Columns as a corpus stage reads them."""
-
-    uids: Sequence[str]
-    columns: Mapping[str, Sequence[Any]]
-
-    def column(self, name: str) -> Sequence[Any]:
-        return self.columns[name]
-
-    def array(self, name: str) -> np.ndarray:
-        return np.stack([np.asarray(value) for value in self.columns[name]])
 
 
 def noise(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
@@ -61,6 +45,15 @@ def png(grey: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def within(images: ImageSignatures, detectors: Detectors) -> list[Match]:
+    return candidates_within(images, detectors).matches(detectors)
+
+
+def between(images: ImageSignatures, other: ImageSignatures) -> list[Match]:
+    every = np.arange(len(images.uids))
+    return candidates_between(images, every, lambda: other, len(other.uids), Detectors()).matches(Detectors())
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,17 +115,30 @@ def test_flat_images_match_nothing() -> None:
     flat = hash_grey(np.full((64, 64), 200, np.uint8))
     assert flat.windows.size == 0 and flat.thumbnail.shape == (GRID, GRID)
     pictures = ImageSignatures(["a", "b"], ["", ""], np.stack([flat.thumbnail] * 2))
-    assert find_matches(pictures, None, Detectors(neighbours=0)) == []
+    assert within(pictures, Detectors(neighbours=0)) == []
 
 
 def test_pixel_check_distinguishes_a_copy_from_another_image() -> None:
     one, other = Image.fromarray(noise(1)), Image.fromarray(noise(2))
     window = one.crop((5, 2, 152, 115)).resize((90, 70))
     seen = [hash_grey(np.asarray(picture)).thumbnail for picture in (one, window, ImageOps.mirror(window), other)]
-    assert agreement(seen[0], seen[0]) == 1.0
-    assert min(agreement(seen[0], seen[1]), agreement(seen[0], seen[2]), agreement(seen[1], seen[0])) > 0.75
-    assert agreement(seen[0], seen[3]) < 0.5
-    assert agreement(seen[0], np.zeros((GRID, GRID), np.uint8)) <= 0.0
+    images = np.stack([*seen, np.zeros((GRID, GRID), np.uint8)])
+    pairs = np.array([(0, 0), (0, 1), (0, 2), (1, 0), (0, 3), (0, 4)])
+    same, *copies, other_image, flat = agreements(images, images, pairs).tolist()
+    assert same == 1.0
+    assert min(copies) > 0.75
+    assert other_image < 0.5
+    assert flat <= 0.0
+
+
+def test_the_pixel_check_of_a_pair_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.stack([hash_grey(noise(seed)[3 * seed :, : 160 - seed]).thumbnail for seed in (1, 1, 2, 2, 3)])
+    pairs = np.array(list(combinations(range(5), 2)))
+    found = agreements(images, images, pairs)
+    assert (found > 0.7).sum() == 2
+    assert np.array_equal(agreements(images, images, pairs[::-1])[::-1], found)
+    monkeypatch.setattr("curation.dedup.pixel_check._PAIRS_AT_ONCE", 1)
+    assert np.array_equal(agreements(images, images, pairs), found)
 
 
 def test_matches_are_found_within_and_across() -> None:
@@ -145,19 +151,19 @@ def test_matches_are_found_within_and_across() -> None:
         [item.windows.astype(">u8").tobytes().hex() for item in hashes],
         np.stack([item.thumbnail for item in hashes]),
     )
-    assert [(item.left, item.right) for item in find_matches(pictures, None, Detectors())] == [(2, 7), (4, 9)]
+    assert [(item.left, item.right) for item in within(pictures, Detectors())] == [(2, 7), (4, 9)]
     few = ImageSignatures(pictures.uids[7:], pictures.windows[7:], pictures.thumbnails[7:])
-    found = {(item.left, item.right + 7) for item in find_matches(pictures, few, Detectors())}
+    found = {(item.left, item.right + 7) for item in between(pictures, few)}
     assert found == {(2, 7), (4, 9)} | {(at, at) for at in range(7, 12)}
     again = ImageSignatures(
         [*pictures.uids, "f" * 32], [*pictures.windows, pictures.windows[2]], pictures.thumbnails[[*range(12), 2]]
     )
-    assert [(item.left, item.right) for item in find_matches(again, None, Detectors())] == [(2, 7), (2, 12), (4, 9)]
-    assert (12, 0) in {(item.left, item.right) for item in find_matches(again, few, Detectors())}
+    assert [(item.left, item.right) for item in within(again, Detectors())] == [(2, 7), (2, 12), (4, 9)]
+    assert (12, 0) in {(item.left, item.right) for item in between(again, few)}
     vectors = np.eye(12, 16, dtype=np.float32)
     vectors[11] = vectors[3] * 0.98 + vectors[11] * 0.199
     embedded = ImageSignatures(pictures.uids, pictures.windows, pictures.thumbnails, vectors)
-    alone = find_matches(embedded, None, Detectors(similarity_alone=0.95))
+    alone = within(embedded, Detectors(similarity_alone=0.95))
     assert [(item.left, item.right) for item in alone] == [(2, 7), (3, 11), (4, 9)]
     assert alone[1].evidence()["by"] == ["embedding"]
 
@@ -224,9 +230,13 @@ def test_of_equally_large_copies_the_one_with_more_captions_stays(richer: int, t
     for stage in (CheckImages(), HashImages()):
         made = stage.process(samples)
         samples = [one.adding(row) for one, row in zip(samples, made, strict=True) if isinstance(row, dict)]
-    columns = {name: [one[name] for one in samples] for name in FindDuplicates().required_fields()}
-    kept = FindDuplicates(keep="one").fit(Columns([one.uid for one in samples], columns))
-    assert [isinstance(row, Drop) for row in kept] == [richer == 1, richer == 0]
+    thinned, columns = FindDuplicates(keep="one"), ListedColumns(samples)
+    dropped = [
+        uid
+        for uid, row in zip(columns.uids, thinned.results(columns, thinned.update(columns, None)), strict=True)
+        if isinstance(row, Drop)
+    ]
+    assert dropped == [samples[1 - richer].uid]
 
 
 def test_settings_out_of_range_are_rejected() -> None:

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from curation.dedup.captions import same_caption_pairs, shared_caption_groups
 from curation.dedup.groups import star_groups
-from curation.dedup.matching import TRAIN_SPLITS, Detectors, ImageSignatures, Match, describe_evidence, find_matches
-from curation.engine.stage import Corpus, CorpusStage, Drop, Field
+from curation.dedup.matching import (
+    TRAIN_SPLITS,
+    Candidates,
+    Detectors,
+    Earlier,
+    ImageSignatures,
+    Match,
+    candidates_within,
+    describe_evidence,
+    stacked_thumbnails,
+)
+from curation.engine.fits import Fit
+from curation.engine.stage import Columns, Drop, Field, IndexedStage, PreviousIndex
 
 RULES = ("all", "one")
+_NO_SHARE = -1.0
 
 
 @dataclass(frozen=True)
-class FindDuplicates(Detectors, CorpusStage):
+class FindDuplicates(Detectors, IndexedStage):
     """Near-duplicates: candidates by perceptual hash, embedding and captions, confirmed by aligning their thumbnails.
 
     A group is named by its smallest uid. With ``keep="one"`` the largest image of a group stays; among equals the one
     with most distinct captions, then the smallest uid. Samples of an evaluation split always stay, and their duplicates
     among the training samples are dropped.
+
+    The state has the candidate pairs with their evidence. A new or edited sample is compared with all others; pairs of
+    unchanged images keep their pixel check. Captions are compared anew each time, as this takes seconds for 100,000.
 
     Attributes:
         keep: ``all``, or ``one`` of each group.
@@ -39,7 +56,7 @@ class FindDuplicates(Detectors, CorpusStage):
     """
 
     name = "find_duplicates"
-    version = 2
+    version = 3
     requires = ("captions", "split", "image_info", "hash_windows", "thumbnail")
     provides = (
         Field("duplicate_group", publish="index"),
@@ -71,30 +88,53 @@ class FindDuplicates(Detectors, CorpusStage):
         """Return `requires`, and embeddings if they are used."""
         return (*self.requires, "image_embedding") if self.embeddings else self.requires
 
-    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return ``duplicate_group``, ``caption_group`` ("" for none) and ``duplicate_match``, or a drop, for each."""
-        captions = corpus.column("captions")
+    def update(self, columns: Columns, before: PreviousIndex | None) -> Fit:
+        """Return the state: candidate pairs with their evidence, and what decides which sample of a group stays."""
+        captions, windows, splits, sizes = list[Sequence[str]](), list[str](), list[str | None](), list[int]()
+        for samples in columns.batches():
+            captions += [sample.captions for sample in samples]
+            windows += [sample["hash_windows"] for sample in samples]
+            splits += [sample.split for sample in samples]
+            sizes += [sample["image_info"]["width"] * sample["image_info"]["height"] for sample in samples]
         shares = same_caption_pairs(captions)
-        vectors = corpus.array("image_embedding") if self.embeddings else None
-        images = ImageSignatures(corpus.uids, corpus.column("hash_windows"), corpus.array("thumbnail"), vectors)
-        candidates = [pair for pair, share in shares.items() if share >= self.caption_share]
-        matches = {(item.left, item.right): item for item in find_matches(images, None, self, candidates)}
-        caption_groups = [corpus.uids[first] if first >= 0 else "" for first in shared_caption_groups(captions)]
-        results: list[dict[str, Any] | Drop] = [
-            {"duplicate_group": "", "caption_group": group, "duplicate_match": {}} for group in caption_groups
-        ]
-        sizes = [info["width"] * info["height"] for info in corpus.column("image_info")]
-        splits, num_captions = corpus.column("split"), [len(set(texts)) for texts in captions]
-        for members in star_groups(len(corpus.uids), matches, self.largest_group):
-            kept = min(members, key=lambda i: (splits[i] in TRAIN_SPLITS, -sizes[i], -num_captions[i], i))
+        vectors = columns.vectors("image_embedding") if self.embeddings else None
+        images = ImageSignatures(columns.uids, windows, stacked_thumbnails(columns), vectors)
+        earlier = Earlier.of(before, self.neighbours)
+        further = [pair for pair, share in shares.items() if share >= self.caption_share]
+        pairs = candidates_within(images, self, further, earlier)
+        shared = [shares.get(pair, _NO_SHARE) for pair in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)]
+        return Fit(
+            arrays={
+                **pairs.arrays(),
+                "caption_share": np.array(shared, np.float64),
+                "caption_group": np.array(shared_caption_groups(captions), np.int32),
+                "num_captions": np.array([len(set(texts)) for texts in captions], np.int32),
+                "size_px": np.array(sizes, np.int64),
+                "trained": np.array([split in TRAIN_SPLITS for split in splits], np.uint8),
+            }
+        )
+
+    def results(self, columns: Columns, state: Fit) -> Iterator[dict[str, Any] | Drop]:
+        """Yield ``duplicate_group``, ``caption_group`` ("" for none) and ``duplicate_match``, or a drop, for each."""
+        uids, pairs = columns.uids, Candidates.load(state.arrays, self.neighbours)
+        matches = {(item.left, item.right): item for item in pairs.matches(self)}
+        shared = zip(pairs.left.tolist(), pairs.right.tolist(), state.arrays["caption_share"].tolist(), strict=True)
+        shares = {(left, right): share for left, right, share in shared if share != _NO_SHARE}
+        names = ("trained", "size_px", "num_captions", "caption_group")
+        trained, sizes, num_captions, same_captions = (state.arrays[name].tolist() for name in names)
+        caption_groups = [uids[first] if first >= 0 else "" for first in same_captions]
+        grouped: dict[int, dict[str, Any] | Drop] = {}
+        for members in star_groups(len(uids), matches, self.largest_group):
+            kept = min(members, key=lambda i: (trained[i], -sizes[i], -num_captions[i], i))
             for member in members:
-                evidence = _best_match(corpus.uids, member, kept, members, matches, shares)
-                if self.keep == "one" and member != kept and splits[member] in TRAIN_SPLITS:
-                    results[member] = Drop("near_duplicate", _drop_detail(corpus.uids[kept], evidence))
+                evidence = _best_match(uids, member, kept, members, matches, shares)
+                if self.keep == "one" and member != kept and trained[member]:
+                    grouped[member] = Drop("near_duplicate", _drop_detail(uids[kept], evidence))
                 else:
-                    group = {"duplicate_group": corpus.uids[members[0]], "caption_group": caption_groups[member]}
-                    results[member] = {**group, "duplicate_match": evidence}
-        return results
+                    grouped[member] = {"duplicate_group": uids[members[0]], "duplicate_match": evidence}
+        for member, caption_group in enumerate(caption_groups):
+            result = grouped.get(member, {"duplicate_group": "", "duplicate_match": {}})
+            yield result if isinstance(result, Drop) else {**result, "caption_group": caption_group}
 
 
 def _best_match(
