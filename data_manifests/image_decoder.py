@@ -244,6 +244,8 @@ def _open(data: bytes, name: str) -> ImageFile:
         return PngImageFile(BytesIO(data))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return WebPImageFile(BytesIO(data))
+    if not data:
+        raise UnusableImageError(name, "unreadable_image", "the file is empty")
     raise UnusableImageError(name, "unsupported_format", f"not {', '.join(FORMATS)}")
 
 

@@ -95,22 +95,25 @@ def test_a_png_of_any_mode_is_seen_as_people_see_it(
         assert facts.shown_differently == (not same(file.convert("RGB"), seen))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
-    st.sampled_from(["JPEG", "WEBP", "MPO"]), st.sampled_from(["L", "RGB", "RGBA", "CMYK"]), SIZES, st.integers(1, 8)
+    st.sampled_from([("JPEG", "jpg"), ("MPO", "jpg"), ("PNG", "png"), ("WEBP", "webp")]),
+    st.sampled_from(["L", "RGB", "RGBA", "CMYK"]),
+    SIZES,
+    st.integers(1, 8),
 )
-def test_jpeg_webp_and_mpo_are_seen_upright_and_their_first_frame(
-    kind: str, mode: str, size: tuple[int, int], orientation: int
+def test_every_format_is_seen_upright_and_by_its_first_frame(
+    kind: tuple[str, str], mode: str, size: tuple[int, int], orientation: int
 ) -> None:
-    mode = "RGB" if (mode == "RGBA") == (kind != "WEBP") else mode
-    image = Image.fromarray(noise(size, 4, 1)).convert(mode if kind != "WEBP" or mode == "RGBA" else "RGB")
-    second = {} if kind == "JPEG" else {"save_all": True, "append_images": [Image.new(image.mode, image.size)]}
-    data = encoded(image, kind, orientation, **second, **({"lossless": True} if kind == "WEBP" else {}))
+    unfit = {"jpg": ("RGBA",), "png": ("CMYK",), "webp": ("L", "CMYK")}[kind[1]]
+    image = Image.fromarray(noise(size, 4, 1)).convert("RGB" if mode in unfit else mode)
+    second = {} if kind[0] == "JPEG" else {"save_all": True, "append_images": [Image.new(image.mode, image.size)]}
+    data = encoded(image, kind[0], orientation, **second, **({"lossless": True} if kind[1] == "webp" else {}))
     with Image.open(io.BytesIO(data)) as file:
         first = on_white(file.convert("RGBA")) if image.mode == "RGBA" else file.convert("RGB")
     seen = upright(first, orientation)
     assert same(decode_image(data, "it"), seen)
-    assert examine_image(data, "it").extension == ("webp" if kind == "WEBP" else "jpg")
+    assert examine_image(data, "it").extension == kind[1]
     assert decode_grey(data, "it", 128).shape == seen.size[::-1]
 
 
@@ -203,6 +206,25 @@ def test_a_colour_profile_is_converted_to_srgb_unless_it_is_srgb_or_damaged(kind
         assert decode_grey(data, "it", 128).tobytes() == seen.convert("L").tobytes() or kind == "JPEG"
 
 
+def grey_profile(gamma: float) -> bytes:
+    """The least that is a profile of grey pictures: a white point and a curve."""
+    white = struct.pack(">3i", 63190, 65536, 54061)
+    tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 14)
+    body = tags + b"XYZ \0\0\0\0" + white + b"curv" + struct.pack(">IIHH", 0, 1, round(gamma * 256), 0)
+    head = struct.pack(">I4sI", 128 + len(body), b"lcms", 0x02400000) + b"mntrGRAYXYZ " + bytes(12) + b"acsp"
+    return (head + bytes(28) + white).ljust(128, b"\0") + body
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_a_profile_of_grey_pictures_is_converted_to_srgb(mode: str) -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    light = (grey / 255) ** 1.8
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    found = np.asarray(decode_image(encoded(image, "PNG", icc_profile=grey_profile(1.8)), "it")).astype(float)
+    assert np.abs(found - expected[:, :, None]).max() < 2 < np.abs(expected - grey).max()
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -212,7 +234,7 @@ def test_a_colour_profile_is_converted_to_srgb_unless_it_is_srgb_or_damaged(kind
         (png(9, 9, 8, 0, b"\0" * 90, chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(2**21)))), "unreadable_image"),
         (b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff", "too_many_pixels"),
         (b"\xff\xd8\xff\xe0", "unreadable_image"),
-        (b"", "unsupported_format"),
+        (b"", "unreadable_image"),
         (b"<html>not found</html>", "unsupported_format"),
     ],
 )
