@@ -219,6 +219,11 @@ def search_traces(
     return found
 
 
+def files_mentioning(root: Path, patterns: TracePatterns) -> list[Path]:
+    """Return the files below a folder (or the file itself) that have any of the patterns."""
+    return [path for path in _files([root]) if mentions(path, patterns)]
+
+
 def mentions(path: Path, patterns: TracePatterns) -> bool:
     """Return whether a file, its name or its decoded content has any of the patterns."""
     found = AbsenceReport()

@@ -22,14 +22,16 @@ from blake3 import blake3
 from curation.engine.denylist import FORGET_PLAN_FILE, Denylist
 from curation.engine.fits import fit_path
 from curation.forget.find import Traces, find_traces, local_versions
-from curation.forget.remove import purge_answers, purge_files, purge_store, samples_mentioning
+from curation.forget.remove import purge_answers, purge_feedback, purge_files, purge_store, samples_mentioning
 from curation.versions.numbering import dataset_lock
 from curation.versions.repack import RepackPlan
 from curation.versions.reshard import publish_repacked
+from data_manifests.absence import files_mentioning
 from data_manifests.atomic_files import DRAFT_PREFIX, sync_folder, write_atomically
 from data_manifests.data_card import card_path
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest, version_key
+from data_manifests.outputs import recorded_outputs
 from data_manifests.sample import UID_HEX_CHARS
 from data_manifests.seeds import canonical
 
@@ -79,6 +81,7 @@ class ForgetReport:
         snapshots: Snapshots of sources removed; the next run reads the source again.
         purged: Samples that stay and had references to a forgotten one.
         elsewhere: Versions that could not be searched.
+        left: Runs, pages and exports that have traces -> the command that wrote each.
     """
 
     uids: list[str]
@@ -89,6 +92,7 @@ class ForgetReport:
     snapshots: int = 0
     purged: int = 0
     elsewhere: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
 
 
 def complete_uids(catalog: Catalog, name: str, prefixes: Sequence[str]) -> list[str]:
@@ -210,6 +214,10 @@ def run_forget(
         for folder in [*snapshots, *(workspace / "intake").glob(f"{DRAFT_PREFIX}*")]:
             shutil.rmtree(folder, ignore_errors=True)
         report.snapshots = len(snapshots)
+        for path, command in recorded_outputs(workspace):
+            progress(f"{path}, by {command}")
+            report.rows += purge_feedback(path, traces)
+            report.left |= dict.fromkeys(map(str, files_mentioning(path, traces.needles())), command)
         (workspace / FORGET_PLAN_FILE).unlink()
         sync_folder(workspace)
     return report

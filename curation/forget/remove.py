@@ -17,8 +17,10 @@ from curation.engine.fits import FIT_OF, FITS_FOLDER
 from curation.engine.store import write_parquet
 from curation.forget.find import Traces
 from curation.llm.journal import Journal
-from data_manifests.absence import TracePatterns, mentions
+from data_manifests.absence import TracePatterns, mentions, rows_with
+from data_manifests.atomic_files import write_table_atomically
 from data_manifests.manifest import DatasetVersion
+from data_manifests.run_files import FEEDBACK_FILE
 from data_manifests.seeds import canonical
 from data_manifests.shards import shard_name
 from data_manifests.tar_copy import SampleRanges
@@ -88,6 +90,22 @@ def purge_files(workspace: Path, traces: Traces) -> int:
     for path in mentioning:
         path.unlink()
     return len(mentioning)
+
+
+def purge_feedback(run: Path, traces: Traces) -> int:
+    """Remove what a run learned about the samples, and what has their texts, from its feedback; return how many rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = run / FEEDBACK_FILE
+    if not path.is_file():
+        return 0
+    table = pq.read_table(path)
+    kept = ~np.isin(np.array(table["uid"].to_pylist(), dtype=object), traces.uids)
+    kept[list(rows_with(table, traces.needles()))] = False
+    if not kept.all():
+        write_table_atomically(path, table.filter(pa.array(kept)).combine_chunks())
+    return int((~kept).sum())
 
 
 def samples_mentioning(

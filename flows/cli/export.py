@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from data_manifests.outputs import record_output
 from flows.cli.options import JsonOpt, RefArg
 from flows.terminal import console
 
@@ -27,6 +28,7 @@ def embeddings(
     from curation.vectors.export import export_embeddings
 
     version = ctx.obj.open(ref)
+    record_output(ctx.obj.workspace, out, "export embeddings")
     rows = export_embeddings(version, out, captions)
     if as_json:
         console.print_json({"version": version.ref, "rows": rows, "folder": str(out)})
@@ -46,6 +48,7 @@ def uids(
     """Write the sorted uids of a version as DataComp's subset file."""
     from flows.cli.datacomp_uids import write_uids
 
+    record_output(ctx.obj.workspace, out, "export uids")
     number = write_uids(ctx.obj.open(ref), out)
     if as_json:
         console.print_json({"version": ref, "file": str(out), "uids": number})

@@ -10,6 +10,7 @@ import typer
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.manifest import Catalog, Manifest
+from data_manifests.outputs import record_output
 from flows.cli.options import RefArg
 from flows.terminal.console import err, out, print_json
 
@@ -46,6 +47,7 @@ def write_page(catalog: Catalog, target: str, html: Path, **options: Any) -> Non
     """Write the page of a version, run or comparison, and print its path."""
     from flows.pages.build import report_html
 
+    record_output(catalog.workspace, html, "report")
     write_atomically(html, report_html(catalog, target, **options).encode())
     err.print(f"wrote {html} ({html.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
 
@@ -60,6 +62,7 @@ def show_diff(catalog: Catalog, old: str, new: str, html: Path | None, *, as_jso
     if html is not None:
         from flows.pages.diff import diff_html
 
+        record_output(catalog.workspace, html, "diff")
         write_atomically(html, diff_html(difference, before, after).encode())
         err.print(f"wrote {html}")
     if as_json:

@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.nested import leaves
+from data_manifests.outputs import record_output
 from flows.evaluation.interface import Benchmark, EvalOptions
 from flows.evaluation.registry import open_benchmark
 from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
@@ -65,6 +66,7 @@ def run_evaluation(
         }
         write_atomically(files.json, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     if files.items is not None:
+        record_output(options.catalog.workspace, files.items, "evaluate --items")
         write_items(files.items, results)
     if files.clip_benchmark is not None:
         write_clip_benchmark(files.clip_benchmark, results, model)

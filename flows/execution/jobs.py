@@ -21,6 +21,7 @@ from curation.versions.numbering import VersionRequest, dataset_lock, kept_fits,
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import Catalog, Manifest, check_name
+from data_manifests.outputs import record_output
 from flows.execution.disk import require_free_space
 from flows.execution.executors import local_executor
 from flows.execution.run_record import write_run_record
@@ -285,6 +286,8 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     started = time.perf_counter()
     check_name(job.name)
     check_no_interrupted_forget(job.catalog.workspace)
+    for path in filter(None, (job.llm_batch, job.llm_answers)):
+        record_output(job.catalog.workspace, Path(path), "curate --llm-batch")
     if job.llm_answers:
         events.on_answers(_import_answers(job, job.llm_answers))
     recipe = load_recipe(job.recipe, job, job.settings)
@@ -389,6 +392,7 @@ def _train(job: TrainJob) -> RunResult:
     catalog = Catalog(Path(job.manifests), Path(job.workspace))
     dataset = open_remote(catalog, job.ref, job.shards) if job.shards else catalog.open(job.ref)
     recipe = load_recipe(job.recipe, settings=job.settings)
+    record_output(catalog.workspace, Path(job.out), "train")
     return train(
         dataset,
         recipe.train_parts(),

@@ -158,8 +158,11 @@ def _print_report(report: ForgetReport, seconds: float, *, as_json: bool) -> Non
         f"snapshot(s) removed; {report.purged} other sample(s) cleared of references to them"
     )
     _print_elsewhere(report.elsewhere)
-    out.print("not reached: run folders, exports, pages and copies outside this workspace, trained weights, the source")
-    out.print("  clipcurate verify NAME --absent UID --source KIND:PATH --also FOLDER finds what is left in them")
+    if report.left:
+        out.print("[yellow]traces are left in these files[/yellow], for you to delete or to write again:")
+        for path, command in report.left.items():
+            out.print(f"  {path} (by {command})", markup=False, soft_wrap=True)
+    out.print("not reached: copies outside this workspace, weights of trained models, the source itself")
 
 
 def _print_elsewhere(versions: Sequence[str]) -> None:

@@ -136,3 +136,27 @@ def test_folders_outside_the_workspace_are_searched_too(shell: Shell) -> None:
         assert any(name in place and "'lie beside the lighthouse wall'" in place for place in places), name
     code, _, err = shell(*words, "--also", str(shell.root / "nowhere"))
     assert code == 2 and "--also" in err and "nowhere" in err
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+def test_what_commands_wrote_elsewhere_is_searched_and_named(shell: Shell) -> None:
+    uids, captions = photographs(shell.root / "photos")
+    curate(shell, "negclip", "--model", "tiny")
+    run, page = shell.root / "run", shell.root / "page.html"
+    words = ("--recipe", "negclip", "--model", "tiny", "--out", str(run), "--steps", "2", "--set", "train.batch_size=4")
+    for command in (("train", "negclip@1", *words), ("report", "negclip@1", "--html", str(page))):
+        code, out, err = shell(*command)
+        assert code == 0, out + err
+    texts = [[text for uid in part for text in captions[uid]] for part in (uids[:NUM_GONE], uids[NUM_GONE:])]
+    rows = pq.read_table(run / "feedback.parquet").to_pylist()
+    assert {row["uid"] for row in rows} & set(uids[:NUM_GONE])
+    report = shell.json("forget", "negclip", *uids[:NUM_GONE])
+    assert report["left"][str(page)] == "report" and report["left"][str(run / "plan.parquet")] == "train"
+    assert pq.read_table(run / "feedback.parquet").to_pylist() == [
+        row for row in rows if row["uid"] not in uids[:NUM_GONE]
+    ]
+    left = left_behind([shell.root / name for name in ("w", "run")], *texts) | left_behind([page.parent], *texts)
+    assert {path for path in left if "photos" not in path} <= report["left"].keys()
+    (shell.workspace / "outputs.jsonl").write_text("{}\n")
+    code, _, err = shell("forget", "negclip", uids[-1])
+    assert code == 2 and "outputs.jsonl:1" in err
