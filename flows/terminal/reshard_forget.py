@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from curation.forget.forget import ForgetPlan, ForgetReport
     from curation.versions.layout import Layout
     from data_manifests.absence import AbsenceReport, OriginalSample
+
+_RECORDS_PER_BATCH = 8192
 
 
 def run_reshard(
@@ -201,9 +204,10 @@ def prove_absent(
         if not path.exists():
             raise InputError(f"--also {path}: no such file or folder", fix="correct the path, or leave it out")
     version = catalog.open(ref)
-    originals = _originals(source, uids) if source else dict.fromkeys(uids)
+    originals, names = _originals(source, uids) if source else (dict.fromkeys(uids), frozenset())
     roots = [catalog.workspace, catalog.manifests, *also]
-    found = search_traces(roots, originals, other_captions(catalog, frozenset(uids)))
+    remaining = [other_captions(catalog, frozenset(uids)), _other_captions(source, names)]
+    found = search_traces(roots, originals, chain.from_iterable(remaining))
     wrong = version.verify()
     seconds = time.perf_counter() - started
     if as_json:
@@ -218,13 +222,14 @@ def prove_absent(
     return not found.places and not wrong
 
 
-def _originals(source: str, uids: Sequence[str]) -> dict[str, OriginalSample | None]:
-    """Return the image bytes and captions of samples from a source, read as intake reads them."""
+def _originals(source: str, uids: Sequence[str]) -> tuple[dict[str, OriginalSample | None], frozenset[str]]:
+    """Return the image bytes and captions of samples from a source, read as intake reads them, and their names in it."""
     from curation.sources import SourceRecord, open_source
     from data_manifests.absence import OriginalSample
     from data_manifests.sample import image_uid
 
     found: dict[str, Any] = dict.fromkeys(uids)
+    names = set()
     for record in open_source(source).records():
         if not isinstance(record, SourceRecord):
             continue
@@ -233,11 +238,22 @@ def _originals(source: str, uids: Sequence[str]) -> dict[str, OriginalSample | N
         except OSError:
             continue  # intake cannot have read it either
         if (uid := image_uid(data)) in found:
+            names.add(record.name)
             before = found[uid].captions if found[uid] else ()
             found[uid] = OriginalSample(data, (*before, *(text for text in record.texts if text)))
     if missing := [uid for uid, original in found.items() if original is None]:
         raise InputError(f"--source {source}: no image with the uid {missing[0]}", fix="give the source that has it")
-    return found
+    return found, frozenset(names)
+
+
+def _other_captions(source: str | None, names: frozenset[str]) -> Iterator[list[str]]:
+    """Yield, in batches, the captions of a source's records with other names: what they say is no trace."""
+    from curation.sources import SourceRecord, open_source
+
+    records = open_source(source).records() if source else iter(())
+    while batch := list(islice(records, _RECORDS_PER_BATCH)):
+        kept = [record for record in batch if isinstance(record, SourceRecord) and record.name not in names]
+        yield [text for record in kept for text in record.texts]
 
 
 def _print_absence(found: AbsenceReport, num_uids: int, source: str | None, seconds: float) -> None:

@@ -138,6 +138,18 @@ def test_folders_outside_the_workspace_are_searched_too(shell: Shell) -> None:
     assert code == 2 and "--also" in err and "nowhere" in err
 
 
+@pytest.mark.parametrize(("third", "code"), [("Here an OLD tram crosses the wide river .", 0), ("A tram .", 1)])
+def test_words_that_the_source_has_elsewhere_are_no_trace(shell: Shell, third: str, code: int) -> None:
+    uids, _ = photographs(shell.root / "photos")
+    captions = ("An old tram crosses the wide river", "A cat", third)
+    rows = [{"file_name": f"{number}.png", "captions": [text]} for number, text in enumerate(captions)]
+    (shell.root / "photos" / "captions.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    curate(shell, "clip", "--limit", "2")
+    shell.json("forget", "clip", uids[0])
+    (note := shell.root / "note.txt").write_text("Seen: an old tram crosses the wide river.")
+    assert shell("verify", "clip", "--absent", uids[0], *source(shell), "--also", str(note))[0] == code
+
+
 @pytest.mark.filterwarnings("ignore:model 'tiny'")
 def test_what_commands_wrote_elsewhere_is_searched_and_named(shell: Shell) -> None:
     uids, captions = photographs(shell.root / "photos")
