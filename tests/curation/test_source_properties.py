@@ -33,6 +33,8 @@ _FAST = settings(max_examples=30, deadline=None, phases=[Phase.generate])  # shr
 _names = st.sampled_from([*FILES, "gone.jpg"])
 _texts = st.text("ab \"',;|\t\u00e9\u2019[{", max_size=10).map(lambda text: f"{text} dog")
 _captions = st.one_of(_texts, st.sampled_from(["", " ", "\u200b"]))
+_no_lists = _captions.filter(lambda text: "[" not in text)
+"""What begins like a list is read as one, or refused."""
 _rows = st.lists(st.tuples(_names, st.lists(_captions, min_size=3, max_size=3)), min_size=1, max_size=12)
 
 
@@ -136,7 +138,7 @@ def text_of(value: Any) -> str | None:
 
 
 @_FAST
-@given(rows=st.lists(st.tuples(st.sampled_from(list(FILES)), _captions), min_size=1, max_size=15), split=st.booleans())
+@given(rows=st.lists(st.tuples(st.sampled_from(list(FILES)), _no_lists), min_size=1, max_size=15), split=st.booleans())
 def test_parquet_with_repeated_pictures(rows: list[tuple[str, str]], split: bool) -> None:
     table: dict[str, Any] = {"image": [FILES[name] for name, _ in rows], "caption": [text for _, text in rows]}
     splits = ["train" if len(text) % 2 else "test" for _, text in rows]
