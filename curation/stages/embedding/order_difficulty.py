@@ -87,7 +87,8 @@ class OrderDifficulty(FittedStage):
         for samples in columns.batches():
             for sample, caption in zip(samples, _mean_captions(samples), strict=True):
                 inside = chosen.setdefault(int(sample["cluster_id"]), [])
-                inside.append((draw_seed(self.name, sample.uid, "reference"), sample.uid, caption))
+                # a copy: a row of the batch would keep the whole batch in memory
+                inside.append((draw_seed(self.name, sample.uid, "reference"), sample.uid, caption.copy()))
                 inside.sort(key=lambda one: one[:2])
                 del inside[_REFERENCES + 1 :]
         each = max(1, min(_REFERENCES + 1, _MOST_REFERENCES // len(chosen)))
