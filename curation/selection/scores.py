@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from curation.engine.stage import Columns
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
@@ -17,6 +18,33 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 _BLOCK_FLOATS = 1 << 22
 """Numbers in memory at once: 32 MiB in float64."""
+
+
+class CaptionedImages(NamedTuple):
+    """Embeddings of some samples: uids, images [n, d], all captions, and where each sample's begin, and the last ones end."""
+
+    uids: Sequence[str]
+    images: FloatArray
+    texts: FloatArray
+    starts: IntArray
+
+    @classmethod
+    def chosen(cls, columns: Columns, number: int, seed: int, stage: str, purpose: str) -> CaptionedImages:
+        """Read those of a random subset; see `random_subset`."""
+        inside = iter(random_subset(columns.uids, number, seed, stage, purpose).tolist())
+        samples = [sample for part in columns.batches() for sample in part if next(inside)]
+        texts = [sample["text_embeddings"] for sample in samples]
+        return cls(
+            [sample.uid for sample in samples],
+            np.stack([sample["image_embedding"] for sample in samples]),
+            np.concatenate(texts),
+            np.cumsum([0, *(len(rows) for rows in texts)]),
+        )
+
+    def texts_of(self, row: int) -> FloatArray:
+        """Return the captions of a sample."""
+        texts: FloatArray = self.texts[self.starts[row] : self.starts[row + 1]]
+        return texts
 
 
 def embedding_norms(vectors: FloatArray, uids: Sequence[str], stage: str) -> FloatArray:

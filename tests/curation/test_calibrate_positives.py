@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.selection.scores import unit_rows
+from curation.selection.scores import CaptionedImages, unit_rows
 from curation.stages.embedding.calibrate_positives import CalibratePositives
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
@@ -95,6 +95,7 @@ def test_thresholds_hold_for_samples_of_their_kind_and_not_for_others(tmp_path: 
 def test_pairs_come_from_a_bounded_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.stages.embedding.calibrate_positives._MOST_IMAGES", 2)
     everyone, stage = samples(), CalibratePositives(**SETTINGS)
-    similarities = stage._random_pairs(ListedColumns(everyone), np.array([3, 9]))
+    chosen = CaptionedImages.chosen(ListedColumns(everyone), 2, 0, "calibrate_positives", "images")
+    similarities = stage._random_pairs(chosen)
     assert len(np.unique(similarities["i2i"].round(6))) == 1
     assert len(stage.fit(ListedColumns(everyone)).values["uids"]) == 2

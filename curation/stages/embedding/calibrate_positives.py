@@ -11,7 +11,7 @@ import numpy as np
 from curation.engine.fits import Evidence, Fit, FitCheck
 from curation.engine.stage import Columns, Drop, Field, FittedStage
 from curation.selection.evidence import mean_and_error, with_squares
-from curation.selection.scores import BoolArray, FloatArray, IntArray, embedding_norms, random_subset
+from curation.selection.scores import BoolArray, CaptionedImages, FloatArray, embedding_norms, random_subset
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed, generator
@@ -20,7 +20,7 @@ RULES = ("t2i", "t2i_weak", "i2i", "t2t")
 _DECIMALS = 4
 _FEWEST = 2
 _PAIRS_AT_ONCE = 1 << 12
-_MOST_IMAGES = 16_384
+_MOST_IMAGES = 8_192
 """Images that random pairs are drawn from, with all their captions."""
 _REFERENCES = 256
 _MORE_PASS = 2.0
@@ -41,7 +41,7 @@ class CalibratePositives(FittedStage):
     Provides ``positive_thresholds``, which the manifest has under ``statistics.quality``: ``sure``, ``doubtful``, and the
     share of random pairs that pass each. `find_positives` lists the pairs that pass.
 
-    Fitted: the thresholds, on random pairs of at most 16,384 images chosen by uid, and 256 of these images with a caption
+    Fitted: the thresholds, on random pairs of at most 8,192 images chosen by uid, and 256 of these images with a caption
     each as references. Applied: every sample gets the thresholds. Checked, on the pairs of all samples with the references:
     at most twice as many pass the doubtful thresholds as did when fitted, and the mean similarities have changed by a
     quarter of a standard deviation at most; each with two standard errors more.
@@ -97,8 +97,8 @@ class CalibratePositives(FittedStage):
                 allowed="two or more",
                 fix="give a source with more images",
             )
-        chosen = np.flatnonzero(random_subset(columns.uids, _MOST_IMAGES, self.seed, self.name, "images"))
-        similarities = self._random_pairs(columns, chosen)
+        chosen = CaptionedImages.chosen(columns, _MOST_IMAGES, self.seed, self.name, "images")
+        similarities = self._random_pairs(chosen)
         thresholds: dict[str, Any] = {}
         for level, factor in (("sure", 1.0), ("doubtful", self.doubt)):
             values = {}
@@ -108,15 +108,10 @@ class CalibratePositives(FittedStage):
             thresholds[level] = values
             passed = _passes(**similarities, thresholds=values)
             thresholds[f"{level}_share_of_random"] = round(float(passed.mean()), 6)
-        among = [columns.uids[row] for row in chosen.tolist()]
-        rows = chosen[random_subset(among, _REFERENCES, self.seed, self.name, "references")].tolist()
-        captions, starts = columns.vector_lists("text_embeddings")
-        uids = [columns.uids[row] for row in rows]
-        texts = [
-            int(starts[row]) + self._caption_of(uid, int(starts[row + 1] - starts[row]))
-            for row, uid in zip(rows, uids, strict=True)
-        ]
-        arrays = {"images": columns.vectors("image_embedding")[rows], "texts": captions[texts]}
+        rows = np.flatnonzero(random_subset(chosen.uids, _REFERENCES, self.seed, self.name, "references")).tolist()
+        uids = [chosen.uids[row] for row in rows]
+        texts = [self._caption_of(chosen.uids[row], chosen.texts_of(row)) for row in rows]
+        arrays = {"images": chosen.images[rows], "texts": np.stack(texts)}
         fit = Fit({"uids": uids, "thresholds": thresholds}, arrays)
         size, found = 0, dict.fromkeys((*similarities, "doubtful"), 0.0)
         for samples in columns.batches():
@@ -151,25 +146,25 @@ class CalibratePositives(FittedStage):
             checks.append(FitCheck(f"change of the mean {name} similarity of pairs", abs(mean - means[name]), bound))
         return checks
 
-    def _caption_of(self, uid: str, count: int) -> int:
-        """Return which of its captions stands for a sample in a pair with a reference."""
-        return draw_seed(self.seed, self.name, uid, "caption") % count
+    def _caption_of(self, uid: str, texts: FloatArray) -> FloatArray:
+        """Return the one of its captions that stands for a sample in a pair with a reference [d]."""
+        text: FloatArray = texts[draw_seed(self.seed, self.name, uid, "caption") % len(texts)]
+        return text
 
-    def _random_pairs(self, columns: Columns, chosen: IntArray) -> dict[str, FloatArray]:
+    def _random_pairs(self, chosen: CaptionedImages) -> dict[str, FloatArray]:
         """Return the similarities of `num_pairs` random pairs of different samples, by kind."""
-        images, (captions, starts) = columns.vectors("image_embedding"), columns.vector_lists("text_embeddings")
-        draws = generator(self.seed, self.name, "pairs")
+        draws, size, counts = generator(self.seed, self.name, "pairs"), len(chosen.uids), np.diff(chosen.starts)
         parts: list[dict[str, FloatArray]] = []
         for start in range(0, self.num_pairs, _PAIRS_AT_ONCE):
             number = min(_PAIRS_AT_ONCE, self.num_pairs - start)
-            one = draws.integers(0, len(chosen), number)
-            pair = chosen[one], chosen[(one + draws.integers(1, len(chosen), number)) % len(chosen)]
-            uids = [[columns.uids[row] for row in rows.tolist()] for rows in pair]
+            one = draws.integers(0, size, number)
+            pair = one, (one + draws.integers(1, size, number)) % size
+            uids = [[chosen.uids[row] for row in rows.tolist()] for rows in pair]
             texts = [
-                self._directions(captions[starts[rows] + draws.integers(0, starts[rows + 1] - starts[rows])], own)
+                self._directions(chosen.texts[chosen.starts[rows] + draws.integers(0, counts[rows])], own)
                 for rows, own in zip(pair, uids, strict=True)
             ]
-            shown = [self._directions(images[rows], own) for rows, own in zip(pair, uids, strict=True)]
+            shown = [self._directions(chosen.images[rows], own) for rows, own in zip(pair, uids, strict=True)]
             sides = {"t2i": (shown[0], texts[1]), "i2i": (shown[0], shown[1]), "t2t": (texts[0], texts[1])}
             parts.append({name: np.einsum("ij,ij->i", *both) for name, both in sides.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -185,12 +180,7 @@ class CalibratePositives(FittedStage):
 
         uids = [sample.uid for sample in samples]
         images = np.stack([sample["image_embedding"] for sample in samples])
-        texts = np.stack(
-            [
-                sample["text_embeddings"][self._caption_of(sample.uid, len(sample["text_embeddings"]))]
-                for sample in samples
-            ]
-        )
+        texts = np.stack([self._caption_of(sample.uid, sample["text_embeddings"]) for sample in samples])
 
         def cosines(own: FloatArray, side: str) -> FloatArray:
             other = fit.arrays[side]

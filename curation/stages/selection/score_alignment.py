@@ -11,7 +11,7 @@ import numpy as np
 from curation.engine.fits import Evidence, Fit, FitCheck
 from curation.engine.stage import Columns, Drop, Field, FittedStage
 from curation.selection.evidence import mean_and_error, with_squares
-from curation.selection.scores import FloatArray, embedding_norms, random_subset, rival_sums, s_clip_loss
+from curation.selection.scores import CaptionedImages, FloatArray, embedding_norms, rival_sums, s_clip_loss
 from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
 
@@ -83,20 +83,16 @@ class ScoreAlignment(FittedStage):
         """Return the references, and mean and standard deviation of their scores."""
         if not columns.num_samples:
             return Fit()
-        chosen = np.flatnonzero(random_subset(columns.uids, self.num_references, self.seed, self.name, "references"))
-        uids = [columns.uids[place] for place in chosen.tolist()]
-        captions, starts = columns.vector_lists("text_embeddings")
+        chosen = CaptionedImages.chosen(columns, self.num_references, self.seed, self.name, "references")
         texts = [
-            int(starts[place])
-            + draw_seed(self.seed, self.name, uid, "caption") % int(starts[place + 1] - starts[place])
-            for place, uid in zip(chosen.tolist(), uids, strict=True)
+            chosen.texts_of(row)[draw_seed(self.seed, self.name, uid, "caption") % len(chosen.texts_of(row))]
+            for row, uid in enumerate(chosen.uids)
         ]
-        arrays = {"images": columns.vectors("image_embedding")[chosen], "texts": captions[texts]}
-        values = {"uids": uids, "num_pairs": min(columns.num_samples, self.num_pairs)}
-        scored = chosen[:: -(-len(chosen) // _BASELINE)].tolist()
-        own_texts = [captions[starts[place] : starts[place + 1]] for place in scored]
-        own_images, owners = columns.vectors("image_embedding")[scored], [columns.uids[place] for place in scored]
-        _, scores = self._scores(own_images, own_texts, owners, Fit(values, arrays))
+        arrays = {"images": chosen.images, "texts": np.stack(texts)}
+        values = {"uids": chosen.uids, "num_pairs": min(columns.num_samples, self.num_pairs)}
+        scored = range(0, len(chosen.uids), -(-len(chosen.uids) // _BASELINE))
+        own_texts, owners = [chosen.texts_of(row) for row in scored], [chosen.uids[row] for row in scored]
+        _, scores = self._scores(chosen.images[list(scored)], own_texts, owners, Fit(values, arrays))
         values |= {"mean": round(float(scores.mean()), _DECIMALS), "sd": round(float(scores.std()), _DECIMALS)}
         return Fit({**values, "num_scored": len(scores)}, arrays)
 
