@@ -18,9 +18,11 @@ from data_manifests.manifest import Catalog
 from flows.cli import compare, curate, export, kg, llm, report, versions
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
 from flows.evaluation.registry import KINDS
+from flows.execution.disk import check_folder
 
 EXIT_CHECK_FAILED = 1
 EXIT_BAD_INPUT = 2
+_UNUSABLE_PATH = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _WITHOUT_PREFECT = "leave out --prefect"
 
 
@@ -59,8 +61,7 @@ def _global(
     ),
 ) -> None:
     for option, folder in (("--workspace", workspace), ("--manifests", manifests)):
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{option} {folder} is a file", allowed="a folder, new or existing")
+        check_folder(option, folder)
     ctx.obj = Catalog(manifests, workspace)
 
 
@@ -184,13 +185,13 @@ def main() -> None:
     except InputError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, *_UNUSABLE_PATH):
             raise
         where = f" ({error.filename})" if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _fail(
             f"{'disk full' if full else error.strerror}{where}: nothing half-written was published\n"
-            f"  next:    {'free space' if full else 'check permissions'} or give another --workspace; finished batches are kept"
+            f"  next:    {'free space' if full else 'check path and permissions'} or give another folder; finished batches are kept"
         )
 
 

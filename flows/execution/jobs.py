@@ -22,7 +22,7 @@ from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import Catalog, Manifest, check_name
 from data_manifests.outputs import record_output
-from flows.execution.disk import require_free_space
+from flows.execution.disk import require_free_space, require_writable
 from flows.execution.executors import local_executor
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
@@ -271,6 +271,7 @@ def run_job(
     with dataset_lock(job.catalog, job.name, job.wait_s):
         if (unchanged := existing(prepared)) is not None:
             return unchanged
+        require_writable("--manifests", job.catalog.manifests)
         needed_bytes = sum(sample.image.size_bytes for sample in prepared.snapshot.samples())
         require_free_space(job.catalog.workspace, needed_bytes)
         made: CurationResult = executor(job, lambda runner: _compute_and_publish(prepared, runner, events))
@@ -293,6 +294,8 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     recipe = load_recipe(job.recipe, job, job.settings)
     _check_bands(job, recipe)
     source = open_source(job.source, job.split)
+    if not job.catalog.workspace.is_dir():
+        require_writable("--workspace", job.catalog.workspace)
     snapshot = read_source(
         source,
         job.catalog.workspace / "intake",

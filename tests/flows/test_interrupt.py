@@ -118,11 +118,3 @@ def test_train_writes_a_checkpoint_and_resumes_to_the_same_weights(
         hashes.append(json.loads(ran.stdout)["weights_hash"])
     assert f"resumes after step {step} of 40" in ran.stderr
     assert hashes[0] == hashes[1]
-
-
-@pytest.mark.parametrize("option", ["--workspace", "--manifests"])
-def test_a_file_for_a_folder_is_named(tmp_path: Path, option: str) -> None:
-    (tmp_path / "file").write_text("")
-    ran = subprocess.run([*CLI, option, str(tmp_path / "file"), "recipes"], capture_output=True, text=True, check=False)
-    assert ran.returncode == 2
-    assert f"{option} {tmp_path / 'file'} is a file" in ran.stderr
