@@ -17,7 +17,7 @@ _MIN_GROUP = 64
 _FIRST_STEPS, _LATER_STEPS = 25, 100
 """Training steps of the judge: the first round is easy, later ones need more."""
 
-_PAIRS_PER_CHUNK = 20_000
+_PAIRS_PER_CHUNK = 10_000
 
 Kind = tuple[str, str]
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _MAX_TRAINING_PAIRS = 60_000
 _PENALTY = 3.0
 _DECIMALS = 4
+_PAIRS_PER_CHUNK = 10_000
 _GAP_SIZE = 5.0
 """Usual size of a gap of an n-gram model; features are about 1 in size."""
 
@@ -186,14 +187,19 @@ class FoldJudges:
             features: Features of pairs.
             folds: The fold of each pair's image.
         """
-        if not len(self.columns):
-            return np.zeros(len(folds))
+        odds = np.zeros(len(folds))
+        for start in range(0, len(folds), _PAIRS_PER_CHUNK) if len(self.columns) else ():
+            part = slice(start, start + _PAIRS_PER_CHUNK)
+            odds[part] = self._log_odds(features[part], folds[part])
+        return odds.round(_DECIMALS)
+
+    def _log_odds(self, features: csr_array, folds: Int64s) -> Float64s:
         rows = np.repeat(np.arange(len(folds)), np.diff(features.indptr))
         place = np.minimum(np.searchsorted(self.columns, features.indices), len(self.columns) - 1)
         known = self.columns[place] == features.indices
         rows, values = rows[known], features.data[known].astype(np.float64)
         weights = self.weights[place[known], folds[rows]].astype(np.float64)
-        return np.round(np.bincount(rows, values * weights, minlength=len(folds)), _DECIMALS)
+        return np.asarray(np.bincount(rows, values * weights, minlength=len(folds)))
 
 
 def stack_features(parts: Sequence[csr_array]) -> csr_array:

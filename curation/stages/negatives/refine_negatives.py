@@ -23,7 +23,7 @@ from data_manifests.sample import Sample
 from data_manifests.seeds import canonical, draw_seed
 
 _DECIMALS = 4
-_MAX_CAPTIONS, _MAX_PAIRS = 50_000, 150_000
+_MAX_CAPTIONS, _MAX_PAIRS = 50_000, 125_000
 """Most captions and pairs to learn from."""
 
 _MAX_DISTANCE = 0.05
@@ -79,7 +79,7 @@ class RefineNegatives(NegativesStage, FittedStage):
     time. Clumsy negatives have few matches, and most of them are dropped: the manifest's usage holds the numbers before
     and after of each operation.
 
-    Fitted, from the images with the smallest hashes (at most 50,000 captions and 150,000 pairs): counts of trigrams by
+    Fitted, from the images with the smallest hashes (at most 50,000 captions and 125,000 pairs): counts of trigrams by
     fold, classes and vectors of words, each round's judge of each fold, and of each cell of the grids the largest draw
     that is kept. Applied: the negatives of one image are scored and looked up in the grids; a hash of uid and texts is a
     negative's draw, so what happens to it depends on no other. What was learned from is balanced exactly. Words are held
@@ -223,7 +223,7 @@ class RefineNegatives(NegativesStage, FittedStage):
                 np.array([place[one.positive] for one in negatives], np.int64),
                 len(true) + np.arange(num),
             ),
-            [one.kind for one in negatives],
+            [_same_kind(one.kind) for one in negatives],
             np.array(draws, np.uint64),
             np.tile(np.array(self._folds(uid), np.int64), (num, 1)),
             np.array(gaps, np.float64).reshape(num, 0 if self.model is None else 1),
@@ -281,6 +281,12 @@ class _FitKey:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _FitKey) and self.fit is other.fit
+
+
+@lru_cache(maxsize=4096)
+def _same_kind(kind: Kind) -> Kind:
+    """Return one object for equal kinds: many are held at once."""
+    return kind
 
 
 @lru_cache(maxsize=2)
