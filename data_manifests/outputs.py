@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import orjson
@@ -12,7 +13,7 @@ OUTPUTS_FILE = "outputs.jsonl"
 
 
 def record_output(workspace: Path, path: Path, command: str) -> None:
-    """Add a file or folder to the list, once.
+    """Add a file or folder to the list, once; not where nobody can forget: in no workspace, or in one that is read-only here.
 
     Args:
         workspace: The workspace whose texts or images it has.
@@ -21,9 +22,8 @@ def record_output(workspace: Path, path: Path, command: str) -> None:
     """
     listed = workspace / OUTPUTS_FILE
     line = orjson.dumps({"command": command, "path": str(path.absolute())}, option=orjson.OPT_APPEND_NEWLINE)
-    if listed.is_file() and line in listed.read_bytes():
+    if not os.access(workspace, os.W_OK) or (listed.is_file() and line in listed.read_bytes()):
         return
-    workspace.mkdir(parents=True, exist_ok=True)
     with open(listed, "ab") as file:
         file.write(line)
 

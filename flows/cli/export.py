@@ -28,8 +28,8 @@ def embeddings(
     from curation.vectors.export import export_embeddings
 
     version = ctx.obj.open(ref)
-    record_output(ctx.obj.workspace, out, "export embeddings")
     rows = export_embeddings(version, out, captions)
+    record_output(ctx.obj.workspace, out, "export embeddings")
     if as_json:
         console.print_json({"version": version.ref, "rows": rows, "folder": str(out)})
     else:
@@ -48,8 +48,8 @@ def uids(
     """Write the sorted uids of a version as DataComp's subset file."""
     from flows.cli.datacomp_uids import write_uids
 
-    record_output(ctx.obj.workspace, out, "export uids")
     number = write_uids(ctx.obj.open(ref), out)
+    record_output(ctx.obj.workspace, out, "export uids")
     if as_json:
         console.print_json({"version": ref, "file": str(out), "uids": number})
     else:

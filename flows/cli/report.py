@@ -47,8 +47,9 @@ def write_page(catalog: Catalog, target: str, html: Path, **options: Any) -> Non
     """Write the page of a version, run or comparison, and print its path."""
     from flows.pages.build import report_html
 
+    page = report_html(catalog, target, **options).encode()
     record_output(catalog.workspace, html, "report")
-    write_atomically(html, report_html(catalog, target, **options).encode())
+    write_atomically(html, page)
     err.print(f"wrote {html} ({html.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
 
 

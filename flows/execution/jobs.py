@@ -287,8 +287,6 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     started = time.perf_counter()
     check_name(job.name)
     check_no_interrupted_forget(job.catalog.workspace)
-    for path in filter(None, (job.llm_batch, job.llm_answers)):
-        record_output(job.catalog.workspace, Path(path), "curate --llm-batch")
     if job.llm_answers:
         events.on_answers(_import_answers(job, job.llm_answers))
     recipe = load_recipe(job.recipe, job, job.settings)
@@ -304,6 +302,8 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         progress=events.on_read,
         denylist=Denylist.load(job.catalog.manifests),
     )
+    for path in filter(None, (job.llm_batch, job.llm_answers)):
+        record_output(job.catalog.workspace, Path(path), "curate --llm-batch")
     events.on_notes(snapshot.notes)
     fits, fits_from = _choose_fits(job, recipe)
     request = VersionRequest(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
+from data_manifests.outputs import record_output
 from flows.execution.llama_server import local_server
 from tests.curation.blank_models import other_colour
 from tests.curation.llm_servers import MODEL, Server, prompt_of, reply_to
@@ -169,6 +170,9 @@ def test_what_commands_wrote_elsewhere_is_searched_and_named(shell: Shell) -> No
     ]
     left = left_behind([shell.root / name for name in ("w", "run")], *texts) | left_behind([page.parent], *texts)
     assert {path for path in left if "photos" not in path} <= report["left"].keys()
+    assert len((shell.workspace / "outputs.jsonl").read_bytes().splitlines()) == 2
+    record_output(shell.root / "nowhere", page, "report")
+    assert not (shell.root / "nowhere").exists()
     (shell.workspace / "outputs.jsonl").write_text("{}\n")
     code, _, err = shell("forget", "negclip", uids[-1])
     assert code == 2 and "outputs.jsonl:1" in err
