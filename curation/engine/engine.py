@@ -42,7 +42,6 @@ from curation.engine.fits import (
 from curation.engine.intake import Snapshot
 from curation.engine.replay import ALL_SAMPLES, FinishedStage, WorkUnit, inputs_hash, partition_key, replay
 from curation.engine.stage import (
-    CorpusStage,
     Drop,
     FittedStage,
     IndexedStage,
@@ -125,7 +124,7 @@ def _run(unit: WorkUnit) -> UnitReport:
         return _process(unit, stage, partial(stage.apply, fit=fit), fit)
     if isinstance(stage, IndexedStage):
         return _index(unit, stage)
-    return _run_corpus(unit, stage)
+    raise TypeError(f"stage '{stage.name}' is none of MapStage, FittedStage and IndexedStage")
 
 
 @contextmanager
@@ -228,26 +227,6 @@ def _encode(stage: Stage, uid: str, result: Mapping[str, Any] | Drop) -> StageRe
     return StageResult({field.name: field.encode(result[field.name]) for field in stage.provides})
 
 
-@dataclass(frozen=True)
-class LoadedCorpus:
-    """All samples of a data set in memory; see `Corpus`."""
-
-    samples: Sequence[Sample]
-
-    @property
-    def uids(self) -> list[str]:
-        """Uids, sorted."""
-        return [sample.uid for sample in self.samples]
-
-    def column(self, name: str) -> list[Any]:
-        """Return a field's values, one per sample."""
-        return [sample[name] for sample in self.samples]
-
-    def array(self, name: str) -> np.ndarray[Any, Any]:
-        """Return an array field, stacked."""
-        return np.stack(self.column(name))
-
-
 def _index(unit: WorkUnit, stage: IndexedStage) -> UnitReport:
     """Bring an indexed stage's state up to date and write its results, unless they are there for these samples."""
     import pyarrow as pa
@@ -296,23 +275,6 @@ def previous_index(folder: Path, ids: Mapping[str, bytes]) -> PreviousIndex | No
         for uid, key in zip(uids, members["input_id"].to_pylist(), strict=True)
     ]
     return PreviousIndex(Fit.load(states[-1]), uids, np.array(row_now, np.int64), states[-1].parent.name)
-
-
-def _run_corpus(unit: WorkUnit, stage: Stage) -> UnitReport:
-    if not isinstance(stage, CorpusStage):
-        raise TypeError(f"stage '{stage.name}' is none of MapStage, FittedStage and IndexedStage")
-    samples = replay(unit, stage.required_fields())
-    key = inputs_hash((input_id(stage, item.encoded), item.uid) for item in samples)
-    store = Store(unit.store)
-    folder = store.folder(stage, key)
-    if store.files(folder):
-        return UnitReport(0, len(samples), key)
-    results = stage.fit(LoadedCorpus([item.sample for item in samples]))
-    rows = {
-        bytes.fromhex(item.uid): _encode(stage, item.uid, result) for item, result in zip(samples, results, strict=True)
-    }
-    store.publish(folder, ALL_SAMPLES, rows, [field.name for field in stage.provides])
-    return UnitReport(len(samples), 0, key)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from curation.engine.fits import FitRecord
 from curation.engine.intake import Snapshot
-from curation.engine.stage import CorpusStage, Drop, Field, IndexedStage, Stage
+from curation.engine.stage import Drop, Field, IndexedStage, Stage
 from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id, partitions
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
@@ -149,16 +149,14 @@ def _add_results(
 
 def result_id(stage: Stage, item: EncodedSample) -> bytes:
     """Return the key of a sample's result: its input id, or for an indexed stage its uid."""
-    return bytes.fromhex(item.uid) if isinstance(stage, CorpusStage | IndexedStage) else input_id(stage, item.encoded)
+    return bytes.fromhex(item.uid) if isinstance(stage, IndexedStage) else input_id(stage, item.encoded)
 
 
 def _fields_to_load(stages: Sequence[Stage], fields: Iterable[str]) -> set[str]:
     """Return the fields to load for `fields` and for the input id of every stage on the way."""
     needed = set(fields)
     for stage in reversed(stages):
-        if not isinstance(stage, CorpusStage | IndexedStage) and (
-            stage.drops or needed & {field.name for field in stage.provides}
-        ):
+        if not isinstance(stage, IndexedStage) and (stage.drops or needed & {field.name for field in stage.provides}):
             needed |= set(stage.required_fields())
     return needed - set(REQUIRABLE)
 

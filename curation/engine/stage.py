@@ -329,29 +329,6 @@ class IndexedStage(Stage):
         """Yield, for each sample in uid order, the provided fields or a `Drop`."""
 
 
-class Corpus(Protocol):
-    """What a corpus stage is given: all samples that no earlier stage dropped, sorted by uid."""
-
-    @property
-    def uids(self) -> Sequence[str]:
-        """Uids, sorted."""
-
-    def column(self, name: str) -> list[Any]:
-        """Return a field's values, one per uid."""
-
-    def array(self, name: str) -> np.ndarray[Any, Any]:
-        """Return an ``array`` field, stacked to [num_samples, ...]."""
-
-
-@dataclass(frozen=True)
-class CorpusStage(Stage):
-    """A stage that needs all samples at once: neighbours, clusters, balance, ranks."""
-
-    @abstractmethod
-    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        """Return, for each uid in order, the provided fields or a `Drop`; ties are broken by uid."""
-
-
 @runtime_checkable
 class DescribesMethod(Protocol):
     """A stage whose method depends on the number of samples; `clipcurate plan` prints which one it will be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -36,9 +37,8 @@ _DEFAULTS: Mapping[str, dict[str, Any]] = {
 Readers that put JSON into typed tables need the same keys everywhere.
 """
 
-_TEXT_UNIT_BYTES = 16 * 1024
-"""To how much the text of a sample is rounded up where shards are divided, so that an edited caption hardly ever moves a
-sample to another shard."""
+_TEXT_UNIT_BYTES = 1024
+"""To how much the mean size of a sample's texts is rounded up where shards are divided."""
 
 _PublishedFields = Sequence[tuple[Stage, Field]]
 
@@ -241,9 +241,10 @@ def _write_shards(
     """Write all shards with their sidecars; return the rows of the index."""
     rows: list[dict[str, Any]] = []
     arrays = [field for _, field in published if field.kind == "array"]
-    sizes = [
-        sample.image.size_bytes + -(-sample.payload[1] // _TEXT_UNIT_BYTES) * _TEXT_UNIT_BYTES for sample in samples
-    ]
+    # the mean, not each one's own size: an edited caption then moves no sample to another shard
+    mean_text = sum(sample.payload[1] for sample in samples) / max(len(samples), 1)
+    text_bytes = math.ceil(mean_text / _TEXT_UNIT_BYTES) * _TEXT_UNIT_BYTES
+    sizes = [sample.image.size_bytes + text_bytes for sample in samples]
     for number, (first, end) in enumerate(split_into_shards(sizes, shard_bytes)):
         sidecar = []
         with ShardWriter(contents.folder / shard_name(number)) as writer:

@@ -19,8 +19,9 @@ from curation.llm.journal import Journal
 from curation.rewriting.llm_stage import LlmStage
 from curation.rewriting.rules import RuleWriter
 from curation.versions.numbering import stage_record
-from data_manifests.manifest import Catalog, Manifest
-from data_manifests.sample import Sample
+from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from data_manifests.sample import REQUIRABLE, Sample
+from data_manifests.seeds import canonical
 from flows.execution.disk import free_bytes
 from flows.execution.jobs import CurationResult, PreparedCuration, existing
 
@@ -146,25 +147,28 @@ class _StagePlanner:
     def __init__(self, prepared: PreparedCuration, latest: Manifest | None) -> None:
         self._prepared, self._latest = prepared, latest
         self._store = Store(prepared.job.store)
+        self._uids = {sample.uid for sample in prepared.snapshot.samples()}
+        self._uids_before = _uids_of(prepared.job.catalog, latest)
         self._done: list[FinishedStage] = []
         self._blocked = False
 
     def look_up(self, stage: Stage) -> _Missing:
         """Return what the next stage must compute."""
-        job, snapshot, num_dropped = self._prepared.job, self._prepared.snapshot, 0
+        job, snapshot = self._prepared.job, self._prepared.snapshot
+        dropped: set[str] = set()
 
-        def count_drop(_stage: Stage, _sample: Sample, _drop: Drop) -> None:
-            nonlocal num_dropped
-            num_dropped += 1
+        def note_drop(_stage: Stage, sample: Sample, _drop: Drop) -> None:
+            dropped.add(sample.uid)
 
         inputs: list[tuple[bytes, str]] = []
         for part in partitions(snapshot.num_samples):
             unit = WorkUnit(stage, tuple(self._done), snapshot.folder, job.store, part)
-            found_here = replay(unit, stage.required_fields(), count_drop, partial=self._blocked)
+            found_here = replay(unit, stage.required_fields(), note_drop, partial=self._blocked)
             inputs += [(input_id(stage, item.encoded), item.uid) for item in found_here]
-        remaining = snapshot.num_samples - num_dropped
+        remaining = snapshot.num_samples - len(dropped)
         if isinstance(stage, FittedStage):
-            found, key = self._fitted(stage, inputs, remaining)
+            unknown = self._uids - dropped - {uid for _, uid in inputs}
+            found, key = self._fitted(stage, inputs, unknown)
         elif isinstance(stage, MapStage):
             found, key = self._results(stage, "", inputs, remaining), ""
         else:
@@ -180,33 +184,30 @@ class _StagePlanner:
         missing = remaining - present
         return _Missing(missing, present, _why(stage, self._latest, missing, known=bool(present)) if missing else "")
 
-    def _fitted(self, stage: FittedStage, inputs: Sequence[tuple[bytes, str]], remaining: int) -> tuple[_Missing, str]:
-        kept = self._prepared.fits.of(stage.name, stage.fingerprint())
+    def _fitted(
+        self, stage: FittedStage, inputs: Sequence[tuple[bytes, str]], unknown: set[str]
+    ) -> tuple[_Missing, str]:
+        """Return what a fitted stage must compute, and the fit it will use; `unknown` are samples without inputs yet."""
+        kept, remaining = self._prepared.fits.of(stage.name, stage.fingerprint()), len(inputs) + len(unknown)
         folder = self._store.folder(stage)
         if kept is not None and (fit := _load_fit(kept, fit_path(folder, kept.hash))) is not None:
             found = self._results(stage, kept.hash, inputs, remaining)
-            known = Overlap.of(fit, [key for key, _ in inputs]).share_new * len(inputs)
-            share = (known + remaining - len(inputs)) / max(remaining, 1)
-            share_of = f"{100 * share:.1f} % of the samples are new to the fit of {kept.learned_on}"
-            if self._prepared.fits.given or share <= stage.max_share_new:
-                kept_why = (
-                    f"applies the fit of {kept.learned_on}; "
-                    if self._prepared.fits.given
-                    else f"keeps the fit: {share_of}; "
-                )
-                return (found._replace(why=kept_why + found.why) if found.num_compute else found), kept.hash
-            bound = f"more than {100 * stage.max_share_new:.0f} %"
-            why = f"fits anew, a MINOR version: {share_of}, {bound}; all samples may change (--fits {kept.learned_on} keeps it)"
-            return _Missing(remaining, 0, why, is_anew=True), "unknown"
-        if not self._blocked:
-            of = inputs_hash(inputs)
-            if (memo := folder / FITS_FOLDER / f"{FIT_OF}{of}").is_file():
-                key = memo.read_text()
-                return self._results(stage, key, inputs, remaining), key
+            new = Overlap.of(fit, [key for key, _ in inputs]).share_new * len(inputs)
+            # what an earlier stage has yet to compute is certainly new for a new image, or if the source is read
+            is_certain = bool({*REQUIRABLE[1:]} & {*stage.required_fields()})
+            certain = new + len(unknown if is_certain else unknown - self._uids_before)
+            refits, why = _decide(
+                stage, kept, (certain, new + len(unknown), remaining), given=self._prepared.fits.given
+            )
+            if refits:
+                return _Missing(remaining, 0, why, is_anew=True), "unknown"
+            return (found._replace(why=f"{why}; {found.why}") if found.num_compute else found), kept.hash
+        if not self._blocked and (memo := folder / FITS_FOLDER / f"{FIT_OF}{inputs_hash(inputs)}").is_file():
+            key = memo.read_text()
+            return self._results(stage, key, inputs, remaining), key
         reason = "fits anew, as requested: " if kept is None and self._prepared.fits.refit else "fits: "
-        return _Missing(
-            remaining, 0, reason + _why(stage, self._latest, remaining, known=False), is_anew=True
-        ), "unknown"
+        why = reason + _why(stage, self._latest, remaining, known=False)
+        return _Missing(remaining, 0, why, is_anew=True), "unknown"
 
     def _indexed(self, stage: Stage, inputs: Sequence[tuple[bytes, str]], remaining: int) -> tuple[_Missing, str]:
         ids = {uid: key for key, uid in inputs}
@@ -220,6 +221,37 @@ class _StagePlanner:
         present = int((before.row_now >= 0).sum())
         why = f"{remaining - present} sample(s) are new, edited or gone; only lists that have them change"
         return _Missing(remaining - present, present, why), before.key
+
+
+def _decide(stage: FittedStage, kept: KeptFit, numbers: tuple[float, float, int], *, given: bool) -> tuple[bool, str]:
+    """Return whether a stage will be fitted anew, and why.
+
+    Args:
+        stage: The stage.
+        kept: The earlier fit.
+        numbers: Samples that are certainly new to it, those that may be, and all samples.
+        given: Whether the fit was requested.
+    """
+    certain, possible, total = numbers
+    bound, most = stage.max_share_new * total, f"{100 * stage.max_share_new:.0f} %"
+    new, unclear = (f"{100 * number / max(total, 1):.1f} % of the samples" for number in (certain, possible - certain))
+    if given:
+        return False, f"applies the fit of {kept.learned_on}"
+    if certain > bound:
+        why = f"fits anew, a MINOR version: {new} are new to the fit of {kept.learned_on}, more than {most}"
+        return True, f"{why}; all samples may change (--fits {kept.learned_on} keeps it)"
+    if possible > bound:
+        why = f"keeps the fit of {kept.learned_on} unless more than {most} of the samples prove new to it"
+        return False, f"{why}: {new} are, and {unclear} are not known yet"
+    return False, f"keeps the fit: {new} are new to the fit of {kept.learned_on}"
+
+
+def _uids_of(catalog: Catalog, latest: Manifest | None) -> set[str]:
+    """Return the samples of the newest version; none if its files are not here."""
+    folder = None if latest is None else catalog.folder(latest.name, latest.version)
+    if latest is None or folder is None or not (folder / "index.parquet").is_file():
+        return set()
+    return set(DatasetVersion(latest, folder).index(["uid"])["uid"].to_pylist())
 
 
 def _load_fit(kept: KeptFit, stored: Path) -> Fit | None:
@@ -261,6 +293,7 @@ def _why(stage: Stage, latest: Manifest | None, missing: int, *, known: bool) ->
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    now = orjson.loads(canonical(now))  # tuples are lists in a manifest
     changes = []
     if before["version"] != now["version"]:
         changes.append(f"stage version {before['version']} -> {now['version']}")

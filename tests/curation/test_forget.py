@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +17,9 @@ import pytest
 
 from curation.engine.denylist import FORGET_PLAN_FILE, Denylist, check_no_interrupted_forget
 from curation.engine.engine import run_stages
+from curation.engine.fits import Fit
 from curation.engine.intake import read_source
-from curation.engine.stage import Corpus, CorpusStage, Drop, Field, MapStage, Stage
+from curation.engine.stage import Columns, Drop, Field, IndexedStage, MapStage, PreviousIndex, Stage
 from curation.forget.find import other_captions
 from curation.forget.forget import ForgetPlan, complete_uids, plan_forget, run_forget
 from curation.llm.interface import Answer
@@ -40,7 +41,7 @@ NUM = 8
 
 
 @dataclass(frozen=True)
-class Neighbours(CorpusStage):
+class Neighbours(IndexedStage):
     """Names the two samples beside each, and quotes the first caption of the next."""
 
     name: ClassVar[str] = "neighbours"
@@ -53,8 +54,12 @@ class Neighbours(CorpusStage):
     )
     source: ClassVar[str] = "the test"
 
-    def fit(self, corpus: Corpus) -> list[dict[str, Any] | Drop]:
-        uids, texts = corpus.uids, corpus.column("captions")
+    def update(self, columns: Columns, before: PreviousIndex | None) -> Fit:
+        return Fit()
+
+    def results(self, columns: Columns, state: Fit) -> Iterator[dict[str, Any] | Drop]:
+        uids = columns.uids
+        texts = [sample.captions for batch in columns.batches() for sample in batch]
         record = {
             "caption": 0,
             "operation": "quote",
@@ -64,7 +69,7 @@ class Neighbours(CorpusStage):
             "rule": "t",
         }
         around = [(place - 1, (place + 1) % len(uids)) for place in range(len(uids))]
-        return [
+        yield from [
             {"beside": [uids[a], uids[b]], "likeness": [0.1, 0.2], "quoted": [{**record, "text": texts[b][0]}]}
             for a, b in around
         ]
@@ -72,7 +77,7 @@ class Neighbours(CorpusStage):
 
 @dataclass(frozen=True)
 class Echo(MapStage):
-    """A map stage behind the corpus stage: its rows, known by other samples' inputs, hold uids too."""
+    """A map stage behind the indexed stage: its rows, known by other samples' inputs, hold uids too."""
 
     name: ClassVar[str] = "echo"
     version: ClassVar[int] = 1
@@ -168,16 +173,16 @@ def test_nothing_is_left_and_the_rest_is_as_it_was(world: World) -> None:
     fits.mkdir(parents=True)
     (fits / "words.json").write_bytes(orjson.dumps([world.texts[7][0].upper().replace(" ", "  ")]))
     (fits / "numbers.json").write_bytes(b"[1, 2]")
-    before = world.payloads("2.0.0")
+    before = world.payloads("1.1.0")
     assert len(world.places(3, 7)) > 20
     report = world.forget(3, 7)
     assert world.places(3, 7) == []
-    assert report.removed == {"toy@1.0.0": "toy@3.0.0", "toy@2.0.0": "toy@4.0.0"}
+    assert report.removed == {"toy@1.0.0": "toy@2.0.0", "toy@1.1.0": "toy@3.0.0"}
     assert [path.name for path in fits.iterdir()] == ["numbers.json"]
     assert report.cached == 4 and report.snapshots == 2 and report.rows > 0 and report.purged > 0
-    assert world.catalog.versions("toy") == ["3.0.0", "4.0.0"]
+    assert world.catalog.versions("toy") == ["2.0.0", "3.0.0"]
     gone = {world.uids[3], world.uids[7]}
-    after = world.payloads("4.0.0")
+    after = world.payloads("3.0.0")
     assert set(after) == set(before) - gone
     for uid, row in after.items():
         old = before[uid]
@@ -189,12 +194,12 @@ def test_nothing_is_left_and_the_rest_is_as_it_was(world: World) -> None:
         ]
         for name in ("captions", "sha256", "width", "cluster_id", "difficulty"):
             assert row[name] == old[name]
-    new = world.catalog.open("toy@4")
-    assert new.verify() == [] and world.catalog.open("toy@3").verify() == []
+    new = world.catalog.open("toy@3")
+    assert new.verify() == [] and world.catalog.open("toy@2").verify() == []
     body = new.manifest.body
     assert body["counts"]["dropped"]["forget"] == {"forgotten": 2} and body["counts"]["samples"] == NUM - 2
-    assert body["parent"]["version"] == "3.0.0"
-    assert body["parent"]["fingerprint"] == world.catalog.open("toy@3").manifest.fingerprint
+    assert body["parent"]["version"] == "2.0.0"
+    assert body["parent"]["fingerprint"] == world.catalog.open("toy@2").manifest.fingerprint
     for row in new.index().to_pylist():
         assert row["num_negatives"] == len(after[row["uid"]]["negatives"])
 
@@ -242,16 +247,16 @@ def test_a_plan_changes_nothing(world: World) -> None:
 
     before = all_bytes()
     todo = plan_forget(world.catalog, [world.uids[0]])
-    assert todo.renewed == {"toy": [("1.0.0", "3.0.0"), ("2.0.0", "4.0.0")]} and len(todo.traces.rows) >= 2
+    assert todo.renewed == {"toy": [("1.0.0", "2.0.0"), ("1.1.0", "3.0.0")]} and len(todo.traces.rows) >= 2
     assert all_bytes() == before
 
 
 def test_the_newest_version_stays_the_newest(world: World) -> None:
     last = world.curate([number for number in range(NUM) if number != 3])
-    assert last == "3.0.0"
+    assert last == "2.0.0"
     world.forget(3)
-    assert world.catalog.versions("toy") == ["4.0.0", "5.0.0", "6.0.0"]
-    assert len(world.payloads("6.0.0")) == NUM - 1 and len(world.payloads("4.0.0")) == NUM - 3
+    assert world.catalog.versions("toy") == ["3.0.0", "4.0.0", "5.0.0"]
+    assert len(world.payloads("5.0.0")) == NUM - 1 and len(world.payloads("3.0.0")) == NUM - 3
 
 
 def test_forgetting_all_that_there_is(tmp_path: Path) -> None:
@@ -336,10 +341,10 @@ def test_killed_in_the_middle_and_finished_by_the_next_call(world: World, step: 
     assert half is not None
     run_forget(world.catalog, half, world.caches)
     assert world.places(3) == [] and not (world.catalog.workspace / FORGET_PLAN_FILE).exists()
-    for version in ("3.0.0", "4.0.0"):
+    for version in ("2.0.0", "3.0.0"):
         mine, theirs = (one.catalog.manifest_path("toy", version).read_bytes() for one in (world, twin))
         assert mine == theirs
-    assert world.catalog.versions("toy") == ["3.0.0", "4.0.0"] and world.catalog.open("toy").verify() == []
+    assert world.catalog.versions("toy") == ["2.0.0", "3.0.0"] and world.catalog.open("toy").verify() == []
 
 
 def test_rows_of_a_folder_that_nobody_can_attribute_go_whole(world: World) -> None:

@@ -24,7 +24,7 @@ from curation.engine.engine import run_stages
 from curation.engine.fits import Evidence, Fit, fit_path
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, replay
-from curation.engine.stage import CorpusStage, Drop, FittedStage, IndexedStage, MapStage, PreviousIndex, Stage
+from curation.engine.stage import Drop, FittedStage, IndexedStage, MapStage, PreviousIndex, Stage
 from curation.engine.store import Store
 from curation.knowledge.open_graph import SeedGraph
 from curation.llm.client import ServedModel
@@ -222,18 +222,6 @@ def test_an_index_that_was_brought_up_to_date_equals_a_new_one(
     )
     assert part.to_bytes() == stage.update(some, None).to_bytes()
     assert list(stage.results(columns, grown)) == results
-
-
-@pytest.mark.parametrize(
-    "stage", [item for item in CHAIN if isinstance(item, CorpusStage)], ids=lambda stage: stage.name
-)
-def test_a_corpus_stage_fits_the_same_twice(
-    stage: CorpusStage, built: tuple[list[FinishedStage], Snapshot, Path]
-) -> None:
-    from curation.engine.engine import LoadedCorpus
-
-    samples = [item.sample for item in before(built, stage)]
-    assert stage.fit(LoadedCorpus(samples)) == stage.fit(LoadedCorpus(samples))
 
 
 def undeclared(stages: Sequence[Stage]) -> list[str]:

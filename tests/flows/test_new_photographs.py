@@ -50,8 +50,8 @@ def test_new_photographs_cost_what_they_are_and_the_plan_says_what_is_kept(
     assert curate() == {name: stage["compute"] for name, stage in few.items()}
 
     many = plan(NUM_BEFORE + NUM_NEW + NUM_MANY)
-    # difficulty is computed inside clusters, so other clusters make all of its inputs new
-    for name, share in zip(FITTED, ("29.4", "100.0"), strict=True):
+    # difficulty is computed inside clusters: until these are fitted, only the eight photographs are known to be new to it
+    for name, share in zip(FITTED, ("29.4", "23.5"), strict=True):
         assert str(many[name]["why"]).startswith(
             f"fits anew, a MINOR version: {share} % of the samples are new to the fit of toy@1.0.0, more than 10 %; all"
         )
