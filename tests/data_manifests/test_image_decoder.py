@@ -46,7 +46,7 @@ def png_and_reference(mode: str, size: tuple[int, int], seed: int) -> tuple[Imag
     base, pixels = mode.split(maxsplit=1)[0], noise(size, 4, seed)
     rgba, first = Image.fromarray(pixels), pixels[0, 0]
     if base == "I;16":
-        values = pixels[:, :, 0].astype(np.uint16) * 257
+        values = pixels[:, :, 0].astype(np.uint16) * 256 + 7
         grey = Image.fromarray(pixels[:, :, 0]).convert("RGB")
         if "one" not in mode:
             return Image.fromarray(values), {}, grey

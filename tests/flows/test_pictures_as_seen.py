@@ -50,7 +50,7 @@ def pairs() -> dict[str, tuple[bytes, bytes]]:
     hidden = clear.copy()
     hidden.putalpha(alpha)
     white = Image.composite(clear, Image.new("RGB", clear.size, "white"), alpha)
-    sixteen = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    sixteen = Image.fromarray(np.asarray(grey).astype(np.uint16) * 256 + 7)
     stored = turned.transpose(Image.Transpose.ROTATE_90)
     assert ImageOps.exif_transpose(Image.open(io.BytesIO(saved(stored, "PNG", exif=exif)))).size == turned.size
     return {
