@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -22,9 +23,11 @@ from data_manifests.errors import InputError
 from flows.cli.demo import write_photos
 from flows.execution.dask_cluster import dask_pool
 from flows.execution.jobs import CurateJob, execute_locally, run_job
+from flows.recipe import RecipeInputs, load_recipe
 from tests.conftest import ROOT
 from tests.curation.blank_models import write_masked_model
 from training.model.checkpoint_files import architecture_file
+from training.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 pytest.importorskip("distributed", reason="extra 'cluster' is not installed")
@@ -71,36 +74,57 @@ def run_on(address: str) -> Callable[[Any, Callable[[engine.Executor], Any]], An
     return execute
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recipe", "options"),
-    [
-        ("ahnm", {"graph": "facts.graph", "model": "tiny.json", "against": ("folder:other",)}),
-        ("svlc", {"masked_model": "masked"}),
-    ],
-)
-def test_relative_paths_of_the_caller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str, recipe: str, options: dict[str, Any]
-) -> None:
+RELATIVE: dict[str, dict[str, Any]] = {
+    "ahnm": {"graph": "facts.graph", "model": "tiny.json", "against": ("folder:other",)},
+    "svlc": {"masked_model": "masked"},
+}
+"""Recipes, with every kind of file that a stage may use, by relative paths."""
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the files that `RELATIVE` names in the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(engine, "_FEW_SAMPLES", 0)  # even a single unit goes to a worker
     write_photos(Path("photos"), 40)
     write_photos(Path("other"), 4)
     Path("facts.csv").write_text(FACTS)
     build_graph([GraphSource("assertions", Path("facts.csv"))], Path("facts.graph"), Keep(), lambda _what, _count: None)
     Path("tiny.json").write_bytes(architecture_file("tiny").read_bytes())
     write_masked_model(Path("masked"))
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield all texts and paths in nested dataclasses and tuples."""
+    if isinstance(value, str | Path):
+        yield str(value)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if not (isinstance(value, ModelSpec) and field.name == "text"):  # what the user typed; `path` is used
+                yield from texts_in(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from texts_in(item)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("recipe", RELATIVE)
+def test_stages_have_absolute_paths(recipe: str) -> None:
+    given = {word.removeprefix("folder:") for value in RELATIVE[recipe].values() for word in texts_in(value)}
+    found = list(texts_in(load_recipe(recipe, RecipeInputs(workspace="w", **RELATIVE[recipe])).all_stages()))
+    assert not [text for text in found if text and not Path(text).is_absolute() and Path(text).exists()]
+    # an evaluation set is carried as the snapshot that was made of it
+    assert given - {"other"} <= {Path(text).name for text in found if Path(text).is_absolute()}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("recipe", RELATIVE)
+def test_relative_paths_of_the_caller(monkeypatch: pytest.MonkeyPatch, scheduler: str, recipe: str) -> None:
+    monkeypatch.setattr(engine, "_FEW_SAMPLES", 0)  # even a single unit goes to a worker
     made = []
     for workspace, executor in (("w", run_on(scheduler)), ("here", execute_locally)):
-        job = CurateJob(
-            recipe=recipe,
-            source="folder:photos",
-            name="toy",
-            workspace=workspace,
-            manifests=f"m-{workspace}",
-            workers=1,
-            **options,
-        )
+        places = {"workspace": workspace, "manifests": f"m-{workspace}"}
+        job = CurateJob(recipe=recipe, source="folder:photos", name="toy", workers=1, **places, **RELATIVE[recipe])
         made.append(run_job(job, executor).manifest.fingerprint)
     assert made[0] == made[1]
 
