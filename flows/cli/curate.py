@@ -108,7 +108,10 @@ def schedule(
     cron: Annotated[str, typer.Option("--cron", help='five fields, such as "0 3 * * *"')],
 ) -> None:
     """Serve a deployment that curates on a schedule; needs a running Prefect server (see README)."""
+    from flows.execution.prefect_server import check_settings
+    from flows.execution.schedule import WITHOUT_PREFECT, serve
+
+    check_settings(WITHOUT_PREFECT)
     from flows.curate import curate_flow
-    from flows.execution.schedule import serve
 
     serve(curate_flow, options.job(ctx.obj, wait_s=3600.0), cron)

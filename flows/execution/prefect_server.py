@@ -48,14 +48,12 @@ def start_prefect(instead: str) -> None:
     Raises:
         InputError: Prefect's settings, its folder or its server cannot be used.
     """
-    _read_settings(instead)
-    _check_profile(instead)
-    _check_proxies(instead)
+    check_settings(instead)
     _silence_interrupt()
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED
 
     if url := PREFECT_API_URL.value():
-        _check_server(url, instead)
+        check_server(url, f"unset PREFECT_API_URL for a temporary server, or {instead}")
     elif PREFECT_SERVER_EPHEMERAL_ENABLED.value():
         _check_home(instead)
         _check_database(instead)
@@ -66,6 +64,17 @@ def start_prefect(instead: str) -> None:
             allowed="a temporary server, or the address of a running one",
             fix=f"unset PREFECT_SERVER_EPHEMERAL_ENABLED, set PREFECT_API_URL, or {instead}",
         )
+
+
+def check_settings(instead: str) -> None:
+    """Check what Prefect reads when it is imported: its settings, the active profile, the variables for proxies.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    _read_settings(instead)
+    _check_profile(instead)
+    _check_proxies(instead)
 
 
 def _read_settings(instead: str) -> None:
@@ -186,10 +195,13 @@ def _silence_interrupt() -> None:
     signal.signal(signal.SIGINT, handle)
 
 
-def _check_server(url: str, instead: str) -> None:
+def check_server(url: str, instead: str) -> None:
     """Check that a server answers, is Prefect's, and takes our credentials.
 
     The question is asked in a thread because nothing else bounds a slow name server, and answers that trickle in.
+
+    Raises:
+        InputError: it is none that can be used.
     """
     found: list[Exception | None] = []
 
@@ -218,7 +230,7 @@ def _check_server(url: str, instead: str) -> None:
         f"PREFECT_API_URL={_without_password(url)}{where}: no Prefect server can be used there: "
         f"{_without_password(reason).splitlines()[0]}{more}",
         allowed="the address of a running server's API, such as http://127.0.0.1:4200/api",
-        fix=f"start it (prefect server start), unset PREFECT_API_URL for a temporary server, or {instead}.{refused}",
+        fix=f"start it (prefect server start), {instead}.{refused}",
     )
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
 from flows.execution.jobs import CurateJob
+from flows.execution.prefect_server import check_server
 
 if TYPE_CHECKING:
     from prefect import Flow
+
+WITHOUT_PREFECT = "let cron run clipcurate curate with --no-prefect"
 
 
 def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
     """Serve a deployment that runs `job` whenever `cron` says, until interrupted.
 
     Raises:
-        InputError: the cron text is malformed, the job is unusable, or there is no server to schedule on.
+        InputError: the cron text is malformed, the job is unusable, or there is no server to schedule on that can be used.
     """
     from prefect.settings import PREFECT_API_URL
 
@@ -26,12 +28,14 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
 
     _check_cron(cron)
     load_recipe(job.recipe, job, job.settings)
-    if not os.environ.get("PREFECT_API_URL") and not PREFECT_API_URL.value():
+    url = PREFECT_API_URL.value()
+    if not url:
         raise InputError(
             "no Prefect server to schedule on: PREFECT_API_URL is not set",
             allowed="a running server; a temporary one cannot schedule",
             fix="prefect server start &  then  export PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
+    check_server(url, f"or {WITHOUT_PREFECT}")
     workspace, manifests = (str(Path(folder).resolve()) for folder in (job.workspace, job.manifests))
     absolute = dataclasses.replace(job, workspace=workspace, manifests=manifests)
     flow.serve(

@@ -136,6 +136,14 @@ def test_curate_ends_with_exit_code_2(tmp_path: Path, closed_port: int) -> None:
     assert f"PREFECT_API_URL={url}" in errors and "Connection refused" in errors and "--no-prefect" in errors
 
 
+def test_a_schedule_on_no_server_ends_with_exit_code_2(tmp_path: Path, closed_port: int) -> None:
+    command = (*CLI, "schedule", "clip", "--source", "scenes:5", "--name", "toy", "--cron", "0 3 * * *")
+    url = f"http://127.0.0.1:{closed_port}/api"
+    code, errors = start(tmp_path, command, PREFECT_API_URL=url)
+    assert code == 2
+    assert f"PREFECT_API_URL={url}" in errors and "temporary" not in errors
+
+
 @pytest.mark.slow
 def test_a_proxy_is_not_asked_for_this_machine(tmp_path: Path, closed_port: int) -> None:
     proxy = f"http://127.0.0.1:{closed_port}"
