@@ -73,9 +73,12 @@ class Place:
         )
 
     def finish(self, command: list[str]) -> None:
-        """Run a command to its end; a forget that has begun takes no uid."""
-        if command[0] == "forget" and (self.root / "w" / FORGET_PLAN_FILE).exists():
-            command = command[:2]
+        """Run a command to its end; a forget that has begun takes no uid, and one that was killed at its very end is done."""
+        if command[0] == "forget":
+            if (self.root / "w" / FORGET_PLAN_FILE).exists():
+                command = command[:2]
+            elif command[2] not in self.catalog.open("toy").index()["uid"].to_pylist():
+                return
         process = self.start(command)
         errors = process.communicate()[1].decode()
         assert process.returncode == 0, errors[-3000:]
