@@ -8,19 +8,21 @@ and on any machine.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curation.dedup.perceptual_hash import GRID
+from curation.vectors.rows import blocks
 
 _COARSE = (0.0, 0.05, 0.1)
-_FINE_STEP = 0.025
-_MOST_CUT = 0.1 + 1e-9
+_FINE = (0.0, 0.025, 0.05, 0.075, 0.1)
 _MIN_TO_REFINE = 0.35
 """Agreement at half size below which a pair is not compared at full size: duplicates have 0.5 or more there."""
+
+_DOUBTFUL = (0.5, 0.9)
+"""Agreement at full size between which all finer windows are compared: a better alignment adds 0.2 at most to duplicates."""
 
 _BLUR = {GRID // 2: 1, GRID: 2}
 """Grid -> radius, in cells, of the mean that is subtracted."""
@@ -28,6 +30,7 @@ _BLUR = {GRID // 2: 1, GRID: 2}
 _WEIGHT_UNIT = 2**14
 _DETAIL_UNIT = 2**21
 _PAIRS_AT_ONCE = 128
+_FINE_AT_ONCE = 8
 _DECIMALS = 3
 
 Array = NDArray[np.float64]
@@ -46,8 +49,8 @@ def agreements(left: NDArray[Any], right: NDArray[Any], pairs: Positions) -> Arr
     """Return the correlation of fine structure at the best alignment of each pair [m], -1 to 1, three decimals.
 
     Fine structure is the image minus its local mean. Alignments are mirroring and windows of either thumbnail that
-    cut off up to a tenth of each side. Which image is windowed, and whether it is mirrored, is decided at half size; if
-    the best agreement there is promising, windows are compared at full size.
+    cut off up to a tenth of each side. Whether one is mirrored is decided at half size; if the best agreement there is
+    promising, windows are compared at full size, and finer ones where that leaves doubt.
 
     Args:
         left: Grey, 0 .. 255 [n, GRID, GRID].
@@ -66,29 +69,30 @@ def agreements(left: NDArray[Any], right: NDArray[Any], pairs: Positions) -> Arr
 def _of_part(left: Array, right: Array) -> Array:
     """Return the agreement of each left image with the right one at its place [m]."""
     small = [image.reshape(len(image), GRID // 2, 2, GRID // 2, 2).mean(axis=(2, 4)) for image in (left, right)]
-    windows = [_windows(image, _cuts(), _cuts()) for image in small]
+    windows = [_windows(image, _cuts(_COARSE), _cuts(_COARSE)) for image in small]
     scores = np.stack([_correlations(*sides) for sides in (windows, windows[::-1])], axis=1)
-    best = scores.max(axis=3).reshape(len(left), 4)  # windows of the left or the right image, plain or mirrored
+    best = scores.max(axis=(1, 3))  # plain and mirrored
     score: Array = best.max(axis=1)
-    for alignment in range(4):
-        rows = np.flatnonzero((score >= _MIN_TO_REFINE) & (best.argmax(axis=1) == alignment))
-        windowed, whole = (left[rows], right[rows]) if alignment < 2 else (right[rows], left[rows])
-        score[rows] = _at_full_size(windowed, whole, alignment % 2)
+    for mirrored in (0, 1):
+        rows = np.flatnonzero((score >= _MIN_TO_REFINE) & (best.argmax(axis=1) == mirrored))
+        score[rows] = _at_full_size(left[rows], right[rows], mirrored)
     return score
 
 
-def _at_full_size(windowed: Array, whole: Array, mirrored: int) -> Array:
-    """Return the best correlation of windows of images with others, at full size [m]."""
-    targets = _windows(whole, _cuts()[:1], _cuts()[:1])
-    coarse = _correlations(_windows(windowed, _cuts(), _cuts()), targets)[:, mirrored]
-    score: Array = coarse.max(axis=1)
-    best = coarse.argmax(axis=1)
-    for window in np.unique(best).tolist():
-        rows = np.flatnonzero(best == window)
-        down, across = (_near(_cuts()[place]) for place in divmod(window, len(_cuts())))
-        of_rows = _Windows(*(part[rows] for part in targets))
-        fine = _correlations(_windows(windowed[rows], down, across), of_rows)[:, mirrored]
-        score[rows] = np.maximum(score[rows], fine.max(axis=1))
+def _at_full_size(left: Array, right: Array, mirrored: int) -> Array:
+    """Return the best correlation of windows of one image with all of the other, at full size [m]."""
+    windows = [_windows(image, _cuts(_COARSE), _cuts(_COARSE)) for image in (left, right)]
+    scores = np.stack([_correlations(*sides)[:, mirrored] for sides in (windows, windows[::-1])], axis=1).max(axis=2)
+    score: Array = scores.max(axis=1)
+    doubtful = np.flatnonzero((score >= _DOUBTFUL[0]) & (score < _DOUBTFUL[1]))
+    for part in blocks(len(doubtful), _FINE_AT_ONCE):
+        rows = doubtful[part]
+        of_left = (scores[rows, 0] >= scores[rows, 1])[:, None, None]
+        windowed, whole = np.where(of_left, left[rows], right[rows]), np.where(of_left, right[rows], left[rows])
+        fine = _correlations(
+            _windows(windowed, _cuts(_FINE), _cuts(_FINE)), _windows(whole, _cuts(_FINE)[:1], _cuts(_FINE)[:1])
+        )
+        score[rows] = fine[:, mirrored].max(axis=1)
     return score
 
 
@@ -121,19 +125,9 @@ def _windows(images: Array, down: tuple[tuple[float, float], ...], across: tuple
 
 
 @functools.cache
-def _cuts() -> tuple[tuple[float, float], ...]:
-    """Return (before, after): the shares of a side that are cut off at half size, nothing first."""
-    return tuple((before, after) for before in _COARSE for after in _COARSE if before + after <= _MOST_CUT)
-
-
-@functools.cache
-def _near(cut: tuple[float, float]) -> tuple[tuple[float, float], ...]:
-    """Return a cut and those that differ from it by a fine step at most."""
-
-    def steps(share: float) -> Iterator[float]:
-        return (share + step * _FINE_STEP for step in (-1, 0, 1) if share + step * _FINE_STEP > -1e-9)
-
-    return tuple((max(a, 0.0), max(b, 0.0)) for a in steps(cut[0]) for b in steps(cut[1]) if a + b <= _MOST_CUT)
+def _cuts(steps: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
+    """Return (before, after): the shares of a side that are cut off, nothing first."""
+    return tuple((before, after) for before in steps for after in steps if before + after <= steps[-1] + 1e-9)
 
 
 @functools.cache
