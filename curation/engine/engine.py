@@ -51,7 +51,7 @@ from curation.engine.stage import (
     WaitingError,
     check_order,
 )
-from curation.engine.store import Completeness, StageResult, Store, input_id, partitions
+from curation.engine.store import Completeness, StageResult, Store, input_id_of, partitions
 from data_manifests.atomic_files import write_atomically, write_table_atomically
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
@@ -144,8 +144,9 @@ def _process(unit: WorkUnit, stage: MapStage | FittedStage, process: Process, fi
     folder, key = store.folder(stage, unit.fit), partition_key(unit)
     store.describe_stage(stage, unit.fit)
     stored = store.ids(folder, unit.partition)
-    samples = replay(unit, stage.required_fields())
-    ids = [input_id(stage, item.encoded) for item in samples]
+    names = stage.required_fields()
+    samples = replay(unit, names)
+    ids = [input_id_of(names, item.encoded) for item in samples]
     missing = {key: item for key, item in zip(ids, samples, strict=True) if key not in stored}
     keys = list(missing)
     waiting: WaitingError | None = None
@@ -203,7 +204,8 @@ def _summary(unit: WorkUnit, stage: Stage, ids: Sequence[bytes], fit: Fit | None
 def _learn(unit: WorkUnit, stage: FittedStage) -> UnitReport:
     """Learn a fit, unless one was learned from the same samples before."""
     columns = StoredColumns(unit)
-    ids = [(input_id(stage, item.encoded), item.uid) for part in columns.encoded() for item in part]
+    names = stage.required_fields()
+    ids = [(input_id_of(names, item.encoded), item.uid) for part in columns.encoded() for item in part]
     folder = Store(unit.store).folder(stage)
     Store(unit.store).describe_stage(stage)
     known = folder / FITS_FOLDER / f"{FIT_OF}{inputs_hash(ids)}"
@@ -233,7 +235,8 @@ def _index(unit: WorkUnit, stage: IndexedStage) -> UnitReport:
 
     columns, store = StoredColumns(unit), Store(unit.store)
     parts = partitions(Snapshot.load(unit.snapshot).num_samples)
-    ids = {item.uid: input_id(stage, item.encoded) for part in columns.encoded() for item in part}
+    names = stage.required_fields()
+    ids = {item.uid: input_id_of(names, item.encoded) for part in columns.encoded() for item in part}
     key = inputs_hash((value, uid) for uid, value in ids.items())
     folder = store.folder(stage, key)
     if (folder / STATE_FILE).is_file():

@@ -85,14 +85,14 @@ class Snapshot:
 
     def content_of(self, partition: Partition) -> str:
         """Return a hash of the content of a partition's samples."""
-        return _content_of(self.folder, partition)
+        return _content_of(self, partition)
 
 
 @lru_cache(maxsize=PREFIXES)
-def _content_of(folder: Path, partition: Partition) -> str:
-    """Return a hash of the content of a partition's samples; a snapshot never changes."""
+def _content_of(snapshot: Snapshot, partition: Partition) -> str:
+    """Return a hash of the content of a partition's samples; the snapshot has a hash of its content."""
     hasher = blake3()
-    for sample in Snapshot.load(folder).samples(partition):
+    for sample in snapshot.samples(partition):
         hasher.update(canonical([sample.uid, sample.name, sample.captions, sample.split, sample.attributes]))
     return hasher.hexdigest(length=16)
 

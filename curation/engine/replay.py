@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from blake3 import blake3
@@ -11,11 +12,14 @@ from blake3 import blake3
 from curation.engine.fits import FitRecord
 from curation.engine.intake import Snapshot
 from curation.engine.stage import Drop, Field, IndexedStage, Stage
-from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id, partitions
+from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id_of, partitions
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
 
 ALL_SAMPLES = Partition(0, PREFIXES - 1)
+
+_CACHED_PARTITIONS = 16
+"""Partitions, of about 512 samples, whose samples a process keeps for the next stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def replay(
     """
     needed = _fields_to_load([finished.stage for finished in unit.upstream], fields)
     store = Store(unit.store)
-    samples = [encode_sample(sample) for sample in Snapshot.load(unit.snapshot).samples(unit.partition)]
+    samples: Sequence[EncodedSample] = _encoded_partition(Snapshot.load(unit.snapshot), unit.partition)
     for finished in unit.upstream:
         stage = finished.stage
         added = [field for field in stage.provides if field.name in needed]
@@ -122,7 +126,13 @@ def replay(
             folder = store.folder(stage, finished.key)
             results = store.rows(folder, unit.partition, [field.name for field in added])
             samples = list(_add_results(stage, samples, results, added, on_drop, partial=partial))
-    return samples
+    return list(samples)
+
+
+@lru_cache(maxsize=_CACHED_PARTITIONS)
+def _encoded_partition(snapshot: Snapshot, partition: Partition) -> tuple[EncodedSample, ...]:
+    """Return the samples of a partition as the source has them; the snapshot has a hash of its content."""
+    return tuple(encode_sample(sample) for sample in snapshot.samples(partition))
 
 
 def _add_results(
@@ -134,8 +144,9 @@ def _add_results(
     *,
     partial: bool,
 ) -> Iterator[EncodedSample]:
+    names, by_uid = stage.required_fields(), isinstance(stage, IndexedStage)
     for item in samples:
-        result = results.get(result_id(stage, item))
+        result = results.get(bytes.fromhex(item.uid) if by_uid else input_id_of(names, item.encoded))
         if result is None and partial:
             continue
         if result is None:
@@ -145,11 +156,6 @@ def _add_results(
                 on_drop(stage, item.source, result.drop)
             continue
         yield EncodedSample(item.source, {**item.encoded, **result.values}, (*item.added, *fields))
-
-
-def result_id(stage: Stage, item: EncodedSample) -> bytes:
-    """Return the key of a sample's result: its input id, or for an indexed stage its uid."""
-    return bytes.fromhex(item.uid) if isinstance(stage, IndexedStage) else input_id(stage, item.encoded)
 
 
 def _fields_to_load(stages: Sequence[Stage], fields: Iterable[str]) -> set[str]:

@@ -12,6 +12,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,12 +94,16 @@ def input_id(stage: Stage, encoded: Mapping[str, bytes]) -> bytes:
 
 def input_id_of(names: Sequence[str], encoded: Mapping[str, bytes]) -> bytes:
     """Return the id (16 bytes) of these fields' encoded values."""
-    hasher = blake3()
-    for name in names:
+    parts: list[bytes] = []
+    for name, label in zip(names, _labels(tuple(names)), strict=True):
         data = encoded[name]
-        hasher.update(b"%d:%s=%d:" % (len(name), name.encode(), len(data)))
-        hasher.update(data)
-    return hasher.digest(length=16)
+        parts += (label, b"%d:" % len(data), data)
+    return blake3(b"".join(parts)).digest(length=16)
+
+
+@lru_cache(maxsize=256)
+def _labels(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(b"%d:%s=" % (len(name), name.encode()) for name in names)
 
 
 class Store:
