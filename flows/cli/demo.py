@@ -36,8 +36,12 @@ LORA_SETTINGS = (
 HELD_OUT = "scenes:500@1"
 
 
-def run_demo(folder: Path) -> None:
+def run_demo(folder: Path, *, with_prefect: bool = True) -> None:
     """Draw scenes, curate them, train a small CLIP and tune it on its negatives, evaluate, edit one caption, diff.
+
+    Args:
+        folder: Where everything goes.
+        with_prefect: Whether the curation of step 4 is a Prefect flow.
 
     Raises:
         InputError: the folder holds something else.
@@ -65,8 +69,8 @@ def run_demo(folder: Path) -> None:
     _say("3  plan", "what the recipe ahnm will do, before it does it")
     job = replace(job, recipe="ahnm", name="scenes", model=str(base))
     show_plan(job, why=True)
-    _say("4  curate", "as a Prefect flow")
-    first = run_curation(job, prefect_executor())
+    _say("4  curate", "as a Prefect flow" if with_prefect else "without Prefect")
+    first = run_curation(job, prefect_executor() if with_prefect else execute_locally)
 
     _say("5  train", "LoRA on the curated shards (recipe ahnm)")
     tuned = _train(first.ref, "ahnm", str(base), folder / "runs" / "ahnm", LORA_SETTINGS, job)

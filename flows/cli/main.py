@@ -167,11 +167,12 @@ def evaluate(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for everything the demo makes")] = Path("demo"),
+    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="curate without Prefect; same bytes")] = False,
 ) -> None:
     """Run the main job end to end on generated scenes: curate, train, evaluate, edit, curate again, diff."""
     from flows.cli.demo import run_demo
 
-    run_demo(out)
+    run_demo(out, with_prefect=not no_prefect)
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from curation.sources import open_source
 from data_manifests.manifest import Catalog
 from data_manifests.sample import image_uid
 from flows.cli import demo
-from flows.execution.jobs import execute_locally
 
 COUNTED = """
 import json, sys
@@ -87,7 +86,6 @@ def test_the_demo_uses_its_own_workspace_and_manifests(tmp_path: Path, monkeypat
     monkeypatch.setattr(demo, "HELD_OUT", "scenes:12@1")
     monkeypatch.setattr(demo, "BASE_SETTINGS", ("train.tune=full", *small))
     monkeypatch.setattr(demo, "LORA_SETTINGS", small)
-    monkeypatch.setattr(demo, "prefect_executor", lambda: execute_locally)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "demo"
     demo.write_photos(folder / "photos", 30)
@@ -95,7 +93,7 @@ def test_the_demo_uses_its_own_workspace_and_manifests(tmp_path: Path, monkeypat
     held_out = next(iter(open_source("scenes:12@1").records()))
     uids = [image_uid(item.image if isinstance(item.image, bytes) else item.image.read()) for item in (first, held_out)]
     Denylist().adding(uids).save(folder / "data_manifests")
-    demo.run_demo(folder)
+    demo.run_demo(folder, with_prefect=False)
     catalog = Catalog(folder / "data_manifests", folder / "workspace")
     assert uids[0] not in catalog.open("scenes@1").index(["uid"])["uid"].to_pylist()
     assert json.loads((folder / "after.json").read_bytes())["results"][0]["num_samples"] == 11
