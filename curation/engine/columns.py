@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from curation.engine.replay import EncodedSample, WorkUnit, replay_partitions
 from curation.engine.stage import Field
+from curation.engine.store import input_id_of
 from data_manifests.sample import Sample
 
 Float16s = np.ndarray[Any, np.dtype[np.float16]]
@@ -39,9 +41,15 @@ class StoredColumns:
         return replay_partitions(self._unit, self._unit.stage.required_fields())
 
     @cached_property
+    def input_ids(self) -> list[tuple[bytes, str]]:
+        """Input id and uid of each sample, in uid order."""
+        names = self._unit.stage.required_fields()
+        return [(input_id_of(names, item.encoded), item.uid) for part in self.encoded() for item in part]
+
+    @cached_property
     def uids(self) -> list[str]:
         """Uids, sorted."""
-        return [item.uid for part in self.encoded() for item in part]
+        return [uid for _, uid in self.input_ids]
 
     @property
     def num_samples(self) -> int:
@@ -64,20 +72,28 @@ class StoredColumns:
 
     def _spooled(self, name: str) -> tuple[Float16s, Int64s]:
         if name not in self._vectors:
-            self._vectors[name] = self._spool(self._fields[name])
+            required = self._unit.stage.required_fields()
+            self._spool([self._fields[other] for other in required if self._is_array(other)])
         return self._vectors[name]
 
-    def _spool(self, field: Field) -> tuple[Float16s, Int64s]:
-        starts, width = [0], 1
-        with tempfile.TemporaryFile(dir=self._unit.store) as file:
-            for part in self.encoded():
-                for item in part:
-                    rows = np.atleast_2d(field.decode(item.encoded[field.name]))
-                    file.write(rows.tobytes())
-                    starts.append(starts[-1] + (len(rows) if rows.size else 0))
-                    width = max(width, rows.shape[1])
-            file.flush()
-            # a mapped file lives on after it is closed; an empty one cannot be mapped
-            shape = (starts[-1], width)
-            mapped = np.memmap(file, np.float16, "r", shape=shape) if starts[-1] else np.zeros(shape, np.float16)
-        return mapped, np.array(starts, np.int64)
+    def _is_array(self, name: str) -> bool:
+        return name in self._fields and self._fields[name].kind == "array"
+
+    def _spool(self, fields: Sequence[Field]) -> None:
+        """Write the vectors of some fields to files, in one pass over the samples, and map them."""
+        starts = {field.name: [0] for field in fields}
+        widths = dict.fromkeys(starts, 1)
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(tempfile.TemporaryFile(dir=self._unit.store)) for name in starts}
+            for item in (item for part in self.encoded() for item in part):
+                for field in fields:
+                    name, rows = field.name, np.atleast_2d(field.decode(item.encoded[field.name]))
+                    files[name].write(rows.tobytes())
+                    starts[name].append(starts[name][-1] + (len(rows) if rows.size else 0))
+                    widths[name] = max(widths[name], rows.shape[1])
+            for name, file in files.items():
+                file.flush()
+                shape = (starts[name][-1], widths[name])
+                # a mapped file lives on after it is closed; an empty one cannot be mapped
+                mapped = np.memmap(file, np.float16, "r", shape=shape) if shape[0] else np.zeros(shape, np.float16)
+                self._vectors[name] = mapped, np.array(starts[name], np.int64)

@@ -204,8 +204,7 @@ def _summary(unit: WorkUnit, stage: Stage, ids: Sequence[bytes], fit: Fit | None
 def _learn(unit: WorkUnit, stage: FittedStage) -> UnitReport:
     """Learn a fit, unless one was learned from the same samples before."""
     columns = StoredColumns(unit)
-    names = stage.required_fields()
-    ids = [(input_id_of(names, item.encoded), item.uid) for part in columns.encoded() for item in part]
+    ids = columns.input_ids
     folder = Store(unit.store).folder(stage)
     Store(unit.store).describe_stage(stage)
     known = folder / FITS_FOLDER / f"{FIT_OF}{inputs_hash(ids)}"
@@ -235,9 +234,8 @@ def _index(unit: WorkUnit, stage: IndexedStage) -> UnitReport:
 
     columns, store = StoredColumns(unit), Store(unit.store)
     parts = partitions(Snapshot.load(unit.snapshot).num_samples)
-    names = stage.required_fields()
-    ids = {item.uid: input_id_of(names, item.encoded) for part in columns.encoded() for item in part}
-    key = inputs_hash((value, uid) for uid, value in ids.items())
+    ids = {uid: value for value, uid in columns.input_ids}
+    key = inputs_hash(columns.input_ids)
     folder = store.folder(stage, key)
     if (folder / STATE_FILE).is_file():
         return UnitReport(0, len(ids), key)
