@@ -25,7 +25,7 @@ def test_specs() -> None:
     assert open_language_model("http://h:8/v1#org/a#b", "j", 5) == ServedModel("org/a#b", "http://h:8/v1", "j", 5)
     assert open_language_model("https://h/v1/#m", Path("j")) == ServedModel("m", "https://h/v1", "j")
     assert open_language_model("vllm:org/model", "j") == VllmModel("org/model", "j")
-    assert open_language_model("batch:a/out.jsonl#m", "j") == BatchModel("m", "a/out.jsonl", "j")
+    assert open_language_model("batch:a/out.jsonl#m", "j") == BatchModel("m", str(Path("a/out.jsonl").absolute()), "j")
 
 
 @pytest.mark.parametrize(
