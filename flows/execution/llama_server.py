@@ -6,8 +6,6 @@ import http.client
 import importlib
 import importlib.util
 import json
-import os
-import select
 import socket
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data_manifests.errors import InputError
+from flows.execution.child_server import read_port, start_child, stop_child
 
 HOST = "127.0.0.1"
 _START_S = 300.0
@@ -96,22 +95,15 @@ def local_server(
     _check_free(port)
     options = {"port": port, "threads": threads, "slots": slots, "model": str(path), "name": path.stem}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        command = [sys.executable, "-m", "flows.execution.llama_server", json.dumps(options)]
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,  # Ctrl-C reaches the parent, which then stops the child
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
-        )
+        process = start_child("flows.execution.llama_server", json.dumps(options), log=log)
         try:
-            server = LocalServer(_port(process, log, start_s), path.stem, process)
+            if (listening := read_port(process, start_s)) is None:
+                raise _start_error(process, log)
+            server = LocalServer(listening, path.stem, process)
             _await_answer(server, log, start_s)
             yield server
         finally:
-            _stop(process)
+            stop_child(process, _STOP_S)
 
 
 def _check_free(port: int) -> None:
@@ -123,16 +115,6 @@ def _check_free(port: int) -> None:
             raise InputError(
                 f"port {port} cannot be used: {error.strerror}", allowed="a free port", fix="give another --port, or 0"
             ) from error
-
-
-def _port(process: subprocess.Popen[str], log: IO[str], start_s: float) -> int:
-    """Return the port that the child prints once it listens."""
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], start_s)
-    line = process.stdout.readline() if ready else ""
-    if not line.strip().isdigit():
-        raise _start_error(process, log)
-    return int(line)
 
 
 def _await_answer(server: LocalServer, log: IO[str], start_s: float) -> None:
@@ -158,18 +140,6 @@ def _start_error(process: subprocess.Popen[str], log: IO[str]) -> InputError:
     output = log.read()[-800:].strip() or "(none)"
     state = "does not answer" if process.poll() is None else f"exited with code {process.returncode}"
     return InputError(f"the local server {state}; its output:\n{output}", allowed="a GGUF file that llama.cpp can run")
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    """Stop the child by closing its input, or by force if it does not react."""
-    for pipe in (process.stdin, process.stdout):
-        assert pipe is not None
-        pipe.close()
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def serve_until_input_ends(options: dict[str, Any]) -> None:

@@ -13,10 +13,8 @@ import io
 import logging
 import os
 import re
-import select
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,6 +26,7 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
+from flows.execution.child_server import read_port, start_child, stop_child
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -288,21 +287,10 @@ def _start_server(instead: str) -> None:
     from prefect.context import refresh_global_settings_context
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.execution.prefect_server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-            | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
-        )
-        atexit.register(_stop, process)
-        assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], _START_S)
-        port = process.stdout.readline().strip() if ready else ""
-        if not port.isdigit():
+        settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        process = start_child("flows.execution.prefect_server", log=log, environment=settings)
+        atexit.register(stop_child, process, _STOP_S)
+        if (port := read_port(process, _START_S)) is None:
             raise _start_error(log, instead)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
     refresh_global_settings_context()
@@ -320,18 +308,6 @@ def _start_error(log: IO[str], instead: str) -> InputError:
         allowed=f"PREFECT_HOME (now {PREFECT_HOME.value()}) and PREFECT_SERVER_... that Prefect's server can use",
         fix=f"correct or unset them, set PREFECT_API_URL to a running server, or {instead}",
     )
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    """Let the temporary server end: its input does."""
-    for pipe in (process.stdin, process.stdout):
-        assert pipe is not None
-        pipe.close()
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def serve_until_input_ends() -> None:

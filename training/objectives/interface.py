@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
     from training.features import Features
 
 
-class Term:
+class Term(ABC):
     """A loss term during one run. What it learns is optimised with the model, and its state goes into checkpoints."""
 
+    @abstractmethod
     def __call__(self, features: Features) -> Tensor:
         """Return the unweighted loss, a scalar."""
-        raise NotImplementedError  # an objective with state leaves this to the term that its `start` returns
 
     def parameters(self) -> Sequence[torch.nn.Parameter]:
         """Return parameters to train besides the model's; none by default."""
@@ -29,7 +30,7 @@ class Term:
         """Return the state as numbers and tensors; empty by default."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most terms have no state
         """Restore what `state_dict` returned."""
 
 
