@@ -149,13 +149,18 @@ def evaluate(
 
     files = ResultFiles(json_file, items, clip_benchmark)
     if blend is not None:
-        if files != ResultFiles() or blind or blind_texts is not None or prefect:
-            refused = "--json, --items, --clip-benchmark, --blind, --blind-texts or --prefect with --blend"
-            raise InputError(refused, allowed="--blend prints a table only", fix="leave them out")
-        shares = share or (0.0, 0.25, 0.5, 0.75, 1.0)
-        for columns in run_sweep(model, blend, shares, on, EvalOptions(ctx.obj, split, limit)):
-            print_comparison(columns)
+        if clip_benchmark is not None or blind or blind_texts is not None or prefect:
+            refused = "--clip-benchmark, --blind, --blind-texts or --prefect with --blend"
+            raise InputError(refused, allowed="--json and --items with --blend", fix="leave the others out")
+        shares = tuple(dict.fromkeys(share or (0.0, 0.25, 0.5, 0.75, 1.0)))
+        results = run_sweep(model, blend, shares, on, EvalOptions(ctx.obj, split, limit), files)
+        for text in dict.fromkeys(on):
+            print_comparison({f"{item.share:g}": item for item in results if item.on == text})
         return
+    if share:
+        raise InputError(
+            "--share without --blend", allowed="--share with --blend BASE", fix="give the run's base as --blend"
+        )
     texts = () if blind_texts is None else read_blind_texts(blind_texts)
     if prefect:
         start_prefect(_WITHOUT_PREFECT)

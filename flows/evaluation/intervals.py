@@ -20,7 +20,7 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
     """Return a result with intervals for the numbers whose cases are in a file; unchanged if there is no file.
 
     Args:
-        result: ``on`` and ``metrics``; ``means`` has the parts of numbers that are means of others.
+        result: ``on``, ``metrics`` and, between two models, ``share``; ``means`` has the parts of numbers that are means of others.
         cases: Parquet file of ``evaluate --items`` or of a comparison's cell, a row for each case of each number.
 
     Raises:
@@ -30,7 +30,7 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
 
     if not cases.is_file():
         return dict(result)
-    items = _read(cases, str(result["on"]))
+    items = _read(cases, str(result["on"]), result.get("share"))
     means = {name: list(parts) for name, parts in (result.get("means") or {}).items()}
 
     def add_interval(name: str, value: Any) -> Any:
@@ -45,8 +45,8 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
     return {**result, "metrics": add_interval("", result["metrics"])}
 
 
-def _read(path: Path, on: str) -> dict[str, CaseValues]:
-    """Return one benchmark's cases by metric; none if the table is something else."""
+def _read(path: Path, on: str, share: float | None) -> dict[str, CaseValues]:
+    """Return one benchmark's cases by metric, those at one share if there are several; none if the table is something else."""
     import polars as pl
 
     from training.evaluate.benchmark_result import COLUMNS, CaseValues
@@ -59,6 +59,8 @@ def _read(path: Path, on: str) -> dict[str, CaseValues]:
         return {}
     if "on" in frame.columns:
         frame = frame.filter(pl.col("on") == on)
+    if share is not None and "share" in frame.columns:
+        frame = frame.filter(pl.col("share") == share)
     found: dict[str, CaseValues] = {}
     for (name,), part in frame.group_by(["metric"], maintain_order=True):
         ids, images = (tuple(map(str, part[what].to_list())) for what in ("id", "image"))

@@ -21,13 +21,23 @@ LANGUAGE = "en"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One benchmark's numbers for one model."""
+    """One benchmark's numbers for one model.
+
+    Attributes:
+        on: ``KIND:SRC``.
+        model: Spec of the model.
+        num_samples: Images or cases that were evaluated.
+        num_refused: Entries that could not be.
+        result: The numbers, and the cases behind them.
+        share: Of the model's weights, the rest being its base's; None for the model itself.
+    """
 
     on: str
     model: str
     num_samples: int
     num_refused: int
     result: BenchmarkResult
+    share: float | None = None
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -36,20 +46,25 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything except the cases behind the numbers."""
-        fields = ("on", "model", "num_samples", "num_refused", "metrics")
+        fields = ("on", "model", *(() if self.share is None else ("share",)), "num_samples", "num_refused", "metrics")
         return {name: getattr(self, name) for name in fields}
 
 
 def write_items(path: Path, evaluations: Sequence[Evaluation]) -> None:
-    """Write a row for each case of each number: on, model, metric, id, image, value; equal results give equal bytes."""
+    """Write a row for each case of each number: on, model, metric, id, image, value; equal results give equal bytes.
+
+    Evaluations between two models have a column `share` after `model`.
+    """
     import pyarrow as pa
 
+    about = {"on": pa.string(), "model": pa.string()}
+    if any(evaluation.share is not None for evaluation in evaluations):
+        about["share"] = pa.float64()
     tables = []
     for evaluation in evaluations:
         table = cases_table(evaluation.result)
-        for number, name in enumerate(("on", "model")):
-            column = pa.array([getattr(evaluation, name)] * table.num_rows, pa.string())
-            table = table.add_column(number, name, column)
+        for number, (name, kind) in enumerate(about.items()):
+            table = table.add_column(number, name, pa.array([getattr(evaluation, name)] * table.num_rows, kind))
         tables.append(table)
     write_table_atomically(path, pa.concat_tables(tables).combine_chunks())
 

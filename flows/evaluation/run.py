@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.markup import escape
-from rich.progress import Progress
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.nested import leaves
@@ -22,6 +21,7 @@ from flows.terminal.console import bars_by_name, clean, err, out, print_table, p
 from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
 
@@ -57,47 +57,78 @@ def run_evaluation(
     opened = [(text, open_benchmark(text, options)) for text in on]
     loaded = spec.load()
     with progress_bars() as bars, shared_image_cache():
-        results = [_evaluated(text, benchmark, spec, loaded, bars) for text, benchmark in opened]
-    if files.json is not None:
-        document = {
-            "model": spec.describe(),
-            "hash": spec.content_hash(),
-            "results": [item.to_json() for item in results],
-        }
-        write_atomically(files.json, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    if files.items is not None:
-        record_output(options.catalog.workspace, files.items, "evaluate --items")
-        write_items(files.items, results)
+        report = bars_by_name(bars)
+        results = [_evaluated(text, benchmark, spec, loaded, report) for text, benchmark in opened]
+    _write_files(files, spec, results, options)
     if files.clip_benchmark is not None:
         write_clip_benchmark(files.clip_benchmark, results, model)
     return results
 
 
 def run_sweep(
-    model: str, base: str, shares: Sequence[float], on: Sequence[str], options: EvalOptions
-) -> list[dict[str, Evaluation]]:
-    """Evaluate interpolations between a base model and a tuned one; return, for each of `on`, the results by share.
+    model: str,
+    base: str,
+    shares: Sequence[float],
+    on: Sequence[str],
+    options: EvalOptions,
+    files: ResultFiles = ResultFiles(),
+) -> list[Evaluation]:
+    """Evaluate a model at shares of the way from its base, write the numbers, and return them share by share.
 
     Raises:
         InputError: unknown kind, source or model, or models of two architectures.
+    """
+    opened = [(text, open_benchmark(text, options)) for text in on]
+    results = list(evaluate_shares(model, base, dict.fromkeys(shares, opened)))
+    _write_files(files, ModelSpec.parse(model), results, options, ModelSpec.parse(base))
+    return results
+
+
+def evaluate_shares(
+    model: str, base: str, wanted: Mapping[float, Sequence[tuple[str, Benchmark]]]
+) -> Generator[Evaluation, None, None]:
+    """Yield a model's evaluations at shares of the way from its base, in order.
+
+    Args:
+        model: Spec of the tuned model.
+        base: Spec of what it was tuned from.
+        wanted: By share, the benchmarks with their names.
+
+    Raises:
+        InputError: unknown model, or models of two architectures.
     """
     from training.evaluate.image_cache import shared_image_cache
     from training.model.wise_ft import blend
 
     spec, start = ModelSpec.parse(model), ModelSpec.parse(base).load()
-    opened = [(text, open_benchmark(text, options)) for text in on]
-    found: list[dict[str, Evaluation]] = [{} for _ in on]
     with progress_bars() as bars, shared_image_cache():
-        for share in shares:
-            loaded = spec.load()
-            blend(start, loaded, share)
-            for results, (text, benchmark) in zip(found, opened, strict=True):
-                results[f"{share:g}"] = _evaluated(text, benchmark, spec, loaded, bars)
-    return found
+        report = bars_by_name(bars)
+        for share, blended in zip(wanted, blend(start, spec.load(), wanted), strict=True):
+            for text, benchmark in wanted[share]:
+                yield dataclasses.replace(_evaluated(text, benchmark, spec, blended, report), share=share)
 
 
-def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, bars: Progress) -> Evaluation:
-    outcome = benchmark.run(model, bars_by_name(bars))
+def _write_files(
+    files: ResultFiles,
+    spec: ModelSpec,
+    results: Sequence[Evaluation],
+    options: EvalOptions,
+    base: ModelSpec | None = None,
+) -> None:
+    """Write the JSON file and the Parquet file, where they are wanted."""
+    if files.json is not None:
+        document: dict[str, Any] = {"model": spec.describe(), "hash": spec.content_hash()}
+        if base is not None:
+            document["base"] = {"model": base.describe(), "hash": base.content_hash()}
+        document |= {"split": options.split, "limit": options.limit, "results": [item.to_json() for item in results]}
+        write_atomically(files.json, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    if files.items is not None:
+        record_output(options.catalog.workspace, files.items, "evaluate --items")
+        write_items(files.items, results)
+
+
+def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, report: EvalProgress) -> Evaluation:
+    outcome = benchmark.run(model, report)
     for note in benchmark.notes:
         err.print(f"{text}: {clean(note)}", markup=False, highlight=False, soft_wrap=True)
     benchmark.notes.clear()  # a sweep runs a benchmark several times

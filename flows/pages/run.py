@@ -191,7 +191,8 @@ def read_results(path: Path) -> list[ResultColumn]:
 def results_of(document: Mapping[str, Any], path: Path) -> list[ResultColumn]:
     """Return the results in a document, of one benchmark or several; none if it is something else.
 
-    They are labelled with the file's name, and have intervals if a Parquet file of the same name holds their cases.
+    They are labelled with the file's name (and the share, between two models), and have intervals if a Parquet file of the
+    same name holds their cases.
     """
     listed = document.get("results", [document])
     if not isinstance(listed, list):
@@ -199,7 +200,11 @@ def results_of(document: Mapping[str, Any], path: Path) -> list[ResultColumn]:
     results = [
         item for item in listed if isinstance(item, dict) and isinstance(item.get("metrics"), dict) and "on" in item
     ]
-    return [{**with_intervals(item, path.with_suffix(".parquet")), "label": path.stem} for item in results]
+    cases = path.with_suffix(".parquet")
+    return [
+        {**with_intervals(item, cases), "label": f"{path.stem} {item['share']:g}" if "share" in item else path.stem}
+        for item in results
+    ]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def bars_by_name(bars: Progress) -> Callable[..., None]:
     def report(what: str, done: int, total: int = 0) -> None:
         if what not in tasks:
             tasks[what] = bars.add_task(escape(what), total=total or None)
-        bars.update(tasks[what], completed=done)
+        bars.update(tasks[what], completed=done, total=total or None)
 
     return report
 

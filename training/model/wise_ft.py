@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from data_manifests.errors import InputError
@@ -13,38 +13,43 @@ if TYPE_CHECKING:
     from training.model.clip_model import ClipModel
 
 
-def blend(base: ClipModel, tuned: ClipModel, share: float) -> None:
-    """Set `tuned` to base + share * (tuned - base), in place; 0 is the base, 1 leaves it as it is.
+def blend(base: ClipModel, tuned: ClipModel, shares: Iterable[float]) -> Iterator[ClipModel]:
+    """Yield `tuned` set to base + share * (tuned - base) for each share in turn, in place; 0 is the base, 1 as it was.
 
     With adapters merged, as runs are loaded, this is the straight line between the two sets of weights.
 
     Args:
         base: What the tuned model started from.
         tuned: Changed in place.
-        share: 0 to 1.
+        shares: 0 to 1 each.
 
     Raises:
-        InputError: the share is out of range, or the models are not of one architecture.
+        InputError: a share is out of range, or the models are not of one architecture.
 
     Source: Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903), equation 1.
     Differs: none.
     """
     import torch
 
-    if not 0 <= share <= 1:
-        raise InputError(f"share of the tuned model: {share}", allowed="0 to 1")
-    start, end = base.module.state_dict(), tuned.module.state_dict()
-    odd = sorted(start.keys() ^ end.keys()) or [name for name in end if start[name].shape != end[name].shape]
+    start, changing = base.module.state_dict(), tuned.module.state_dict()
+    odd = sorted(start.keys() ^ changing.keys()) or [
+        name for name in changing if start[name].shape != changing[name].shape
+    ]
     if odd:
         raise InputError(
             f"the two models differ in the tensor '{odd[0]}'",
             allowed="a run and the model it was started from",
             fix="give the --model of the run's training as --blend",
         )
-    with torch.no_grad():
-        for name, value in end.items():
-            if value.is_floating_point():
-                value.copy_(torch.lerp(start[name], value, share))
+    end = {name: value.clone() for name, value in changing.items()}
+    for share in shares:
+        if not 0 <= share <= 1:
+            raise InputError(f"share of the tuned model: {share}", allowed="0 to 1")
+        with torch.no_grad():
+            for name, value in changing.items():
+                if value.is_floating_point():
+                    value.copy_(torch.lerp(start[name], end[name], share))
+        yield tuned
 
 
 def step_back(changing: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> None:
