@@ -1,8 +1,15 @@
-"""``scenes:COUNT[@SEED]``: generated scenes, for which it is known whether a caption is true.
+"""``scenes:COUNT[@SEED][?level=N&twins=yes]``: generated scenes, for which it is known whether a caption is true.
 
-A scene depends only on (seed, index), so the first hundred of ``scenes:2000`` are those of ``scenes:100``. A record's
-attributes contain the scene graph (``scene``, see `synthetic.world`) and false texts (``foils``, see
-`synthetic.captions.foils_of`); `synthetic.grammar.truth` decides any other sentence.
+A scene depends only on (seed, index, level), so the first hundred of ``scenes:2000`` are those of ``scenes:100``. A record's
+attributes contain the scene graph (``scene``, see `synthetic.world`); `synthetic.grammar.truth` decides any sentence.
+
+* Level 1: two objects of 6 colours and 4 shapes on white; short captions. No numbers and no negation.
+* Level 2: two or three objects, 8 colours, 6 shapes, two sizes; some captions count, some say what is not there.
+* Level 3, which is meant without ``level``: up to four objects with textures, landscapes, objects inside rings; long captions.
+  Its records also have false texts in their attributes (``foils``, see `synthetic.captions.foils_of`).
+
+With ``twins=yes`` each scene is followed by its twin, which differs in one thing, and the captions of both are the texts of
+`synthetic.twins`, with those of the other as ``foils``: a test that cannot be passed without looking.
 """
 
 from __future__ import annotations
@@ -18,8 +25,10 @@ from curation.sources import SourceRecord
 from curation.sources.reading.files import check_split
 from curation.sources.synthetic.captions import captions_of, foils_of
 from curation.sources.synthetic.drawing import draw_scene
-from curation.sources.synthetic.world import sample_scene
-from data_manifests.errors import InputError
+from curation.sources.synthetic.simple_captions import simple_captions
+from curation.sources.synthetic.twins import make_twin
+from curation.sources.synthetic.world import LEVELS, sample_scene, sample_simple_scene
+from data_manifests.errors import InputError, nearest
 from data_manifests.seeds import canonical, generator
 
 GENERATOR_VERSION = 1
@@ -27,6 +36,8 @@ GENERATOR_VERSION = 1
 MAX_COUNT = 1_000_000
 LICENCE = "CC0-1.0"
 SPLITS = ("train", "dev", "test")
+DEFAULT_LEVEL = 3
+OPTIONS = {"level": tuple(str(number) for number in LEVELS), "twins": ("no", "yes")}
 
 _SPEC = re.compile(r"([0-9]{1,7})(?:@([0-9]{1,18}))?")
 _SPLIT_OF_LAST_DIGIT = ("train",) * 8 + ("dev", "test")
@@ -37,26 +48,49 @@ def split_of(index: int) -> str:
     return _SPLIT_OF_LAST_DIGIT[index % 10]
 
 
+def read_options(path: str) -> tuple[str, dict[str, str]]:
+    """Return a source's path without its options, and the options.
+
+    Raises:
+        InputError: an option is unknown or given twice, or its value is.
+    """
+    spec, mark, after = path.partition("?")
+    options: dict[str, str] = {}
+    for part in after.split("&") if mark else ():
+        name, _, value = part.partition("=")
+        if name not in OPTIONS or name in options or value not in OPTIONS[name]:
+            problem = f"unknown option {name!r}" if name not in OPTIONS else f"{name}={value!r}"
+            raise InputError(
+                f"--source scenes:{path}: " + (f"{name} is given twice" if name in options else problem),
+                allowed="; ".join(f"{known} one of {', '.join(values)}" for known, values in OPTIONS.items()),
+                fix=(name not in OPTIONS and nearest(name, OPTIONS)) or f"for example --source scenes:{spec}?level=1",
+            )
+        options[name] = value
+    return spec, options
+
+
 class ScenesSource:
     """Generated scenes with captions, ground truth and foils.
 
     Args:
-        path: ``COUNT`` or ``COUNT@SEED`` (the default seed is 0).
+        path: ``COUNT`` or ``COUNT@SEED`` (the default seed is 0), and options after ``?``.
         split: Yield only this split of the COUNT scenes; all of them when None.
 
     Raises:
-        InputError: COUNT or SEED is not a number in range, or the split is unknown or would be empty.
+        InputError: COUNT, SEED or an option is not one that is allowed, or the split is unknown or would be empty.
     """
 
     kind: ClassVar[str] = "scenes"
 
     def __init__(self, path: str, split: str | None = None) -> None:
-        parts = _SPEC.fullmatch(path)
+        spec, options = read_options(path)
+        self.level, self.twins = int(options.get("level", DEFAULT_LEVEL)), options.get("twins") == "yes"
+        parts = _SPEC.fullmatch(spec)
         self.count = int(parts[1]) if parts else 0
         if parts is None or not 1 <= self.count <= MAX_COUNT:
             raise InputError(
                 f"--source scenes:{path}: invalid count or seed",
-                allowed=f"scenes:COUNT[@SEED], COUNT from 1 to {MAX_COUNT:,}, SEED a whole number of at most 18 digits",
+                allowed=f"scenes:COUNT[@SEED][?level=N], COUNT from 1 to {MAX_COUNT:,}, SEED a whole number of at most 18 digits",
                 fix="for example --source scenes:2000 or --source scenes:2000@7",
             )
         self.seed = int(parts[2] or 0)
@@ -72,11 +106,15 @@ class ScenesSource:
     def records(self) -> Iterator[SourceRecord]:
         """Yield the scenes by index."""
         for index in self._indices():
-            yield scene_record(self.seed, index)
+            if self.twins:
+                yield from twin_records(self.seed, index, self.level)
+            else:
+                yield scene_record(self.seed, index, self.level)
 
     def signature(self) -> str:
         """Return a hash of the settings that determine the records; no scene is drawn for it."""
-        return blake3(canonical([self.kind, GENERATOR_VERSION, self.count, self.seed, self.split])).hexdigest(length=16)
+        settings = [self.kind, GENERATOR_VERSION, self.count, self.seed, self.split, *self._options().items()]
+        return blake3(canonical(settings)).hexdigest(length=16)
 
     def describe(self) -> dict[str, Any]:
         """Return the source's entry in the manifest."""
@@ -87,25 +125,71 @@ class ScenesSource:
             "seed": self.seed,
             "licence": LICENCE,
             "split": self.split,
+            **self._options(),
         }
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options that are not the default."""
+        return ({"level": self.level} if self.level != DEFAULT_LEVEL else {}) | ({"twins": True} if self.twins else {})
 
     def _indices(self) -> Iterator[int]:
         """Yield the indices of the scenes that `records` yields."""
         return (index for index in range(self.count) if self.split in (None, split_of(index)))
 
 
-def scene_record(seed: int, index: int) -> SourceRecord:
-    """Return scene `index` of a seed; it depends on nothing else."""
+def scene_record(seed: int, index: int, level: int = DEFAULT_LEVEL) -> SourceRecord:
+    """Return scene `index` of a seed and level; it depends on nothing else."""
+    scene = _scene(seed, index, level)
+    captions = _captions(scene, _rng(seed, index, level, "captions"), level)
+    attributes: dict[str, Any] = {"scene": scene}
+    if level == DEFAULT_LEVEL:
+        attributes["foils"] = foils_of(scene, captions, _rng(seed, index, level, "foils"))
+    return _record("scene", scene, captions, attributes, (seed, index, level))
 
-    def rng(purpose: str) -> np.random.Generator:
-        return generator(seed, "scenes", index, purpose)
 
-    scene = sample_scene(rng("world"))
-    captions = captions_of(scene, rng("captions"))
-    return SourceRecord(
-        name=f"scene-{seed}-{index:06d}",
-        image=draw_scene(scene, rng("drawing")),
-        captions=captions,
-        split=split_of(index),
-        attributes={"scene": scene, "foils": foils_of(scene, captions, rng("foils"))},
+def twin_records(seed: int, index: int, level: int) -> Iterator[SourceRecord]:
+    """Yield scene `index` and its twin, with the texts that tell them apart; nothing if it has no twin."""
+    scene = _scene(seed, index, level)
+    made = make_twin(scene, LEVELS[level], _rng(seed, index, level, "twin"))
+    if made is None:
+        return
+    twin, texts = made
+    for prefix, graph, sides in (
+        ("scene", scene, [(text.kind, text.own, text.other) for text in texts]),
+        ("twin", twin, [(text.kind, text.other, text.own) for text in texts]),
+    ):
+        captions = tuple(dict.fromkeys(own for _, own, _ in sides))
+        foils = [{"kind": kind, "caption": captions.index(own), "text": other} for kind, own, other in sides]
+        yield _record(prefix, graph, captions, {"scene": graph, "foils": foils}, (seed, index, level))
+
+
+def caption_texts(count: int, seed: int, level: int) -> tuple[str, ...]:
+    """Return the captions of the first scenes of a seed and level; no picture is drawn."""
+    return tuple(
+        text
+        for index in range(count)
+        for text in _captions(_scene(seed, index, level), _rng(seed, index, level, "captions"), level)
     )
+
+
+def _rng(seed: int, index: int, level: int, purpose: str) -> np.random.Generator:
+    """Return the generator of one draw; level 3 came first and has no level in its seed."""
+    return generator(seed, "scenes", *(() if level == DEFAULT_LEVEL else (level,)), index, purpose)
+
+
+def _scene(seed: int, index: int, level: int) -> dict[str, Any]:
+    rng = _rng(seed, index, level, "world")
+    return sample_scene(rng) if level == DEFAULT_LEVEL else sample_simple_scene(LEVELS[level], rng)
+
+
+def _captions(scene: dict[str, Any], rng: np.random.Generator, level: int) -> tuple[str, ...]:
+    return captions_of(scene, rng) if level == DEFAULT_LEVEL else simple_captions(scene, LEVELS[level], rng)
+
+
+def _record(
+    prefix: str, scene: dict[str, Any], captions: tuple[str, ...], attributes: dict[str, Any], at: tuple[int, int, int]
+) -> SourceRecord:
+    seed, index, level = at
+    name = f"{prefix}-{seed}-{index:06d}" if level == DEFAULT_LEVEL else f"{prefix}-{seed}-level{level}-{index:06d}"
+    image = draw_scene(scene, _rng(seed, index, level, "drawing"))
+    return SourceRecord(name, image, captions, split_of(index), attributes)

@@ -38,22 +38,22 @@ class SampleBenchmark(Benchmark):
 
     def __init__(self, target: Target, eval_options: EvalOptions) -> None:
         super().__init__(target, eval_options)
-        source = self.source_prefix + target.source
-        self.snapshot: Snapshot = read_source(
-            open_source(source, eval_options.split),
-            eval_options.catalog.workspace / "intake",
-            location=f"{Path.cwd()}|{source}",
-            limit=eval_options.limit,
-            denylist=Denylist.load(eval_options.catalog.manifests),
-        )
+        self.snapshot: Snapshot = self.read(self.source_prefix + target.source, eval_options.limit)
         self.notes.extend(self.snapshot.notes)
-        samples = self.snapshot.samples()
-        verdicts = CheckImages().process(samples)
-        self.samples: list[Sample] = [
-            sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict)
-        ]
-        num_rejected = len(self.snapshot.rejected)
-        self.count(num_rejected + len(samples), num_rejected + len(samples) - len(self.samples))
+        self.samples: list[Sample] = usable_samples(self.snapshot)
+        total = len(self.snapshot.rejected) + self.snapshot.num_samples
+        self.count(total, total - len(self.samples))
+
+    def read(self, source: str, limit: int | None) -> Snapshot:
+        """Return at most `limit` samples of a source; those to be forgotten are left out."""
+        options = self.eval_options
+        return read_source(
+            open_source(source, options.split),
+            options.catalog.workspace / "intake",
+            location=f"{Path.cwd()}|{source}",
+            limit=limit,
+            denylist=Denylist.load(options.catalog.manifests),
+        )
 
     def features(self, model: ClipModel, report: EvalProgress) -> EvalFeatures:
         """Return the embeddings of all images and captions."""
@@ -67,6 +67,13 @@ class SampleBenchmark(Benchmark):
         """Return what blind judges may learn from: the captions of all samples, or the user's texts."""
         own = tuple((sample.uid, text) for sample in self.samples for text in sample.captions)
         return ReferenceTexts(own, self.eval_options.blind_texts)
+
+
+def usable_samples(snapshot: Snapshot) -> list[Sample]:
+    """Return the samples whose images can be decoded, sorted by uid."""
+    samples = snapshot.samples()
+    verdicts = CheckImages().process(samples)
+    return [sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict)]
 
 
 def samples_with_fields(

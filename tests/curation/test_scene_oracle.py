@@ -59,6 +59,10 @@ def scene() -> dict[str, Any]:
         "a green circle is below a heart",
         "a red star and a blue ring",
         "a blue ring and a red star",
+        "there is no square",
+        "there is no green star",
+        "a red star but no square",
+        "a red star left of a ring without a blue heart",
     ],
 )
 def test_oracle_accepts_true_sentences(scene: dict[str, Any], text: str) -> None:
@@ -83,6 +87,11 @@ def test_oracle_accepts_true_sentences(scene: dict[str, Any], text: str) -> None
         "three circles",
         "two stars",
         "two red circles",
+        "there is no circle",
+        "there is no red star with stripes",
+        "a red star but no ring",
+        "a square but no cross",
+        "a star without a green circle",
         "a star and a red star",  # different phrases, different objects
         "a red blue star",  # one colour to an object
         "a red star on a green background",
@@ -115,6 +124,9 @@ def test_oracle_rejects_false_sentences(scene: dict[str, Any], text: str) -> Non
         "a star and",
         "a star a ring",
         "a star with",
+        "a star but no",
+        "but no star",
+        "there is no star and a ring",
         "a red stripes with star",
         "a star surrounds by a ring",
         "above a ring a star",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -22,7 +23,7 @@ from curation.sources import SourceRecord, open_source
 from curation.sources.scenes import ScenesSource, scene_record, split_of
 from curation.sources.synthetic.drawing import _OBJECT_RGB
 from curation.sources.synthetic.grammar import ADJECTIVES, NOUNS, parse_sentence, split_words, truth
-from curation.sources.synthetic.world import CANVAS_PX, GAP_PX, IN_LINE_PX, TEXTURES
+from curation.sources.synthetic.world import CANVAS_PX, GAP_PX, IN_LINE_PX, LEVELS, TEXTURES
 from data_manifests.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "scene_captions.txt"
@@ -185,6 +186,69 @@ def test_signature_and_description() -> None:
 def test_bad_specs_are_rejected(path: str) -> None:
     with pytest.raises(InputError, match="scenes:COUNT"):
         open_source(f"scenes:{path}")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("level=4", "level='4'"),
+        ("level=", "level=''"),
+        ("lvel=1", "did you mean 'level'"),
+        ("level=1&level=2", "level is given twice"),
+        ("twins=2", "twins='2'"),
+        ("", "unknown option ''"),
+    ],
+)
+def test_bad_options_are_rejected(options: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        open_source(f"scenes:10?{options}")
+    assert "level one of 1, 2, 3" in str(error.value)
+
+
+def test_level_3_is_the_default() -> None:
+    plain, named = ScenesSource("12@4"), ScenesSource("12@4?level=3")
+    assert list(plain.records()) == list(named.records())
+    assert (plain.signature(), plain.describe()) == (named.signature(), named.describe())
+    other = ScenesSource("12@4?level=1")
+    assert other.signature() != plain.signature()
+    assert other.describe() == {**plain.describe(), "level": 1}
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_simple_levels_have_short_true_captions(level: int) -> None:
+    records = list(ScenesSource(f"120@11?level={level}").records())
+    words: Counter[str] = Counter()
+    for record in records:
+        scene = record.attributes["scene"]
+        assert len(scene["objects"]) in LEVELS[level].num_objects
+        assert len(set(record.captions)) == 5
+        assert [truth(scene, caption) for caption in record.captions] == [True] * 5, record.captions
+        words.update(word for caption in record.captions for word in split_words(caption))
+    assert max(len(caption.split()) for record in records for caption in record.captions) <= 16
+    assert all(words[value] > 2 for value in (*LEVELS[level].shapes, *LEVELS[level].colours))
+    assert all((words[word] > 2) is (level == 2) for word in ("no", "two", "small"))
+    assert {record.image for record in records[:5]} == {
+        record.image for record in ScenesSource(f"5@11?level={level}").records()
+    }
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_texts_of_twins_are_right_once_and_wrong_once(level: int) -> None:
+    right: Counter[tuple[str, str]] = Counter()
+    wrong: Counter[tuple[str, str]] = Counter()
+    seen: Counter[str] = Counter()
+    for record in ScenesSource(f"150@3?level={level}&twins=yes").records():
+        scene = record.attributes["scene"]
+        assert len(set(record.captions)) == len(record.captions)
+        assert all(truth(scene, caption) is True for caption in record.captions)
+        for foil in record.attributes["foils"]:
+            assert truth(scene, foil["text"]) is False, (record.captions, foil)
+            pair = record.captions[foil["caption"]], foil["text"]
+            right[pair] += 1
+            wrong[pair[::-1]] += 1
+            seen[foil["kind"]] += 1
+    assert right == wrong
+    assert set(seen) == set(LEVELS[level].kinds)
 
 
 def test_bad_splits_are_rejected() -> None:

@@ -158,6 +158,8 @@ def test_a_run_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     print_results(results)
     assert "blind" in capsys.readouterr().out
     alone = run_evaluation("tiny", ["scenes:6@5", "order:scenes:6@5"], EvalOptions(catalog, blind=True))
+    for entry in (*results[0].metrics["foils"].values(), *alone[0].metrics["foils"].values()):
+        assert {entry[f"blind_{judge}"] for judge in ("ngram", "length", "text_tower")} == {0.5}
     assert "image_to_text_R@1" not in alone[0].metrics
     assert alone[1].metrics["num_cases"] == kept.metrics["num_cases"]
     with pytest.raises(InputError, match="blind"):

@@ -18,6 +18,7 @@ from curation.sources.synthetic.grammar import (
     VERB_FORMS,
     ParsedSentence,
     parse_sentence,
+    plural,
     split_words,
     truth,
 )
@@ -177,7 +178,7 @@ def _listed(scene: Mapping[str, Any], rng: np.random.Generator) -> str:
     if counted is not None:
         noun = pick(rng, NOUNS[counted])
         number = next(word for word, count in NUMBERS.items() if count == shapes.count(counted))
-        mentions.insert(0, f"{number} {noun}{'es' if noun.endswith('s') else 's'}")
+        mentions.insert(0, f"{number} {plural(noun)}")
     listed = " and ".join(part for part in (", ".join(mentions[:-1]), mentions[-1]) if part)
     there = "there is" if listed.startswith("a ") else "there are"
     return pick(rng, _LIST_FRAMES).format(all=listed, there=there, place=_place(scene["background"], rng))

@@ -3,9 +3,11 @@
 The grammar, from the top (`?` optional, `*` repeated)::
 
     sentence   = place? opener? phrase more*  |  place? relation phrase ("is" | "there is") phrase more*
+               | "there is no" thing
     more       = verb? relation phrase  |  "is" adjectives  |  ("," | "and") phrase
-               | "and" verb? relation phrase  |  "is"? place
-    phrase     = ("a" | "the" | "two" ...) adjective* shape ("with" pattern)?
+               | "and" verb? relation phrase  |  "is"? place  |  ("but no" | "without a") thing
+    phrase     = ("a" | "the" | "two" ...) thing
+    thing      = adjective* shape ("with" pattern)?
     place      = "on a grey background" | "in front of a green meadow" ...
 
 It is wider than the captions of `captions.py`: a caption in which two words or phrases of one kind were exchanged is
@@ -18,6 +20,7 @@ The meaning of a sentence (`truth`):
   A number means at least that many: "two red circles" is true of three.
 * An object has one colour, one size and one texture: "a red blue star" is a sentence that is never true.
 * A relation holds when the scene lists it, or its converse, for the pair; with numbers, for every pair.
+* "no", "without": the scene has no such object at all.
 * A sentence is true when one assignment of objects makes all its parts true, and its claims about the background are.
 """
 
@@ -69,6 +72,11 @@ OPENERS = ("there is", "there are", "we see", "a picture of", "a drawing of", "t
 NUMBERS: Mapping[str, int] = {"a": 1, "an": 1, "the": 1, "one": 1, "two": 2, "three": 3, "four": 4}
 
 
+def plural(noun: str) -> str:
+    """Return the plural of a shape's noun."""
+    return noun + ("es" if noun.endswith("s") else "s")
+
+
 def _lookup(table: Mapping[str, Sequence[str]]) -> dict[Words, str]:
     return {tuple(phrase.split()): meaning for meaning, phrases in table.items() for phrase in phrases}
 
@@ -77,7 +85,7 @@ _ADJECTIVE = {
     words: (feature, value) for feature, table in ADJECTIVES.items() for words, value in _lookup(table).items()
 }
 _PATTERN, _GROUND, _NOUN = _lookup(PATTERNS), _lookup(GROUND_NOUNS), _lookup(NOUNS)
-_PLURAL: dict[Words, str] = {(noun + ("es" if noun.endswith("s") else "s"),): shape for (noun,), shape in _NOUN.items()}
+_PLURAL: dict[Words, str] = {(plural(noun),): shape for (noun,), shape in _NOUN.items()}
 _RELATION = _lookup(PREPOSITIONS)
 _VERB_FORM = _lookup(VERB_FORMS)
 _OPENER: dict[Words, str] = {tuple(phrase.split()): phrase for phrase in OPENERS}
@@ -86,6 +94,8 @@ _VERB: dict[Words, str] = {(word,): word for word in ("is", "are", "sits", "lies
 _JOINT: dict[Words, str] = {tuple(phrase.split()): phrase for phrase in ("and", ",", ", and")}
 _PLACE: dict[Words, str] = {tuple(phrase.split()): phrase for phrase in ("on", "against", "in front of")}
 _COMMA: dict[Words, str] = {(",",): ","}
+_NO: dict[Words, str] = {tuple(phrase.split()): phrase for phrase in ("but no", "without a")}
+_THERE_IS_NO: dict[Words, str] = {("there", "is", "no"): "there is no"}
 
 
 @dataclass(slots=True)
@@ -106,11 +116,13 @@ class ParsedSentence:
         phrases: Noun phrases of objects, in order.
         claims: (subject, relation, object, start, end): indices of phrases, and the span of the relation's words.
         places: Phrases about the background.
+        absent: What the scene must not have.
     """
 
     phrases: list[Phrase] = field(default_factory=list)
     claims: list[tuple[int, str, int, int, int]] = field(default_factory=list)
     places: list[Phrase] = field(default_factory=list)
+    absent: list[Phrase] = field(default_factory=list)
 
 
 class _NotASentenceError(Exception):
@@ -141,9 +153,16 @@ class _SentenceParser:
         """Parse a noun phrase and return its index."""
         start = self.position
         count = self.take(_NUMBER)
+        if count is None:
+            raise _NotASentenceError
+        self.parsed.phrases.append(self.thing(start, count))
+        return len(self.parsed.phrases) - 1
+
+    def thing(self, start: int, count: int) -> Phrase:
+        """Parse what follows the number of a noun phrase that begins at `start`."""
         features = self.adjectives()
         shape = self.take(_NOUN if count == 1 else _PLURAL)
-        if count is None or shape is None:
+        if shape is None:
             raise _NotASentenceError
         features.append(("shape", shape, self.position - 1))
         if self.words[self.position : self.position + 1] == ("with",):
@@ -152,8 +171,7 @@ class _SentenceParser:
             if texture is None:
                 raise _NotASentenceError
             features.append(("texture", texture, self.position - 1))
-        self.parsed.phrases.append(Phrase(start, self.position, count, features))
-        return len(self.parsed.phrases) - 1
+        return Phrase(start, self.position, count, features)
 
     def place(self) -> bool:
         """Parse a phrase about the background, if there is one."""
@@ -175,7 +193,18 @@ class _SentenceParser:
         meaning = self.take(_RELATION) or (self.take(_VERB_FORM) if verb is None else None)
         return None if meaning is None else (meaning, start, self.position)
 
+    def without(self, table: Mapping[Words, str]) -> bool:
+        """Parse a denial that begins with a phrase of the table, if there is one."""
+        if self.take(table) is None:
+            return False
+        self.parsed.absent.append(self.thing(self.position, 1))
+        return True
+
     def sentence(self) -> ParsedSentence:
+        if self.without(_THERE_IS_NO):
+            if self.position < len(self.words):
+                raise _NotASentenceError
+            return self.parsed
         if self.place():
             self.take(_COMMA)
         subject = self.front() if self.take(_OPENER) is None else self.phrase()
@@ -199,6 +228,8 @@ class _SentenceParser:
 
     def more(self, subject: int) -> int:
         """Parse what follows a subject; return the subject of what follows next."""
+        if self.without(_NO):
+            return subject
         joined = self.take(_JOINT)
         # "is surrounded by" contains its own verb, so it is tried before "is" alone.
         verb = self.take(_VERB) if self.words[self.position : self.position + 3] not in _VERB_FORM else None
@@ -253,6 +284,8 @@ def holds_in_scene(scene: Mapping[str, Any], sentence: ParsedSentence) -> bool:
     # Checked first: a text of a thousand phrases needs no search.
     enough = sum(phrase.count for phrase in sentence.phrases) <= len(scene["objects"])
     if not enough or not all(_fits(scene["background"], place) for place in sentence.places):
+        return False
+    if any(_fits(item, phrase) for phrase in sentence.absent for item in scene["objects"]):
         return False
     facts = {(i, relation, j) for i, relation, j in scene["relations"]}
     facts |= {(j, CONVERSE[relation], i) for i, relation, j in facts}

@@ -14,6 +14,7 @@ are clearly apart or clearly in line, so that every sentence about directions is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -60,6 +61,55 @@ T = TypeVar("T")
 SceneBox = tuple[int, int, int, int]
 
 
+@dataclass(frozen=True)
+class Level:
+    """How rich the scenes of a level are.
+
+    Attributes:
+        number: 1, 2 or 3.
+        kinds: What a twin's texts may differ in, see `twins`.
+        num_objects: Numbers of objects, all equally likely.
+        shapes: Shapes of objects.
+        colours: Colours of objects.
+        sizes: Sizes of objects.
+        grounds: Colours of the plain background.
+        repeat_chance: That two of three objects have one shape.
+    """
+
+    number: int
+    kinds: tuple[str, ...] = ("attribute", "shape", "relation", "role", "number", "negation")
+    num_objects: tuple[int, ...] = _NUM_OBJECTS
+    shapes: tuple[str, ...] = SHAPES
+    colours: tuple[str, ...] = COLOURS
+    sizes: tuple[str, ...] = SIZES
+    grounds: tuple[str, ...] = COLOURS
+    repeat_chance: float = _REPEAT_CHANCE
+
+
+LEVELS: Mapping[int, Level] = {
+    1: Level(
+        number=1,
+        kinds=("attribute", "shape", "relation", "role"),
+        num_objects=(2,),
+        shapes=("circle", "square", "triangle", "star"),
+        colours=("red", "yellow", "green", "blue", "purple", "black"),
+        sizes=("large",),
+        grounds=("white",),
+        repeat_chance=0.0,
+    ),
+    2: Level(
+        number=2,
+        num_objects=(2, 3, 3),
+        shapes=("circle", "square", "triangle", "star", "heart", "cross"),
+        colours=("red", "yellow", "green", "blue", "purple", "pink", "brown", "black"),
+        grounds=("white", "grey"),
+        repeat_chance=0.4,
+    ),
+    3: Level(number=3),
+}
+"""Level 3 is `sample_scene`, with textures, landscapes and objects inside rings; `sample_simple_scene` makes the others."""
+
+
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     """Return one of the options, all equally likely."""
     return options[int(rng.integers(len(options)))]
@@ -85,6 +135,30 @@ def sample_scene(rng: np.random.Generator) -> dict[str, Any]:
         "objects": objects,
         "relations": relations_between([tuple(item["box"]) for item in objects]),
         "background": _sample_background(rng, {item["colour"] for item in objects}),
+    }
+
+
+def sample_simple_scene(level: Level, rng: np.random.Generator) -> dict[str, Any]:
+    """Return a random scene of level 1 or 2: objects of one shade each on a plain background, none inside another.
+
+    All colours differ, and all shapes but those of at most two objects.
+    """
+    num_objects = pick(rng, level.num_objects)
+    shapes, colours = (
+        [values[int(i)] for i in rng.permutation(len(values))[:num_objects]] for values in (level.shapes, level.colours)
+    )
+    if num_objects > 2 and rng.random() < level.repeat_chance:
+        shapes[1] = shapes[0]
+    sizes = [pick(rng, level.sizes) for _ in range(num_objects)]
+    boxes = _place(rng, [_diameter(rng, size, nested=False) for size in sizes], nested=False)
+    objects = [
+        {"shape": shape, "colour": colour, "size": size, "texture": "plain", "box": list(box)}
+        for shape, colour, size, box in zip(shapes, colours, sizes, boxes, strict=True)
+    ]
+    return {
+        "objects": objects,
+        "relations": relations_between(boxes),
+        "background": {"scenery": "background", "colour": pick(rng, level.grounds), "texture": "plain"},
     }
 
 
