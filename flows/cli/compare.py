@@ -15,6 +15,7 @@ from data_manifests.manifest import Catalog
 from flows.cli.options import CurationOptions, JsonOpt, PrefectOpt, expand_options
 
 if TYPE_CHECKING:
+    from flows.comparison.cells import Benchmarks
     from flows.comparison.job import CompareJob
     from flows.comparison.variants import Variant
 
@@ -39,6 +40,19 @@ class CompareOptions(CurationOptions):
         typer.Option("--variant", help="one more row, NAME=RECIPE:path=value;path=value; null removes a part"),
     ] = None
     split_on: Annotated[str | None, typer.Option("--split-on", help="evaluate on this split, such as dev")] = None
+    choose_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--choose-on",
+            help="benchmark KIND:SRC that chooses the share; repeatable; default: retrieval and zero-shot of --on",
+        ),
+    ] = None
+    choose_split: Annotated[
+        str | None, typer.Option("--choose-split", help="the share is chosen on this split; default that of --split-on")
+    ] = None
+    keep_within: Annotated[
+        float, typer.Option("--keep-within", min=0, help="points of R@1 and zero-shot the reported share may lose")
+    ] = 1.0
     limit_on: Annotated[int | None, typer.Option("--limit-on", min=1, help="evaluate on at most so many samples")] = (
         None
     )
@@ -85,17 +99,10 @@ class CompareOptions(CurationOptions):
         Raises:
             InputError: something is missing, or given twice.
         """
-        from flows.comparison.cells import Benchmarks
         from flows.comparison.job import CompareJob
-        from flows.comparison.statistics import ComparisonGate
+        from flows.comparison.rows import ComparisonGate
         from flows.comparison.variants import read_seeds
 
-        if not self.on:
-            raise InputError(
-                "compare: nothing to evaluate on",
-                allowed="one or more --on KIND:SRC",
-                fix="for example --on scenes:500@1",
-            )
         if (self.name is None) == (self.source is None):
             raise InputError(
                 "compare: --name and --source" if self.name else "compare: neither --name nor --source",
@@ -116,13 +123,37 @@ class CompareOptions(CurationOptions):
             read_seeds(self.seeds or "0,1,2"),
             self.model,
             (*settings, f"train.steps={self.steps}"),
-            Benchmarks(tuple(dict.fromkeys(self.on)), self.split_on, self.limit_on, catalog),
+            self._benchmarks(catalog),
             self.folder,
             self.name,
             self.curate_job(catalog, recipe="clip", source=self.source or "", name=""),
             ComparisonGate(self.gate_zero_shot, self.gate_retrieval),
+            self.keep_within,
             shlex.join(["clipcurate", *sys.argv[1:]]),
         )
+
+    def _benchmarks(self, catalog: Catalog) -> Benchmarks:
+        """Return what is reported and what chooses the share.
+
+        Raises:
+            InputError: no benchmark, an unknown kind, or none that can choose the share.
+        """
+        from flows.comparison.cells import Benchmarks
+        from flows.comparison.shares import find_choosing
+        from flows.evaluation.registry import check_kind
+
+        if not self.on:
+            raise InputError(
+                "compare: nothing to evaluate on",
+                allowed="one or more --on KIND:SRC",
+                fix="for example --on scenes:500@1",
+            )
+        for option, texts in (("--on", self.on), ("--choose-on", self.choose_on or ())):
+            for text in texts:
+                check_kind(text, option)
+        on, split = tuple(dict.fromkeys(self.on)), self.split_on
+        choose_on = find_choosing(on, self.choose_on or ())
+        return Benchmarks(on, split, choose_on, self.choose_split or split, self.limit_on, catalog)
 
 
 @app.command()

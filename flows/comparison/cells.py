@@ -4,13 +4,15 @@
 OUT/cells/<row>-<seed>-<hash>/cell.json        its identity
                               run/             the trainer's run folder; a killed run resumes from its checkpoint
                               <kind>-<hash>.json, .parquet    one benchmark's numbers, and the cases behind them
+                              <kind>-<hash>-30.json, .parquet    the same at 30 % of the tuned weights
 ```
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +25,12 @@ from data_manifests.errors import InputError
 from data_manifests.image_decoder import DECODER_VERSION
 from data_manifests.manifest import Catalog
 from data_manifests.run_files import DONE_FILE, LOG_FILE
+from flows.comparison.shares import SHARES, TUNED_SHARE
 from training.evaluate.image_cache import ImageCache, shared_image_cache
 
 if TYPE_CHECKING:
+    from flows.evaluation.interface import Benchmark
+    from flows.evaluation.results import Evaluation
     from flows.execution.jobs import TrainJob
     from training.evaluate.benchmark_result import BenchmarkResult
 
@@ -34,26 +39,74 @@ CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLI
 
 
 @dataclass(frozen=True)
+class BenchmarkSplit:
+    """A benchmark on one split.
+
+    Attributes:
+        on: ``KIND:SRC``.
+        split: Only this split; None for all.
+    """
+
+    on: str
+    split: str | None
+
+
+@dataclass(frozen=True)
 class Benchmarks:
     """The benchmarks that every cell is evaluated on.
 
     Attributes:
-        on: ``KIND:SRC`` each.
-        split: Only this split; None for all.
+        on: ``KIND:SRC`` of those that are reported.
+        split: Only this split of them; None for all.
+        choose_on: ``KIND:SRC`` of those that choose the share.
+        choose_split: Only this split of them; None for all.
         limit: At most so many samples each; None for all.
         catalog: Where snapshots and drawn tests are kept.
         image_cache: Features of the images encoded so far.
+        opened: Benchmarks opened so far.
     """
 
     on: tuple[str, ...]
     split: str | None
+    choose_on: tuple[str, ...]
+    choose_split: str | None
     limit: int | None
     catalog: Catalog
     image_cache: ImageCache = field(default_factory=ImageCache, compare=False)
+    opened: dict[BenchmarkSplit, Benchmark] = field(default_factory=dict, compare=False)
 
-    def stem(self, on: str) -> str:
+    @property
+    def reported(self) -> list[BenchmarkSplit]:
+        """Those that figures come from."""
+        return [BenchmarkSplit(on, self.split) for on in self.on]
+
+    @property
+    def choosing(self) -> list[BenchmarkSplit]:
+        """Those that choose the share; they may be the same."""
+        return [BenchmarkSplit(on, self.choose_split) for on in self.choose_on]
+
+    @property
+    def every(self) -> list[BenchmarkSplit]:
+        """Both, each once."""
+        return list(dict.fromkeys([*self.reported, *self.choosing]))
+
+    def stem(self, which: BenchmarkSplit, share: float = TUNED_SHARE) -> str:
         """Return the file name, without its suffix, of one benchmark's results in a cell's folder."""
-        return f"{on.partition(':')[0]}-{hash_of([on, self.split, self.limit, DECODER_VERSION])}"
+        name = f"{which.on.partition(':')[0]}-{hash_of([which.on, which.split, self.limit, DECODER_VERSION])}"
+        return name if share == TUNED_SHARE else f"{name}-{round(100 * share)}"
+
+    def open(self, which: BenchmarkSplit) -> Benchmark:
+        """Open a benchmark, or return it if an earlier cell has.
+
+        Raises:
+            InputError: it cannot read its source.
+        """
+        from flows.evaluation.interface import EvalOptions
+        from flows.evaluation.registry import open_benchmark
+
+        if which not in self.opened:
+            self.opened[which] = open_benchmark(which.on, EvalOptions(self.catalog, which.split, self.limit))
+        return self.opened[which]
 
 
 @dataclass(frozen=True)
@@ -67,6 +120,7 @@ class Cell:
         folder: Its folder.
         job: How it is trained; None for the pretrained model.
         model: Spec of the model that is evaluated: the run, or the base.
+        base: Spec of the base.
     """
 
     row: str
@@ -75,6 +129,12 @@ class Cell:
     folder: Path
     job: TrainJob | None
     model: str
+    base: str
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of its weights that it is evaluated at; share 0 of all rows is the pretrained model's cell."""
+        return (TUNED_SHARE,) if self.job is None else SHARES[1:]
 
     @property
     def label(self) -> str:
@@ -97,13 +157,17 @@ class CellResult:
     file: Path
 
 
+Results = Mapping[BenchmarkSplit, CellResult]
+"""A cell's results at one share."""
+
+
 @dataclass
 class FinishedCell:
     """A cell with its results, or the error that stopped it.
 
     Attributes:
         cell: The cell.
-        results: By ``KIND:SRC``.
+        results: By share.
         fault: Error that stopped it; empty if none did.
         trained: Whether this call trained it, at least in part.
         train_s: Seconds in training steps, of earlier calls too.
@@ -111,7 +175,7 @@ class FinishedCell:
     """
 
     cell: Cell
-    results: dict[str, CellResult] = field(default_factory=dict)
+    results: dict[float, Results] = field(default_factory=dict)
     fault: str = ""
     trained: bool = False
     train_s: float = 0.0
@@ -135,9 +199,14 @@ def is_trained(cell: Cell) -> bool:
     return cell.job is None or (cell.folder / "run" / DONE_FILE).is_file()
 
 
-def missing_benchmarks(cell: Cell, benchmarks: Benchmarks) -> list[str]:
-    """Return the benchmarks that a cell has no results for."""
-    return [on for on in benchmarks.on if not (cell.folder / f"{benchmarks.stem(on)}.json").is_file()]
+def missing_evaluations(cell: Cell, benchmarks: Benchmarks) -> list[tuple[float, BenchmarkSplit]]:
+    """Return the shares and benchmarks that a cell has no results for, share by share."""
+    return [
+        (share, which)
+        for share in cell.shares
+        for which in benchmarks.every
+        if not (cell.folder / f"{benchmarks.stem(which, share)}.json").is_file()
+    ]
 
 
 def run_cell(cell: Cell, benchmarks: Benchmarks) -> FinishedCell:
@@ -146,9 +215,12 @@ def run_cell(cell: Cell, benchmarks: Benchmarks) -> FinishedCell:
     try:
         done.trained = _train(cell)
         done.train_s = train_seconds(cell.folder)[0]
-        _evaluate(cell, benchmarks)
-        done.results = {on: read_result(cell.folder / f"{benchmarks.stem(on)}.json") for on in benchmarks.on}
-        done.evaluate_s = sum(float(result.record["seconds"]) for result in done.results.values())
+        _evaluate(cell, benchmarks, missing_evaluations(cell, benchmarks))
+        for share in cell.shares:
+            paths = {which: cell.folder / f"{benchmarks.stem(which, share)}.json" for which in benchmarks.every}
+            done.results[share] = {which: read_result(path) for which, path in paths.items()}
+        every = (result for results in done.results.values() for result in results.values())
+        done.evaluate_s = sum(float(result.record["seconds"]) for result in every)
     except InputError as error:
         done.fault = str(error)
     return done
@@ -194,22 +266,31 @@ def train_seconds(folder: Path) -> tuple[float, int]:
     return round(sum(float(line["step_s"]) + float(line["wait_s"]) for line in lines), 3), len(lines)
 
 
-def _evaluate(cell: Cell, benchmarks: Benchmarks) -> None:
-    """Run the missing benchmarks. The JSON is written after the cases, so that it shows that both are complete."""
-    from flows.evaluation.interface import EvalOptions
-    from flows.evaluation.run import run_evaluation
+def _evaluate(cell: Cell, benchmarks: Benchmarks, missing: Sequence[tuple[float, BenchmarkSplit]]) -> None:
+    """Run the missing evaluations and write each as soon as it is there."""
+    from flows.evaluation.run import evaluate_shares
+
+    if not missing:
+        return
+    wanted: dict[float, list[tuple[str, Benchmark]]] = {}
+    for share, which in missing:
+        wanted.setdefault(share, []).append((which.on, benchmarks.open(which)))
+    with (
+        shared_image_cache(benchmarks.image_cache),
+        closing(evaluate_shares(cell.model, cell.base, wanted)) as evaluations,
+    ):
+        started = time.perf_counter()
+        for (share, which), evaluated in zip(missing, evaluations, strict=True):
+            path = cell.folder / f"{benchmarks.stem(which, share)}.json"
+            about = {"split": which.split, "limit": benchmarks.limit, "seconds": time.perf_counter() - started}
+            _write_result(path, evaluated, about)
+            started = time.perf_counter()
+
+
+def _write_result(path: Path, evaluated: Evaluation, about: Mapping[str, Any]) -> None:
+    """Write one benchmark's numbers and cases: the JSON after the cases, so that it shows that both are complete."""
     from training.evaluate.benchmark_result import save_cases
 
-    wanted = missing_benchmarks(cell, benchmarks)
-    if not wanted:
-        return
-    started = time.perf_counter()
-    with shared_image_cache(benchmarks.image_cache):
-        found = run_evaluation(cell.model, wanted, EvalOptions(benchmarks.catalog, benchmarks.split, benchmarks.limit))
-    seconds = round((time.perf_counter() - started) / len(wanted), 3)
-    for on, evaluated in zip(wanted, found, strict=True):
-        path = cell.folder / f"{benchmarks.stem(on)}.json"
-        save_cases(path.with_suffix(".parquet"), evaluated.result)
-        means = {name: list(parts) for name, parts in evaluated.result.means.items()}
-        about = {"split": benchmarks.split, "limit": benchmarks.limit, "means": means, "seconds": seconds}
-        write_atomically(path, orjson.dumps({**evaluated.to_json(), **about}, option=CANONICAL))
+    save_cases(path.with_suffix(".parquet"), evaluated.result)
+    means = {name: list(parts) for name, parts in evaluated.result.means.items()}
+    write_atomically(path, orjson.dumps({**evaluated.to_json(), **about, "means": means}, option=CANONICAL))

@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 
 from data_manifests.errors import InputError
-from flows.comparison.cells import CELL_FILE, Benchmarks, Cell, is_trained, missing_benchmarks, train_seconds
+from flows.comparison.cells import CELL_FILE, Benchmarks, Cell, is_trained, missing_evaluations, train_seconds
 from flows.comparison.job import CompareJob
 from flows.comparison.run import cells_by_seed, check_rows, find_versions, pretrained_cell
+from flows.comparison.shares import SHARES
 from flows.execution.jobs import existing, prepare
 from flows.terminal.console import out, print_json, print_table
 
@@ -23,7 +24,7 @@ class Pace:
 
     Attributes:
         step_s: Of a training step by row; the empty name is the mean over all rows.
-        evaluate_s: Of a benchmark by the file name of its results.
+        evaluate_s: Of a benchmark at one share by the file name of its results at the tuned weights.
     """
 
     step_s: dict[str, float]
@@ -39,6 +40,7 @@ class PlannedRow:
         version: The version it trains on, or ``to be curated``.
         num_run: Cells to train or evaluate.
         num_reused: Finished cells.
+        num_evaluations: Evaluations to run, one for each benchmark, share and cell.
         seconds: Estimate for those to run; None when no such cell has run here.
     """
 
@@ -46,6 +48,7 @@ class PlannedRow:
     version: str
     num_run: int
     num_reused: int
+    num_evaluations: int
     seconds: float | None
 
 
@@ -70,9 +73,17 @@ def show_comparison_plan(job: CompareJob, *, as_json: bool) -> None:
     if as_json:
         print_json({"rows": [vars(part) for part in rows], "seconds": total})
         return
-    shown = [(part.name, part.version, part.num_run, part.num_reused, _minutes(part.seconds)) for part in rows]
-    print_table("plan of the comparison", ("row", "version", ">to run", ">reused", ">minutes"), shown)
-    out.print(f"{sum(part.num_run for part in rows)} cells to run, {_minutes(total)} minutes without curation")
+    shown = [
+        (part.name, part.version, part.num_run, part.num_reused, part.num_evaluations, _minutes(part.seconds))
+        for part in rows
+    ]
+    headings = ("row", "version", ">to run", ">reused", ">evaluations", ">minutes")
+    print_table("plan of the comparison", headings, shown)
+    num_cells, num_evaluations = (sum(values) for values in zip(*(part[2:5:2] for part in shown), strict=True))
+    out.print(
+        f"{num_cells} cells to run, {num_evaluations} evaluations, {_minutes(total)} minutes without curation",
+        soft_wrap=True,
+    )
 
 
 def read_pace(root: Path) -> Pace:
@@ -81,7 +92,8 @@ def read_pace(root: Path) -> Pace:
     evaluate: dict[str, list[float]] = {}
     for folder in sorted(root.glob("*")) if root.is_dir() else []:
         for path in sorted(folder.glob("*-*.json")):
-            evaluate.setdefault(path.stem, []).append(float(_json(path)["seconds"]))
+            stem = "-".join(path.stem.split("-")[:2])
+            evaluate.setdefault(stem, []).append(float(_json(path)["seconds"]))
         seconds, steps = train_seconds(folder)
         if steps and (folder / CELL_FILE).is_file():
             for name in (str(_json(folder / CELL_FILE)["row"]), ""):
@@ -93,15 +105,17 @@ def plan_row(
     name: str, version: str, cells: Sequence[Cell], unknown: int, benchmarks: Benchmarks, pace: Pace, steps: int
 ) -> PlannedRow:
     """Return one row of the plan; `unknown` cells have no version yet."""
-    due = [cell for cell in cells if not is_trained(cell) or missing_benchmarks(cell, benchmarks)]
-    wanted = [(not is_trained(cell), missing_benchmarks(cell, benchmarks)) for cell in due]
-    wanted += [(True, list(benchmarks.on))] * unknown
+    lacking = [(not is_trained(cell), missing_evaluations(cell, benchmarks)) for cell in cells]
+    due = [(trains, missing) for trains, missing in lacking if trains or missing]
+    due += [(True, [(share, which) for share in SHARES[1:] for which in benchmarks.every])] * unknown
     step = pace.step_s.get(name, pace.step_s.get(""))
-    parts = [pace.evaluate_s.get(benchmarks.stem(on)) for _, lacking in wanted for on in lacking]
-    parts += [None if step is None else step * steps for trains, _ in wanted if trains]
+    parts = [pace.evaluate_s.get(benchmarks.stem(which)) for _, missing in due for _, which in missing]
+    num_evaluations = len(parts)
+    parts += [None if step is None else step * steps for trains, _ in due if trains]
     known = [part for part in parts if part is not None]
     seconds = sum(known) if len(known) == len(parts) else None
-    return PlannedRow(name, version, len(wanted), len(cells) - len(due), seconds)
+    num_reused = len(cells) + unknown - len(due)
+    return PlannedRow(name, version, len(due), num_reused, num_evaluations, seconds)
 
 
 def _minutes(seconds: float | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_manifests.manifest import Catalog
 from flows.comparison.cells import Benchmarks
-from flows.comparison.statistics import ComparisonGate
+from flows.comparison.rows import ComparisonGate
 from flows.comparison.variants import Variant, changes_curation
 from flows.execution.jobs import CurateJob
 from flows.recipe import recipe_arguments
@@ -27,7 +27,8 @@ class CompareJob:
         out: Folder of the comparison.
         name: Version that all train on; None to curate one for each recipe.
         curation: Source and options of curation; recipe and name are filled in for each row.
-        gate: Points that may be lost.
+        gate: Points that may be lost on the reported images.
+        points: Points that the reported share may lose on the choosing images.
         command: The command line, for the record.
     """
 
@@ -40,6 +41,7 @@ class CompareJob:
     name: str | None
     curation: CurateJob
     gate: ComparisonGate
+    points: float
     command: str
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ import orjson
 
 from data_manifests.atomic_files import write_atomically
 from flows.comparison.cells import CANONICAL
-from flows.comparison.statistics import best_blind_scores, compare_rows
-from flows.comparison.table import markdown_table
+from flows.comparison.shares import BASE_SHARE, SHARES, TUNED_SHARE, describe_rule
+from flows.comparison.statistics import compare_rows
+from flows.comparison.table import describe_dominance, markdown_table
 from flows.comparison.variants import PRETRAINED
 from flows.recipe import load_recipe
 from training.config import TrainConfig
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
     from data_manifests.manifest import DatasetVersion
     from flows.comparison.cells import FinishedCell
     from flows.comparison.job import CompareJob
-    from flows.comparison.statistics import ComparisonRow
+    from flows.comparison.rows import Comparison, ComparisonRow, Dominance
     from flows.comparison.variants import Variant
 
 TABLE_FILE = "table.md"
 COMPARISON_FILE = "comparison.json"
-FORMAT = "clipcurate-comparison/1"
+FORMAT = "clipcurate-comparison/2"
 
 
 def count_train_samples(versions: Mapping[str, DatasetVersion]) -> dict[str, int]:
@@ -50,25 +52,27 @@ def table_title(job: CompareJob) -> str:
 
 def write_comparison(
     job: CompareJob, finished: Sequence[FinishedCell], versions: Mapping[str, DatasetVersion]
-) -> list[ComparisonRow]:
-    """Compare the finished cells, write comparison.json and table.md, and return the rows."""
+) -> Comparison:
+    """Compare the finished cells, write comparison.json and table.md, and return the comparison."""
     names = [PRETRAINED, *(row.name for row in job.rows)]
-    rows = compare_rows(finished, names, job.benchmarks.on, job.gate)
-    document = dict(_document(job, rows, finished, versions))
+    found = compare_rows(finished, names, job.benchmarks, job.gate, job.points)
+    document = dict(_document(job, found, finished, versions))
     write_atomically(job.out / COMPARISON_FILE, orjson.dumps(document, option=CANONICAL))
     refs = sorted({f"{item.ref} `{item.manifest.fingerprint}`" for item in versions.values()})
-    text = [
-        markdown_table(rows, count_train_samples(versions), best_blind_scores(finished)),
-        "",
+    paragraphs = [
+        markdown_table(found, count_train_samples(versions)),
+        describe_rule(job.points),
+        *describe_dominance(found),
         f"{table_title(job)}. Versions: {', '.join(refs)}.",
+        f"`{job.command}`",
     ]
-    write_atomically(job.out / TABLE_FILE, "\n".join([*text, "", f"`{job.command}`", ""]).encode())
-    return rows
+    write_atomically(job.out / TABLE_FILE, ("\n\n".join(paragraphs) + "\n").encode())
+    return found
 
 
 def _document(
     job: CompareJob,
-    rows: Sequence[ComparisonRow],
+    found: Comparison,
     finished: Sequence[FinishedCell],
     versions: Mapping[str, DatasetVersion],
 ) -> Iterator[tuple[str, Any]]:
@@ -84,13 +88,32 @@ def _document(
     yield "settings", list(job.settings)
     yield "benchmarks", {"on": list(job.benchmarks.on), "split": job.benchmarks.split, "limit": job.benchmarks.limit}
     yield "gate", {"zero_shot": job.gate.zero_shot, "retrieval": job.gate.retrieval, "against": PRETRAINED}
+    yield "rule", _rule_json(job)
     yield "versions", package_versions()
-    yield "rows", [_row_json(row, variants.get(row.name), versions, samples) for row in rows]
+    yield "metrics", [{**dataclasses.asdict(role), "headline": role.headline} for role in found.metrics]
+    yield "rows", [_row_json(row, variants.get(row.name), versions, samples) for row in found.rows]
+    yield "dominance", [_dominance_json(pair) for pair in found.dominance]
     blind = []
-    for (on, metric), (judge, value) in best_blind_scores(finished).items():
+    for (on, metric), (judge, value) in found.blind.items():
         blind.append({"on": on, "metric": metric, "judge": judge, "value": round(value, 6)})
     yield "blind", blind
-    yield "cells", [_cell_json(job, cell) for cell in finished]
+    shares = {row.name: TUNED_SHARE if row.share is None else row.share for row in found.rows}
+    pretrained = finished[0]
+    yield "cells", [_cell_json(job, cell, pretrained, shares[cell.cell.row]) for cell in finished]
+
+
+def _rule_json(job: CompareJob) -> dict[str, Any]:
+    return {
+        "points": job.points,
+        "shares": list(SHARES),
+        "choose_on": [dataclasses.asdict(which) for which in job.benchmarks.choosing],
+        "sentence": describe_rule(job.points),
+    }
+
+
+def _dominance_json(pair: Dominance) -> dict[str, Any]:
+    higher = [{"on": on, "metric": metric} for on, metric in pair.higher]
+    return {"row": pair.row, "over": pair.over, "higher": higher}
 
 
 def _row_json(
@@ -98,6 +121,7 @@ def _row_json(
 ) -> dict[str, Any]:
     numbers = [{"on": on, "metric": metric, **number.to_json()} for (on, metric), number in row.numbers.items()]
     found: dict[str, Any] = {"name": row.name, "seeds": list(row.seeds), "numbers": numbers, "failed": row.failed}
+    found |= {"share": row.share, "curve": [point.to_json() for point in row.curve]}
     found["lost"] = [{"on": on, "metric": metric, "points": points} for on, metric, points in row.lost]
     found["faults"] = dict(row.faults)
     if variant is not None:
@@ -107,10 +131,13 @@ def _row_json(
     return found
 
 
-def _cell_json(job: CompareJob, done: FinishedCell) -> dict[str, Any]:
+def _cell_json(job: CompareJob, done: FinishedCell, pretrained: FinishedCell, share: float) -> dict[str, Any]:
+    """Return one cell with its results at the share at which its row is reported."""
+    found = pretrained.results[TUNED_SHARE] if share == BASE_SHARE else done.results.get(share, {})
     results = {
-        on: {"file": result.file.relative_to(job.out).as_posix(), **result.record}
-        for on, result in done.results.items()
+        which.on: {"file": result.file.relative_to(job.out).as_posix(), **result.record}
+        for which, result in found.items()
+        if which in job.benchmarks.reported
     }
     about = {"row": done.cell.row, "seed": done.cell.seed, "folder": done.cell.folder.relative_to(job.out).as_posix()}
     return about | {

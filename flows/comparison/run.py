@@ -17,13 +17,13 @@ from flows.comparison.cells import (
     find_cell_folder,
     hash_of,
     is_trained,
-    missing_benchmarks,
+    missing_evaluations,
     run_cell,
 )
 from flows.comparison.job import CompareJob
 from flows.comparison.output import COMPARISON_FILE, count_train_samples, table_title, write_comparison
-from flows.comparison.statistics import best_blind_scores
-from flows.comparison.table import terminal_table
+from flows.comparison.shares import describe_rule
+from flows.comparison.table import describe_dominance, terminal_table
 from flows.comparison.variants import PRETRAINED, Variant
 from flows.execution.jobs import CurateJob, CurationResult, TrainJob, run_job
 from flows.recipe import load_recipe, recipe_arguments
@@ -49,8 +49,12 @@ def run_compare(job: CompareJob, *, as_json: bool) -> bool:
     versions = find_versions(job, curate)
     seeds = cells_by_seed(job, versions)
     every = [cell for cells in seeds for cell in cells]
-    due = {cell.folder for cell in every if not is_trained(cell) or missing_benchmarks(cell, job.benchmarks)}
-    err.print(f"{len(due)} of {len(every)} cells to run, on {len(job.benchmarks.on)} benchmark(s)")
+    due = {cell.folder for cell in every if not is_trained(cell) or missing_evaluations(cell, job.benchmarks)}
+    num_shares, num_benchmarks = len(every[0].shares), len(job.benchmarks.every)
+    err.print(
+        f"{len(due)} of {len(every)} cells to run, each at {num_shares} shares on {num_benchmarks} benchmark(s)",
+        soft_wrap=True,
+    )
     remaining = RemainingTime(len(due))
     for number, cells in enumerate(seeds, start=1):
         fresh = due.intersection(cell.folder for cell in cells)
@@ -62,10 +66,11 @@ def run_compare(job: CompareJob, *, as_json: bool) -> bool:
                 remaining.print_cell(finished[-1], time.perf_counter() - began)
         if not fresh and number < len(seeds):
             continue
-        rows = write_comparison(job, finished, versions)
+        comparison = write_comparison(job, finished, versions)
         if not as_json:
-            samples, blind = count_train_samples(versions), best_blind_scores(finished)
-            out.print(terminal_table(table_title(job), rows, samples, blind))
+            out.print(terminal_table(table_title(job), comparison, count_train_samples(versions)))
+            for line in (describe_rule(job.points), *describe_dominance(comparison)):
+                out.print(line, markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print_json(orjson.loads((job.out / COMPARISON_FILE).read_bytes()))
     return not any(cell.fault for cell in finished)
@@ -99,13 +104,23 @@ def check_rows(job: CompareJob) -> None:
     Raises:
         InputError: a row or an option cannot be used.
     """
+    ends: list[float] = []
     for row in job.rows:
         curated = job.curate_job(row)
         try:
             load_recipe(row.recipe, curated, curated.settings)
-            load_recipe(row.recipe, settings=job.train_settings(row, job.seeds[0])).train_parts()
+            recipe = load_recipe(row.recipe, settings=job.train_settings(row, job.seeds[0]))
+            recipe.train_parts()
+            ends.append(recipe.train.wise_ft)
         except InputError as error:
             raise InputError(f"row '{row.name}': {error.got}", allowed=error.allowed, fix=error.fix) from None
+    for row, end in zip(job.rows, ends, strict=True):
+        if end != ends[0]:
+            raise InputError(
+                f"row '{row.name}' ends at train.wise_ft={end:g}, row '{job.rows[0].name}' at {ends[0]:g}",
+                allowed="one value for all rows: a row of its own share is not comparable",
+                fix="leave train.wise_ft out; every row is evaluated at all shares, and reported by one rule",
+            )
     if job.name is not None and (needless := [row.name for row in job.rows if job.curate_job(row).settings]):
         raise InputError(
             f"row '{needless[0]}' sets a stage, but --name {job.name} is curated already",
@@ -171,7 +186,7 @@ def pretrained_cell(job: CompareJob) -> Cell:
     """Return the pretrained model as a cell."""
     identity = {"model": ModelSpec.parse(job.model).content_hash()}
     folder = find_cell_folder(job.out / "cells", PRETRAINED, None, identity)
-    return Cell(PRETRAINED, None, identity, folder, None, job.model)
+    return Cell(PRETRAINED, None, identity, folder, None, job.model, job.model)
 
 
 def make_cell(job: CompareJob, row: Variant, version: DatasetVersion, seed: int, folders: dict[str, Path]) -> Cell:
@@ -201,4 +216,4 @@ def make_cell(job: CompareJob, row: Variant, version: DatasetVersion, seed: int,
     folder = folders.setdefault(hash_of(identity), new_folder)
     run = str(folder / "run")
     train = TrainJob(version.ref, row.recipe, job.model, run, job.curation.workspace, job.curation.manifests, settings)
-    return Cell(row.name, seed, identity, folder, train, run)
+    return Cell(row.name, seed, identity, folder, train, run, job.model)

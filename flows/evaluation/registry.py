@@ -15,20 +15,30 @@ KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(benchmarks._
 _OPTION = re.compile(r"[a-z_]+=.*")
 
 
+def check_kind(text: str, option: str = "--on") -> tuple[str, str]:
+    """Return kind and source of ``KIND:SRC``.
+
+    Raises:
+        InputError: unknown kind, or no source.
+    """
+    kind, _, source = text.partition(":")
+    if kind not in KINDS or not source:
+        problem = "the source is empty" if kind in KINDS else f"unknown kind '{kind}'; {nearest(kind, KINDS)}"
+        raise InputError(
+            f"{option} {text!r}: {problem}".rstrip("; "),
+            allowed="KIND:SRC, KIND one of " + ", ".join(KINDS),
+            fix=f"for example {option} retrieval:flickr:/data/flickr8k or {option} scenes:500@7",
+        )
+    return kind, source
+
+
 def open_benchmark(text: str, eval_options: EvalOptions) -> Benchmark:
     """Open ``KIND:SRC``.
 
     Raises:
         InputError: unknown kind or option, or the benchmark cannot read its source.
     """
-    kind, _, source = text.partition(":")
-    if kind not in KINDS or not source:
-        problem = "the source is empty" if kind in KINDS else f"unknown kind '{kind}'; {nearest(kind, KINDS)}"
-        raise InputError(
-            f"--on {text!r}: {problem}".rstrip("; "),
-            allowed="KIND:SRC, KIND one of " + ", ".join(KINDS),
-            fix="for example --on retrieval:flickr:/data/flickr8k or --on scenes:500@7",
-        )
+    kind, source = check_kind(text)
     found = benchmark_class(kind)
     if eval_options.blind and not found.has_blind:
         allowed = "--blind with " + ", ".join(name for name in KINDS if benchmark_class(name).has_blind)

@@ -55,5 +55,5 @@ def ahnm(
         negatives=AdaptiveNegatives(),
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),
-        train=TrainConfig(wise_ft=0.7),
+        train=TrainConfig(),
     )

@@ -25,7 +25,7 @@ def kept(document: dict[str, Any]) -> dict[str, Any]:
             for number in row["numbers"]
         }
         manifest = row.get("manifest", {}).get("fingerprint")
-        rows[row["name"]] = {"numbers": numbers, "failed": row["failed"], "manifest": manifest}
+        rows[row["name"]] = {"share": row["share"], "numbers": numbers, "failed": row["failed"], "manifest": manifest}
     return {"title": document["title"], "seeds": document["seeds"], "rows": rows}
 
 

@@ -12,15 +12,19 @@ import pytest
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.compare import CompareOptions
-from flows.comparison.cells import Cell, CellResult, FinishedCell
+from flows.comparison.cells import Benchmarks, BenchmarkSplit, Cell, CellResult, FinishedCell
 from flows.comparison.job import CompareJob
-from flows.comparison.statistics import ComparisonGate, best_blind_scores, compare_rows, headline_metrics
-from flows.comparison.table import markdown_table, terminal_table
+from flows.comparison.rows import Comparison, ComparisonGate
+from flows.comparison.shares import SHARES, ImageSides
+from flows.comparison.statistics import compare_rows, headline_metrics
+from flows.comparison.table import describe_dominance, markdown_table, terminal_table
 from flows.comparison.variants import Variant, read_seeds
+from flows.evaluation import run as evaluation
 from flows.recipe import load_recipe, recipe_names
 from flows.terminal.console import out
 from tests.flows.test_bad_input import Shell, shell
 from training.checkpoint import save_checkpoint
+from training.evaluate import image_cache
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.train import Trainer
 
@@ -29,6 +33,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStor
 
 SMALL: tuple[str, ...] = ("--source", "scenes:24@3", "--model", "tiny", "--on", "scenes:20@1", "--workers", "1")
 SMALL += ("--set", "train.batch_size=6", "--set", "train.num_threads=1", "--set", "train.checkpoint_every=1")
+
+
+ONLY_ORDER = ("clip", "--source", "scenes:24@3", "--model", "tiny", "--on", "order:scenes:20@1")
 
 
 def compare(shell: Shell, *words: str) -> tuple[int, str, str]:
@@ -97,13 +104,56 @@ def test_killed_then_finished_then_reused(shell: Shell, steps_made: list[int], m
     assert found["seeds"] == [0] and len(found["model"]["hash"]) == 32
 
     table = (shell.root / "out" / "table.md").read_text()
-    assert table.startswith("| row | samples | scenes R@1 image→text |") and "| slow | " in table
+    assert table.startswith("| row | share | samples | scenes R@1 image→text |") and "| slow | " in table
+    assert "loses at most 1 point(s)" in table and found["rule"]["choose_on"] == [{"on": "scenes:20@1", "split": None}]
+
+
+def test_a_killed_evaluation_goes_on_and_frozen_images_are_encoded_once(
+    shell: Shell, steps_made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, made, looked = evaluation._evaluated, list[int](), list[bytes]()
+
+    def count_images(model: Any) -> Any:
+        def trunk(images: Any, rows: int) -> Any:
+            looked.extend(image.numpy().tobytes() for image in images)
+            return plain(model)(images, rows)
+
+        return trunk
+
+    def evaluate(*given: Any) -> Any:
+        made.append(1)
+        if len(made) == 14:
+            raise Killed
+        return real(*given)
+
+    plain = image_cache._uncached
+    monkeypatch.setattr(image_cache, "_uncached", count_images)
+    monkeypatch.setattr(evaluation, "_evaluated", evaluate)
+    words = ("negclip", *SMALL, "--steps", "2", "--seeds", "0", "--set", "train.lora_targets=text")
+    words += ("--set", "train.lr=0.05", "--set", "train.warmup_steps=0")
+    with pytest.raises(Killed):
+        compare(shell, *words)
+    assert len(looked) == len(set(looked)) >= 20, (
+        "the image tower is frozen: the other shares and rows find its activations"
+    )
+    assert compare(shell, *words, "--plan", "--json")[0] == 0
+    code, _, err = compare(shell, *words)
+    assert code == 0 and len(made) == 14 + 8 and "each at 10 shares on 1 benchmark(s)" in err
+    assert steps_made == [0, 1, 0, 1], "13 evaluations were finished, and no training is repeated"
+    found = document(shell)
+    row = found["rows"][2]
+    assert [point["share"] for point in row["curve"]] == list(SHARES) and row["share"] in SHARES
+    reported = next(point for point in row["curve"] if point["share"] == row["share"])
+    assert [item["value"] for item in reported["numbers"]] == [item["value"] for item in row["numbers"]]
+    base = [item["value"] for item in found["rows"][0]["numbers"]]
+    assert [item["value"] for item in row["curve"][0]["numbers"]] == base
+    assert len({str(point["numbers"]) for point in row["curve"]}) > 2, "shares differ"
 
 
 def test_a_plan_runs_nothing_and_knows_the_pace(shell: Shell, steps_made: list[int]) -> None:
     words = (*SMALL, "--steps", "2", "--variant", "same=clip:")
     code, text, _ = compare(shell, *words, "--seeds", "0", "--plan")
-    assert code == 0 and "to be curated" in text and "3 cells to run, not known yet minutes" in text
+    assert code == 0 and "to be curated" in text and "3 cells to run, 21 evaluations, not known yet minutes" in text
     assert not steps_made and not (shell.root / "out").exists()
     assert compare(shell, *words, "--seeds", "0")[0] == 0
     assert steps_made == [0, 1], "rows that are equal but for their names share a cell"
@@ -117,6 +167,7 @@ def test_a_plan_runs_nothing_and_knows_the_pace(shell: Shell, steps_made: list[i
     found = orjson.loads(text)
     planned = {row["name"]: (row["num_run"], row["num_reused"], row["seconds"] is None) for row in found["rows"]}
     assert planned == {"pretrained": (0, 1, False), "clip": (1, 1, False), "same": (1, 1, False)}
+    assert [row["num_evaluations"] for row in found["rows"]] == [0, 10, 10], "one seed is new: shares 0.1 to 1"
     assert found["seconds"] > 0 and found["rows"][1]["version"] == "out-clip@1.0.0"
 
 
@@ -148,6 +199,13 @@ def test_a_cell_that_cannot_be_trained_leaves_the_others(shell: Shell, steps_mad
         (("clip", *SMALL, "--steps", "1", "--variant", "x=clip:objectives.info_nce=null"), "row 'x': recipe 'clip'"),
         (("clip", *SMALL, "--steps", "1", "--feedback", "nowhere"), "none of these recipes uses it"),
         (("clip", *SMALL, "--steps", "1", "--on", "scens:9"), "did you mean 'scenes'?"),
+        (("clip", *SMALL, "--steps", "1", "--choose-on", "scens:9"), "--choose-on 'scens:9': unknown kind"),
+        (("clip", *SMALL, "--steps", "1", "--choose-on", "order:scenes:9"), "neither retrieval nor zero-shot"),
+        ((*ONLY_ORDER, "--steps", "1"), "no --on measures retrieval or zero-shot"),
+        (
+            ("clip", *SMALL, "--steps", "1", "--variant", "x=clip:train.wise_ft=0.7"),
+            "row 'x' ends at train.wise_ft=0.7",
+        ),
     ],
 )
 def test_bad_input_ends_with_2(shell: Shell, words: tuple[str, ...], said: str) -> None:
@@ -163,72 +221,154 @@ def test_a_stage_cannot_be_set_on_what_is_curated(shell: Shell) -> None:
     assert code == 2 and "row 'x' sets a stage, but --name toy" in err
 
 
-def finished(row: str, seed: int | None, recall: float, zero_shot: float, order: float) -> FinishedCell:
-    """Return a cell with so many right of 1,000 images."""
-    values = {"retrieval:a": ("image_to_text_R@1", recall), "zero_shot:b": ("top1", zero_shot)}
-    values["order:c"] = ("order_accuracy", order)
+GATE = ComparisonGate()
+CHOOSER, REPORTED = "retrieval:chooses", ("retrieval:a", "zero_shot:b", "foils:c")
+
+
+def cases_of(name: str, value: float) -> CaseValues:
+    """Return so many right of 1,000 images."""
+    names = tuple(f"{name}{place}" for place in range(1000))
+    return CaseValues(names, names, (np.arange(1000) < round(1000 * value)).astype(np.float64))
+
+
+def result_of(on: str, metric: str, cases: CaseValues) -> CellResult:
+    blind = {"blind_ngram": 0.21, "blind_length": 0.25} if on.startswith("foils") else {}
+    kept = {name: CaseValues(cases.ids, cases.images, np.full(1000, value)) for name, value in blind.items()}
+    return CellResult({"seconds": 1}, BenchmarkResult({metric: 0.0, **blind}, {metric: cases, **kept}), Path(on))
+
+
+def finished(
+    row: str, seed: int | None, recall: float, zero_shot: float, foils: float, lost: float = 0.0
+) -> FinishedCell:
+    """Return a cell that has these figures at every share, and loses up to `lost` on the images that choose."""
+    values = {
+        "retrieval:a": ("image_to_text_R@1", recall),
+        "zero_shot:b": ("top1", zero_shot),
+        "foils:c": ("accuracy", foils),
+    }
+    reported = {on: result_of(on, metric, cases_of(on, value)) for on, (metric, value) in values.items()}
     results = {}
-    for on, (metric, value) in values.items():
-        right = (np.arange(1000) < round(1000 * value)).astype(np.float64)
-        names = tuple(f"i{place}" for place in range(1000))
-        blind = {"blind_ngram": 0.21, "blind_length": 0.25} if on.startswith("order") else {}
-        outcome = BenchmarkResult({metric: value, **blind}, {metric: CaseValues(names, names, right)})
-        results[on] = CellResult({"seconds": 1}, outcome, Path(on))
-    return FinishedCell(Cell(row, seed, {}, Path(), None, ""), results)
+    for share in (1.0,) if seed is None else SHARES[1:]:
+        recalls = {name: cases_of("c", 0.5 - share * lost) for name in ("image_to_text_R@1", "text_to_image_R@1")}
+        choosing = CellResult({"seconds": 1}, BenchmarkResult({}, recalls), Path())
+        results[share] = {BenchmarkSplit(on, None): result for on, result in {**reported, CHOOSER: choosing}.items()}
+    return FinishedCell(Cell(row, seed, {}, Path(), None, "", ""), results)
+
+
+def compared(
+    cells: list[FinishedCell],
+    gate: ComparisonGate = GATE,
+    on: tuple[str, ...] = REPORTED,
+    points: float = 1,
+) -> Comparison:
+    benchmarks = Benchmarks(on, None, (CHOOSER,), None, None, Catalog(Path(), Path()))
+    return compare_rows(cells, list(dict.fromkeys(cell.cell.row for cell in cells)), benchmarks, gate, points)
+
+
+PRETRAINED_CELL = finished("pretrained", None, 0.50, 0.60, 0.3)
 
 
 def test_the_gate_fails_what_loses_too_much() -> None:
     cells = [
-        finished("pretrained", None, 0.50, 0.60, 0.3),
+        PRETRAINED_CELL,
         *(finished("clip", seed, 0.49, 0.599, 0.3) for seed in (0, 1)),
         *(finished("fine", seed, 0.471, 0.585, 0.9) for seed in (0, 1)),
         *(finished("forgets", seed, 0.50, value, 0.95) for seed, value in ((0, 0.57), (1, 0.58))),
         *(finished("misses", seed, 0.46, 0.60, 0.95) for seed in (0, 1)),
     ]
-    names = ["pretrained", "clip", "fine", "forgets", "misses"]
-    on = ("retrieval:a", "zero_shot:b", "order:c")
-    rows = {row.name: row for row in compare_rows(cells, names, on, ComparisonGate())}
+    comparison = compared(cells)
+    rows = {row.name: row for row in comparison.rows}
     assert {name for name, row in rows.items() if row.failed} == {"forgets", "misses"}
     assert rows["forgets"].lost == [("zero_shot:b", "top1", -2.5)]
     assert rows["misses"].lost == [("retrieval:a", "image_to_text_R@1", -4.0)]
-    order = rows["fine"].numbers["order:c", "order_accuracy"]
-    assert order.to_control is not None and order.to_control.is_significant and abs(order.to_control.value - 0.6) < 1e-9
-    assert order.to_pretrained is not None and len(order.to_control.mcnemar) == 2
-    text = markdown_table(list(rows.values()), {"clip": 7000}, best_blind_scores(cells))
-    assert "| **forgets** | - |" in text and "**failed**: zero-shot top-1 -2.5" in text and "+60.0▲" in text
-    assert text.splitlines()[-3] == "| *best blind judge* | - |  |  | 25.0 (length) |  |"
+    foils = rows["fine"].numbers["foils:c", "accuracy"]
+    assert foils.to_control is not None and foils.to_control.is_significant and abs(foils.to_control.value - 0.6) < 1e-9
+    assert foils.to_pretrained is not None and len(foils.to_control.mcnemar) == 2
+    text = markdown_table(comparison, {"clip": 7000})
+    assert "| **forgets** | 1 | - |" in text and "**failed**: zero-shot top-1 -2.5" in text and "+60.0▲" in text
+    assert text.splitlines()[-3] == "| *best blind judge* |  | - |  |  | 25.0 (length) |  |"
     with out.capture() as caught:
-        out.print(terminal_table("t", list(rows.values()), {}, best_blind_scores(cells)))
-    assert "failed" in caught.get()
-    assert not any(row.failed for row in compare_rows(cells, names, on, ComparisonGate(3.0, 5.0)))
+        out.print(terminal_table("t", comparison, {}))
+    assert "failed" in caught.get() and "share" in caught.get()
+    assert not any(row.failed for row in compared(cells, ComparisonGate(3.0, 5.0)).rows)
+
+
+def test_each_row_is_reported_at_the_largest_share_that_loses_what_is_allowed() -> None:
+    """Foils gain at every share and do not choose; 0.03 lost at the tuned weights are 0.9 points at 0.3, 1.2 at 0.4."""
+    cells = [PRETRAINED_CELL, finished("clip", 0, 0.5, 0.6, 0.3), finished("x", 0, 0.5, 0.6, 0.9, lost=0.03)]
+    cells.append(finished("x", 1, 0.5, 0.6, 0.9, lost=0.03))
+    shares = {row.name: row.share for row in compared(cells).rows}
+    assert shares == {"pretrained": None, "clip": 1.0, "x": 0.3}
+    assert compared(cells, points=2).rows[2].share == 0.6 and compared(cells, points=0).rows[2].share == 0.0
+    curve = compared(cells).rows[2].curve
+    assert [point.kept for point in curve] == [True] * 4 + [False] * 7
+    assert curve[-1].lost == 3.0 and [point.share for point in curve] == list(SHARES)
+    at_base = compared(cells, points=0).rows[2].numbers["foils:c", "accuracy"]
+    assert at_base.to_pretrained is not None and at_base.to_pretrained.value == 0, "share 0 is the pretrained model"
+
+
+def test_an_image_either_chooses_or_is_reported() -> None:
+    retrieval, foils, others = cases_of("c", 0.5), cases_of("c", 0.5), cases_of("x", 0.5)
+    sides = ImageSides.divide([retrieval], [retrieval, foils, others])
+    assert not sides.choosing & sides.reported and sides.choosing | sides.reported == {
+        *retrieval.images,
+        *others.images,
+    }
+    assert 400 < len(sides.choosing) < 600 and sides.reported > {*others.images}
+    apart = ImageSides.divide([retrieval], [others])
+    assert apart == ImageSides(frozenset(retrieval.images), frozenset(others.images))
+
+
+def test_no_image_left_to_report_is_said() -> None:
+    one = CaseValues(("a",), ("a",), np.ones(1))
+    record: dict[float, Any] = {1.0: {}}
+    for on, metric in ((CHOOSER, "image_to_text_R@1"), ("retrieval:a", "image_to_text_R@1")):
+        cases = {metric: one, "text_to_image_R@1": one}
+        record[1.0][BenchmarkSplit(on, None)] = CellResult({}, BenchmarkResult({}, cases), Path())
+    with pytest.raises(InputError, match=r"(?s)no image is left that may .*--choose-split"):
+        compared([FinishedCell(Cell("pretrained", None, {}, Path(), None, "", ""), record)], on=("retrieval:a",))
+
+
+def test_who_dominates_whom() -> None:
+    cells = [PRETRAINED_CELL]
+    for row, figures in {"clip": (0.5, 0.6, 0.3), "better": (0.5, 0.6, 0.5), "forgets": (0.4, 0.6, 0.6)}.items():
+        cells += [finished(row, seed, *figures) for seed in (0, 1)]
+    found = compared(cells, ComparisonGate(50, 50))
+    assert [(pair.row, pair.over) for pair in found.dominance] == [("better", "pretrained"), ("better", "clip")]
+    assert found.dominance[0].higher == (("foils:c", "accuracy"),)
+    text = "\n".join(describe_dominance(found))
+    assert "better dominates pretrained (foils accuracy), clip (foils accuracy)." in text
+    for cell in cells:
+        for results in cell.results.values():
+            results[BenchmarkSplit("foils:c", None)].result.metrics.update(headline=False, no_headline="99 cases only")
+    found = compared(cells)
+    assert not found.dominance and [role.reason for role in found.metrics] == ["", "", "99 cases only"]
+    why, nobody = describe_dominance(found)
+    assert why == "foils accuracy °: no headline, 99 cases only." and "so no row can dominate another" in nobody
 
 
 def test_a_loss_of_just_what_is_allowed_passes() -> None:
     """0.392 - 0.362 is 3.0000000000000027 points to a computer."""
     cells = [finished("pretrained", None, 0.392, 0.6, 0.3), finished("clip", 0, 0.362, 0.6, 0.3)]
     assert 100 * (0.392 - 0.362) > 3
-    assert not compare_rows(cells, ["pretrained", "clip"], ("retrieval:a", "zero_shot:b", "order:c"), ComparisonGate())[
-        1
-    ].failed
+    assert not compared(cells).rows[1].failed
 
 
 def test_cells_of_different_cases_are_refused_by_name() -> None:
-    one, other = finished("clip", 0, 0.5, 0.5, 0.5), finished("x", 0, 0.5, 0.5, 0.5)
-    kept = other.results["order:c"].result.cases["order_accuracy"]
-    changed = CaseValues(("another", *kept.ids[1:]), kept.images, kept.values)
-    other.results["order:c"] = CellResult({}, BenchmarkResult({}, {"order_accuracy": changed}), Path())
-    with pytest.raises(
-        InputError, match="order:c order_accuracy: the cells were evaluated on different data: .*another"
-    ):
-        compare_rows([one, other], ["clip", "x"], ("order:c",), ComparisonGate())
+    other = finished("clip", 0, 0.5, 0.5, 0.5)
+    kept = cases_of("foils:c", 0.5)
+    changed = result_of("foils:c", "accuracy", CaseValues(("another", *kept.ids[1:]), kept.images, kept.values))
+    other.results[0.5] = {**other.results[0.5], BenchmarkSplit("foils:c", None): changed}
+    with pytest.raises(InputError, match="foils:c accuracy: the cells were evaluated on different data: .*another"):
+        compared([PRETRAINED_CELL, other])
 
 
 def test_seeds_pair_only_where_both_rows_have_them() -> None:
     cells = [finished("clip", seed, 0.5, 0.6, 0.3) for seed in (0, 1)] + [finished("x", 0, 0.5, 0.6, 0.4)]
-    rows = {row.name: row for row in compare_rows(cells, ["pretrained", "clip", "x"], ("order:c",), ComparisonGate())}
-    number = rows["x"].numbers["order:c", "order_accuracy"]
-    assert rows["x"].seeds == (0,) and number.to_pretrained is None and not rows["pretrained"].numbers
-    assert number.to_control is not None and number.to_control.is_significant
+    rows = {row.name: row for row in compared([PRETRAINED_CELL, *cells]).rows}
+    number = rows["x"].numbers["foils:c", "accuracy"]
+    assert rows["x"].seeds == (0,) and number.to_control is not None and number.to_control.is_significant
+    assert number.to_control.mcnemar
 
 
 def test_headlines_of_kinds_nobody_has_listed() -> None:

@@ -63,7 +63,12 @@ class PairedDifference(Interval):
     @property
     def is_significant(self) -> bool:
         """Whether zero lies outside the interval."""
-        return self.low > 0 or self.high < 0
+        return self.sign != 0
+
+    @property
+    def sign(self) -> int:
+        """1 where the first is significantly higher, -1 where it is lower, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
 
 
 def parts_of(outcome: BenchmarkResult, metric: str) -> Parts:
@@ -182,7 +187,7 @@ def _means(sums: NDArray[np.float64], counts: NDArray[np.float64], draws: int) -
     rng = generator(SEED, "bootstrap", "images")
     grouped = num_images >= IMAGES_PER_KIND * len(kinds)
     table = kinds if grouped else rows
-    step = max(1, MAX_CHUNK // len(table))
+    step = max(1, MAX_CHUNK // max(table.shape))
     for first in range(0, draws, step):
         size = min(step, draws - first)
         if grouped:
