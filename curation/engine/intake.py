@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import unicodedata
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 from blake3 import blake3
 
 from curation.engine.denylist import Denylist
 from curation.engine.store import PREFIXES, Partition
-from curation.sources import SPLIT_PRIORITY, Note, Rejected, SampleSource, SourceRecord
+from curation.sources import SPLIT_PRIORITY, SampleSource, SourceSplit
+from curation.sources.reading.sorted_rows import SortedRows, merged
 from data_manifests.atomic_files import draft_folder, open_atomically, publish_folder, write_atomically
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
@@ -31,16 +33,20 @@ if TYPE_CHECKING:
 INTAKE_VERSION = 2
 """Increased when the same source gives another snapshot."""
 
-_CHUNKS = "rows.arrow"
+ALONE_S = 1.0
+"""Seconds of reading a source after which other processes are asked to help."""
+
+_ROWS = "rows"
+"""Folder of the records' rows while a snapshot is being made."""
 _ROWS_PER_CHUNK = 4096
-"""Rows in memory at once."""
+"""Rows of a row group of ``samples.parquet``."""
+
+SplitMap = Callable[
+    [Callable[[tuple[int, SourceSplit]], "_SplitReport"], Iterable[tuple[int, SourceSplit]]], Iterator["_SplitReport"]
+]
 
 MAX_IMAGE_BYTES = 256 * 2**20
 """Encoded bytes of an image; larger ones are rejected before they are read."""
-
-_BLANK_CATEGORIES = ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me", "Cn")
-_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
-"""Hangul fillers and the empty Braille pattern, which Unicode counts as letters and symbols."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ class Snapshot:
     """A source as it was read: samples sorted by uid.
 
     Attributes:
-        folder: Has ``samples.parquet``, ``rejected.json``, ``about.json`` and, for sources that are not files,
-            ``images.pack``.
+        folder: Has ``samples.parquet``, ``rejected.json``, ``about.json``, and ``images-NUMBER.pack`` for each split with
+            images that are not in a file.
         num_samples: Samples in it.
         num_records: Records that were read.
         content: Hash of all samples' content; equal content gives equal versions.
@@ -108,103 +114,243 @@ def _sample(row: dict[str, Any]) -> Sample:
     )
 
 
-class _SnapshotBuilder:
-    """Rows and rejected records read so far; of a row in memory only its uid's digest stays.
+class _ImageReader:
+    """Reads images; the last file stays open, since the images of a tar follow each other."""
 
-    Args:
+    def __init__(self) -> None:
+        self._path, self._file = "", -1
+
+    def read(self, path: str, offset: int, size: int) -> bytes | tuple[str, str]:
+        """Return an image's bytes, or the reason and the detail of why they cannot be read.
+
+        Args:
+            path: Its file.
+            offset: Its first byte.
+            size: Its number of bytes; -1 means to the end of the file.
+        """
+        try:
+            if path != self._path:
+                self.close()
+                self._file, self._path = os.open(path, os.O_RDONLY), path
+            size = size if size >= 0 else os.fstat(self._file).st_size - offset
+            if size > MAX_IMAGE_BYTES:
+                return "unreadable_image", f"{size} encoded bytes, at most {MAX_IMAGE_BYTES} are read"
+            data = os.pread(self._file, size, offset)
+        except OSError as error:
+            reason = "missing_image" if isinstance(error, FileNotFoundError) else "unreadable_image"
+            return reason, error.strerror or ""
+        return data if len(data) == size else ("unreadable_image", "")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._path, self._file = "", -1
+
+
+@dataclass(frozen=True)
+class _SplitJob:
+    """What is the same for all splits of a source.
+
+    Attributes:
         draft: Folder of the snapshot that is being made.
         final: Its folder once it is finished.
         denylist: Samples that are rejected.
+        limit: Reading ends at the first new image after this many different ones.
     """
 
-    def __init__(self, draft: Path, final: Path, denylist: Denylist) -> None:
-        self.digests: set[bytes] = set()
-        self.rejected: list[tuple[str, str, str]] = []
-        self.notes: list[str] = []
-        self._draft, self._pack_path, self._denylist = draft, str(final / "images.pack"), denylist
-        self._rows: list[dict[str, Any]] = []
-        self._files = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Open the files that receive rows and the images that are not in a file."""
-        import pyarrow as pa
-
-        self._pack = self._files.enter_context((self._draft / "images.pack").open("wb"))
-        self._chunks = self._files.enter_context(pa.ipc.new_file(str(self._draft / _CHUNKS), _row_schema()))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the files."""
-        self._files.close()
-
-    def add(self, record: SourceRecord, may_be_new: bool) -> bool:
-        """Add a record, or reject it with a reason.
-
-        Args:
-            record: What the source gave.
-            may_be_new: Whether its image may be one that no record had before.
-
-        Returns:
-            False when the record was not taken because its image would be a new one.
-        """
-        captions, unusable = _usable_captions(record.captions)
-        data: bytes | tuple[str, str] = ("no_captions", "no caption with text in it")
-        if captions:
-            data = record.image if isinstance(record.image, bytes) else _read_bounded(record.image)
-        uid = image_uid(data) if isinstance(data, bytes) else ""
-        digest = bytes.fromhex(uid)
-        if not may_be_new and digest not in self.digests:
-            return False
-        self.rejected += [(record.name, *problem) for problem in unusable]
-        if isinstance(data, tuple):
-            self.rejected.append((record.name, *data))
-        elif self._denylist.contains(uid):
-            self.rejected.append(("", "forgotten", ""))  # the name is forgotten too
-        else:
-            self._add_row(record, uid, data, captions)
-            self.digests.add(digest)
-        return True
-
-    def _add_row(self, record: SourceRecord, uid: str, data: bytes, captions: list[str]) -> None:
-        """Add a usable record's row; of equal images, the first one's bytes are stored."""
-        path, offset = self._pack_path, self._pack.tell()
-        if isinstance(record.image, ImageRef):
-            path, offset = record.image.path, record.image.offset
-        elif bytes.fromhex(uid) not in self.digests:
-            self._pack.write(data)
-        row = {"uid": uid, "name": record.name, "path": path, "offset": offset, "size_bytes": len(data)}
-        attributes = canonical(dict(record.attributes))
-        self._rows.append(row | {"captions": captions, "split": record.split, "attributes": attributes})
-        if len(self._rows) == _ROWS_PER_CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Move the rows in memory to the file of chunks."""
-        import pyarrow as pa
-
-        self._chunks.write_table(pa.Table.from_pylist(self._rows, schema=_row_schema()))
-        self._rows = []
-
-    def samples(self) -> Iterator[dict[str, Any]]:
-        """Yield one row per image, sorted by uid, with the captions of all records that have its bytes."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        self._flush()
-        self._chunks.close()
-        with pa.memory_map(str(self._draft / _CHUNKS)) as file:
-            table = pa.ipc.open_file(file).read_all()
-            order = pc.sort_indices(table["uid"])  # stable: records of one image stay in the source's order
-            starts = range(0, len(order), _ROWS_PER_CHUNK)
-            rows = (row for start in starts for row in table.take(order.slice(start, _ROWS_PER_CHUNK)).to_pylist())
-            for _, group in groupby(rows, itemgetter("uid")):
-                row, rejected = _united(list(group))
-                self.rejected += rejected
-                yield row
-        (self._draft / _CHUNKS).unlink()
+    draft: Path
+    final: Path
+    denylist: Denylist
+    limit: int | None
 
 
-def _united(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+@dataclass
+class _SplitReport:
+    """What reading a split found, besides the rows of its records.
+
+    Attributes:
+        num_records: Entries that were read.
+        is_cut: Whether the limit ended the reading.
+        rejected: Entries and captions that are not taken, as (name, reason, detail), in order.
+        notes: Sentences about how the split was read.
+        files: Paths of the records' rows, which `merged` reads.
+    """
+
+    num_records: int = 0
+    is_cut: bool = False
+    rejected: list[tuple[str, str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+
+class _SplitReader:
+    """Reads one split: identifies the images of its records, and writes the records' rows.
+
+    Args:
+        job: What is the same for all splits.
+        number: The split's place in the source.
+        known: Digests (bytes of the uid) of the images that count for the limit, or whose bytes were stored.
+    """
+
+    def __init__(self, job: _SplitJob, number: int, known: set[bytes]) -> None:
+        self.report = _SplitReport()
+        self._job, self._number, self._known = job, number, known
+        self._rows = SortedRows(("uid",), self._open_rows)
+        self._images = _ImageReader()
+        self._pack_name = f"images-{number:06d}.pack"
+        self._pack: IO[bytes] | None = None
+
+    def read(self, split: SourceSplit, progress: Callable[[int], None]) -> _SplitReport:
+        """Read the split; a bounded number of its rows is in memory."""
+        try:
+            for batch in split.batches():
+                self._take(batch)
+                progress(self.report.num_records)
+                if self.report.is_cut:
+                    break
+            for file in self._rows.files():
+                file.close()
+        finally:
+            self._images.close()
+            if self._pack:
+                self._pack.close()
+        return self.report
+
+    def _open_rows(self) -> IO[bytes]:
+        """Open a file for rows."""
+        path = self._job.draft / _ROWS / f"{self._number:06d}-{len(self.report.files):06d}.arrow"
+        self.report.files.append(path)
+        return path.open("w+b")
+
+    def _take(self, batch: pa.RecordBatch) -> None:
+        """Keep the records of a batch, and what is rejected."""
+        columns = ("name", "note", "problems", "path", "offset", "size_bytes")
+        kept: list[int] = []
+        places: list[tuple[str, str, int, int]] = []
+        rows = zip(*(batch[column].to_pylist() for column in columns), strict=True)
+        for row, (name, note, problems, path, offset, size) in enumerate(rows):
+            if note is not None:
+                self.report.notes.append(note)
+                continue
+            image = batch["data"][row].as_buffer() if path is None else self._images.read(path, offset, size)
+            uid = "" if image is None or isinstance(image, tuple) else image_uid(image)
+            if self._is_beyond_limit(uid):
+                self.report.is_cut = True
+                break
+            self.report.num_records += 1
+            if uid and self._job.denylist.contains(uid):
+                self.report.rejected.append(("", "forgotten", ""))  # the name is forgotten too
+                continue
+            self.report.rejected += [(name, item["reason"], item["detail"]) for item in problems or ()]
+            if isinstance(image, tuple):
+                self.report.rejected.append((name, *image))
+            elif image is not None:
+                kept.append(row)
+                place = self._packed(image, uid) if path is None else (path, offset)
+                places.append((uid, *place, len(image)))
+                if path is None or self._job.limit is not None:
+                    self._known.add(bytes.fromhex(uid))
+        if kept:
+            self._rows.add(_row_table(batch, kept, places))
+
+    def _is_beyond_limit(self, uid: str) -> bool:
+        """Return whether the limit is reached and an image is none of those that were read (or there is no image)."""
+        limit = self._job.limit
+        return limit is not None and len(self._known) >= limit and bytes.fromhex(uid) not in self._known
+
+    def _packed(self, image: pa.Buffer, uid: str) -> tuple[str, int]:
+        """Return path and offset of an image that is in no file; of equal images, the first one's bytes are stored."""
+        if self._pack is None:
+            self._pack = (self._job.draft / self._pack_name).open("wb")
+        offset = self._pack.tell()
+        if bytes.fromhex(uid) not in self._known:
+            self._pack.write(image)
+        return str(self._job.final / self._pack_name), offset
+
+
+def _row_table(batch: pa.RecordBatch, rows: list[int], places: list[tuple[str, str, int, int]]) -> pa.Table:
+    """Return rows of ``samples.parquet``.
+
+    Args:
+        batch: A batch of a source.
+        rows: The rows that are records.
+        places: For each of them uid, path, offset and size of the image.
+    """
+    import pyarrow as pa
+
+    schema = _row_schema()
+    taken = batch.select(["name", "captions", "split", "attributes"]).take(pa.array(rows))
+    columns = dict(zip(("uid", "path", "offset", "size_bytes"), zip(*places, strict=True), strict=True))
+    arrays = [
+        taken[item.name] if item.name not in columns else pa.array(columns[item.name], item.type) for item in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _read_split(job: _SplitJob, numbered: tuple[int, SourceSplit]) -> _SplitReport:
+    """Read one split, perhaps in another process."""
+    number, split = numbered
+    return _SplitReader(job, number, set()).read(split, lambda _: None)
+
+
+def _read_splits(
+    splits: Sequence[SourceSplit], job: _SplitJob, processes: SplitMap, progress: Callable[[int], None]
+) -> Iterator[_SplitReport]:
+    """Yield the reports on a source's splits, in order.
+
+    The first ones are read in this process: starting others would take longer than reading a small source. With a limit,
+    all are.
+    """
+
+    def counted(before: int) -> Callable[[int], None]:
+        return lambda number: progress(before + number)
+
+    known: set[bytes] = set()
+    num_records, started = 0, time.monotonic()
+    for number, split in enumerate(splits):
+        if job.limit is None and time.monotonic() - started > ALONE_S and len(splits) - number > 1:
+            rest = processes(partial(_read_split, job), enumerate(splits[number:], number))
+            for report in rest:
+                num_records += report.num_records
+                progress(num_records)
+                yield report
+            return
+        reader = _SplitReader(job, number, known if job.limit is not None else set())
+        report = reader.read(split, counted(num_records))
+        num_records += report.num_records
+        yield report
+        if report.is_cut:
+            return
+
+
+def _united(table: pa.Table) -> tuple[pa.Table, list[tuple[str, str, str]]]:
+    """Return one row per image, with the captions of all its rows, and the rejections of the other rows.
+
+    Args:
+        table: Rows sorted by uid, those of an image in the source's order.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    uids = table["uid"]
+    is_first = np.ones(len(uids), bool)
+    is_first[1:] = pc.not_equal(uids[1:], uids[:-1])
+    if is_first.all():
+        return table, []
+    starts = np.flatnonzero(is_first)
+    is_alone = np.diff(starts, append=len(uids)) == 1
+    pieces, rejected = [table.take(starts[is_alone])], []
+    groups = table.filter(~np.repeat(is_alone, np.diff(starts, append=len(uids)))).to_pylist()
+    for _, group in groupby(groups, itemgetter("uid")):
+        row, problems = _united_row(list(group))
+        rejected += problems
+        pieces.append(pa.Table.from_pylist([row], schema=table.schema))
+    return pa.concat_tables(pieces).sort_by("uid"), rejected
+
+
+def _united_row(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
     """Return one row with the captions of all rows of one image, and the rejections of the other rows.
 
     An image in several splits belongs to the first of `SPLIT_PRIORITY`; captions from other splits are not taken, those
@@ -229,45 +375,15 @@ def _united(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[tuple[str,
     return {**first, **location, "captions": captions}, rejected
 
 
-def _usable_captions(captions: tuple[object, ...]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the captions with text in them, without superfluous spaces, and reason and detail of the others."""
-    usable, problems = [], []
-    for position, caption in enumerate(captions, 1):
-        text = " ".join(caption.split()) if isinstance(caption, str) else ""
-        if is_visible(text):
-            usable.append(text)
-            continue
-        reason = "empty_caption" if caption is None or isinstance(caption, str) else "malformed_caption"
-        what = "null" if caption is None else "blank" if isinstance(caption, str) else f"{caption!r:.60}, not text"
-        problems.append((reason, f"caption {position} of {len(captions)} is {what}"))
-    return usable, problems
-
-
-def is_visible(text: str) -> bool:
-    """Return whether a text has a character that is seen: no space, control, zero-width or combining one."""
-    return any(char not in _BLANK_LETTERS and unicodedata.category(char) not in _BLANK_CATEGORIES for char in text)
-
-
-def _read_bounded(image: ImageRef) -> bytes | tuple[str, str]:
-    """Return an image's bytes, or the reason and the detail of why they cannot be read."""
-    try:
-        size = image.size_bytes if image.size_bytes >= 0 else Path(image.path).stat().st_size - image.offset
-        if size > MAX_IMAGE_BYTES:
-            return "unreadable_image", f"{size} encoded bytes, at most {MAX_IMAGE_BYTES} are read"
-        return image.read()
-    except OSError as error:
-        reason = "missing_image" if isinstance(error, FileNotFoundError) else "unreadable_image"
-        return reason, error.strerror or ""
-
-
 def read_source(
     source: SampleSource,
     root: Path,
     *,
     location: str,
     limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda _number: None,
     denylist: Denylist | None = None,
+    processes: SplitMap = map,
 ) -> Snapshot:
     """Read a source into ``<root>/<signature>``, or open that snapshot if the unchanged source was read before.
 
@@ -278,6 +394,8 @@ def read_source(
         limit: Read at most this many samples, in the source's order: reading ends at the first image after them.
         progress: Called with the number of records read so far.
         denylist: Samples to reject; a snapshot that has one of them is made again.
+        processes: Calls a function of this module for each of many splits, as `map` does; it may do so in other processes.
+            The snapshot has the same bytes.
 
     Raises:
         InputError: the source has no usable sample at all.
@@ -287,21 +405,24 @@ def read_source(
     if (folder / "about.json").is_file() and not _has_denied(folder, denylist):
         return Snapshot.load(folder)
     with draft_folder(root) as draft:
-        with _SnapshotBuilder(draft, folder, denylist) as builder:
-            num_records = _read_all(source.records(), builder, limit, progress)
-            num_samples, content = _write_samples(draft / "samples.parquet", builder.samples())
+        (draft / _ROWS).mkdir()
+        job = _SplitJob(draft, folder, denylist, limit)
+        reports = list(_read_splits(source.splits(), job, processes, progress))
+        num_records = sum(report.num_records for report in reports)
+        rejected = [problem for report in reports for problem in report.rejected]
+        num_samples, content = _write_samples(draft, [path for report in reports for path in report.files], rejected)
         if not num_samples:
             raise InputError(
                 f"--source {source.describe()['kind']}: no usable sample among {num_records} records"
-                + _commonest_reason(builder.rejected),
+                + _commonest_reason(rejected),
                 allowed="at least one image with a caption",
                 fix="correct what the example shows",
             )
-        rejected = sorted(builder.rejected)
+        rejected.sort()
         content = blake3(canonical([content, rejected])).hexdigest(length=16)
         write_atomically(draft / "rejected.json", orjson.dumps(rejected))
         about = {"num_samples": num_samples, "num_records": num_records, "content": content}
-        about |= {"notes": builder.notes}
+        about |= {"notes": [note for report in reports for note in report.notes]}
         write_atomically(draft / "about.json", orjson.dumps(about))
         if folder.exists():
             shutil.rmtree(folder)
@@ -330,32 +451,6 @@ def _has_denied(folder: Path, denylist: Denylist) -> bool:
     return any(denylist.contains(uid) for uid in uids)
 
 
-def _read_all(
-    records: Iterator[SourceRecord | Rejected | Note],
-    builder: _SnapshotBuilder,
-    limit: int | None,
-    progress: Callable[[int], None] | None,
-) -> int:
-    """Read records up to the limit; return how many were read."""
-    num_records = 0
-    for record in records:
-        full = limit is not None and len(builder.digests) >= limit
-        if isinstance(record, Note):
-            builder.notes.append(record.text)
-            continue
-        if isinstance(record, SourceRecord):
-            if not builder.add(record, may_be_new=not full):
-                break
-        elif full:
-            break
-        else:
-            builder.rejected.append((record.name, record.reason, record.detail))
-        num_records += 1
-        if progress:
-            progress(num_records)
-    return num_records
-
-
 def _row_schema() -> pa.Schema:
     """Return the columns of ``samples.parquet``."""
     import pyarrow as pa
@@ -374,18 +469,52 @@ def _row_schema() -> pa.Schema:
     )
 
 
-def _write_samples(path: Path, rows: Iterator[dict[str, Any]]) -> tuple[int, str]:
-    """Write ``samples.parquet`` piece by piece; return the number of samples and the hash of their content."""
-    import pyarrow as pa
+def _write_samples(draft: Path, files: list[Path], rejected: list[tuple[str, str, str]]) -> tuple[int, str]:
+    """Write ``samples.parquet`` piece by piece; return the number of samples and the hash of their content.
+
+    Args:
+        draft: Folder of the snapshot.
+        files: The rows of all records, in the source's order; they are removed.
+        rejected: Receives the rejections of equal images.
+    """
     import pyarrow.parquet as pq
 
     num_samples, hasher = 0, blake3()
     options = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
-    with open_atomically(path) as file, pq.ParquetWriter(file, _row_schema(), **options) as writer:
-        while chunk := list(islice(rows, _ROWS_PER_CHUNK)):
-            writer.write_table(pa.Table.from_pylist(chunk, schema=_row_schema()))
+    with open_atomically(draft / "samples.parquet") as file, pq.ParquetWriter(file, _row_schema(), **options) as writer:
+        for chunk in _chunks(_samples(draft, files, rejected)):
+            writer.write_table(chunk)
             num_samples += len(chunk)
-            for row in chunk:
-                hasher.update(canonical([row["uid"], row["name"], row["captions"], row["split"]]))
-                hasher.update(row["attributes"])
+            columns = (chunk[name].to_pylist() for name in ("uid", "name", "captions", "split", "attributes"))
+            for uid, name, captions, split, attributes in zip(*columns, strict=True):
+                hasher.update(canonical([uid, name, captions, split]))
+                hasher.update(attributes)
+    shutil.rmtree(draft / _ROWS)
     return num_samples, hasher.hexdigest(length=16)
+
+
+def _samples(draft: Path, files: list[Path], rejected: list[tuple[str, str, str]]) -> Iterator[pa.Table]:
+    """Yield one row per image, sorted by uid."""
+    opened = (path.open("rb") for path in files)
+
+    def open_file() -> IO[bytes]:
+        return TemporaryFile(dir=draft)
+
+    for table in merged(opened, ("uid",), open_file):
+        samples, problems = _united(table)
+        rejected += problems
+        yield samples
+
+
+def _chunks(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the rows of tables in tables of `_ROWS_PER_CHUNK` rows, and the rest."""
+    import pyarrow as pa
+
+    rest = _row_schema().empty_table()
+    for table in tables:
+        rest = pa.concat_tables([rest, table])
+        while len(rest) >= _ROWS_PER_CHUNK:
+            yield rest.slice(0, _ROWS_PER_CHUNK).combine_chunks()
+            rest = rest.slice(_ROWS_PER_CHUNK)
+    if len(rest):
+        yield rest.combine_chunks()

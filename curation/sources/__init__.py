@@ -1,19 +1,23 @@
-"""Sources of samples: one module per kind (`flickr.py` opens ``--source flickr:PATH``), all yielding the same records.
+"""Sources of samples: one module per kind (`flickr.py` opens ``--source flickr:PATH``), all yielding the same batches.
 
-A source only reads: it does not decode images and does not judge quality. An entry that it cannot turn into a
-record is yielded as a `Rejected` with a named reason, so that nothing is dropped silently.
+A source is a list of splits, each a stream of Arrow record batches. It only reads: it does not decode images and does
+not judge quality. An entry that it cannot turn into a record is yielded as a `Rejected` with a named reason, so that
+nothing is dropped silently.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import ImageRef
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KINDS: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
 """Source kinds: the names of this package's modules. Each is imported only when a source of that kind is opened."""
@@ -31,7 +35,7 @@ class SourceRecord:
         name: The source's own name for the image (file name, tar key). Several records may have one image: the intake
             unites records with the same bytes.
         image: Where the encoded bytes are stored, or the bytes themselves when no file contains them.
-        captions: As found, including blank ones, nulls and numbers (the intake rejects those by name).
+        captions: As found, including blank ones, nulls and numbers (those are rejected by name).
         split: ``train``, ``dev``, ``test`` or None.
         attributes: Everything else the source knows, as JSON values (``url``, ``licence``, a scene graph ...).
     """
@@ -41,11 +45,6 @@ class SourceRecord:
     captions: tuple[object, ...]
     split: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The captions that are text, without superfluous spaces."""
-        return tuple(" ".join(caption.split()) for caption in self.captions if isinstance(caption, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,40 @@ class Note:
     text: str
 
 
+class SourceSplit(Protocol):
+    """A part of a source that is read independently of the others: a file, a tar, a range of scenes.
+
+    It is picklable, since another process may read it.
+    """
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the entries in a fixed order; each call begins anew and yields equal batches.
+
+        Memory is bounded, however many entries there are.
+
+        Returns:
+            Batches with the columns of `curation.sources.reading.record_batches.record_schema`.
+        """
+
+
+@dataclass(frozen=True)
+class RecordSplit:
+    """A split that is read record by record.
+
+    Args:
+        read: Called without arguments (`functools.partial` gives it some), it yields the entries in a fixed order. It is
+            picklable: a function of a module, or a method of a source that is picklable.
+    """
+
+    read: Callable[[], Iterable[SourceRecord | Rejected | Note]]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the entries in batches."""
+        from curation.sources.reading.record_batches import record_batches
+
+        return record_batches(self.read())
+
+
 class SampleSource(Protocol):
     """A source of samples, created as ``SourceClass(path, split)``, which is cheap and checks that its files exist.
 
@@ -80,13 +113,17 @@ class SampleSource(Protocol):
     kind: ClassVar[str]
     """The name of the module that defines the class."""
 
-    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
-        """Yield every entry once, in a fixed order, without loading all of them into memory."""
+    def splits(self) -> Sequence[SourceSplit]:
+        """Return the parts of the source in a fixed order; together they have every entry once.
+
+        Raises:
+            InputError: the files do not have what was asked for, such as a split.
+        """
 
     def signature(self) -> str:
-        """Return a cheap hash of everything that `records` would read (for files: names, sizes, mtimes).
+        """Return a cheap hash of everything that the splits would read (for files: names, sizes, mtimes).
 
-        Equal signatures promise equal records, so an unchanged source is not read again.
+        Equal signatures promise equal batches, so an unchanged source is not read again.
         """
 
     def describe(self) -> dict[str, Any]:
@@ -115,3 +152,9 @@ def open_source(spec: str, split: str | None = None) -> SampleSource:
     source_class: Any = next(item for item in module.values() if getattr(item, "kind", None) == kind)
     source: SampleSource = source_class(path, split)
     return source
+
+
+def read_batches(source: SampleSource) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of all splits, in order."""
+    for split in source.splits():
+        yield from split.batches()

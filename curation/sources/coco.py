@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
-from curation.sources import Note, Rejected, SourceRecord
+from curation.sources import Note, RecordSplit, Rejected, SourceRecord
 from curation.sources.reading.encodings import notes_on
 from curation.sources.reading.files import (
     SPLITS,
@@ -82,22 +83,9 @@ class CocoSource(FileSource):
             by_split = {self._split: by_split[self._split]}
         self._parts = [_Part(by_split[s], self._image_folder(by_split[s]), s) for s in _SPLIT_ORDER if s in by_split]
 
-    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
-        """Yield for each captions file its unusable entries, then one record per photograph, sorted by name."""
-        yield from notes_on(part.captions for part in self._parts)
-        for part in self._parts:
-            content = _load(part.captions)
-            file, licences = base_name(part.captions), _licences(content)
-            images, unusable_images = _images(content["images"], file)
-            captions, unusable_captions = _captions(content["annotations"], images, file)
-            yield from unusable_images
-            yield from unusable_captions
-            by_name = sorted(images.items(), key=lambda item: (item[1]["file_name"], len(item[0]), item[0]))
-            for name, group in groupby(by_name, lambda item: item[1]["file_name"]):
-                entries = list(group)
-                texts = [text for image_id, _ in entries for text in captions.get(image_id, [])]
-                attributes = _attributes(entries[0][1], licences)
-                yield record_in(part.images, name, texts or None, file, part.split, attributes, self._linked)
+    def splits(self) -> list[RecordSplit]:
+        """Return one split for each captions file."""
+        return [RecordSplit(partial(_records, part, self._linked)) for part in self._parts]
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the captions files and of all photographs."""
@@ -147,6 +135,23 @@ class CocoSource(FileSource):
             f"{contents_of(self._root)}",
             fix="add the images, or select what is there with --split or by giving one captions file",
         )
+
+
+def _records(part: _Part, linked: tuple[Path, ...]) -> Iterator[SourceRecord | Rejected | Note]:
+    """Yield the unusable entries of a captions file, then one record per photograph, sorted by name."""
+    yield from notes_on([part.captions])
+    content = _load(part.captions)
+    file, licences = base_name(part.captions), _licences(content)
+    images, unusable_images = _images(content["images"], file)
+    captions, unusable_captions = _captions(content["annotations"], images, file)
+    yield from unusable_images
+    yield from unusable_captions
+    by_name = sorted(images.items(), key=lambda item: (item[1]["file_name"], len(item[0]), item[0]))
+    for name, group in groupby(by_name, lambda item: item[1]["file_name"]):
+        entries = list(group)
+        texts = [text for image_id, _ in entries for text in captions.get(image_id, [])]
+        attributes = _attributes(entries[0][1], licences)
+        yield record_in(part.images, name, texts or None, file, part.split, attributes, linked)
 
 
 def _split_of_file(path: Path) -> str | None:

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from curation.sources import SPLIT_PRIORITY, Note, Rejected, SourceRecord
+from curation.sources import SPLIT_PRIORITY, Note, RecordSplit, Rejected, SourceRecord
 from curation.sources.reading.csv_rows import csv_rows
 from curation.sources.reading.encodings import notes_on
 from curation.sources.reading.files import (
@@ -97,7 +97,11 @@ class FlickrSource(FileSource):
         if self._split is not None:
             self._check_split(self._split)
 
-    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
+    def splits(self) -> list[RecordSplit]:
+        """Return one split: captions of one photograph may be anywhere in the table."""
+        return [RecordSplit(self._records)]
+
+    def _records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield the unusable entries of the tables, then one record per photograph, sorted by name."""
         yield from notes_on(self._paths()[1:])
         splits, listed_twice = self._read_splits()

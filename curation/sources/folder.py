@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from curation.sources import Note, Rejected, SourceRecord
+from curation.sources import Note, RecordSplit, Rejected, SourceRecord
 from curation.sources.reading.csv_rows import csv_rows
 from curation.sources.reading.encodings import notes_on
 from curation.sources.reading.files import (
@@ -104,7 +104,11 @@ class FolderSource(FileSource):
         if "split" not in self._columns and self._table.suffix != ".jsonl":
             self._check_split(has_split=False)
 
-    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
+    def splits(self) -> list[RecordSplit]:
+        """Return one split: rows of one image may be anywhere in the table."""
+        return [RecordSplit(self._records)]
+
+    def _records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield the unusable rows, one record per image and split, and rejections of the images without a row."""
         entries, problems, malformed, has_split = self._read()
         self._check_split(has_split=has_split)
@@ -115,7 +119,7 @@ class FolderSource(FileSource):
             image = self._image(name)
             listed.add(image.path if isinstance(image, ImageRef) else f"{self._root}/{name}")
             if self._split in (None, split):
-                yield self._record(name, image, entries[name, split])
+                yield self._record_of(name, image, entries[name, split])
         if self._split is None:
             for name in self._image_names():
                 path = f"{self._root}/{name}"
@@ -156,7 +160,7 @@ class FolderSource(FileSource):
         """The last image of each base name in small letters, to say where a missing one may be."""
         return {name.rpartition("/")[2].lower(): name for name in self._image_names()}
 
-    def _record(self, name: str, image: ImageRef | Rejected, entry: _ImageRows) -> SourceRecord | Rejected:
+    def _record_of(self, name: str, image: ImageRef | Rejected, entry: _ImageRows) -> SourceRecord | Rejected:
         """Return the record of an image, or why it has none."""
         if isinstance(image, Rejected):
             base = name.rpartition("/")[2].lower()

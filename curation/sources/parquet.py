@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from blake3 import blake3
-
-from curation.sources import Rejected, SourceRecord
+from curation.sources import RecordSplit, Rejected, SourceRecord
 from curation.sources.reading.files import (
     SPLITS,
     FileSource,
@@ -67,17 +66,9 @@ class ParquetSource(FileSource):
                 fix="add the column",
             )
 
-    def records(self) -> Iterator[SourceRecord | Rejected]:
-        """Yield one record per row, or per adjacent rows of one image."""
-        for label, file in self._files.items():
-            for key, items in groupby(self._items(label, file), _group_key):
-                if key is None:
-                    yield from items
-                    continue
-                rows = (item for item in items if isinstance(item, SourceRecord))
-                first = next(rows)
-                captions = [*first.captions, *(caption for row in rows for caption in row.captions)]
-                yield replace(first, captions=tuple(captions))
+    def splits(self) -> list[RecordSplit]:
+        """Return one split for each file."""
+        return [RecordSplit(partial(self._records, label, file)) for label, file in self._files.items()]
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the files, and of the images that they name."""
@@ -85,6 +76,17 @@ class ParquetSource(FileSource):
         for label, file in self._files.items():
             files.update(_named_images(label, file))
         return self._signature(files)
+
+    def _records(self, label: str, file: Path) -> Iterator[SourceRecord | Rejected]:
+        """Yield one record per row of a file, or per adjacent rows of one image."""
+        for key, items in groupby(self._items(label, file), _group_key):
+            if key is None:
+                yield from items
+                continue
+            rows = (item for item in items if isinstance(item, SourceRecord))
+            first = next(rows)
+            captions = [*first.captions, *(caption for row in rows for caption in row.captions)]
+            yield replace(first, captions=tuple(captions))
 
     def _items(self, label: str, file: Path) -> Iterator[SourceRecord | Rejected]:
         """Yield every row of one file that is in the selected split."""
@@ -169,7 +171,7 @@ def _group_key(item: SourceRecord | Rejected) -> tuple[str | bytes, str | None] 
     """Return what rows of one image have in common; None for rejected rows."""
     if isinstance(item, Rejected):
         return None
-    return item.name if isinstance(item.image, ImageRef) else blake3(item.image).digest(), item.split
+    return item.name if isinstance(item.image, ImageRef) else item.image, item.split
 
 
 def _relative_to_source(label: str, name: str) -> str:

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from blake3 import blake3
 
-from curation.sources import SourceRecord
+from curation.sources import RecordSplit, SourceRecord
 from curation.sources.reading.files import check_split
 from curation.sources.synthetic.captions import captions_of, foils_of
 from curation.sources.synthetic.drawing import draw_scene
@@ -34,6 +35,8 @@ from data_manifests.seeds import canonical, generator
 GENERATOR_VERSION = 1
 """Increased whenever the same seed and index would give a different image or different texts."""
 MAX_COUNT = 1_000_000
+SCENES_PER_SPLIT = 500
+"""About a second of drawing."""
 LICENCE = "CC0-1.0"
 SPLITS = ("train", "dev", "test")
 DEFAULT_LEVEL = 3
@@ -96,16 +99,23 @@ class ScenesSource:
         self.seed = int(parts[2] or 0)
         check_split(split, SPLITS)
         self.split = split
-        if next(self._indices(), None) is None:
+        if not any(split in (None, split_of(index)) for index in range(min(self.count, 10))):
             raise InputError(
                 f"--source scenes:{path} --split {split}: none of these scenes is in this split",
                 allowed="a COUNT of 10 or more: of every ten scenes, eight are train, then one is dev and one is test",
                 fix="use at least scenes:10, or omit --split",
             )
 
-    def records(self) -> Iterator[SourceRecord]:
-        """Yield the scenes by index."""
-        for index in self._indices():
+    def splits(self) -> list[RecordSplit]:
+        """Return a split for every `SCENES_PER_SPLIT` scenes."""
+        starts = range(0, self.count, SCENES_PER_SPLIT)
+        return [RecordSplit(partial(self.records, start, start + SCENES_PER_SPLIT)) for start in starts]
+
+    def records(self, start: int = 0, end: int = MAX_COUNT) -> Iterator[SourceRecord]:
+        """Yield the scenes by index, from index `start` to before `end`."""
+        for index in range(start, min(end, self.count)):
+            if self.split not in (None, split_of(index)):
+                continue
             if self.twins:
                 yield from twin_records(self.seed, index, self.level)
             else:
@@ -131,10 +141,6 @@ class ScenesSource:
     def _options(self) -> dict[str, Any]:
         """Return the options that are not the default."""
         return ({"level": self.level} if self.level != DEFAULT_LEVEL else {}) | ({"twins": True} if self.twins else {})
-
-    def _indices(self) -> Iterator[int]:
-        """Yield the indices of the scenes that `records` yields."""
-        return (index for index in range(self.count) if self.split in (None, split_of(index)))
 
 
 def scene_record(seed: int, index: int, level: int = DEFAULT_LEVEL) -> SourceRecord:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from curation.sources import Rejected, SourceRecord
+from curation.sources import RecordSplit, Rejected, SourceRecord
 from curation.sources.reading.encodings import decoded
 from curation.sources.reading.files import FileSource, clean_name, scan, shown, stat_of
 from curation.sources.reading.table_rows import (
@@ -96,30 +97,31 @@ class WebDatasetSource(FileSource):
             if start.startswith(_MAGIC) or file.name.endswith(COMPRESSED):
                 raise self._compressed(file)
 
-    def records(self) -> Iterator[SourceRecord | Rejected]:
-        """Yield one record or rejection per key, in tar order, and the rejections of unusable members."""
-        has_split, num_records = False, 0
-        for label, path in self._files.items():
-            with path.open("rb") as file:
-                for item in _groups(file, label):
-                    if isinstance(item, Rejected):
-                        yield item
-                        continue
-                    record = _record(item, label, path, file)
-                    if isinstance(record, SourceRecord):
-                        num_records, has_split = num_records + 1, has_split or record.split is not None
-                    if isinstance(record, Rejected) or self._split in (None, record.split):
-                        yield record
-        if self._split and num_records and not has_split:
+    def splits(self) -> list[RecordSplit]:
+        """Return one split for each tar."""
+        if self._split:
+            self._check_split()
+        return [RecordSplit(partial(_records, path, label, self._split)) for label, path in self._files.items()]
+
+    def signature(self) -> str:
+        """Return a hash of the names, sizes and times of the tars."""
+        return self._signature(stat_of(path, label) for label, path in self._files.items())
+
+    def _check_split(self) -> None:
+        """Check that a record has a split, unless there is no record at all."""
+        records = (item for label, path in self._files.items() for item in _records(path, label, None))
+        num_records = 0
+        for record in records:
+            if isinstance(record, SourceRecord):
+                if record.split is not None:
+                    return
+                num_records += 1
+        if num_records:
             raise self._no_split(
                 f"no JSON in {self._name} has a 'split'",
                 allowed="JSON members with 'split': train, dev or test",
                 fix="give only the tars of that split",
             )
-
-    def signature(self) -> str:
-        """Return a hash of the names, sizes and times of the tars."""
-        return self._signature(stat_of(path, label) for label, path in self._files.items())
 
     def _compressed(self, path: Path) -> InputError:
         """Return the error that a tar is compressed."""
@@ -128,6 +130,21 @@ class WebDatasetSource(FileSource):
             allowed="uncompressed .tar files, because images are read by byte offset",
             fix="decompress it, for example with gunzip; images are compressed already, so it hardly grows",
         )
+
+
+def _records(path: Path, label: str, split: str | None) -> Iterator[SourceRecord | Rejected]:
+    """Yield one record or rejection per key of a tar, in its order, and the rejections of unusable members.
+
+    Args:
+        path: The tar.
+        label: Its name in the source.
+        split: Leave out the records of other splits.
+    """
+    with path.open("rb") as file:
+        for item in _groups(file, label):
+            record = item if isinstance(item, Rejected) else _record(item, label, path, file)
+            if isinstance(record, Rejected) or split in (None, record.split):
+                yield record
 
 
 def _groups(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:

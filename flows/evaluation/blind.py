@@ -10,7 +10,7 @@ import numpy as np
 
 from curation.blind.ngram_model import NgramModel
 from curation.blind.tokens import Vocabulary, read_words
-from curation.sources import SourceRecord, open_source
+from curation.sources import open_source, read_batches
 from data_manifests.errors import InputError
 from training.evaluate.blind import (
     Case,
@@ -86,8 +86,8 @@ def read_blind_texts(spec: str) -> tuple[str, ...]:
         texts = [line for _, line in read_lines(path)]
     else:
         source, _, split = spec.partition("#")
-        records = (item for item in open_source(source, split or None).records() if isinstance(item, SourceRecord))
-        texts = [text for record in records for text in record.texts if text]
+        batches = read_batches(open_source(source, split or None))
+        texts = [text for batch in batches for captions in batch["captions"].to_pylist() for text in captions or ()]
     if not texts:
         raise InputError(
             f"--blind-texts {spec}: no text", allowed="a text file with one text a line, or KIND:PATH[#SPLIT]"

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
 
 P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 _PARENT_CHECK_S = 1.0
@@ -98,6 +99,27 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
+
+
+@contextmanager
+def process_map(workers: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
+    """Yield what calls a function for each of many values, like `map`, in new processes that start with the first call.
+
+    Args:
+        workers: Processes; 1 means this one.
+    """
+    if workers == 1:
+        yield map
+        return
+    with process_pool(workers) as pool:
+
+        def run(work: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+            try:
+                yield from pool.map(work, values)
+            except BrokenProcessPool:
+                raise worker_death_error() from None
+
+        yield run
 
 
 def worker_death_error() -> InputError:

@@ -23,7 +23,7 @@ from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import Catalog, Manifest, check_name
 from data_manifests.outputs import record_output
 from flows.execution.disk import require_free_space, require_writable
-from flows.execution.executors import local_executor
+from flows.execution.executors import local_executor, process_map
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
 from training.model.spec import ModelSpec
@@ -294,14 +294,16 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     source = open_source(job.source, job.split)
     if not job.catalog.workspace.is_dir():
         require_writable("--workspace", job.catalog.workspace)
-    snapshot = read_source(
-        source,
-        job.catalog.workspace / "intake",
-        location=f"{Path.cwd()}|{job.source}",
-        limit=job.limit,
-        progress=events.on_read,
-        denylist=Denylist.load(job.catalog.manifests),
-    )
+    with process_map(job.num_workers) as processes:
+        snapshot = read_source(
+            source,
+            job.catalog.workspace / "intake",
+            location=f"{Path.cwd()}|{job.source}",
+            limit=job.limit,
+            progress=events.on_read,
+            denylist=Denylist.load(job.catalog.manifests),
+            processes=processes,
+        )
     for path in filter(None, (job.llm_batch, job.llm_answers)):
         record_output(job.catalog.workspace, Path(path), "curate --llm-batch")
     events.on_notes(snapshot.notes)

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from curation.forget.forget import ForgetPlan, ForgetReport
     from curation.versions.layout import Layout
     from data_manifests.absence import AbsenceReport, OriginalSample
-
-_RECORDS_PER_BATCH = 8192
 
 
 def run_reshard(
@@ -224,23 +222,23 @@ def prove_absent(
 
 def _originals(source: str, uids: Sequence[str]) -> tuple[dict[str, OriginalSample | None], frozenset[str]]:
     """Return the image bytes and captions of samples from a source, read as intake reads them, and their names in it."""
-    from curation.sources import SourceRecord, open_source
+    from curation.sources import open_source, read_batches
     from data_manifests.absence import OriginalSample
-    from data_manifests.sample import image_uid
+    from data_manifests.sample import ImageRef, image_uid
 
     found: dict[str, Any] = dict.fromkeys(uids)
     names = set()
-    for record in open_source(source).records():
-        if not isinstance(record, SourceRecord):
-            continue
-        try:
-            data = record.image if isinstance(record.image, bytes) else record.image.read()
-        except OSError:
-            continue  # intake cannot have read it either
-        if (uid := image_uid(data)) in found:
-            names.add(record.name)
-            before = found[uid].captions if found[uid] else ()
-            found[uid] = OriginalSample(data, (*before, *(text for text in record.texts if text)))
+    for batch in read_batches(open_source(source)):
+        for row in batch.to_pylist():
+            try:
+                place = ImageRef(row["path"], row["offset"], row["size_bytes"]) if row["path"] else None
+                data = place.read() if place else row["data"]
+            except OSError:
+                continue  # intake cannot have read it either
+            if data is not None and (uid := image_uid(data)) in found:
+                names.add(row["name"])
+                before = found[uid].captions if found[uid] else ()
+                found[uid] = OriginalSample(data, (*before, *row["captions"]))
     if missing := [uid for uid, original in found.items() if original is None]:
         raise InputError(f"--source {source}: no image with the uid {missing[0]}", fix="give the source that has it")
     return found, frozenset(names)
@@ -248,12 +246,11 @@ def _originals(source: str, uids: Sequence[str]) -> tuple[dict[str, OriginalSamp
 
 def _other_captions(source: str | None, names: frozenset[str]) -> Iterator[list[str]]:
     """Yield, in batches, the captions of a source's records with other names: what they say is no trace."""
-    from curation.sources import SourceRecord, open_source
+    from curation.sources import open_source, read_batches
 
-    records = open_source(source).records() if source else iter(())
-    while batch := list(islice(records, _RECORDS_PER_BATCH)):
-        kept = [record for record in batch if isinstance(record, SourceRecord) and record.name not in names]
-        yield [text for record in kept for text in record.texts]
+    for batch in read_batches(open_source(source)) if source else ():
+        rows = zip(batch["name"].to_pylist(), batch["captions"].to_pylist(), strict=True)
+        yield [text for name, captions in rows if name not in names for text in captions or ()]
 
 
 def _print_absence(found: AbsenceReport, num_uids: int, source: str | None, seconds: float) -> None:

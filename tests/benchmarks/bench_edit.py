@@ -21,6 +21,7 @@ import orjson
 from curation.sources.flickr import FlickrSource
 from data_manifests.diff import diff_versions
 from data_manifests.manifest import Catalog, DatasetVersion
+from tests.curation.source_inputs import records_of
 
 NEW_CAPTION = "A small black dog runs after a red ball on the green grass ."
 MEMBERS = ("image", "json", "text")
@@ -46,7 +47,7 @@ def main() -> None:
 def read_photos(folder: Path, limit: int | None) -> list[dict[str, Any]]:
     """Return the photographs as rows of captions.jsonl."""
     rows = []
-    for record in FlickrSource(str(folder)).records():
+    for record in records_of(FlickrSource(str(folder))):
         image = getattr(record, "image", None)
         if image is not None:
             rows.append({"file_name": Path(image.path).name, "captions": list(record.captions), "path": image.path})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import orjson
 import pytest
 from PIL import Image
 
-from curation.sources import Rejected, SourceRecord, open_source
+from curation.sources import Note, Rejected, SampleSource, SourceRecord, open_source, read_batches
+from curation.sources.reading.record_batches import record_schema
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef
 
@@ -32,9 +33,26 @@ def put(path: Path, content: str | bytes = "") -> Path:
     return path
 
 
+def records_of(source: SampleSource) -> Iterator[SourceRecord | Rejected | Note]:
+    """Yield the entries of a source's batches; of captions that were left out, nothing."""
+    for batch in read_batches(source):
+        assert batch.schema == record_schema()
+        batch.validate(full=True)
+        for row in batch.to_pylist():
+            if row["note"] is not None:
+                yield Note(row["note"])
+            elif row["path"] is None and row["data"] is None:
+                assert row["captions"] is None
+                yield from (Rejected(row["name"], **problem) for problem in row["problems"])
+            else:
+                image = row["data"] or ImageRef(row["path"], row["offset"], row["size_bytes"])
+                attributes = orjson.loads(row["attributes"])
+                yield SourceRecord(row["name"], image, tuple(row["captions"]), row["split"], attributes)
+
+
 def read(spec: str, split: str | None = None) -> tuple[list[SourceRecord], list[tuple[str, str]]]:
     """Return the records of a source, and name and reason of what it rejected; all of it must be fit to publish."""
-    items = list(open_source(spec, split).records())
+    items = list(records_of(open_source(spec, split)))
     records = [item for item in items if isinstance(item, SourceRecord)]
     rejected = [item for item in items if isinstance(item, Rejected)]
     orjson.dumps([(r.name, r.captions, r.split, dict(r.attributes)) for r in records])

@@ -39,7 +39,7 @@ def test_jsonl_nan_null_and_blank(tmp_path: Path) -> None:
     for number in range(5):
         put(tmp_path / f"{number}.jpg", picture(number))
     records, rejected = read(f"folder:{tmp_path}")
-    assert [(r.name, r.captions) for r in records] == [("0.jpg", ("a dog",)), ("3.jpg", ("a", None, "b"))]
+    assert [(r.name, r.captions) for r in records] == [("0.jpg", ("a dog",)), ("3.jpg", ("a", "b"))]
     assert records[0].attributes == {"rank": 2}
     assert rejected == [(f"{number}.jpg", "no_captions") for number in (1, 2, 4)]
 
@@ -73,7 +73,7 @@ def test_coco_null_caption_costs_itself_only(tmp_path: Path) -> None:
     images = [{"id": 1, "file_name": "1.jpg"}, {"id": True, "file_name": "2.jpg"}, {"id": None, "file_name": "3.jpg"}]
     notes = [{"image_id": 1, "caption": text} for text in ("a", None, ["b", "c"])]
     records, rejected = read(_coco(tmp_path, {"images": images, "annotations": notes}))
-    assert [r.captions for r in records] == [("a", None, "b", "c")]
+    assert [r.captions for r in records] == [("a", "b", "c")]
     assert [reason for _, reason in rejected] == ["malformed_entry"] * 2
 
 

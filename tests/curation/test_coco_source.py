@@ -8,7 +8,7 @@ import pytest
 
 from curation.sources import open_source
 from data_manifests.errors import InputError
-from tests.curation.source_inputs import bytes_of, coco, picture, put, read, refused
+from tests.curation.source_inputs import bytes_of, coco, picture, put, read, records_of, refused
 
 
 def test_coco_folder(tmp_path: Path) -> None:
@@ -90,4 +90,4 @@ def test_coco_rejects_incomplete_layouts(tmp_path: Path) -> None:
     ):
         put(first, content)
         with pytest.raises(InputError, match=message):
-            list(open_source(f"coco:{first}").records())
+            list(records_of(open_source(f"coco:{first}")))

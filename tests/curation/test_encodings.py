@@ -11,7 +11,7 @@ from curation.engine.intake import Snapshot, read_source
 from curation.sources import Note, open_source
 from curation.sources.reading.encodings import _PIECE_BYTES, encoding_of
 from data_manifests.errors import InputError
-from tests.curation.source_inputs import coco, picture, put, read
+from tests.curation.source_inputs import coco, picture, put, read, records_of
 
 _WESTERN = [
     "a café at night",
@@ -105,4 +105,4 @@ def test_encodings_of_the_other_tables(tmp_path: Path) -> None:
     put(tmp_path / "k" / "captions.txt", "image,caption\na.jpg,un été à la plage\n".encode("cp1252"))
     for spec in (f"coco:{tmp_path / 'c'}", f"flickr:{tmp_path / 'f'}", f"flickr:{tmp_path / 'k'}"):
         assert [r.captions for r in read(spec)[0]] == [("un été à la plage",)]
-        assert sum(isinstance(item, Note) for item in open_source(spec).records()) == 1
+        assert sum(isinstance(item, Note) for item in records_of(open_source(spec))) == 1

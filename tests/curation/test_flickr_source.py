@@ -11,7 +11,7 @@ import pytest
 
 from curation.sources import Rejected, open_source
 from data_manifests.errors import InputError
-from tests.curation.source_inputs import bytes_of, flickr8k, picture, put, read, refused
+from tests.curation.source_inputs import bytes_of, flickr8k, picture, put, read, records_of, refused
 
 FLICKR8K = Path(os.environ.get("CLIPCURATE_DATA", Path(__file__).parents[2] / "../shared/data")) / "flickr8k"
 
@@ -58,14 +58,15 @@ def test_flickr_names_rejected_entries_of_the_selected_lists(tmp_path: Path) -> 
         ("b.jpg", "malformed_line"),
         ("Flickr8k.token.txt:13", "malformed_line"),
         ("../x.jpg", "unsafe_path"),
+        ("blank.jpg", "empty_caption"),
+        ("blank.jpg", "no_captions"),
         ("gone.jpg", "missing_image"),
         ("silent.jpg", "no_captions"),
     ]
-    splits = {"a.jpg": "train", "b.jpg": "train", "blank.jpg": "train", "c.jpg": "dev"}
+    splits = {"a.jpg": "train", "b.jpg": "train", "c.jpg": "dev"}
     assert {r.name: r.split for r in records} == splits
     assert records[0].captions == ("a caption 0 .", "a caption 1 .", "again")
-    assert next(r for r in records if r.name == "blank.jpg").captions == ("",)
-    details = [item.detail for item in open_source(f"flickr:{root}").records() if isinstance(item, Rejected)]
+    details = [item.detail for item in records_of(open_source(f"flickr:{root}")) if isinstance(item, Rejected)]
     assert details[1] == "Flickr8k.token.txt:12: b.jpg.1#0\N{REPLACEMENT CHARACTER}five"
     records, rejected = read(f"flickr:{root}", "dev")
     assert [r.name for r in records] == ["c.jpg"]
@@ -128,7 +129,7 @@ def test_a_malformed_entry_of_karpathys_file_costs_itself_only(tmp_path: Path) -
     for name in "abc":
         put(tmp_path / "images" / f"{name}.jpg", picture())
     records, rejected = read(f"flickr:{tmp_path}")
-    assert [(r.name, r.captions) for r in records] == [("a.jpg", ("plain", "a", None, 7))]
+    assert [(r.name, r.captions) for r in records] == [("a.jpg", ("plain", "a"))]
     malformed = ("b.jpg", "c.jpg", "dataset_flickr8k.json: images[3]")
     assert rejected == [(name, "malformed_entry") for name in malformed]
     put(tmp_path / "dataset_flickr8k.json", json.dumps({"pictures": images}))

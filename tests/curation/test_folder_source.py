@@ -11,7 +11,7 @@ import pytest
 
 from curation.sources import Rejected, open_source
 from data_manifests.errors import InputError
-from tests.curation.source_inputs import bytes_of, picture, put, read, refused
+from tests.curation.source_inputs import bytes_of, picture, put, read, records_of, refused
 
 
 def test_folder_jsonl(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_folder_names_rejected_entries(tmp_path: Path) -> None:
         ("x.gif", "unsupported_image"),
         ("y.jpg", "missing_image"),
     ]
-    details = [item.detail for item in open_source(f"folder:{tmp_path}").records() if isinstance(item, Rejected)]
+    details = [item.detail for item in records_of(open_source(f"folder:{tmp_path}")) if isinstance(item, Rejected)]
     assert details[0].startswith("captions.jsonl:2: not JSON")
 
 

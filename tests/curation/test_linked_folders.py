@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from curation.sources import open_source
-from tests.curation.source_inputs import coco, picture, put, read, refused
+from tests.curation.source_inputs import coco, picture, put, read, records_of, refused
 
 
 def _make(kind: str, root: Path) -> str:
@@ -91,7 +91,7 @@ def test_photographs_one_folder_deeper(kind: str, tmp_path: Path) -> None:
 def test_a_missing_image_that_is_elsewhere_is_pointed_at(tmp_path: Path) -> None:
     spec = _make("folder", tmp_path)
     (tmp_path / "images").rename(tmp_path / "photos")
-    details = [item.detail for item in open_source(spec).records() if hasattr(item, "detail")]
+    details = [item.detail for item in records_of(open_source(spec)) if hasattr(item, "detail")]
     assert details[0] == "No such file or directory; is it photos/0.jpg?"
 
 
@@ -99,7 +99,7 @@ def test_a_link_to_nothing_is_named_as_that(tmp_path: Path) -> None:
     spec = _make("folder", tmp_path / "set")
     (tmp_path / "set" / "images").rename(tmp_path / "set" / "photos")
     (tmp_path / "set" / "images").symlink_to(tmp_path / "gone")
-    details = [item.detail for item in open_source(spec).records() if hasattr(item, "detail")]
+    details = [item.detail for item in records_of(open_source(spec)) if hasattr(item, "detail")]
     assert details[0].startswith("images is a link to something that is not there")
     (tmp_path / "set" / "captions.csv").rename(tmp_path / "set" / "captions.txt")
     message = refused(f"flickr:{tmp_path / 'set'}")

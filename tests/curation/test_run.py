@@ -19,7 +19,7 @@ from curation.engine.engine import StageReport, infrequent_garbage_collection, r
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.replay import FinishedStage
 from curation.engine.stage import Drop, Field, MapStage, Stage, check_order
-from curation.sources import Rejected, SourceRecord
+from curation.sources import RecordSplit, Rejected, SourceRecord
 from curation.sources.scenes import ScenesSource
 from curation.stages.hygiene.check_images import CheckImages
 from curation.versions.numbering import PublishedVersion, VersionRequest, dataset_lock, publish_version, up_to_date
@@ -58,8 +58,8 @@ class Listed:
     def __init__(self, records: Sequence[SourceRecord | Rejected]) -> None:
         self._records = records
 
-    def records(self) -> Sequence[SourceRecord | Rejected]:
-        return self._records
+    def splits(self) -> list[RecordSplit]:
+        return [RecordSplit(lambda: self._records)]
 
     def signature(self) -> str:
         return str([(item.name, getattr(item, "captions", "")) for item in self._records])
@@ -80,7 +80,7 @@ def build(
     root: Path, records: Sequence[SourceRecord | Rejected], stages: Sequence[Stage] = STAGES, workers: int = 1
 ) -> tuple[PublishedVersion, list[StageReport], Snapshot, list[FinishedStage]]:
     source = Listed(records)
-    snapshot = read_source(source, root / "intake", location="here")  # type: ignore[arg-type]
+    snapshot = read_source(source, root / "intake", location="here")
     with local_executor(workers) as runner:
         done, reports = run_stages(stages, snapshot, root / "store", runner)
     request = VersionRequest("toy", {"name": "toy", "paper": ""}, source.describe(), DEFAULT_SHARD_BYTES)
@@ -137,7 +137,7 @@ def test_drops_and_refusals_are_on_record(tmp_path: Path, records: list[SourceRe
         dataclasses.replace(records[2], name="twin.jpg"),
         Rejected("gone.jpg", "missing_image", "not there"),
     ]
-    shortest = min(sum(len(text.split()) for text in record.texts) for record in records)
+    shortest = min(sum(len(str(text).split()) for text in record.captions) for record in records)
     published, *_ = build(tmp_path, [*records, *broken], stages=(CheckImages(), CountWords(least=shortest + 1)))
     counts = published.manifest.body["counts"]
     dropped = counts["dropped"]

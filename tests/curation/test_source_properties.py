@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from curation.engine.intake import Snapshot, is_visible, read_source
+from curation.engine.intake import Snapshot, read_source
 from curation.sources import open_source
+from curation.sources.reading.record_batches import is_visible
 from data_manifests.errors import InputError
 from data_manifests.sample import image_uid
 from tests.curation.source_inputs import coco, pack, picture, put, special

@@ -22,6 +22,7 @@ from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.sample import ImageRef
 from flows.execution.jobs import CurateJob, CurationResult, run_job
 from flows.recipe import RecipeInputs, load_recipe, open_against
+from tests.curation.source_inputs import records_of
 from tests.flows.pages import page_of
 from tests.planted_copies import KINDS, plant
 from training.batches.basic import ShuffledPlan
@@ -35,14 +36,14 @@ def photographs(real_data: Path, number: int) -> list[tuple[str, bytes, tuple[st
     """Return so many photographs, drawn evenly over the set."""
     records = [
         record
-        for record in open_source(f"flickr:{real_data / 'flickr8k'}").records()
+        for record in records_of(open_source(f"flickr:{real_data / 'flickr8k'}"))
         if isinstance(record, SourceRecord)
     ]
     chosen = random.Random(5).sample(records, number)
     found = []
     for record in chosen:
         assert isinstance(record.image, ImageRef)
-        found.append((record.name, record.image.read(), record.texts))
+        found.append((record.name, record.image.read(), tuple(map(str, record.captions))))
     return found
 
 

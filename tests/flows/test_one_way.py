@@ -16,6 +16,7 @@ from curation.sources import open_source
 from data_manifests.manifest import Catalog
 from data_manifests.sample import image_uid
 from flows.cli import demo
+from tests.curation.source_inputs import records_of
 
 COUNTED = """
 import json, sys
@@ -89,8 +90,8 @@ def test_the_demo_uses_its_own_workspace_and_manifests(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "demo"
     demo.write_photos(folder / "photos", 30)
-    first = next(iter(open_source(f"folder:{folder / 'photos'}", "train").records()))
-    held_out = next(iter(open_source("scenes:12@1").records()))
+    first = next(iter(records_of(open_source(f"folder:{folder / 'photos'}", "train"))))
+    held_out = next(iter(records_of(open_source("scenes:12@1"))))
     uids = [image_uid(item.image if isinstance(item.image, bytes) else item.image.read()) for item in (first, held_out)]
     Denylist().adding(uids).save(folder / "data_manifests")
     demo.run_demo(folder, with_prefect=False)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from blake3 import blake3
 
-from curation.sources import Note, Rejected, SourceRecord
+from curation.sources import Rejected, SourceRecord, SourceSplit
 from data_manifests.errors import InputError, nearest
 from data_manifests.image_decoder import IMAGE_ENDINGS
 from data_manifests.sample import ImageRef
@@ -312,8 +312,8 @@ class FileSource(ABC):
         self._split = None if split is None else SPLITS[split]
 
     @abstractmethod
-    def records(self) -> Iterator[SourceRecord | Rejected | Note]:
-        """Yield every entry once, in a fixed order."""
+    def splits(self) -> Sequence[SourceSplit]:
+        """Return the parts of the source in a fixed order; together they have every entry once."""
 
     def describe(self) -> dict[str, Any]:
         """Return kind, name, licence and split."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from curation.sources import Rejected, SourceRecord
+from curation.sources import RecordSplit, Rejected, SourceRecord
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, image_uid
 
@@ -21,7 +21,11 @@ class TsvSource:
         if split or not self._file.is_file():
             raise InputError(f"--source tsv:{path}", allowed="an existing text file, without --split")
 
-    def records(self) -> Iterator[SourceRecord | Rejected]:
+    def splits(self) -> list[RecordSplit]:
+        """Return the parts that can be read at the same time: here one."""
+        return [RecordSplit(self._records)]
+
+    def _records(self) -> Iterator[SourceRecord | Rejected]:
         """Yield the images in the file's order."""
         captions: dict[str, list[str]] = {}
         for line in self._file.read_text(encoding="utf-8").splitlines():
