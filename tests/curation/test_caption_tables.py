@@ -49,7 +49,7 @@ def test_stray_quotes_cost_their_own_row_only(tmp_path: Path) -> None:
     assert len(records) == len(names) - 2
     captions = {record.name: record.captions for record in records}
     assert captions["30.jpg"] == ('a screen of 5"',)
-    assert captions["10.jpg"] == ("two\nlines, one caption",)
+    assert captions["10.jpg"] == ("two lines, one caption",)
     assert rejected == [("5.jpg", "malformed_line"), ("38.jpg", "malformed_line")]
 
 

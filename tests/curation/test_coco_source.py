@@ -22,7 +22,7 @@ def test_coco_folder(tmp_path: Path) -> None:
     assert rejected == []
     assert [(r.name, r.split, r.captions) for r in records] == [
         ("a.jpg", "train", ("a1",)),
-        ("b.jpg", "train", ("b1", "b2\n")),
+        ("b.jpg", "train", ("b1", "b2")),
         ("c.jpg", "dev", ("c1",)),
     ]
     licence = {"licence": "Attribution License", "licence_url": "http://by"}
@@ -62,7 +62,7 @@ def test_coco_names_rejected_entries(tmp_path: Path) -> None:
     notes = [(number, "text") for number in (0, 1, 2, 3, 4, 6)] + [(99, "whose?"), (0, None)]
     path = put(tmp_path / "captions.json", coco(images, notes))
     records, rejected = read(f"coco:{path}")
-    assert [(r.name, r.captions) for r in records] == [("a.jpg", ("text", None, "text"))]
+    assert [(r.name, r.captions) for r in records] == [("a.jpg", ("text", "text"))]
     assert rejected == [
         ("zero.jpg", "duplicate_key"),
         ("captions.json: images[8]", "malformed_entry"),

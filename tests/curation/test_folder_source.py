@@ -28,7 +28,7 @@ def test_folder_jsonl(tmp_path: Path) -> None:
     put(tmp_path / "images" / "left.jpg", picture(4))
     records, rejected = read(f"folder:{tmp_path}")
     assert [(r.name, r.split, r.captions) for r in records] == [
-        ("b.JPG", "train", ("b one", "b two", " ")),
+        ("b.JPG", "train", ("b one", "b two")),
         ("c.png", None, ("c one",)),
         ("images/a.webp", "dev", ("a one", "a two")),
     ]
@@ -59,7 +59,7 @@ def test_folder_csv_and_parquet_tables_give_equal_records(tmp_path: Path) -> Non
     assert seen[0] == seen[1]
     assert seen[0] == [
         ("a.png", ("a1",), {"note": "x"}),
-        ("b.png", ("two\n\nlines, one comma", "b2"), {"licence": "CC-BY"}),
+        ("b.png", ("two lines, one comma", "b2"), {"licence": "CC-BY"}),
     ]
 
 

@@ -66,7 +66,6 @@ def test_parquet_of_paths_groups_adjacent_rows_and_rejects_by_name(tmp_path: Pat
         ("sub/a.jpg", ("a1", "a2")),
         ("sub/b.jpg", ("b1",)),
         ("sub/a.jpg", ("a3",)),
-        ("u.parquet#0", ("",)),
     ]
     assert bytes_of(records[1]) == picture(ord("b"))
     assert rejected == [
@@ -75,6 +74,8 @@ def test_parquet_of_paths_groups_adjacent_rows_and_rejects_by_name(tmp_path: Pat
         ("b.gif", "unsupported_image"),
         ("sub/t.parquet#7", "missing_image"),
         ("sub/b.jpg", "no_captions"),
+        ("u.parquet#0", "empty_caption"),
+        ("u.parquet#0", "no_captions"),
     ]
 
 
