@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -86,15 +87,19 @@ def encode_sample_images(
     Raises:
         InputError: an image that cannot be decoded or has over 100 million pixels.
     """
-    named = ((sample, f"sample {sample.uid} ({sample.name})") for sample in samples)
-    images = (model.preprocess(decode_image(sample.image.read(), name, MAX_IMAGE_PX)) for sample, name in named)
+
+    def read(sample: Sample) -> Tensor:
+        name = f"sample {sample.uid} ({sample.name})"
+        return model.preprocess(decode_image(sample.image.read(), name, MAX_IMAGE_PX))
+
+    images = (image_cache.ImageInput(sample.uid, partial(read, sample)) for sample in samples)
     return encode_images(model, images, report)
 
 
 def encode_images(
-    model: ClipModel, images: Iterable[Tensor], report: EvalProgress | None = None
+    model: ClipModel, images: Iterable[image_cache.ImageInput], report: EvalProgress | None = None
 ) -> NDArray[np.float32]:
-    """Return unit-norm embeddings, float32 [n, embed_dim], of preprocessed images [3, size, size]."""
+    """Return unit-norm embeddings of images, float32 [n, embed_dim]; zeros for those that cannot be read."""
     import torch
 
     model.module.eval()
@@ -103,9 +108,13 @@ def encode_images(
     done = 0
     with torch.inference_mode():
         for part in _parts(images, IMAGE_ROWS):
-            activations = image_cache.pad_rows(trunk(part, IMAGE_ROWS), IMAGE_ROWS)
-            embeddings = torch.nn.functional.normalize(model.image_head(activations), dim=-1)
-            found.append(embeddings[: len(part)].numpy())
+            activations = trunk(part, IMAGE_ROWS)
+            rows = [row for row, value in enumerate(activations) if value is not None]
+            table = np.zeros((len(part), model.embed_dim), dtype=np.float32)
+            if rows:
+                padded = image_cache.pad_rows([value for value in activations if value is not None], IMAGE_ROWS)
+                table[rows] = torch.nn.functional.normalize(model.image_head(padded), dim=-1)[: len(rows)].numpy()
+            found.append(table)
             done += len(part)
             if report:
                 report("embedding images", done, 0)
@@ -120,6 +129,7 @@ def encode_texts(model: ClipModel, texts: Sequence[str], report: EvalProgress | 
     import torch
 
     model.module.eval()
+    trunk = image_cache.text_trunk_of(model)
     distinct, done = list(dict.fromkeys(texts)), 0
     with torch.inference_mode():
         tokens, row_of_text = torch.unique(model.tokenize(distinct), dim=0, return_inverse=True)
@@ -128,8 +138,9 @@ def encode_texts(model: ClipModel, texts: Sequence[str], report: EvalProgress | 
         for length in sorted(set(lengths.tolist())):
             rows = torch.nonzero(lengths == length)[:, 0]
             for part in torch.split(rows, TEXT_ROWS):
-                padded = torch.cat([part, part[:1].expand(TEXT_ROWS - len(part))])
-                table[part.numpy()] = model.encode_text(tokens[padded, :length])[: len(part)].numpy()
+                activations = image_cache.pad_rows(trunk(tokens[part, :length], TEXT_ROWS), TEXT_ROWS)
+                embeddings = torch.nn.functional.normalize(model.text_head(activations), dim=-1)
+                table[part.numpy()] = embeddings[: len(part)].numpy()
                 done += len(part)
                 if report:
                     report("embedding texts", done, len(tokens))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 from data_manifests.errors import InputError
 from data_manifests.image_decoder import IMAGE_ENDINGS, decode_image
 from training.evaluate.features import MAX_IMAGE_PX, EvalProgress, encode_images
+from training.evaluate.image_cache import ImageInput
 from training.evaluate.small_files import read_bytes
 
 if TYPE_CHECKING:
@@ -57,22 +59,19 @@ def encode_image_files(
     Equal files are computed once.
     """
     distinct = list(dict.fromkeys(files))
-    readable = np.zeros(len(distinct), dtype=bool)
 
-    def images() -> Iterator[Tensor]:
-        for row, file in enumerate(distinct):
-            try:
-                image = file.read()
-            except InputError:
-                continue  # `readable` stays False
-            readable[row] = True
-            yield model.preprocess(image)
+    def read(file: ImageFile) -> Tensor | None:
+        try:
+            return model.preprocess(file.read())
+        except InputError:
+            return None  # reported to the caller as unreadable
 
-    embeddings = encode_images(model, images(), report)
-    table = np.zeros((len(distinct), model.embed_dim), dtype=np.float32)
-    table[readable] = embeddings
+    table = encode_images(
+        model, (ImageInput(f"{file.path} {file.box}", partial(read, file)) for file in distinct), report
+    )
     row_of = {file: row for row, file in enumerate(distinct)}
     rows = np.array([row_of[file] for file in files], dtype=np.int64)
+    readable: NDArray[np.bool_] = (table != 0).sum(axis=1) > 0
     return table[rows], readable[rows]
 
 
