@@ -67,7 +67,8 @@ class EvaluationSets:
         """
         from curation.engine.engine import run_stages
         from curation.engine.intake import Snapshot
-        from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
+        from curation.engine.replay import WorkUnit, replay
+        from curation.engine.store import ALL_SAMPLES
 
         folder = Path(self.sets[number].snapshot)
         if not (folder / "about.json").is_file():

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.engine.replay import EncodedSample, WorkUnit, replay_partitions
-from curation.engine.stage import Field
-from curation.engine.store import input_id_of
+from curation.engine.receipts import publish_receipts
+from curation.engine.replay import Replay, WorkUnit
+from curation.engine.store import Store
 from data_manifests.sample import Sample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Float16s = np.ndarray[Any, np.dtype[np.float16]]
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
@@ -28,28 +30,26 @@ class StoredColumns:
     with the process.
 
     Args:
-        unit: The stage, what runs before it, and where the results are.
+        unit: The stage, and where the results are.
+        samples: All samples before it.
     """
 
-    def __init__(self, unit: WorkUnit) -> None:
-        self._unit = unit
-        self._fields = {field.name: field for item in unit.upstream for field in item.stage.provides}
+    def __init__(self, unit: WorkUnit, samples: Replay) -> None:
+        self._stage, self._store, self._samples = unit.stage, Store(unit.store), samples
         self._vectors: dict[str, tuple[Float16s, Int64s]] = {}
-
-    def encoded(self) -> Iterator[list[EncodedSample]]:
-        """Yield the samples with the encoded fields that the stage requires, partition by partition."""
-        return replay_partitions(self._unit, self._unit.stage.required_fields())
 
     @cached_property
     def input_ids(self) -> list[tuple[bytes, str]]:
         """Input id and uid of each sample, in uid order."""
-        names = self._unit.stage.required_fields()
-        return [(input_id_of(names, item.encoded), item.uid) for part in self.encoded() for item in part]
+        folder = self._store.folder(self._stage)
+        ids, receipts = self._samples.input_ids(self._stage, folder)
+        publish_receipts(folder, (uid for _, uid in ids), receipts)
+        return ids
 
     @cached_property
     def uids(self) -> list[str]:
         """Uids, sorted."""
-        return [uid for _, uid in self.input_ids]
+        return self._samples.uids
 
     @property
     def num_samples(self) -> int:
@@ -58,9 +58,10 @@ class StoredColumns:
 
     def batches(self) -> Iterator[list[Sample]]:
         """Yield the samples in batches, with the fields that the stage requires."""
-        for part in self.encoded():
-            for start in range(0, len(part), _BATCH_SIZE):
-                yield [item.sample for item in part[start : start + _BATCH_SIZE]]
+        for block in self._samples.blocks():
+            for start in range(0, len(block), _BATCH_SIZE):
+                positions = block[start : start + _BATCH_SIZE]
+                yield [item.sample for item in self._samples.encoded(self._stage.required_fields(), positions)]
 
     def vectors(self, name: str) -> Float16s:
         """Return a field of one vector a sample, memory-mapped [num_samples, dims]."""
@@ -71,29 +72,32 @@ class StoredColumns:
         return self._spooled(name)
 
     def _spooled(self, name: str) -> tuple[Float16s, Int64s]:
+        """Write the vectors of a field to a file and map it."""
         if name not in self._vectors:
-            required = self._unit.stage.required_fields()
-            self._spool([self._fields[other] for other in required if self._is_array(other)])
-        return self._vectors[name]
-
-    def _is_array(self, name: str) -> bool:
-        return name in self._fields and self._fields[name].kind == "array"
-
-    def _spool(self, fields: Sequence[Field]) -> None:
-        """Write the vectors of some fields to files, in one pass over the samples, and map them."""
-        starts = {field.name: [0] for field in fields}
-        widths = dict.fromkeys(starts, 1)
-        with ExitStack() as stack:
-            files = {name: stack.enter_context(tempfile.TemporaryFile(dir=self._unit.store)) for name in starts}
-            for item in (item for part in self.encoded() for item in part):
-                for field in fields:
-                    name, rows = field.name, np.atleast_2d(field.decode(item.encoded[field.name]))
-                    files[name].write(rows.tobytes())
-                    starts[name].append(starts[name][-1] + (len(rows) if rows.size else 0))
-                    widths[name] = max(widths[name], rows.shape[1])
-            for name, file in files.items():
+            starts, width = [np.zeros(1, np.int64)], 1
+            with tempfile.TemporaryFile(dir=self._store.root) as file:
+                for positions in self._samples.blocks():
+                    vectors, counts = _decode(self._samples.column(name, positions))
+                    file.write(vectors)
+                    starts.append(starts[-1][-1] + np.cumsum(counts))
+                    width = max(width, len(vectors) // 2 // max(int(counts.sum()), 1))
                 file.flush()
-                shape = (starts[name][-1], widths[name])
+                begins = np.concatenate(starts)
+                shape = (int(begins[-1]), width)
                 # a mapped file lives on after it is closed; an empty one cannot be mapped
                 mapped = np.memmap(file, np.float16, "r", shape=shape) if shape[0] else np.zeros(shape, np.float16)
-                self._vectors[name] = mapped, np.array(starts[name], np.int64)
+                self._vectors[name] = mapped, begins
+        return self._vectors[name]
+
+
+def _decode(column: pa.LargeBinaryArray) -> tuple[bytes, Int64s]:
+    """Return the vectors of encoded arrays one after another (float16), and how many each array has; see `Field.encode`."""
+    first, end = column.offset, column.offset + len(column)
+    offsets = np.frombuffer(column.buffers()[1], np.int64)[first : end + 1]
+    data = np.frombuffer(column.buffers()[2], np.uint8)
+    heads = offsets[:-1, None] + np.arange(4)
+    num_rows = data[heads].copy().view("<u4")[:, 0].astype(np.int64)
+    is_vector = np.ones(len(data), np.bool_)
+    is_vector[heads] = False
+    counts = np.where(num_rows > 0, num_rows, np.diff(offsets) > 4)
+    return data[offsets[0] : offsets[-1]][is_vector[offsets[0] : offsets[-1]]].tobytes(), counts

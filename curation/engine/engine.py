@@ -7,7 +7,6 @@ process pool, a Prefect task, a Dask worker. Nothing here imports Prefect.
 from __future__ import annotations
 
 import gc
-import math
 import resource
 import time
 from bisect import bisect_right
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,8 @@ from curation.engine.fits import (
     sketch_of,
 )
 from curation.engine.intake import Snapshot
-from curation.engine.replay import ALL_SAMPLES, FinishedStage, WorkUnit, inputs_hash, partition_key, replay
+from curation.engine.receipts import Receipt, add_up, publish_receipts
+from curation.engine.replay import FinishedStage, Positions, Replay, WorkUnit, inputs_hash
 from curation.engine.stage import (
     Drop,
     FittedStage,
@@ -51,7 +51,7 @@ from curation.engine.stage import (
     WaitingError,
     check_order,
 )
-from curation.engine.store import Completeness, StageResult, Store, input_id_of, partitions
+from curation.engine.store import ALL_SAMPLES, Partition, StageResult, Store, input_id_of, partitions, span_of
 from data_manifests.atomic_files import write_atomically, write_table_atomically
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
@@ -61,6 +61,10 @@ MEMBERS_FILE = "members"
 """Of an indexed stage's folder: its state, and the samples (parquet) that it was made from."""
 
 _FEW_SAMPLES = 10_000
+_FEW_LACKING = 128
+"""A quarter of a partition: more samples without a result are worth several processes."""
+
+_RESULTS_PER_FILE = 512
 
 _NEW_OBJECTS_PER_COLLECTION = 100_000
 """New objects between two runs of the garbage collector; Python's default is 700 (2,000 from 3.13 on)."""
@@ -75,8 +79,6 @@ class UnitReport:
         num_reused: Samples whose result was in the store.
         key: Of a unit that fits, the hash of the fit; of one that indexes, the hash of its inputs.
         num_learned_from: Of a unit that fits, the number of samples.
-        evidence: Of a unit that applies a fit, the evidence of its samples.
-        overlap: Of a unit that applies a fit, which of its samples the fit was learned from.
         waiting: Raised by a batch that needs something from outside first.
         peak_memory_bytes: Peak of the process that ran it.
     """
@@ -85,8 +87,6 @@ class UnitReport:
     num_reused: int
     key: str = ""
     num_learned_from: int = 0
-    evidence: Evidence = field(default_factory=Evidence)
-    overlap: Overlap = field(default_factory=Overlap)
     waiting: WaitingError | None = None
     peak_memory_bytes: int = 0
 
@@ -101,7 +101,12 @@ def run_serially(work: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUni
 
 
 def run_unit(unit: WorkUnit) -> UnitReport:
-    """Compute the missing results of one stage over one partition and publish them batch by batch.
+    """Compute the missing results of one stage over one partition and publish them batch by batch."""
+    return run_over(unit, Replay.of(unit))
+
+
+def run_over(unit: WorkUnit, samples: Replay) -> UnitReport:
+    """Run a unit over the samples before its stage.
 
     Numerical libraries get one thread: units run in parallel, and sums that depend on a thread count would make the
     results depend on the machine.
@@ -109,21 +114,21 @@ def run_unit(unit: WorkUnit) -> UnitReport:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1), infrequent_garbage_collection():
-        report = _run(unit)
+        report = _run(unit, samples)
     return replace(report, peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def _run(unit: WorkUnit) -> UnitReport:
+def _run(unit: WorkUnit, samples: Replay) -> UnitReport:
     stage = unit.stage
     if isinstance(stage, MapStage):
-        return _process(unit, stage, stage.process)
+        return _process(unit, samples, stage, stage.process)
     if isinstance(stage, FittedStage):
         if not unit.fit:
-            return _learn(unit, stage)
+            return _learn(unit, samples, stage)
         fit = load_fit(fit_path(Store(unit.store).folder(stage), unit.fit))
-        return _process(unit, stage, partial(stage.apply, fit=fit), fit)
+        return _process(unit, samples, stage, partial(stage.apply, fit=fit))
     if isinstance(stage, IndexedStage):
-        return _index(unit, stage)
+        return _index(unit, samples, stage)
     raise TypeError(f"stage '{stage.name}' is none of MapStage, FittedStage and IndexedStage")
 
 
@@ -138,16 +143,17 @@ def infrequent_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _process(unit: WorkUnit, stage: MapStage | FittedStage, process: Process, fit: Fit | None = None) -> UnitReport:
+def _process(unit: WorkUnit, samples: Replay, stage: MapStage | FittedStage, process: Process) -> UnitReport:
     """Compute what the store lacks of a partition, batch by batch."""
     store = Store(unit.store)
-    folder, key = store.folder(stage, unit.fit), partition_key(unit)
+    folder = store.folder(stage, unit.fit)
     store.describe_stage(stage, unit.fit)
-    stored = store.ids(folder, unit.partition)
+    positions, sample_keys = samples.lacking(stage, folder)
     names = stage.required_fields()
-    samples = replay(unit, names)
-    ids = [input_id_of(names, item.encoded) for item in samples]
-    missing = {key: item for key, item in zip(ids, samples, strict=True) if key not in stored}
+    items = samples.encoded(names, positions)
+    ids = [input_id_of(names, item.encoded) for item in items]
+    receipts = samples.find(FinishedStage(stage, unit.fit), ids, [item.uid for item in items])
+    missing = {key: item for key, item in zip(ids, items, strict=True) if key not in receipts}
     keys = list(missing)
     waiting: WaitingError | None = None
     for start in range(0, len(keys), stage.batch_size):
@@ -161,49 +167,17 @@ def _process(unit: WorkUnit, stage: MapStage | FittedStage, process: Process, fi
             key: _encode(stage, sample.uid, result)
             for key, sample, result in zip(keys[start : start + stage.batch_size], batch, results, strict=True)
         }
-        store.publish(folder, unit.partition, rows, [field.name for field in stage.provides])
-    if waiting is not None:
-        return UnitReport(len(keys), len(samples) - len(keys), waiting=waiting)
-    complete = _summary(unit, stage, ids, fit)
-    store.mark_complete(folder, unit.partition, key, complete)
-    return replace(_reused(complete), num_computed=len(keys), num_reused=len(samples) - len(keys))
+        span = span_of(sample.uid for sample in batch)
+        path = store.publish(folder, span, rows, [field.name for field in stage.provides])
+        receipts |= {key: Receipt.of(stage, key, path.name, result) for key, result in rows.items()}
+    made = [receipts[key]._replace(key=known) for known, key in zip(sample_keys, ids, strict=True) if key in receipts]
+    publish_receipts(folder, [item.uid for item in items], made)
+    return UnitReport(len(keys), len(items) - len(keys), waiting=waiting)
 
 
-def stored_report(unit: WorkUnit) -> UnitReport | None:
-    """Return the report of a map unit, or of one that applies a fit, whose results are known to be complete."""
-    store = Store(unit.store)
-    complete = store.is_complete(store.folder(unit.stage, unit.fit), unit.partition, partition_key(unit))
-    return None if complete is None else _reused(complete)
-
-
-def _reused(found: Completeness) -> UnitReport:
-    """Return the report of a partition whose results are all in the store."""
-    evidence = Evidence(found.num_samples, found.num_dropped, found.sums)
-    return UnitReport(0, found.num_samples, evidence=evidence, overlap=Overlap(*found.overlap))
-
-
-def _summary(unit: WorkUnit, stage: Stage, ids: Sequence[bytes], fit: Fit | None) -> Completeness:
-    """Return what is recorded of a complete partition."""
-    if fit is None:
-        return Completeness(len(ids))
-    fields = [spec for spec in stage.provides if spec.role == "evidence"]
-    store = Store(unit.store)
-    results = store.rows(store.folder(stage, unit.fit), unit.partition, [spec.name for spec in fields])
-    found = [results[key] for key in ids]
-    numbers: dict[str, list[float]] = {}
-    for result in found:
-        for spec in fields if result.drop is None else ():
-            for name, number in spec.decode(result.values[spec.name]).items():
-                numbers.setdefault(name, []).append(number)
-    sums = {name: math.fsum(values) for name, values in sorted(numbers.items())}
-    overlap = Overlap.of(fit, ids)
-    num_dropped = sum(result.drop is not None for result in found)
-    return Completeness(len(ids), num_dropped, sums, (overlap.num_known, overlap.num_new))
-
-
-def _learn(unit: WorkUnit, stage: FittedStage) -> UnitReport:
+def _learn(unit: WorkUnit, samples: Replay, stage: FittedStage) -> UnitReport:
     """Learn a fit, unless one was learned from the same samples before."""
-    columns = StoredColumns(unit)
+    columns = StoredColumns(unit, samples)
     ids = columns.input_ids
     folder = Store(unit.store).folder(stage)
     Store(unit.store).describe_stage(stage)
@@ -228,32 +202,31 @@ def _encode(stage: Stage, uid: str, result: Mapping[str, Any] | Drop) -> StageRe
     return StageResult({field.name: field.encode(result[field.name]) for field in stage.provides})
 
 
-def _index(unit: WorkUnit, stage: IndexedStage) -> UnitReport:
+def _index(unit: WorkUnit, samples: Replay, stage: IndexedStage) -> UnitReport:
     """Bring an indexed stage's state up to date and write its results, unless they are there for these samples."""
     import pyarrow as pa
 
-    columns, store = StoredColumns(unit), Store(unit.store)
-    parts = partitions(Snapshot.load(unit.snapshot).num_samples)
+    columns, store = StoredColumns(unit, samples), Store(unit.store)
     ids = {uid: value for value, uid in columns.input_ids}
     key = inputs_hash(columns.input_ids)
     folder = store.folder(stage, key)
-    if (folder / STATE_FILE).is_file():
-        return UnitReport(0, len(ids), key)
-    store.describe_stage(stage)
-    before = previous_index(store.folder(stage), ids)
-    state = stage.update(columns, before)
-    first_prefixes = [part.first for part in parts]
-    results = zip(ids, stage.results(columns, state), strict=True)
-    for number, items in groupby(results, key=lambda item: bisect_right(first_prefixes, int(item[0][:3], 16)) - 1):
-        rows = {bytes.fromhex(uid): _encode(stage, uid, result) for uid, result in items}
-        store.publish(folder, parts[number], rows, [spec.name for spec in stage.provides])
-
-    members = pa.table({"uid": list(ids), "input_id": pa.array(list(ids.values()), pa.binary(16))})
-    write_table_atomically(folder / MEMBERS_FILE, members)
-    # last: with it, everything is there
-    write_atomically(folder / STATE_FILE, state.to_bytes())
-    num_kept = 0 if before is None else int((before.row_now >= 0).sum())
-    return UnitReport(len(ids) - num_kept, num_kept, key)
+    report = UnitReport(0, len(ids), key)
+    if not (folder / STATE_FILE).is_file():
+        store.describe_stage(stage)
+        before = previous_index(store.folder(stage), ids)
+        state = stage.update(columns, before)
+        results = zip(ids, stage.results(columns, state), strict=True)
+        while items := list(islice(results, _RESULTS_PER_FILE)):
+            rows = {bytes.fromhex(uid): _encode(stage, uid, result) for uid, result in items}
+            store.publish(folder, span_of(uid for uid, _ in items), rows, [spec.name for spec in stage.provides])
+        members = pa.table({"uid": list(ids), "input_id": pa.array(list(ids.values()), pa.binary(16))})
+        write_table_atomically(folder / MEMBERS_FILE, members)
+        # last: with it, everything is there
+        write_atomically(folder / STATE_FILE, state.to_bytes())
+        num_kept = 0 if before is None else int((before.row_now >= 0).sum())
+        report = UnitReport(len(ids) - num_kept, num_kept, key)
+    publish_receipts(folder, list(ids), samples.receipts(FinishedStage(stage, key)))
+    return report
 
 
 def previous_index(folder: Path, ids: Mapping[str, bytes]) -> PreviousIndex | None:
@@ -290,7 +263,6 @@ class StageReport:
     key: str = ""
     num_learned_from: int = 0
     evidence: Evidence = field(default_factory=Evidence)
-    overlap: Overlap = field(default_factory=Overlap)
     fit: FitRecord | None = None
 
     def add(self, report: UnitReport) -> None:
@@ -299,7 +271,6 @@ class StageReport:
         self.num_reused += report.num_reused
         self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)
         self.key, self.num_learned_from = report.key, report.num_learned_from
-        self.evidence, self.overlap = self.evidence + report.evidence, self.overlap + report.overlap
 
 
 @dataclass(frozen=True)
@@ -327,25 +298,27 @@ def run_stages(
     """
     check_order(stages)
     here = replace(snapshot, folder=snapshot.folder.absolute())  # a worker may run in another folder
-    run = _StageRun(here, store.absolute(), executor, events or Events(), fits or FitPolicy())
+    samples = Replay(here, Store(store.absolute()), ALL_SAMPLES)
+    run = _StageRun(here, store.absolute(), executor, events or Events(), fits or FitPolicy(), samples)
     for stage in stages:
         started = time.perf_counter()
         report = run.fitted(stage) if isinstance(stage, FittedStage) else run.units(stage)
         report.wall_s = time.perf_counter() - started
-        run.finished.append(FinishedStage(stage, report.fit.hash if report.fit else report.key, report.fit))
+        run.finish(FinishedStage(stage, report.fit.hash if report.fit else report.key, report.fit))
         run.reports.append(report)
     return run.finished, run.reports
 
 
 @dataclass
 class _StageRun:
-    """Stages that run one after another over a snapshot."""
+    """Stages that run one after another over a snapshot; `samples` are those before the next stage."""
 
     snapshot: Snapshot
     store: Path
     executor: Executor
     events: Events
     fits: FitPolicy
+    samples: Replay
     finished: list[FinishedStage] = field(default_factory=list)
     reports: list[StageReport] = field(default_factory=list)
 
@@ -355,17 +328,22 @@ class _StageRun:
         Raises:
             WaitingError: the stage needs something from outside.
         """
-        apart = isinstance(stage, MapStage) or bool(fit)
-        parts = partitions(self.snapshot.num_samples) if apart else [ALL_SAMPLES]
+        stored, parts, num_samples = None, [ALL_SAMPLES], self.samples.num_samples
+        if isinstance(stage, MapStage) or fit:
+            lacking, _ = self.samples.lacking(stage, Store(self.store).folder(stage, fit))
+            stored = UnitReport(0, num_samples - len(lacking))
+            parts, num_samples = self._partitions(lacking), len(lacking)
         units = [WorkUnit(stage, tuple(self.finished), self.snapshot.folder, self.store, part, fit) for part in parts]
         total, waiting = StageReport(stage), None
-        self.events.stage_started(stage, len(units))
-        stored = [stored_report(unit) if apart else None for unit in units]
-        left = [unit for unit, report in zip(units, stored, strict=True) if report is None]
-        # of a small data set, one unit takes less time than starting a process for it
-        alone = len(left) == 1 and self.snapshot.num_samples <= _FEW_SAMPLES
-        execute = run_serially if alone or stage.runs_in_main_process() else self.executor
-        for report in chain(filter(None, stored), execute(run_unit, left)):
+        self.events.stage_started(stage, len(units) + (stored is not None))
+        # of few samples, one unit takes less time here than in a process that may have to start first
+        alone = len(units) == 1 and num_samples <= _FEW_SAMPLES
+        done = (
+            (run_over(unit, self.samples) for unit in units)
+            if alone
+            else (run_serially if stage.runs_in_main_process() else self.executor)(run_unit, units)
+        )
+        for report in chain([] if stored is None else [stored], done):
             total.add(report)
             waiting = report.waiting or waiting
             self.events.unit_done(stage, report)
@@ -373,13 +351,29 @@ class _StageRun:
             raise waiting
         return total
 
+    def _partitions(self, lacking: Positions) -> list[Partition]:
+        """Return the partitions of some samples; few samples are one."""
+        if len(lacking) <= _FEW_LACKING:
+            return [ALL_SAMPLES] if len(lacking) else []
+        uids = self.samples.uids
+        parts = partitions(self.snapshot.num_samples)
+        first_prefixes = [part.first for part in parts]
+        numbers = {bisect_right(first_prefixes, int(uids[place][:3], 16)) - 1 for place in lacking.tolist()}
+        return [parts[number] for number in sorted(numbers)]
+
+    def finish(self, stage: FinishedStage) -> None:
+        """Go on to the next stage."""
+        self.finished.append(stage)
+        self.samples = self.samples.after(stage)
+
     def fitted(self, stage: FittedStage) -> StageReport:
         """Apply the fit of an earlier version if there is one and it holds; otherwise fit, then apply."""
         why = "requested" if {stage.name, "*"} & self.fits.refit else FIRST_FIT
         kept = self.fits.of(stage.name, stage.fingerprint())
         if kept is not None and (fit := self._take_over(stage, kept)) is not None:
             report = self.units(stage, kept.hash)
-            checks = check_fit(stage, fit, report.evidence, report.overlap)
+            report.evidence, overlap = evidence_of(self.samples.after(FinishedStage(stage, kept.hash)), fit)
+            checks = check_fit(stage, fit, report.evidence, overlap)
             failed = [check for check in checks if not check.holds]
             if not failed or self.fits.given:
                 reason = "requested" if self.fits.given else "every check holds"
@@ -412,6 +406,13 @@ class _StageRun:
                 return None
             save_fit(folder, data)
         return load_fit(fit_path(folder, kept.hash))
+
+
+def evidence_of(samples: Replay, fit: Fit) -> tuple[Evidence, Overlap]:
+    """Return the evidence of the samples that a fit was applied to, and which of them it was learned from."""
+    results = samples.results()
+    evidence = Evidence(results.num_rows, results["dropped"].to_pylist().count(True), add_up(results["evidence"]))
+    return evidence, Overlap.of(fit, results["input_id"].to_pylist())
 
 
 def check_fit(stage: FittedStage, fit: Fit, evidence: Evidence, overlap: Overlap) -> tuple[FitCheck, ...]:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +19,7 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.denylist import Denylist
-from curation.engine.store import PREFIXES, Partition
+from curation.engine.store import ALL_SAMPLES, Partition
 from curation.sources import SPLIT_PRIORITY, SampleSource, SourceSplit
 from curation.sources.reading.sorted_rows import SortedRows, merged
 from data_manifests.atomic_files import draft_folder, open_atomically, publish_folder, write_atomically
@@ -79,28 +79,30 @@ class Snapshot:
             folder, about["num_samples"], about["num_records"], about["content"], rejected, tuple(about["notes"])
         )
 
-    def samples(self, partition: Partition | None = None) -> list[Sample]:
-        """Return the samples of a partition (by default all), sorted by uid."""
+    def samples(self) -> list[Sample]:
+        """Return all samples, sorted by uid."""
+        return [_sample(row) for batch in self.batches(ALL_SAMPLES) for row in batch.to_pylist()]
+
+    def samples_of(self, uids: Sequence[str]) -> list[Sample]:
+        """Return the samples with these uids, which are sorted."""
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        low, end = partition.bounds() if partition else ("", "g")
-        filters = (pc.field("uid") >= low) & (pc.field("uid") < end) if partition else None
-        table = pq.read_table(self.folder / "samples.parquet", filters=filters)
-        return [_sample(row) for row in table.to_pylist()]
+        if not uids:
+            return []
+        # the bounds too: with them, most of a large file need not be read
+        field = pc.field("uid")
+        rows = (field >= uids[0]) & (field <= uids[-1]) & field.isin(list(uids))
+        return [_sample(row) for row in pq.read_table(self.folder / "samples.parquet", filters=rows).to_pylist()]
 
-    def content_of(self, partition: Partition) -> str:
-        """Return a hash of the content of a partition's samples."""
-        return _content_of(self, partition)
+    def batches(self, partition: Partition) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a partition's samples, sorted by uid."""
+        import pyarrow.compute as pc
+        import pyarrow.dataset as ds
 
-
-@lru_cache(maxsize=PREFIXES)
-def _content_of(snapshot: Snapshot, partition: Partition) -> str:
-    """Return a hash of the content of a partition's samples; the snapshot has a hash of its content."""
-    hasher = blake3()
-    for sample in snapshot.samples(partition):
-        hasher.update(canonical([sample.uid, sample.name, sample.captions, sample.split, sample.attributes]))
-    return hasher.hexdigest(length=16)
+        low, end = partition.bounds()
+        rows = ds.dataset(self.folder / "samples.parquet")
+        yield from rows.to_batches(filter=(pc.field("uid") >= low) & (pc.field("uid") < end))
 
 
 def _sample(row: dict[str, Any]) -> Sample:

@@ -1,25 +1,55 @@
-"""Replay: samples as they are after a list of finished stages, read from the snapshot and the store."""
+"""Replay: samples as they are after a list of finished stages, read from the snapshot and the store.
+
+Which result a sample has is looked up in the receipts of each stage; values are read only for samples whose values are asked
+for, or that have no receipt.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from blake3 import blake3
 
 from curation.engine.fits import FitRecord
 from curation.engine.intake import Snapshot
+from curation.engine.receipts import Receipt, places_of, read_receipts, receipts_table
 from curation.engine.stage import Drop, Field, IndexedStage, Stage
-from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id_of, partitions
+from curation.engine.store import (
+    Partition,
+    StageResult,
+    Store,
+    files_of,
+    find_results,
+    input_id_of,
+    partitions,
+    read_results,
+    select_results,
+    span_of,
+)
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
 
-ALL_SAMPLES = Partition(0, PREFIXES - 1)
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Positions = np.ndarray[Any, np.dtype[np.int64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Ids = np.ndarray[Any, np.dtype[np.uint8]]
+"""Ids [n, 16]."""
 
 _CACHED_PARTITIONS = 16
 """Partitions, of about 512 samples, whose samples a process keeps for the next stage."""
+
+_SAMPLES_AT_ONCE = 512
+"""Samples whose values are in memory at once while input ids are computed."""
+
+_ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,80 +128,367 @@ def encode_sample(sample: Sample) -> EncodedSample:
     )
 
 
-def replay(
-    unit: WorkUnit,
-    fields: Iterable[str],
-    on_drop: Callable[[Stage, Sample, Drop], None] | None = None,
-    *,
-    partial: bool = False,
-) -> list[EncodedSample]:
+def replay(unit: WorkUnit, fields: Collection[str]) -> list[EncodedSample]:
     """Return a partition's samples as they are after the upstream stages, with the given fields filled in.
-
-    Args:
-        unit: Partition, upstream stages and where their results are.
-        fields: Fields that the caller will read.
-        on_drop: Called for every sample that a stage dropped.
-        partial: Leave out samples that lack a result, instead of raising.
 
     Raises:
         LookupError: the store lacks a result of an upstream stage.
     """
-    needed = _fields_to_load([finished.stage for finished in unit.upstream], fields)
-    store = Store(unit.store)
-    samples: Sequence[EncodedSample] = _encoded_partition(Snapshot.load(unit.snapshot), unit.partition)
-    for finished in unit.upstream:
-        stage = finished.stage
-        added = [field for field in stage.provides if field.name in needed]
-        if added or stage.drops:
-            folder = store.folder(stage, finished.key)
-            results = store.rows(folder, unit.partition, [field.name for field in added])
-            samples = list(_add_results(stage, samples, results, added, on_drop, partial=partial))
-    return list(samples)
+    return Replay.of(unit).encoded(fields)
+
+
+class Replay:
+    """The samples of a partition after finished stages.
+
+    In memory are ids, a few dozen bytes for each sample and stage; values are read when they are asked for.
+
+    Args:
+        snapshot: The source's samples.
+        store: Where the results are.
+        partition: Which samples.
+        finished: The stages.
+        partial: Whether results may be missing; a sample is left out if it is not known whether it was dropped.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        store: Store,
+        partition: Partition,
+        finished: Sequence[FinishedStage] = (),
+        *,
+        partial: bool = False,
+    ) -> None:
+        self._snapshot, self._store, self._partition, self._partial = snapshot, store, partition, partial
+        self._source = _source_ids(snapshot, partition)
+        self._finished = tuple(finished)
+        self._results: dict[int, pa.Table] = {}
+        self._present: list[Bools] = [np.ones(len(self._source.uids), np.bool_)]
+        self._last_keys: tuple[tuple[str, ...], int, pa.Array | None] = ((), 0, None)
+
+    @classmethod
+    def of(cls, unit: WorkUnit) -> Replay:
+        """Return the samples before a unit's stage."""
+        return cls(Snapshot.load(unit.snapshot), Store(unit.store), unit.partition, unit.upstream)
+
+    def after(self, finished: FinishedStage) -> Replay:
+        """Return the samples after one more stage; what is known of them by now is shared."""
+        stages = (*self._finished, finished)
+        more = Replay(self._snapshot, self._store, self._partition, stages, partial=self._partial)
+        more._results, more._present = self._results.copy(), self._present.copy()
+        more._last_keys = self._last_keys
+        return more
+
+    @property
+    def uids(self) -> list[str]:
+        """Uids of the samples that no stage dropped, sorted."""
+        return self._uids_of(self._rows())
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples that no stage dropped."""
+        return len(self._rows())
+
+    def blocks(self) -> Iterator[Positions]:
+        """Yield the positions of all of `uids`, in the order and number in which the store's files have them."""
+        prefixes = np.array([int(uid[:3], 16) for uid in self.uids], np.int64)
+        edges = [part.first for part in partitions(len(self._source.uids))]
+        starts = [*np.searchsorted(prefixes, edges).tolist(), len(prefixes)]
+        return (np.arange(start, end) for start, end in pairwise(starts) if end > start)
+
+    def keys(self, names: Sequence[str]) -> list[bytes]:
+        """Return a key (16 bytes) of some fields for each of `uids`, without reading values: equal keys mean equal values.
+
+        Args:
+            names: Fields of stages, fields that every sample has, or ``name``.
+
+        Raises:
+            LookupError: the store lacks a result of a stage that provides one of them.
+        """
+        keys: list[bytes] = self._keys(names, self._end).drop_null().to_pylist()
+        return keys
+
+    def encoded(
+        self, names: Collection[str], positions: Sequence[int] | Positions | None = None
+    ) -> list[EncodedSample]:
+        """Return samples with the given fields filled in.
+
+        Args:
+            names: The fields.
+            positions: Which of `uids`; None for all.
+
+        Raises:
+            LookupError: the store lacks a result of a stage that provides one of them.
+        """
+        rows = self._rows() if positions is None else self._rows()[positions]
+        return self._encoded(names, rows, self._end)
+
+    def column(self, name: str, positions: Positions) -> pa.LargeBinaryArray:
+        """Return the encoded values of a stage's field for some of `uids`, in ascending order."""
+        import pyarrow as pa
+
+        ((number, _),) = self._providers([name], self._end)
+        order, chunks = [np.zeros(0, np.int64)], []
+        for path, places, ids in self._files(number, self._rows()[positions]):
+            order.append(places)
+            chunks += select_results(path, ids, [name])[name].chunks
+        values = pa.chunked_array(chunks, pa.large_binary()).combine_chunks()
+        return values.take(pa.array(np.argsort(np.concatenate(order))))
+
+    def drops(self) -> Iterator[tuple[Stage, Sample, Drop]]:
+        """Yield the dropped samples with the stage that dropped them and its reason, stage by stage."""
+        for number, finished in enumerate(self._finished):
+            if finished.stage.drops:
+                rows = np.flatnonzero(self._there(number) & self._dropped(number))
+                samples = _encoded_samples(self._snapshot, tuple(self._uids_of(rows)))
+                for item, result in zip(samples, self._read(number, rows, ()), strict=True):
+                    if result.drop is not None:
+                        yield finished.stage, item.source, result.drop
+
+    def dropped_uids(self) -> list[str]:
+        """Return the uids of the dropped samples."""
+        rows = [
+            np.flatnonzero(self._there(number) & self._dropped(number))
+            for number, finished in enumerate(self._finished)
+            if finished.stage.drops
+        ]
+        return [uid for found in rows for uid in self._uids_of(found)]
+
+    def lacking(self, stage: Stage, folder: Path) -> tuple[Positions, list[bytes]]:
+        """Return which of `uids` have no receipt of a stage whose results are in a folder, and their keys."""
+        keys = self._keys(_key_fields(stage), self._end).drop_null()
+        found = places_of(keys, read_receipts(folder, self._partition), "key")
+        lacking = np.flatnonzero(found.is_null().to_numpy(zero_copy_only=False))
+        return lacking, keys.take(lacking).to_pylist()
+
+    def input_ids(self, stage: Stage, folder: Path) -> tuple[list[tuple[bytes, str]], list[Receipt]]:
+        """Return the input id and uid of each sample whose input is known, and receipts for those that had none.
+
+        Args:
+            stage: The next stage.
+            folder: Where it has receipts.
+        """
+        keys = self._keys(stage.required_fields(), self._end)
+        receipts = read_receipts(folder, self._partition)
+        ids = receipts["input_id"].take(places_of(keys, receipts, "key")).to_pylist()
+        lacking = np.flatnonzero(_is_true(keys.is_valid()) & np.array([found is None for found in ids], np.bool_))
+        computed = zip(
+            lacking.tolist(), keys.take(lacking).to_pylist(), self._compute(stage, lacking, self._end), strict=True
+        )
+        made = []
+        for row, key, found in computed:
+            ids[row] = found
+            made.append(Receipt(key, found))
+        return [(found, uid) for found, uid in zip(ids, self._source.uids, strict=True) if found is not None], made
+
+    def results(self) -> pa.Table:
+        """Return the receipts of the samples with a result of the last stage."""
+        import pyarrow.compute as pc
+
+        found = self._look_up(self._end - 1)
+        return found.filter(pc.is_valid(found["key"]))
+
+    def receipts(self, finished: FinishedStage) -> list[Receipt]:
+        """Return receipts for the samples that have a result of the next stage, but no receipt of it."""
+        lacking, keys = self.lacking(finished.stage, self._store.folder(finished.stage, finished.key))
+        return self._find(finished, self._rows()[lacking], keys, self._end)
+
+    def find(self, finished: FinishedStage, ids: Sequence[bytes], uids: Sequence[str]) -> dict[bytes, Receipt]:
+        """Return receipts, without keys, for the input ids of some samples that have a result of a stage.
+
+        Args:
+            finished: The stage.
+            ids: The samples' input ids.
+            uids: The samples.
+        """
+        if not uids:
+            return {}
+        folder = self._store.folder(finished.stage, finished.key)
+        files = find_results(files_of(folder, span_of(uids)), ids)
+        names, found = [field.name for field in finished.stage.provides], dict[bytes, Receipt]()
+        for name in sorted(set(files.values())):
+            here = [key for key, file in files.items() if file == name]
+            for key, result in zip(here, read_results(folder / name, here, names), strict=True):
+                found[key] = Receipt.of(finished.stage, key, name, result)
+        return found
+
+    @property
+    def _end(self) -> int:
+        return len(self._finished)
+
+    def _rows(self) -> Positions:
+        return np.flatnonzero(self._there(self._end))
+
+    def _uids_of(self, rows: Positions) -> list[str]:
+        return [self._source.uids[row] for row in rows.tolist()]
+
+    def _there(self, end: int) -> Bools:
+        """Return which samples reach the stage `end`."""
+        for number in range(len(self._present) - 1, end):
+            there = self._present[number]
+            if self._finished[number].stage.drops:
+                there = there & _is_true(self._result(number)["input_id"].is_valid()) & ~self._dropped(number)
+            self._present.append(there)
+        return self._present[end]
+
+    def _dropped(self, number: int) -> Bools:
+        return _is_true(self._result(number)["dropped"])
+
+    def _providers(self, names: Collection[str], end: int) -> Iterator[tuple[int, list[Field]]]:
+        """Yield the stages before `end` that provide some of the fields, and which."""
+        for number, finished in enumerate(self._finished[:end]):
+            if fields := [field for field in finished.stage.provides if field.name in names]:
+                yield number, fields
+
+    def _keys(self, names: Sequence[str], end: int) -> pa.Array:
+        """Return the keys of fields before the stage `end`; null for samples that are not there, or lack a value."""
+        if self._last_keys[:2] != (tuple(names), end):
+            self._last_keys = (tuple(names), end, self._make_keys(names, end))
+        return self._last_keys[2]
+
+    def _make_keys(self, names: Sequence[str], end: int) -> pa.Array:
+        import pyarrow as pa
+
+        there = self._there(end)
+        columns = [self._source.ids[name] for name in names if name in self._source.ids]
+        for number, _ in self._providers(names, end):
+            results = self._result(number)["result_id"]
+            there = there & _is_true(results.is_valid())
+            columns.append(_as_ids(results))
+        rows, prefix = np.flatnonzero(there), canonical(list(names))
+        data, width = np.concatenate(columns, axis=1)[rows].tobytes(), _ID_BYTES * len(columns)
+        hashes = [
+            blake3(prefix + data[start : start + width]).digest(length=_ID_BYTES)
+            for start in range(0, len(data), width)
+        ]
+        places = np.full(len(there), -1)
+        places[rows] = np.arange(len(rows))
+        return pa.array(hashes, pa.binary(_ID_BYTES)).take(pa.array(places, mask=places < 0))
+
+    def _result(self, number: int) -> pa.Table:
+        """Return what is kept in memory of a stage's receipts: one row for each sample, null without a result."""
+        if number not in self._results:
+            found = self._look_up(number).select(["input_id", "file", "result_id", "dropped"]).combine_chunks()
+            self._results[number] = found.set_column(1, "file", found["file"].dictionary_encode())
+        return self._results[number]
+
+    def _look_up(self, number: int) -> pa.Table:
+        """Return the receipts of a stage, one row for each sample; null without a result.
+
+        Raises:
+            LookupError: there is none of a sample that reaches the stage.
+        """
+        import pyarrow as pa
+
+        finished = self._finished[number]
+        stage, folder = finished.stage, self._store.folder(finished.stage, finished.key)
+        keys, known = self._keys(_key_fields(stage), number), read_receipts(folder, self._partition)
+        found = places_of(keys, known, "key")
+        lacking = np.flatnonzero(_is_true(keys.is_valid()) & _is_true(found.is_null()))
+        if len(lacking):
+            made = receipts_table(self._find(finished, lacking, keys.take(lacking).to_pylist(), number))
+            known = pa.concat_tables([known, made]).combine_chunks()
+            found = places_of(keys, known, "key")
+            lost = np.flatnonzero(_is_true(keys.is_valid()) & _is_true(found.is_null()))
+            if len(lost) and not self._partial:
+                raise LookupError(f"store has no result of '{stage.name}' for sample {self._source.uids[lost[0]]}")
+        return known.take(found)
+
+    def _find(self, finished: FinishedStage, rows: Positions, keys: Sequence[bytes], end: int) -> list[Receipt]:
+        """Return receipts for those of some samples that have a result of a stage, by their values."""
+        if isinstance(finished.stage, IndexedStage):
+            ids = [bytes.fromhex(uid) for uid in self._uids_of(rows)]
+        else:
+            ids = list(self._compute(finished.stage, rows, end))
+        found = self.find(finished, ids, self._uids_of(rows))
+        return [found[input_id]._replace(key=key) for key, input_id in zip(keys, ids, strict=True) if input_id in found]
+
+    def _compute(self, stage: Stage, rows: Positions, end: int) -> Iterator[bytes]:
+        """Yield the input ids of some samples, from the values of the fields that the stage requires."""
+        names = stage.required_fields()
+        for start in range(0, len(rows), _SAMPLES_AT_ONCE):
+            for item in self._encoded(names, rows[start : start + _SAMPLES_AT_ONCE], end):
+                yield input_id_of(names, item.encoded)
+
+    def _encoded(self, names: Collection[str], rows: Positions, end: int) -> list[EncodedSample]:
+        items = list(_encoded_samples(self._snapshot, tuple(self._uids_of(rows))))
+        for number, fields in self._providers(names, end):
+            results = self._read(number, rows, [field.name for field in fields])
+            items = [
+                EncodedSample(item.source, {**item.encoded, **result.values}, (*item.added, *fields))
+                for item, result in zip(items, results, strict=True)
+            ]
+        return items
+
+    def _read(self, number: int, rows: Positions, fields: Sequence[str]) -> list[StageResult]:
+        """Return a stage's results for some samples."""
+        found: dict[int, StageResult] = {}
+        for path, places, ids in self._files(number, rows):
+            found |= zip(places.tolist(), read_results(path, ids, fields), strict=True)
+        return [found[place] for place in range(len(rows))]
+
+    def _files(self, number: int, rows: Positions) -> Iterator[tuple[Path, Positions, list[bytes]]]:
+        """Yield each file with results of a stage for some samples, which of these they are, and their input ids."""
+        finished = self._finished[number]
+        folder = self._store.folder(finished.stage, finished.key)
+        found = self._result(number).take(rows).combine_chunks()
+        files = found["file"].combine_chunks()
+        codes = files.indices.to_numpy()
+        for code in np.unique(codes).tolist():
+            places = np.flatnonzero(codes == code)
+            yield folder / files.dictionary[code].as_py(), places, found["input_id"].take(places).to_pylist()
+
+
+def _key_fields(stage: Stage) -> tuple[str, ...]:
+    """Return the fields by whose values a stage's receipts are found."""
+    return ("uid",) if isinstance(stage, IndexedStage) else stage.required_fields()
+
+
+def _is_true(column: pa.ChunkedArray | pa.Array) -> Bools:
+    """Return a column of booleans as an array; null is false."""
+    values: Bools = column.fill_null(False).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _as_ids(column: pa.ChunkedArray) -> Ids:
+    """Return a column of ids as an array; null ids have any bytes."""
+    array = column.combine_chunks()
+    first, count = array.offset * _ID_BYTES, len(array) * _ID_BYTES
+    return np.frombuffer(array.buffers()[1], np.uint8, count, first).reshape(-1, _ID_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class _SourceIds:
+    """Uids of a partition's samples, and ids of the values of their fields."""
+
+    uids: Sequence[str]
+    ids: Mapping[str, Ids]
 
 
 @lru_cache(maxsize=_CACHED_PARTITIONS)
-def _encoded_partition(snapshot: Snapshot, partition: Partition) -> tuple[EncodedSample, ...]:
-    """Return the samples of a partition as the source has them; the snapshot has a hash of its content."""
-    return tuple(encode_sample(sample) for sample in snapshot.samples(partition))
+def _source_ids(snapshot: Snapshot, partition: Partition) -> _SourceIds:
+    """Return the ids of a partition's samples as the source has them; the snapshot has a hash of its content."""
+    uids, ids = list[str](), {name: bytearray() for name in (*REQUIRABLE, "name")}
+    for batch in snapshot.batches(partition):
+        found = batch.to_pydict()
+        uids += found["uid"]
+        for name in ids:
+            ids[name] += b"".join(_source_id(name, value) for value in found["uid" if name == "image" else name])
+    arrays = {name: np.frombuffer(bytes(data), np.uint8).reshape(-1, _ID_BYTES) for name, data in ids.items()}
+    return _SourceIds(uids, arrays)
 
 
-def _add_results(
-    stage: Stage,
-    samples: Sequence[EncodedSample],
-    results: Mapping[bytes, StageResult],
-    fields: Sequence[Field],
-    on_drop: Callable[[Stage, Sample, Drop], None] | None,
-    *,
-    partial: bool,
-) -> Iterator[EncodedSample]:
-    names, by_uid = stage.required_fields(), isinstance(stage, IndexedStage)
-    for item in samples:
-        result = results.get(bytes.fromhex(item.uid) if by_uid else input_id_of(names, item.encoded))
-        if result is None and partial:
-            continue
-        if result is None:
-            raise LookupError(f"store has no result of '{stage.name}' for sample {item.uid}")
-        if result.drop is not None:
-            if on_drop:
-                on_drop(stage, item.source, result.drop)
-            continue
-        yield EncodedSample(item.source, {**item.encoded, **result.values}, (*item.added, *fields))
+def _source_id(name: str, value: Any) -> bytes:
+    """Return the id of a field's value in the snapshot; the uid is the image's id."""
+    if name in ("uid", "image"):
+        return bytes.fromhex(value)
+    return blake3(value if isinstance(value, bytes) else canonical(value)).digest(length=_ID_BYTES)
 
 
-def _fields_to_load(stages: Sequence[Stage], fields: Iterable[str]) -> set[str]:
-    """Return the fields to load for `fields` and for the input id of every stage on the way."""
-    needed = set(fields)
-    for stage in reversed(stages):
-        if not isinstance(stage, IndexedStage) and (stage.drops or needed & {field.name for field in stage.provides}):
-            needed |= set(stage.required_fields())
-    return needed - set(REQUIRABLE)
-
-
-def replay_partitions(unit: WorkUnit, fields: Iterable[str]) -> Iterator[list[EncodedSample]]:
-    """Yield `replay` of every partition of the data set, in uid order."""
-    names = tuple(fields)
-    for part in partitions(Snapshot.load(unit.snapshot).num_samples):
-        yield replay(replace(unit, partition=part), names)
+@lru_cache(maxsize=_CACHED_PARTITIONS)
+def _encoded_samples(snapshot: Snapshot, uids: tuple[str, ...]) -> tuple[EncodedSample, ...]:
+    """Return samples as the source has them; the snapshot has a hash of its content."""
+    return tuple(encode_sample(sample) for sample in snapshot.samples_of(uids))
 
 
 def inputs_hash(keys: Iterable[tuple[bytes, str]]) -> str:
@@ -180,25 +497,3 @@ def inputs_hash(keys: Iterable[tuple[bytes, str]]) -> str:
     for key, uid in keys:
         hasher.update(key + uid.encode())
     return hasher.hexdigest(length=16)
-
-
-def partition_key(unit: WorkUnit) -> str:
-    """Return a hash of everything that the inputs of a unit are computed from: samples and results of upstream stages.
-
-    While it stays the same, the results that the unit has computed are complete.
-    """
-    store, needed = (
-        Store(unit.store),
-        _fields_to_load([finished.stage for finished in unit.upstream], unit.stage.required_fields()),
-    )
-    parts: list[object] = [Snapshot.load(unit.snapshot).content_of(unit.partition)]
-    for finished in unit.upstream:
-        stage = finished.stage
-        if not stage.drops and needed.isdisjoint(field.name for field in stage.provides):
-            continue
-        if isinstance(stage, IndexedStage):  # its files are named by their content
-            files = store.files(store.folder(stage, finished.key), unit.partition)
-            parts.append([stage.name, [path.name for path in files]])
-        else:
-            parts.append([stage.name, stage.fingerprint(), finished.key])
-    return blake3(canonical(parts)).hexdigest(length=16)

@@ -8,9 +8,8 @@ all, so a killed run loses at most the current batch, and two runs may share a s
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
 PREFIXES = 4096
 """Number of uid prefixes (three hex digits): the most partitions a data set can have."""
-
-COMPLETE_FOLDER = "complete"
-"""Beside a stage's results: which partitions are complete, and for which inputs."""
 
 STAGE_FILE = "stage.json"
 """Beside a stage's results: from which fields they are computed, so that `forget` finds a sample's results."""
@@ -55,6 +51,9 @@ class Partition:
         return f"{self.first:03x}", f"{self.last + 1:03x}" if self.last + 1 < PREFIXES else "g"
 
 
+ALL_SAMPLES = Partition(0, PREFIXES - 1)
+
+
 def partitions(num_samples: int, samples_each: int = 512) -> list[Partition]:
     """Return partitions of about `samples_each` samples; they depend only on the size of the data set."""
     count = max(1, min(PREFIXES, -(-num_samples // samples_each)))
@@ -62,21 +61,10 @@ def partitions(num_samples: int, samples_each: int = 512) -> list[Partition]:
     return [Partition(low, high - 1) for low, high in pairwise(edges)]
 
 
-@dataclass(frozen=True, slots=True)
-class Completeness:
-    """What is known of a partition whose results are complete.
-
-    Attributes:
-        num_samples: Samples that reach the stage.
-        num_dropped: Samples that it drops.
-        sums: Sums of its evidence, by name.
-        overlap: Of a fitted stage, how many inputs are known and how many are new to its fit, on the fit's sketch.
-    """
-
-    num_samples: int
-    num_dropped: int = 0
-    sums: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    overlap: tuple[int, int] = (0, 0)
+def span_of(uids: Iterable[str]) -> Partition:
+    """Return the smallest partition that has these uids."""
+    prefixes = [int(uid[:3], 16) for uid in uids]
+    return Partition(min(prefixes), max(prefixes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +94,19 @@ def _labels(names: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(b"%d:%s=" % (len(name), name.encode()) for name in names)
 
 
+def files_of(folder: Path, partition: Partition | None = None, suffix: str = ".parquet") -> list[Path]:
+    """Return the files in a folder that may have rows of a partition (by default all files), by name."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(folder):
+            if not entry.name.endswith(suffix) or entry.name.startswith("."):
+                continue
+            first, last = (int(part, 16) for part in entry.name.split("-")[:2])
+            if partition is None or (first <= partition.last and partition.first <= last):
+                found.append(Path(entry.path))
+    return sorted(found)
+
+
 class Store:
     """Reads and publishes stage results.
 
@@ -133,34 +134,6 @@ class Store:
             }
             write_atomically(path, canonical(about))
 
-    def files(self, folder: Path, partition: Partition | None = None) -> list[Path]:
-        """Return the result files that may have rows of a partition (by default all files)."""
-        found = []
-        with contextlib.suppress(FileNotFoundError):
-            for entry in os.scandir(folder):
-                if not entry.name.endswith(".parquet") or entry.name.startswith("."):
-                    continue
-                first, last = (int(part, 16) for part in entry.name.split("-")[:2])
-                if partition is None or (first <= partition.last and partition.first <= last):
-                    found.append(Path(entry.path))
-        return sorted(found)
-
-    def ids(self, folder: Path, partition: Partition | None = None) -> set[bytes]:
-        """Return the input ids that have a result."""
-        return {
-            value for table in self._tables(folder, partition, ["input_id"]) for value in table["input_id"].to_pylist()
-        }
-
-    def rows(self, folder: Path, partition: Partition | None, fields: Sequence[str]) -> dict[bytes, StageResult]:
-        """Return results by input id, with only these fields."""
-        found: dict[bytes, StageResult] = {}
-        names = ["input_id", "drop", *fields]
-        for table in self._tables(folder, partition, names):
-            for key, drop, *values in zip(*(table[name].to_pylist() for name in names), strict=True):
-                values_by_field = dict(zip(fields, values, strict=True))
-                found[key] = StageResult(values_by_field, Drop(**orjson.loads(drop)) if drop else None)
-        return found
-
     def publish(
         self, folder: Path, partition: Partition, rows: Mapping[bytes, StageResult], fields: Sequence[str]
     ) -> Path:
@@ -181,34 +154,66 @@ class Store:
         table = pa.table({"input_id": pa.array(keys, pa.binary(16)), **arrays})
         return write_parquet(folder / f"{partition.label}-{hasher.hexdigest(length=8)}.parquet", table)
 
-    def is_complete(self, folder: Path, partition: Partition, key: str) -> Completeness | None:
-        """Return what `mark_complete` recorded for these inputs, if the result files are still there."""
-        path = folder / COMPLETE_FOLDER / f"{partition.label}.json"
-        if not path.is_file():
-            return None
-        record = orjson.loads(path.read_bytes())
-        if record["key"] != key or any(not (folder / name).is_file() for name in record["files"]):
-            return None
-        return Completeness(record["num_samples"], record["num_dropped"], record["sums"], tuple(record["overlap"]))
 
-    def mark_complete(self, folder: Path, partition: Partition, key: str, found: Completeness) -> None:
-        """Record that the results of a partition are complete, so that an unchanged partition need not be read again."""
-        files = [path.name for path in self.files(folder, partition)]
-        record = {"key": key, "files": files, **dataclasses.asdict(found)}
-        write_atomically(folder / COMPLETE_FOLDER / f"{partition.label}.json", canonical(record))
+def find_results(files: Iterable[Path], ids: Sequence[bytes]) -> dict[bytes, str]:
+    """Return which of some result files has the result of each input id; those without a result are left out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    def _tables(self, folder: Path, partition: Partition | None, columns: list[str]) -> Iterator[pa.Table]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    wanted, found = pa.array(ids, pa.binary(16)), dict[bytes, str]()
+    for path in files:
+        stored = _read(path, ["input_id"])["input_id"]
+        found |= dict.fromkeys(stored.filter(pc.is_in(stored, wanted)).to_pylist(), path.name)
+    return found
 
-        for path in self.files(folder, partition):
-            try:
-                yield pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
-            except (pa.ArrowException, OSError) as error:
-                raise InputError(
-                    f"{path}: result file is damaged: {error}",
-                    fix="delete this file; the next run computes its rows again",
-                ) from error
+
+def read_results(path: Path, ids: Sequence[bytes], fields: Sequence[str]) -> list[StageResult]:
+    """Return the results of some input ids in a result file, with only these fields.
+
+    Raises:
+        InputError: the file is damaged.
+        LookupError: it lacks one of them.
+    """
+    table = select_results(path, ids, ["drop", *fields])
+    return [
+        StageResult({}, Drop(**orjson.loads(drop))) if drop else StageResult(dict(zip(fields, values, strict=True)))
+        for drop, *values in zip(*(table[name].to_pylist() for name in ("drop", *fields)), strict=True)
+    ]
+
+
+def select_results(path: Path, ids: Sequence[bytes], columns: Sequence[str]) -> pa.Table:
+    """Return columns of a result file, one row for each of these input ids.
+
+    Raises:
+        InputError: the file is damaged.
+        LookupError: it lacks one of them.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = _read(path, ["input_id", *columns])
+    rows = pc.index_in(pa.array(ids, pa.binary(16)), value_set=table["input_id"])
+    if rows.null_count:
+        raise LookupError(f"{path}: lacks {rows.null_count} of {len(ids)} results")
+    return table.take(rows)
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    """Return columns of a result file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path}: result file is damaged: {error}",
+            fix="delete this file; the next run computes its rows again",
+        ) from error
 
 
 def write_parquet(path: Path, table: pa.Table) -> Path:

@@ -14,6 +14,7 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.fits import FIT_OF, FITS_FOLDER
+from curation.engine.receipts import RECEIPTS_FOLDER
 from curation.engine.store import write_parquet
 from curation.forget.find import Traces
 from curation.llm.journal import Journal
@@ -37,6 +38,10 @@ def purge_store(store: Path, traces: Traces) -> int:
     import pyarrow.parquet as pq
 
     num_removed = 0
+    for folder in sorted(
+        store.rglob(RECEIPTS_FOLDER)
+    ):  # receipts have hashes of what is forgotten; they are made again
+        shutil.rmtree(folder, ignore_errors=True)
     for name in traces.folders:
         num_removed += sum(pq.read_metadata(path).num_rows for path in (store / name).glob("*.parquet"))
         shutil.rmtree(store / name, ignore_errors=True)

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from curation.engine.fits import fit_path
 from curation.engine.intake import Snapshot
-from curation.engine.replay import EncodedSample, FinishedStage, WorkUnit, replay
+from curation.engine.replay import EncodedSample, FinishedStage, Replay
 from curation.engine.stage import Field, Stage
 from curation.engine.store import Store, partitions
 from curation.versions.layout import difficulty_band
@@ -114,8 +114,10 @@ def write_contents(
     with open(folder / ".spool", "w+b") as file:
         spool = _Spool(file)
         for part in partitions(snapshot.num_samples):
-            unit = WorkUnit(finished[-1].stage, tuple(finished), snapshot.folder, store, part)
-            for item in replay(unit, [field.name for _, field in (*published, *counted)], counter.add_drop):
+            replayed = Replay(snapshot, Store(store), part, finished)
+            for drop in replayed.drops():
+                counter.add_drop(*drop)
+            for item in replayed.encoded([field.name for _, field in (*published, *counted)]):
                 sample = item.sample
                 lists = {role: _records(sample, published, role) for role in _DEFAULTS}
                 samples.append(_spool_sample(spool, item, sample, published, lists, bands))

@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from curation.engine.engine import previous_index
+from curation.engine.engine import STATE_FILE, previous_index
 from curation.engine.fits import FIT_OF, FITS_FOLDER, Fit, KeptFit, Overlap, fit_path
-from curation.engine.replay import FinishedStage, WorkUnit, inputs_hash, replay
-from curation.engine.stage import DescribesMethod, Drop, FittedStage, MapStage, Stage
-from curation.engine.store import Store, input_id, partitions
+from curation.engine.replay import FinishedStage, Replay, inputs_hash
+from curation.engine.stage import DescribesMethod, FittedStage, MapStage, Stage
+from curation.engine.store import Store, partitions
 from curation.llm.journal import Journal
 from curation.rewriting.llm_stage import LlmStage
 from curation.rewriting.rules import RuleWriter
 from curation.versions.numbering import stage_record
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
-from data_manifests.sample import REQUIRABLE, Sample
+from data_manifests.sample import REQUIRABLE
 from data_manifests.seeds import canonical
 from flows.execution.disk import free_bytes
 from flows.execution.jobs import CurationResult, PreparedCuration, existing
@@ -141,57 +141,47 @@ class _Missing(NamedTuple):
 class _StagePlanner:
     """Looks up stage after stage what the store has, without computing anything.
 
-    After a stage with missing results (`blocked`), inputs are known only for samples that are complete up to there.
+    After a stage with missing results, inputs are known only for samples that are complete up to there.
     """
 
     def __init__(self, prepared: PreparedCuration, latest: Manifest | None) -> None:
         self._prepared, self._latest = prepared, latest
-        self._store = Store(prepared.job.store)
-        self._uids = {sample.uid for sample in prepared.snapshot.samples()}
+        snapshot, self._store = prepared.snapshot, Store(prepared.job.store)
+        self._samples = [Replay(snapshot, self._store, part, partial=True) for part in partitions(snapshot.num_samples)]
+        self._uids = {uid for part in self._samples for uid in part.uids}
         self._uids_before = _uids_of(prepared.job.catalog, latest)
-        self._done: list[FinishedStage] = []
         self._blocked = False
 
     def look_up(self, stage: Stage) -> _Missing:
         """Return what the next stage must compute."""
-        job, snapshot = self._prepared.job, self._prepared.snapshot
-        dropped: set[str] = set()
-
-        def note_drop(_stage: Stage, sample: Sample, _drop: Drop) -> None:
-            dropped.add(sample.uid)
-
-        inputs: list[tuple[bytes, str]] = []
-        for part in partitions(snapshot.num_samples):
-            unit = WorkUnit(stage, tuple(self._done), snapshot.folder, job.store, part)
-            found_here = replay(unit, stage.required_fields(), note_drop, partial=self._blocked)
-            inputs += [(input_id(stage, item.encoded), item.uid) for item in found_here]
-        remaining = snapshot.num_samples - len(dropped)
+        dropped = {uid for part in self._samples for uid in part.dropped_uids()}
+        kept = self._prepared.fits.of(stage.name, stage.fingerprint()) if isinstance(stage, FittedStage) else None
+        folder = self._store.folder(stage, kept.hash if kept else "")
+        inputs = [item for part in self._samples for item in part.input_ids(stage, folder)[0]]
+        remaining = len(self._uids) - len(dropped)
         if isinstance(stage, FittedStage):
-            unknown = self._uids - dropped - {uid for _, uid in inputs}
-            found, key = self._fitted(stage, inputs, unknown)
+            found, key = self._fitted(stage, kept, inputs, self._uids - dropped - {uid for _, uid in inputs})
         elif isinstance(stage, MapStage):
-            found, key = self._results(stage, "", inputs, remaining), ""
+            found, key = self._results(stage, "", remaining), ""
         else:
             found, key = self._indexed(stage, inputs, remaining)
-        self._done.append(FinishedStage(stage, key))
+        self._samples = [part.after(FinishedStage(stage, key)) for part in self._samples]
         self._blocked = self._blocked or found.num_compute > 0
         return found
 
-    def _results(self, stage: Stage, key: str, inputs: Sequence[tuple[bytes, str]], remaining: int) -> _Missing:
+    def _results(self, stage: Stage, key: str, remaining: int) -> _Missing:
         """Return how many results of a map or fitted stage are missing."""
-        ids = self._store.ids(self._store.folder(stage, key))
-        present = sum(key in ids for key, _ in inputs)
+        present = sum(part.after(FinishedStage(stage, key)).results().num_rows for part in self._samples)
         missing = remaining - present
         return _Missing(missing, present, _why(stage, self._latest, missing, known=bool(present)) if missing else "")
 
     def _fitted(
-        self, stage: FittedStage, inputs: Sequence[tuple[bytes, str]], unknown: set[str]
+        self, stage: FittedStage, kept: KeptFit | None, inputs: Sequence[tuple[bytes, str]], unknown: set[str]
     ) -> tuple[_Missing, str]:
         """Return what a fitted stage must compute, and the fit it will use; `unknown` are samples without inputs yet."""
-        kept, remaining = self._prepared.fits.of(stage.name, stage.fingerprint()), len(inputs) + len(unknown)
-        folder = self._store.folder(stage)
+        folder, remaining = self._store.folder(stage), len(inputs) + len(unknown)
         if kept is not None and (fit := _load_fit(kept, fit_path(folder, kept.hash))) is not None:
-            found = self._results(stage, kept.hash, inputs, remaining)
+            found = self._results(stage, kept.hash, remaining)
             new = Overlap.of(fit, [key for key, _ in inputs]).share_new * len(inputs)
             # what an earlier stage has yet to compute is certainly new for a new image, or if the source is read
             is_certain = bool({*REQUIRABLE[1:]} & {*stage.required_fields()})
@@ -204,7 +194,7 @@ class _StagePlanner:
             return (found._replace(why=f"{why}; {found.why}") if found.num_compute else found), kept.hash
         if not self._blocked and (memo := folder / FITS_FOLDER / f"{FIT_OF}{inputs_hash(inputs)}").is_file():
             key = memo.read_text()
-            return self._results(stage, key, inputs, remaining), key
+            return self._results(stage, key, remaining), key
         reason = "fits anew, as requested: " if kept is None and self._prepared.fits.refit else "fits: "
         why = reason + _why(stage, self._latest, remaining, known=False)
         return _Missing(remaining, 0, why, is_anew=True), "unknown"
@@ -213,7 +203,7 @@ class _StagePlanner:
         ids = {uid: key for key, uid in inputs}
         key = inputs_hash(inputs)
         folder = self._store.folder(stage, key)
-        if not self._blocked and (self._store.files(folder)):
+        if not self._blocked and (folder / STATE_FILE).is_file():
             return _Missing(0, len(ids)), key
         before = previous_index(self._store.folder(stage), ids)
         if before is None:

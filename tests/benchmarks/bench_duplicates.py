@@ -26,8 +26,9 @@ from curation.dedup.evaluation_sets import image_signatures
 from curation.dedup.matching import Candidates, Detectors, ImageSignatures, candidates_between, candidates_within
 from curation.engine.engine import run_stages
 from curation.engine.intake import read_source
-from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
+from curation.engine.replay import WorkUnit, replay
 from curation.engine.stage import PreviousIndex, Stage
+from curation.engine.store import ALL_SAMPLES
 from curation.sources import open_source
 from curation.stages.embedding.embed_samples import EmbedSamples
 from curation.stages.hygiene.check_images import CheckImages

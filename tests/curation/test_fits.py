@@ -14,8 +14,9 @@ import pytest
 from curation.engine.engine import StageReport, run_stages
 from curation.engine.fits import Evidence, Fit, FitCheck, FitPolicy, Overlap, fit_hash, sketch_of
 from curation.engine.intake import read_source
-from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
+from curation.engine.replay import WorkUnit, replay
 from curation.engine.stage import Columns, Drop, Field, FittedStage, IndexedStage, MapStage, PreviousIndex, Stage
+from curation.engine.store import ALL_SAMPLES
 from curation.forget.forget import plan_forget, run_forget
 from curation.sources import SourceRecord
 from curation.sources.scenes import ScenesSource

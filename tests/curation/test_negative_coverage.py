@@ -14,9 +14,9 @@ import pytest
 
 from curation.engine.engine import run_stages
 from curation.engine.intake import Snapshot, read_source
-from curation.engine.replay import ALL_SAMPLES, WorkUnit, replay
+from curation.engine.replay import WorkUnit, replay
 from curation.engine.stage import MapStage, Stage
-from curation.engine.store import partitions
+from curation.engine.store import ALL_SAMPLES, partitions
 from curation.sources.scenes import ScenesSource
 from curation.stages import stage_classes
 from curation.stages.hygiene.check_images import CheckImages

@@ -23,9 +23,9 @@ from curation.dedup.evaluation_sets import EvaluationSets
 from curation.engine.engine import run_stages
 from curation.engine.fits import Evidence, Fit, fit_path
 from curation.engine.intake import Snapshot, read_source
-from curation.engine.replay import ALL_SAMPLES, EncodedSample, FinishedStage, WorkUnit, replay
+from curation.engine.replay import EncodedSample, FinishedStage, WorkUnit, replay
 from curation.engine.stage import Drop, FittedStage, IndexedStage, MapStage, PreviousIndex, Stage
-from curation.engine.store import Store
+from curation.engine.store import ALL_SAMPLES, Store
 from curation.knowledge.open_graph import SeedGraph
 from curation.llm.client import ServedModel
 from curation.llm.interface import AsksModel, LanguageModel

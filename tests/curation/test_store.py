@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.engine.stage import Drop, Field
-from curation.engine.store import PREFIXES, Partition, StageResult, Store, input_id, partitions, write_parquet
+from curation.engine.store import (
+    PREFIXES,
+    Partition,
+    StageResult,
+    Store,
+    files_of,
+    find_results,
+    input_id,
+    partitions,
+    read_results,
+    write_parquet,
+)
 from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.errors import InputError
 
@@ -53,10 +64,15 @@ def test_input_id_tells_field_borders_apart() -> None:
 def test_rows_come_back_with_drops(tmp_path: Path) -> None:
     store, part = Store(tmp_path), Partition(0, 255)
     rows = {bytes(16): StageResult({"a": b"1", "b": b"2"}), b"x" * 16: StageResult({}, Drop("broken", "why"))}
-    store.publish(tmp_path / "stage", part, rows, ["a", "b"])
-    assert store.rows(tmp_path / "stage", part, ["a", "b"])[bytes(16)] == rows[bytes(16)]
-    assert store.rows(tmp_path / "stage", None, ["a"])[b"x" * 16].drop == Drop("broken", "why")
-    assert store.ids(tmp_path / "stage", Partition(256, 300)) == set()
+    path = store.publish(tmp_path / "stage", part, rows, ["a", "b"])
+    assert files_of(tmp_path / "stage", part) == [path]
+    assert files_of(tmp_path / "stage", Partition(256, 300)) == []
+    ids = [b"x" * 16, bytes(16)]
+    assert find_results([path], [*ids, b"y" * 16]) == dict.fromkeys(ids, path.name)
+    assert read_results(path, ids, ["a", "b"]) == [rows[key] for key in ids]
+    assert read_results(path, ids[1:], ["b"]) == [StageResult({"b": b"2"})]
+    with pytest.raises(LookupError, match="lacks 1 of 2 results"):
+        read_results(path, [bytes(16), b"y" * 16], ["a"])
 
 
 def test_doing_a_batch_twice_leaves_one_file(tmp_path: Path) -> None:
@@ -75,7 +91,7 @@ def test_a_flipped_bit_is_noticed_and_named(tmp_path: Path) -> None:
     data[60] ^= 0xFF
     path.write_bytes(bytes(data))
     with pytest.raises(InputError, match=path.name):
-        store.rows(tmp_path, part, ["a"])
+        read_results(path, [bytes(16)], ["a"])
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
