@@ -95,6 +95,14 @@ class Snapshot:
         rows = (field >= uids[0]) & (field <= uids[-1]) & field.isin(list(uids))
         return [_sample(row) for row in pq.read_table(self.folder / "samples.parquet", filters=rows).to_pylist()]
 
+    def num_image_bytes(self) -> int:
+        """Return how many bytes all images have."""
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        sizes = pq.read_table(self.folder / "samples.parquet", columns=["size_bytes"])["size_bytes"]
+        return int(pc.sum(sizes).as_py())
+
     def batches(self, partition: Partition) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a partition's samples, sorted by uid."""
         import pyarrow.compute as pc

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, ClassVar
+
+import orjson
 
 from curation.sources import Note, RecordSplit, Rejected, SourceRecord
 from curation.sources.reading.csv_rows import csv_rows
@@ -23,6 +27,8 @@ from curation.sources.reading.files import (
     shown,
     stat_of,
 )
+from curation.sources.reading.record_batches import MAX_SHOWN_CHARS
+from curation.sources.reading.sorted_rows import SortedRows, merged
 from curation.sources.reading.table_rows import (
     FILE_COLUMNS,
     BadRow,
@@ -39,12 +45,15 @@ from curation.sources.reading.table_rows import (
 )
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef
+from data_manifests.seeds import canonical
 
 MAX_PROBLEMS = 100
 """Different problems of rows that are counted for an error message."""
 MAX_KEY_LINES = 1000
 """Lines of JSON whose keys are looked at, since not every object has every key."""
 MAX_NAME_CHARS = 4096
+ROWS_PER_TABLE = 1024
+"""Rows of the table that are Python objects at the same time."""
 
 _IMAGE_NAME = re.compile(r"[^\s\"',;|:{}\[\]][^\t\"',;|:{}\[\]]{0,300}?\.(?:jpe?g|jpe|jfif|png|webp)\b", re.IGNORECASE)
 
@@ -60,13 +69,62 @@ OTHER_LAYOUTS: Mapping[str, str] = {
 """Files that a folder of images does not have -> the kind of source that has them."""
 
 
-@dataclass
-class _ImageRows:
-    """The contents of all rows of one image."""
+@dataclass(frozen=True)
+class _NotText:
+    """A value among captions that is no text, as messages show it."""
 
-    captions: list[object]
-    split: str | None
-    attributes: dict[str, Any]
+    shown: str
+
+    def __repr__(self) -> str:
+        return self.shown
+
+
+class _ImageRows:
+    """The usable rows of a table, grouped by image and split with bounded memory."""
+
+    def __init__(self) -> None:
+        self._keys = ("name", "split")
+        self._sorted = SortedRows(self._keys)
+        self._rows: list[tuple[str, str, list[str | None], list[int], bytes]] = []
+
+    def add(self, name: str, split: str | None, captions: Sequence[object], attributes: dict[str, Any]) -> None:
+        """Add the contents of a row."""
+        not_text = [place for place, item in enumerate(captions) if not (item is None or isinstance(item, str))]
+        texts = [item if item is None or isinstance(item, str) else repr(item)[:MAX_SHOWN_CHARS] for item in captions]
+        self._rows.append((name, split or "", texts, not_text, canonical(attributes)))
+        if len(self._rows) >= ROWS_PER_TABLE:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Sort the rows in memory."""
+        import pyarrow as pa
+
+        schema = pa.schema(
+            [
+                ("name", pa.string()),
+                ("split", pa.string()),
+                ("captions", pa.list_(pa.string())),
+                ("not_text", pa.list_(pa.int32())),
+                ("attributes", pa.large_binary()),
+            ]
+        )
+        columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(schema)
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+        self._sorted.add(pa.Table.from_arrays(arrays, schema=schema))
+        self._rows = []
+
+    def grouped(self) -> Iterator[tuple[str, str | None, tuple[object, ...], dict[str, Any]]]:
+        """Yield name, split, captions of all its rows and attributes of the first one, sorted by name and split."""
+        self._flush()
+        for table in merged(self._sorted.files(), self._keys):
+            rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+            for (name, split), group in groupby(rows, itemgetter(0, 1)):
+                captions: list[object] = []
+                attributes = b""
+                for _, _, texts, not_text, own in group:
+                    attributes = attributes or own
+                    captions += [_NotText(text) if place in not_text else text for place, text in enumerate(texts)]
+                yield name, split or None, tuple(captions), orjson.loads(attributes)
 
 
 class FolderSource(FileSource):
@@ -110,16 +168,14 @@ class FolderSource(FileSource):
 
     def _records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield the unusable rows, one record per image and split, and rejections of the images without a row."""
-        entries, problems, malformed, has_split = self._read()
-        self._check_split(has_split=has_split)
+        rows, listed = _ImageRows(), set[str]()
         yield from notes_on([self._table])
-        yield from problems
-        listed = set(malformed)
-        for name, split in sorted(entries, key=lambda key: (key[0], key[1] or "")):
+        yield from self._read(rows, listed)
+        for name, split, captions, attributes in rows.grouped():
             image = self._image(name)
             listed.add(image.path if isinstance(image, ImageRef) else f"{self._root}/{name}")
             if self._split in (None, split):
-                yield self._record_of(name, image, entries[name, split])
+                yield self._record_of(name, image, captions, split, attributes)
         if self._split is None:
             for name in self._image_names():
                 path = f"{self._root}/{name}"
@@ -160,16 +216,23 @@ class FolderSource(FileSource):
         """The last image of each base name in small letters, to say where a missing one may be."""
         return {name.rpartition("/")[2].lower(): name for name in self._image_names()}
 
-    def _record_of(self, name: str, image: ImageRef | Rejected, entry: _ImageRows) -> SourceRecord | Rejected:
+    def _record_of(
+        self,
+        name: str,
+        image: ImageRef | Rejected,
+        captions: tuple[object, ...],
+        split: str | None,
+        attributes: dict[str, Any],
+    ) -> SourceRecord | Rejected:
         """Return the record of an image, or why it has none."""
         if isinstance(image, Rejected):
             base = name.rpartition("/")[2].lower()
             other = self._by_base_name.get(base) if image.reason == "missing_image" else None
             return replace(image, detail=f"{image.detail}; is it {shown(other)}?") if other else image
-        if not entry.captions:
+        if not captions:
             detail = f"{self._table.name} has an empty caption (null or an empty list) for it"
             return Rejected(shown(name), "no_captions", detail)
-        return SourceRecord(name, image, tuple(entry.captions), entry.split, entry.attributes)
+        return SourceRecord(name, image, captions, split, attributes)
 
     def _rows(self) -> Iterator[TableRow]:
         """Yield the rows of the table."""
@@ -208,27 +271,20 @@ class FolderSource(FileSource):
             fix="write one row per caption with the columns file_name and caption",
         )
 
-    def _read(self) -> tuple[dict[tuple[str, str | None], _ImageRows], list[Rejected], set[str], bool]:
-        """Return (image, split) -> contents of the rows, unusable rows, their images, and whether a row has a split."""
-        entries: dict[tuple[str, str | None], _ImageRows] = {}
-        malformed: set[str] = set()
-        problems: list[Rejected] = []
+    def _read(self, rows: _ImageRows, listed: set[str]) -> Iterator[Rejected]:
+        """Yield the rows that cannot be used; add the others to `rows`, and the images of unusable ones to `listed`."""
         has_split = False
         for number, row in self._rows():
             where = f"{self._table.name}:{number}"
             parsed = self._parse(row)
             if isinstance(parsed, str):
                 found = self._named_image(row)
-                name = shown(found[0]) if found else where
-                problems.append(Rejected(name, "malformed_line", f"{where}: {shown(parsed)}"))
-                malformed |= {found[1].path} if found else set()
-                continue
-            name, new = parsed
-            has_split = has_split or new.split is not None
-            entry = entries.setdefault((name, new.split), new)
-            if entry is not new:
-                entry.captions.extend(new.captions)
-        return entries, problems, malformed, has_split
+                yield Rejected(shown(found[0]) if found else where, "malformed_line", f"{where}: {shown(parsed)}")
+                listed |= {found[1].path} if found else set()
+            else:
+                has_split = has_split or parsed[1] is not None
+                rows.add(*parsed)
+        self._check_split(has_split=has_split)
 
     def _named_image(self, row: Mapping[str, Any] | BadRow) -> tuple[str, ImageRef] | None:
         """Return the name and the location of the image that a malformed row seems to be about."""
@@ -237,8 +293,10 @@ class FolderSource(FileSource):
         images = ((name, self._image(name)) for name in (names if text else []))
         return next(((name, image) for name, image in images if isinstance(image, ImageRef)), None)
 
-    def _parse(self, row: Mapping[str, Any] | BadRow) -> tuple[str, _ImageRows] | str:
-        """Return the image name of a row, and the row's contents; or why it cannot be used."""
+    def _parse(
+        self, row: Mapping[str, Any] | BadRow
+    ) -> tuple[str, str | None, tuple[object, ...], dict[str, Any]] | str:
+        """Return image name, split, captions and attributes of a row; or why it cannot be used."""
         if isinstance(row, BadRow):
             return row.problem
         name = row.get(self._file_column)
@@ -247,7 +305,7 @@ class FolderSource(FileSource):
         try:
             captions, used = captions_of(row, self._caption_columns, numbered_columns(row))
             attributes = attributes_of(row, {self._file_column, "split", *used})
-            return clean_name(name) or name, _ImageRows(list(captions), split_of(row), attributes)
+            return clean_name(name) or name, split_of(row), captions, attributes
         except ValueError as error:
             return str(error)
 

@@ -124,7 +124,7 @@ def estimate_curation(prepared: PreparedCuration) -> CurationEstimate:
             why += f" ({stage.describe_method(missing)})"
         tokens = _estimate_tokens(stage, prepared, missing) if missing and isinstance(stage, LlmStage) else 0
         stages.append(StageEstimate(stage, missing, found.num_reuse, seconds, why, tokens))
-    size = sum(sample.image.size_bytes for sample in snapshot.samples()) + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
+    size = snapshot.num_image_bytes() + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
     disk_bytes, free = 0 if up_to_date else size, free_bytes(job.catalog.workspace)
     return CurationEstimate(up_to_date, snapshot.num_samples, len(snapshot.rejected), stages, disk_bytes, free)
 

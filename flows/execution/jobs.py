@@ -272,8 +272,7 @@ def run_job(
         if (unchanged := existing(prepared)) is not None:
             return unchanged
         require_writable("--manifests", job.catalog.manifests)
-        needed_bytes = sum(sample.image.size_bytes for sample in prepared.snapshot.samples())
-        require_free_space(job.catalog.workspace, needed_bytes)
+        require_free_space(job.catalog.workspace, prepared.snapshot.num_image_bytes())
         made: CurationResult = executor(job, lambda runner: _compute_and_publish(prepared, runner, events))
         return made
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.sources import Rejected, open_source
+from curation.sources import Rejected, open_source, read_batches
 from data_manifests.errors import InputError
 from tests.curation.source_inputs import bytes_of, picture, put, read, records_of, refused
 
@@ -156,3 +156,27 @@ def test_a_line_that_is_too_long_is_rejected(tmp_path: Path, monkeypatch: pytest
     put(tmp_path / "captions.jsonl", '{"file": "a.jpg", "caption": "one"}\n' + "x" * 200)
     with pytest.raises(InputError, match=r"captions.jsonl:2: the line is longer"):
         read(f"folder:{tmp_path}")
+
+
+def test_a_table_that_is_sorted_in_pieces_gives_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"file_name": f"{n * 7 % 10}.jpg", "captions": [f"caption {n}", None, n], "rank": n} for n in range(40)]
+    rows += [{"file_name": f"{n}.jpg", "captions": ["held out"], "split": "test"} for n in (3, 1)]
+    put(tmp_path / "captions.jsonl", "\n".join(map(json.dumps, rows)))
+    for number in range(10):
+        put(tmp_path / f"{number}.jpg", picture(number))
+    source = open_source(f"folder:{tmp_path}")
+    at_once = list(read_batches(source))
+    monkeypatch.setattr("curation.sources.folder.ROWS_PER_TABLE", 3)
+    monkeypatch.setattr("curation.sources.reading.sorted_rows.MAX_PIECE_BYTES", 1)
+    monkeypatch.setattr("curation.sources.reading.sorted_rows.MAX_MERGED_FILES", 4)
+    assert list(read_batches(source)) == at_once
+    first = at_once[0].to_pylist()[0]
+    assert (first["name"], first["attributes"]) == ("0.jpg", b'{"rank":0}')
+    assert first["captions"] == [f"caption {n}" for n in (0, 10, 20, 30)]
+    assert [problem["detail"] for problem in first["problems"]][:3] == [
+        "caption 2 of 12 is null",
+        "caption 3 of 12 is 0, not text",
+        "caption 5 of 12 is null",
+    ]

@@ -39,6 +39,9 @@ _FIRST_BYTES: Mapping[bytes, str] = {
     b"MM\0*": "TIFF",
 }
 
+_PLAIN_NAME = re.compile(r"[^./\\:\0][^/\\:\0]*(?:/[^./\\:\0][^/\\:\0]*)*")
+"""Most names: parts that do not begin with a dot, with single slashes between them."""
+
 SPLITS: Mapping[str, str] = {
     "train": "train",
     "restval": "train",
@@ -62,6 +65,8 @@ FileStat = tuple[str, int, int]
 
 def shown(text: str, num_chars: int = 120) -> str:
     """Return a text fit for messages and published tables: printable Unicode of at most `num_chars` characters."""
+    if len(text) <= num_chars and text.isprintable():
+        return text
     clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: num_chars + 1])
     return clean if len(clean) <= num_chars else clean[: num_chars - 3] + "..."
 
@@ -84,6 +89,8 @@ def has_image_ending(name: str) -> bool:
 
 def clean_name(name: str) -> str | None:
     """Return a relative name with ``/`` as separator, or None when it is absolute, empty or contains ``..``."""
+    if _PLAIN_NAME.fullmatch(name):
+        return name
     slashed = name.replace("\\", "/")
     parts = [part for part in slashed.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or "\0" in name or slashed.startswith("/") or re.match("[A-Za-z]:/", slashed):

@@ -20,6 +20,9 @@ MAX_BATCH_ROWS = 1024
 MAX_BATCH_BYTES = 16 << 20
 """A batch ends at the row with which it has as many bytes of images, captions and attributes."""
 
+MAX_SHOWN_CHARS = 60
+"""Characters that a message shows of a value among captions that is no text."""
+
 _BLANK_CATEGORIES = ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me", "Cn")
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
 """Hangul fillers and the empty Braille pattern, which Unicode counts as letters and symbols."""
@@ -126,7 +129,13 @@ def usable_captions(captions: tuple[object, ...]) -> tuple[list[str], list[tuple
             usable.append(text)
             continue
         reason = "empty_caption" if caption is None or isinstance(caption, str) else "malformed_caption"
-        what = "null" if caption is None else "blank" if isinstance(caption, str) else f"{caption!r:.60}, not text"
+        what = (
+            "null"
+            if caption is None
+            else "blank"
+            if isinstance(caption, str)
+            else f"{caption!r:.{MAX_SHOWN_CHARS}}, not text"
+        )
         problems.append((reason, f"caption {position} of {len(captions)} is {what}"))
     return usable, problems
 

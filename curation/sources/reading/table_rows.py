@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,6 +214,12 @@ def find_caption_columns(table: Path, columns: Collection[str]) -> tuple[str, ..
 
 def numbered_columns(columns: Iterable[str]) -> list[str]:
     """Return the columns ``caption_0``, ``caption_1`` ... of a table, by number."""
+    return list(_numbered_among(tuple(columns)))
+
+
+@lru_cache(maxsize=8)
+def _numbered_among(columns: tuple[str, ...]) -> list[str]:
+    """Return what `numbered_columns` does; most rows of a table have the same columns."""
     matches = [match for name in columns if (match := _NUMBERED_COLUMN.fullmatch(name))]
     return [match[0] for match in sorted(matches, key=lambda match: (int(match[1] or match[2]), match[0]))]
 
@@ -301,7 +308,9 @@ def _values(row: Mapping[str, Any], column: str) -> tuple[object, ...]:
         return ()
     found: list[object] = []
     for item in value if isinstance(value, list) else [value]:
-        text = next((item[key] for key in _TEXT_KEYS if key in item), item) if isinstance(item, Mapping) else item
+        text = item
+        if not isinstance(item, str) and isinstance(item, Mapping):
+            text = next((item[key] for key in _TEXT_KEYS if key in item), item)
         found += text if isinstance(text, list) and text is not item else [text]
     return tuple(found)
 
@@ -366,6 +375,8 @@ def json_value(value: Any, depth: int = 0) -> Any:
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"a value is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, (str, int)):
+        return value
     if isinstance(value, Mapping):
         return {str(key): json_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -374,6 +385,4 @@ def json_value(value: Any, depth: int = 0) -> Any:
         return value.isoformat()
     if isinstance(value, Decimal):
         return str(value)
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    return value if isinstance(value, (str, int)) else None
+    return value if isinstance(value, float) and isfinite(value) else None
