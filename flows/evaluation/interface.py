@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from data_manifests.manifest import Catalog
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from training.evaluate.benchmark_result import BenchmarkResult
     from training.evaluate.blind import Case
     from training.evaluate.features import EvalProgress
@@ -54,6 +56,29 @@ class Target:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+class CaseName(NamedTuple):
+    """A case: the metric that it is counted in, its own name, and its image."""
+
+    metric: str
+    id: str
+    image: str
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A case as a person sees it.
+
+    Attributes:
+        image: Its picture.
+        right: What is true of it: texts, or the name of its class.
+        wrong: Texts that are false of it; none in retrieval and classification.
+    """
+
+    image: Image.Image
+    right: Sequence[str]
+    wrong: Sequence[str] = ()
+
+
 class Benchmark(ABC):
     """An opened benchmark. Its files are checked here, before the model is loaded.
 
@@ -75,6 +100,10 @@ class Benchmark(ABC):
     def __init__(self, target: Target, eval_options: EvalOptions) -> None:
         self.target, self.eval_options = target, eval_options
         self.notes: list[str] = []
+
+    @abstractmethod
+    def show_cases(self, names: Collection[CaseName]) -> dict[CaseName, ShownCase]:
+        """Return the cases as far as this kind of benchmark can show them."""
 
     @abstractmethod
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
@@ -112,6 +141,19 @@ class Benchmark(ABC):
     def count(self, total: int, refused: int) -> None:
         """Set how many of all entries are evaluated and how many are not."""
         self.num_samples, self.num_refused = total - refused, refused
+
+
+def cases_by_name(cases: Iterable[Case], names: Collection[CaseName]) -> dict[CaseName, Case]:
+    """Return the cases of a test of texts that have some names; ``KIND.CATEGORY.accuracy`` is over the cases of a category."""
+    wanted: dict[tuple[str | None, str], list[CaseName]] = {}
+    for name in names:
+        parts = name.metric.split(".")
+        wanted.setdefault((".".join(parts[1:-1]) or None, name.id), []).append(name)
+    found: dict[CaseName, Case] = {}
+    for case in cases:
+        for category in (None, case.category):
+            found |= dict.fromkeys(wanted.get((category, case.id), ()), case)
+    return found
 
 
 def round_robin(groups: Iterable[Sequence[T]], limit: int | None) -> list[T]:

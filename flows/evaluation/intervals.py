@@ -30,7 +30,7 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
 
     if not cases.is_file():
         return dict(result)
-    items = _read(cases, str(result["on"]), result.get("share"))
+    items = read_cases(cases, str(result["on"]), result.get("share"))
     means = {name: list(parts) for name, parts in (result.get("means") or {}).items()}
 
     def add_interval(name: str, value: Any) -> Any:
@@ -45,7 +45,7 @@ def with_intervals(result: Mapping[str, Any], cases: Path) -> dict[str, Any]:
     return {**result, "metrics": add_interval("", result["metrics"])}
 
 
-def _read(path: Path, on: str, share: float | None) -> dict[str, CaseValues]:
+def read_cases(path: Path, on: str, share: float | None) -> dict[str, CaseValues]:
     """Return one benchmark's cases by metric, those at one share if there are several; none if the table is something else."""
     import polars as pl
 

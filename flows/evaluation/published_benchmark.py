@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from flows.evaluation.blind import with_blind_judges
-from flows.evaluation.interface import Benchmark, EvalOptions, Target, round_robin
+from flows.evaluation.interface import Benchmark, CaseName, EvalOptions, ShownCase, Target, cases_by_name, round_robin
 from training.evaluate.benchmark_result import BenchmarkResult, merge_results
 from training.evaluate.blind import ReferenceTexts, true_texts
 from training.evaluate.features import TextEmbeddingCache
@@ -74,6 +74,16 @@ class PublishedBenchmark(Benchmark):
         result = with_blind_judges(embed, result, "categories", cases, reference)
         result = merge_results(result, self.count_unread(model, (), cases))
         return add_text_only(embed, result, listed) if self.has_text_only_task else result
+
+    def show_cases(self, names: Collection[CaseName]) -> dict[CaseName, ShownCase]:
+        """Return those whose image is there."""
+        listed = {(item.case.category, item.case.id): item for item in self.listed if item.file in self.files}
+        found: dict[CaseName, ShownCase] = {}
+        for name, case in cases_by_name((item.case for item in listed.values()), names).items():
+            entry = listed[case.category, case.id]
+            image = ImageFile(self.files[entry.file], entry.box).read()
+            found[name] = ShownCase(image, case.right, case.wrong)
+        return found
 
     def _embed_images(self, model: ClipModel, report: EvalProgress) -> tuple[Any, Any]:
         """Return the embedding of each listed case's image, and whether it could be read."""

@@ -47,7 +47,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return everything except the cases behind the numbers."""
         fields = ("on", "model", *(() if self.share is None else ("share",)), "num_samples", "num_refused", "metrics")
-        return {name: getattr(self, name) for name in fields}
+        means = {name: list(parts) for name, parts in self.result.means.items()}
+        return {name: getattr(self, name) for name in fields} | ({"means": means} if means else {})
 
 
 def write_items(path: Path, evaluations: Sequence[Evaluation]) -> None:

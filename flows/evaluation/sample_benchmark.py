@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,12 +17,16 @@ from curation.engine.stage import Stage
 from curation.engine.store import partitions
 from curation.sources import open_source
 from curation.stages.hygiene.check_images import CheckImages
-from flows.evaluation.interface import Benchmark, EvalOptions, Target
+from data_manifests.image_decoder import decode_image
+from flows.evaluation.interface import Benchmark, CaseName, EvalOptions, ShownCase, Target, cases_by_name
 from training.evaluate.blind import ReferenceTexts
 from training.evaluate.features import EvalFeatures, EvalProgress, encode_samples
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from data_manifests.sample import Sample
+    from training.evaluate.blind import Case
     from training.model.clip_model import ClipModel
 
 
@@ -59,6 +63,27 @@ class SampleBenchmark(Benchmark):
         """Return the embeddings of all images and captions."""
         return encode_samples(model, self.samples, report)
 
+    def cases(self) -> Sequence[Case]:
+        """Return the cases of a test of texts; none where there is no false text."""
+        return ()
+
+    def case_samples(self) -> Sequence[Sample]:
+        """Return the samples whose pictures the cases are about."""
+        return self.samples
+
+    def show_cases(self, names: Collection[CaseName]) -> dict[CaseName, ShownCase]:
+        """Return those of retrieval, which are images or captions, and those of `cases`."""
+        samples = {sample.uid: sample for sample in self.case_samples()}
+        found: dict[CaseName, ShownCase] = {}
+        for name in names:
+            if name.metric.startswith(("image_to_text", "text_to_image")):
+                sample, number = samples[name.image], name.id.partition("/")[2]
+                texts = [sample.captions[int(number)]] if number else sample.captions
+                found[name] = ShownCase(_picture(sample), texts)
+        for name, case in cases_by_name(self.cases(), names).items():
+            found[name] = ShownCase(_picture(samples[case.image]), case.right, case.wrong)
+        return found
+
     def identity(self) -> str:
         """Return a short hash of images and captions; tests drawn from them are kept under it."""
         return blake3(orjson.dumps([[sample.uid, sample.captions] for sample in self.samples])).hexdigest(length=8)
@@ -74,6 +99,10 @@ def usable_samples(snapshot: Snapshot) -> list[Sample]:
     samples = snapshot.samples()
     verdicts = CheckImages().process(samples)
     return [sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict)]
+
+
+def _picture(sample: Sample) -> Image.Image:
+    return decode_image(sample.image.read(), sample.name)
 
 
 def samples_with_fields(

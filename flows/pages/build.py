@@ -10,10 +10,11 @@ from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.run_files import RUN_FILE
 from flows.comparison.output import COMPARISON_FILE
 from flows.pages.comparison import comparison_lead, comparison_sections, read_comparison
-from flows.pages.html import SCRIPT, page
-from flows.pages.run import Run, read_json, run_lead, run_sections
+from flows.pages.glossary import glossary_section
+from flows.pages.html import SCRIPT, Html, Section, page
+from flows.pages.run import Run, evaluations_next_to, read_json, run_lead, run_sections
 from flows.pages.sections.results import ResultColumn, results_section
-from flows.pages.sections.training_curves import hardness_curves, training_curves
+from flows.pages.sections.training_curves import training_curves
 from flows.pages.version import version_lead, version_sections
 
 
@@ -45,10 +46,11 @@ def report_html(
             )
         document = read_comparison(folder)
         title = f"Comparison {folder.resolve().name}"
-        return page(title, comparison_lead(document), comparison_sections(document, folder))
+        return _whole_page(title, comparison_lead(document), comparison_sections(document, folder))
     if is_run:
         opened = Run.read(folder)
-        return page(f"Run {opened.name}", run_lead(opened), run_sections(opened, catalog, evaluations))
+        known = [*evaluations, *evaluations_next_to(opened)]
+        return _whole_page(f"Run {opened.name}", run_lead(opened, known), run_sections(opened, catalog, known))
     if folder.is_dir() and folder.name not in catalog.names():
         allowed = f"a folder with {RUN_FILE} (of train) or {COMPARISON_FILE} (of compare), or NAME@VER"
         raise InputError(f"{target}: neither the folder of a run nor of a comparison", allowed=allowed)
@@ -67,11 +69,13 @@ def version_html(
     record = catalog.manifests / version.manifest.name / f"{version.manifest.version}.run.json"
     run_json = read_json(record) if record.is_file() else None
     log = Run.read(run).log if run else []
-    sections = [
-        ("results", "Results", results_section(evaluations)),
-        ("training", "Training", training_curves(log)),
-        ("hardness", "Hardness of negatives over time", hardness_curves(log)),
-        *version_sections(version, catalog, run_json, seed),
-    ]
-    has_samples = any(anchor == "samples" and content for anchor, _, content in sections)
-    return page(version.ref, version_lead(version, run_json), sections, SCRIPT if has_samples else "")
+    results = [("results", "Results", results_section(evaluations)), ("training", "Training", training_curves(log))]
+    sections = version_sections(version, catalog, run_json, results, seed)
+    return _whole_page(version.ref, version_lead(version), sections, SCRIPT)
+
+
+def _whole_page(title: str, lead: Html, sections: Sequence[Section], script: str = "") -> str:
+    """Return a page with the words that it uses explained; the record stays last."""
+    body = [section for section in sections if section[0] != "record"]
+    record = [section for section in sections if section[0] == "record"]
+    return page(title, lead, [*body, glossary_section(lead, sections), *record], script)

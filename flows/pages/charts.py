@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 from flows.pages.html import Html, join, tag
 
@@ -12,14 +13,17 @@ MAX_POINTS = 400
 MAX_LINES = 12
 MAX_BARS = 12
 """Most horizontal bars of a chart; the others are summed up."""
-_MAX_LABEL_CHARS = 34
+MIN_CASES = 20
+"""Categories with fewer cases are shown together: of a few, a number says little."""
+_WIDTH = 360.0
+"""Width of every drawing; at this width its text has 14 px."""
 _MIN_SPAN = 10.0
 """Least span of an axis, in percentage points."""
 
 Points = Sequence[tuple[float, float]]
 
 
-def figure(title: str, chart: Html) -> Html:
+def figure(title: object, chart: Html) -> Html:
     """Return a chart with its title; nothing for an empty chart."""
     return tag("figure", tag("figcaption", title), chart, class_="chart") if chart else Html("")
 
@@ -40,26 +44,30 @@ def histogram(values: Sequence[tuple[object, float]], label: str) -> Html:
     if not values:
         return Html("")
     top = max(height for _, height in values) or 1
-    width, tall = 360, 120
+    width, tall = int(_WIDTH), 120
     step = width / len(values)
-    every = -(-len(values) // 8)
+    every = -(-len(values) // 6)
     parts: list[Html] = []
     for place, (name, height) in enumerate(values):
         size = max(height / top * tall, 1.0 if height else 0.0)
-        bar = {"x": f"{place * step + step * 0.08:.1f}", "y": f"{14 + tall - size:.1f}", "width": f"{step * 0.84:.1f}"}
+        bar = {"x": f"{place * step + step * 0.08:.1f}", "y": f"{18 + tall - size:.1f}", "width": f"{step * 0.84:.1f}"}
         title = tag("title", f"{name}: {format_number(height)}")
         parts.append(tag("g", title, tag("rect", height=f"{size:.1f}", **bar)))
         if place % every == 0:
-            parts.append(tag("text", name, x=f"{(place + 0.5) * step:.1f}", y=tall + 28, text_anchor="middle"))
-    parts.append(tag("text", f"most: {format_number(top)}", x=width, y=10, text_anchor="end"))
-    return tag("svg", *parts, viewBox=f"0 0 {width} {tall + 34}", role="img", aria_label=label)
+            parts.append(tag("text", name, x=f"{(place + 0.5) * step:.1f}", y=tall + 31, text_anchor="middle"))
+    parts.append(tag("text", f"most: {format_number(top)}", x=width, y=13, text_anchor="end"))
+    return tag("svg", *parts, viewBox=f"0 0 {width} {tall + 38}", role="img", aria_label=label)
 
 
 def bar_chart(values: Sequence[tuple[str, float]]) -> Html:
-    """Return horizontal bars with names and numbers, the longest with full width, the last ones summed up."""
+    """Return horizontal bars with names and numbers, the longest with full width.
+
+    Args:
+        values: (name, size), the longest first where there may be many: the last ones are summed up.
+    """
     if len(values) > MAX_BARS:
-        others = values[MAX_BARS - 1 :]
-        values = [*values[: MAX_BARS - 1], (f"{len(others):,} others", sum(size for _, size in others))]
+        rest = values[MAX_BARS - 1 :]
+        values = [*values[: MAX_BARS - 1], (_other(len(rest)), sum(size for _, size in rest))]
     top = max((size for _, size in values), default=0) or 1
     rows = []
     for name, size in values:
@@ -69,26 +77,37 @@ def bar_chart(values: Sequence[tuple[str, float]]) -> Html:
     return tag("table", tag("tbody", *rows), class_="bars") if rows else Html("")
 
 
+def category_chart(counts: Mapping[str, int]) -> Html:
+    """Return a bar for each category, the longest first; rare ones, and those beyond `MAX_BARS`, share the last bar."""
+    ordered = sorted(counts, key=lambda name: (-counts[name], name))
+    common = [name for name in ordered if [name] in group_rare(counts).values()]
+    shown = common if len(common) == len(ordered) <= MAX_BARS else common[: MAX_BARS - 1]
+    bars: list[tuple[str, float]] = [(name, counts[name]) for name in shown]
+    rest = ordered[len(shown) :]
+    return bar_chart([*bars, (_other(len(rest)), sum(counts[name] for name in rest))] if rest else bars)
+
+
 def format_number(value: float) -> str:
     """Return a number as charts print it."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
-def line_chart(series: Mapping[str, Points], label: str) -> Html:
+def line_chart(series: Mapping[str, Points], label: str, steps: tuple[float, float]) -> Html:
     """Return lines on common axes, which differ by colour and dashes; a line needs two points.
 
     Args:
         series: (x, y) points of each line by its name, x rising.
         label: Description for screen readers.
+        steps: Where the axis of x starts and ends.
     """
     drawn = {name: points for name, points in series.items() if len(points) > 1}
     shown = dict(list(drawn.items())[:MAX_LINES])
     if not shown:
         return Html("")
-    xs = [x for points in shown.values() for x, _ in points]
     ys = [y for points in shown.values() for _, y in points]
-    low, high, first, last = min(ys), max(ys), min(xs), max(xs)
-    left, width, top, tall = 44.0, 316.0, 8.0, 130.0
+    low, high, (first, last) = min(ys), max(ys), steps
+    left, top, tall = 66.0, 8.0, 130.0
+    width = _WIDTH - left
     wide, high_by = (last - first) or 1.0, (high - low) or 1.0
     parts: list[Html] = []
     for share in (0.0, 0.5, 1.0):
@@ -104,7 +123,7 @@ def line_chart(series: Mapping[str, Points], label: str) -> Html:
             for x, y in _thin_out(points)
         )
         parts.append(tag("polyline", points=places, **_line_style(place)))
-    bottom = top + tall + 16
+    bottom = top + tall + 18
     parts.append(tag("text", f"step {format_number(first)}", x=left, y=bottom))
     parts.append(tag("text", format_number(last), x=left + width, y=bottom, text_anchor="end"))
     svg = tag("svg", *parts, viewBox=f"0 0 {left + width:.0f} {bottom + 6:.0f}", role="img", aria_label=label)
@@ -151,8 +170,37 @@ class ChartValue:
     bad: bool = False
 
 
+@dataclass(frozen=True)
+class Axis:
+    """A linear scale.
+
+    Attributes:
+        low: The number at its start.
+        high: The number at its end.
+        first: Where it starts, in the units of the drawing.
+        last: Where it ends.
+    """
+
+    low: float
+    high: float
+    first: float
+    last: float
+
+    @classmethod
+    def around(cls, numbers: Sequence[float], first: float, last: float) -> Axis:
+        """Return a scale with some room around numbers, of at least ten points, within 0 .. 1 where they are shares."""
+        low, high = min(numbers), max(numbers)
+        # numbers that are nearly equal should look so
+        margin = max((high - low) * 0.06, (_MIN_SPAN / 100 - (high - low)) / 2)
+        return cls(*_clamp_axis(low - margin, high + margin, low, high), first, last)
+
+    def at(self, value: float) -> str:
+        """Return where a number is."""
+        return f"{self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first):.1f}"
+
+
 def interval_chart(numbers: Sequence[ChartValue], label: str, mark: tuple[float, str] | None = None) -> Html:
-    """Return a row for each number: its name, and below it a dot with its interval.
+    """Return a row for each number: its name and value, and below them a dot with its interval.
 
     Args:
         numbers: From top to bottom.
@@ -162,44 +210,63 @@ def interval_chart(numbers: Sequence[ChartValue], label: str, mark: tuple[float,
     if not numbers:
         return Html("")
     ends = [end for item in numbers for end in (item.value, item.low, item.high) if end is not None]
-    ends += [mark[0]] if mark else []
-    low, high = min(ends), max(ends)
-    # numbers that are nearly equal should look so
-    margin = max((high - low) * 0.06, (_MIN_SPAN / 100 - (high - low)) / 2)
-    low, high = _clamp_axis(low - margin, high + margin, low, high)
-    width, row, top = 360.0, 30.0, 18.0 if mark else 4.0
+    axis = Axis.around([*ends, mark[0]] if mark else ends, 5.0, _WIDTH - 5.0)
+    heading = tag("p", f"dashed: {mark[1]} {_percent(mark[0])}", class_="soft") if mark else ""
+    ends_text = (tag("span", _percent(axis.low)), tag("span", _percent(axis.high)))
+    return tag(
+        "div",
+        heading,
+        *(_interval_row(item, axis, mark) for item in numbers),
+        tag("div", *ends_text, class_="ends"),
+        class_="intervals",
+        role="group",
+        aria_label=label,
+    )
 
-    def at(value: float) -> str:
-        return f"{4 + (value - low) / (high - low) * (width - 8):.1f}"
 
-    parts: list[Html] = []
-    bottom = top + row * len(numbers)
-    place = float(at(mark[0])) if mark else 0.0
+def _interval_row(item: ChartValue, axis: Axis, mark: tuple[float, str] | None) -> Html:
+    kind = "bad" if item.bad else None
+    has_interval = item.low is not None and item.high is not None
+    parts = [tag("line", x1=axis.first, x2=axis.last, y1=7, y2=7, class_="rule")]
     if mark:
-        anchor = "start" if place < width * 0.15 else "end" if place > width * 0.85 else "middle"
-        parts.append(tag("text", f"{mark[1]} {_percent(mark[0])}", x=place, y=11, text_anchor=anchor))
-    for number, item in enumerate(numbers):
-        y = top + row * number
-        interval = "" if item.low is None or item.high is None else f" ({_percent(item.low)} to {_percent(item.high)})"
-        name = item.label if len(item.label) <= _MAX_LABEL_CHARS else f"{item.label[: _MAX_LABEL_CHARS - 1]}…"
-        text = f"{name} ✗" if item.bad else name
-        parts.append(tag("text", tag("title", item.label), text, x=0, y=y + 11, class_="name"))
-        numeric = tag("tspan", _percent(item.value), class_="name")
-        parts.append(tag("text", numeric, interval, x=width, y=y + 11, text_anchor="end"))
-        middle = f"{y + 21:.1f}"
-        parts.append(tag("line", x1=4, x2=width - 4, y1=middle, y2=middle, class_="rule"))
-        if mark:  # only at the height of the dot, so that it crosses no name
-            parts.append(tag("line", x1=place, x2=place, y1=y + 14, y2=y + 28, class_="mark"))
-        kind = "bad" if item.bad else None
-        if item.low is not None and item.high is not None:
-            parts.append(
-                tag("line", x1=at(item.low), x2=at(item.high), y1=middle, y2=middle, class_=f"whisker {kind or ''}")
-            )
-        parts.append(tag("circle", cx=at(item.value), cy=middle, r=4, class_=kind))
-    ends_at = bottom + 9
-    parts.append(tag("text", _percent(low), x=4, y=ends_at))
-    parts.append(tag("text", _percent(high), x=width - 4, y=ends_at, text_anchor="end"))
-    return tag("svg", *parts, viewBox=f"0 0 {width:.0f} {bottom + 14:.0f}", role="img", aria_label=label)
+        place = axis.at(mark[0])
+        parts.append(tag("line", x1=place, x2=place, y1=0, y2=14, class_="mark"))
+    if item.low is not None and item.high is not None:
+        whisker = f"whisker {kind or ''}".strip()
+        parts.append(tag("line", x1=axis.at(item.low), x2=axis.at(item.high), y1=7, y2=7, class_=whisker))
+    parts.append(tag("circle", cx=axis.at(item.value), cy=7, r=4, class_=kind))
+    drawing = tag("svg", *parts, viewBox=f"0 0 {_WIDTH:.0f} 14", aria_hidden="true")
+    name = tag("span", f"{item.label} ✗" if item.bad else item.label)
+    interval = f" ({_percent(item.low or 0)} to {_percent(item.high or 0)})" if has_interval else ""
+    number = tag("span", tag("b", _percent(item.value)), interval, class_="number")
+    return tag("div", name, number, drawing, class_="interval")
+
+
+def wilson(accuracy: float, num: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of `num` independent cases.
+
+    Source: Wilson 1927.
+    """
+    z = 1.959964
+    middle = (accuracy + z * z / (2 * num)) / (1 + z * z / num)
+    half = z / (1 + z * z / num) * sqrt(accuracy * (1 - accuracy) / num + z * z / (4 * num * num))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def group_rare(counts: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return bars by name with the categories behind each: those under `MIN_CASES` share one bar.
+
+    A single rare category keeps its name, and so do all where every one is rare.
+    """
+    rare = [name for name, number in counts.items() if number < MIN_CASES]
+    if not 1 < len(rare) < len(counts):
+        return {name: [name] for name in counts}
+    groups = {name: [name] for name in counts if name not in set(rare)}
+    return groups | {_other(len(rare)): rare}
+
+
+def _other(num: int) -> str:
+    return f"other ({num:,} categories)"
 
 
 def _clamp_axis(low: float, high: float, first: float, last: float) -> tuple[float, float]:

@@ -121,7 +121,7 @@ def details(summary: str, content: Html) -> Html:
     return tag("details", tag("summary", summary), content)
 
 
-def tiles(values: Iterable[tuple[object, str]]) -> Html:
+def tiles(values: Iterable[tuple[object, object]]) -> Html:
     """Return numbers in large print with their names."""
     return tag("dl", *(tag("div", tag("dd", value), tag("dt", name)) for value, name in values), class_="tiles")
 

@@ -121,7 +121,7 @@
     });
     const body = make("div", {}, facts(sample), make("ol", { start: 0 }, ...captionItems));
     if (sample.m) body.append(make("p", { className: "soft" }, `and ${sample.m} more texts`));
-    body.append(make("code", {}, sample.u));
+    body.append(make("details", {}, make("summary", {}, "Record"), make("code", {}, sample.u)));
     const title = make("h3", { id: "sample-title" }, sample.n);
     at("sample-body").replaceChildren(make("div", { className: "large" }, picture(sample)), make("div", {}, title, body));
     at("step-place").textContent = `${current + 1} of ${found.length}`;

@@ -13,11 +13,12 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.run_files import DONE_FILE, LOG_FILE, RUN_FILE
 from flows.evaluation.intervals import with_intervals
-from flows.pages.html import Html, Section, join, note, table, tag, tiles
+from flows.pages.html import Html, Section, details, join, note, table, tag, tiles
+from flows.pages.sections.base_changes import changed_cases, headline, pair_with_base
 from flows.pages.sections.feedback import feedback_section
-from flows.pages.sections.lineage import LineageStep, lineage_graph, parents_of, version_steps
+from flows.pages.sections.lineage import LineageStep, lineage_list, parents_of, version_steps
 from flows.pages.sections.results import ResultColumn, results_section
-from flows.pages.sections.training_curves import Log, hardness_curves, training_curves
+from flows.pages.sections.training_curves import Log, training_curves
 from training.evaluate import small_files
 
 _PARTS = ("manifest", "model", "recipe", "config")
@@ -62,6 +63,11 @@ class Run:
         return f"{manifest['name']}@{manifest['version']}"
 
     @property
+    def base_hash(self) -> str:
+        """Hash of the model that it started from."""
+        return str(self.identity["model"].get("hash"))
+
+    @property
     def name(self) -> str:
         """Name of its folder."""
         return self.folder.resolve().name
@@ -81,29 +87,29 @@ def run_sections(run: Run, catalog: Catalog, evaluations: Sequence[ResultColumn]
     Args:
         run: The run.
         catalog: Manifests and workspace with the version it was trained on.
-        evaluations: Evaluations of the user; those found next to the run follow.
+        evaluations: Evaluations of the run and of its base.
 
     Raises:
         InputError: a file of the run or of its version is damaged.
     """
     version = run.version(catalog)
     return [
-        ("results", "Results", results_section([*evaluations, *evaluations_next_to(run.folder)])),
         ("training", "Training", training_curves(run.log)),
-        ("hardness", "Hardness of negatives over time", hardness_curves(run.log)),
+        ("cases", "Now right, now wrong", changed_cases(pair_with_base(evaluations, run.base_hash), catalog)),
+        ("results", "Results", results_section(evaluations)),
         ("negatives", "Feedback on negatives", feedback_section(run.folder, version)),
-        ("lineage", "Lineage", _lineage(run, catalog, version)),
-        ("settings", "Recipe and settings", _settings(run.identity)),
+        ("lineage", "How it was made", _lineage(run, catalog, version)),
+        ("record", "Record", details("Hashes, versions and settings", _record(run))),
     ]
 
 
-def run_lead(run: Run) -> Html:
-    """Return the content above a run's sections."""
+def run_lead(run: Run, evaluations: Sequence[ResultColumn]) -> Html:
+    """Return the content above a run's sections: the headline first."""
     recipe, model = run.identity["recipe"], run.identity["model"]
     lines = [
+        headline(pair_with_base(evaluations, run.base_hash)),
         tag("p", f"Recipe {recipe.get('recipe')} on {run.ref}, from {model['spec']}."),
         note("Finished." if run.done else "Not finished: the numbers so far."),
-        tag("code", f"manifest {run.identity['manifest']['fingerprint']}"),
     ]
     config, last = run.identity["config"], run.log[-1] if run.log else {}
     shown = [
@@ -111,10 +117,8 @@ def run_lead(run: Run) -> Html:
         (f"{config.get('batch_size', 0):,}", "samples a step"),
         (_number(last.get("loss")), "last loss"),
         (config.get("tune", "?"), "tuned"),
-        (_number(sum(line.get("step_s", 0.0) for line in run.log)), "seconds in steps"),
     ]
-    hash_ = tag("p", tag("code", f"weights {run.done['weights_hash']}")) if run.done else ""
-    return join([*lines, hash_, tiles(shown)])
+    return join([*lines, tiles(shown)])
 
 
 def _number(value: Any) -> str:
@@ -127,9 +131,10 @@ def _lineage(run: Run, catalog: Catalog, version: DatasetVersion | None) -> Html
     steps = [LineageStep(run.ref)]
     if manifest:
         steps = version_steps(manifest.body, parents_of(catalog, manifest), here=False)
-    base = [(model["spec"], f"{model['spec']}, {model['hash']}")]
-    steps.append(LineageStep(f"run {run.name}", f"recipe {recipe}, {len(run.log)} steps", base, "here"))
-    return lineage_graph(steps, f"How {run.name} was made, from its source down")
+    steps.append(
+        LineageStep(f"run {run.name}", f"recipe {recipe}, {len(run.log)} steps", [model["spec"]], is_here=True)
+    )
+    return lineage_list(steps, f"How {run.name} was made, from its source down")
 
 
 def _manifest(run: Run, catalog: Catalog) -> Manifest | None:
@@ -138,10 +143,14 @@ def _manifest(run: Run, catalog: Catalog) -> Manifest | None:
     return Manifest.load(path) if path.is_file() else None
 
 
-def _settings(identity: Mapping[str, Any]) -> Html:
-    parts = []
+def _record(run: Run) -> Html:
+    """Return what identifies the run, and its settings."""
+    facts = [("manifest", run.identity["manifest"]["fingerprint"]), ("base model", run.identity["model"]["hash"])]
+    facts += [("weights", run.done["weights_hash"])] if run.done else []
+    facts.append(("seconds in steps", _number(sum(line.get("step_s", 0.0) for line in run.log))))
+    parts = [tag("div", table(("what", "value"), ((name, tag("code", value)) for name, value in facts)))]
     for part in ("recipe", "config", "plan", "versions"):
-        heading, rows = {"versions": "packages"}.get(part, part), _leaves(identity.get(part) or {})
+        heading, rows = {"versions": "packages"}.get(part, part), _leaves(run.identity.get(part) or {})
         parts.append(tag("div", tag("h3", heading), table((part, "value"), rows)))
     return tag("div", *parts, class_="charts")
 
@@ -154,22 +163,26 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield from _leaves(item, f"{prefix}.{name}" if prefix else str(name))
 
 
-def evaluations_next_to(folder: Path) -> list[ResultColumn]:
-    """Return the evaluations in JSON files of a run's folder, and in those next to it whose names begin with its name.
+def evaluations_next_to(run: Run) -> list[ResultColumn]:
+    """Return the evaluations in JSON files of a run's folder and next to it: its own, and before them its base's on the same.
 
-    Other JSON files are skipped.
+    Next to it, files are the run's whose names begin with its name. Other JSON files are skipped.
     """
-    folder = folder.resolve()
-    siblings = [path for path in folder.parent.glob("*.json") if folder.name == "run" or _is_of(path, folder.name)]
-    found: list[ResultColumn] = []
-    for path in [*sorted(folder.glob("*.json")), *sorted(siblings)]:
+    folder = run.folder.resolve()
+    base: list[ResultColumn] = []
+    own: list[ResultColumn] = []
+    for path in [*sorted(folder.glob("*.json")), *sorted(folder.parent.glob("*.json"))]:
         if path.stat().st_size <= _MAX_FILE_BYTES:
             try:
                 document = read_json(path)
             except InputError:
                 continue  # some other file
-            found += results_of(document, path)
-    return found
+            if document.get("hash") == run.base_hash:
+                base += results_of(document, path)
+            elif path.parent == folder or folder.name == "run" or _is_of(path, folder.name):
+                own += results_of(document, path)
+    shared = {item["on"] for item in own}
+    return [*(item for item in base if item["on"] in shared), *own]
 
 
 def _is_of(path: Path, name: str) -> bool:
@@ -201,8 +214,15 @@ def results_of(document: Mapping[str, Any], path: Path) -> list[ResultColumn]:
         item for item in listed if isinstance(item, dict) and isinstance(item.get("metrics"), dict) and "on" in item
     ]
     cases = path.with_suffix(".parquet")
+    about = {name: document.get(name) for name in ("hash", "split", "limit")}
+    base = document.get("base")
+    about |= {"base_hash": base.get("hash") if isinstance(base, Mapping) else None, "cases": cases}
     return [
-        {**with_intervals(item, cases), "label": f"{path.stem} {item['share']:g}" if "share" in item else path.stem}
+        {
+            **about,
+            **with_intervals(item, cases),
+            "label": f"{path.stem} {item['share']:g}" if "share" in item else path.stem,
+        }
         for item in results
     ]
 

@@ -6,12 +6,15 @@ import base64
 import io
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from data_manifests.image_decoder import UnusableImageError, decode_image
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
 from flows.pages.html import Html, no_picture, tag
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 EDGE_PX = 128
 _QUALITY = 55
@@ -79,6 +82,12 @@ class Thumbnails:
         return _shrink(self._reader.read(*self._places[uid]), self._edge)
 
 
+def thumbnail(image: Image.Image, alternative: str) -> Html:
+    """Return a decoded picture, which is made small, as an image element."""
+    data, width, height = _encode(image, EDGE_PX)
+    return tag("img", src=_address(data), alt=alternative, width=width, height=height)
+
+
 def _address(data: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
@@ -89,6 +98,10 @@ def _shrink(data: bytes, edge: int) -> tuple[bytes, int, int] | None:
         image = decode_image(data, "picture", side_px=2 * edge)
     except UnusableImageError:
         return None
+    return _encode(image, edge)
+
+
+def _encode(image: Image.Image, edge: int) -> tuple[bytes, int, int]:
     image.thumbnail((edge, edge))
     buffer = io.BytesIO()
     image.save(buffer, format="WEBP", quality=_QUALITY)

@@ -1,4 +1,4 @@
-"""The sections of a version's page: statistics, quality, samples, how it was made, what changed."""
+"""The sections of a version's page: pictures, statistics, quality, how it was made, what changed, the record."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.nested import leaves
-from flows.pages.charts import bar_chart, chart_grid, figure, histogram
+from flows.pages.charts import bar_chart, category_chart, chart_grid, figure, histogram
 from flows.pages.diff import SECTION_LIMITS, diff_lead, diff_sections
-from flows.pages.html import Html, Section, join, link_papers, note, table, tag, tiles
+from flows.pages.glossary import word
+from flows.pages.html import Html, Section, details, join, link_papers, note, table, tag, tiles
 from flows.pages.index_rows import IndexRows
 from flows.pages.sections.clusters import cluster_section, draw_sheets, spread
 from flows.pages.sections.duplicates import duplicates_section
-from flows.pages.sections.lineage import lineage_graph, parents_of, version_steps
+from flows.pages.sections.lineage import lineage_list, parents_of, version_steps
 from flows.pages.sections.neighbours import draw_neighbours, neighbour_section, neighbour_uids
 from flows.pages.sections.quality import quality_section
 from flows.pages.sections.sample_selection import MAX_BYTES, select_samples
@@ -33,7 +34,11 @@ _COLUMNS = ("uid", "shard", "json_offset", "json_bytes", "cluster_id", "difficul
 
 
 def version_sections(
-    version: DatasetVersion, catalog: Catalog, run_json: Mapping[str, Any] | None, seed: int = 0
+    version: DatasetVersion,
+    catalog: Catalog,
+    run_json: Mapping[str, Any] | None,
+    results: Sequence[Section] = (),
+    seed: int = 0,
 ) -> list[Section]:
     """Return a version's sections.
 
@@ -41,6 +46,7 @@ def version_sections(
         version: The version.
         catalog: Manifests and workspace, with its parents.
         run_json: The run record next to its manifest (when, where, how long), if there is one.
+        results: Sections on models that were trained on it; they follow the pictures.
         seed: Seed of everything that is drawn.
 
     Raises:
@@ -59,35 +65,32 @@ def version_sections(
     rest = [
         *drawn,
         ("duplicates", "Duplicates and leaks", duplicates_section(version)),
-        ("lineage", "Lineage", lineage_graph(steps, f"How {version.ref} was made, from its source down")),
-        ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
-        ("stages", "Stages", _stages(body["stages"], run_json)),
-        ("changes", "Changes", _changes(version, catalog)),
-    ]
-    left = PAGE_BYTES - sum(len(content.encode()) for _, _, content in rest)
-    return [
+        *results,
         ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
         ("quality", "Quality", quality_section(body["statistics"])),
-        ("samples", "Samples", browser_section(select_samples(version, rows, seed, min(left, MAX_BYTES)))),
-        *rest,
+        ("lineage", "How it was made", lineage_list(steps, f"How {version.ref} was made, from its source down")),
+        ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
+        ("changes", "Changes", _changes(version, catalog)),
+        ("record", "Record", details("Hashes, sizes, times and settings", _record(version, run_json))),
     ]
+    left = PAGE_BYTES - sum(len(content.encode()) for _, _, content in rest)
+    return [("samples", "Samples", browser_section(select_samples(version, rows, seed, min(left, MAX_BYTES)))), *rest]
 
 
-def version_lead(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
-    """Return the content above a version's sections: recipe, source, fingerprint, counts."""
+def version_lead(version: DatasetVersion) -> Html:
+    """Return the content above a version's sections: recipe, source, counts."""
     body, parent = version.manifest.body, version.manifest.parent_ref
-    source = ", ".join(f"{key} {value}" for key, value in body["source"].items() if value is not None)
+    source, recipe = body["source"], body["recipe"]
     origin = f"from {parent}" if parent else "the first version"
-    paper = link_papers(body["recipe"].get("paper", "no paper"))
-    lines: list[object] = [
-        tag("p", f"Recipe {body['recipe'].get('name')} (", paper, f"); {origin}."),
-        note(f"Source: {source}."),
-        tag("code", version.manifest.fingerprint),
-    ]
-    if run_json and "seconds" in run_json:
-        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run_json["seconds"].items())
-        lines.append(note(f"Made {run_json.get('finished', '')} on {run_json.get('cores', '?')} cores: {took}."))
-    return join([*lines, _tiles(body)])
+    paper = link_papers(recipe.get("paper", "no paper"))
+    licence = f", licence {source['licence']}" if source.get("licence") else ""
+    return join(
+        [
+            tag("p", f"Recipe {recipe.get('name')} (", paper, f"); {origin}."),
+            note(f"Source: {source.get('name')} ({source.get('kind')}){licence}."),
+            _tiles(body),
+        ]
+    )
 
 
 def _changes(version: DatasetVersion, catalog: Catalog) -> Html:
@@ -111,9 +114,9 @@ def _changes(version: DatasetVersion, catalog: Catalog) -> Html:
 def _tiles(body: Mapping[str, Any]) -> Html:
     counts = body["counts"]
     dropped = sum(number for _, number in leaves(counts["dropped"]))
-    size = sum(record["bytes"] for record in body["files"])
-    values = [(f"{counts.get(name, 0):,}", name) for name in ("samples", "captions", "views", "negatives")]
-    values += [(f"{dropped:,}", "dropped"), (f"{len(body['shards']):,}", "shards"), (f"{size / 2**20:,.1f}", "MiB")]
+    names = {name: word(name.removesuffix("s"), name) for name in ("samples", "captions", "views", "negatives")}
+    values: list[tuple[object, str]] = [(f"{counts.get(name, 0):,}", shown) for name, shown in names.items()]
+    values.append((f"{dropped:,}", word("dropped")))
     if number := body["statistics"].get("images_shown_differently"):
         values.append((f"{number:,}", "shown differently by other readers"))
     return tiles(values)
@@ -124,15 +127,16 @@ def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: 
     counted = {name: statistics.get(name, {}) for name in _CHARTED}
     sizes = sorted(counted["cluster_sizes"].values(), reverse=True)
     scores = [value for value in rows.get("difficulty", []) if value is not None]
+    rejected = {_readable(name): number for name, number in leaves(counts.get("rejected", {}), ": ")}
     charts = [
         figure("Words in a caption", histogram(_binned(counted["caption_words"]), "captions by number of words")),
         figure("Captions of a sample", bar_chart(list(counted["captions_per_sample"].items()))),
-        figure("Negatives by kind", bar_chart(_longest(counted["negatives"]))),
-        figure("Rewrites and knowledge captions by kind", bar_chart(_longest(counted["views"]))),
-        figure("Rejected texts by reason", bar_chart(_longest(dict(leaves(counts.get("rejected", {}), ": "))))),
-        figure("Splits", bar_chart(list(counted["splits"].items()))),
+        figure(join([word("negative", "Negatives"), " by kind"]), category_chart(counted["negatives"])),
+        figure(join([word("view", "Views"), " by kind"]), category_chart(counted["views"])),
+        figure(join([word("rejected", "Rejected"), " texts by stage and reason"]), category_chart(rejected)),
+        figure(word("split", "Splits"), bar_chart(list(counted["splits"].items()))),
         figure("Clusters by size, largest first", histogram(_sampled(sizes), "cluster sizes, largest first")),
-        figure("Difficulty", histogram(_shares(scores), "samples by difficulty")),
+        figure(word("difficulty", "Difficulty"), histogram(_shares(scores), "samples by difficulty")),
     ]
     return chart_grid(charts)
 
@@ -148,8 +152,8 @@ def _binned(counts: Mapping[str, int]) -> list[tuple[object, float]]:
     return [*bins[:-1], (f"{last}+", bins[-1][1] + beyond)] if beyond else bins
 
 
-def _longest(counts: Mapping[str, int]) -> Sequence[tuple[str, float]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+def _readable(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _sampled(sizes: Sequence[int]) -> list[tuple[object, float]]:
@@ -163,8 +167,21 @@ def _shares(scores: Sequence[float]) -> list[tuple[object, float]]:
     return [(f"{number / 20:.2f}", int(height)) for number, height in enumerate(heights)]
 
 
-def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any] | None) -> Html:
-    ran = {item["stage"]: item for item in (run_json or {}).get("stages", [])}
+def _record(version: DatasetVersion, run_json: Mapping[str, Any] | None) -> Html:
+    """Return what identifies the version and says how it was run: source, hashes, sizes, seconds, settings of stages."""
+    body, run = version.manifest.body, run_json or {}
+    size = sum(record["bytes"] for record in body["files"])
+    facts: list[tuple[str, object]] = [("fingerprint", tag("code", version.manifest.fingerprint))]
+    facts += [(f"source: {key}", value) for key, value in body["source"].items() if value is not None]
+    facts += [("shards", f"{len(body['shards']):,}"), ("files", f"{size / 2**20:,.1f} MiB")]
+    if "seconds" in run:
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run["seconds"].items())
+        facts.append(("made", f"{run.get('finished', '')} on {run.get('cores', '?')} cores: {took}"))
+    return join([table(("what", "value"), facts), _stages(body["stages"], run)])
+
+
+def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any]) -> Html:
+    ran = {item["stage"]: item for item in run_json.get("stages", [])}
     rows = []
     for stage in stages:
         record = ran.get(stage["name"], {})
@@ -173,10 +190,14 @@ def _stages(stages: Iterable[Mapping[str, Any]], run_json: Mapping[str, Any] | N
         models = ", ".join(f"{value['name']} ({value['hash'][:8]})" for value in stage["resources"].values())
         seconds = f"{record['wall_s']:.1f}" if record else ""
         name, fingerprint = f"{stage['name']} /{stage['version']}", tag("code", stage["fingerprint"][:12])
-        rows.append((name, link_papers(stage["source"]), config, models, fingerprint, work, seconds))
-    return table(("stage /version", "paper", "settings", "models", "fingerprint", "samples", ">seconds"), rows)
+        rows.append((name, config, models, fingerprint, work, seconds))
+    return table(("stage /version", "settings", "models", "fingerprint", "samples", ">seconds"), rows)
 
 
 def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> Html:
-    rows = [(stage, reason, f"{number:,}") for stage, reasons in dropped.items() for reason, number in reasons.items()]
+    rows = [
+        (_readable(stage), _readable(reason), f"{number:,}")
+        for stage, reasons in dropped.items()
+        for reason, number in reasons.items()
+    ]
     return table(("by", "reason", ">samples"), rows)

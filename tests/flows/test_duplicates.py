@@ -109,7 +109,8 @@ def test_copies_are_thinned_leaks_leave_and_the_page_tells(
     assert {"crop", "resize", "all"} <= smaller
     assert outcome.manifest.body["counts"]["samples"] == NUM_PHOTOS - NUM_LEAKS
     page = page_of(version)
-    assert "near-duplicate(s) dropped" in page and twins[0]["uid"] in page and leaks[0]["uid"] in page
+    assert "near-duplicate(s) dropped" in page and twins[0]["name"] in page and leaks[0]["name"] in page
+    assert "like the kept one" in page and twins[0]["uid"] not in page, "names, no hashes"
     record = next(stage for stage in outcome.manifest.body["stages"] if stage["name"] == "remove_leaks")
     assert record["resources"]["against"]["name"] == "folder:evaluation"
 

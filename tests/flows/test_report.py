@@ -18,7 +18,18 @@ from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.diff import VersionDiff, diff_versions
 from data_manifests.manifest import DatasetVersion, Manifest
 from data_manifests.text_diff import diff_words
-from flows.pages.charts import MAX_BARS, MAX_POINTS, ChartValue, bar_chart, histogram, interval_chart, line_chart
+from flows.pages.charts import (
+    MAX_BARS,
+    MAX_POINTS,
+    ChartValue,
+    bar_chart,
+    category_chart,
+    group_rare,
+    histogram,
+    interval_chart,
+    line_chart,
+    wilson,
+)
 from flows.pages.diff import diff_html
 from flows.pages.html import SCRIPT, Html, diff_markup, link_papers, markup, page, table, tag
 from flows.pages.thumbnails import EDGE_PX, Thumbnails
@@ -119,7 +130,7 @@ def test_summary_page(versions: Versions) -> None:
         "given",
         "strength = 0.5",
         "29 computed, 1 reused",
-        "image_to_text.r1",
+        "image to text, r1",
         "+0.5000",
         "Cluster 0",
         "replace adjective",
@@ -129,7 +140,18 @@ def test_summary_page(versions: Versions) -> None:
     ):
         assert expected in read.text
     assert "<ins>striped</ins>" in html
-    assert {"results", "training", "lineage", "samples", "changes"} <= {item["id"] for item in read.of("section")}
+    sections = [item["id"] for item in read.of("section")]
+    assert sections == [
+        "samples",
+        "clusters",
+        "results",
+        "training",
+        "statistics",
+        "lineage",
+        "changes",
+        "words",
+        "record",
+    ]
     drawn = [len((line["points"] or "").split()) for line in read.of("polyline")]
     assert drawn == [MAX_POINTS] * 3, "the loss, and two objectives in one chart"
 
@@ -150,7 +172,7 @@ def test_summary_of_a_version_without_stages(tmp_path: Path) -> None:
     version = build(tmp_path, "plain", [picture(number) for number in range(3)], (CheckImages(),))
     read = assert_self_contained(page_of(version), SCRIPT)
     headings = {attributes["id"] for attributes in read.of("section")}
-    assert headings == {"statistics", "samples", "lineage", "stages"}
+    assert headings == {"samples", "statistics", "lineage", "words", "record"}
     assert len(read.of("article")) == 3
 
 
@@ -231,12 +253,12 @@ def test_charts_of_nothing_are_nothing() -> None:
     assert (
         histogram([], "x")
         == bar_chart([])
-        == line_chart({"a": [(1, 2)]}, "x")
+        == line_chart({"a": [(1, 2)]}, "x", (0, 1))
         == interval_chart([], "x")
         == table(("a",), [])
         == ""
     )
-    flat = line_chart({"a": [(0, 1), (1, 1)]}, "flat") + interval_chart([ChartValue("a", 0.0)], "x")
+    flat = line_chart({"a": [(0, 1), (1, 1)]}, "flat", (0, 1)) + interval_chart([ChartValue("a", 0.0)], "x")
     assert "nan" not in flat + histogram([("a", 0)], "zero") + bar_chart([("a", 0)])
     heights = re.findall(r'height="([0-9.]+)"', histogram([("a", 1), ("b", 4)], "x"))
     assert float(heights[1]) == pytest.approx(4 * float(heights[0]))
@@ -244,12 +266,28 @@ def test_charts_of_nothing_are_nothing() -> None:
 
 def test_long_lists_of_bars_are_summed_up() -> None:
     made = bar_chart([(f"b{number}", 100 - number) for number in range(20)])
-    assert made.count("<tr>") == MAX_BARS and "9 others" in made
+    assert made.count("<tr>") == MAX_BARS and "other (9 categories)" in made
     assert str(sum(100 - number for number in range(11, 20))) in made
 
 
+def test_rare_categories_are_one_and_none_is_hidden_alone() -> None:
+    counts = {"b": 30, "a": 30, "c": 19, "d": 1}
+    assert group_rare(counts) == {"b": ["b"], "a": ["a"], "other (2 categories)": ["c", "d"]}
+    assert list(group_rare({"a": 30, "c": 19})) == ["a", "c"] and list(group_rare({"c": 3, "d": 1})) == ["c", "d"]
+    made = category_chart(counts)
+    assert re.findall('scope="row">([^<]*)', made) == ["a", "b", "other (2 categories)"] and ">20<" in made
+    many = category_chart({f"b{number:02}": 100 - number for number in range(99)})
+    assert many.count("<tr>") == MAX_BARS and "other (88 categories)" in many
+    assert str(sum(100 - number for number in range(11, 99))) in many.replace(",", "")
+
+
+def test_wilsons_interval() -> None:
+    assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+
+
 def test_lines_share_their_axes() -> None:
-    drawn = line_chart({"low": [(0, 0.0), (10, 1.0)], "high": [(0, 1.0), (5, 4.0)]}, "x")
+    drawn = line_chart({"low": [(0, 0.0), (10, 1.0)], "high": [(0, 1.0), (5, 4.0)]}, "x", (0, 10))
     places = [
         [tuple(map(float, pair.split(","))) for pair in found.split()]
         for found in re.findall('points="([^"]+)"', drawn)
@@ -258,7 +296,7 @@ def test_lines_share_their_axes() -> None:
     assert places[1][0] == (left, quarter) and places[1][1][0] == pytest.approx((left + right) / 2)
     assert bottom - quarter == pytest.approx((bottom - places[1][1][1]) / 4, abs=0.1)
     assert "ends at 4" in drawn and "step 0" in drawn
-    many = line_chart({f"l{number}": [(0, number), (1, number)] for number in range(15)}, "x")
+    many = line_chart({f"l{number}": [(0, number), (1, number)] for number in range(15)}, "x", (0, 1))
     assert many.count("points=") == 12 and "and 3 more" in many and 'stroke-dasharray="5 3"' in many
 
 
@@ -274,6 +312,7 @@ def test_whiskers_are_to_scale() -> None:
     assert [(one - dots[0]) / scale for one in (*low, *high)] == pytest.approx([-0.1, 0.15, 0.1, 0.3], abs=0.003)
     assert dots[2] == pytest.approx(float(re.findall(r'<line x1="([0-9.]+)"[^>]*class="mark"', drawn)[0]), abs=0.1)
     assert "40.0" in drawn and "(30.0 to 50.0)" in drawn and "two ✗" in drawn and drawn.count('class="bad"') == 1
+    assert "dashed: chance 50.0" in drawn
     close = interval_chart([ChartValue("a", 0.001), ChartValue("b", 0.002)], "x")
     near = [float(place) for place in re.findall(r'cx="([0-9.]+)"', close)]
     assert near[1] - near[0] < 10, "what is nearly the same looks so"

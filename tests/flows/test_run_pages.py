@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import polars as pl
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
+from data_manifests.sample import image_uid
 from flows.cli.main import app
 from flows.comparison.output import FORMAT
 from flows.pages.build import report_html
-from flows.pages.run import evaluations_next_to, read_results
+from flows.pages.run import Run, evaluations_next_to, read_results
+from flows.pages.sections.cases import case_changes
+from flows.pages.sections.results import results_section
 from tests.data_manifests.built_versions import build, picture
 from tests.flows.browser import Browser, in_a_browser
 from tests.flows.pages import assert_self_contained, catalog_of
+from training.evaluate.benchmark_result import CaseValues
 
 HOSTILE = "<script>alert(1)</script> & <img src=x>"
 STEPS = 30
@@ -78,11 +85,11 @@ def test_a_runs_page_tells_what_its_files_say(version: DatasetVersion, tmp_path:
     page = report_html(catalog_of(version), str(run), evaluations=given)
     read = assert_self_contained(page)
     sections = [item["id"] for item in read.of("section")]
-    assert sections == ["results", "training", "hardness", "negatives", "lineage", "settings"]
+    assert sections == ["training", "results", "negatives", "lineage", "words", "record"]
     for expected in (
         "Run mine", "Recipe negclip on drawn@1.0.0", "30 of 30", "5 samples scored, 2 refused", "+0.2000",
         "0.5000 (0.4000 to 0.6000)", "50.0 (40.0 to 60.0)", "info nce ends at 2", "gated share ends at 0.1",
-        "beat their caption", "margin -0.300", "objectives.0.name", "weights efefef", HOSTILE, "run mine",
+        "beat their caption", "margin -0.300", "objectives.0.name", "efefef", HOSTILE, "run mine",
     ):  # fmt: skip
         assert expected in read.text
     assert "/secret" not in page and "medR, in %" not in read.text
@@ -99,20 +106,104 @@ def test_a_run_without_its_version_or_its_end(version: DatasetVersion, tmp_path:
     assert "Not finished" in read.text and "The version is not here" in read.text and not read.of("img")
 
 
-def test_results_are_evaluations_next_to_a_run(tmp_path: Path) -> None:
-    run = tmp_path / "mine"
-    run.mkdir()
+def test_results_are_evaluations_next_to_a_run(version: DatasetVersion, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "mine", version)
     several = orjson.dumps({"results": [evaluation(0.5), {"on": "x"}]})
+    base = {"hash": "ab" * 16, "base": "x", "results": [evaluation(0.1), {**evaluation(0.1), "on": "order:elsewhere"}]}
     for name, data in (
         ("mine/after.json", several), ("mine-dev.json", orjson.dumps(evaluation(0.4))), ("other.json", several),
-        ("mine/plan.json", b"[1]"), ("mine/broken.json", b"{"),
+        ("mine/list.json", b"[1]"), ("mine/broken.json", b"{"), ("start.json", orjson.dumps(base)),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(data)
-    assert [item["label"] for item in evaluations_next_to(run)] == ["after", "mine-dev"]
+    found = evaluations_next_to(Run.read(run))
+    assert [item["label"] for item in found] == ["start", "after", "mine-dev"], (
+        "the base first, on what the run has too"
+    )
     with pytest.raises(InputError, match=r"broken\.json:1: not JSON"):
         read_results(run / "broken.json")
     with pytest.raises(InputError, match="array|list"):
-        read_results(run / "plan.json")
+        read_results(run / "list.json")
+
+
+def write_photos(folder: Path) -> list[str]:
+    """Write four photographs with captions; return their uids in order."""
+    folder.mkdir()
+    uids, lines = [], []
+    for number in range(4):
+        path = folder / f"{number}.png"
+        Image.new("RGB", (40, 30), (60 * number, 80, 90)).save(path)
+        uids.append(image_uid(path.read_bytes()))
+        lines.append(orjson.dumps({"file_name": path.name, "captions": [f"photo {number} {HOSTILE}"]}))
+    (folder / "captions.jsonl").write_bytes(b"\n".join(lines))
+    return sorted(uids)
+
+
+def write_evaluation(
+    path: Path, model_hash: str, on: str, uids: list[str], values: list[float], **metrics: Any
+) -> None:
+    """Write what ``evaluate --json --items`` writes, of one number over images."""
+    name = "image_to_text_R@1"
+    result = {"on": on, "model": "m", "num_samples": 4, "num_refused": 0, "metrics": {name: sum(values) / 4, **metrics}}
+    document = {"model": "m", "hash": model_hash, "split": None, "limit": None, "results": [result]}
+    path.write_bytes(orjson.dumps(document))
+    rows = [{"on": on, "model": "m", "metric": name, "id": uid, "image": uid} for uid in uids]
+    pl.DataFrame(rows).with_columns(value=pl.Series(values)).write_parquet(path.with_suffix(".parquet"))
+
+
+def test_a_run_tells_in_one_line_and_in_pictures_what_it_changed(version: DatasetVersion, tmp_path: Path) -> None:
+    run, uids = write_run(tmp_path / "mine", version), write_photos(tmp_path / "photos")
+    on = f"retrieval:folder:{tmp_path / 'photos'}"
+    write_evaluation(tmp_path / "start.json", "ab" * 16, on, uids, [1.0, 1.0, 0.0, 0.0])
+    write_evaluation(tmp_path / "mine.json", "cd" * 16, on, uids, [1.0, 0.0, 1.0, 1.0])
+    page = report_html(catalog_of(version), str(run))
+    assert page == report_html(catalog_of(version), str(run)), "the same files, the same bytes"
+    read = assert_self_contained(page)
+    assert "retrieval photos, R@1 image→text: 50.0 % → 75.0 % (+25.0 ± " in read.text
+    start, end = page.index('<section id="cases"'), page.index('<section id="results"')
+    cases = page[start:end]
+    numbers = re.findall("<dd>([^<]*)</dd><dt>([^<]*)</dt>", cases)
+    assert numbers[:2] == [
+        ("2", "right with this run, wrong with the base"),
+        ("1", "wrong with this run, right with the base"),
+    ]
+    assert cases.count("<img") == 3 and cases.count("&lt;script&gt;alert") == 6, (
+        "texts of strangers, also as description"
+    )
+    assert str(tmp_path) not in page, "where data lie is private"
+
+    (tmp_path / "photos" / "captions.jsonl").unlink()
+    assert "Pictures are not shown: retrieval photos" in report_html(catalog_of(version), str(run))
+    (tmp_path / "start.parquet").unlink()
+    bare = report_html(catalog_of(version), str(run))
+    assert "50.0 % → 75.0 % (+25.0 points)" in bare and 'id="cases"' not in bare
+    (tmp_path / "start.json").unlink()
+    assert "The base was not evaluated" in report_html(catalog_of(version), str(run))
+    write_evaluation(
+        tmp_path / "mine.json", "cd" * 16, "order:x", uids, [1.0] * 4, headline=False, no_headline="it is blind"
+    )
+    flagged = assert_self_contained(report_html(catalog_of(version), str(run)))
+    assert "No headline yet" in flagged.text and "No headline: it is blind" in flagged.text
+
+
+def test_cases_differ_where_more_than_half_of_the_seeds_do() -> None:
+    def run(*values: float) -> dict[str, CaseValues]:
+        return {"top1": CaseValues(("a", "b", "c"), ("i", "i", "j"), np.array(values))}
+
+    changes = case_changes([run(0, 1, 1)], [run(1, 0, 1), run(1, 0, 0), run(0, 1, 1)], ["top1", "absent"])
+    assert ([name.id for name in changes.now_right], [name.id for name in changes.now_wrong]) == (["a"], ["b"])
+    assert changes.num == 3
+    other = {"top1": CaseValues(("a", "b", "x"), ("i", "i", "j"), np.ones(3))}
+    with pytest.raises(InputError, match="different cases"):
+        case_changes([run(0, 0, 0)], [other], ["top1"])
+
+
+def test_categories_of_few_cases_are_one_in_the_charts() -> None:
+    entries = {"big": (0.5, 40), "small": (0.2, 5), "tiny": (1.0, 15)}
+    metrics = {"categories": {name: {"accuracy": value, "num_cases": num} for name, (value, num) in entries.items()}}
+    shown = results_section([{"label": "m", "on": "foils:x", "metrics": metrics}])
+    charts = shown[: shown.index("<details")]
+    assert "other (2 categories) accuracy, in %" in charts and "<b>80.0</b> (58.4 to 91.9)" in charts
+    assert "small" not in charts and "small accuracy" in shown
 
 
 def test_results_have_intervals_where_their_cases_are_kept(tmp_path: Path) -> None:
@@ -222,14 +313,28 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
+SMALLEST_PX = """Math.min(...[...document.querySelectorAll('main *, header *, nav *')]
+    .filter((node) => node.getClientRects().length && [...node.childNodes].some((text) => text.nodeType === 3 && text.data.trim()))
+    .map((node) => {
+        const drawing = node.closest('svg'), size = parseFloat(getComputedStyle(node).fontSize);
+        return drawing ? size * drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width : size;
+    }))"""
+
+
 @in_a_browser
-@pytest.mark.parametrize("kind", ["run", "comparison"])
-def test_they_fit_a_phone_and_say_nothing(browser: Browser, version: DatasetVersion, tmp_path: Path, kind: str) -> None:
-    folder = (write_run if kind == "run" else write_comparison)(tmp_path / "mine", version)
+@pytest.mark.parametrize("kind", ["run", "comparison", "version"])
+def test_they_fit_a_phone_can_be_read_and_say_nothing(
+    browser: Browser, version: DatasetVersion, tmp_path: Path, kind: str
+) -> None:
+    target = "drawn@1.0.0"
+    if kind != "version":
+        target = str((write_run if kind == "run" else write_comparison)(tmp_path / "mine", version))
     path = tmp_path / "page.html"
-    path.write_text(report_html(catalog_of(version), str(folder)), encoding="utf-8")
+    path.write_text(report_html(catalog_of(version), target), encoding="utf-8")
     for width in (390, 1280):
         browser.open(path, "", width, 844, dark=width == 390)
+        browser.run("document.querySelectorAll('details').forEach((node) => { node.open = true; })")
         assert browser.run("document.documentElement.scrollWidth") <= width
+        assert browser.run(SMALLEST_PX) >= 14
         assert browser.run("[...document.images].every((image) => image.naturalWidth > 0)")
     assert (browser.said, browser.asked) == ([], [])

@@ -22,6 +22,7 @@ from training.evaluate.word_order import (
 )
 
 if TYPE_CHECKING:
+    from training.evaluate.blind import Case
     from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
@@ -45,6 +46,10 @@ class OrderBenchmark(SampleBenchmark):
         result = with_blind_judges(embed, result, "by_perturbation", single, reference)
         result = set_overall_blind_accuracy(result, overall, blind_gaps(embed, overall, reference))
         return merge_results(result, self.count_unread(model, (), overall))
+
+    def cases(self) -> list[Case]:
+        """Return each caption against its wrong orders."""
+        return order_cases(self._test())[0]
 
     def _test(self) -> OrderTest:
         """Return the seeded test of these captions; it is drawn once and kept, so that every run has the same texts."""

@@ -15,6 +15,8 @@ from training.evaluate.retrieval import retrieval
 from training.evaluate.word_order import foil_cases, scenes_foils
 
 if TYPE_CHECKING:
+    from data_manifests.sample import Sample
+    from training.evaluate.blind import Case
     from training.evaluate.features import EvalProgress
     from training.model.clip_model import ClipModel
 
@@ -40,6 +42,14 @@ class ScenesBenchmark(SampleBenchmark):
         pairs = f"scenes:{self.scenes.count}@{self.scenes.seed}?level={self.scenes.level}&twins=yes"
         limit = eval_options.limit and 2 * eval_options.limit
         self.twins = usable_samples(self.read(pairs, limit))
+
+    def cases(self) -> list[Case]:
+        """Return the foils."""
+        return foil_cases(self.twins)
+
+    def case_samples(self) -> list[Sample]:
+        """Return the scenes and their twins."""
+        return [*self.samples, *self.twins]
 
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return retrieval, foils and blind judges."""

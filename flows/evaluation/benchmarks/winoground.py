@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from data_manifests.image_decoder import IMAGE_ENDINGS
-from flows.evaluation.interface import Benchmark, EvalOptions, Target
+from flows.evaluation.interface import Benchmark, CaseName, EvalOptions, ShownCase, Target
 from flows.evaluation.published_benchmark import find_images
 from training.evaluate.benchmark_result import merge_results
 from training.evaluate.blind import Case
@@ -38,6 +39,15 @@ class WinogroundBenchmark(Benchmark):
         self.files = find_images(target, [name for case in self.cases for name in case.images], ("", *IMAGE_ENDINGS))
         self.complete = [case for case in self.cases if all(name in self.files for name in case.images)]
         self.count(len(self.cases), len(self.cases) - len(self.complete))
+
+    def show_cases(self, names: Collection[CaseName]) -> dict[CaseName, ShownCase]:
+        """Return the first image of each case with its own caption and the other one."""
+        complete = {case.id: case for case in self.complete}
+        return {
+            name: ShownCase(ImageFile(self.files[case.images[0]]).read(), case.captions[:1], case.captions[1:])
+            for name in names
+            if (case := complete.get(name.id)) is not None
+        }
 
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return text, image and group score."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.image_decoder import IMAGE_ENDINGS
-from flows.evaluation.interface import Benchmark, EvalOptions, Target, round_robin
+from flows.evaluation.interface import Benchmark, CaseName, EvalOptions, ShownCase, Target, round_robin
 from training.evaluate.image_files import ImageFile, encode_image_files
 from training.evaluate.small_files import read_json, read_lines
 from training.evaluate.zero_shot import TEMPLATES, class_embeddings, zero_shot
@@ -78,6 +79,15 @@ class ZeroShotBenchmark(Benchmark):
         ids = [name for name, is_readable in zip(self.ids, readable, strict=True) if is_readable]
         classes = class_embeddings(model, self.names, self.templates)
         return zero_shot(image[readable], np.array(self.labels)[readable], classes, _shown(self.classes), ids)
+
+    def show_cases(self, names: Collection[CaseName]) -> dict[CaseName, ShownCase]:
+        """Return the images with their classes."""
+        row = {name: number for number, name in enumerate(self.ids)}
+        return {
+            name: ShownCase(ImageFile(self.files[at]).read(), self.names[self.labels[at]][:1])
+            for name in names
+            if (at := row.get(name.id)) is not None
+        }
 
     def _note_left_out(self, what: str, names: list[str]) -> None:
         """Note that some files or folders are left out, with the names of the first ones."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import draw_seed
+from flows.pages.glossary import word
 from flows.pages.html import Html, join, note, tag
 from flows.pages.index_rows import IndexRows
 from flows.pages.thumbnails import Thumbnails
@@ -170,7 +171,7 @@ def cluster_section(sheets: ClusterSheets, pictures: Thumbnails) -> Html:
         facts = [f"{sheet.size:,} sample(s)"]
         facts += [] if sheet.difficulty is None else [f"mean difficulty {sheet.difficulty:.3f}"]
         facts += [] if sheet.similarity is None else [f"mean similarity {sheet.similarity:.3f}"]
-        shown = [pictures.picture(uid, f"sample {uid}") for uid in sheet.uids]
+        shown = [pictures.picture(uid, f"sample of {label.lower()}") for uid in sheet.uids]
         parts.append(tag("h3", label, tag("span", f" {', '.join(facts)}", class_="soft")))
         parts.append(tag("div", *shown, class_="sheet", role="group", aria_label=label))
     return join([_note(sheets), *parts]) if parts else Html("")
@@ -188,4 +189,4 @@ def _note(sheets: ClusterSheets) -> Html:
             f" Two pictures of one cluster have a mean similarity of {sheets.within:.3f}, any two of the version "
             f"{sheets.between:.3f} (cosine of image embeddings, all pairs)."
         )
-    return note(text)
+    return note(word("cluster", "Clusters"), " are groups of images that look alike. ", text)

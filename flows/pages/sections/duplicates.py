@@ -10,19 +10,20 @@ import orjson
 
 from data_manifests.manifest import DatasetVersion
 from data_manifests.shards import ShardReader
-from flows.pages.html import Html, join, note, table, tag
+from flows.pages.html import Html, captioned, join, note, table, tag
 from flows.pages.thumbnails import Thumbnails
 
 MAX_GROUPS, MAX_MEMBERS, MAX_DROPPED = 24, 6, 48
 
 _KEPT = re.compile(r"like ([0-9a-f]{32})")
+_UID = re.compile(r"\b[0-9a-f]{32}\b")
 _PLACE = ("uid", "shard", "json_offset", "json_bytes", "duplicate_group")
 
 
 def duplicates_section(version: DatasetVersion) -> Html:
     """Return groups that were kept, near-duplicates that were dropped, and leaks; nothing if there are none.
 
-    The pictures of dropped samples are not in the version: their name, uid and the evidence are next to the kept one.
+    The pictures of dropped samples are not in the version: their name and the evidence are next to the kept one.
 
     Raises:
         InputError: a file of the version is missing or damaged.
@@ -42,7 +43,9 @@ def duplicates_section(version: DatasetVersion) -> Html:
             parts.append(tag("h3", f"{len(near):,} near-duplicate(s) dropped, with the sample that was kept"))
             cells = []
             for row in near[:MAX_DROPPED]:
-                picture = pictures.picture(uid, f"kept sample {uid}") if (uid := _kept(row["detail"])) else ""
+                picture = (
+                    pictures.picture(uid, f"kept instead of {row['name']}") if (uid := _kept(row["detail"])) else ""
+                )
                 cells.append((picture, *_name_and_detail(row)))
             parts.append(table(("kept", "dropped", "evidence"), cells))
     if leaks:
@@ -84,8 +87,8 @@ def _kept(detail: str) -> str:
     return found[1] if found else ""
 
 
-def _name_and_detail(row: Mapping[str, Any]) -> tuple[Html, str]:
-    return join([row["name"], " ", tag("code", row["uid"])]), row["detail"]
+def _name_and_detail(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["name"], _UID.sub("another sample", _KEPT.sub("like the kept one", row["detail"]))
 
 
 def _group(members: Sequence[Mapping[str, Any]], pictures: Thumbnails, reader: ShardReader) -> Html:
@@ -94,11 +97,11 @@ def _group(members: Sequence[Mapping[str, Any]], pictures: Thumbnails, reader: S
     for row in members[:MAX_MEMBERS]:
         sample = orjson.loads(reader.read(row["shard"], row["json_offset"], row["json_bytes"]))
         match = sample.get("duplicate_match") or {}
-        facts = [f"{' and '.join(match.get('by', []))} with {match['uid'][:8]}"] if match.get("uid") else []
+        facts = [f"found by {' and '.join(match.get('by', []))}"] if match.get("uid") else []
         facts += [f"{match['bits']} of 64 bits differ"] if match.get("bits") is not None else []
         facts += [f"cosine {match['similarity']:.4f}"] if match.get("similarity") is not None else []
         facts += [f"agreement {match['agreement']:.3f}"] if match.get("agreement") is not None else []
-        caption = tag("figcaption", f"{sample['name']} {row['uid'][:8]}: {', '.join(facts)}")
-        cells.append(tag("figure", pictures.picture(row["uid"], f"sample {row['uid']}"), caption))
+        caption = ": ".join(filter(None, [sample["name"], ", ".join(facts)]))
+        cells.append(captioned(pictures.picture(row["uid"], sample["name"]), caption))
     rest = note(f"and {len(members) - MAX_MEMBERS:,} more") if len(members) > MAX_MEMBERS else ""
     return tag("div", *cells, rest, class_="cards")

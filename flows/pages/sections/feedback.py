@@ -12,6 +12,7 @@ from data_manifests.run_files import FEEDBACK_FILE
 from data_manifests.sidecar_diff import read_payloads
 from data_manifests.text_diff import diff_words
 from flows.pages.charts import figure, histogram
+from flows.pages.glossary import word
 from flows.pages.html import Html, card, diff_markup, join, no_picture, note, shorten, tag, tiles
 from flows.pages.thumbnails import Thumbnails
 
@@ -48,7 +49,7 @@ def feedback_section(run: Path, version: DatasetVersion | None) -> Html:
         ("Left out most often as likely true", gated.head(NUM_SHOWN).to_dicts()),
     ]
     counts = [
-        (f"{rows.height:,}", "negatives seen"),
+        (f"{rows.height:,}", join([word("negative", "negatives"), " seen"])),
         (f"{int(trained['drawn'].sum()):,}", "times drawn"),
         (f"{trained.filter(pl.col('mean_margin') < 0).height:,}", "beat their caption"),
         (f"{gated.height:,}", "left out at least once"),
@@ -66,8 +67,8 @@ def _histogram(margins: Sequence[float]) -> Html:
     heights, edges = np.histogram(np.array(margins, dtype=np.float64), bins=_BINS)
     middles = (edges[:-1] + edges[1:]) / 2
     values = [(f"{middle:.2f}", int(height)) for middle, height in zip(middles, heights, strict=True)]
-    title = "Margins of captions to their negatives (cosine; below 0 the negative is nearer to the image)"
-    return figure(title, histogram(values, title))
+    title = "of captions to their negatives (cosine; below 0 the negative is nearer to the image)"
+    return figure(join([word("margin", "Margins"), " ", title]), histogram(values, f"Margins {title}"))
 
 
 def _cards(shown: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], version: DatasetVersion | None) -> list[Html]:
@@ -97,10 +98,10 @@ def _card(row: Mapping[str, Any], sample: Mapping[str, Any] | None, pictures: Th
     caption = sample["captions"][row["caption"]] if sample and row["caption"] < len(sample["captions"]) else None
     if sample is None or caption is None:
         text = tag("span", shorten(str(row["text"]), _MAX_CHARS), class_="text", dir="auto")
-        return card(no_picture(), text, tags)
+        return card(no_picture(), tag("p", text), tags)
     record = next((item for item in sample["negatives"] if item["text"] == row["text"]), None)
     base = (record or {}).get("against") or caption
     pieces = edit_pieces(base, record) if record else diff_words(base, str(row["text"]))
     picture = pictures.picture(row["uid"], shorten(caption, _MAX_CHARS)) if pictures else Html("")
     text = diff_markup(shorten_pieces(pieces, _MAX_CHARS))
-    return card(picture, tag("p", text), tags, tag("code", row["uid"]))
+    return card(picture, tag("p", text), tags)

@@ -1,4 +1,4 @@
-"""A graph of how a version or run was made: source, stages with their models and dropped samples, parents."""
+"""How a version or run was made: source, stages with their models and dropped samples, parents."""
 
 from __future__ import annotations
 
@@ -7,32 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_manifests.manifest import Catalog, Manifest
-from flows.pages.html import Html, tag
+from flows.pages.html import Html, join, link_papers, tag
 
 MAX_PARENTS = 12
-
-_WIDTH, _ROW, _BOX = 360, 30, 22
-_LEFT, _STAGE, _SIDE = 0, 196, 224
-_CHARS = 6.6
-"""Average width of a character."""
 
 
 @dataclass(frozen=True)
 class LineageStep:
-    """One box of the graph.
+    """One step.
 
     Attributes:
-        text: Its text.
-        tooltip: Text that is shown on hover.
-        inputs: Boxes to its right that lead into it: text and tooltip.
-        kind: ``here`` for the subject of the page, ``made`` for a source, else empty.
+        name: Its name.
+        about: Its paper, or what else there is to say.
+        inputs: Names of models, graphs or versions that it uses.
+        is_here: Whether it is the subject of the page.
         dropped: Samples that it dropped.
     """
 
-    text: str
-    tooltip: str = ""
-    inputs: Sequence[tuple[str, str]] = ()
-    kind: str = ""
+    name: str
+    about: str = ""
+    inputs: Sequence[str] = ()
+    is_here: bool = False
     dropped: int = 0
 
 
@@ -51,58 +46,34 @@ def parents_of(catalog: Catalog, manifest: Manifest) -> list[str]:
 def version_steps(body: Mapping[str, Any], parents: Sequence[str], *, here: bool = True) -> list[LineageStep]:
     """Return the steps from the source through the stages to the version; models and graphs where they are first used."""
     source = body["source"]
-    details = ", ".join(f"{key} {value}" for key, value in source.items() if value is not None)
     dropped = {stage: sum(reasons.values()) for stage, reasons in body["counts"]["dropped"].items()}
-    name = f"{source.get('kind')}: {source.get('name')}"
-    steps = [LineageStep(name, details, kind="made", dropped=dropped.pop("intake", 0))]
+    licence = f"licence {source['licence']}" if source.get("licence") else ""
+    steps = [LineageStep(f"{source.get('kind')}: {source.get('name')}", licence, dropped=dropped.pop("intake", 0))]
     seen: set[str] = set()
     for stage in body["stages"]:
         used = [item for item in stage["resources"].values() if item["hash"] not in seen and item["name"] != "none"]
         seen |= {item["hash"] for item in used}
-        inputs = [(item["name"], f"{item['name']}, {item['hash']}") for item in used]
-        tooltip = f"{stage['name']} /{stage['version']}, {stage['source']}"
+        about = str(stage["source"])
         if fit := stage.get("fit"):
-            tooltip += f"; fitted on {fit['learned_on']}, {fit['samples']} samples"
-        steps.append(LineageStep(stage["name"], tooltip, inputs, dropped=dropped.pop(stage["name"], 0)))
-    chain = [("after " + parents[0], " after ".join(["", *parents]).strip())] if parents else []
-    chain += [(f"… {len(parents) - 1} earlier", " after ".join(parents[1:]))] if len(parents) > 1 else []
-    ref = f"{body['name']}@{body['version']}"
-    steps.append(LineageStep(ref, body["fingerprint"], chain, "here" if here else "", sum(dropped.values())))
-    return steps
+            about += f"; learned from {fit['samples']:,} samples of {fit['learned_on']}"
+        inputs = [str(item["name"]) for item in used]
+        steps.append(LineageStep(stage["name"], about, inputs, dropped=dropped.pop(stage["name"], 0)))
+    name = f"{body['name']}@{body['version']}"
+    after = f"after {', '.join(parents)}" if parents else ""
+    return [*steps, LineageStep(name, after, is_here=here, dropped=sum(dropped.values()))]
 
 
-def lineage_graph(steps: Sequence[LineageStep], label: str) -> Html:
-    """Return the graph, from top to bottom; long names are cut and shown in full on hover."""
-    parts: list[Html] = []
-    y = 1
-    for number, step in enumerate(steps):
-        if number:
-            line = tag("path", d=f"M{_STAGE / 2} {y - (_ROW - _BOX)} L{_STAGE / 2} {y - 4}", class_="edge")
-            parts.append(tag("g", line, _head(_STAGE / 2, y)))
-        parts.append(_box(_LEFT, y, _STAGE, step.text, step.tooltip, step.kind))
-        if step.dropped:
-            parts.append(tag("text", f"-{step.dropped:,}", x=_STAGE - 7, y=y + 15, text_anchor="end", class_="bad"))
-        for row, (text, tooltip) in enumerate(step.inputs):
-            at = y + row * _ROW
-            parts.append(_box(_SIDE, at, _WIDTH - _SIDE - 1, text, tooltip, "made"))
-            middle = at + _BOX / 2
-            bend = f"M{_SIDE} {middle} H{(_SIDE + _STAGE) / 2} V{y + _BOX / 2} H{_STAGE + 4}"
-            parts += [tag("path", d=bend, class_="edge"), _head(_STAGE, y + _BOX / 2, sideways=True)]
-        down = y + max(len(step.inputs), 1) * _ROW
-        if len(step.inputs) > 1 and number + 1 < len(steps):
-            parts.append(tag("path", d=f"M{_STAGE / 2} {y + _BOX} V{down}", class_="edge"))
-        y = down
-    return tag("svg", *parts, viewBox=f"0 0 {_WIDTH} {y}", role="img", aria_label=label, class_="graph")
+def lineage_list(steps: Sequence[LineageStep], label: str) -> Html:
+    """Return the steps as a list, from top to bottom."""
+    return tag("ol", *map(_step, steps), class_="way", aria_label=label)
 
 
-def _box(x: float, y: float, width: float, text: str, tooltip: str, kind: str) -> Html:
-    room = int((width - 12) / _CHARS)
-    shown = text if len(text) <= room else f"{text[: room - 1]}…"
-    frame = tag("rect", x=x + 0.5, y=y, width=width - 1, height=_BOX, rx=5, class_=f"box {kind}".strip())
-    words = tag("text", shown, x=x + 7, y=y + 15, class_="name")
-    return tag("g", tag("title", tooltip or text), frame, words)
-
-
-def _head(x: float, y: float, *, sideways: bool = False) -> Html:
-    shape = f"M{x} {y} l5 -3 v6 z" if sideways else f"M{x} {y} l-3 -5 h6 z"
-    return tag("path", d=shape)
+def _step(step: LineageStep) -> Html:
+    parts: list[object] = [tag("b", step.name)]
+    if step.dropped:
+        parts.append(tag("span", f" -{step.dropped:,}\N{NO-BREAK SPACE}samples", class_="bad"))
+    if step.about:
+        parts.append(tag("span", " ", link_papers(step.about), class_="soft"))
+    if step.inputs:
+        parts.append(tag("div", "uses ", ", ".join(step.inputs), class_="soft"))
+    return tag("li", join(parts), class_="here" if step.is_here else None)

@@ -10,6 +10,7 @@ import numpy as np
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import draw_seed
 from data_manifests.sidecar_diff import Payload
+from flows.pages.glossary import word
 from flows.pages.html import Html, captioned, join, note, shorten, tag
 from flows.pages.index_rows import IndexRows, read_rows
 from flows.pages.thumbnails import Thumbnails
@@ -48,13 +49,13 @@ def neighbour_section(samples: Sequence[Payload], pictures: Thumbnails) -> Html:
     """Return each sample with its neighbours, nearest first; nothing if there are none."""
     if not samples:
         return Html("")
-    remark = f"{len(samples)} samples at random; each is followed by its neighbours, nearest first."
-    parts = [note(remark)]
+    remark = f"{len(samples)} samples at random; each is followed by its "
+    parts = [note(remark, word("neighbours"), ", nearest first, with their ", word("similarity"), ".")]
     for sample in samples:
         caption = shorten(sample["caption"], _MAX_CHARS)
         own = captioned(pictures.picture(sample["uid"], caption), tag("b", "sample"))
         near = [
-            captioned(pictures.picture(item["uid"], f"neighbour {item['uid']}"), f"{item['similarity']:.3f}")
+            captioned(pictures.picture(item["uid"], "a neighbour"), f"{item['similarity']:.3f}")
             for item in _near(sample)
         ]
         parts.append(tag("h3", caption, dir="auto"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_manifests.nested import leaves
-from flows.pages.charts import ChartValue, chart_grid, figure, interval_chart
-from flows.pages.html import Html, join, table, tag
+from flows.pages.charts import ChartValue, chart_grid, figure, group_rare, interval_chart, wilson
+from flows.pages.glossary import word
+from flows.pages.html import Html, join, note, table, tag
 
 CHANCE = 0.5
 _MAX_ROWS = 60
@@ -21,13 +22,12 @@ def quality_section(statistics: Mapping[str, Any]) -> Html:
         statistics: A manifest's statistics.
     """
     quality = statistics.get("quality", {})
-    charts = [
+    found = {name: value for name, value in quality.items() if name not in ("blind_accuracy", "balance_attributes")}
+    rest = [(stage, name, _format(value)) for stage, value in found.items() for name, value in leaves(value, ", ")]
+    parts = [
         _blind(quality.get("blind_accuracy", {}), statistics.get("negatives", {})),
         _balance(quality.get("balance_attributes", {})),
     ]
-    found = {name: value for name, value in quality.items() if name not in ("blind_accuracy", "balance_attributes")}
-    rest = [(stage, name, _format(value)) for stage, value in found.items() for name, value in leaves(value, ", ")]
-    parts = [chart_grid(charts)]
     if rest:
         summary = tag("summary", "What stages measured over all samples")
         parts.append(tag("details", summary, table(("stage", "name", ">value"), rest[:_MAX_ROWS])))
@@ -37,16 +37,39 @@ def quality_section(statistics: Mapping[str, Any]) -> Html:
 def _blind(judges: Mapping[str, Mapping[str, float]], counts: Mapping[str, int]) -> Html:
     """Return a chart for each judge: how often it recognises the caption without the image.
 
-    Labels have the number of negatives of each kind: of a few, the number says little.
+    Args:
+        judges: By name the accuracy by kind of negative and ``overall``, and the ``num`` of pairs.
+        counts: Negatives of the version by kind; of many, judges see a random part.
     """
     charts = []
     for judge, found in judges.items():
-        kinds = sorted(found.keys() - {"num", "overall"}, key=lambda kind: (-found[kind], kind))
-        named = {kind: f"{kind} ({counts[kind]:,})" if kind in counts else kind for kind in kinds}
-        numbers = [ChartValue(named.get(kind, kind), found[kind]) for kind in ("overall", *kinds) if kind in found]
-        title = f"Caption recognised without the image by “{judge}”, in % ({found.get('num', 0):,} negatives)"
+        names, total = found.keys() - {"num", "overall"}, max(sum(counts.values()), 1)
+        kinds = {kind: round(counts.get(kind, 0) * min(found.get("num", 0) / total, 1)) for kind in names}
+        numbers = [
+            _accuracy(name, [(found[kind], kinds[kind]) for kind in members])
+            for name, members in group_rare(kinds).items()
+        ]
+        numbers.sort(key=lambda item: (-item.value, item.label))
+        if "overall" in found:
+            numbers.insert(0, _accuracy("overall", [(found["overall"], int(found["num"]))]))
+        title = f"Caption recognised without the image by judge “{judge}”, in %"
         charts.append(figure(title, interval_chart(numbers, title, (CHANCE, "chance"))))
-    return join(charts)
+    if not charts:
+        return Html("")
+    remark = note(
+        word("blind judge", "Blind judges"), " tell captions from negatives by the texts alone; a negative that they recognise teaches a model "
+        "to do without the image. Whiskers: 95 % intervals (Wilson), as if all negatives were of different images.",
+    )  # fmt: skip
+    return join([remark, chart_grid(charts)])
+
+
+def _accuracy(name: str, parts: Sequence[tuple[float, int]]) -> ChartValue:
+    """Return the accuracy over some categories, (accuracy, cases) each, with its interval; none without cases."""
+    num = sum(cases for _, cases in parts)
+    if not num:
+        return ChartValue(name, parts[0][0])
+    accuracy = sum(value * cases for value, cases in parts) / num
+    return ChartValue(f"{name} ({num:,})", accuracy, *wilson(accuracy, num))
 
 
 def _balance(found: Mapping[str, Any]) -> Html:
@@ -72,7 +95,7 @@ def _balance(found: Mapping[str, Any]) -> Html:
         for pair, entry in found.get("worst_associations", {}).items()
     ]
     worst = table(("associations that were worst", ">gap before", ">after", ">random control"), rows)
-    return join([*charts, worst])
+    return join([chart_grid(charts), worst])
 
 
 def _format(value: Any) -> str:
