@@ -30,6 +30,7 @@ from curation.sources.synthetic.simple_captions import simple_captions
 from curation.sources.synthetic.twins import make_twin
 from curation.sources.synthetic.world import LEVELS, sample_scene, sample_simple_scene
 from data_manifests.errors import InputError, nearest
+from data_manifests.sample import image_uid
 from data_manifests.seeds import canonical, generator
 
 GENERATOR_VERSION = 1
@@ -154,19 +155,24 @@ def scene_record(seed: int, index: int, level: int = DEFAULT_LEVEL) -> SourceRec
 
 
 def twin_records(seed: int, index: int, level: int) -> Iterator[SourceRecord]:
-    """Yield scene `index` and its twin, with the texts that tell them apart; nothing if it has no twin."""
+    """Yield scene `index` and its twin, with the texts that tell them apart; nothing if it has no twin.
+
+    The attribute ``twin_of`` of both is the uid of the scene's image.
+    """
     scene = _scene(seed, index, level)
     made = make_twin(scene, LEVELS[level], _rng(seed, index, level, "twin"))
     if made is None:
         return
     twin, texts = made
+    first = image_uid(draw_scene(scene, _rng(seed, index, level, "drawing")))
     for prefix, graph, sides in (
         ("scene", scene, [(text.kind, text.own, text.other) for text in texts]),
         ("twin", twin, [(text.kind, text.other, text.own) for text in texts]),
     ):
         captions = tuple(dict.fromkeys(own for _, own, _ in sides))
         foils = [{"kind": kind, "caption": captions.index(own), "text": other} for kind, own, other in sides]
-        yield _record(prefix, graph, captions, {"scene": graph, "foils": foils}, (seed, index, level))
+        attributes = {"scene": graph, "foils": foils, "twin_of": first}
+        yield _record(prefix, graph, captions, attributes, (seed, index, level))
 
 
 def caption_texts(count: int, seed: int, level: int) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from curation.sources.synthetic.drawing import _OBJECT_RGB
 from curation.sources.synthetic.grammar import ADJECTIVES, NOUNS, parse_sentence, split_words, truth
 from curation.sources.synthetic.world import CANVAS_PX, GAP_PX, IN_LINE_PX, LEVELS, TEXTURES
 from data_manifests.errors import InputError
+from data_manifests.sample import image_uid
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "scene_captions.txt"
 NUM_SCENES = 300
@@ -237,6 +238,7 @@ def test_texts_of_twins_are_right_once_and_wrong_once(level: int) -> None:
     right: Counter[tuple[str, str]] = Counter()
     wrong: Counter[tuple[str, str]] = Counter()
     seen: Counter[str] = Counter()
+    first = ""
     for record in ScenesSource(f"150@3?level={level}&twins=yes").records():
         scene = record.attributes["scene"]
         assert len(set(record.captions)) == len(record.captions)
@@ -247,6 +249,10 @@ def test_texts_of_twins_are_right_once_and_wrong_once(level: int) -> None:
             right[pair] += 1
             wrong[pair[::-1]] += 1
             seen[foil["kind"]] += 1
+        if record.name.startswith("scene-"):
+            assert isinstance(record.image, bytes)
+            first = image_uid(record.image)
+        assert record.attributes["twin_of"] == first
     assert right == wrong
     assert set(seen) == set(LEVELS[level].kinds)
 

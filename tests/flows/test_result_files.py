@@ -152,6 +152,11 @@ def test_a_run_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     }
     for entry in results[0].metrics["foils"].values():
         assert {"accuracy", "blind_ngram", "blind_length", "blind_text_tower"} <= set(entry)
+    scene_images = set(results[0].result.cases["image_to_text_R@1"].images)
+    for name in results[0].result.means["foil_accuracy"]:
+        images = results[0].result.cases[name].images
+        assert set(images) <= scene_images, "a twin's cases go with its scene's"
+        assert all(images.count(image) % 2 == 0 for image in images)
     kept = results[1].result
     assert kept.metrics["blind_ngram"] == kept.cases["blind_ngram"].values.mean()
     assert len(kept.cases["blind_ngram"].values) == kept.metrics["num_cases"]

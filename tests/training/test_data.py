@@ -19,6 +19,7 @@ from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import image_uid
 from data_manifests.shards import shard_name
 from tests.training.conftest import MakeVersion, describe, draw
+from training.batches import loader
 from training.batches.activation_cache import ActivationStore, fill_texts, text_name
 from training.batches.basic import ShuffledPlan
 from training.batches.batch import Batch, TextSampling
@@ -100,6 +101,26 @@ def test_reading_ahead_changes_nothing_and_any_step_can_come_first(make_version:
     assert [batch.step for batch in late] == [4, 5, 6] and all(
         equal(a, b) for a, b in zip(ahead[4:], late, strict=True)
     )
+
+
+def test_small_images_are_decoded_once_and_large_sets_as_often_as_they_come(
+    make_version: MakeVersion, model: ClipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = make_version(24)
+    plan, decoded = plan_for(version), list[str]()
+
+    def counted(data: bytes, name: str, *limits: int) -> Image.Image:
+        decoded.append(name)
+        return decode_image(data, name, *limits)
+
+    monkeypatch.setattr(loader, "decode_image", counted)
+    once = list(PlannedBatches(version, plan, model, CONFIG))
+    assert len(decoded) == len(set(decoded)) == 24
+    decoded.clear()
+    monkeypatch.setattr(loader, "REMEMBERED_IMAGE_BYTES", 23 * once[0].image[0].nbytes)
+    again = list(PlannedBatches(version, plan, model, CONFIG))
+    assert len(decoded) == 7 * 6
+    assert all(equal(a, b) for a, b in zip(once, again, strict=True))
 
 
 def test_an_iteration_can_be_left_early(make_version: MakeVersion, model: ClipModel) -> None:

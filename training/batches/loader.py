@@ -43,6 +43,10 @@ REMEMBERED_TEXTS = 1 << 16
 """Texts whose tokens are remembered: about 40 MB at 77 tokens."""
 
 
+REMEMBERED_IMAGE_BYTES = 256 * 2**20
+"""Prepared images are remembered if all of the plan fit into this many bytes."""
+
+
 class TextTokens:
     """What a model reads of texts, once they are cut to its context; a text is tokenised once while it is remembered.
 
@@ -105,6 +109,8 @@ class PlannedBatches:
         self._reader = open_shards(dataset)
         self._index = _ByteRanges(dataset)
         self._tokens = TextTokens(model)
+        self._pixels_of: dict[int, Tensor] = {}
+        self._num_images = len(np.unique(plan.rows))
         self._images: ActivationStore | None = None
         self._texts: ActivationStore | None = None
         self._index.check(plan)
@@ -259,12 +265,18 @@ class PlannedBatches:
         return sample
 
     def _pixels(self, row: int) -> Tensor:
+        """Return an image as the model takes it; small images are decoded once, not once an epoch."""
+        if (known := self._pixels_of.get(row)) is not None:
+            return known
         data = self._reader.read(*self._index.byte_range(row, "image"))
         if (found := image_uid(data)) != (uid := self._index.uid(row)):
             raise InputError(f"sample {uid}: its image has other bytes, with uid {found}", fix=_VERIFY)
         side = self._model.image_size_px if self._config.fast_decode else 0
         image = decode_image(data, f"sample {self._index.key(row)}", self._config.max_image_px, side)
-        return self._model.preprocess(image)
+        pixels = self._model.preprocess(image)
+        if pixels.nbytes * self._num_images <= REMEMBERED_IMAGE_BYTES:
+            self._pixels_of[row] = pixels
+        return pixels
 
 
 _VERIFY = "run clipcurate verify"

@@ -34,6 +34,7 @@ class Case:
         category: The category that it is reported under.
         right: The true texts, one or more; each must beat every wrong one.
         wrong: The false texts, one or more.
+        group: Name of what cases share that stand or fall together, such as a pair of images; empty: their image.
     """
 
     id: str
@@ -41,11 +42,12 @@ class Case:
     category: str
     right: tuple[str, ...]
     wrong: tuple[str, ...]
+    group: str = ""
 
 
 def case_values(cases: Sequence[Case], values: NDArray[np.float64]) -> CaseValues:
-    """Return the values of cases [n]."""
-    return CaseValues(tuple(case.id for case in cases), tuple(case.image for case in cases), values)
+    """Return the values of cases [n]; intervals draw groups whole."""
+    return CaseValues(tuple(case.id for case in cases), tuple(case.group or case.image for case in cases), values)
 
 
 def rows_by_category(cases: Sequence[Case]) -> dict[str, list[int]]:

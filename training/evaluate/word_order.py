@@ -15,7 +15,7 @@ from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
-from training.evaluate.blind import Case, rows_by_category
+from training.evaluate.blind import Case, case_values, rows_by_category
 from training.evaluate.features import EmbedTexts, EvalFeatures
 from training.evaluate.small_files import read_json
 
@@ -232,7 +232,7 @@ def scenes_foils(samples: Sequence[Sample], features: EvalFeatures, embed: Embed
     rows = rows_by_category(foils)
     by_kind = {kind: _summary(gaps[of_kind]) for kind, of_kind in rows.items()}
     cases = {
-        f"foils.{kind}.accuracy": _case_values({foils[number].id: gaps[number] for number in of_kind})
+        f"foils.{kind}.accuracy": case_values([foils[row] for row in of_kind], (gaps[of_kind] > 0).astype(np.float64))
         for kind, of_kind in rows.items()
     }
     mean = float(np.mean([entry["accuracy"] for entry in by_kind.values()]))
@@ -250,7 +250,7 @@ def order_cases(test: OrderTest) -> tuple[list[Case], list[Case]]:
 
 
 def foil_cases(samples: Iterable[Sample]) -> list[Case]:
-    """Return the foils of scenes as cases.
+    """Return the foils of scenes as cases; those of a scene and its twin are one group, named by the scene (``twin_of``).
 
     Raises:
         InputError: a foil names a caption that is not there.
@@ -262,7 +262,8 @@ def foil_cases(samples: Iterable[Sample]) -> list[Case]:
                 raise InputError(f"sample {sample.uid}: a foil of caption {foil['caption']}",
                                  allowed=f"0 to {len(sample.captions) - 1}")  # fmt: skip
             right, wrong = (sample.captions[foil["caption"]],), (foil["text"],)
-            cases.append(Case(f"{sample.uid}/{number}", sample.uid, foil["kind"], right, wrong))
+            group = str(sample.attributes.get("twin_of", ""))
+            cases.append(Case(f"{sample.uid}/{number}", sample.uid, foil["kind"], right, wrong, group))
     return cases
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from blake3 import blake3
@@ -540,39 +541,48 @@ class Tries:
             row[number], end[number] = len(rows) - 1, rows[-1].add(texts[number])
         size = max(len(filled.tokens) for filled in rows)
         visible = torch.eye(size, dtype=torch.bool).repeat(len(rows), 1, 1)
+        seen = visible.numpy()  # the same memory: numpy writes small blocks with less overhead
         for number, filled in enumerate(rows):
-            for node, parent in enumerate(filled.parents):
-                if parent >= 0:
-                    visible[number, node] |= visible[number, parent]
+            for known, path in filled.paths:
+                seen[number, path[known] :][: len(path) - known, path] |= np.tri(
+                    len(path) - known, len(path), known, bool
+                )
         tokens = torch.tensor([filled.tokens + [0] * (size - len(filled.tokens)) for filled in rows])
         position = torch.tensor([filled.depths + [0] * (size - len(filled.depths)) for filled in rows])
         return cls(tokens, position, visible, torch.tensor(row), torch.tensor(end))
 
 
 class _TrieRow:
-    """One row of tries while it is filled."""
+    """One row of tries while it is filled, in alphabetical order: a text shares with its predecessor all that it shares.
+
+    Attributes:
+        tokens: The token at each position.
+        depths: Its position in its text.
+        paths: For each text, how many positions it shares, and all its positions; those of its own follow each other.
+    """
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
-        self.parents: list[int] = []
         self.depths: list[int] = []
-        self._children: dict[tuple[int, int], int] = {}
+        self.paths: list[tuple[int, list[int]]] = []
+        self._last: Sequence[int] = ()
 
     def length_with(self, text: Sequence[int]) -> int:
         """Return how many positions the row would have with this text."""
-        node, known = -1, 0
-        while known < len(text) and (node, text[known]) in self._children:
-            node, known = self._children[node, text[known]], known + 1
-        return len(self.tokens) + len(text) - known
+        return len(self.tokens) + len(text) - self._known(text)
 
     def add(self, text: Sequence[int]) -> int:
         """Add a text; return the position at which it ends."""
-        node = -1
-        for depth, token in enumerate(text):
-            child = self._children.setdefault((node, token), len(self.tokens))
-            if child == len(self.tokens):
-                self.tokens.append(token)
-                self.parents.append(node)
-                self.depths.append(depth)
-            node = child
-        return node
+        known = self._known(text)
+        before: list[int] = self.paths[-1][1] if self.paths else []
+        path = [*before[:known], *range(len(self.tokens), len(self.tokens) + len(text) - known)]
+        if known < len(text):
+            self.paths.append((known, path))
+            self._last = text
+        self.tokens += text[known:]
+        self.depths += range(known, len(text))
+        return path[-1]
+
+    def _known(self, text: Sequence[int]) -> int:
+        pairs = zip(self._last, text, strict=False)
+        return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(self._last), len(text)))
