@@ -575,7 +575,7 @@ class _TrieRow:
         """Add a text; return the position at which it ends."""
         known = self._known(text)
         before: list[int] = self.paths[-1][1] if self.paths else []
-        path = [*before[:known], *range(len(self.tokens), len(self.tokens) + len(text) - known)]
+        path: list[int] = [*before[:known], *range(len(self.tokens), len(self.tokens) + len(text) - known)]
         if known < len(text):
             self.paths.append((known, path))
             self._last = text
