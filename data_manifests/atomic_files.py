@@ -59,6 +59,15 @@ def write_table_atomically(path: Path, table: pa.Table, **options: Any) -> None:
     write_atomically(path, sink.getvalue())
 
 
+def link_file(source: Path, path: Path) -> None:
+    """Give a finished file that never changes a second name; where the file system has no hard links, copy it."""
+    try:
+        path.hardlink_to(source)
+    except OSError:
+        with source.open("rb") as data, open_atomically(path) as file:
+            shutil.copyfileobj(data, file)
+
+
 def publish_file(draft: Path, path: Path) -> None:
     """Flush a finished file to disk and rename it to `path`, replacing an older one."""
     with draft.open("rb") as file:

@@ -8,7 +8,7 @@ checksums and one value in the JSON are overwritten in the buffer, which is then
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,20 +122,37 @@ def copy_shard(
     """
     keys = key_digits(number, len(ranges.start))
     starts, sizes = np.zeros(len(ranges.start), np.int64), np.full((len(ranges.start), 3), -1, np.int64)
-    with _RangeReader(source) as reader, ShardWriter(target / shard_name(number)) as writer:
-        for first, end in _chunks(ranges.length, replaced):
+    with RangeReader(source) as reader, ShardWriter(target / shard_name(number)) as writer:
+        for first, end in chunks(ranges.length, replaced):
             starts[first:end] = writer.position + np.concatenate([[0], np.cumsum(ranges.length[first : end - 1])])
             part = ranges.take(np.arange(first, end))
-            data = reader.gather(part)
             if first in replaced:
-                sizes[first] = _write_replaced(writer, data, part, keys[first].tobytes().decode(), replaced[first])
-                continue
-            rename(data, part, keys[first:end], partial(reader.position, part))
-            writer.append(data)
+                key, data = keys[first].tobytes().decode(), reader.gather(part)
+                sizes[first] = _write_replaced(writer, data, part, key, replaced[first])
+            else:
+                copy_chunk(reader, writer, part, keys[first:end])
         return writer.finish(), starts, sizes
 
 
-def _chunks(length: Int64Array, alone: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
+def copy_chunk(reader: RangeReader, writer: ShardWriter, part: SampleRanges, keys: ByteArray) -> bytearray:
+    """Copy consecutive samples under new keys; return their bytes.
+
+    Args:
+        reader: Reads the shards that they are in.
+        writer: Writes the new shard.
+        part: Their ranges and old keys.
+        keys: New keys, uint8 [n, 9].
+
+    Raises:
+        InputError: a shard does not match its index.
+    """
+    data = reader.gather(part)
+    rename(data, part, keys, partial(reader.position, part))
+    writer.append(data)
+    return data
+
+
+def chunks(length: Int64Array, alone: Collection[int]) -> Iterator[tuple[int, int]]:
     """Yield (first, end) of samples that are copied at once; each sample of `alone` is in its own chunk."""
     first = total = 0
     for position, size in enumerate(length.tolist()):
@@ -217,7 +234,7 @@ def _write_replaced(
     return sizes
 
 
-class _RangeReader(ShardReader):
+class RangeReader(ShardReader):
     """Reads the bytes of whole samples; consecutive ranges are read in one call."""
 
     def gather(self, part: SampleRanges) -> bytearray:

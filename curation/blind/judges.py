@@ -21,6 +21,7 @@ from data_manifests.seeds import draw_seed
 _GAP_DECIMALS = 4
 _ACCURACY_DECIMALS = 3
 _MAX_PAIRS_PER_IMAGE = 64
+_PURPOSE = "blind_image"
 
 
 class Pair(NamedTuple):
@@ -121,7 +122,7 @@ def blind_accuracy(pairs: Sequence[Pair], judge: Judge, captions: Iterable[tuple
     ordered = sorted(set(pairs))
     known = sorted(set(captions) | {(pair.uid, pair.caption) for pair in ordered})
     scores = np.full(len(ordered), 0.5)
-    half = {uid: draw_seed(0, "blind_half", uid) % 2 for uid, _ in known}
+    half = {uid: draw_seed(0, "blind_half", uid) % 2 for uid in {uid for uid, _ in known}}
     for number in (0, 1):
         test = [index for index, pair in enumerate(ordered) if half[pair.uid] == number]
         train = [pair for pair in ordered if half[pair.uid] != number]
@@ -136,6 +137,19 @@ def blind_accuracy(pairs: Sequence[Pair], judge: Judge, captions: Iterable[tuple
     return {**means, "overall": round(float(scores.mean()), _ACCURACY_DECIMALS), "num": len(ordered)}
 
 
+MAX_PAIRS = 20_000
+"""Most pairs that are judged; of larger data sets, those of the images with the smallest hashes are."""
+
+
+def judged_images(num_negatives: Iterable[tuple[str, int]]) -> set[str]:
+    """Return the uids of the images in a `PairSample`, by uid and number of negatives of all images."""
+    images: ImageSample[str] = ImageSample(_PURPOSE, MAX_PAIRS)
+    for uid, number in num_negatives:
+        if number:
+            images.add(uid, uid, min(number, _MAX_PAIRS_PER_IMAGE))
+    return set(images.items())
+
+
 class PairSample:
     """Pairs of the images with the smallest hashes: the same sample in any order of the images, in bounded memory.
 
@@ -143,8 +157,8 @@ class PairSample:
         max_pairs: Most pairs in the sample. An image has all of its pairs in it, at most 64, or none.
     """
 
-    def __init__(self, max_pairs: int = 20_000) -> None:
-        self._images: ImageSample[tuple[str, list[Pair], tuple[str, ...]]] = ImageSample("blind_image", max_pairs)
+    def __init__(self, max_pairs: int = MAX_PAIRS) -> None:
+        self._images: ImageSample[tuple[str, list[Pair], tuple[str, ...]]] = ImageSample(_PURPOSE, max_pairs)
 
     def add(self, uid: str, captions: Sequence[str], negatives: Iterable[Mapping[str, Any]]) -> None:
         """Add the pairs of one image; if there are too many, the images with the largest hashes leave the sample."""

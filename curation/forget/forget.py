@@ -26,6 +26,7 @@ from curation.forget.remove import purge_answers, purge_feedback, purge_files, p
 from curation.versions.numbering import dataset_lock
 from curation.versions.repack import RepackPlan
 from curation.versions.reshard import publish_repacked
+from curation.versions.reuse import record_path
 from data_manifests.absence import files_mentioning
 from data_manifests.atomic_files import DRAFT_PREFIX, sync_folder, write_atomically
 from data_manifests.data_card import card_path
@@ -195,9 +196,12 @@ def run_forget(
     workspace, traces = catalog.workspace, plan.traces
     report = ForgetReport(traces.uids, elsewhere=plan.elsewhere)
     with ExitStack() as locks:
-        for name in sorted({*catalog.names(), *plan.renewed}):
+        names = sorted({*catalog.names(), *plan.renewed})
+        for name in names:
             locks.enter_context(dataset_lock(catalog, name))
         plan.save(workspace)
+        for name in names:
+            record_path(catalog, name).unlink(missing_ok=True)  # it has hashes of the samples
         Denylist.load(catalog.manifests).adding(traces.uids).save(catalog.manifests)
         progress("memo store")
         report.rows = purge_store(workspace / "store", traces)

@@ -18,15 +18,13 @@ from curation.engine.intake import Snapshot
 from curation.engine.replay import FinishedStage
 from curation.engine.stage import IndexedStage, Licensed, Resource, Stage
 from curation.versions.publish import write_contents
+from curation.versions.reuse import LAYOUT_VERSION, EarlierVersion, save_record
 from curation.versions.tables import VersionContents, fit_file
 from data_manifests.atomic_files import draft_folder, publish_folder
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
 from data_manifests.manifest import FORMAT, Catalog, Manifest, version_key
 from data_manifests.seeds import canonical
-
-LAYOUT_VERSION = 3
-"""Increased when the same stage results are published as other bytes."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +140,14 @@ def publish_version(
         InputError: restored files would not have the fingerprint of their manifest.
         OSError: the disk is full, or the folder cannot be written; nothing is published.
     """
-    with draft_folder(catalog.workspace / "datasets" / request.name, ".building") as draft:
-        contents = write_contents(draft, finished, snapshot, store, request.shard_bytes, request.bands, progress)
-        latest = catalog.latest(request.name)
+    latest = catalog.latest(request.name)
+    with (
+        draft_folder(catalog.workspace / "datasets" / request.name, ".building") as draft,
+        EarlierVersion.opened(catalog, latest) as before,
+    ):
+        contents = write_contents(
+            draft, finished, snapshot, store, request.shard_bytes, request.bands, before, progress
+        )
         build = build_id(request, [item.stage for item in finished], snapshot)
         restored = (
             latest if latest is not None and latest.body["build"] == build and _same_fits(latest, finished) else None
@@ -173,6 +176,7 @@ def publish_version(
                 fix="install them, or publish under another --name",
             )
         publish_contents(catalog, contents, manifest)
+        save_record(catalog, manifest, contents.records, contents.judged)
     return PublishedVersion(manifest, restored is None, why)
 
 

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 from blake3 import blake3
 
+from curation.blind.judges import PairSample, judged_images
 from curation.engine.fits import fit_path
 from curation.engine.intake import Snapshot
 from curation.engine.replay import EncodedSample, FinishedStage, Replay
 from curation.engine.stage import Field, Stage
 from curation.engine.store import Store, partitions
 from curation.versions.layout import difficulty_band
-from curation.versions.statistics import StatisticsCounter
-from curation.versions.tables import RejectsWriter, VersionContents, drops_table, fit_file, index_table, sidecar_table
-from data_manifests.errors import InputError
-from data_manifests.sample import ImageRef, Sample, image_uid
+from curation.versions.reuse import EarlierVersion, SampleRecord
+from curation.versions.statistics import StatisticsCounter, count_sample
+from curation.versions.tables import REJECTS_FILE, RejectsWriter, VersionContents, drops_table, fit_file, index_table
+from curation.versions.write_shards import PublishedSample, Spool, Spooled, Taken, write_shards
+from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
-from data_manifests.shards import ShardWriter, sample_key, shard_name, split_into_shards
 
 DEFAULT_SHARD_BYTES = 64 * 2**20
 
@@ -37,47 +35,7 @@ _DEFAULTS: Mapping[str, dict[str, Any]] = {
 Readers that put JSON into typed tables need the same keys everywhere.
 """
 
-_TEXT_UNIT_BYTES = 1024
-"""To how much the mean size of a sample's texts is rounded up where shards are divided."""
-
 _PublishedFields = Sequence[tuple[Stage, Field]]
-
-
-@dataclass(slots=True)
-class _SpooledSample:
-    """What is in memory of a sample until its shard is written; its payload and arrays are in the spool.
-
-    Attributes:
-        uid: The sample's uid.
-        image: Its image.
-        order: Cluster, band of difficulty, uid: the order of samples in the version.
-        payload: Offset and length of its JSON in the spool.
-        arrays: Offset and length of each array field in the spool.
-        index: Its columns of index.parquet, except those of its place in a shard.
-    """
-
-    uid: str
-    image: ImageRef
-    order: tuple[int, int, str]
-    payload: tuple[int, int]
-    arrays: dict[str, tuple[int, int]]
-    index: dict[str, Any]
-
-
-class _Spool:
-    """Payloads on disk in uid order, so that writing shards in another order needs no memory for them."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def put(self, data: bytes) -> tuple[int, int]:
-        offset = self._file.tell()
-        self._file.write(data)
-        return offset, len(data)
-
-    def get(self, position: tuple[int, int]) -> bytes:
-        self._file.seek(position[0])
-        return self._file.read(position[1])
 
 
 def write_contents(
@@ -87,6 +45,7 @@ def write_contents(
     store: Path,
     shard_bytes: int,
     bands: int,
+    before: EarlierVersion | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> VersionContents:
     """Write shards, sidecars, index, sizes and the list of drops into an empty folder.
@@ -100,42 +59,32 @@ def write_contents(
         store: The memo store.
         shard_bytes: Target size of a shard.
         bands: Bands of difficulty; 0 for none.
+        before: An earlier version: samples that are the same there are taken from its files. The bytes do not depend on it.
         progress: Called with the number of samples written so far.
     """
     fields = [(item.stage, field) for item in finished for field in item.stage.provides]
     superseded = {name for item in finished for name in item.stage.superseded_fields()}
     published = [(stage, field) for stage, field in fields if field.publish != "store" and field.name not in superseded]
     counted = [(stage, field) for stage, field in fields if field.role in ("rejects", "usage", "finding")]
-    counter = StatisticsCounter()
-    has_rejects = "rejects" in [field.role for _, field in counted]
-    rejects = RejectsWriter(folder / "rejected.parquet") if has_rejects else None
     contents = VersionContents(folder, _describe_fields(published))
-    samples: list[_SpooledSample] = []
+    if before is not None and before.version.manifest.body["fields"] != contents.fields:
+        before = None
     with open(folder / ".spool", "w+b") as file:
-        spool = _Spool(file)
+        draft = _Draft(folder, Spool(file), published, counted, bands, before)
         for part in partitions(snapshot.num_samples):
-            replayed = Replay(snapshot, Store(store), part, finished)
-            for drop in replayed.drops():
-                counter.add_drop(*drop)
-            for item in replayed.encoded([field.name for _, field in (*published, *counted)]):
-                sample = item.sample
-                lists = {role: _records(sample, published, role) for role in _DEFAULTS}
-                samples.append(_spool_sample(spool, item, sample, published, lists, bands))
-                counter.add_sample(sample, samples[-1].index, lists["negatives"], lists["views"])
-                for stage, field in counted:
-                    counter.add_field(stage, field.role, sample[field.name])
-                    if rejects is not None and field.role == "rejects":
-                        rejects.add(sample.uid, stage.name, sample[field.name])
-        samples.sort(key=attrgetter("order"))
-        index = _write_shards(contents, spool, samples, published, shard_bytes, progress)
+            draft.add_partition(Replay(snapshot, Store(store), part, finished))
+        draft.samples.sort(key=attrgetter("order"))
+        arrays = [field for _, field in published if field.kind == "array"]
+        contents.add_index(index_table(write_shards(contents, draft.samples, arrays, shard_bytes, progress)))
+        accuracy = draft.blind_accuracy() if draft.counter.has_enough_pairs else None
     (folder / ".spool").unlink()
-    contents.add_index(index_table(index))
-    contents.add_table("dropped.parquet", drops_table(snapshot, counter.drops))
-    if rejects is not None:
-        rejects.close()
-        contents.add_file("rejected.parquet")
+    contents.add_table("dropped.parquet", drops_table(snapshot, draft.counter.drops))
+    if draft.rejects is not None:
+        draft.rejects.close()
+        contents.add_file(REJECTS_FILE)
     _add_fits(contents, finished, Store(store))
-    contents.counts, contents.statistics = counter.counts(snapshot), counter.statistics()
+    contents.counts, contents.statistics = draft.counter.counts(snapshot), draft.counter.statistics(accuracy)
+    contents.records, contents.judged = [sample.record for sample in draft.samples], draft.judged
     return contents
 
 
@@ -162,47 +111,6 @@ def _records(sample: Sample, published: _PublishedFields, role: str) -> list[dic
         if field.role == role
         for record in sample[field.name]
     ]
-
-
-def _spool_sample(
-    spool: _Spool,
-    item: EncodedSample,
-    sample: Sample,
-    published: _PublishedFields,
-    lists: Mapping[str, list[dict[str, Any]]],
-    bands: int,
-) -> _SpooledSample:
-    payload = _payload(sample, lists)
-    index: dict[str, Any] = {
-        "image_ext": sample["image_info"]["extension"],
-        "width": payload["width"],
-        "height": payload["height"],
-        "shown_differently": sample["image_info"]["shown_differently"],
-        "split": sample.split,
-        "num_captions": len(sample.captions),
-        **{f"num_{role}": len(records) for role, records in lists.items()},
-        **{f"h_{name}": hash64(item.encoded[name]) for name in ("split", "captions", "attributes")},
-        **{f"h_{role}": hash64(canonical(records)) for role, records in lists.items()},
-    }
-    arrays = {}
-    for _, field in published:
-        name = field.name
-        if field.role == "views":
-            # trainers that read one key of the JSON take the next of their list when this one is empty
-            payload[name] = next((record["text"] for record in sample[name]), "")
-        if field.role in _DEFAULTS or name == "image_info":
-            continue
-        if field.kind == "array":
-            arrays[name] = spool.put(item.encoded[name])
-        else:
-            payload[name] = sample[name]
-        if field.publish == "index":
-            index[name] = sample[name]
-        else:
-            index[f"h_{name}"] = hash64(item.encoded[name])
-    band = difficulty_band(sample.fields.get("difficulty", 0.0), bands)
-    order = (sample.fields.get("cluster_id", 0), band, sample.uid)
-    return _SpooledSample(sample.uid, sample.image, order, spool.put(orjson.dumps(payload)), arrays, index)
 
 
 def _payload(sample: Sample, lists: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -232,54 +140,132 @@ def hash64(data: bytes) -> int:
     return int.from_bytes(blake3(data).digest(length=8), "little")
 
 
-def _write_shards(
-    contents: VersionContents,
-    spool: _Spool,
-    samples: Sequence[_SpooledSample],
-    published: _PublishedFields,
-    shard_bytes: int,
-    progress: Callable[[int], None] | None,
-) -> list[dict[str, Any]]:
-    """Write all shards with their sidecars; return the rows of the index."""
-    rows: list[dict[str, Any]] = []
-    arrays = [field for _, field in published if field.kind == "array"]
-    # the mean, not each one's own size: an edited caption then moves no sample to another shard
-    mean_text = sum(sample.payload[1] for sample in samples) / max(len(samples), 1)
-    text_bytes = math.ceil(mean_text / _TEXT_UNIT_BYTES) * _TEXT_UNIT_BYTES
-    sizes = [sample.image.size_bytes + text_bytes for sample in samples]
-    for number, (first, end) in enumerate(split_into_shards(sizes, shard_bytes)):
-        sidecar = []
-        with ShardWriter(contents.folder / shard_name(number)) as writer:
-            for position, sample in enumerate(samples[first:end]):
-                row, payload = _write_sample(writer, spool, sample, sample_key(number, position))
-                rows.append({"uid": sample.uid, "shard": number, **row, **sample.index})
-                decoded = {field.name: field.decode(spool.get(sample.arrays[field.name])) for field in arrays}
-                sidecar.append({**payload, **decoded})
-                if progress:
-                    progress(len(rows))
-            shard = writer.finish()
-        contents.add_shard(number, shard, sidecar_table(sidecar, arrays))
-    return rows
+class _Draft:
+    """The samples of a version while it is written.
 
+    Args:
+        folder: The version's folder.
+        spool: Holds texts and arrays of samples that are written from the store.
+        published: The published fields.
+        counted: The fields that are counted.
+        bands: Bands of difficulty; 0 for none.
+        before: An earlier version with the same fields.
+    """
 
-def _write_sample(
-    writer: ShardWriter, spool: _Spool, sample: _SpooledSample, key: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write a sample's three members; return its key and offsets, and its JSON."""
-    data = sample.image.read()
-    if image_uid(data) != sample.uid:
-        raise InputError(
-            f"{sample.image.path}: the image changed while the data set was written", fix="run the same command again"
+    def __init__(
+        self,
+        folder: Path,
+        spool: Spool,
+        published: _PublishedFields,
+        counted: _PublishedFields,
+        bands: int,
+        before: EarlierVersion | None,
+    ) -> None:
+        self.counter, self.samples, self.judged = StatisticsCounter(), list[PublishedSample](), ""
+        self._spool, self._published, self._counted = spool, published, counted
+        self._bands, self._before = bands, before
+        self.rejects = None
+        if "rejects" in [field.role for _, field in counted]:
+            self.rejects = RejectsWriter(folder / REJECTS_FILE, before.path(REJECTS_FILE) if before else None)
+
+    def add_partition(self, replayed: Replay) -> None:
+        """Take a partition's samples from the earlier version where they are the same, and spool the others."""
+        names = [field.name for _, field in (*self._published, *self._counted)]
+        keys = replayed.keys([*names, *REQUIRABLE, "name"])
+        rows = [-1 if self._before is None else self._before.row_of.get(key, -1) for key in keys]
+        new = iter(replayed.encoded(names, [place for place, row in enumerate(rows) if row < 0]))
+        for key, row in zip(keys, rows, strict=True):
+            if self._before is not None and row >= 0:
+                self._take(self._before, row)
+            else:
+                self._add(key, next(new))
+        for drop in replayed.drops():
+            self.counter.add_drop(*drop)
+
+    def _take(self, before: EarlierVersion, row: int) -> None:
+        """Add a sample of the earlier version."""
+        index, record = before.index_rows[row], before.records[row]
+        uid, order = index["uid"], self._order(index["uid"], index)
+        self.samples.append(PublishedSample(uid, order, index["image_bytes"], index, record, Taken(before, row)))
+        self.counter.add(orjson.loads(record.counts))
+        for stage, value in before.quality.items():
+            if stage != "blind_accuracy":
+                self.counter.findings.setdefault(stage, value)
+        if self.rejects is not None:
+            self.rejects.keep(uid)
+
+    def _add(self, key: bytes, item: EncodedSample) -> None:
+        """Add a sample from the store."""
+        sample = item.sample
+        lists = {role: _records(sample, self._published, role) for role in _DEFAULTS}
+        payload, index, arrays = self._encode(item, sample, lists)
+        text = orjson.dumps(payload)
+        values = [(stage.name, field.role, sample[field.name]) for stage, field in self._counted]
+        counted = count_sample(sample, index, lists["negatives"], lists["views"], values)
+        record = SampleRecord(key, len(text), canonical(counted))
+        order, source = (
+            self._order(sample.uid, index),
+            Spooled(sample.image, self._spool, self._spool.put(text), arrays),
         )
-    payload = orjson.loads(spool.get(sample.payload))
-    payload |= {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "caption": payload["captions"][0]}
-    captions = {f"caption_{number}": text for number, text in enumerate(payload["captions"]) if number}
-    members = {
-        "image": writer.add(f"{key}.{sample.index['image_ext']}", data),
-        "json": writer.add(f"{key}.json", canonical({**payload, **captions})),
-        "text": writer.add(f"{key}.txt", payload["caption"].encode()),
-    }
-    row: dict[str, Any] = {"key": key}
-    for name, member in members.items():
-        row |= {f"{name}_offset": member.offset, f"{name}_bytes": member.size_bytes}
-    return row, payload
+        size = sample.image.size_bytes
+        self.samples.append(PublishedSample(sample.uid, order, size, index, record, source))
+        self.counter.add(orjson.loads(record.counts))
+        for stage, role, value in values:
+            if role == "finding":  # the same in every sample
+                self.counter.findings.setdefault(stage, value)
+            if self.rejects is not None and role == "rejects":
+                self.rejects.add(sample.uid, stage, value)
+
+    def _order(self, uid: str, index: Mapping[str, Any]) -> tuple[int, int, str]:
+        """Return by what samples are sorted."""
+        return index.get("cluster_id", 0), difficulty_band(index.get("difficulty", 0.0), self._bands), uid
+
+    def _encode(
+        self, item: EncodedSample, sample: Sample, lists: Mapping[str, list[dict[str, Any]]]
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, int]]]:
+        """Return a sample's JSON and columns of the index, and where its arrays are in the spool."""
+        payload, arrays = _payload(sample, lists), {}
+        index: dict[str, Any] = {
+            "image_ext": sample["image_info"]["extension"],
+            "width": payload["width"],
+            "height": payload["height"],
+            "shown_differently": sample["image_info"]["shown_differently"],
+            "split": sample.split,
+            "num_captions": len(sample.captions),
+            **{f"num_{role}": len(records) for role, records in lists.items()},
+            **{f"h_{name}": hash64(item.encoded[name]) for name in ("split", "captions", "attributes")},
+            **{f"h_{role}": hash64(canonical(records)) for role, records in lists.items()},
+        }
+        for _, field in self._published:
+            name = field.name
+            if field.role == "views":
+                # trainers that read one key of the JSON take the next of their list when this one is empty
+                payload[name] = next((record["text"] for record in sample[name]), "")
+            if field.role in _DEFAULTS or name == "image_info":
+                continue
+            if field.kind == "array":
+                arrays[name] = self._spool.put(item.encoded[name])
+            else:
+                payload[name] = sample[name]
+            if field.publish == "index":
+                index[name] = sample[name]
+            else:
+                index[f"h_{name}"] = hash64(item.encoded[name])
+        return payload, index, arrays
+
+    def blind_accuracy(self) -> dict[str, dict[str, float]]:
+        """Return how well judges that see no image tell captions from negatives.
+
+        It is that of the earlier version if the judged pairs are the same.
+        """
+        uids = judged_images((sample.uid, sample.index["num_negatives"]) for sample in self.samples)
+        samples = sorted((sample for sample in self.samples if sample.uid in uids), key=attrgetter("uid"))
+        texts = [[sample.uid, sample.index["h_captions"], sample.index["h_negatives"]] for sample in samples]
+        self.judged = blake3(canonical(texts)).hexdigest(length=16)
+        if self._before is not None and self._before.judged == self.judged:
+            return dict(self._before.quality["blind_accuracy"])
+        pairs = PairSample()
+        for sample in samples:
+            payload = sample.source.texts()
+            pairs.add(sample.uid, payload["captions"], payload["negatives"])
+        return pairs.accuracy()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curation.blind.judges import PairSample
 from curation.versions.publish import hash64
 from curation.versions.sidecars import spool_sidecars, take_sidecar
-from curation.versions.statistics import StatisticsCounter, count_reasons
+from curation.versions.statistics import StatisticsCounter, count_reasons, count_sample
 from curation.versions.tables import VersionContents
 from data_manifests.absence import TracePatterns, rows_with
 from data_manifests.manifest import DatasetVersion
@@ -80,7 +81,7 @@ def write_repacked(
     builder = _IndexBuilder(taken)
     contents = VersionContents(folder, list(old.manifest.body["fields"]))
     spool = spool_sidecars(folder, old, index, plan.rows, bounds)
-    counter = StatisticsCounter(plan.with_blind_accuracy)
+    counter, pairs = StatisticsCounter(), PairSample() if plan.with_blind_accuracy else None
     changed = len(plan.rows) < index.num_rows or bool(replaced)
     for number, (first, end) in enumerate(bounds):
         new_json = {position - first: replaced[position] for position in range(first, end) if position in replaced}
@@ -91,7 +92,7 @@ def write_repacked(
         contents.add_shard(number, shard, sidecar)
         (spool / f"{number}.arrow").unlink()
         if changed:
-            _count_samples(counter, sidecar, taken.slice(first, end - first), builder.image_bytes[first:end])
+            _count_samples(counter, pairs, sidecar, taken.slice(first, end - first), builder.image_bytes[first:end])
         if progress:
             progress(end)
     spool.rmdir()
@@ -102,7 +103,8 @@ def write_repacked(
         fit = record.get("fit", {"file": ""})
         if fit["file"] and fit["hash"] not in plan.lost_fits:
             contents.add_copy(old.folder / fit["file"], fit["file"])
-    _add_statistics(contents, old, plan, counter if changed else None)
+    accuracy = pairs.accuracy() if pairs is not None and counter.has_enough_pairs else None
+    _add_statistics(contents, old, plan, counter if changed else None, accuracy)
     return contents
 
 
@@ -155,14 +157,19 @@ class _IndexBuilder:
         return pa.table(columns)
 
 
-def _count_samples(counter: StatisticsCounter, sidecar: pa.Table, index: pa.Table, image_bytes: Int64Array) -> None:
-    """Count a shard's samples as `publish` does; `index` has their rows."""
+def _count_samples(
+    counter: StatisticsCounter, pairs: PairSample | None, sidecar: pa.Table, index: pa.Table, image_bytes: Int64Array
+) -> None:
+    """Count a shard's samples as `publish` does; `index` has their rows, `pairs` gets their negatives."""
     optional = [name for name in ("negatives", "views") if name in sidecar.column_names]
     counted = index.select([name for name in ("cluster_id", "shown_differently") if name in index.column_names])
     table = sidecar.select(["uid", "name", "captions", "split", *optional])
     for row, columns, size in zip(table.to_pylist(), counted.to_pylist(), image_bytes.tolist(), strict=True):
         sample = Sample(row["uid"], row["name"], ImageRef("", 0, size), tuple(row["captions"]), row["split"])
-        counter.add_sample(sample, columns, row.get("negatives") or [], row.get("views") or [])
+        negatives = row.get("negatives") or []
+        counter.add(count_sample(sample, columns, negatives, row.get("views") or []))
+        if pairs is not None:
+            pairs.add(sample.uid, sample.captions, negatives)
 
 
 def _write_lists(contents: VersionContents, old: DatasetVersion, index: pa.Table, plan: RepackPlan) -> None:
@@ -209,7 +216,11 @@ def _not_selected(old: DatasetVersion, index: pa.Table, rows: Int64Array) -> lis
 
 
 def _add_statistics(
-    contents: VersionContents, old: DatasetVersion, plan: RepackPlan, counter: StatisticsCounter | None
+    contents: VersionContents,
+    old: DatasetVersion,
+    plan: RepackPlan,
+    counter: StatisticsCounter | None,
+    blind_accuracy: Mapping[str, Any] | None,
 ) -> None:
     """Set counts and statistics: the old version's, or new ones if samples changed."""
     body = old.manifest.body
@@ -226,7 +237,7 @@ def _add_statistics(
     contents.counts |= counter.text_counts() | {"dropped": dropped, "rejected": rejected}
     # usage is not recorded per sample, so the parent's sum stays; findings such as thresholds stay too, because the
     # fields of the remaining samples were computed with them
-    statistics = counter.statistics()
+    statistics = counter.statistics(blind_accuracy)
     findings = {
         name: value for name, value in body["statistics"].get("quality", {}).items() if name != "blind_accuracy"
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curation.versions.tables import plain_types
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
@@ -55,7 +56,7 @@ def take_sidecar(path: Path, shard: int, replaced: Mapping[int, Mapping[str, Any
     parts, size = [], path.stat().st_size
     with pa.memory_map(str(path)) as file:
         while file.tell() < size:
-            parts.append(pa.ipc.open_stream(file).read_all())
+            parts.append(_untyped_nulls(pa.ipc.open_stream(file).read_all()))
         table = pa.concat_tables(parts, promote_options="permissive").sort_by("__position").drop_columns(["__position"])
     keys = pa.array([sample_key(shard, position) for position in range(table.num_rows)])
     table = table.set_column(table.column_names.index("key"), "key", keys)
@@ -67,20 +68,20 @@ def take_sidecar(path: Path, shard: int, replaced: Mapping[int, Mapping[str, Any
                 for position, row in enumerate(rows)
             ]
         )
-    return table.cast(pa.schema([(spec.name, _plain(spec.type)) for spec in table.schema])).combine_chunks()
+    for number, spec in enumerate(table.schema):
+        if pa.types.is_null(spec.type):  # as `sidecar_table` makes it
+            table = table.set_column(number, spec.name, table[number].cast(pa.string()))
+    return plain_types(table).combine_chunks()
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return a type with the inner field names of a new table; a table read from parquet has others."""
+def _untyped_nulls(table: pa.Table) -> pa.Table:
+    """Return a table whose columns without a value have no type: other shards may have numbers there."""
     import pyarrow as pa
 
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain(kind.value_type), kind.list_size)
-    if pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(spec.name, _plain(spec.type)) for spec in kind])
-    return kind
+    for number, spec in enumerate(table.schema):
+        if table[number].null_count == table.num_rows:
+            table = table.set_column(number, spec.name, pa.nulls(table.num_rows))
+    return table
 
 
 def _with_values(row: pa.Table, payload: Mapping[str, Any]) -> pa.Table:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.blind.judges import PairSample
 from curation.engine.intake import Snapshot
 from curation.engine.stage import Drop, FieldRole, Stage
 from data_manifests.sample import Sample
@@ -16,16 +15,42 @@ _MIN_PAIRS = 200
 """Fewer pairs of caption and negative are too few to measure the blind accuracy."""
 
 
+def count_sample(
+    sample: Sample,
+    index: Mapping[str, Any],
+    negatives: Sequence[Mapping[str, Any]],
+    views: Sequence[Mapping[str, Any]],
+    fields: Iterable[tuple[str, FieldRole, Any]] = (),
+) -> dict[str, Any]:
+    """Return what a published sample adds to counts and statistics, as JSON values without its texts.
+
+    Args:
+        sample: The sample.
+        index: Its columns of the index.
+        negatives: Its negatives.
+        views: Its views.
+        fields: Stage, role and value of its fields that are ``rejects`` or ``usage``.
+    """
+    counted = {
+        "words": [len(text.split()) for text in sample.captions],
+        "negatives": Counter(f"{record['operation']} {record['span_class']}" for record in negatives),
+        "views": Counter(f"{record['kind']} {record['family']}" for record in views),
+        "split": sample.split or "none",
+        "image_bytes": sample.image.size_bytes,
+        # a stage that rejected nothing is listed too
+        "rejected": {
+            stage: Counter(item["reason"] for item in value) for stage, role, value in fields if role == "rejects"
+        },
+        "used": {stage: value for stage, role, value in fields if role == "usage"},
+    }
+    # versions made before it was recorded have no `shown_differently`
+    return counted | {name: index[name] for name in ("cluster_id", "shown_differently") if name in index}
+
+
 @dataclass
 class StatisticsCounter:
-    """Counts and statistics of a version, collected while its samples are read.
+    """Counts and statistics of a version: the sums of what its samples add."""
 
-    Attributes:
-        with_blind_accuracy: Whether to measure how well judges that see no image tell captions from negatives. It takes
-            seconds, however few samples there are.
-    """
-
-    with_blind_accuracy: bool = True
     num_samples: int = 0
     words: Counter[int] = field(default_factory=Counter)
     captions: Counter[int] = field(default_factory=Counter)
@@ -33,8 +58,7 @@ class StatisticsCounter:
     views: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
     used: dict[str, Counter[str]] = field(default_factory=dict)
-    findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    pairs: PairSample = field(default_factory=PairSample)
+    findings: dict[str, Any] = field(default_factory=dict)
     splits: Counter[str] = field(default_factory=Counter)
     clusters: Counter[int] = field(default_factory=Counter)
     image_bytes: int = 0
@@ -45,36 +69,28 @@ class StatisticsCounter:
         """Count a sample that a stage dropped."""
         self.drops.append((sample.uid, sample.name, stage.name, drop.reason, drop.detail))
 
-    def add_field(self, stage: Stage, role: FieldRole, value: Any) -> None:
-        """Count a sample's value of a field that is ``rejects``, ``usage`` or ``finding``."""
-        if role == "rejects":  # a stage that rejected nothing is listed too
-            self.rejected.setdefault(stage.name, Counter()).update(record["reason"] for record in value)
-        elif role == "usage":
-            self.used.setdefault(stage.name, Counter()).update(value)
-        else:  # the same in every sample
-            self.findings.setdefault(stage.name, value)
-
-    def add_sample(
-        self,
-        sample: Sample,
-        index: Mapping[str, Any],
-        negatives: Sequence[Mapping[str, Any]],
-        views: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Count a published sample."""
+    def add(self, counted: Mapping[str, Any]) -> None:
+        """Add what `count_sample` returned of a sample."""
         self.num_samples += 1
-        self.image_bytes += sample.image.size_bytes
-        self.words.update(len(text.split()) for text in sample.captions)
-        self.captions[len(sample.captions)] += 1
-        self.splits[sample.split or "none"] += 1
-        if self.with_blind_accuracy:
-            self.pairs.add(sample.uid, sample.captions, negatives)
-        self.negatives.update(f"{record['operation']} {record['span_class']}" for record in negatives)
-        self.views.update(f"{record['kind']} {record['family']}" for record in views)
-        if "shown_differently" in index:  # not in versions made before it was recorded
-            self.shown_differently[index["shown_differently"]] += 1
-        if "cluster_id" in index:
-            self.clusters[index["cluster_id"]] += 1
+        self.image_bytes += counted["image_bytes"]
+        self.words.update(counted["words"])
+        self.captions[len(counted["words"])] += 1
+        self.splits[counted["split"]] += 1
+        self.negatives.update(counted["negatives"])
+        self.views.update(counted["views"])
+        for stage, reasons in counted["rejected"].items():
+            self.rejected.setdefault(stage, Counter()).update(reasons)
+        for stage, numbers in counted["used"].items():
+            self.used.setdefault(stage, Counter()).update(numbers)
+        if "shown_differently" in counted:
+            self.shown_differently[counted["shown_differently"]] += 1
+        if "cluster_id" in counted:
+            self.clusters[counted["cluster_id"]] += 1
+
+    @property
+    def has_enough_pairs(self) -> bool:
+        """Whether there are enough pairs of caption and negative to measure the blind accuracy."""
+        return self.negatives.total() >= _MIN_PAIRS
 
     def counts(self, snapshot: Snapshot) -> dict[str, Any]:
         """Return the manifest's counts; every record is counted either as a sample or under ``dropped``."""
@@ -95,9 +111,13 @@ class StatisticsCounter:
             "views": self.views.total(),
         }
 
-    def statistics(self) -> dict[str, Any]:
-        """Return the manifest's statistics."""
-        measured = self.with_blind_accuracy and self.negatives.total() >= _MIN_PAIRS
+    def statistics(self, blind_accuracy: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the manifest's statistics.
+
+        Args:
+            blind_accuracy: How well judges that see no image tell captions from negatives; chance is one half. None if
+                it was not measured.
+        """
         return {
             "caption_words": _with_text_keys(self.words),
             "captions_per_sample": _with_text_keys(self.captions),
@@ -109,8 +129,7 @@ class StatisticsCounter:
             "image_bytes": self.image_bytes,
             # by readers that decode with Pillow's convert("RGB") alone; see `ImageFacts`
             **({"images_shown_differently": self.shown_differently[True]} if self.shown_differently else {}),
-            # blind accuracy: how well judges that see no image tell captions from negatives; chance is one half
-            "quality": ({"blind_accuracy": self.pairs.accuracy()} if measured else {}) | _sorted(self.findings),
+            "quality": ({"blind_accuracy": blind_accuracy} if blind_accuracy else {}) | _sorted(self.findings),
         }
 
 

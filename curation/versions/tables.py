@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from curation.engine.intake import Snapshot
-from curation.engine.stage import Field
 from curation.engine.store import write_parquet
-from data_manifests.atomic_files import write_atomically
+from curation.versions.reuse import SampleRecord
+from data_manifests.atomic_files import link_file, write_atomically
+from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
-from data_manifests.shards import WrittenFile, sha256_file
+from data_manifests.shards import WrittenFile, sha256_file, shard_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +38,8 @@ class VersionContents:
         shards: Records of the shards: file and number of samples.
         counts: The manifest's counts.
         statistics: The manifest's statistics.
+        records: The samples, by which the next version knows what is the same, in the order of the index.
+        judged: Hash of the pairs whose blind accuracy is in the statistics.
     """
 
     folder: Path
@@ -44,6 +48,8 @@ class VersionContents:
     shards: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)
+    records: list[SampleRecord] = field(default_factory=list)
+    judged: str = ""
 
     def add_file(self, name: str) -> None:
         """Add a finished file of the folder."""
@@ -63,6 +69,14 @@ class VersionContents:
         """Write a parquet file."""
         write_parquet(self.folder / name, table)
         self.add_file(name)
+
+    def take_shard(self, number: int, before: DatasetVersion) -> None:
+        """Take a shard of an earlier version with its sidecar and statistics."""
+        names = (shard_name(number), f"{number:05d}.parquet", f"{number:05d}_stats.json")
+        for name in names:
+            link_file(before.folder / name, self.folder / name)
+            self.files.append(WrittenFile(name, before.records[name]["bytes"], before.records[name]["sha256"]))
+        self.shards.append(before.manifest.body["shards"][number])
 
     def add_shard(self, number: int, shard: WrittenFile, sidecar: pa.Table) -> None:
         """Add a shard, and write its sidecar and img2dataset's statistics of it."""
@@ -90,16 +104,47 @@ class VersionContents:
         }
 
 
-def sidecar_table(rows: Sequence[Mapping[str, Any]], arrays: Sequence[Field]) -> pa.Table:
-    """Return a shard's sidecar: one row per sample, with typed texts and negatives, and arrays as float16 lists."""
+def sidecar_table(rows: Sequence[Mapping[str, Any]], typed: Mapping[str, pa.Array]) -> pa.Table:
+    """Return a shard's sidecar: one row per sample.
+
+    Args:
+        rows: The samples' JSON.
+        typed: The columns of lists and arrays, as `typed_columns` makes them.
+    """
+    import pyarrow as pa
+
+    names = sorted(set(rows[0]) - set(typed))
+    return pa.table({name: _column([row[name] for row in rows]) for name in names} | dict(typed))
+
+
+def typed_columns(values: Mapping[str, list[Any]]) -> dict[str, pa.Array]:
+    """Return columns of negatives and views with their types, and of arrays as float16 lists."""
     import pyarrow as pa
 
     lists = {"negatives": _negatives_type(), "views": _views_type()}
-    names = sorted(set(rows[0]) - {*lists, *(spec.name for spec in arrays)})
-    columns: dict[str, pa.Array] = {name: _column([row[name] for row in rows]) for name in names}
-    columns |= {name: pa.array([row[name] for row in rows], kind) for name, kind in lists.items()}
-    columns |= {spec.name: _array_column([row[spec.name] for row in rows]) for spec in arrays}
-    return pa.table(columns)
+    return {
+        name: pa.array(column, lists[name]) if name in lists else _array_column(column)
+        for name, column in values.items()
+    }
+
+
+def plain_types(table: pa.Table) -> pa.Table:
+    """Return a table that was read from parquet with the types that it was made with: inner fields have other names."""
+    import pyarrow as pa
+
+    return table.cast(pa.schema([(spec.name, _plain(spec.type)) for spec in table.schema]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(spec.name, _plain(spec.type)) for spec in kind])
+    return kind
 
 
 def _column(values: list[Any]) -> pa.Array:
@@ -152,20 +197,28 @@ def _views_type() -> pa.DataType:
     return pa.list_(pa.struct([*texts, ("caption", pa.int32())]))
 
 
+REJECTS_FILE = "rejected.parquet"
+
+
 class RejectsWriter:
     """Writes rejected.parquet: the texts that gates rejected, by uid, each with its reason.
 
     Args:
         path: The file, in a folder that is not published yet.
+        before: That of an earlier version, from which rows are kept.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before: Path | None = None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         texts = ("uid", "stage", "reason", "text", "rule", "detail")
         self._schema = pa.schema([(name, pa.string()) for name in texts] + [("caption", pa.int32())])
         self._rows: list[dict[str, Any]] = []
+        self._kept: list[_Rows] = []
+        self._num_rows = 0
+        self._before = _rejects_by_sample(before) if before is not None and before.is_file() else iter(())
+        self._next = next(self._before, None)
         self._writer: Any = pq.ParquetWriter(
             path, self._schema, compression="zstd", compression_level=3, write_page_checksum=True
         )
@@ -173,19 +226,69 @@ class RejectsWriter:
     def add(self, uid: str, stage: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Add the texts of one sample that a stage rejected."""
         self._rows += [{"uid": uid, "stage": stage, **record} for record in records]
-        if len(self._rows) >= _REJECTS_IN_MEMORY:
-            self._flush()
+        self._count(len(records))
+
+    def keep(self, uid: str) -> None:
+        """Add the rows of one sample that the earlier version has."""
+        while self._next is not None and self._next[0] <= uid:
+            found, rows = self._next
+            if found == uid:
+                self._move_rows()
+                if self._kept and self._kept[-1].table is rows.table and self._kept[-1].end == rows.start:
+                    self._kept[-1] = rows._replace(start=self._kept[-1].start)
+                else:
+                    self._kept.append(rows)
+                self._count(rows.end - rows.start)
+            self._next = next(self._before, None)
 
     def close(self) -> None:
         """Write the remaining rows and close the file."""
         self._flush()
         self._writer.close()
 
+    def _count(self, number: int) -> None:
+        self._num_rows += number
+        if self._num_rows >= _REJECTS_IN_MEMORY:
+            self._flush()
+
+    def _move_rows(self) -> None:
+        """Move new rows to the tables, so that all are in order."""
+        import pyarrow as pa
+
+        if self._rows:
+            self._kept.append(_Rows(pa.Table.from_pylist(self._rows, self._schema), 0, len(self._rows)))
+            self._rows = []
+
     def _flush(self) -> None:
         import pyarrow as pa
 
-        self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
-        self._rows = []
+        self._move_rows()
+        tables = [rows.table.slice(rows.start, rows.end - rows.start) for rows in self._kept]
+        self._writer.write_table(pa.concat_tables([self._schema.empty_table(), *tables]).combine_chunks())
+        self._kept, self._num_rows = [], 0
+
+
+class _Rows(NamedTuple):
+    """Consecutive rows of a table."""
+
+    table: pa.Table
+    start: int
+    end: int
+
+
+def _rejects_by_sample(path: Path) -> Iterator[tuple[str, _Rows]]:
+    """Yield uid and rows of each sample and stage of a rejected.parquet, with one row group in memory."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group)
+        names = [
+            f"{uid} {stage}" for uid, stage in zip(*(table[name].to_pylist() for name in ("uid", "stage")), strict=True)
+        ]
+        starts = [row for row, name in enumerate(names) if not row or name != names[row - 1]]
+        for start, end in pairwise([*starts, len(names)]):
+            yield names[start].partition(" ")[0], _Rows(table, start, end)
 
 
 _REJECTS_IN_MEMORY = 50_000

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
+from curation.blind import judges
 from curation.blind.judges import JUDGES, Judge, Pair, PairSample, blind_accuracy, positive_of
 from curation.blind.pair_features import NUM_HASHED, TokenView, fit_logistic, pair_features
 from curation.blind.scores import FoldJudges
@@ -113,6 +114,21 @@ def test_a_sample_of_pairs_is_bounded_and_the_same_in_any_order() -> None:
     large.add(uid(0), ["a b"], records)
     assert large.accuracy() == {name: {"swap noun": 0.5, "overall": 0.5, "num": 64} for name in ("words", "features")}
     assert PairSample().accuracy() == {"words": {"num": 0}, "features": {"num": 0}}
+
+
+def test_the_judged_images_are_known_from_numbers_of_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judges, "MAX_PAIRS", 50)
+    record = {"caption": 0, "operation": "swap", "span_class": "noun"}
+    numbers = {uid(number): number % 7 for number in range(80)}
+    judged = judges.judged_images(numbers.items())
+    every, alone = PairSample(max_pairs=50), PairSample(max_pairs=sum(numbers.values()))
+    for image, number in numbers.items():
+        records = [{**record, "text": f"b a {k}"} for k in range(number)]
+        every.add(image, [f"a b {image}"], records)
+        if image in judged:
+            alone.add(image, [f"a b {image}"], records)
+    assert 0 < len(judged) < 40
+    assert every.accuracy() == alone.accuracy()
 
 
 def test_features_of_a_pair_are_what_its_texts_do_not_share() -> None:

@@ -28,6 +28,7 @@ from curation.sources.folder import FolderSource
 from curation.stages.captions.rewrite_captions import RewriteCaptions
 from curation.stages.hygiene.check_images import CheckImages
 from curation.versions.numbering import VersionRequest, publish_version
+from curation.versions.reuse import record_path
 from data_manifests.absence import OriginalSample, search_traces
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, Manifest
@@ -278,6 +279,23 @@ def test_uids_must_be_known_and_unique(world: World) -> None:
     twice = next(a[0] for a in world.uids.values() if sum(b[0] == a[0] for b in world.uids.values()) > 1)
     with pytest.raises(InputError, match="samples' uids start with"):
         complete_uids(world.catalog, "toy", [twice])
+
+
+def test_shards_that_versions_share_are_written_anew_not_changed(tmp_path: Path) -> None:
+    world, stages = World(tmp_path), (CheckImages(), Given())
+    world.curate(range(NUM), stages=stages)
+    number_of = {uid: number for number, uid in world.uids.items()}
+    in_order = [number_of[uid] for uid in world.catalog.open("toy").index(["uid"])["uid"].to_pylist()]
+    world.curate([number for number in range(NUM) if number != in_order[-1]], stages=stages)
+    shard, other = (world.catalog.folder("toy", number) / "00000.tar" for number in ("1.0.0", "2.0.0"))
+    assert shard.samefile(other)
+    with shard.open("rb") as file:
+        before = file.read()
+        world.forget(in_order[0])
+        file.seek(0)
+        assert file.read() == before
+    assert world.places(in_order[0]) == []
+    assert not record_path(world.catalog, "toy").exists()
 
 
 def test_answers_about_it_leave_the_journal(world: World) -> None:
