@@ -213,18 +213,18 @@ class _SplitReader:
 
     def read(self, split: SourceSplit, progress: Callable[[int], None]) -> _SplitReport:
         """Read the split; a bounded number of its rows is in memory."""
-        try:
-            for batch in split.batches():
-                self._take(batch)
-                progress(self.report.num_records)
-                if self.report.is_cut:
-                    break
-            for file in self._rows.files():
-                file.close()
-        finally:
-            self._images.close()
-            if self._pack:
-                self._pack.close()
+        with self._rows:
+            try:
+                for batch in split.batches():
+                    self._take(batch)
+                    progress(self.report.num_records)
+                    if self.report.is_cut:
+                        break
+                self._rows.files()
+            finally:
+                self._images.close()
+                if self._pack:
+                    self._pack.close()
         return self.report
 
     def _open_rows(self) -> IO[bytes]:

@@ -80,11 +80,16 @@ class _NotText:
 
 
 class _ImageRows:
-    """The usable rows of a table, grouped by image and split with bounded memory."""
+    """The usable rows of a table, grouped by image and split with bounded memory.
 
-    def __init__(self) -> None:
-        self._keys = ("name", "split")
-        self._sorted = SortedRows(self._keys)
+    Args:
+        pieces: Receives the rows; sorts by `KEYS`.
+    """
+
+    KEYS: ClassVar[tuple[str, ...]] = ("name", "split")
+
+    def __init__(self, pieces: SortedRows) -> None:
+        self._sorted = pieces
         self._rows: list[tuple[str, str, list[str | None], list[int], bytes]] = []
 
     def add(self, name: str, split: str | None, captions: Sequence[object], attributes: dict[str, Any]) -> None:
@@ -116,7 +121,7 @@ class _ImageRows:
     def grouped(self) -> Iterator[tuple[str, str | None, tuple[object, ...], dict[str, Any]]]:
         """Yield name, split, captions of all its rows and attributes of the first one, sorted by name and split."""
         self._flush()
-        for table in merged(self._sorted.files(), self._keys):
+        for table in merged(self._sorted.files(), self.KEYS):
             rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
             for (name, split), group in groupby(rows, itemgetter(0, 1)):
                 captions: list[object] = []
@@ -168,14 +173,16 @@ class FolderSource(FileSource):
 
     def _records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield the unusable rows, one record per image and split, and rejections of the images without a row."""
-        rows, listed = _ImageRows(), set[str]()
+        listed: set[str] = set()
         yield from notes_on([self._table])
-        yield from self._read(rows, listed)
-        for name, split, captions, attributes in rows.grouped():
-            image = self._image(name)
-            listed.add(image.path if isinstance(image, ImageRef) else f"{self._root}/{name}")
-            if self._split in (None, split):
-                yield self._record_of(name, image, captions, split, attributes)
+        with SortedRows(_ImageRows.KEYS) as pieces:
+            rows = _ImageRows(pieces)
+            yield from self._read(rows, listed)
+            for name, split, captions, attributes in rows.grouped():
+                image = self._image(name)
+                listed.add(image.path if isinstance(image, ImageRef) else f"{self._root}/{name}")
+                if self._split in (None, split):
+                    yield self._record_of(name, image, captions, split, attributes)
         if self._split is None:
             for name in self._image_names():
                 path = f"{self._root}/{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -180,3 +181,20 @@ def test_a_table_that_is_sorted_in_pieces_gives_the_same_batches(
         "caption 3 of 12 is 0, not text",
         "caption 5 of 12 is null",
     ]
+
+
+def test_a_row_costs_no_memory_but_its_name(tmp_path: Path) -> None:
+    def peak(num_rows: int) -> int:
+        lines = (json.dumps({"file_name": f"{n:06d}.jpg", "captions": ["x" * 300]}) for n in range(num_rows))
+        put(tmp_path / str(num_rows) / "captions.jsonl", "\n".join(lines))
+        source = open_source(f"folder:{tmp_path / str(num_rows)}")
+        next(read_batches(source))  # imports what reading needs
+        tracemalloc.start()
+        num_read = sum(len(batch) for batch in read_batches(source))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert num_read == num_rows
+        return most
+
+    few, many = peak(1500), peak(4000)
+    assert (many - few) / 2500 < 300, "bytes of Python objects for each further row"

@@ -199,6 +199,13 @@ def test_a_limit_leaves_later_splits_unread(tmp_path: Path) -> None:
         read_source(Parts(), tmp_path, location="here", limit=3)
 
 
+def test_reading_may_stop_anywhere(source: SampleSource) -> None:
+    for split in source.splits():
+        batches = split.batches()
+        next(batches, None)
+        del batches  # a file that stayed open would be a warning, which is an error here
+
+
 def test_forgotten_names_are_not_kept(tmp_path: Path) -> None:
     put(tmp_path / "set" / "captions.jsonl", '{"file_name": "her_name.jpg", "captions": ["one", null]}\n')
     for shade, name in enumerate(("her_name.jpg", "other.jpg")):

@@ -96,6 +96,21 @@ def test_the_error_for_another_layout_lists_the_folder(kind: str, tmp_path: Path
     assert "the folder contains: unrelated.bin" in refused(f"{kind}:{tmp_path}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("folder", "captions.csv"), ("flickr", "captions.txt"), ("webdataset", "0.tar"), ("parquet", "*")],
+)
+def test_a_path_that_is_not_utf_8_is_refused(kind: str, name: str, tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"caf\xe9")
+    put(root / "images" / "a.jpg", picture()), put(root / "captions.csv", "x"), put(root / "captions.txt", "x")
+    pack(root / "0.tar", sample("a", "one")), put(root / "0.parquet")
+    spec = root if kind in ("folder", "flickr") else root / name
+    message = refused(f"{kind}:{spec}")
+    assert "caf\\xe9" in message
+    assert "is not in UTF-8" in message
+    message.encode()
+
+
 def a_folder(root: Path) -> str:
     """Make a folder source."""
     put(root / "captions.csv", "file,caption\na.jpg,one\n")

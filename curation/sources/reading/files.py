@@ -381,7 +381,24 @@ class FileSource(ABC):
         if not Path(self._path).is_dir():
             problem = "this is a file, not a folder" if Path(self._path).exists() else "this path does not exist"
             raise self._error(problem, allowed=f"{self.kind}:{allowed}", fix="check the path")
-        return unwrapped(Path(self._path).resolve(), lambda _: True)
+        return self._as_text(unwrapped(Path(self._path).resolve(), lambda _: True))
+
+    def _as_text(self, path: Path) -> Path:
+        """Return a path, which will be stored as text.
+
+        Raises:
+            InputError: it is not in UTF-8.
+        """
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            name = os.fsencode(path).decode("utf-8", "backslashreplace")
+            raise InputError(
+                f"--source {self.kind}: the path {name} is not in UTF-8",
+                allowed="a path in UTF-8",
+                fix="rename the folder or the file, for example with convmv, or copy it to another place",
+            ) from None
+        return path
 
     def _inside(self, root: Path, name: str) -> Path:
         """Return the real path of a file or folder that the layout has in `root`.
@@ -429,9 +446,9 @@ class FileSource(ABC):
                     allowed=f"a folder with *{ending} files; {contents_of(absolute)}",
                     fix="check the path, or use the source kind that reads these files",
                 )
-            return [absolute / name for name in names]
+            return [self._as_text(absolute / name) for name in names]
         if absolute.is_file():
-            return [absolute]
+            return [self._as_text(absolute)]
         matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []  # noqa: PTH207 - may be absolute
         found = [Path(os.path.normpath(Path(name).absolute())) for name in matches]
         found = [match for match in found if match.is_file()]
@@ -441,4 +458,4 @@ class FileSource(ABC):
                 allowed=f"a *{ending} file, a folder of them, a glob, {{00000..00003}}, or several joined by ::",
                 fix="check the path, and quote a pattern so that the shell does not expand it",
             )
-        return found
+        return [self._as_text(match) for match in found]

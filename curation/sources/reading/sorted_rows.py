@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain, islice
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +32,15 @@ class SortedRows:
         self._tables: list[pa.Table] = []
         self._num_bytes = 0
         self._files: list[IO[bytes]] = []
+
+    def __enter__(self) -> Self:
+        """Return this; the files are closed when the block ends."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
 
     def add(self, table: pa.Table) -> None:
         """Add rows."""
@@ -80,20 +90,19 @@ class _Piece:
     def __init__(self, file: IO[bytes], key: str) -> None:
         import pyarrow as pa
 
-        self._file, self._key = file, key
+        self._key = key
         self._reader = pa.ipc.open_stream(file)
         self.rows = self._reader.schema.empty_table()
         self.has_more = True
         self.read_more()
 
     def read_more(self) -> None:
-        """Read the next batch; at the end, close the file."""
+        """Read the next batch."""
         import pyarrow as pa
 
         batch = next(iter(self._reader), None)
         if batch is None:
             self.has_more = False
-            self._file.close()
         else:
             self.rows = pa.concat_tables([self.rows, pa.Table.from_batches([batch])])
 
@@ -113,18 +122,19 @@ class _Piece:
 
 def _merge(files: Sequence[IO[bytes]], keys: Sequence[str]) -> Iterator[pa.Table]:
     """Yield what `merged` does, from files that are all read at the same time."""
-    pieces = [_Piece(file, keys[0]) for file in files]
-    while True:
-        # Rows below every key that is still to be read are complete.
-        bound = min((piece.last_key for piece in pieces if piece.has_more), default=None)
-        tables = [table for piece in pieces if len(table := piece.take_below(bound))]
-        if tables:
-            yield _sorted(tables, keys) if len(tables) > 1 else tables[0]
-        if bound is None:
-            return
-        for piece in pieces:
-            if piece.has_more and piece.last_key == bound:
-                piece.read_more()
+    with ExitStack() as stack:
+        pieces = [_Piece(stack.enter_context(file), keys[0]) for file in files]
+        while True:
+            # Rows below every key that is still to be read are complete.
+            bound = min((piece.last_key for piece in pieces if piece.has_more), default=None)
+            tables = [table for piece in pieces if len(table := piece.take_below(bound))]
+            if tables:
+                yield _sorted(tables, keys) if len(tables) > 1 else tables[0]
+            if bound is None:
+                return
+            for piece in pieces:
+                if piece.has_more and piece.last_key == bound:
+                    piece.read_more()
 
 
 def _sorted(tables: Sequence[pa.Table], keys: Sequence[str]) -> pa.Table:
