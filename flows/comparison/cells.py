@@ -25,6 +25,7 @@ from data_manifests.errors import InputError
 from data_manifests.image_decoder import DECODER_VERSION
 from data_manifests.manifest import Catalog
 from data_manifests.run_files import DONE_FILE, LOG_FILE
+from flows.comparison.metrics import choosing_metrics, headline_metrics
 from flows.comparison.shares import SHARES, TUNED_SHARE
 from training.evaluate.image_cache import ImageCache, shared_image_cache
 
@@ -218,7 +219,7 @@ def run_cell(cell: Cell, benchmarks: Benchmarks) -> FinishedCell:
         _evaluate(cell, benchmarks, missing_evaluations(cell, benchmarks))
         for share in cell.shares:
             paths = {which: cell.folder / f"{benchmarks.stem(which, share)}.json" for which in benchmarks.every}
-            done.results[share] = {which: read_result(path) for which, path in paths.items()}
+            done.results[share] = {which: read_result(path, whole=cell.job is None) for which, path in paths.items()}
         every = (result for results in done.results.values() for result in results.values())
         done.evaluate_s = sum(float(result.record["seconds"]) for result in every)
     except InputError as error:
@@ -226,8 +227,12 @@ def run_cell(cell: Cell, benchmarks: Benchmarks) -> FinishedCell:
     return done
 
 
-def read_result(path: Path) -> CellResult:
+def read_result(path: Path, *, whole: bool) -> CellResult:
     """Read one benchmark's numbers and cases.
+
+    Args:
+        path: The JSON file.
+        whole: Read the cases of all metrics, not only of those that a table shows.
 
     Raises:
         InputError: a file is damaged.
@@ -236,13 +241,19 @@ def read_result(path: Path) -> CellResult:
 
     try:
         record: dict[str, Any] = orjson.loads(path.read_bytes())
-        means = {name: tuple(parts) for name, parts in record["means"].items()}
+        on, means = str(record["on"]), {name: tuple(parts) for name, parts in record["means"].items()}
         metrics = dict(record["metrics"])
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not an evaluation ({error!r})", fix="delete this file; it is written again"
         ) from None
-    return CellResult(record, BenchmarkResult(metrics, load_cases(path.with_suffix(".parquet")), means), path)
+
+    def shown(names: Sequence[str]) -> list[str]:
+        wanted = (*headline_metrics(on, means, names), *choosing_metrics(on))
+        return list(dict.fromkeys(part for name in wanted for part in means.get(name, (name,))))
+
+    cases = load_cases(path.with_suffix(".parquet"), list if whole else shown)
+    return CellResult(record, BenchmarkResult(metrics, cases, means), path)
 
 
 def _train(cell: Cell) -> bool:

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flows.comparison.shares import RECALL
+from flows.comparison.metrics import RECALL, MetricKey, MetricRole
 
 if TYPE_CHECKING:
     from training.evaluate.confidence import Interval, PairedDifference
-
-MetricKey = tuple[str, str]
-"""``KIND:SRC`` and metric."""
 
 
 @dataclass(frozen=True)
@@ -110,28 +107,6 @@ class ComparisonRow:
     def failed(self) -> bool:
         """Whether it fails the gate."""
         return bool(self.lost)
-
-
-@dataclass(frozen=True)
-class MetricRole:
-    """What a metric of the table counts as.
-
-    Attributes:
-        on: ``KIND:SRC``.
-        metric: Its name.
-        role: ``retrieval``, ``zero_shot``, ``composition``, or ``other``.
-        reason: Why a composition test is no headline; empty where it is one.
-    """
-
-    on: str
-    metric: str
-    role: str
-    reason: str
-
-    @property
-    def headline(self) -> bool:
-        """Whether it decides who dominates whom."""
-        return self.role != "other" and not self.reason
 
 
 @dataclass(frozen=True)

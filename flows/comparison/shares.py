@@ -16,6 +16,7 @@ import numpy as np
 from blake3 import blake3
 
 from data_manifests.errors import InputError
+from flows.comparison.metrics import CHOOSING, choosing_metrics
 
 if TYPE_CHECKING:
     from training.evaluate.benchmark_result import CaseValues
@@ -23,15 +24,7 @@ if TYPE_CHECKING:
 
 SHARES = tuple(step / 10 for step in range(11))
 BASE_SHARE, TUNED_SHARE = SHARES[0], SHARES[-1]
-RECALL = ("image_to_text_R@1", "text_to_image_R@1")
-CHOOSING: Mapping[str, tuple[str, ...]] = {"retrieval": RECALL, "scenes": RECALL, "zero_shot": ("top1",)}
-"""Metrics that choose the share, by kind of benchmark."""
 LOSS_POINTS = 1.0
-
-
-def choosing_metrics(on: str) -> tuple[str, ...]:
-    """Return the metrics of a benchmark that choose the share: recall and zero-shot accuracy."""
-    return CHOOSING.get(on.partition(":")[0], ())
 
 
 def find_choosing(on: Sequence[str], choose_on: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from data_manifests.errors import InputError
 from flows.comparison.cells import BenchmarkSplit, Results
+from flows.comparison.metrics import BLIND, MetricKey, MetricRole, choosing_metrics, headline_metrics, metric_role
 from flows.comparison.rows import (
     Comparison,
     ComparisonGate,
@@ -14,18 +15,14 @@ from flows.comparison.rows import (
     CurvePoint,
     Dominance,
     HeadlineNumber,
-    MetricKey,
-    MetricRole,
 )
 from flows.comparison.shares import (
     BASE_SHARE,
     LOSS_POINTS,
-    RECALL,
     SHARES,
     TUNED_SHARE,
     ImageSides,
     choose_share,
-    choosing_metrics,
     mean_of,
     points_lost,
     restrict,
@@ -34,42 +31,7 @@ from flows.comparison.variants import CONTROL, PRETRAINED
 
 if TYPE_CHECKING:
     from flows.comparison.cells import Benchmarks, FinishedCell
-    from training.evaluate.benchmark_result import BenchmarkResult
     from training.evaluate.confidence import Bootstrap, Interval, PairedDifference, Parts
-
-HEADLINES: Mapping[str, tuple[str, ...]] = {
-    "retrieval": RECALL,
-    "order": ("order_accuracy",),
-    "scenes": (*RECALL, "foil_accuracy"),
-    "zero_shot": ("top1",),
-    "foils": ("accuracy", "both_ways"),
-    "half_truths": ("accuracy",),
-    "paraphrase": ("accuracy", "tot_accuracy"),
-}
-"""Metrics in the table by kind of benchmark; of other kinds, means of categories, or the first metric."""
-BLIND = "blind_"
-"""Prefix of the accuracy of text-only judges, which is shown next to a metric and never as one."""
-
-
-def headline_metrics(on: str, outcome: BenchmarkResult) -> tuple[str, ...]:
-    """Return a benchmark's metrics in the table."""
-    wanted = HEADLINES.get(on.partition(":")[0], ())
-    known = tuple(name for name in wanted if name in outcome.means or name in outcome.cases)
-    seeing = tuple(name for name in outcome.means if not name.startswith(BLIND))
-    return known or seeing or tuple(outcome.cases)[:1]
-
-
-def metric_role(on: str, metric: str, outcome: BenchmarkResult) -> MetricRole:
-    """Return what a metric counts as; a test of texts says itself whether it is a headline."""
-    kind = on.partition(":")[0]
-    if metric in choosing_metrics(on):
-        return MetricRole(on, metric, "retrieval" if metric in RECALL else "zero_shot", "")
-    if kind == "fairness":
-        return MetricRole(on, metric, "other", "")
-    reason = "" if outcome.metrics.get("headline", True) else str(outcome.metrics.get("no_headline", ""))
-    if kind == "order" and not reason:
-        reason = "the order of words is told without the image"
-    return MetricRole(on, metric, "composition", reason)
 
 
 def compare_rows(
@@ -132,7 +94,7 @@ class _Statistics:
         self._keys: list[SplitMetric] = [
             (which, metric)
             for which in benchmarks.reported
-            for metric in headline_metrics(which.on, self._base[which].result)
+            for metric in headline_metrics(which.on, self._base[which].result.means, self._base[which].result.cases)
         ]
         self._choosing: list[SplitMetric] = [
             (which, metric) for which in benchmarks.choosing for metric in choosing_metrics(which.on)

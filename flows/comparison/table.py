@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from rich.table import Table
 from rich.text import Text
 
-from flows.comparison.rows import Comparison, ComparisonRow, HeadlineNumber, MetricKey
+from flows.comparison.metrics import MetricKey
+from flows.comparison.rows import Comparison, ComparisonRow, HeadlineNumber
 from flows.comparison.variants import CONTROL, PRETRAINED
 from flows.terminal.console import table
 

@@ -89,7 +89,7 @@ class Benchmark(ABC):
     Attributes:
         num_samples: Images or cases that are evaluated; final after `run`.
         num_refused: Entries that cannot be evaluated; final after `run`.
-        notes: What was left out, a sentence each; final after `run`.
+        notes: What was left out, a sentence each; final after `run`, emptied by `new_notes`.
     """
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -100,6 +100,7 @@ class Benchmark(ABC):
     def __init__(self, target: Target, eval_options: EvalOptions) -> None:
         self.target, self.eval_options = target, eval_options
         self.notes: list[str] = []
+        self._said: set[str] = set()
 
     @abstractmethod
     def show_cases(self, names: Collection[CaseName]) -> dict[CaseName, ShownCase]:
@@ -108,6 +109,13 @@ class Benchmark(ABC):
     @abstractmethod
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return a model's numbers."""
+
+    def new_notes(self) -> list[str]:
+        """Return the notes that were not returned before: models are evaluated one after the other."""
+        new = [note for note in dict.fromkeys(self.notes) if note not in self._said]
+        self._said.update(new)
+        self.notes.clear()
+        return new
 
     def count_unread(self, model: ClipModel, texts: Sequence[str], cases: Sequence[Case] = ()) -> BenchmarkResult:
         """Return, and note, how many texts the model cuts, and in how many cases a true and a false text are then equal.

@@ -129,9 +129,8 @@ def _write_files(
 
 def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, report: EvalProgress) -> Evaluation:
     outcome = benchmark.run(model, report)
-    for note in benchmark.notes:
+    for note in benchmark.new_notes():
         err.print(f"{text}: {clean(note)}", markup=False, highlight=False, soft_wrap=True)
-    benchmark.notes.clear()  # a sweep runs a benchmark several times
     return Evaluation(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)
 
 

@@ -14,9 +14,10 @@ from data_manifests.manifest import Catalog
 from flows.cli.compare import CompareOptions
 from flows.comparison.cells import Benchmarks, BenchmarkSplit, Cell, CellResult, FinishedCell
 from flows.comparison.job import CompareJob
+from flows.comparison.metrics import headline_metrics
 from flows.comparison.rows import Comparison, ComparisonGate
 from flows.comparison.shares import SHARES, ImageSides
-from flows.comparison.statistics import compare_rows, headline_metrics
+from flows.comparison.statistics import compare_rows
 from flows.comparison.table import describe_dominance, markdown_table, terminal_table
 from flows.comparison.variants import Variant, read_seeds
 from flows.evaluation import run as evaluation
@@ -168,6 +169,12 @@ def test_a_plan_runs_nothing_and_knows_the_pace(shell: Shell, steps_made: list[i
     planned = {row["name"]: (row["num_run"], row["num_reused"], row["seconds"] is None) for row in found["rows"]}
     assert planned == {"pretrained": (0, 1, False), "clip": (1, 1, False), "same": (1, 1, False)}
     assert [row["num_evaluations"] for row in found["rows"]] == [0, 10, 10], "one seed is new: shares 0.1 to 1"
+    for path in (shell.root / "out" / "cells").glob("clip-*/scenes-*-*.json"):
+        path.unlink()
+    code, text, _ = compare(shell, *words, "--seeds", "0", "--plan", "--json")
+    assert [row["num_evaluations"] for row in orjson.loads(text)["rows"]] == [0, 9, 9], (
+        "the evaluations of an older comparison, which had the tuned weights only, are found again"
+    )
     assert found["seconds"] > 0 and found["rows"][1]["version"] == "out-clip@1.0.0"
 
 
@@ -372,13 +379,9 @@ def test_seeds_pair_only_where_both_rows_have_them() -> None:
 
 
 def test_headlines_of_kinds_nobody_has_listed() -> None:
-    one = CaseValues(("a",), ("a",), np.ones(1))
-    outcome = BenchmarkResult({}, {"x": one, "y": one}, {"blind_length": ("x",), "macro": ("x", "y")})
-    assert headline_metrics("new:thing", outcome) == ("macro",)
-    assert headline_metrics("new:thing", BenchmarkResult({}, {"x": one, "y": one})) == ("x",)
-    assert headline_metrics("order:thing", BenchmarkResult({}, {"order_accuracy": one, "y": one})) == (
-        "order_accuracy",
-    )
+    assert headline_metrics("new:thing", ("blind_length", "macro"), ("x", "y")) == ("macro",)
+    assert headline_metrics("new:thing", (), ("x", "y")) == ("x",)
+    assert headline_metrics("order:thing", (), ("order_accuracy", "y")) == ("order_accuracy",)
 
 
 def test_null_takes_parts_out() -> None:

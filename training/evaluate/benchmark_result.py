@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,17 +74,24 @@ def save_cases(path: Path, result: BenchmarkResult) -> None:
     write_table_atomically(path, cases_table(result))
 
 
-def load_cases(path: Path) -> dict[str, CaseValues]:
+def load_cases(path: Path, keep: Callable[[Sequence[str]], Iterable[str]] = list) -> dict[str, CaseValues]:
     """Read what `save_cases` wrote.
+
+    Args:
+        path: The file.
+        keep: Returns the metrics that are wanted of those that are there; by default all.
 
     Raises:
         InputError: missing, damaged or of other columns.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(path)
+        wanted = pa.array(keep(table.column("metric").unique().to_pylist()), pa.string())
+        table = table.filter(pc.is_in(table.column("metric"), wanted))
         # many cells have the same names: keep one copy of each
         columns = {name: [*map(sys.intern, table.column(name).to_pylist())] for name in COLUMNS[:3]}
         values = table.column("value").to_numpy().astype(np.float64)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_manifests.manifest import Catalog
-from flows.comparison.shares import RECALL
-from flows.comparison.statistics import HEADLINES, headline_metrics, metric_role
+from flows.comparison.metrics import HEADLINES, RECALL, headline_metrics, metric_role
 from flows.evaluation.intervals import read_cases
 from flows.pages.glossary import word
 from flows.pages.html import Html, join, note, tag
@@ -34,7 +33,8 @@ class BenchmarkPair:
     def metric(self) -> str:
         """The first metric of those that comparisons show, one of texts before recall; empty if it has no fraction."""
         on, metrics = str(self.after["on"]), dict(flat_metrics(self.after["metrics"]))
-        shown = (*headline_metrics(on, _result(self.after)), *HEADLINES.get(on.partition(":")[0], ()))
+        result = _result(self.after)
+        shown = (*headline_metrics(on, result.means, result.cases), *HEADLINES.get(on.partition(":")[0], ()))
         wanted = (*(name for name in shown if name not in RECALL), *shown, *metrics)
         return next((name for name in wanted if is_fraction(metrics.get(name))), "")
 
