@@ -93,7 +93,8 @@ class Snapshot:
         # the bounds too: with them, most of a large file need not be read
         field = pc.field("uid")
         rows = (field >= uids[0]) & (field <= uids[-1]) & field.isin(list(uids))
-        return [_sample(row) for row in pq.read_table(self.folder / "samples.parquet", filters=rows).to_pylist()]
+        table = pq.read_table(self.folder / "samples.parquet", filters=rows, use_threads=False)
+        return [_sample(row) for row in table.to_pylist()]
 
     def num_image_bytes(self) -> int:
         """Return how many bytes all images have."""
@@ -110,7 +111,7 @@ class Snapshot:
 
         low, end = partition.bounds()
         rows = ds.dataset(self.folder / "samples.parquet")
-        yield from rows.to_batches(filter=(pc.field("uid") >= low) & (pc.field("uid") < end))
+        yield from rows.to_batches(filter=(pc.field("uid") >= low) & (pc.field("uid") < end), use_threads=False)
 
 
 def _sample(row: dict[str, Any]) -> Sample:

@@ -208,7 +208,7 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path}: result file is damaged: {error}",
