@@ -167,8 +167,10 @@ def _process(unit: WorkUnit, samples: Replay, stage: MapStage | FittedStage, pro
             key: _encode(stage, sample.uid, result)
             for key, sample, result in zip(keys[start : start + stage.batch_size], batch, results, strict=True)
         }
-        span = span_of(sample.uid for sample in batch)
-        path = store.publish(folder, span, rows, [field.name for field in stage.provides])
+        # the uids of all: several samples may have the same input
+        path = store.publish(
+            folder, span_of(item.uid for item in items), rows, [field.name for field in stage.provides]
+        )
         receipts |= {key: Receipt.of(stage, key, path.name, result) for key, result in rows.items()}
     made = [receipts[key]._replace(key=known) for known, key in zip(sample_keys, ids, strict=True) if key in receipts]
     publish_receipts(folder, [item.uid for item in items], made)
@@ -210,8 +212,8 @@ def _index(unit: WorkUnit, samples: Replay, stage: IndexedStage) -> UnitReport:
     ids = {uid: value for value, uid in columns.input_ids}
     key = inputs_hash(columns.input_ids)
     folder = store.folder(stage, key)
-    report = UnitReport(0, len(ids), key)
-    if not (folder / STATE_FILE).is_file():
+    finished, report = FinishedStage(stage, key), UnitReport(0, len(ids), key)
+    if not ((folder / STATE_FILE).is_file() and samples.has_results(finished)):
         store.describe_stage(stage)
         before = previous_index(store.folder(stage), ids)
         state = stage.update(columns, before)
@@ -225,7 +227,7 @@ def _index(unit: WorkUnit, samples: Replay, stage: IndexedStage) -> UnitReport:
         write_atomically(folder / STATE_FILE, state.to_bytes())
         num_kept = 0 if before is None else int((before.row_now >= 0).sum())
         report = UnitReport(len(ids) - num_kept, num_kept, key)
-    publish_receipts(folder, list(ids), samples.receipts(FinishedStage(stage, key)))
+    publish_receipts(folder, list(ids), samples.receipts(finished))
     return report
 
 

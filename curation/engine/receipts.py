@@ -105,7 +105,7 @@ def read_receipts(folder: Path, partition: Partition) -> pa.Table:
             )
         tables.append(pa.ipc.open_file(pa.BufferReader(data)).read_all())
     table = pa.concat_tables(tables).combine_chunks()
-    there = [path.name for path in files_of(folder, partition)]
+    there = [path.name for path in files_of(folder)]
     return table.filter(pc.is_in(table["file"], pa.array(["", *there])))
 
 

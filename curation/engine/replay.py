@@ -288,6 +288,11 @@ class Replay:
         found = self._look_up(self._end - 1)
         return found.filter(pc.is_valid(found["key"]))
 
+    def has_results(self, finished: FinishedStage) -> bool:
+        """Return whether all samples have a result of the next stage."""
+        lacking, _ = self.lacking(finished.stage, self._store.folder(finished.stage, finished.key))
+        return len(lacking) == len(self.receipts(finished))
+
     def receipts(self, finished: FinishedStage) -> list[Receipt]:
         """Return receipts for the samples that have a result of the next stage, but no receipt of it."""
         lacking, keys = self.lacking(finished.stage, self._store.folder(finished.stage, finished.key))
