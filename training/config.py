@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from data_manifests.errors import InputError
+from training.model import lora
 
-Tune = Literal["lora", "full", "projection"]
 Schedule = Literal["cosine", "constant"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bf16"]
-_LATER: Mapping[str, object] = {"wise_ft": 1.0}
+_LATER: Mapping[str, object] = {"wise_ft": 1.0, "cache_gb": 10.0}
 """Fields that came later, with what was done before: runs and cells of comparisons made without them stay the same."""
 
 
@@ -32,7 +32,8 @@ class TrainConfig:
         warmup_steps: Steps of linear warm-up from zero.
         schedule: ``cosine`` to zero at the last step, or ``constant`` after the warm-up.
         seed: Seed of every draw of the run.
-        tune: ``lora`` adapters, ``full`` weights, or the ``projection`` heads alone.
+        tune: ``lora`` adapters, ``full`` weights, the ``projection`` heads alone, or ``top:N``: the last N blocks of each
+            tower and the heads. See `training.model.lora`.
         lora_rank: Rank of the adapters.
         lora_alpha: Adapters are scaled by alpha / rank.
         lora_dropout: Dropout on the adapters' inputs, 0 to below 1.
@@ -53,6 +54,8 @@ class TrainConfig:
         precision: ``float32``, ``bf16`` (GPUs only), or ``auto`` for bf16 on a GPU and float32 on a CPU.
         wise_ft: Where on the line from the base to the tuned weights the model of the finished run stands: 1 is the
             tuned one, 0 the base. See `training.model.wise_ft`.
+        cache_gb: Most gigabytes (10^9 bytes) that cached activations of frozen parts may take in the workspace; what needs
+            more is computed at each step. Equal up to the order of sums, so that it is part of what a run is.
         fast_decode: Decode a JPEG at a half, quarter or eighth where that is still no smaller than the towers see.
             Other pixels than without it.
         readers: Threads that read and decode images. Changes no result, so a run may go on with another number.
@@ -67,7 +70,7 @@ class TrainConfig:
     warmup_steps: int = 50
     schedule: Schedule = "cosine"
     seed: int = 0
-    tune: Tune = "lora"
+    tune: str = "lora"
     lora_rank: int = 4
     lora_alpha: float = 4.0
     lora_dropout: float = 0.0
@@ -84,6 +87,7 @@ class TrainConfig:
     device: Device = "auto"
     precision: Precision = "auto"
     wise_ft: float = 1.0
+    cache_gb: float = 10.0
     fast_decode: bool = False
     readers: int = 2
 
@@ -100,7 +104,7 @@ class TrainConfig:
         for name in ("lr", "eps", "lora_alpha"):
             value = getattr(self, name)
             _check(name, value, math.isfinite(value) and value > 0, "a number above 0")
-        for name in ("weight_decay", "grad_clip"):
+        for name in ("weight_decay", "grad_clip", "cache_gb"):
             value = getattr(self, name)
             _check(name, value, math.isfinite(value) and value >= 0, "0 or a number above it")
         in_range = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
@@ -110,7 +114,8 @@ class TrainConfig:
         _check("lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "0 to below 1")
         _check("logit_scale_max", self.logit_scale_max, 1 <= self.logit_scale_max <= 1000, "1 to 1000")
         _check("micro_batch_size", self.micro_batch_size, self.micro_batch_size >= 0, "0 or more")
-        for name, choices in (("tune", Tune), ("schedule", Schedule), ("device", Device), ("precision", Precision)):
+        _check("tune", self.tune, lora.is_tune(self.tune), lora.TUNE_HELP)
+        for name, choices in (("schedule", Schedule), ("device", Device), ("precision", Precision)):
             value, allowed = getattr(self, name), get_args(choices)
             _check(name, value, value in allowed, ", ".join(allowed))
         _check("seed", self.seed, 0 <= self.seed < 2**63, "0 to 2^63 - 1")

@@ -198,7 +198,7 @@ class FeatureNeeds:
 
     Attributes:
         names: Fields of `Features`.
-        teacher: The model before tuning, in eval mode; its frozen trunks are the tuned model's.
+        teacher: The model before tuning, in eval mode; its frozen prefixes are the tuned model's.
         cut_ratio: From the share of the run's steps that are done to the share of tokens that is cut off.
         gate: Finds pairs of the batch that are no negatives.
     """
@@ -209,7 +209,7 @@ class FeatureNeeds:
     gate: StartedGate | None = None
 
     def cacheable(self, side: str) -> bool:
-        """Return whether a frozen trunk's pooled activations are enough."""
+        """Return whether the activations at the end of a frozen prefix are enough."""
         return "tokens" not in self.names and not (side == "text" and "cut_text" in self.names)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from data_manifests.manifest import DatasetVersion
     from training.config import TrainConfig
     from training.distributed import Ranks
-    from training.precompute import FrozenTrunks
+    from training.precompute import FrozenPrefixes
 
 EMBED_ROWS = 64
 """Images per forward pass: always so many and always the same, so that no vector depends on the number of ranks."""
@@ -128,14 +128,14 @@ class GrowingPlan:
 
 
 def embed_images(
-    dataset: DatasetVersion, index: PlanIndex, trunks: FrozenTrunks, config: TrainConfig, ranks: Ranks
+    dataset: DatasetVersion, index: PlanIndex, prefixes: FrozenPrefixes, config: TrainConfig, ranks: Ranks
 ) -> IndexColumn:
     """Return unit-norm embeddings of an index's images by the current model, float32 [n, d]; ranks share the work.
 
     Args:
         dataset: Whose shards are read.
         index: Whose images.
-        trunks: Its model is put in eval mode; a frozen image trunk computes ahead.
+        prefixes: Its model is put in eval mode; a frozen image prefix computes ahead.
         config: Limits of images.
         ranks: Each embeds its share, all get all.
     """
@@ -143,16 +143,16 @@ def embed_images(
 
     from training.model.clip_model import StepEncoder
 
-    trunks.model.eval()
+    prefixes.model.eval()
     size = len(index)
     # rectangular, with equally many chunks for each rank: what is missing at the end begins again from the front
     chunks = -(-size // (EMBED_ROWS * ranks.size)) * ranks.size
     order = np.resize(np.arange(size), chunks * EMBED_ROWS).reshape(-1, EMBED_ROWS)[ranks.rank :: ranks.size]
     rows, uids = index.rows[order], tuple(index.uids[position] for position in order.ravel().tolist())
     plan = BatchPlan(rows, np.zeros(rows.shape, dtype=np.int16), np.zeros(len(rows), dtype=np.int32), uids)
-    encoder = StepEncoder(trunks.model)
-    with closing(PlannedBatches(dataset, plan, trunks.model, config)) as batches, torch.no_grad():
-        trunks.precompute(batches, ("image",))
+    encoder = StepEncoder(prefixes.model)
+    with closing(PlannedBatches(dataset, plan, prefixes.model, config)) as batches, torch.no_grad():
+        prefixes.precompute(batches, ("image",))
         parts = [encoder.encode_image(batch.image, cached=batch.image_cached).float() for batch in batches]
     # chunk k of rank r is chunk k * size + r of all
     every = ranks.gather(torch.stack(parts)[None]).transpose(0, 1).flatten(0, 2)

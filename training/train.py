@@ -32,7 +32,7 @@ from training.model.checkpoint_files import state_hash
 from training.model.run_folder import save_run_model
 from training.model.wise_ft import step_back
 from training.online_plan import GrowingPlan, embed_images, plan_ahead
-from training.precompute import FrozenTrunks
+from training.precompute import FrozenPrefixes
 from training.train_parts import TrainParts, check_model_needs, check_needs, check_texts
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def train(
         run: The run's folder, new or empty; filled with run.json, plan.parquet, log.jsonl, tensorboard/, checkpoint/,
             the model's files, and last done.json. All ranks see it, rank 0 writes.
         resume: Continue the run in the folder; a finished one is returned as it is.
-        cache: Folder that keeps activations of frozen trunks for later runs; None keeps them in memory.
+        cache: Folder that keeps activations of frozen prefixes for later runs; None keeps them in memory.
         replay: A plan.parquet whose order is followed instead of the planner's.
 
     Raises:
@@ -95,11 +95,11 @@ def train(
         trainer = Trainer.start(parts, spec, config, run, display.say, statistics, ranks)
         if resume:
             display.say(f"resumes after step {trainer.step} of {config.steps}")
-        trunks = FrozenTrunks(trainer.model, trainer.needs, config, cache, ranks, display.report)
+        prefixes = FrozenPrefixes(trainer.model, trainer.needs, config, cache, ranks, display.report, display.say)
         growing = GrowingPlan(parts.planner, index, config, run / PLAN_FILE, ranks)
-        embed = partial(embed_images, dataset, index, trunks, config, ranks)
+        embed = partial(embed_images, dataset, index, prefixes, config, ranks)
         # 4. step by step: batch, optimiser step, log, checkpoint
-        run_steps(trainer, [plan] if plan else growing.plans(trainer.step, embed), dataset, trunks, run, display)
+        run_steps(trainer, [plan] if plan else growing.plans(trainer.step, embed), dataset, prefixes, run, display)
         # 5. the model's files
         ranks.on_rank_zero(lambda: trainer.finish(dataset, spec, run))
         return checkpoint.result_of(run)
@@ -109,11 +109,11 @@ def run_steps(
     trainer: Trainer,
     plans: Iterable[BatchPlan],
     dataset: DatasetVersion,
-    trunks: FrozenTrunks,
+    prefixes: FrozenPrefixes,
     run: Path,
     display: Display,
 ) -> None:
-    """Make every step that is left; batches are read ahead, and frozen trunks compute theirs before the first step.
+    """Make every step that is left; batches are read ahead, and frozen prefixes compute theirs before the first step.
 
     Ctrl-C ends it after the step that is being made, with a checkpoint.
     """
@@ -125,7 +125,7 @@ def run_steps(
                 if trainer.step == start:
                     ranks.on_rank_zero(partial(check_plan, plan, trainer, dataset, display.say))
                 with closing(PlannedBatches(dataset, own, trainer.model, config, sampling, trainer.step)) as batches:
-                    trunks.precompute(batches)
+                    prefixes.precompute(batches)
                     for batch in clock.timed(batches):
                         with checkpoint.interrupted_afterwards():
                             record = {"epoch": int(plan.epoch[batch.step]), **trainer.make_step(batch), **clock.lap()}
@@ -233,6 +233,7 @@ class Trainer:
         needs = parts.feature_needs(spec.load, statistics or {})
         if needs.teacher:
             needs.teacher.module.to(config.device)
+            needs.teacher.cuts = dict(model.cuts)  # it reads the same cached activations
         optimizer = make_optimizer(model, config, [item for term in terms.values() for item in term.parameters()])
         trainer = cls(model, optimizer, chooser, terms, needs, parts, config, ranks)
         if config.wise_ft < 1:

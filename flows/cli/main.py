@@ -89,7 +89,9 @@ def train(
     model: Annotated[str, typer.Option("--model", help="model spec to start from")],
     out: Annotated[Path, typer.Option("--out", help="run folder")],
     steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
-    tune: Annotated[str | None, typer.Option("--tune", help="lora, full or projection")] = None,
+    tune: Annotated[
+        str | None, typer.Option("--tune", help="lora, full, projection or top:N, the last N blocks of each tower")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
     settings: SetOpt = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,

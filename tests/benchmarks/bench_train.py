@@ -1,12 +1,14 @@
 """Training throughput beside a plain open_clip/NegCLIP loop: same model, data, batch, negatives and optimiser.
 
-Run: python -m tests.benchmarks.bench_train [--models lite0_minilm ViT-B-32] [--batch 16] [--steps 3] [--keep FOLDER] [--choice]
+Run: python -m tests.benchmarks.bench_train [--models lite0_minilm ViT-B-32] [--batch 16] [--steps 3] [--keep FOLDER] [--choice | --prefix TUNE]
 Data: 400 generated scenes, curated by the recipe `ce_clip`; four negatives of each caption, fewer where it has fewer (the
 mean is printed). LoRA of rank 4 on both towers where they have layers to adapt. The other side reads the same tars by webdataset, decodes by PIL and prepares by
 the model's own transform inside the loop, pads every text to the whole context and encodes every text every time.
 All sides in one process, in turns; processor time and wall time, the better of two rounds each.
 
 - `ours`: the trainer's step with fixed negatives; `ours, cached`: with the frozen image trunk's activations (recipes do so).
+- `--prefix top:1`: the trainer's step with what is frozen computed once, beside the same step that computes it each time; once
+  they are there, and what computing them costs.
 - `adaptive 4 of 4`, `adaptive 2 of 6` beside `fixed 2`: what choosing by the current model costs.
 """
 
@@ -41,7 +43,7 @@ from training.model import lora
 from training.model.clip_model import ClipModel
 from training.model.spec import ModelSpec
 from training.objectives.info_nce import InfoNCE
-from training.precompute import FrozenTrunks
+from training.precompute import FrozenPrefixes
 from training.train import Trainer, make_optimizer
 from training.train_parts import TrainParts
 
@@ -94,7 +96,13 @@ def plain_batches(
 
 
 def our_loop(
-    version: DatasetVersion, spec: ModelSpec, config: TrainConfig, negatives: Negatives, clock: Clock, *, cached: bool
+    version: DatasetVersion,
+    spec: ModelSpec,
+    config: TrainConfig,
+    negatives: Negatives | None,
+    clock: Clock,
+    *,
+    cached: bool,
 ) -> Iterator[float]:
     """Yield the loss of each step of the trainer."""
     parts = TrainParts("ce_clip", ShuffledPlan(), (InfoNCE(),), negatives)
@@ -105,7 +113,9 @@ def our_loop(
     )
     batches = PlannedBatches(version, plan, trainer.model, config, parts.text_sampling)
     if cached:
-        FrozenTrunks(trainer.model, trainer.needs, config, None, trainer.ranks, lambda *_: None).precompute(batches)
+        FrozenPrefixes(trainer.model, trainer.needs, config, None, trainer.ranks, lambda *_: None, print).precompute(
+            batches
+        )
     yield 0.0
     for batch in clock.timed(batches):
         trainer.make_step(batch)
@@ -191,6 +201,31 @@ def bench_choice(version: DatasetVersion, name: str, batch: int, steps: int) -> 
     print(f"{100 * (ratio - 1):+.1f} % CPU (+-{100 * error:.1f})")
 
 
+def bench_prefix(version: DatasetVersion, name: str, batch: int, steps: int, tune: str) -> None:
+    """Print how much faster a step is whose frozen prefixes were computed ahead, and what that costs once."""
+    spec, filled = ModelSpec.parse(name), []
+    config = TrainConfig(steps=steps, batch_size=batch, warmup_steps=1, device="cpu", precision="float32", tune=tune)
+    # of two threads the one that waits for the other counts as busy on a busy machine
+    torch.set_num_threads(1)
+    for count in (0, NEGATIVES):
+        negatives = UniformNegatives(count) if count else None
+
+        def cached(negatives: Negatives | None = negatives) -> Iterator[float]:
+            started = time.process_time()
+            side = our_loop(version, spec, config, negatives, Clock(), cached=True)
+            yield next(side)
+            filled.append(time.process_time() - started)
+            yield from side
+
+        each_time = partial(our_loop, version, spec, config, negatives, Clock(), cached=False)
+        took = compare({"cached": cached, "each time": each_time}, steps)
+        (cpu, wall), (slow_cpu, slow_wall) = took["cached"], took["each time"]
+        print(f"\n{name}, {tune}, batch {batch}, {steps} steps, up to {count} negatives each, one thread")
+        print(f"each time {batch / slow_cpu:.1f}/s CPU, cached {batch / cpu:.1f}/s CPU: ", end="")
+        print(f"{slow_cpu / cpu:.2f} times ({slow_wall / wall:.2f} by wall)")
+        print(f"once: {min(filled):.1f} s CPU for the model and {steps * batch} samples computed ahead")
+
+
 def bench(version: DatasetVersion, name: str, batch: int, steps: int) -> None:
     """Print what a model's steps cost."""
     spec = ModelSpec.parse(name)
@@ -227,6 +262,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--keep", default="", help="folder of the curated scenes, for a second run")
     parser.add_argument("--choice", action="store_true", help="only what an adaptive choice costs, step by step")
+    parser.add_argument(
+        "--prefix", default="", help="a tuning such as top:1: only what computing the frozen part once saves"
+    )
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
@@ -234,7 +272,10 @@ def main() -> None:
         version = curate(Path(given.keep or folder), given.scenes)
         print(f"{mean_negatives(version):.2f} negatives of each caption, at most {NEGATIVES}")
         for name in given.models:
-            (bench_choice if given.choice else bench)(version, name, given.batch, given.steps)
+            if given.prefix:
+                bench_prefix(version, name, given.batch, given.steps, given.prefix)
+            else:
+                (bench_choice if given.choice else bench)(version, name, given.batch, given.steps)
 
 
 if __name__ == "__main__":

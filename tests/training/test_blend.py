@@ -12,7 +12,7 @@ from data_manifests.errors import InputError
 from tests.training.conftest import MakeVersion
 from tests.training.test_model import load
 from training.batches.basic import ShuffledPlan
-from training.config import TrainConfig, Tune
+from training.config import TrainConfig
 from training.model.spec import ModelSpec
 from training.model.wise_ft import blend
 from training.objectives.info_nce import InfoNCE
@@ -25,7 +25,7 @@ CONFIG = TrainConfig(steps=6, batch_size=6, lr=3e-3, warmup_steps=0, checkpoint_
 
 @pytest.mark.filterwarnings("ignore:model 'tiny'")
 @pytest.mark.parametrize("tune", ["lora", "projection", "full"])
-def test_a_run_may_end_part_of_the_way_back(make_version: MakeVersion, tmp_path: Path, tune: Tune) -> None:
+def test_a_run_may_end_part_of_the_way_back(make_version: MakeVersion, tmp_path: Path, tune: str) -> None:
     version, config = make_version(16), replace(CONFIG, tune=tune)
     states = {}
     for share in (1.0, 0.25, 0.0):

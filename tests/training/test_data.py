@@ -160,7 +160,7 @@ def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(
         model = ModelSpec.parse("tiny").load()
     apply_tuning(model, "projection")
     model.eval()
-    assert model.trunk_frozen("image") and model.trunk_frozen("text")
+    assert model.prefix_frozen("image") and model.prefix_frozen("text")
     version = make_version(24)
     plan = plan_for(version)
     cache = tmp_path / "cache"

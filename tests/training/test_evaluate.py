@@ -24,6 +24,7 @@ from training.evaluate.retrieval import retrieval
 from training.model import lora
 from training.model.clip_model import ClipModel
 from training.model.spec import ModelSpec
+from training.model.wise_ft import blend
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +292,34 @@ def test_models_that_share_a_text_trunk_compute_it_once_and_images_are_decoded_o
         again = encode_samples(tuned, samples)
     assert once and len(calls) == once and len(decoded) == len(set(decoded)) == len(samples)
     assert first.text.tobytes() == alone.text.tobytes() == again.text.tobytes()
+
+
+def test_shares_between_a_base_and_a_model_tuned_at_its_top_share_the_frozen_prefix(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, end = _tiny(), _tiny()
+    lora.apply_tuning(end, "top:1")
+    for _, value in lora.trainable_parameters(end):
+        value.data.add_(0.02)
+    calls: list[int] = []
+    real = ClipModel.image_prefix
+
+    def image_prefix(self: ClipModel, pixels: Any) -> Any:
+        calls.append(len(pixels))
+        return real(self, pixels)
+
+    monkeypatch.setattr(ClipModel, "image_prefix", image_prefix)
+    seen = ImageCache()
+    for share in (0.3, 0.6, 1.0):
+        between = _tiny()
+        between.module.load_state_dict(end.module.state_dict())
+        blend(base, between, share)
+        alone = encode_samples(between, samples[:9]).image
+        lora.cut_below_top(between, "top:1")
+        with shared_image_cache(seen):
+            cut = encode_samples(between, samples[:9]).image
+        assert cut.tobytes() == alone.tobytes()
+    assert calls == [8, 8], "nine images in two batches, once for all shares"
 
 
 def test_seen_images_make_room(model: ClipModel) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import functools
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 from data_manifests.errors import InputError
-from data_manifests.seeds import canonical
+from tests.training.small_models import load, write_config
 from training.model import checkpoint_files, lora
 from training.model.clip_model import ClipModel
 from training.model.run_folder import save_run_model
@@ -21,43 +17,16 @@ from training.model.spec import ModelSpec
 TEXTS = ["a red circle left of a blue square", "two dogs", "a small striped triangle above a large green star"]
 
 
-@functools.cache
-def built(spec: str) -> ClipModel:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return ModelSpec.parse(spec).load()
-
-
-def load(spec: str) -> ClipModel:
-    model = built(spec)
-    return dataclasses.replace(model, module=copy.deepcopy(model.module))
-
-
 @pytest.fixture(scope="module")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small DistilBERT and a small ViT, random: what vit_small_distilbert is, at a size for tests."""
-    config = checkpoint_files.read_json(checkpoint_files.SHIPPED / "vit_small_distilbert.json")
-    config["image"] |= {"timm": "vit_tiny_patch16_224", "size_px": 32}
-    config["text"]["config"] |= {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
-    config["embed_dim"] = 24
-    path = tmp_path_factory.mktemp("config") / "small.json"
-    path.write_bytes(canonical(config))
-    return str(path)
+    return write_config(tmp_path_factory.mktemp("config"), "assembly")
 
 
 @pytest.fixture(scope="module")
 def hybrid(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A convolutional tower with batch normalisation and a small BERT, random: the shape of lite0_minilm."""
-    config = checkpoint_files.read_json(checkpoint_files.SHIPPED / "lite0_minilm.json")
-    config["image"] |= {"timm": "resnet10t", "size_px": 32, "weights": None}
-    config["text"] |= {"weights": None}
-    config["text"]["config"] |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-                                 "intermediate_size": 64}  # fmt: skip
-    config |= {"embed_dim": 24}
-    config["projection"]["hidden"] = 16
-    path = tmp_path_factory.mktemp("config") / "hybrid.json"
-    path.write_bytes(canonical(config))
-    return str(path)
+    return write_config(tmp_path_factory.mktemp("config"), "hybrid")
 
 
 def pixels(model: ClipModel, num: int = 3) -> torch.Tensor:
@@ -97,7 +66,7 @@ def spec(request: pytest.FixtureRequest, assembly: str, hybrid: str) -> str:
     return {"tiny": "tiny", "assembly": assembly, "hybrid": hybrid}[request.param]
 
 
-@pytest.mark.parametrize("tune", ["lora", "full", "projection"])
+@pytest.mark.parametrize("tune", ["lora", "full", "projection", "top:1"])
 def test_tuning_changes_nothing_at_first(spec: str, tune: str) -> None:
     before = embeddings(load(spec))
     model = tuned(spec, tune)
@@ -142,14 +111,15 @@ def test_targets_and_layers() -> None:
     names = {name.split(".lora")[0] for name, _ in lora.trainable_parameters(model) if ".lora_" in name}
     assert all(name.startswith("transformer.resblocks.1.") for name in names)
     assert names
-    assert model.trunk_frozen("image")
-    assert not model.trunk_frozen("text")
+    assert model.prefix_frozen("image")
+    assert model.cuts == {"text": 1}
+    assert not tuned("tiny", "lora", targets="text", layers=[0]).prefix_frozen("text")
     for options in ({"targets": "no.such"}, {"targets": "(("}, {"layers": [99]}):
         with pytest.raises(InputError):
             tuned("tiny", "lora", **options)
     with pytest.raises(InputError, match="tuned already"):
         lora.apply_tuning(model, "full")
-    with pytest.raises(InputError, match="allowed: lora, full, projection"):
+    with pytest.raises(InputError, match="allowed: lora, full, projection or top:N"):
         lora.apply_tuning(load("tiny"), "ia3")
 
 
@@ -161,8 +131,8 @@ def test_report_counts(hybrid: str) -> None:
     assert report.groups["image_head"][0] == report.groups["image_head"][1] > 0
     assert report.trainable == sum(value.numel() for _, value in lora.trainable_parameters(model))
     assert report.total == sum(value.numel() for value in model.module.parameters())
-    assert model.trunk_frozen("image")
-    assert model.trunk_frozen("text")
+    assert model.prefix_frozen("image")
+    assert model.prefix_frozen("text")
     assert "projection" in report.lines()[0]
 
 
@@ -188,7 +158,7 @@ def test_frozen_parts_stay_in_eval_mode(hybrid: str) -> None:
     assert not torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
 
 
-@pytest.mark.parametrize("tune", ["lora", "full", "projection"])
+@pytest.mark.parametrize("tune", ["lora", "full", "projection", "top:1"])
 def test_checkpoint_state_restores_everything(spec: str, tune: str) -> None:
     model = tuned(spec, tune, steps=2)
     fresh = tuned(spec, tune)
@@ -208,7 +178,7 @@ def test_merging_keeps_features_and_names(spec: str) -> None:
     assert torch.allclose(embeddings(model), before, atol=2e-6)
 
 
-@pytest.mark.parametrize("tune", ["lora", "full", "projection"])
+@pytest.mark.parametrize("tune", ["lora", "full", "projection", "top:1"])
 def test_run_folder_gives_back_what_was_trained(spec: str, tune: str, tmp_path: Path) -> None:
     model = tuned(spec, tune, steps=2)
     parsed = ModelSpec.parse(spec)

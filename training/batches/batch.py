@@ -63,13 +63,13 @@ class Batch:
     Attributes:
         step: Its number, from 0.
         texts: Uids, captions and negative records.
-        image: Pixels [B, 3, size, size], or trunk activations [B, width] when `image_cached`.
-        text: Token ids [B, L], or trunk activations [B, width] when `text_cached`.
-        negatives: The same for negatives, [B, C, L] or [B, C, width]; zeros where `negative_mask` is False.
+        image: Pixels [B, 3, size, size], or a frozen prefix's activations [B, ...] when `image_cached`.
+        text: Token ids [B, L], or a frozen prefix's activations [B, ...] when `text_cached`; see `tower_blocks`.
+        negatives: The same for negatives, [B, C, ...]; zeros where `negative_mask` is False.
         negative_mask: True where there is a candidate, bool [B, C].
         image_cached: See `image`.
         text_cached: See `text`.
-        positives: Further texts, [B, P, L] or [B, P, width], as `negatives`.
+        positives: Further texts, [B, P, ...], as `negatives`.
         positive_mask: True where there is one, bool [B, P].
     """
 

@@ -5,6 +5,7 @@ Batch s is a pure function of (version, plan, s): steps may be read in any order
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,15 @@ from data_manifests.errors import InputError
 from data_manifests.image_decoder import decode_image
 from data_manifests.sample import image_uid
 from data_manifests.seeds import generator
-from training.batches.activation_cache import ActivationStore, ProgressReport, fill_images, fill_texts, text_name
+from training.batches.activation_cache import (
+    ActivationStore,
+    ProgressReport,
+    activation_bytes,
+    fill_images,
+    fill_texts,
+    make_room,
+    text_name,
+)
 from training.batches.batch import Batch, SampleRecord, StepTexts, TextSampling
 from training.batches.plan import BatchPlan
 from training.batches.remote_shards import fetch_ahead, open_shards
@@ -86,7 +95,7 @@ class PlannedBatches:
     Args:
         dataset: The version whose shards are read.
         plan: Which samples and captions each step has.
-        model: For its preprocessing, tokeniser and, where a trunk is frozen, its activations.
+        model: For its preprocessing, tokeniser and, where a prefix is frozen, its activations.
         config: Seed and limits.
         text_sampling: How many negatives and further texts to draw for each sample, and among which texts the shown one.
         start_step: The first batch that iteration yields.
@@ -111,36 +120,61 @@ class PlannedBatches:
         self._tokens = TextTokens(model)
         self._pixels_of: dict[int, Tensor] = {}
         self._num_images = len(np.unique(plan.rows))
+        self._distinct: dict[int, set[str]] = {}
         self._images: ActivationStore | None = None
         self._texts: ActivationStore | None = None
         self._index.check(plan)
         # results are taken in order: the number of readers changes no batch
         self._pool = ThreadPoolExecutor(config.readers, thread_name_prefix="reader")
 
-    def cache_images(self, folder: Path | None, report: ProgressReport) -> None:
-        """Compute the frozen image trunk's activations of all images ahead once, and read from them from now on.
+    def cached_bytes(self, side: str) -> int:
+        """Return how many bytes the frozen prefix's activations of the whole plan's images or texts take.
+
+        Those of the steps before `start_step` count, too, so that a resumed run finds what it found at first.
+        """
+        if side == "image":
+            return len(set(self._plan.uids)) * activation_bytes(self._model)
+        return activation_bytes(self._model, sorted(self.distinct_texts(0)))
+
+    def cache_images(
+        self, folder: Path | None, report: ProgressReport, *, budget: float = math.inf, bf16: bool = False
+    ) -> None:
+        """Compute the frozen image prefix's activations of all images ahead once, and read from them from now on.
 
         Args:
-            folder: Keeps them for other runs with the same trunk; None keeps them in memory.
+            folder: Keeps them for other runs with the same prefix; None keeps them in memory.
             report: Called with the progress.
+            budget: Most bytes of all stores beside this folder.
+            bf16: Compute as a step in bfloat16 does.
         """
         ahead = self._plan.rows[self._start :].ravel().tolist()
         rows = dict(zip(self._plan.uids[len(self._plan.uids) - len(ahead) :], ahead, strict=True))
         store = ActivationStore(folder, list(rows))
-        fill_images(store, self._model, store.missing(), lambda uid: self._pixels(rows[uid]), report)
+        if folder is not None and store.missing():
+            make_room(folder, len(store.missing()) * activation_bytes(self._model), budget)
+            store = ActivationStore(folder, list(rows))
+        fill_images(store, self._model, store.missing(), lambda uid: self._pixels(rows[uid]), report, bf16=bf16)
         self._images = store
 
-    def cache_texts(self, folder: Path | None, report: ProgressReport) -> None:
-        """Do the same for the frozen text trunk and all texts ahead."""
-        named = {text_name(text): text for text in self.distinct_texts()}
+    def cache_texts(
+        self, folder: Path | None, report: ProgressReport, *, budget: float = math.inf, bf16: bool = False
+    ) -> None:
+        """Do the same for the frozen text prefix and all texts ahead."""
+        named = {text_name(text): text for text in self.distinct_texts(self._start)}
         store = ActivationStore(folder, list(named))
-        fill_texts(store, self._model, {name: named[name] for name in store.missing()}, report)
+        if folder is not None and store.missing():
+            missing = [named[name] for name in store.missing()]
+            make_room(folder, activation_bytes(self._model, missing), budget)
+            store = ActivationStore(folder, list(named))
+        fill_texts(store, self._model, {name: named[name] for name in store.missing()}, report, bf16=bf16)
         self._texts = store
 
-    def distinct_texts(self) -> set[str]:
-        """Return every text that any step from `start_step` on shows."""
-        found: set[str] = set()
-        for step in range(self._start, self._plan.num_steps):
+    def distinct_texts(self, first: int) -> set[str]:
+        """Return every text that any step from `first` on shows; remembered, for it takes a look at every sample of every step."""
+        if first in self._distinct:
+            return self._distinct[first]
+        found = self._distinct[first] = set()
+        for step in range(first, self._plan.num_steps):
             texts = self.texts(step)
             found.update(texts.captions)
             found.update(record["text"] for row in texts.records for record in row)

@@ -2,7 +2,8 @@
 
 A comparison evaluates dozens of models on the same images and texts. Where only the other encoder and the projections were
 tuned, the models share a trunk, and the cache saves most of the time of all evaluations but the first: images are not even
-decoded again. The bits are the same as without it.
+decoded again. Models tuned `top:N`, and all shares between such a model and its base, share the image tower's frozen
+prefix. The bits are the same as without it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,7 +55,20 @@ class ImageCache:
 
     def image_trunk_of(self, model: ClipModel) -> ImageTrunk:
         """Return a model's image trunk, which reads and computes only what is not cached."""
-        name, plain = self._use(model, "image"), _uncached(model)
+        name = f"image {model.trunk_hash('image')}"
+        if "image" not in model.cuts:
+            return self._images(name, _uncached(model.image_trunk))
+        prefix = self._images(f"image {model.prefix_hash('image')}", _uncached(model.image_prefix))
+        rest = _uncached(model.image_trunk_from)
+
+        def from_prefix(images: Sequence[ImageInput], rows: int) -> list[Tensor | None]:
+            held = zip(images, prefix(images, rows), strict=True)
+            return rest([ImageInput(image.key, partial(_given, value)) for image, value in held], rows)
+
+        return self._images(name, from_prefix)
+
+    def _images(self, name: str, plain: ImageTrunk) -> ImageTrunk:
+        self._use(name)
 
         def trunk(images: Sequence[ImageInput], rows: int) -> list[Tensor | None]:
             keys = [image.key for image in images]
@@ -64,7 +79,8 @@ class ImageCache:
 
     def text_trunk_of(self, model: ClipModel) -> TextTrunk:
         """Return a model's text trunk, which computes only what is not cached."""
-        name, plain = self._use(model, "text"), _uncached_texts(model)
+        name, plain = f"text {model.trunk_hash('text')}", _uncached_texts(model)
+        self._use(name)
 
         def trunk(tokens: Tensor, rows: int) -> list[Tensor]:
             keys = [row.numpy().tobytes() for row in tokens]
@@ -74,11 +90,9 @@ class ImageCache:
 
         return trunk
 
-    def _use(self, model: ClipModel, side: str) -> str:
-        """Return the name of a trunk, now the most recently used one."""
-        name = f"{side} {model.trunk_hash(side)}"
+    def _use(self, name: str) -> None:
+        """Make a trunk the most recently used one."""
         self._rows[name] = self._rows.pop(name, {})
-        return name
 
     def _missing(self, name: str, keys: Sequence[str | bytes]) -> list[int]:
         cached = self._rows.get(name, {})
@@ -127,7 +141,7 @@ def shared_image_cache(cache: ImageCache | None = None) -> Iterator[None]:
 def image_trunk_of(model: ClipModel) -> ImageTrunk:
     """Return a model's image trunk, with the cache of the enclosing block if there is one."""
     cache = _CACHE.get()
-    return _uncached(model) if cache is None else cache.image_trunk_of(model)
+    return _uncached(model.image_trunk) if cache is None else cache.image_trunk_of(model)
 
 
 def text_trunk_of(model: ClipModel) -> TextTrunk:
@@ -143,14 +157,18 @@ def pad_rows(rows: Sequence[Tensor], number: int) -> Tensor:
     return torch.stack([*rows, *[torch.zeros_like(rows[0])] * (number - len(rows))])
 
 
-def _uncached(model: ClipModel) -> ImageTrunk:
+def _given(value: Tensor | None) -> Tensor | None:
+    return value
+
+
+def _uncached(compute: Callable[[Tensor], Tensor]) -> ImageTrunk:
     def trunk(images: Sequence[ImageInput], rows: int) -> list[Tensor | None]:
         read = [image.read() for image in images]
         pixels = [image for image in read if image is not None]
         if not pixels:
             return [None] * len(images)
         # copied, since a view would keep the whole batch alive
-        computed = iter([row.clone() for row in model.image_trunk(pad_rows(pixels, rows))[: len(pixels)]])
+        computed = iter([row.clone() for row in compute(pad_rows(pixels, rows))[: len(pixels)]])
         return [None if image is None else next(computed) for image in read]
 
     return trunk

@@ -24,7 +24,7 @@ from training.model import checkpoint_files, weight_packages
 from training.model.checkpoint_files import library_errors
 from training.model.clip_model import GROUPS, ClipModel
 from training.model.image_transform import ImageTransform
-from training.model.two_tower import ImageTower, Projection, TextTower, TwoTowerCLIP
+from training.model.two_tower import AttentionPool, ImageTower, Projection, TextTower, TwoTowerCLIP, places_of
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,23 @@ def _two_towers(config: Mapping[str, Any], pretrained: bool) -> nn.Module:
     transformer = _hugging_face(text, pretrained)
     width = transformer.config.hidden_size
     heads = [Projection(width, config["embed_dim"], **projection) for width in (trunk.num_features, width)]
-    return TwoTowerCLIP(ImageTower(trunk, heads[0], image["size_px"]), TextTower(transformer, heads[1], text))
+    # drawn last: the other weights are those of the same seed without a pool
+    pool = _attention_pool(trunk, image) if image.get("pool") else None
+    return TwoTowerCLIP(ImageTower(trunk, heads[0], image["size_px"], pool), TextTower(transformer, heads[1], text))
+
+
+def _attention_pool(trunk: Any, image: Mapping[str, Any]) -> AttentionPool:
+    trunk.eval()
+    with torch.no_grad():
+        features = trunk.forward_features(torch.zeros(1, 3, image["size_px"], image["size_px"]))
+    width = trunk.num_features
+    if features.ndim not in (3, 4) or features.shape[1 if features.ndim == 4 else 2] != width:
+        raise InputError(
+            f"model config: image.pool 'attention' over features of the shape {tuple(features.shape)} ('{image['timm']}')",
+            allowed=f"timm models that give [n, {width}, height, width] or [n, tokens, {width}]",
+            fix="leave image.pool out",
+        )
+    return AttentionPool(width, places_of(features).shape[1])
 
 
 def _timm_trunk(image: Mapping[str, Any], pretrained: bool) -> Any:

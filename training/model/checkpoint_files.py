@@ -26,7 +26,7 @@ SHIPPED = Path(__file__).parent / "model_configs"
 MODEL_FILE = "model.json"
 MAX_JSON_BYTES = 4 << 20
 TWO_TOWER_FIELDS = {"kind", "embed_dim", "image", "text", "projection", "lora", "notes"}
-IMAGE_FIELDS = {"timm", "size_px", "mean", "std", "interpolation", "weights"}
+IMAGE_FIELDS = {"timm", "size_px", "mean", "std", "interpolation", "weights", "pool"}
 TEXT_FIELDS = {"model_type", "config", "weights", "tokenizer", "context_length", "pooling"}
 PROJECTION_FIELDS = {"kind", "hidden", "dropout"}
 
@@ -103,7 +103,7 @@ def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
         if "multimodal_cfg" in config:
             raise InputError(f"{where}: a captioning model (multimodal_cfg)", allowed="contrastive two-tower models")
         return config
-    optional = {"lora", "notes"}
+    optional = {"lora", "notes", "pool"}
     for name, fields in (
         ("", TWO_TOWER_FIELDS), ("image", IMAGE_FIELDS), ("text", TEXT_FIELDS), ("projection", PROJECTION_FIELDS)
     ):  # fmt: skip
@@ -117,7 +117,13 @@ def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
             raise InputError(
                 f"{where}: field '{name + '.' if name else ''}{wrong[0]}' is unknown or missing",
                 allowed=", ".join(sorted(fields)),
+                fix="write it as image.pool" if wrong[0] == "pool" else "",
             )
+    if config["image"].get("pool") not in (None, "attention"):
+        raise InputError(
+            f"{where}: image.pool {config['image']['pool']!r}",
+            allowed="'attention', or null for the image tower's own pooling",
+        )
     known = [f"package:{name}" for name in weight_packages.PACKAGES]
     for source in _sources(config):
         if source.startswith("package:") and source not in known:

@@ -2,7 +2,7 @@
 
 Callers hand in pixels and token ids and get unit-norm features. What makes that fast or small stays in here:
 
-- *Frozen trunks.* A model is cut into trunk and head, so that a frozen trunk's activations can come from a cache.
+- *Frozen prefixes.* A tower is cut where training begins, so that what lies before the cut is computed once and cached.
 - *Each distinct text once.* Equal rows of tokens go through the trunk together; gradients add up at the gather.
 - *Lengths.* Texts are grouped so that short ones are not padded to the longest of the batch.
 - *Shared prefixes.* In a causal tower a position depends only on what stands before it, so the texts of a batch become
@@ -30,8 +30,10 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, VisionTransformer, text_global_pool
 from torch import Tensor, nn
 
+from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
 from training.model import checkpoint_files
+from training.model.tower_blocks import TowerBlocks, image_blocks, text_blocks
 from training.model.two_tower import ImageTower, TextTower
 
 if TYPE_CHECKING:
@@ -55,11 +57,13 @@ TRIE_POSITIONS = 48
 class ClipModel:
     """An image tower and a text tower with a common embedding space.
 
-    `encode_image(x) == normalise(image_head(image_trunk(x)))`, and the same for text, always: the two
-    halves are how the trainer caches what a frozen trunk computes. Where the cut lies:
-    two-tower assemblies and timm or Hugging Face towers cut before their projection head (`head`/`proj`);
-    open_clip's own ViT and text transformer before their projection matrix; every other tower has
-    the whole tower as trunk and the identity as head.
+    `encode_image(x) == normalise(image_head(image_trunk(x)))`, and the same for text, always. Where the head begins:
+    in two-tower assemblies with the attention pool or the projection, in timm or Hugging Face towers with their
+    projection (`head`/`proj`), in open_clip's own ViT and text transformer with their projection matrix; every other
+    tower has the whole tower as trunk and the identity as head.
+
+    `image_trunk(x) == image_trunk_from(image_prefix(x))` up to rounding: the prefix is the part before the first trained
+    block (see `tower_blocks`), or the whole trunk. It is how the trainer caches what is frozen.
 
     Attributes:
         module: `open_clip.CLIP` or `open_clip.CustomTextCLIP`; tuning changes it in place.
@@ -74,6 +78,7 @@ class ClipModel:
         hub: (architecture, tag) of weights from the hub, or empty.
         public: Those of `GROUPS` that lie unchanged in public files the config or `hub` names.
         tune: How `lora.apply_tuning` has prepared the model; empty before.
+        cuts: Number of blocks in the prefix of the `image` and the `text` tower; a tower that is not there has its whole trunk as prefix.
         peft: The `peft.PeftModel` around the model while it has adapters.
     """
 
@@ -89,7 +94,9 @@ class ClipModel:
     hub: tuple[str, ...] = ()
     public: frozenset[str] = frozenset()
     tune: str = ""
+    cuts: dict[str, int] = field(default_factory=dict)
     peft: PeftModel | None = None
+    _kept_in_eval: list[nn.Module] = field(default_factory=list, init=False, repr=False)
 
     @property
     def text_tower(self) -> Any:
@@ -110,9 +117,12 @@ class ClipModel:
         """Put the trained parts in training mode and leave the rest in eval mode.
 
         A module trains when a parameter in it does; one without parameters (dropout) follows the module it is in. So
-        frozen batch normalisation keeps its statistics, and a frozen trunk computes what its cached activations say.
+        frozen batch normalisation keeps its statistics, and a frozen prefix computes what its cached activations say.
+        With `top:N` batch normalisation keeps its statistics in the trained blocks, too: see `lora`.
         """
         _set_mode(self.module, parent=True)
+        for module in self._kept_in_eval:
+            module.training = False
 
     def eval(self) -> None:
         """Put everything in eval mode."""
@@ -160,12 +170,32 @@ class ClipModel:
         """
         return tokens[:, : int(self.padded_lengths(tokens).max())] if len(tokens) else tokens
 
+    def blocks(self, side: str) -> TowerBlocks:
+        """Return the blocks of the `image` or `text` tower.
+
+        Raises:
+            InputError: they are not known.
+        """
+        found = self._known_blocks(side)
+        if found is None:
+            tower = cast("Any", self.module).visual if side == "image" else self.text_tower
+            kind = type(getattr(tower, "trunk", tower) if side == "image" else getattr(tower, "transformer", tower))
+            raise InputError(
+                f"the blocks of this model's {side} tower ({kind.__name__}) are not known",
+                allowed="ViT, ResNet, EfficientNet and ConvNeXt; CLIP's text transformer, BERT and DistilBERT",
+                fix="--tune lora, full or projection",
+            )
+        return found
+
     def image_trunk(self, pixels: Tensor) -> Tensor:
-        """Return activations [n, width] of pixels [n, 3, size, size]; constant while the trunk is frozen."""
-        visual = cast("Any", self.module).visual
-        if len(pixels) > 1 and _has_convolutions(visual):
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        if isinstance(visual, (ImageTower, TimmModel)):
+        """Return activations [n, width] of pixels [n, 3, size, size]; constant while the trunk is frozen.
+
+        Where an attention pool follows: the feature map or tokens that it reads.
+        """
+        visual, pixels = cast("Any", self.module).visual, self._channels_last(pixels)
+        if isinstance(visual, ImageTower):
+            return visual.activations(pixels)
+        if isinstance(visual, TimmModel):
             return cast("Tensor", visual.trunk(pixels))
         if isinstance(visual, VisionTransformer):
             # open_clip offers no public way to stop before the projection
@@ -176,9 +206,35 @@ class ClipModel:
     def image_head(self, activations: Tensor) -> Tensor:
         """Return features [n, embed_dim], not normalised, of activations [n, width]."""
         visual = cast("Any", self.module).visual
-        if isinstance(visual, (ImageTower, TimmModel)):
+        if isinstance(visual, ImageTower):
+            return cast("Tensor", visual.head(visual.pooled(activations)))
+        if isinstance(visual, TimmModel):
             return cast("Tensor", visual.head(activations))
         return _project(activations, visual.proj) if isinstance(visual, VisionTransformer) else activations
+
+    def image_prefix(self, pixels: Tensor) -> Tensor:
+        """Return what the image tower's prefix computes of pixels [n, 3, size, size]."""
+        if "image" not in self.cuts:
+            return self.image_trunk(pixels)
+        blocks = self.blocks("image")
+        return blocks.run(blocks.enter(self._channels_last(pixels)), 0, self.cuts["image"])
+
+    def image_trunk_from(self, activations: Tensor) -> Tensor:
+        """Return what `image_trunk` returns, of what `image_prefix` returned."""
+        if "image" not in self.cuts:
+            return activations
+        blocks = self.blocks("image")
+        last = blocks.run(self._channels_last(activations), self.cuts["image"], len(blocks))
+        return blocks.leave(last)
+
+    def _channels_last(self, images: Tensor) -> Tensor:
+        """Return pixels or a feature map with channels innermost where that is faster.
+
+        Not for one image alone, whose stored activations and embeddings keep their bits.
+        """
+        if len(images) > 1 and images.ndim == 4 and _has_convolutions(cast("Any", self.module).visual):
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
 
     def text_trunk(self, tokens: Tensor) -> Tensor:
         """Return activations [n, width] of token ids [n, length], length at most context_length."""
@@ -202,19 +258,41 @@ class ClipModel:
             return cast("Tensor", text.proj(activations))
         return _project(activations, text.text_projection) if _is_native(text) else activations
 
-    def native_text_hidden(self, tokens: Tensor) -> Tensor | None:
-        """Return what open_clip's own text transformer computes per position [n, length, width]; None for others."""
+    def text_prefix(self, tokens: Tensor) -> Tensor:
+        """Return what the text tower's prefix computes of token ids [n, length]; see `tower_blocks` for its shape."""
+        if "text" not in self.cuts:
+            return self.text_trunk(tokens)
+        blocks = self.blocks("text")
+        return blocks.run(blocks.enter(tokens), 0, self.cuts["text"])
+
+    def text_trunk_from(self, activations: Tensor) -> Tensor:
+        """Return what `text_trunk` returns, of what `text_prefix` returned; one pass for each group of lengths."""
+        if "text" not in self.cuts:
+            return activations
+        blocks, cut = self.blocks("text"), self.cuts["text"]
+        rows, sizes = _by_length(activations[..., -1].sum(dim=1).long())
+        parts = [
+            blocks.leave(blocks.run(activations[row, :size], cut, len(blocks)))
+            for row, size in zip(rows, sizes, strict=True)
+        ]
+        return torch.cat(parts)[torch.cat(rows).argsort()]
+
+    def native_text_embeddings(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what the blocks of open_clip's own text transformer read [n, length, width], and its mask."""
         text, length = self.text_tower, tokens.shape[1]
-        if not _is_native(text):
-            return None
         if isinstance(text, CLIP):
             hidden, mask = text.token_embedding(tokens) + text.positional_embedding[:length], text.attn_mask
         else:
             hidden, mask = text._embeds(tokens)  # noqa: SLF001 - open_clip offers no public way
-        return cast(
-            "Tensor",
-            text.ln_final(text.transformer(hidden, attn_mask=None if mask is None else mask[:length, :length])),
-        )
+        return hidden, None if mask is None else mask[:length, :length]
+
+    def native_text_hidden(self, tokens: Tensor) -> Tensor | None:
+        """Return what open_clip's own text transformer computes per position [n, length, width]; None for others."""
+        text = self.text_tower
+        if not _is_native(text):
+            return None
+        hidden, mask = self.native_text_embeddings(tokens)
+        return cast("Tensor", text.ln_final(text.transformer(hidden, attn_mask=mask)))
 
     def _native_eos_id(self) -> int | None:
         """Return the token that ends a text in open_clip's own text transformer, where its pooling needs one."""
@@ -248,22 +326,68 @@ class ClipModel:
         activations = self._distinct_text_activations(tokens) if deduplicate else self.text_trunk(tokens)
         return F.normalize(self.text_head(activations), dim=-1)
 
-    def trunk_frozen(self, side: str) -> bool:
-        """Return whether no parameter of the `image` or `text` trunk is trained, so that activations may be cached."""
-        return not any(
-            parameter.requires_grad
+    def _known_blocks(self, side: str) -> TowerBlocks | None:
+        if side == "image":
+            return image_blocks(self.module)
+        return text_blocks(self.module, self.native_text_embeddings, self.causal_end)
+
+    def cut_at_first_trained(self, *, keep_statistics: bool) -> None:
+        """Let each tower's prefix end where training begins: at its first trained block, or after a frozen trunk.
+
+        Args:
+            keep_statistics: Trained batch normalisation keeps its statistics.
+        """
+        self.cuts = {}
+        modules = dict(self.module.named_modules())
+        norms = nn.modules.batchnorm._BatchNorm if keep_statistics else ()  # noqa: SLF001 - all its kinds
+        kept = [name for name, module in modules.items() if isinstance(module, norms)]
+        for side in ("image", "text"):
+            found = self._known_blocks(side)
+            trained = [] if found is None else [found.position(name) for name in self._trained(side)]
+            if found is None or not found.can_cut or min(trained, default=0) < 1:
+                continue
+            cut = self.cuts[side] = min(trained)
+            # what has no parameters, such as dropout of patches, would follow the tower around it, which is trained in part
+            bare = [name for name, module in modules.items() if not any(True for _ in module.parameters())]
+            kept += [name for name in bare if self._in_trunk(side, name) and found.position(name) < cut]
+        self._kept_in_eval = [modules[name] for name in kept]
+
+    def prefix_frozen(self, side: str) -> bool:
+        """Return whether the `image` or `text` tower's prefix is not trained, so that its activations may be cached."""
+        return side in self.cuts or not self._trained(side)
+
+    def _trained(self, side: str) -> list[str]:
+        """Return the names of the trained parameters of a trunk."""
+        return [
+            name
             for name, parameter in self.module.named_parameters()
-            if group_of(self.module, name) == f"{side}_trunk"
-        )
+            if parameter.requires_grad and self._in_trunk(side, name)
+        ]
+
+    def _in_trunk(self, side: str, name: str) -> bool:
+        """Return whether a parameter, buffer or module belongs to a tower's trunk."""
+        return group_of(self.module, name) == f"{side}_trunk"
 
     def trunk_hash(self, side: str) -> str:
         """Return a hash (hex) of all that decides a trunk's activations: its weights, and how inputs are prepared.
 
         Models that share a trunk, such as a base and its LoRA runs on the other tower, share the hash.
         """
+        return self._hash_of(side, None)
+
+    def prefix_hash(self, side: str) -> str:
+        """Return the same for the activations of a prefix."""
+        return self._hash_of(side, self.cuts.get(side))
+
+    def _hash_of(self, side: str, cut: int | None) -> str:
         state = self.module.state_dict()
-        trunk = {key: state[key] for key in state if group_of(self.module, key) == f"{side}_trunk"}
-        return blake3(checkpoint_files.state_hash(trunk).encode() + canonical(self.config)).hexdigest(length=16)
+        part = {key: state[key] for key in state if self._in_trunk(side, key)}
+        about = canonical(self.config)
+        if cut is not None:
+            blocks = self.blocks(side)
+            part = {key: value for key, value in part.items() if blocks.position(key) < cut}
+            about += canonical(["cut", cut])
+        return blake3(checkpoint_files.state_hash(part).encode() + about).hexdigest(length=16)
 
     def has_dropout(self, *groups: str) -> bool:
         """Return whether dropout is active in some of `GROUPS`, so that equal texts give different features."""
@@ -290,11 +414,8 @@ class ClipModel:
         """Return activations [n, width], one pass for each group of lengths."""
         if not isinstance(self.text_tower, (TextTower, HFTextEncoder)) and self.causal_end(tokens) is None:
             return self.text_trunk(tokens)
-        lengths = self.padded_lengths(tokens, bucket=1)
-        groups = group_lengths(lengths.tolist())
-        which = torch.bucketize(lengths, torch.tensor(groups, device=lengths.device))
-        rows = [torch.nonzero(which == group)[:, 0] for group in range(len(groups))]
-        parts = [self.text_trunk(tokens[row, :size]) for row, size in zip(rows, groups, strict=True)]
+        rows, sizes = _by_length(self.padded_lengths(tokens, bucket=1))
+        parts = [self.text_trunk(tokens[row, :size]) for row, size in zip(rows, sizes, strict=True)]
         return torch.cat(parts)[torch.cat(rows).argsort()]
 
     def _activations_by_tries(self, tokens: Tensor, ends: Tensor) -> Tensor:
@@ -316,8 +437,9 @@ def group_of(module: nn.Module, name: str) -> str:
         return "logit_scale"
     if name.startswith("visual."):
         visual = cast("Any", module).visual
-        head = {ImageTower: "head.", TimmModel: "head.", VisionTransformer: "proj"}.get(type(visual))
-        return "image_head" if head and name.startswith(f"visual.{head}") else "image_trunk"
+        parts = {ImageTower: ("head.", "pool."), TimmModel: ("head.",), VisionTransformer: ("proj",)}
+        named = name.removeprefix("visual.").startswith(parts.get(type(visual), ()))
+        return "image_head" if named else "image_trunk"
     if isinstance(module, CLIP):
         return "text_head" if name.startswith("text_projection") else "text_trunk"
     heads = {TextTower: "head.", HFTextEncoder: "proj.", TextTransformer: "text_projection"}
@@ -332,11 +454,15 @@ def _is_native(text: Any) -> bool:
     )
 
 
-def _has_convolutions(visual: nn.Module) -> bool:
-    """Return whether a tower has more convolutions than the patch embedding: those are faster with channels innermost.
+def _by_length(lengths: Tensor) -> tuple[list[Tensor], list[int]]:
+    """Return the rows of texts of these lengths [n] in groups, and to how many tokens each group is padded."""
+    sizes = group_lengths(lengths.tolist())
+    which = torch.bucketize(lengths, torch.tensor(sizes, device=lengths.device))
+    return [torch.nonzero(which == group)[:, 0] for group in range(len(sizes))], sizes
 
-    Not for one image alone, whose stored activations and embeddings keep their bits.
-    """
+
+def _has_convolutions(visual: nn.Module) -> bool:
+    """Return whether a tower has more convolutions than the patch embedding: those are faster with channels innermost."""
     return len(list(islice((module for module in visual.modules() if isinstance(module, nn.Conv2d)), 2))) > 1
 
 
@@ -382,22 +508,26 @@ class StepEncoder:
     )
 
     def encode_image(self, inputs: Tensor, *, cached: bool) -> Tensor:
-        """Return unit-norm features [n, d] of pixels, or (`cached`) of a frozen trunk's activations of them."""
+        """Return unit-norm features [n, d] of pixels, or (`cached`) of a frozen prefix's activations of them."""
         model = self.model
-        (features,) = self.run(
-            lambda part: (F.normalize(model.image_head(part), dim=-1) if cached else model.encode_image(part),), inputs
-        )
+
+        def encode(part: Tensor) -> tuple[Tensor, ...]:
+            trunk = model.image_trunk_from(part) if cached else model.image_trunk(part)
+            return (F.normalize(model.image_head(trunk), dim=-1),)
+
+        (features,) = self.run(encode, inputs)
         return features
 
     def encode_text(self, inputs: Tensor, *, cached: bool) -> Tensor:
-        """Return unit-norm features [n, d] of token ids, or (`cached`) of a frozen trunk's activations of them."""
+        """Return unit-norm features [n, d] of token ids, or (`cached`) of a frozen prefix's activations of them."""
         model = self.model
-        (features,) = self.run(
-            lambda part: (
-                F.normalize(model.text_head(part), dim=-1) if cached else model.encode_text(part, deduplicate=True),
-            ),
-            inputs,
-        )
+
+        def encode(part: Tensor) -> tuple[Tensor, ...]:
+            if not cached:
+                return (model.encode_text(part, deduplicate=True),)
+            return (F.normalize(model.text_head(model.text_trunk_from(part)), dim=-1),)
+
+        (features,) = self.run(encode, inputs)
         return features
 
     def encode_text_with_and_without_dropout(self, inputs: Tensor, *, cached: bool) -> tuple[Tensor, Tensor]:
@@ -408,7 +538,8 @@ class StepEncoder:
         model = self.model
 
         def encode(part: Tensor) -> tuple[Tensor, Tensor]:
-            activations = part if cached else model._distinct_text_activations(part)  # noqa: SLF001 - same file
+            trunk = model.text_trunk_from if cached else model._distinct_text_activations  # noqa: SLF001 - same file
+            activations = trunk(part)
             model.eval()
             with torch.no_grad():
                 plain = model.text_head(activations)

@@ -1,21 +1,25 @@
-"""Which parameters are trained: `lora` (adapters by peft), `full` (everything) or `projection` (the heads alone).
+"""Which parameters are trained: `lora` (adapters by peft), `full` (everything), `projection` (the heads alone) or `top:N`.
 
-| model | `lora` adapts | `projection` trains |
-| --- | --- | --- |
-| open_clip's own ViT and text transformer | attention (q, k, v together) and MLP layers | the projection matrices |
-| timm ViT | attention and MLP layers | the tower's head |
-| BERT, DistilBERT | attention and MLP layers | the tower's head |
-| convolutional image towers | nothing: the trunk stays frozen | the tower's head |
+| model | `lora` adapts | `projection` trains | `top:N` trains, of each tower |
+| --- | --- | --- | --- |
+| open_clip's own ViT and text transformer | attention (q, k, v together) and MLP layers | the projection matrices | the last N blocks, the last norm, the projection matrix |
+| timm ViT | attention and MLP layers | the tower's head | the last N blocks, the last norm, the head |
+| BERT, DistilBERT | attention and MLP layers | the tower's head | the last N layers and the head |
+| convolutional image towers | nothing: the trunk stays frozen | the tower's head | the last N stages, what follows them, the head |
 
 The logit scale is trained always. `lora` also trains the heads of a two-tower assembly, which start random; the
 pretrained projection matrices of an open_clip model stay as they are, for their trunks were trained against them.
+An attention pool is part of the tower's head.
+
+`top:N` leaves the statistics of batch normalisation as they are (scales and shifts are trained): a few hundred steps of
+small batches would only blur them, and so each image is computed alone, in chunks and on several ranks, too.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from training.model.clip_model import ClipModel
 
 TUNES = ("lora", "full", "projection")
+TUNE_HELP = "lora, full, projection or top:N (the last N blocks of each tower and the heads)"
 
 # open_clip's attention is one fused module: peft must be given `attn` as a whole, for an adapter on its `out_proj`
 # is never called. A bare `attn` or `proj` would in turn hit timm's Attention and patch embedding.
@@ -53,11 +58,13 @@ class FreezeReport:
         groups: (trained, all) numbers of parameters by group: image_trunk, image_head, text_trunk, text_head,
             logit_scale. Adapters count in the trunk they adapt.
         targets: The regular expression of the adapted modules; empty without adapters.
+        blocks: With `top:N`, (trained, all) numbers of blocks by tower.
     """
 
     tune: str
     groups: Mapping[str, tuple[int, int]]
     targets: str = ""
+    blocks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def trainable(self) -> int:
@@ -74,7 +81,10 @@ class FreezeReport:
         share = 100 * self.trainable / self.total
         head = f"tuning '{self.tune}': {self.trainable:,} of {self.total:,} parameters trained ({share:.2f} %)"
         rows = [f"  {name:<12} {trained:>12,} of {count:>12,}" for name, (trained, count) in self.groups.items()]
-        return [head, *rows]
+        blocks = [
+            f"  {side} tower: the last {trained} of {count} blocks" for side, (trained, count) in self.blocks.items()
+        ]
+        return [head, *rows, *blocks]
 
 
 def apply_tuning(
@@ -91,7 +101,7 @@ def apply_tuning(
 
     Args:
         model: A freshly loaded model.
-        tune: `lora`, `full` or `projection`.
+        tune: `lora`, `full`, `projection` or `top:N`.
         rank: Rank of the adapters.
         alpha: Adapters are scaled by alpha / rank; the rank when None.
         dropout: Dropout on the adapters' inputs; peft ignores it on open_clip's fused attention.
@@ -102,15 +112,19 @@ def apply_tuning(
     Adapters are drawn from torch's global generator: seed it first.
 
     Raises:
-        InputError: an unknown tuning, a second tuning of one model, no module that matches, or no head to train.
+        InputError: an unknown tuning, a second tuning of one model, no module that matches, no head to train, or more
+            blocks than a tower has.
     """
-    if tune not in TUNES:
-        raise InputError(f"tuning '{tune}'", allowed=", ".join(TUNES))
+    if not is_tune(tune):
+        raise InputError(f"tuning '{tune}'", allowed=TUNE_HELP)
     if model.tune:
         raise InputError(f"the model is tuned already ('{model.tune}')", fix="load it again")
     chosen = ""
+    blocks: dict[str, tuple[int, int]] = {}
     if tune == "full":
         model.module.requires_grad_(requires_grad=True)
+    elif is_top(tune):
+        blocks = _train_top(model, tune)
     else:
         model.module.requires_grad_(requires_grad=False)
         if tune == "lora":
@@ -118,7 +132,48 @@ def apply_tuning(
             model.peft = _adapt(model.module, chosen, rank, rank if alpha is None else alpha, dropout)
         _train_heads(model, tune)
     model.tune = tune
-    return FreezeReport(tune, _count(model.module), chosen)
+    model.cut_at_first_trained(keep_statistics=is_top(tune))
+    return FreezeReport(tune, _count(model.module), chosen, blocks)
+
+
+def is_tune(tune: str) -> bool:
+    """Return whether a text names a tuning; how many blocks there are for `top:N` shows when the model is loaded."""
+    return tune in TUNES or (
+        is_top(tune) and re.fullmatch(r"[1-9]\d{0,3}", tune.removeprefix("top:"), re.ASCII) is not None
+    )
+
+
+def is_top(tune: str) -> bool:
+    """Return whether a tuning is `top:N`."""
+    return tune.startswith("top:")
+
+
+def cut_below_top(model: ClipModel, tune: str) -> None:
+    """Cut the towers of a model where the tuning `top:N` cut those of the model it comes from."""
+    number = int(tune.removeprefix("top:"))
+    for side in ("image", "text"):
+        blocks = model.blocks(side)
+        if blocks.can_cut and len(blocks) > number:
+            model.cuts[side] = len(blocks) - number
+
+
+def _train_top(model: ClipModel, tune: str) -> dict[str, tuple[int, int]]:
+    """Train the last blocks, what follows them, the heads and the logit scale; return (trained, all) blocks by tower."""
+    from training.model.clip_model import group_of
+
+    number = int(tune.removeprefix("top:"))
+    towers = {f"{side}_trunk": model.blocks(side) for side in ("image", "text")}
+    counts = {side.removesuffix("_trunk"): len(blocks) for side, blocks in towers.items()}
+    if number > min(counts.values()):
+        raise InputError(
+            f"tuning '{tune}': the image tower has {counts['image']} blocks, the text tower {counts['text']}",
+            allowed=f"top:1 to top:{min(counts.values())}",
+            fix=f"--tune top:{min(counts.values())}, or --tune full",
+        )
+    for name, parameter in model.module.named_parameters():
+        blocks = towers.get(group_of(model.module, name))
+        parameter.requires_grad = blocks is None or blocks.position(name) >= len(blocks) - number
+    return {side: (number, count) for side, count in counts.items()}
 
 
 def _choose_targets(model: ClipModel, targets: str | None, layers: Sequence[int] | None) -> str:
@@ -197,10 +252,10 @@ def trainable_parameters(model: ClipModel) -> list[tuple[str, nn.Parameter]]:
 
 
 def changing(model: ClipModel) -> dict[str, Tensor]:
-    """Return trained parameters, and the buffers (running statistics) of modules whose own parameters are trained."""
+    """Return trained parameters, and the buffers (running statistics) that training changes with them."""
     state: dict[str, Tensor] = dict(trainable_parameters(model))
     for prefix, module in model.module.named_modules():
-        own = list(module.parameters(recurse=False))
+        own = [] if is_top(model.tune) else list(module.parameters(recurse=False))
         if any(parameter.requires_grad for parameter in own):
             state |= {f"{prefix}.{name}".lstrip("."): value for name, value in module.named_buffers(recurse=False)}
     kept = model.module.state_dict().keys()
@@ -239,3 +294,4 @@ def merge(model: ClipModel) -> None:
         model.peft = None
     model.module.requires_grad_(requires_grad=True)
     model.tune = ""
+    model.cut_at_first_trained(keep_statistics=False)

