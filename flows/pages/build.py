@@ -46,7 +46,7 @@ def report_html(
             )
         document = read_comparison(folder)
         title = f"Comparison {folder.resolve().name}"
-        return _whole_page(title, comparison_lead(document), comparison_sections(document, folder))
+        return _whole_page(title, comparison_lead(document), comparison_sections(document, folder, catalog))
     if is_run:
         opened = Run.read(folder)
         known = [*evaluations, *evaluations_next_to(opened)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from flows.pages.html import Html, join, tag
+from flows.pages.html import Html, join, note, tag
 
 MAX_POINTS = 400
 """Most points of a line; more than a phone has pixels."""
@@ -240,6 +240,83 @@ def _interval_row(item: ChartValue, axis: Axis, mark: tuple[float, str] | None) 
     interval = f" ({_percent(item.low or 0)} to {_percent(item.high or 0)})" if has_interval else ""
     number = tag("span", tag("b", _percent(item.value)), interval, class_="number")
     return tag("div", name, number, drawing, class_="interval")
+
+
+@dataclass(frozen=True)
+class PlaneCurve:
+    """A curve in a plane of two numbers.
+
+    Attributes:
+        name: Its name.
+        points: (x, y) in order.
+        chosen: Its marked point, with intervals: x and y; None marks none.
+    """
+
+    name: str
+    points: Points
+    chosen: tuple[ChartValue, ChartValue] | None
+
+
+def plane_chart(curves: Sequence[PlaneCurve], x_name: str, y_name: str, base: tuple[float, float] | None) -> Html:
+    """Return curves of shares in a plane, each with its marked point and the point's intervals.
+
+    Args:
+        curves: Those without points are left out.
+        x_name: What goes to the right.
+        y_name: What goes up.
+        base: Where all of them start: a square.
+    """
+    shown = [curve for curve in curves if curve.points][:MAX_LINES]
+    if not shown:
+        return Html("")
+    left, right, top, bottom = 46.0, _WIDTH - 6.0, 8.0, 218.0
+    marked = [number for curve in shown for number in curve.chosen or ()]
+    xs, ys = (
+        [point[which] for curve in shown for point in curve.points]
+        + [end for number in marked[which::2] for end in (number.low, number.high) if end is not None]
+        for which in (0, 1)
+    )
+    x_axis, y_axis = Axis.around(xs, left, right), Axis.around(ys, bottom, top)
+    parts = [tag("line", x1=left, x2=right, y1=place, y2=place, class_="rule") for place in (top, bottom)]
+    parts += [tag("line", x1=place, x2=place, y1=top, y2=bottom, class_="rule") for place in (left, right)]
+    for number, place, dy in ((y_axis.high, top, "0.8em"), (y_axis.low, bottom, "0")):
+        parts.append(tag("text", _percent(number), x=left - 5, y=place, dy=dy, text_anchor="end"))
+    for number, place, anchor in ((x_axis.low, left, "start"), (x_axis.high, right, "end")):
+        parts.append(tag("text", _percent(number), x=place, y=bottom + 17, text_anchor=anchor))
+    for number, curve in enumerate(shown):
+        parts += _plane_curve(curve, _line_style(number), x_axis, y_axis)
+    if base:
+        x, y = float(x_axis.at(base[0])), float(y_axis.at(base[1]))
+        parts.append(tag("path", d=f"M{x - 4:.1f} {y - 4:.1f} h8 v8 h-8 z", class_="base"))
+    label = f"{y_name} (upwards) against {x_name} (to the right), in %"
+    svg = tag("svg", *parts, viewBox=f"0 0 {_WIDTH:.0f} {bottom + 24:.0f}", role="img", aria_label=label)
+    key = [_key(number, curve.name, _chosen_text(curve)) for number, curve in enumerate(shown)]
+    return join([note("↑ ", y_name), note("→ ", x_name), svg, tag("ul", *key, class_="key")])
+
+
+def _plane_curve(curve: PlaneCurve, style: Mapping[str, str | None], x_axis: Axis, y_axis: Axis) -> list[Html]:
+    places = [(x_axis.at(x), y_axis.at(y)) for x, y in curve.points]
+    parts = [tag("polyline", points=" ".join(f"{x},{y}" for x, y in places), **style)]
+    colour = str(style["class_"]).split()[-1]
+    parts += [tag("circle", cx=x, cy=y, r=1.8, class_=f"dot {colour}") for x, y in places]
+    if curve.chosen:
+        x_value, y_value = curve.chosen
+        x, y = x_axis.at(x_value.value), y_axis.at(y_value.value)
+        if x_value.low is not None and x_value.high is not None:
+            ends = {"x1": x_axis.at(x_value.low), "x2": x_axis.at(x_value.high), "y1": y, "y2": y}
+            parts.append(tag("line", **ends, class_=f"cross {colour}"))
+        if y_value.low is not None and y_value.high is not None:
+            ends = {"x1": x, "x2": x, "y1": y_axis.at(y_value.low), "y2": y_axis.at(y_value.high)}
+            parts.append(tag("line", **ends, class_=f"cross {colour}"))
+        parts.append(tag("circle", cx=x, cy=y, r=5, class_=f"dot {colour}", data_share=x_value.label))
+    return parts
+
+
+def _chosen_text(curve: PlaneCurve) -> str:
+    if curve.chosen is None:
+        return "no share is reported"
+    x, y = curve.chosen
+    return f"{x.label}: ↑ {_percent(y.value)}, → {_percent(x.value)}"
 
 
 def wilson(accuracy: float, num: int) -> tuple[float, float]:

@@ -16,6 +16,8 @@ WORDS: Mapping[str, str] = {
     "cluster": "Samples whose images are alike, by the distance of their embeddings.",
     "control": "Plain fine-tuning on the same images, with the same number of steps: what a recipe must beat.",
     "difficulty": "How hard a sample or negative is for the model that curated: 0 is easiest, 1 hardest.",
+    "dominates": "A row dominates another if it is higher in a test of composition that counts, and lower in nothing that counts; "
+    "both by paired tests over images and seeds.",
     "dropped": "Samples that a stage took out of the version, each with a reason.",
     "foil": "A text of a test that is false of its image. The model is right if it prefers the true text.",
     "gate": "The check that refuses: in training a negative that is likely true, in a comparison a row that loses too much.",

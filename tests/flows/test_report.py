@@ -22,12 +22,14 @@ from flows.pages.charts import (
     MAX_BARS,
     MAX_POINTS,
     ChartValue,
+    PlaneCurve,
     bar_chart,
     category_chart,
     group_rare,
     histogram,
     interval_chart,
     line_chart,
+    plane_chart,
     wilson,
 )
 from flows.pages.diff import diff_html
@@ -254,6 +256,7 @@ def test_charts_of_nothing_are_nothing() -> None:
         histogram([], "x")
         == bar_chart([])
         == line_chart({"a": [(1, 2)]}, "x", (0, 1))
+        == plane_chart([], "x", "y", None)
         == interval_chart([], "x")
         == table(("a",), [])
         == ""
@@ -284,6 +287,23 @@ def test_rare_categories_are_one_and_none_is_hidden_alone() -> None:
 def test_wilsons_interval() -> None:
     assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+
+
+def test_curves_in_a_plane_are_to_scale_and_mark_their_point() -> None:
+    chosen = (ChartValue("share 0.5", 0.3, 0.2, 0.4), ChartValue("share 0.5", 0.6, 0.5, 0.7))
+    drawn = plane_chart([PlaneCurve("<a>", [(0.2, 0.5), (0.3, 0.6), (0.4, 0.7)], chosen)], "R@1", "foils", (0.2, 0.5))
+    places = [tuple(map(float, pair.split(","))) for pair in re.findall('points="([^"]+)"', drawn)[0].split()]
+    assert places[1][0] - places[0][0] == pytest.approx(places[2][0] - places[1][0], abs=0.11)
+    assert places[0][1] > places[1][1] > places[2][1], "more is higher"
+    ends = [
+        tuple(map(float, found))
+        for found in re.findall('x1="([^"]+)" x2="([^"]+)" y1="([^"]+)" y2="([^"]+)" class="cross', drawn)
+    ]
+    assert ends[0][:2] == (places[0][0], places[2][0]), "the interval of x"
+    assert ends[1][2:] == (places[0][1], places[2][1]), "the interval of y"
+    assert "&lt;a&gt;" in drawn and "share 0.5: ↑ 60.0, → 30.0" in drawn and drawn.count('r="5"') == 1
+    unmarked = plane_chart([PlaneCurve("b", [(0.2, 0.5)], None)], "R@1", "foils", None)
+    assert "no share is reported" in unmarked and 'r="5"' not in unmarked and "cross" not in unmarked
 
 
 def test_lines_share_their_axes() -> None:

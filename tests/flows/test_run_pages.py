@@ -12,12 +12,10 @@ import orjson
 import polars as pl
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.sample import image_uid
-from flows.cli.main import app
 from flows.comparison.output import FORMAT
 from flows.pages.build import report_html
 from flows.pages.run import Run, evaluations_next_to, read_results
@@ -241,40 +239,69 @@ def number(value: float, change: float | None, *, apart: bool = False) -> dict[s
     return found | ({} if change is None else {"to_control": told})
 
 
+def curve(share: float | None, top: float) -> list[dict[str, Any]]:
+    """Return a row's curve in two metrics: foils rise to `top`, R@1 falls."""
+    points = []
+    for number in range(11):
+        values = {RECALL_ON: ("image_to_text_R@1", 0.5 - number / 100), FOILS_ON: ("accuracy", 0.5 + top * number / 10)}
+        numbers = [
+            {"on": on, "metric": metric, "value": value, "low": value - 0.02, "high": value + 0.02}
+            for on, (metric, value) in values.items()
+        ]
+        points.append({"share": number / 10, "lost": 0.0, "kept": number / 10 <= (share or 0), "numbers": numbers})
+    return points
+
+
+RECALL_ON, FOILS_ON = "retrieval:flickr:/data/f8k", "foils:flickr:/data/f8k"
+
+
 def write_comparison(folder: Path, version: DatasetVersion) -> Path:
     write_run(folder / "cells" / "clip-0-aa" / "run", version)
     row: dict[str, Any] = {"seeds": [0, 1], "failed": False, "lost": [], "faults": {}, "settings": [], "num_samples": 8}
-    row["manifest"] = {"ref": "drawn@1.0.0", "fingerprint": "ab" * 16}
-    lost = [{"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1", "points": -7.5}]
+    row |= {"manifest": {"ref": "drawn@1.0.0", "fingerprint": "ab" * 16}, "share": 0.7, "curve": curve(0.7, 0.1)}
+    lost = [{"on": RECALL_ON, "metric": "image_to_text_R@1", "points": -7.5}]
+    start = {"seeds": [], "failed": False, "lost": [], "faults": {}, "share": None, "curve": []}
     rows = [
-        {"name": "pretrained", "seeds": [], "failed": False, "lost": [], "faults": {}, "numbers": [number(0.5, 0.02)]},
+        {**start, "name": "pretrained", "numbers": [number(0.5, 0.02)]},
         row | {"name": "clip", "recipe": "clip", "numbers": [number(0.48, None)]},
         row | {"name": "negclip", "recipe": "negclip", "numbers": [number(0.425, -0.055, apart=True)], "lost": lost, "failed": True},
-        row | {"name": HOSTILE, "recipe": "gone", "numbers": [], "faults": {"x seed 0": f"error {HOSTILE}\nmore"}},
+        row | {"name": HOSTILE, "recipe": "gone", "numbers": [], "share": None, "curve": [], "faults": {"x seed 0": f"error {HOSTILE}\nmore"}},
     ]  # fmt: skip
     cell = {"row": "clip", "seed": 0, "folder": "cells/clip-0-aa", "train_s": 5.0, "evaluate_s": 1.0, "fault": ""}
     away = {**cell, "row": "x", "folder": "../../elsewhere", "fault": f"it {HOSTILE}"}
+    foils = {"on": FOILS_ON, "metric": "accuracy", "role": "composition", "reason": "", "headline": True}
+    recall = {"on": RECALL_ON, "metric": "image_to_text_R@1", "role": "retrieval", "reason": "", "headline": True}
     document = {
         "format": FORMAT, "command": "clipcurate compare", "title": "tiny", "model": {}, "seeds": [0, 1], "settings": [],
-        "benchmarks": {"on": ["retrieval:flickr:/data/f8k"], "split": None, "limit": None}, "versions": {},
+        "benchmarks": {"on": [RECALL_ON], "split": None, "limit": None}, "versions": {},
         "gate": {"zero_shot": 2.0, "retrieval": 3.0, "against": "pretrained"}, "rows": rows,
-        "blind": [{"on": "retrieval:flickr:/data/f8k", "metric": "image_to_text_R@1", "judge": "ngram", "value": 0.31}],
+        "rule": {"points": 1.0, "shares": [], "choose_on": [], "sentence": "The rule, in a sentence."},
+        "metrics": [recall, foils, {**foils, "metric": "tot", "headline": False, "reason": f"blind {HOSTILE}"}],
+        "dominance": [{"row": "negclip", "over": "clip", "higher": [{"on": FOILS_ON, "metric": "accuracy"}]}],
+        "blind": [{"on": RECALL_ON, "metric": "image_to_text_R@1", "judge": "ngram", "value": 0.31}],
         "cells": [{**cell, "results": {"a": {"num_samples": 5, "num_refused": 1}}}, {**away, "results": {}}],
     }  # fmt: skip
     (folder / "comparison.json").write_bytes(orjson.dumps(document))
     return folder
 
 
-def test_a_comparisons_page_shows_numbers_gate_papers_and_curves(version: DatasetVersion, tmp_path: Path) -> None:
+def test_a_comparisons_page_shows_curves_numbers_gate_papers_and_training(
+    version: DatasetVersion, tmp_path: Path
+) -> None:
     folder = write_comparison(tmp_path / "mine", version)
     page = report_html(catalog_of(version), str(folder))
     read = assert_self_contained(page)
+    sections = [item["id"] for item in read.of("section")]
+    assert sections == ["curves", "numbers", "differences", "recipes", "training", "words", "record"]
     for expected in (
         "Comparison mine", "42.5 (37.5 to 47.5)", "-5.5▼", "✗\N{NO-BREAK SPACE}failed", "lost 7.5", "passed",
         "did not run: error", "pretrained 50.0", "5 of 6", "31.0 by ngram", "blind: ngram", "loses more than 2 points", HOSTILE, "Loss",
+        "negclip dominates clip (foils f8k: accuracy)", "The rule, in a sentence.", "share 0.7: ↑ 57.0, → 43.0",
+        f"foils f8k: tot is no headline: blind {HOSTILE}.", "↑ foils f8k: accuracy", "→ retrieval f8k: R@1 image→text",
     ):  # fmt: skip
         assert expected in read.text
-    assert page.count('class="whisker bad"') == 1
+    assert page.count('class="whisker bad"') == 1 and page.count('class="base"') == 1
+    assert page.count("data_share") == 0 and page.count('data-share="share 0.7"') == 2, "clip and negclip"
     assert {"https://arxiv.org/abs/2103.00020", "https://arxiv.org/abs/2210.01936"} <= {
         item["href"] for item in read.of("a")
     }
@@ -284,27 +311,32 @@ def test_a_comparisons_page_shows_numbers_gate_papers_and_curves(version: Datase
         report_html(catalog_of(version), str(folder))
 
 
-def test_the_command_says_what_it_cannot_show(version: DatasetVersion, tmp_path: Path) -> None:
-    catalog = catalog_of(version)
-    places = ["--workspace", str(catalog.workspace), "--manifests", str(catalog.manifests), "report"]
-    html = tmp_path / "new" / "page.html"
-    made = CliRunner().invoke(app, [*places, "drawn@1", "--html", str(html)])
-    assert made.exit_code == 0 and "drawn@1.0.0" in html.read_text(encoding="utf-8")
-    (tmp_path / "empty").mkdir()
-    run = write_run(tmp_path / "mine", version)
-    faulty = tmp_path / "faulty"
-    faulty.mkdir()
-    (faulty / "run.json").write_bytes(b'{"manifest": {}}')
-    for arguments, told in (
-        ([str(tmp_path / "empty")], "neither the folder of a run nor of a comparison"),
-        (["drawn@7"], "no such version"),
-        ([str(run), "--run", str(run)], "--run with NAME@VER"),
-        (["drawn@1", "--run", str(tmp_path / "empty")], "holds no run.json"),
-        (["drawn@1", "--evaluation", str(run / "done.json")], "holds no results"),
-        ([str(faulty)], "no 'model'"),
-    ):
-        failed = CliRunner().invoke(app, [*places, *arguments, "--html", str(html)])
-        assert isinstance(failed.exception, InputError) and told in str(failed.exception)
+def test_a_comparison_shows_where_leader_and_control_differ(version: DatasetVersion, tmp_path: Path) -> None:
+    folder, uids = write_comparison(tmp_path / "mine", version), write_photos(tmp_path / "photos")
+    document = orjson.loads((folder / "comparison.json").read_bytes())
+    on, cells = f"retrieval:folder:{tmp_path / 'photos'}", []
+    runs = (
+        ("clip", 0, [1.0, 1.0, 0.0, 0.0]),
+        ("negclip", 0, [0.0, 1.0, 1.0, 1.0]),
+        ("negclip", 1, [0.0, 1.0, 1.0, 1.0]),
+    )
+    for row, seed, values in runs:
+        write_evaluation(folder / "cells" / f"{row}{seed}.json", "ab", on, uids, values)
+        result = {"file": f"cells/{row}{seed}.json", "num_samples": 4, "num_refused": 0, "split": None}
+        cells.append({**document["cells"][0], "row": row, "seed": seed, "results": {on: result}})
+    role = {"on": on, "metric": "image_to_text_R@1", "role": "retrieval", "reason": "", "headline": True}
+    (folder / "comparison.json").write_bytes(orjson.dumps({**document, "cells": cells, "metrics": [role]}))
+    page = report_html(catalog_of(version), str(folder))
+    read = assert_self_contained(page)
+    assert "Where negclip and clip differ" in read.text and len(read.of("img")) == 3
+    assert re.findall("<dd>([^<]*)</dd><dt>([^<]*)</dt>", page)[-3:-1] == [
+        ("2", "right with negclip, wrong with clip"), ("1", "wrong with negclip, right with clip")
+    ]  # fmt: skip
+    cells[1]["results"][on]["file"] = cells[2]["results"][on]["file"] = "../elsewhere.json"
+    write_evaluation(tmp_path / "elsewhere.json", "ab", on, uids, [1.0] * 4)
+    (folder / "comparison.json").write_bytes(orjson.dumps({**document, "cells": cells, "metrics": [role]}))
+    outside = report_html(catalog_of(version), str(folder))
+    assert "<img" not in outside, "no file outside the comparison's folder is read"
 
 
 @pytest.fixture(scope="module")

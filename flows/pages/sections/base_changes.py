@@ -11,10 +11,8 @@ from flows.comparison.metrics import HEADLINES, RECALL, headline_metrics, metric
 from flows.evaluation.intervals import read_cases
 from flows.pages.glossary import word
 from flows.pages.html import Html, join, note, tag
-from flows.pages.sections.cases import CaseSource, case_changes, cases_section
+from flows.pages.sections.cases import MAX_GALLERIES, CaseSource, case_changes, cases_section
 from flows.pages.sections.results import ResultColumn, benchmark_name, flat_metrics, is_fraction, measured, metric_name
-
-MAX_GALLERIES = 3
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NUM_SHOWN = 6
 """Cases shown of each way."""
+MAX_GALLERIES = 3
+"""Most benchmarks of a page whose cases are shown."""
 _MAX_TEXTS = 4
 _MAX_CHARS = 240
 
