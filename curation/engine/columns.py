@@ -56,12 +56,14 @@ class StoredColumns:
         """Number of samples."""
         return len(self.uids)
 
-    def batches(self) -> Iterator[list[Sample]]:
-        """Yield the samples in batches, with the fields that the stage requires."""
+    def batches(self, *fields: str) -> Iterator[list[Sample]]:
+        """Yield the samples in batches, with some fields or all that the stage requires."""
         for block in self._samples.blocks():
             for start in range(0, len(block), _BATCH_SIZE):
                 positions = block[start : start + _BATCH_SIZE]
-                yield [item.sample for item in self._samples.encoded(self._stage.required_fields(), positions)]
+                yield [
+                    item.sample for item in self._samples.encoded(fields or self._stage.required_fields(), positions)
+                ]
 
     def vectors(self, name: str) -> Float16s:
         """Return a field of one vector a sample, memory-mapped [num_samples, dims]."""

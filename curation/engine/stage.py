@@ -241,8 +241,12 @@ class Columns(Protocol):
     def uids(self) -> Sequence[str]:
         """Uids, sorted."""
 
-    def batches(self) -> Iterator[list[Sample]]:
-        """Yield the samples in uid order, with the fields that the stage requires; at most a few hundred at once."""
+    def batches(self, *fields: str) -> Iterator[list[Sample]]:
+        """Yield the samples in uid order, at most a few hundred at once.
+
+        Args:
+            fields: Fields that are read; without any, all that the stage requires.
+        """
 
     def vectors(self, name: str) -> np.ndarray[Any, Any]:
         """Return an ``array`` field of one vector a sample, memory-mapped [num_samples, dims] float16."""

@@ -121,7 +121,7 @@ class _Clusters:
     @classmethod
     def of(cls, columns: Columns) -> _Clusters:
         clusters, thresholds = list[int](), dict[str, float]()
-        for samples in columns.batches():
+        for samples in columns.batches("cluster_id", "positive_thresholds"):
             clusters += [sample["cluster_id"] for sample in samples]
             thresholds = samples[0]["positive_thresholds"]["sure"]
         labels, found = np.unique(np.array(clusters, np.int64), return_inverse=True)

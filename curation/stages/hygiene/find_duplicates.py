@@ -91,7 +91,7 @@ class FindDuplicates(Detectors, IndexedStage):
     def update(self, columns: Columns, before: PreviousIndex | None) -> Fit:
         """Return the state: candidate pairs with their evidence, and what decides which sample of a group stays."""
         captions, windows, splits, sizes = list[Sequence[str]](), list[str](), list[str | None](), list[int]()
-        for samples in columns.batches():
+        for samples in columns.batches("captions", "split", "image_info", "hash_windows"):
             captions += [sample.captions for sample in samples]
             windows += [sample["hash_windows"] for sample in samples]
             splits += [sample.split for sample in samples]

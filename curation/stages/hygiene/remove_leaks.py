@@ -70,7 +70,7 @@ class RemoveLeaks(Detectors, IndexedStage):
             InputError: the sets were embedded by another model.
         """
         windows, trained = list[str](), list[bool]()
-        for samples in columns.batches():
+        for samples in columns.batches("split", "hash_windows"):
             windows += [sample["hash_windows"] for sample in samples]
             trained += [sample.split in TRAIN_SPLITS for sample in samples]
         vectors = columns.vectors("image_embedding") if self.embeddings else None
