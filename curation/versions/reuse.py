@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 from blake3 import blake3
 
+from curation.versions.sidecars import plain_types
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
@@ -170,17 +171,15 @@ class EarlierVersion:
             return False
         return list(rows) == list(range(int(self.first_rows[number]), int(self.first_rows[number + 1])))
 
-    def sidecar_rows(self, rows: Int64Array, columns: list[str]) -> pa.Table:
-        """Return columns of its sidecars for some rows of the index, in that order; one sidecar is in memory at a time."""
-        import pyarrow as pa
+    def place_of(self, row: int) -> tuple[int, int]:
+        """Return the shard of a row of the index, and its row in the shard."""
+        shard = int(self.index_rows[row]["shard"])
+        return shard, row - int(self.first_rows[shard])
 
-        shards, parts = self.ranges.shard[rows], []
-        for number in np.unique(shards).tolist():
-            self.path(f"{number:05d}.parquet")
-            table = self.version.sidecar(number, columns)
-            parts.append(table.take(rows[shards == number] - self.first_rows[number]))
-        places = np.argsort(np.argsort(shards, kind="stable"), kind="stable")
-        return pa.concat_tables(parts).take(places)
+    def sidecar(self, shard: int, columns: list[str]) -> pa.Table:
+        """Return columns of a sidecar, with the types that a new one has."""
+        self.path(f"{shard:05d}.parquet")
+        return plain_types(self.version.sidecar(shard, columns))
 
 
 def record_path(catalog: Catalog, name: str) -> Path:

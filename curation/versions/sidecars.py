@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.versions.tables import plain_types
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
@@ -72,6 +71,25 @@ def take_sidecar(path: Path, shard: int, replaced: Mapping[int, Mapping[str, Any
         if pa.types.is_null(spec.type):  # as `sidecar_table` makes it
             table = table.set_column(number, spec.name, table[number].cast(pa.string()))
     return plain_types(table).combine_chunks()
+
+
+def plain_types(table: pa.Table) -> pa.Table:
+    """Return a table that was read from parquet with the types that it was made with: inner fields have other names."""
+    import pyarrow as pa
+
+    return table.cast(pa.schema([(spec.name, _plain(spec.type)) for spec in table.schema]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(spec.name, _plain(spec.type)) for spec in kind])
+    return kind
 
 
 def _untyped_nulls(table: pa.Table) -> pa.Table:

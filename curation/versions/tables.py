@@ -128,25 +128,6 @@ def typed_columns(values: Mapping[str, list[Any]]) -> dict[str, pa.Array]:
     }
 
 
-def plain_types(table: pa.Table) -> pa.Table:
-    """Return a table that was read from parquet with the types that it was made with: inner fields have other names."""
-    import pyarrow as pa
-
-    return table.cast(pa.schema([(spec.name, _plain(spec.type)) for spec in table.schema]))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    import pyarrow as pa
-
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain(kind.value_type), kind.list_size)
-    if pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(spec.name, _plain(spec.type)) for spec in kind])
-    return kind
-
-
 def _column(values: list[Any]) -> pa.Array:
     """Return plain values as they are and nested ones as canonical JSON."""
     import pyarrow as pa

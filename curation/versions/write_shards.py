@@ -13,7 +13,7 @@ import orjson
 
 from curation.engine.stage import Field
 from curation.versions.reuse import PLACE_COLUMNS, EarlierVersion, SampleRecord
-from curation.versions.tables import VersionContents, plain_types, sidecar_table, typed_columns
+from curation.versions.tables import VersionContents, sidecar_table, typed_columns
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, image_uid
 from data_manifests.seeds import canonical
@@ -22,6 +22,9 @@ from data_manifests.tar_copy import MEMBERS, chunks, copy_chunk, key_digits
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_NEW_ROWS = -1
+"""Stands for the rows of samples from the spool, beside the numbers of earlier shards."""
 
 _TEXT_UNIT_BYTES = 1024
 """To how much the mean size of a sample's texts is rounded up where shards are divided."""
@@ -204,25 +207,29 @@ def _typed_columns(
     """Return a shard's columns of negatives, views and arrays, those of taken samples from the earlier sidecars."""
     import pyarrow as pa
 
-    columns: dict[str, list[Any]] = {name: [] for name in ("negatives", "views", *(field.name for field in arrays))}
-    spooled, taken, rows = [], [], []
-    for place, sample in enumerate(samples):
+    names = ["negatives", "views", *(field.name for field in arrays)]
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    parts: list[tuple[int, int, int]] = []
+    for sample, payload in zip(samples, payloads, strict=True):
         if isinstance(sample.source, Taken):
-            taken.append(place)
-            rows.append(sample.source.row)
             before = sample.source.before
-            continue
-        spooled.append(place)
-        for name in ("negatives", "views"):
-            columns[name].append(payloads[place][name])
-        for field in arrays:
-            columns[field.name].append(field.decode(sample.source.spool.get(sample.source.arrays[field.name])))
-    if not taken:
-        return typed_columns(columns)
-    parts = [pa.table(typed_columns(columns))] if spooled else []
-    parts.append(plain_types(before.sidecar_rows(np.array(rows, np.int64), list(columns))))
-    joined = pa.concat_tables(parts).take(pa.array(np.argsort([*spooled, *taken])))
-    return {name: joined[name].combine_chunks() for name in columns}
+            shard, row = before.place_of(sample.source.row)
+        else:
+            source, shard, row = sample.source, _NEW_ROWS, len(columns["negatives"])
+            for name in ("negatives", "views"):
+                columns[name].append(payload[name])
+            for field in arrays:
+                columns[field.name].append(field.decode(source.spool.get(source.arrays[field.name])))
+        if parts and parts[-1][0] == shard and parts[-1][2] == row:
+            parts[-1] = (shard, parts[-1][1], row + 1)
+        else:
+            parts.append((shard, row, row + 1))
+    shards = {shard for shard, _, _ in parts}
+    tables = {shard: before.sidecar(shard, names) for shard in sorted(shards - {_NEW_ROWS})}
+    if _NEW_ROWS in shards:
+        tables[_NEW_ROWS] = pa.table(typed_columns(columns))
+    joined = pa.concat_tables([tables[shard].slice(start, end - start) for shard, start, end in parts])
+    return {name: joined[name].combine_chunks() for name in names}
 
 
 def _write_sample(
