@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import shutil
@@ -29,6 +30,7 @@ from curation.sources import (
     scenes,
 )
 from curation.sources.reading.record_batches import record_batches, record_schema, usable_captions
+from data_manifests.errors import InputError
 from data_manifests.sample import image_uid
 from flows.execution.executors import process_map
 from tests.curation.source_inputs import coco, flickr8k, pack, picture, put, sample
@@ -165,6 +167,11 @@ def test_other_processes_make_the_same_snapshot(
     assert contents[0] == contents[1]
     num_splits = len(source.splits())
     assert given == (list(range(num_splits)) if num_splits > 1 else [])
+
+
+def test_a_killed_process_is_an_error_that_says_so() -> None:
+    with process_map(2) as found, pytest.raises(InputError, match="a worker process was killed"):
+        list(found(os._exit, [1, 1]))
 
 
 def test_batches_are_bounded_in_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
