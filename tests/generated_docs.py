@@ -27,15 +27,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("curation", "data_manifests", "flows", "training")
 
 MEASURED = {
-    "order order_accuracy": "order",
-    "swaps accuracy": "swaps",
     "retrieval image_to_text_R@1": "R@1 image→text",
     "retrieval text_to_image_R@1": "R@1 text→image",
     "zero_shot top1": "zero-shot",
 }
 """Numbers of `training/results.json` that the tables of recipes show, with their headings."""
 
-SHORT = ("order", "swaps", "R@1 image→text/text→image", "zero-shot")
+SHORT = ("R@1 image→text/text→image", "zero-shot")
 """Headings of the README's table, which has both R@1 in one column."""
 
 OPTION_OF = {
@@ -78,7 +76,7 @@ def recipe_table() -> str:
     for name in recipe_names():
         recipe, numbers = load_recipe(name), measured.get(name, {}).get("numbers", {})
         values = [f"{numbers[key][0]:.1f}" if key in numbers else "-" for key in MEASURED]
-        values[2:4] = ["/".join(values[2:4]).replace("-/-", "-")]
+        values[:2] = ["/".join(values[:2]).replace("-/-", "-")]
         rows.append(_row(_citation(recipe.paper), _summary(name), f"`{name}`", *values))
     return "\n".join(rows)
 

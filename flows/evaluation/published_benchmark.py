@@ -15,7 +15,7 @@ from flows.evaluation.interface import Benchmark, CaseName, EvalOptions, ShownCa
 from training.evaluate.benchmark_result import BenchmarkResult, merge_results
 from training.evaluate.blind import ReferenceTexts, true_texts
 from training.evaluate.features import TextEmbeddingCache
-from training.evaluate.foils import count_cases, foil_accuracy, rare_categories
+from training.evaluate.foils import chance, count_cases, foil_accuracy, rare_categories
 from training.evaluate.image_files import ImageFile, ImageFinder, encode_image_files
 from training.evaluate.published import PublishedCase, PublishedCases, check_cases
 from training.evaluate.triplets import add_text_only
@@ -60,7 +60,7 @@ class PublishedBenchmark(Benchmark):
         """Return accuracy by category and their mean, each with the blind judges' accuracy."""
         listed = [case.case for case in self.listed]
         embed, cases = TextEmbeddingCache(model, report), listed
-        result = BenchmarkResult({"num_cases": len(listed)})
+        result = BenchmarkResult({"num_cases": len(listed), "chance": chance(listed)})
         if not self.eval_options.blind:
             image, readable = self._embed_images(model, report)
             self.count(len(listed), int((~readable).sum()))

@@ -128,7 +128,9 @@ def _write_files(
 
 
 def _evaluated(text: str, benchmark: Benchmark, spec: ModelSpec, model: ClipModel, report: EvalProgress) -> Evaluation:
-    outcome = benchmark.run(model, report)
+    from training.evaluate.headline import mark_headline
+
+    outcome = mark_headline(benchmark.run(model, report))
     for note in benchmark.new_notes():
         err.print(f"{text}: {clean(note)}", markup=False, highlight=False, soft_wrap=True)
     return Evaluation(text, spec.describe(), benchmark.num_samples, benchmark.num_refused, outcome)

@@ -34,7 +34,8 @@ class Case:
         category: The category that it is reported under.
         right: The true texts, one or more; each must beat every wrong one.
         wrong: The false texts, one or more.
-        group: Name of what cases share that stand or fall together, such as a pair of images; empty: their image.
+        group: Name of cases that stand or fall together, such as those of two images with each other's texts: one judge judges
+            them all, and learns from none of their images. Empty for a case by itself.
     """
 
     id: str
@@ -63,7 +64,7 @@ class ReferenceTexts:
     """Texts that blind judges learn from.
 
     Attributes:
-        own: True texts of the test's images, as (image, text); a case uses those of the other half of the images.
+        own: True texts of the test's images, as (image, text); a case uses those of images that are in no case of its half.
         given: Texts from elsewhere; if there are any, every case uses these alone.
     """
 
@@ -74,13 +75,24 @@ class ReferenceTexts:
         """Return groups of cases (their numbers), each with the texts that its judge may learn from."""
         if self.given:
             return [(np.arange(len(cases)), list(self.given))]
-        sides = np.array([_half(case.image) for case in cases], dtype=np.int64)
-        texts = [[text for image, text in self.own if _half(image) != side] for side in (0, 1)]
+        sides = np.array([_half(case.group or case.image) for case in cases], dtype=np.int64)
+        images = [
+            {case.image for case, of_case in zip(cases, sides, strict=True) if of_case == side} for side in (0, 1)
+        ]
+        in_cases = images[0] | images[1]
+        texts = [
+            [
+                text
+                for image, text in self.own
+                if (image not in images[side] if image in in_cases else _half(image) != side)
+            ]
+            for side in (0, 1)
+        ]
         return [(np.flatnonzero(sides == side), texts[side]) for side in (0, 1)]
 
 
-def _half(image: str) -> int:
-    return blake3(f"blind half of {image}".encode()).digest(length=1)[0] % 2
+def _half(name: str) -> int:
+    return blake3(f"blind half of {name}".encode()).digest(length=1)[0] % 2
 
 
 def true_texts(cases: Sequence[Case]) -> tuple[tuple[str, str], ...]:

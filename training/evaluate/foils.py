@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def foil_accuracy(
         counts: What the test's files list.
 
     Returns:
-        Metrics `accuracy` (mean over the categories), `micro_accuracy` (over the cases), `num_cases`, `num_ties`, where counts
+        Metrics `accuracy` (mean over the categories), `micro_accuracy` (over the cases), `chance`, `num_cases`, `num_ties`, where counts
         list cases `num_listed` and `num_missing`, and `categories`: the same by category.
 
     Raises:
@@ -81,10 +82,38 @@ def foil_accuracy(
     metrics = {
         "accuracy": float(np.mean([kept[name].values.mean() for name in means])),
         "micro_accuracy": float(correct.mean()),
+        "chance": chance(cases),
         **_counts(gaps, total, sum(counts.missing.values())),
         "categories": categories,
     }
     return BenchmarkResult(metrics, kept, {"accuracy": means})
+
+
+def chance(cases: Sequence[Case]) -> float:
+    """Return the accuracy of guessing: the share of all orders of a case's texts that have the right ones first."""
+    return float(np.mean([1 / comb(len(case.right) + len(case.wrong), len(case.right)) for case in cases]))
+
+
+def add_both_ways(result: BenchmarkResult, cases: Sequence[Case]) -> BenchmarkResult:
+    """Return a result with `both_ways`: the share of groups of which every case is right.
+
+    In a group of two photographs each has the other's true text as its false one, so a judge that sees only texts is
+    right at most once, and reaches 0; guessing reaches 0.25.
+
+    Source: Thrush et al. 2022 (Winoground, arXiv 2204.03162), the image side of its group score.
+
+    Args:
+        result: By `foil_accuracy`.
+        cases: The same cases, each in a group.
+    """
+    correct: dict[str, list[float]] = {}
+    image: dict[str, str] = {}
+    for case, value in zip(cases, result.cases["micro_accuracy"].values.tolist(), strict=True):
+        correct.setdefault(case.group, []).append(value)
+        image.setdefault(case.group, case.image)
+    values = np.array([min(of_group) for of_group in correct.values()], dtype=np.float64)
+    kept = {**result.cases, "both_ways": CaseValues(tuple(correct), tuple(image.values()), values)}
+    return BenchmarkResult({**result.metrics, "both_ways": float(values.mean())}, kept, result.means)
 
 
 def equal_cases(model: ClipModel, cases: Sequence[Case]) -> int:
