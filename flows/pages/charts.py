@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from flows.pages.html import Html, join, note, tag
+from flows.pages.html import Html, join, tag
 
 MAX_POINTS = 400
 """Most points of a line; more than a phone has pixels."""
@@ -128,7 +128,7 @@ def line_chart(series: Mapping[str, Points], label: str, steps: tuple[float, flo
     parts.append(tag("text", format_number(last), x=left + width, y=bottom, text_anchor="end"))
     svg = tag("svg", *parts, viewBox=f"0 0 {left + width:.0f} {bottom + 6:.0f}", role="img", aria_label=label)
     ends = [(name, points[-1][1]) for name, points in shown.items()]
-    key = [_key(number, name, format_number(end)) for number, (name, end) in enumerate(ends)]
+    key = [_key(number, name, f"ends at {format_number(end)}") for number, (name, end) in enumerate(ends)]
     left_out = tag("li", f"and {len(drawn) - len(shown):,} more", class_="soft") if len(drawn) > len(shown) else ""
     return join([svg, tag("ul", *key, left_out, class_="key")])
 
@@ -138,10 +138,10 @@ def _line_style(number: int) -> dict[str, str | None]:
     return {"class_": f"curve s{number % 6}", "stroke_dasharray": None if number < 6 else "5 3"}
 
 
-def _key(number: int, name: str, end: str) -> Html:
+def _key(number: int, name: str, told: str) -> Html:
     mark = tag("line", x1=0, x2=22, y1=5, y2=5, **_line_style(number))
     swatch = tag("svg", mark, viewBox="0 0 22 10", class_="swatch", aria_hidden="true")
-    return tag("li", swatch, f" {name} ", tag("span", f"ends at {end}", class_="soft"))
+    return tag("li", swatch, f" {name} ", tag("span", told, class_="soft"))
 
 
 def _thin_out(points: Points) -> Points:
@@ -291,7 +291,7 @@ def plane_chart(curves: Sequence[PlaneCurve], x_name: str, y_name: str, base: tu
     label = f"{y_name} (upwards) against {x_name} (to the right), in %"
     svg = tag("svg", *parts, viewBox=f"0 0 {_WIDTH:.0f} {bottom + 24:.0f}", role="img", aria_label=label)
     key = [_key(number, curve.name, _chosen_text(curve)) for number, curve in enumerate(shown)]
-    return join([note("↑ ", y_name), note("→ ", x_name), svg, tag("ul", *key, class_="key")])
+    return join([svg, tag("ul", *key, class_="key")])
 
 
 def _plane_curve(curve: PlaneCurve, style: Mapping[str, str | None], x_axis: Axis, y_axis: Axis) -> list[Html]:
@@ -316,7 +316,7 @@ def _chosen_text(curve: PlaneCurve) -> str:
     if curve.chosen is None:
         return "no share is reported"
     x, y = curve.chosen
-    return f"{x.label}: ↑ {_percent(y.value)}, → {_percent(x.value)}"
+    return f"at {x.label}: ↑ {_percent(y.value)}, → {_percent(x.value)}"
 
 
 def wilson(accuracy: float, num: int) -> tuple[float, float]:

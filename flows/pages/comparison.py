@@ -79,11 +79,16 @@ def comparison_lead(document: Mapping[str, Any]) -> Html:
         f": a recipe fails if it loses more than {gate['zero_shot']:g} points in zero-shot classification or "
         f"{gate['retrieval']:g} in R@1 against the {gate['against']} model, whatever it gains."
     )
-    dominance = [_dominance(pair) for pair in document["dominance"]]
-    nothing = join(["No row ", word("dominates"), " another."])
+    below: dict[str, list[str]] = {}
+    for pair in document["dominance"]:
+        below.setdefault(pair["row"], []).append(pair["over"])
+    lines = [join([f"{row} ", word("dominates"), f" {', '.join(others)}"]) for row, others in below.items()]
     return join(
         [
-            tag("p", join(tag("div", line) for line in dominance) if dominance else nothing, class_="headline"),
+            *(
+                tag("p", line, class_="headline")
+                for line in lines or [join(["No row ", word("dominates"), " another"])]
+            ),
             tag("p", document["title"]),
             note("Each row is shown at its own ", word("share"), ". ", document["rule"]["sentence"]),
             note("The ", word("gate"), gate_text),
@@ -98,11 +103,6 @@ def comparison_lead(document: Mapping[str, Any]) -> Html:
             ),
         ]
     )
-
-
-def _dominance(pair: Mapping[str, Any]) -> Html:
-    higher = ", ".join(_title(*_key(item)) for item in pair["higher"])
-    return join([f"{pair['row']} ", word("dominates"), f" {pair['over']} ", tag("span", f"({higher})", class_="soft")])
 
 
 def _title(on: str, metric: str) -> str:
@@ -128,7 +128,11 @@ def _share_curves(document: Mapping[str, Any]) -> Html:
         "that the rule chose, with its 95 % ", word("interval", "intervals"), ". Up and to the right is better.",
     )  # fmt: skip
     more = details("Tests that are no headline", join(folded)) if folded else ""
-    return join([remark, chart_grid(shown), more])
+    pairs = [
+        (item["row"], item["over"], ", ".join(_title(*_key(test)) for test in item["higher"]))
+        for item in document["dominance"]
+    ]
+    return join([remark, chart_grid(shown), more, table(("row", "dominates", "being higher in"), pairs)])
 
 
 def _plane(document: Mapping[str, Any], x_key: MetricKey, y_key: MetricKey) -> Html:
@@ -147,7 +151,7 @@ def _plane(document: Mapping[str, Any], x_key: MetricKey, y_key: MetricKey) -> H
                 x, y = (ChartValue(label, item["value"], item["low"], item["high"]) for item in values)
                 chosen = (x, y)
         curves.append(PlaneCurve(row["name"], points, chosen))
-    title = f"{_title(*y_key)} against {_title(*x_key)}"
+    title = join(tag("div", name) for name in (f"↑ {_title(*y_key)}", f"→ {_title(*x_key)}"))
     return figure(title, plane_chart(curves, _title(*x_key), _title(*y_key), base))
 
 

@@ -301,7 +301,7 @@ def test_curves_in_a_plane_are_to_scale_and_mark_their_point() -> None:
     ]
     assert ends[0][:2] == (places[0][0], places[2][0]), "the interval of x"
     assert ends[1][2:] == (places[0][1], places[2][1]), "the interval of y"
-    assert "&lt;a&gt;" in drawn and "share 0.5: ↑ 60.0, → 30.0" in drawn and drawn.count('r="5"') == 1
+    assert "&lt;a&gt;" in drawn and "at share 0.5: ↑ 60.0, → 30.0" in drawn and drawn.count('r="5"') == 1
     unmarked = plane_chart([PlaneCurve("b", [(0.2, 0.5)], None)], "R@1", "foils", None)
     assert "no share is reported" in unmarked and 'r="5"' not in unmarked and "cross" not in unmarked
 
