@@ -10,6 +10,7 @@ import gc
 import resource
 import time
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -62,7 +63,7 @@ MEMBERS_FILE = "members"
 
 _FEW_SAMPLES = 10_000
 _FEW_LACKING = 128
-"""A quarter of a partition: more samples without a result are worth several processes."""
+"""A quarter of a partition: with fewer samples that lack a result, it is one unit with the next one."""
 
 _RESULTS_PER_FILE = 512
 
@@ -354,14 +355,18 @@ class _StageRun:
         return total
 
     def _partitions(self, lacking: Positions) -> list[Partition]:
-        """Return the partitions of some samples; few samples are one."""
-        if len(lacking) <= _FEW_LACKING:
-            return [ALL_SAMPLES] if len(lacking) else []
-        uids = self.samples.uids
-        parts = partitions(self.snapshot.num_samples)
+        """Return partitions that have all of some samples; neighbours with few of them are one."""
+        uids, parts = self.samples.uids, partitions(self.snapshot.num_samples)
         first_prefixes = [part.first for part in parts]
-        numbers = {bisect_right(first_prefixes, int(uids[place][:3], 16)) - 1 for place in lacking.tolist()}
-        return [parts[number] for number in sorted(numbers)]
+        numbers = [bisect_right(first_prefixes, int(uids[place][:3], 16)) - 1 for place in lacking.tolist()]
+        found: list[Partition] = []
+        count = _FEW_LACKING
+        for number, here in sorted(Counter(numbers).items()):
+            if count < _FEW_LACKING:
+                found[-1], count = Partition(found[-1].first, parts[number].last), count + here
+            else:
+                found, count = [*found, parts[number]], here
+        return found
 
     def finish(self, stage: FinishedStage) -> None:
         """Go on to the next stage."""

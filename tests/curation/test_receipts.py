@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from curation.engine.engine import run_stages
+from curation.engine import engine
+from curation.engine.engine import Events, UnitReport, run_stages
 from curation.engine.fits import FitPolicy
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.receipts import RECEIPTS_FOLDER
@@ -206,6 +207,25 @@ def test_any_history_ends_in_the_same_samples(tmp_path: Path, records: list[Sour
     found = [{sample.uid: (sample.captions, sample.fields) for sample in each.samples()} for each in (world, fresh)]
     assert found[0] == found[1]
     assert 25 < len(found[0]) < 40  # some captions are so long that their samples are dropped
+
+
+def test_partitions_in_which_few_samples_lack_a_result_are_one_unit(
+    tmp_path: Path, records: list[SourceRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "partitions", lambda number: partitions(number, 4))
+    monkeypatch.setattr(engine, "_FEW_LACKING", 9)
+    reports: list[UnitReport] = []
+    events = Events(unit_done=lambda _, report: reports.append(report))
+    done, _ = run_stages(ASKING[:1], read(records, tmp_path), tmp_path / "store", events=events)
+    reused, *computed = (report.num_computed for report in reports)
+    assert (reused, sum(computed)) == (0, NUM_SCENES)
+    assert 9 <= min(computed[:-1]) <= max(computed) < 9 + 12
+    assert (
+        len(Replay(read(records, tmp_path), Store(tmp_path / "store"), ALL_SAMPLES, done).keys(("image_info",))) == 60
+    )
+    reports.clear()
+    run_stages(ASKING[:1], read(records, tmp_path), tmp_path / "store", events=events)
+    assert [(report.num_computed, report.num_reused) for report in reports] == [(0, NUM_SCENES)]
 
 
 def test_forgetting_removes_all_receipts(tmp_path: Path, records: list[SourceRecord]) -> None:
