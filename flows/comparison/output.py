@@ -137,7 +137,7 @@ def _cell_json(job: CompareJob, done: FinishedCell, pretrained: FinishedCell, sh
     results = {
         which.on: {"file": result.file.relative_to(job.out).as_posix(), **result.record}
         for which, result in found.items()
-        if which in job.benchmarks.reported
+        if which in job.benchmarks.reported and not done.fault
     }
     about = {"row": done.cell.row, "seed": done.cell.seed, "folder": done.cell.folder.relative_to(job.out).as_posix()}
     return about | {

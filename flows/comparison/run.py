@@ -49,10 +49,11 @@ def run_compare(job: CompareJob, *, as_json: bool) -> bool:
     versions = find_versions(job, curate)
     seeds = cells_by_seed(job, versions)
     every = [cell for cells in seeds for cell in cells]
-    due = {cell.folder for cell in every if not is_trained(cell) or missing_evaluations(cell, job.benchmarks)}
-    num_shares, num_benchmarks = len(every[0].shares), len(job.benchmarks.every)
+    missing = {cell.folder: missing_evaluations(cell, job.benchmarks) for cell in every}
+    due = {cell.folder for cell in every if not is_trained(cell) or missing[cell.folder]}
     err.print(
-        f"{len(due)} of {len(every)} cells to run, each at {num_shares} shares on {num_benchmarks} benchmark(s)",
+        f"{len(due)} of {len(every)} cells to run, {sum(map(len, missing.values()))} evaluations "
+        f"({len(every[0].shares)} shares, {len(job.benchmarks.every)} benchmark(s))",
         soft_wrap=True,
     )
     remaining = RemainingTime(len(due))

@@ -139,7 +139,7 @@ def test_a_killed_evaluation_goes_on_and_frozen_images_are_encoded_once(
     )
     assert compare(shell, *words, "--plan", "--json")[0] == 0
     code, _, err = compare(shell, *words)
-    assert code == 0 and len(made) == 14 + 8 and "each at 10 shares on 1 benchmark(s)" in err
+    assert code == 0 and len(made) == 14 + 8 and "1 of 2 cells to run, 8 evaluations" in err
     assert steps_made == [0, 1, 0, 1], "13 evaluations were finished, and no training is repeated"
     found = document(shell)
     row = found["rows"][2]
