@@ -311,3 +311,18 @@ def test_nothing_that_makes_training_negatives_makes_a_test() -> None:
     ).stdout.split()
     assert "flows.evaluation.foils.draw" in found
     assert not [name for name in found if name.startswith(forbidden)]
+
+
+def test_a_kind_whose_texts_no_pair_has_says_so(tmp_path: Path) -> None:
+    captions = ("A man holds a white cup .", "A man holds a white guitar .")
+    lines = []
+    for number, caption in enumerate(captions):
+        Image.new("RGB", (72, 72), (90 * number, 90, 200)).save(tmp_path / f"{number}.png")
+        lines.append(orjson.dumps({"file": f"{number}.png", "captions": [caption]}))
+    (tmp_path / "captions.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    options = EvalOptions(Catalog(tmp_path / "w", tmp_path / "w"))
+    opened: Any = open_benchmark(f"paraphrase:folder:{tmp_path}", options)
+    with pytest.raises(InputError, match=r"none of 1 pairs .* has the texts that it takes"):
+        opened.cases()
+    foils: Any = open_benchmark(f"foils:folder:{tmp_path}", options)
+    assert len(foils.cases()) == 2
