@@ -1,5 +1,5 @@
 # make            what there is
-# make demo       set everything up and run the main job
+# make demo       set everything up and run the main job (three minutes after that)
 # make test       set everything up and run the tests
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps --upgrade --target $(VENV)/webdataset-1 'webdataset==1.0.2'
 	touch $(STAMP)
 
-demo: setup      ## the main job, end to end, on generated scenes
+demo: setup      ## the main job, end to end, on generated scenes: three minutes on two quiet cores
 	$(BIN)/clipcurate demo --out demo
 
 test: setup      ## all tests but the slow ones

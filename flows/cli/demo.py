@@ -3,44 +3,186 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from curation.sources import SourceRecord
-from curation.sources.scenes import ScenesSource
+from curation.sources.scenes import DEFAULT_LEVEL, ScenesSource
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.curate import prefect_executor
 from flows.cli.report import show_diff, write_page
-from flows.evaluation.interface import EvalOptions
-from flows.evaluation.run import ResultFiles, print_comparison, run_evaluation
+from flows.evaluation.interface import EvalOptions, round_robin
+from flows.evaluation.registry import open_benchmark
+from flows.evaluation.run import ResultFiles, run_evaluation
 from flows.execution.jobs import CurateJob, TrainJob, execute_locally
-from flows.terminal.console import out
+from flows.pages.sections.cases import case_changes
+from flows.terminal.console import err, out, print_table
 from flows.terminal.curation import run_curation, show_plan
 from flows.terminal.training import run_training
 
-NUM_SCENES = 2000
-BASE_SETTINGS = ("train.tune=full", "train.steps=300", "train.batch_size=128", "train.lr=1e-3", "train.warmup_steps=50")
-LORA_SETTINGS = (
-    "train.steps=120",
-    "train.batch_size=128",
-    "train.lr=4e-3",
-    "train.warmup_steps=10",
-    "train.lora_rank=16",
-    "train.lora_alpha=16",
+if TYPE_CHECKING:
+    from flows.evaluation.interface import CaseName
+    from flows.evaluation.results import Evaluation
+
+RECIPE = "ce_clip"
+CONTROL = "clip"
+MODEL = "micro"
+NUM_STEPS = 7
+NUM_NOW_RIGHT, NUM_NOW_WRONG = 3, 1
+"""Pictures that are written of each way."""
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much the demo does.
+
+    Attributes:
+        scenes: Scenes to curate; eight of ten are trained on.
+        held_out: What is evaluated on; other scenes.
+        base: Settings of the base model's training.
+        tuned: Settings of both tunings.
+        seconds: What each step takes on two quiet cores.
+    """
+
+    scenes: int
+    held_out: str
+    base: tuple[str, ...]
+    tuned: tuple[str, ...]
+    seconds: tuple[int, ...]
+
+
+def _settings(steps: int, lr: float) -> tuple[str, ...]:
+    return (
+        "train.tune=full", f"train.steps={steps}", "train.batch_size=128", f"train.lr={lr}", "train.warmup_steps=20",
+        f"train.checkpoint_every={steps}",
+    )  # fmt: skip
+
+
+QUICK = DemoSize(2500, "scenes:300@1?level=1", _settings(250, 1e-3), _settings(120, 1e-3), (7, 45, 2, 35, 50, 15, 15))
+FULL = DemoSize(
+    8000, "scenes:1000@1?level=1", _settings(800, 1e-3), _settings(500, 1e-3), (20, 140, 5, 110, 210, 45, 45)
 )
-HELD_OUT = "scenes:500@1"
 
 
-def run_demo(folder: Path, *, with_prefect: bool = True) -> None:
-    """Draw scenes, curate them, train a small CLIP and tune it on its negatives, evaluate, edit one caption, diff.
+@dataclass
+class _Demo:
+    """One run of the demo.
+
+    Attributes:
+        folder: Where everything goes.
+        size: How much it does.
+        with_prefect: Whether the curation of step 4 is a Prefect flow.
+        results: Evaluations by the name of what was evaluated.
+    """
+
+    folder: Path
+    size: DemoSize
+    with_prefect: bool
+    results: dict[str, Evaluation] = field(default_factory=dict)
+
+    @property
+    def catalog(self) -> Catalog:
+        return Catalog(self.folder / "data_manifests", self.folder / "workspace")
+
+    @property
+    def photos(self) -> Path:
+        return self.folder / "photos"
+
+    def run(self) -> Path:
+        """Do all steps; return the run that was tuned with negatives."""
+        self.say(1, f"draw {self.size.scenes:,} scenes of two objects, with captions, into {self.photos}")
+        write_photos(self.photos, self.size.scenes, level=1)
+
+        self.say(2, f"train a base model from random weights on the plain captions (recipe {CONTROL})")
+        job = CurateJob(
+            recipe=CONTROL,
+            source=f"folder:{self.photos}",
+            name="scenes-plain",
+            workspace=str(self.catalog.workspace),
+            manifests=str(self.catalog.manifests),
+            split="train",
+        )
+        plain = run_curation(job, execute_locally)
+        base = self.train(plain.ref, CONTROL, MODEL, "base", self.size.base)
+
+        self.say(3, f"plan: what the recipe {RECIPE} will do, before it does it")
+        job = replace(job, recipe=RECIPE, name="scenes", model=str(base))
+        show_plan(job, why=True)
+        self.say(4, "curate: make hard negatives, " + ("as a Prefect flow" if self.with_prefect else "without Prefect"))
+        first = run_curation(job, prefect_executor() if self.with_prefect else execute_locally)
+
+        self.say(
+            5, "tune the base twice, with the same steps on the same pictures: on plain captions, and with negatives"
+        )
+        control = self.train(plain.ref, CONTROL, str(base), "plain", self.size.tuned)
+        tuned = self.train(first.ref, RECIPE, str(base), RECIPE, self.size.tuned)
+
+        self.say(6, f"evaluate all three on {self.size.held_out}, which none has seen")
+        for name, run in {"base": base, "plain tuning": control, "with negatives": tuned}.items():
+            self.evaluate(name, run)
+        print_foils(self.results)
+        self.show_changes()
+
+        self.say(7, "edit one caption of one picture, then curate again: one sample is computed again")
+        edit_one_caption(self.photos / "captions.jsonl")
+        second = run_curation(job, execute_locally)
+        if second.ref != first.ref:
+            show_diff(self.catalog, first.ref, second.ref, self.folder / "diff.html")
+        write_page(self.catalog, second.ref, self.folder / "data.html")
+        return tuned
+
+    def say(self, step: int, what: str) -> None:
+        """Print which step begins and how long it takes."""
+        seconds = self.size.seconds[step - 1]
+        out.print(f"\n[bold]step {step} of {NUM_STEPS}[/bold]  {what} (about {seconds} s)", soft_wrap=True)
+
+    def train(self, ref: str, recipe: str, model: str, name: str, settings: tuple[str, ...]) -> Path:
+        """Train, or continue an earlier demo's run; return the run's folder."""
+        run, catalog = self.folder / "runs" / name, self.catalog
+        places = str(catalog.workspace), str(catalog.manifests)
+        run_training(TrainJob(ref, recipe, model, str(run), *places, settings, resume=run.exists()), execute_locally)
+        return run
+
+    def evaluate(self, name: str, run: Path) -> None:
+        """Evaluate a run and keep the numbers next to it, where its page finds them."""
+        files = ResultFiles(run.with_suffix(".json"), run.with_suffix(".parquet"))
+        self.results[name] = run_evaluation(str(run), [self.size.held_out], EvalOptions(self.catalog), files)[0]
+
+    def show_changes(self) -> None:
+        """Print in how many cases negatives made a difference to plain tuning, and write some pictures of both ways."""
+        control, tuned = self.results["plain tuning"].result, self.results["with negatives"].result
+        changes = case_changes([control.cases], [tuned.cases], tuned.means["foil_accuracy"])
+        out.print(
+            f"of {changes.num:,} foils, {len(changes.now_right):,} are right with negatives and wrong with plain tuning, "
+            f"{len(changes.now_wrong):,} the other way round; for example:",
+            soft_wrap=True,
+        )
+        benchmark = open_benchmark(self.size.held_out, EvalOptions(self.catalog))
+        folder = self.folder / "cases"
+        folder.mkdir(exist_ok=True)
+        for way, found, most in (
+            ("right", changes.now_right, NUM_NOW_RIGHT),
+            ("wrong", changes.now_wrong, NUM_NOW_WRONG),
+        ):
+            for number, (name, case) in enumerate(benchmark.show_cases(one_of_each_kind(found, most)).items(), start=1):
+                path = folder / f"now-{way}-{number}.png"
+                case.image.save(path)
+                kind = name.metric.split(".")[1]
+                out.print(f"  now {way} ({kind}): {case.right[0]!r}, not {case.wrong[0]!r}: {path}", soft_wrap=True)
+
+
+def run_demo(folder: Path, size: DemoSize = QUICK, *, with_prefect: bool = True) -> None:
+    """Draw scenes, train a small CLIP, curate negatives, tune on them, evaluate, edit one caption, diff.
 
     Args:
         folder: Where everything goes.
+        size: How much it does.
         with_prefect: Whether the curation of step 4 is a Prefect flow.
 
     Raises:
@@ -49,66 +191,49 @@ def run_demo(folder: Path, *, with_prefect: bool = True) -> None:
     started = time.perf_counter()
     if folder.exists() and any(folder.iterdir()) and not (folder / "photos" / "captions.jsonl").is_file():
         raise InputError(f"--out {folder}: folder is not empty and holds no earlier demo", fix="give another --out")
-    workspace, manifests = folder / "workspace", folder / "data_manifests"
-    catalog = Catalog(manifests, workspace)
-    _say("1  drawing", f"{NUM_SCENES} scenes with captions into {folder / 'photos'}")
-    write_photos(folder / "photos", NUM_SCENES)
-
-    _say("2  base model", "a tiny CLIP trained from random weights on the plain captions (recipe clip)")
-    job = CurateJob(
-        recipe="clip",
-        source=f"folder:{folder / 'photos'}",
-        name="scenes-plain",
-        workspace=str(workspace),
-        manifests=str(manifests),
-        split="train",
-    )
-    plain = run_curation(job, execute_locally)
-    base = _train(plain.ref, "clip", "tiny", folder / "runs" / "base", BASE_SETTINGS, job)
-
-    _say("3  plan", "what the recipe ahnm will do, before it does it")
-    job = replace(job, recipe="ahnm", name="scenes", model=str(base))
-    show_plan(job, why=True)
-    _say("4  curate", "as a Prefect flow" if with_prefect else "without Prefect")
-    first = run_curation(job, prefect_executor() if with_prefect else execute_locally)
-
-    _say("5  train", "LoRA on the curated shards (recipe ahnm)")
-    tuned = _train(first.ref, "ahnm", str(base), folder / "runs" / "ahnm", LORA_SETTINGS, job)
-    _say("6  evaluate", f"before and after LoRA on {HELD_OUT}, which neither has seen")
-    before = run_evaluation(str(base), [HELD_OUT], EvalOptions(catalog), ResultFiles(folder / "before.json"))[0]
-    after = run_evaluation(str(tuned), [HELD_OUT], EvalOptions(catalog), ResultFiles(folder / "after.json"))[0]
-    print_comparison({"before LoRA": before, "after LoRA": after})
-
-    _say("7  edit", "one caption of one image, then curate again: one sample is computed again")
-    edit_one_caption(folder / "photos" / "captions.jsonl")
-    second = run_curation(job, execute_locally)
-    if second.ref != first.ref:
-        show_diff(catalog, first.ref, second.ref, folder / "diff.html")
-    evaluations = [{"label": "before LoRA", **before.to_json()}, {"label": "after LoRA", **after.to_json()}]
-    write_page(catalog, second.ref, folder / "summary.html", evaluations=evaluations, run=tuned)
-    out.print(f"\ndone in {time.perf_counter() - started:.0f} s", soft_wrap=True)
-    out.print(f"summary with pictures: {(folder / 'summary.html').resolve()}", soft_wrap=True)
-    out.print(f"what changed:          {(folder / 'diff.html').resolve()}", soft_wrap=True)
+    out.print(f"{NUM_STEPS} steps, about {sum(size.seconds) / 60:.0f} minutes on two quiet cores")
+    demo = _Demo(folder, size, with_prefect)
+    tuned = demo.run()
+    write_page(demo.catalog, str(tuned), folder / "run.html")
+    err.print(f"done in {time.perf_counter() - started:.0f} s")
+    for what, name in (
+        ("the run, with pictures", "run.html"),
+        ("the data", "data.html"),
+        ("what the edit changed", "diff.html"),
+    ):
+        out.print(f"{what}: {(folder / name).resolve()}", soft_wrap=True)
 
 
-def _say(step: str, what: str) -> None:
-    out.print(f"\n[bold]{step}[/bold]  {what}", soft_wrap=True)
+def print_foils(results: Mapping[str, Evaluation]) -> None:
+    """Print the accuracy on each kind of foil, and retrieval, of several models."""
+    metrics = [result.result.metrics for result in results.values()]
+    rows = [
+        [f"foils by {kind}", *(f"{100 * of['foils'][kind]['accuracy']:.1f}" for of in metrics)]
+        for kind in metrics[0]["foils"]
+    ]
+    rows.append(["all kinds of foils", *(f"{100 * of['foil_accuracy']:.1f}" for of in metrics)])
+    rows += [
+        [f"R@1 {way.replace('_', ' ')}", *(f"{100 * of[f'{way}_R@1']:.1f}" for of in metrics)]
+        for way in ("image_to_text", "text_to_image")
+    ]
+    print_table("in %; half of the foils are right by chance", ("", *(f">{name}" for name in results)), rows)
 
 
-def _train(ref: str, recipe: str, model: str, run: Path, settings: tuple[str, ...], job: CurateJob) -> Path:
-    """Train, or continue an earlier demo's run."""
-    training = TrainJob(ref, recipe, model, str(run), job.workspace, job.manifests, settings, resume=run.exists())
-    run_training(training, execute_locally)
-    return run
+def one_of_each_kind(names: Sequence[CaseName], most: int) -> list[CaseName]:
+    """Return the first case of each kind, then the second, and so on, up to a number."""
+    groups: dict[str, list[CaseName]] = {}
+    for name in names:
+        groups.setdefault(name.metric, []).append(name)
+    return round_robin(groups.values(), most)
 
 
-def write_photos(folder: Path, count: int) -> None:
+def write_photos(folder: Path, count: int, level: int = DEFAULT_LEVEL) -> None:
     """Write generated scenes as a folder of pictures with ``captions.jsonl``, as a user's own data would be."""
     if (folder / "captions.jsonl").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for record in ScenesSource(str(count)).records():
+    for record in ScenesSource(f"{count}?level={level}").records():
         if not isinstance(record, SourceRecord) or not isinstance(record.image, bytes):
             raise TypeError("generated scenes are records with image bytes")
         extension = "png" if record.image.startswith(b"\x89PNG") else "jpg"

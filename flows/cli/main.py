@@ -175,11 +175,14 @@ def evaluate(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for everything the demo makes")] = Path("demo"),
     no_prefect: Annotated[bool, typer.Option("--no-prefect", help="curate without Prefect; same bytes")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="more scenes and steps: about ten minutes instead of three")
+    ] = False,
 ) -> None:
-    """Run the main job end to end on generated scenes: curate, train, evaluate, edit, curate again, diff."""
-    from flows.cli.demo import run_demo
+    """Run the main job end to end on generated scenes: train a base, curate negatives, tune, evaluate, edit, diff."""
+    from flows.cli.demo import FULL, QUICK, run_demo
 
-    run_demo(out, with_prefect=not no_prefect)
+    run_demo(out, FULL if full else QUICK, with_prefect=not no_prefect)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from curation.engine.denylist import Denylist
 from curation.sources import open_source
+from data_manifests.diff import diff_versions
 from data_manifests.manifest import Catalog
 from data_manifests.sample import image_uid
 from flows.cli import demo
@@ -79,23 +80,25 @@ def test_a_comparison_reads_once_for_each_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStorage is deprecated")
+@pytest.mark.filterwarnings("ignore:model 'micro'", "ignore:TypedStorage is deprecated")
 def test_the_demo_uses_its_own_workspace_and_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample that the demo's own manifests list as forgotten is neither curated nor evaluated on."""
-    small = ("train.steps=1", "train.batch_size=8", "train.num_threads=1", "train.warmup_steps=0")
-    monkeypatch.setattr(demo, "NUM_SCENES", 30)
-    monkeypatch.setattr(demo, "HELD_OUT", "scenes:12@1")
-    monkeypatch.setattr(demo, "BASE_SETTINGS", ("train.tune=full", *small))
-    monkeypatch.setattr(demo, "LORA_SETTINGS", small)
+    small = ("train.tune=full", "train.steps=1", "train.batch_size=8", "train.num_threads=1", "train.warmup_steps=0")
+    size = demo.DemoSize(30, "scenes:12@1?level=1", small, small, (1,) * demo.NUM_STEPS)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "demo"
-    demo.write_photos(folder / "photos", 30)
-    first = next(iter(records_of(open_source(f"folder:{folder / 'photos'}", "train"))))
-    held_out = next(iter(records_of(open_source("scenes:12@1"))))
+    demo.write_photos(folder / "photos", 30, level=1)
+    # the demo edits the first picture, so another one is to be forgotten
+    first = list(records_of(open_source(f"folder:{folder / 'photos'}", "train")))[1]
+    held_out = next(iter(records_of(open_source(size.held_out))))
     uids = [image_uid(item.image if isinstance(item.image, bytes) else item.image.read()) for item in (first, held_out)]
     Denylist().adding(uids).save(folder / "data_manifests")
-    demo.run_demo(folder, with_prefect=False)
+    demo.run_demo(folder, size, with_prefect=False)
     catalog = Catalog(folder / "data_manifests", folder / "workspace")
     assert uids[0] not in catalog.open("scenes@1").index(["uid"])["uid"].to_pylist()
-    assert json.loads((folder / "after.json").read_bytes())["results"][0]["num_samples"] == 11
+    for run in ("base", "plain", demo.RECIPE):
+        assert json.loads((folder / "runs" / f"{run}.json").read_bytes())["results"][0]["num_samples"] == 11
+    difference = diff_versions(catalog.open("scenes@1"), catalog.open("scenes@2"))
+    assert (difference.num_edited, difference.num_followed) == (1, 0)
+    assert {path.name for path in folder.glob("*.html")} == {"run.html", "data.html", "diff.html"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"], "nothing is left elsewhere"
