@@ -21,7 +21,7 @@ from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.image_decoder import DECODER_VERSION
 from data_manifests.interrupt import end_at_once
-from data_manifests.run_files import CHECKPOINT_FILE, DONE_FILE, PLAN_FILE, RUN_FILE
+from data_manifests.run_files import CHECKPOINT_FILE, DONE_FILE, LOG_FILE, PLAN_FILE, RUN_FILE
 
 if TYPE_CHECKING:
     from training.batches.plan import BatchPlan
@@ -60,7 +60,7 @@ def package_versions() -> dict[str, str]:
 
 @contextmanager
 def run_folder(run: Path, resume: bool) -> Iterator[None]:
-    """Lock a run's folder for this process.
+    """Lock a run's folder for this process; a new run that cannot begin (input that cannot be used) leaves none.
 
     Raises:
         InputError: the folder is not empty and `resume` is off, or another process trains in it.
@@ -73,6 +73,7 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
             allowed="an empty or new folder for a new run",
             fix="--resume to go on with it, or another --out",
         )
+    made = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(run / LOCK_FILE).acquire(timeout=0)
@@ -81,7 +82,15 @@ def run_folder(run: Path, resume: bool) -> Iterator[None]:
             f"{run}: another process trains in this folder", fix="wait for it, or use another --out"
         ) from None
     with lock:
-        yield
+        try:
+            yield
+        except InputError:
+            if not resume and not (run / LOG_FILE).exists():
+                for name in (RUN_FILE, PLAN_FILE, LOCK_FILE):
+                    (run / name).unlink(missing_ok=True)
+                if made:
+                    run.rmdir()
+            raise
 
 
 def begin_run(run: Path, identity: Mapping[str, Any], plan: BatchPlan | None) -> None:

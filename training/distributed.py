@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -204,11 +204,10 @@ class Ranks:
             InputError: on the others, if it could not be entered.
         """
         self.on_rank_zero(context.__enter__)
-        try:
-            yield
-        finally:
+        with ExitStack() as entered:
             if self.first:
-                context.__exit__(None, None, None)
+                entered.push(context)
+            yield
 
 
 def _sum_bucket(bucket: Sequence[Tensor]) -> None:

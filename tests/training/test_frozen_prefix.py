@@ -180,6 +180,15 @@ def test_more_blocks_than_there_are_are_refused_with_how_many_there_are() -> Non
     assert report.lines()[-2:] == ["  image tower: the last 2 of 4 blocks", "  text tower: the last 2 of 3 blocks"]
 
 
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+def test_a_run_that_cannot_begin_leaves_no_folder(make_version: MakeVersion, tmp_path: Path) -> None:
+    version, spec, config = make_version(20), ModelSpec.parse("tiny"), config_for(tune="top:9", steps=1)
+    with pytest.raises(InputError, match="image tower has 4 blocks"):
+        train(version, parts_for(), spec, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert train(version, parts_for(), spec, replace(config, tune="top:3"), tmp_path / "run").steps == 1
+
+
 def test_a_tower_without_known_blocks_is_refused(tmp_path: Path) -> None:
     path = Path(write_config(tmp_path, "hybrid"))
     config = checkpoint_files.read_json(path)
