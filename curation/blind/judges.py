@@ -164,7 +164,9 @@ class PairSample:
         """Add the pairs of one image; if there are too many, the images with the largest hashes leave the sample."""
         if not self._images.wants(uid):
             return
-        records = sorted(negatives, key=lambda record: draw_seed("blind_pair", uid, record["text"]))
+        records = list(negatives)
+        if len(records) > _MAX_PAIRS_PER_IMAGE:
+            records.sort(key=lambda record: draw_seed("blind_pair", uid, record["text"]))
         pairs = [
             Pair(uid, positive_of(record, captions), record["text"], f"{record['operation']} {record['span_class']}")
             for record in records[:_MAX_PAIRS_PER_IMAGE]
