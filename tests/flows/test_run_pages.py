@@ -20,7 +20,7 @@ from flows.comparison.output import FORMAT
 from flows.pages.build import report_html
 from flows.pages.run import Run, evaluations_next_to, read_results
 from flows.pages.sections.cases import case_changes
-from flows.pages.sections.results import results_section
+from flows.pages.sections.results import benchmark_name, results_section
 from tests.data_manifests.built_versions import build, picture
 from tests.flows.browser import Browser, in_a_browser
 from tests.flows.pages import assert_self_contained, catalog_of
@@ -193,6 +193,14 @@ def test_cases_differ_where_more_than_half_of_the_seeds_do() -> None:
     other = {"top1": CaseValues(("a", "b", "x"), ("i", "i", "j"), np.ones(3))}
     with pytest.raises(InputError, match="different cases"):
         case_changes([run(0, 0, 0)], [other], ["top1"])
+
+
+def test_benchmarks_are_named_without_private_paths() -> None:
+    for on, name in (
+        ("retrieval:flickr:/home/me/f8k/", "retrieval f8k"), ("scenes:60@1?level=1", "scenes 60@1, level 1"),
+        ("zero_shot:/data/flowers", "zero-shot flowers"), ("sugarcrepe:/a/sc?images=/home/me/coco&x=2", "sugarcrepe sc, x 2"),
+    ):  # fmt: skip
+        assert benchmark_name(on) == name
 
 
 def test_categories_of_few_cases_are_one_in_the_charts() -> None:

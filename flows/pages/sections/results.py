@@ -51,9 +51,11 @@ def results_section(columns: Sequence[ResultColumn]) -> Html:
 
 
 def benchmark_name(on: str) -> str:
-    """Return a benchmark's kind and the last part of its path; the rest of the path may be private."""
+    """Return a benchmark's kind, the last part of its path and its options; the rest of the path, and other paths, may be private."""
     kind, _, source = on.partition(":")
-    return f"{kind.replace('_', '-')} {source.rstrip('/').rpartition('/')[2].rpartition(':')[2]}".strip()
+    path, _, options = source.partition("?")
+    name = f"{kind.replace('_', '-')} {path.rstrip('/').rpartition('/')[2].rpartition(':')[2]}".strip()
+    return ", ".join([name, *(item.replace("=", " ") for item in options.split("&") if item and "/" not in item)])
 
 
 def metric_name(name: str) -> str:
