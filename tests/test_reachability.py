@@ -244,11 +244,9 @@ ONLY_TESTS_PASS: Mapping[str, str] = {
     "ImageCache(max_bytes)": "a limit that tests make small",
     "local_server(start_s)": "a time limit that tests make short",
     "RemoteShards(pause)": "tests do not sleep",
-    "Bootstrap(draws)": "the size of the intervals' error, which tests measure",
     "fairness(pairs)": "tests work out a small case by hand",
     "fairness(prompts)": "tests work out a small case by hand",
     "make_order_test(seed)": "tests draw twice",
-    "draw_cases(seed)": "tests draw twice",
     "group_lengths(cost)": "tests try the extremes",
 }
 """Arguments that only tests pass, each with the reason."""

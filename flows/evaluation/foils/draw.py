@@ -104,7 +104,7 @@ def kept_foil_test(samples: Sequence[Sample], workspace: Path) -> FoilTest:
     return test
 
 
-def draw_foil_test(samples: Sequence[Sample], seed: int = SEED) -> FoilTest:
+def draw_foil_test(samples: Sequence[Sample]) -> FoilTest:
     """Return a test of samples' captions.
 
     A pair is two photographs I and J with captions c and h that differ in one span, or by one exchange, where the captions
@@ -118,14 +118,13 @@ def draw_foil_test(samples: Sequence[Sample], seed: int = SEED) -> FoilTest:
 
     Args:
         samples: Samples with captions; images are not read.
-        seed: Seed of the draw.
     """
     places = [(row, number) for row, sample in enumerate(samples) for number in range(len(sample.captions))]
     words = [read_words(samples[row].captions[number]).words for row, number in places]
     names = [f"{samples[row].uid}/{number}" for row, number in places]
-    num_near, drawn = _draw_candidates(words, [row for row, _ in places], names, seed)
+    num_near, drawn = _draw_candidates(words, [row for row, _ in places], names)
     rows = {places[number][0] for pair in drawn for number in (pair.one, pair.other)}
-    counted = sorted(range(len(samples)), key=lambda row: draw_seed(seed, "foils_test", samples[row].uid))
+    counted = sorted(range(len(samples)), key=lambda row: draw_seed(SEED, "foils_test", samples[row].uid))
     read = _read(samples, sorted(rows.union(counted[:NUM_COUNTED])) if rows else [])
     checker = CaptionChecker(read)
     uses, refused = Counter[int](), Counter[str](dict.fromkeys((*REASONS, "caption_used_often"), 0))
@@ -141,21 +140,21 @@ def draw_foil_test(samples: Sequence[Sample], seed: int = SEED) -> FoilTest:
         if reason:
             refused[reason] += 1
             continue
-        pairs.append(_pair(category, pair, sides, read, seed))
+        pairs.append(_pair(category, pair, sides, read))
         uses.update((pair.one, pair.other))
     return FoilTest(tuple(pairs), num_near, dict(refused))
 
 
 def _draw_candidates(
-    words: Sequence[Sequence[str]], photographs: Sequence[int], names: Sequence[str], seed: int
+    words: Sequence[Sequence[str]], photographs: Sequence[int], names: Sequence[str]
 ) -> tuple[int, list[NearPair]]:
     """Return how many pairs of captions are nearly the same, and up to `MAX_CANDIDATES` of them in the order of the draw."""
     kept: list[tuple[int, int, int, NearPair]] = []
     num_near = 0
-    for pair in near_pairs(words, photographs, [draw_seed(seed, "foils_test", name) for name in names]):
+    for pair in near_pairs(words, photographs, [draw_seed(SEED, "foils_test", name) for name in names]):
         num_near += 1
         # a heap of the smallest numbers: its first item is the largest one kept
-        item = -draw_seed(seed, "foils_test", names[pair.one], names[pair.other]), -pair.one, -pair.other, pair
+        item = -draw_seed(SEED, "foils_test", names[pair.one], names[pair.other]), -pair.one, -pair.other, pair
         if len(kept) < MAX_CANDIDATES:
             heapq.heappush(kept, item)
         else:
@@ -190,9 +189,7 @@ def _checked(
     return category, reason or checker.refusal(other_image, one, span, exchanged=pair.exchanged)
 
 
-def _pair(
-    category: str, pair: NearPair, sides: Sequence[Side], read: dict[str, list[CaptionRead]], seed: int
-) -> FoilPair:
+def _pair(category: str, pair: NearPair, sides: Sequence[Side], read: dict[str, list[CaptionRead]]) -> FoilPair:
     """Return two captions as a pair, with another true text of each photograph and the part that is true of both."""
     parts = []
     for (image, number), span in zip(sides, (pair.span, pair.other_span), strict=True):
@@ -205,7 +202,7 @@ def _pair(
     for (image, number), part in zip(sides, parts, strict=True):
         captions = read[image]
         different = [one.text for one in captions if one.words != captions[number].words]
-        also = different[draw_seed(seed, "foils_also", image, number) % len(different)] if different else ""
+        also = different[draw_seed(SEED, "foils_also", image, number) % len(different)] if different else ""
         made.append(FoilSide(image, number, captions[number].text, also, part))
     return FoilPair(category, *made)
 
