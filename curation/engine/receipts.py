@@ -1,9 +1,10 @@
 """Receipts: which result in the store each sample got from a stage, so that an unchanged sample's values need not be read again.
 
-``<folder of results>/receipts/<lo>-<hi>-<hash>.arrow`` has a row for each sample: its key, which is a hash of the ids of the
-values that the stage requires; the id of its input and the file of its result; the id of the result, from which later stages
-compute their keys; and whether it was dropped. Ids are hashes of values, so equal keys mean equal input. Receipts are a
-shortcut: whatever is missing is found again from the results, and a receipt whose result file is gone counts for nothing.
+``<folder of results>/receipts/<lo>-<hi>-<hash>.arrow`` has a row for each sample: its key, which is a hash of the ids of its
+uid and of the values that the stage requires; the id of its input and the file of its result; the id of the result, from
+which later stages compute their keys; and whether it was dropped. Ids are hashes of values, so equal keys mean equal input.
+Receipts are a shortcut: whatever is missing is found again from the results, and a receipt whose result file is gone counts
+for nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Receipt(NamedTuple):
     """What became of a sample in a stage.
 
     Attributes:
-        key: Hash of the values that the stage requires, by their ids.
+        key: Hash of the uid and of the values that the stage requires, by their ids.
         input_id: Id of its input.
         file: Name of the file with its result; empty for a stage that has none of each sample: one that fits or indexes.
         result_id: Hash of the result's fields.

@@ -268,7 +268,7 @@ class Replay:
             stage: The next stage.
             folder: Where it has receipts.
         """
-        keys = self._keys(stage.required_fields(), self._end)
+        keys = self._keys(_input_fields(stage), self._end)
         receipts = read_receipts(folder, self._partition)
         ids = receipts["input_id"].take(places_of(keys, receipts, "key")).to_pylist()
         lacking = np.flatnonzero(_is_true(keys.is_valid()) & np.array([found is None for found in ids], np.bool_))
@@ -445,8 +445,16 @@ class Replay:
 
 
 def _key_fields(stage: Stage) -> tuple[str, ...]:
-    """Return the fields by whose values a stage's receipts are found."""
-    return ("uid",) if isinstance(stage, IndexedStage) else stage.required_fields()
+    """Return the fields by whose values the receipts of a stage's results are found."""
+    return ("uid",) if isinstance(stage, IndexedStage) else _input_fields(stage)
+
+
+def _input_fields(stage: Stage) -> tuple[str, ...]:
+    """Return the fields by whose values the receipts of a stage's inputs are found.
+
+    The uid is one of them, so that a sample's receipt lies where its partition is read, also if another one has the same input.
+    """
+    return ("uid", *(name for name in stage.required_fields() if name != "uid"))
 
 
 def _is_true(column: pa.ChunkedArray | pa.Array) -> Bools:

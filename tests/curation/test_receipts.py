@@ -173,6 +173,28 @@ def test_keys_differ_exactly_where_a_value_does(tmp_path: Path, records: list[So
     assert samples.keys(("captions", "name")) != samples.keys(("name", "captions"))
 
 
+def by_partition(replayed: Replay, records: Sequence[SourceRecord], root: Path) -> list[bytes]:
+    """Return the keys of all samples' answers, read partition by partition."""
+    done = [FinishedStage(stage) for stage in ASKING]
+    parts = [Replay(read(records, root), Store(root / "store"), part, done) for part in partitions(NUM_SCENES, 7)]
+    assert len(parts) > 1
+    assert [uid for part in parts for uid in part.uids] == replayed.uids
+    return [key for part in parts for key in part.keys(("answer", "quoted"))]
+
+
+def test_samples_of_two_partitions_with_the_same_input_have_both_a_result(
+    tmp_path: Path, records: list[SourceRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "partitions", lambda number: partitions(number, 7))
+    monkeypatch.setattr(engine, "_FEW_LACKING", 1)
+    ask(records, tmp_path)
+    for place in range(1, NUM_SCENES, 5):
+        rows = list(records)
+        rows[place] = dataclasses.replace(rows[place], captions=rows[0].captions)
+        _, samples = ask(rows, tmp_path)
+        assert by_partition(samples, rows, tmp_path) == samples.keys(("answer", "quoted"))
+
+
 def test_dropped_samples_are_left_out_and_named(tmp_path: Path, records: list[SourceRecord]) -> None:
     silent = edited(records, 2, 7, text="silent night")
     computed, samples = ask(silent, tmp_path)
@@ -181,13 +203,7 @@ def test_dropped_samples_are_left_out_and_named(tmp_path: Path, records: list[So
     assert drops == [("ask_model", "silent night", Drop("silent", "silent ni"))] * 2
     assert len(samples.uids) == samples.num_samples == NUM_SCENES - 2
     assert sorted(samples.dropped_uids()) == sorted(sample.uid for _, sample, _ in samples.drops())
-    parts = [
-        Replay(read(silent, tmp_path), Store(tmp_path / "store"), part, [FinishedStage(stage) for stage in ASKING])
-        for part in partitions(NUM_SCENES, 7)
-    ]
-    assert len(parts) > 1
-    assert [uid for part in parts for uid in part.uids] == samples.uids
-    assert [key for part in parts for key in part.keys(("quoted",))] == samples.keys(("quoted",))
+    assert by_partition(samples, silent, tmp_path) == samples.keys(("answer", "quoted"))
 
 
 def test_any_history_ends_in_the_same_samples(tmp_path: Path, records: list[SourceRecord]) -> None:
