@@ -391,6 +391,7 @@ def test_what_does_not_fit_the_budget_is_computed_at_each_step(make_version: Mak
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:model 'lite0_minilm'")
 def test_the_prefix_of_the_pretrained_towers_is_exact(make_version: MakeVersion, tmp_path: Path) -> None:
     version = make_version(12)
     spec = ModelSpec.parse("lite0_minilm")
