@@ -3,6 +3,7 @@ of generators between training and test."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import subprocess
@@ -326,3 +327,9 @@ def test_a_kind_whose_texts_no_pair_has_says_so(tmp_path: Path) -> None:
         opened.cases()
     foils: Any = open_benchmark(f"foils:folder:{tmp_path}", options)
     assert len(foils.cases()) == 2
+
+
+def test_guessing_the_order_of_words_is_right_in_a_fifth(photos: Path, options: EvalOptions) -> None:
+    (order,) = run_evaluation("tiny", [f"order:folder:{photos}"], dataclasses.replace(options, blind=True))
+    assert 0.2 <= order.metrics["chance"] < 0.5
+    assert "opposite" not in order.metrics["no_headline"]

@@ -11,6 +11,7 @@ from flows.evaluation.sample_benchmark import SampleBenchmark
 from training.evaluate.benchmark_result import BenchmarkResult, merge_results
 from training.evaluate.blind import ReferenceTexts, set_overall_blind_accuracy, true_texts
 from training.evaluate.features import TextEmbeddingCache
+from training.evaluate.foils import chance
 from training.evaluate.word_order import (
     OrderTest,
     clean,
@@ -40,7 +41,7 @@ class OrderBenchmark(SampleBenchmark):
         given = tuple(clean(text) for text in self.eval_options.blind_texts)
         reference = ReferenceTexts(true_texts(overall), given)
         if self.eval_options.blind:
-            result = BenchmarkResult({"num_cases": len(test.cases)})
+            result = BenchmarkResult({"num_cases": len(overall), "chance": chance(overall)})
         else:
             result = order_accuracy(self.features(model, report), test, embed)
         result = with_blind_judges(embed, result, "by_perturbation", single, reference)
