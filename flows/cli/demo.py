@@ -64,7 +64,7 @@ def _settings(steps: int, lr: float) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-QUICK = DemoSize(4000, "scenes:300@1?level=1", _settings(300, 1e-3), _settings(150, 1e-3), (10, 50, 2, 40, 60, 15, 15))
+QUICK = DemoSize(4000, "scenes:300@1?level=1", _settings(300, 1e-3), _settings(120, 1e-3), (10, 50, 2, 30, 60, 15, 10))
 FULL = DemoSize(
     8000, "scenes:1000@1?level=1", _settings(800, 1e-3), _settings(500, 1e-3), (20, 140, 5, 110, 210, 45, 45)
 )
