@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
-from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import generator
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.evaluate.blind import Case, case_values, rows_by_category
 from training.evaluate.features import EmbedTexts, EvalFeatures
-from training.evaluate.small_files import read_json
+from training.evaluate.kept_tests import load_test, save_test
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,9 +129,8 @@ def perturb(name: str, words: Sequence[str], tags: Sequence[str], rng: np.random
 
 
 def save_order_test(path: Path, test: OrderTest) -> None:
-    """Write a test as JSON; equal tests give equal bytes."""
-    record = {"format": FORMAT, **asdict(test)}
-    write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    """Write a test as JSON."""
+    save_test(path, FORMAT, asdict(test))
 
 
 def load_order_test(path: Path) -> OrderTest:
@@ -142,17 +139,15 @@ def load_order_test(path: Path) -> OrderTest:
     Raises:
         InputError: missing, damaged or of another format.
     """
-    try:
-        record = read_json(path)
-        if record["format"] != FORMAT:
-            raise InputError(f"{path}: format {record['format']!r}", allowed=FORMAT, fix="delete it; it is drawn again")
-        cases = tuple(
-            OrderCase(str(c["uid"]), int(c["caption"]), str(c["text"]), {n: str(t) for n, t in c["wrong"].items()})
-            for c in record["cases"]
-        )
-        return OrderTest(int(record["seed"]), cases, dict(record["num_same"]), int(record["num_left_out"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not an order test ({error})", fix="delete it; it is drawn again") from error
+    return load_test(path, FORMAT, "an order test", _order_test)
+
+
+def _order_test(record: Any) -> OrderTest:
+    cases = tuple(
+        OrderCase(str(c["uid"]), int(c["caption"]), str(c["text"]), {n: str(t) for n, t in c["wrong"].items()})
+        for c in record["cases"]
+    )
+    return OrderTest(int(record["seed"]), cases, dict(record["num_same"]), int(record["num_left_out"]))
 
 
 def order_accuracy(features: EvalFeatures, test: OrderTest, embed: EmbedTexts) -> BenchmarkResult:

@@ -7,19 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import orjson
 from blake3 import blake3
 
 from curation.models.parser import SpacyParser
-from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 from data_manifests.seeds import canonical, draw_seed
 from flows.evaluation.foils.contradiction import REASONS, CaptionChecker, CaptionRead, read_caption
 from flows.evaluation.foils.near_captions import NearPair, near_pairs, read_words
 from flows.evaluation.foils.parts import without_phrase
-from training.evaluate.small_files import read_json
+from training.evaluate.kept_tests import load_test, save_test
 
 FORMAT = "clipcurate/foils-test/1"
 SEED = 0
@@ -208,9 +207,8 @@ def _pair(category: str, pair: NearPair, sides: Sequence[Side], read: dict[str, 
 
 
 def save_foil_test(path: Path, test: FoilTest) -> None:
-    """Write a test as JSON; equal tests give equal bytes."""
-    record = {"format": FORMAT, "seed": SEED, **asdict(test)}
-    write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    """Write a test as JSON."""
+    save_test(path, FORMAT, {"seed": SEED, **asdict(test)})
 
 
 def load_foil_test(path: Path) -> FoilTest:
@@ -219,18 +217,15 @@ def load_foil_test(path: Path) -> FoilTest:
     Raises:
         InputError: missing, damaged or of another format.
     """
-    try:
-        record = read_json(path)
-        if record["format"] != FORMAT:
-            raise InputError(f"{path}: format {record['format']!r}", allowed=FORMAT, fix="delete it; it is drawn again")
-        pairs = tuple(
-            FoilPair(str(pair["category"]), *(_side(pair[name]) for name in ("one", "other")))
-            for pair in record["pairs"]
-        )
-        refused = {str(reason): int(number) for reason, number in record["refused"].items()}
-        return FoilTest(pairs, int(record["num_near"]), refused)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a test of foils ({error})", fix="delete it; it is drawn again") from error
+    return load_test(path, FORMAT, "a test of foils", _foil_test)
+
+
+def _foil_test(record: Any) -> FoilTest:
+    pairs = tuple(
+        FoilPair(str(pair["category"]), *(_side(pair[name]) for name in ("one", "other"))) for pair in record["pairs"]
+    )
+    refused = {str(reason): int(number) for reason, number in record["refused"].items()}
+    return FoilTest(pairs, int(record["num_near"]), refused)
 
 
 def _side(record: dict[str, object]) -> FoilSide:
