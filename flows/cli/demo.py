@@ -220,11 +220,14 @@ def print_foils(results: Mapping[str, Evaluation]) -> None:
 
 
 def one_of_each_kind(names: Sequence[CaseName], most: int) -> list[CaseName]:
-    """Return the first case of each kind, then the second, and so on, up to a number."""
+    """Return the first case of each kind, then the second, and so on, up to a number; no two of one picture."""
     groups: dict[str, list[CaseName]] = {}
     for name in names:
         groups.setdefault(name.metric, []).append(name)
-    return round_robin(groups.values(), most)
+    one_each: dict[str, CaseName] = {}
+    for name in round_robin(groups.values(), None):
+        one_each.setdefault(name.image, name)
+    return list(one_each.values())[:most]
 
 
 def write_photos(folder: Path, count: int, level: int = DEFAULT_LEVEL) -> None:
