@@ -7,6 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from data_manifests.caption_negatives import NEGATIVES_PER_CAPTION
+
+_NEGATIVES = "negatives per caption"
+
 
 @dataclass(frozen=True, slots=True)
 class ValueChange:
@@ -87,6 +91,8 @@ def _nested(label: str, by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[t
 def changed_distributions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[DistributionShift, ...]:
     """Return the distributions of two manifest bodies that differ."""
     before, after = _histograms(old["statistics"]), _histograms(new["statistics"])
+    if not (before[_NEGATIVES] and after[_NEGATIVES]):  # versions made earlier do not record it
+        del before[_NEGATIVES]
     shifts = (distribution_shift(name, before[name], after[name]) for name in before)
     return tuple(shift for shift in shifts if shift.total_variation)
 
@@ -94,6 +100,7 @@ def changed_distributions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tup
 def _histograms(statistics: Mapping[str, Any]) -> dict[str, Mapping[int, int]]:
     return {
         "words per caption": _counts(statistics["caption_words"]),
+        _NEGATIVES: _counts(statistics.get(NEGATIVES_PER_CAPTION, {}).get("captions", {})),
         "captions per sample": _counts(statistics.get("captions_per_sample", {})),
         # clusters have other numbers in another version, so only their sizes compare
         "cluster sizes": Counter(statistics.get("cluster_sizes", {}).values()),

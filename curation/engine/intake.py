@@ -96,6 +96,25 @@ class Snapshot:
         table = pq.read_table(self.folder / "samples.parquet", filters=rows, use_threads=False)
         return [_sample(row) for row in table.to_pylist()]
 
+    def part(self, folder: Path, uids: Sequence[str]) -> Snapshot:
+        """Return a snapshot of some samples in a folder of its own.
+
+        Args:
+            folder: A new folder.
+            uids: The samples, sorted.
+        """
+        import pyarrow.compute as pc
+        import pyarrow.dataset as ds
+        import pyarrow.parquet as pq
+
+        folder.mkdir(parents=True)
+        rows = ds.dataset(self.folder / "samples.parquet").to_table(filter=pc.field("uid").isin(list(uids)))
+        pq.write_table(rows, folder / "samples.parquet")
+        write_atomically(folder / "rejected.json", b"[]")
+        about = {"num_samples": len(uids), "num_records": len(uids), "content": "", "notes": []}
+        write_atomically(folder / "about.json", orjson.dumps(about))
+        return Snapshot.load(folder)
+
     def num_image_bytes(self) -> int:
         """Return how many bytes all images have."""
         import pyarrow.compute as pc

@@ -193,6 +193,10 @@ class Stage(ABC):
         """Return whether its units must run in the main process, one after another, as they share one resource."""
         return False
 
+    def runs_model(self) -> bool:
+        """Return whether it runs a model of images or language; `clipcurate plan` tries only stages that run none."""
+        return "image" in self.required_fields()
+
     def config(self) -> dict[str, Any]:
         """Return the configuration as JSON values, without resources."""
         resources = self.resources()

@@ -57,8 +57,9 @@ def add_scores(record: NegativeRecord, scores: Mapping[str, float]) -> dict[str,
 
 
 def rejection(record: NegativeRecord, reason: str, detail: str) -> dict[str, Any]:
-    """Return the record of a rejected negative."""
-    kept = {"text": record["text"], "caption": record["caption"], "rule": record.get("rule", "")}
+    """Return the record of a rejected negative; its ``source`` is the stage that made it, if the negative names it."""
+    kept = {name: record[name] for name in ("text", "caption", "source") if name in record}
+    kept["rule"] = record.get("rule", "")
     return kept | {"reason": reason, "detail": detail}
 
 

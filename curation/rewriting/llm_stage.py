@@ -95,6 +95,10 @@ class LlmStage(MapStage):
         """How many texts are wanted of each caption and kind."""
         return 1
 
+    def runs_model(self) -> bool:
+        """Return whether the writer is a language model."""
+        return not isinstance(self.writer, RuleWriter)
+
     def runs_in_main_process(self) -> bool:
         """Whether the writer is an engine in this process, which a machine has memory for once."""
         return isinstance(self.writer, VllmModel)

@@ -18,7 +18,7 @@ from curation.engine.stage import Field, Stage
 from curation.engine.store import Store, partitions
 from curation.versions.layout import difficulty_band
 from curation.versions.reuse import EarlierVersion, SampleRecord
-from curation.versions.statistics import StatisticsCounter, count_sample
+from curation.versions.statistics import CandidateCounter, StatisticsCounter, count_candidates, count_sample
 from curation.versions.tables import REJECTS_FILE, RejectsWriter, VersionContents, drops_table, fit_file, index_table
 from curation.versions.write_shards import PublishedSample, Spool, Spooled, Taken, write_shards
 from data_manifests.sample import REQUIRABLE, Sample
@@ -66,11 +66,12 @@ def write_contents(
     superseded = {name for item in finished for name in item.stage.superseded_fields()}
     published = [(stage, field) for stage, field in fields if field.publish != "store" and field.name not in superseded]
     counted = [(stage, field) for stage, field in fields if field.role in ("rejects", "usage", "finding")]
+    generators = generator_names([item.stage for item in finished])
     contents = VersionContents(folder, _describe_fields(published))
     if before is not None and before.version.manifest.body["fields"] != contents.fields:
         before = None
     with open(folder / ".spool", "w+b") as file:
-        draft = _Draft(folder, Spool(file), published, counted, bands, before)
+        draft = _Draft(folder, Spool(file), published, counted, generators, bands, before)
         for part in partitions(snapshot.num_samples):
             draft.add_partition(Replay(snapshot, Store(store), part, finished))
         draft.samples.sort(key=attrgetter("order"))
@@ -86,6 +87,40 @@ def write_contents(
     contents.counts, contents.statistics = draft.counter.counts(snapshot), draft.counter.statistics(accuracy)
     contents.records, contents.judged = [sample.record for sample in draft.samples], draft.judged
     return contents
+
+
+def generator_names(stages: Sequence[Stage]) -> list[str]:
+    """Return the names of the stages that make negatives; those that judge the negatives of others supersede fields."""
+    return [
+        stage.name
+        for stage in stages
+        if any(field.role == "negatives" for field in stage.provides) and not stage.superseded_fields()
+    ]
+
+
+def candidate_statistics(finished: Sequence[FinishedStage], snapshot: Snapshot, store: Path) -> dict[str, Any]:
+    """Return the part of a manifest's statistics on negatives per caption, without publishing anything.
+
+    Args:
+        finished: All stages, with where their results are.
+        snapshot: The samples.
+        store: The memo store.
+    """
+    fields = [(item.stage, field) for item in finished for field in item.stage.provides]
+    superseded = {name for item in finished for name in item.stage.superseded_fields()}
+    negatives = [
+        (stage, field) for stage, field in fields if field.role == "negatives" and field.name not in superseded
+    ]
+    rejects = [(stage, field) for stage, field in fields if field.role == "rejects"]
+    names = [field.name for _, field in (*negatives, *rejects)]
+    generators, counter = generator_names([item.stage for item in finished]), CandidateCounter()
+    for part in partitions(snapshot.num_samples):
+        for item in Replay(snapshot, Store(store), part, finished).encoded(names):
+            sample = item.sample
+            lost = [(stage.name, sample[field.name]) for stage, field in rejects]
+            kept = _records(sample, negatives, "negatives")
+            counter.add(count_candidates(len(sample.captions), kept, lost, generators))
+    return counter.statistics()
 
 
 def _describe_fields(published: _PublishedFields) -> list[dict[str, str]]:
@@ -148,6 +183,7 @@ class _Draft:
         spool: Holds texts and arrays of samples that are written from the store.
         published: The published fields.
         counted: The fields that are counted.
+        generators: The stages that make negatives.
         bands: Bands of difficulty; 0 for none.
         before: An earlier version with the same fields.
     """
@@ -158,12 +194,13 @@ class _Draft:
         spool: Spool,
         published: _PublishedFields,
         counted: _PublishedFields,
+        generators: Sequence[str],
         bands: int,
         before: EarlierVersion | None,
     ) -> None:
         self.counter, self.samples, self.judged = StatisticsCounter(), list[PublishedSample](), ""
         self._spool, self._published, self._counted = spool, published, counted
-        self._bands, self._before = bands, before
+        self._generators, self._bands, self._before = generators or None, bands, before
         self.rejects = None
         if "rejects" in [field.role for _, field in counted]:
             self.rejects = RejectsWriter(folder / REJECTS_FILE, before.path(REJECTS_FILE) if before else None)
@@ -201,7 +238,7 @@ class _Draft:
         payload, index, arrays = self._encode(item, sample, lists)
         text = orjson.dumps(payload)
         values = [(stage.name, field.role, sample[field.name]) for stage, field in self._counted]
-        counted = count_sample(sample, index, lists["negatives"], lists["views"], values)
+        counted = count_sample(sample, index, lists["negatives"], lists["views"], values, self._generators)
         record = SampleRecord(key, len(text), canonical(counted))
         order, source = (
             self._order(sample.uid, index),

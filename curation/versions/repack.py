@@ -83,6 +83,7 @@ def write_repacked(
     spool = spool_sidecars(folder, old, index, plan.rows, bounds)
     counter, pairs = StatisticsCounter(), PairSample() if plan.with_blind_accuracy else None
     changed = len(plan.rows) < index.num_rows or bool(replaced)
+    with_negatives = any(record["name"] == "negatives" for record in contents.fields)
     for number, (first, end) in enumerate(bounds):
         new_json = {position - first: replaced[position] for position in range(first, end) if position in replaced}
         part = ranges.take(np.arange(first, end))
@@ -92,7 +93,8 @@ def write_repacked(
         contents.add_shard(number, shard, sidecar)
         (spool / f"{number}.arrow").unlink()
         if changed:
-            _count_samples(counter, pairs, sidecar, taken.slice(first, end - first), builder.image_bytes[first:end])
+            rows, sizes_of_images = taken.slice(first, end - first), builder.image_bytes[first:end]
+            _count_samples(counter, pairs, sidecar, rows, sizes_of_images, with_negatives=with_negatives)
         if progress:
             progress(end)
     spool.rmdir()
@@ -158,16 +160,33 @@ class _IndexBuilder:
 
 
 def _count_samples(
-    counter: StatisticsCounter, pairs: PairSample | None, sidecar: pa.Table, index: pa.Table, image_bytes: Int64Array
+    counter: StatisticsCounter,
+    pairs: PairSample | None,
+    sidecar: pa.Table,
+    index: pa.Table,
+    image_bytes: Int64Array,
+    *,
+    with_negatives: bool,
 ) -> None:
-    """Count a shard's samples as `publish` does; `index` has their rows, `pairs` gets their negatives."""
+    """Count a shard's samples as `publish` does.
+
+    Args:
+        counter: Gets their counts.
+        pairs: Gets their negatives.
+        sidecar: The shard's sidecar.
+        index: Their rows of the index.
+        image_bytes: Sizes of their images.
+        with_negatives: Whether stages made negatives; what became of each candidate is recorded for no sample alone.
+    """
     optional = [name for name in ("negatives", "views") if name in sidecar.column_names]
     counted = index.select([name for name in ("cluster_id", "shown_differently") if name in index.column_names])
     table = sidecar.select(["uid", "name", "captions", "split", *optional])
     for row, columns, size in zip(table.to_pylist(), counted.to_pylist(), image_bytes.tolist(), strict=True):
         sample = Sample(row["uid"], row["name"], ImageRef("", 0, size), tuple(row["captions"]), row["split"])
         negatives = row.get("negatives") or []
-        counter.add(count_sample(sample, columns, negatives, row.get("views") or []))
+        counter.add(
+            count_sample(sample, columns, negatives, row.get("views") or [], generators=() if with_negatives else None)
+        )
         if pairs is not None:
             pairs.add(sample.uid, sample.captions, negatives)
 

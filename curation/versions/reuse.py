@@ -30,7 +30,7 @@ from data_manifests.tar_index import Int64Array
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 """Increased when the same stage results are published as other bytes."""
 
 PLACE_COLUMNS = frozenset(

@@ -23,6 +23,7 @@ from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.sample import REQUIRABLE
 from data_manifests.seeds import canonical
 from flows.execution.disk import free_bytes
+from flows.execution.estimate_negatives import NegativesEstimate, estimate_negatives
 from flows.execution.jobs import CurationResult, PreparedCuration, existing
 
 _TEXT_BYTES_PER_SAMPLE = 4096
@@ -71,6 +72,7 @@ class CurationEstimate:
     stages: list[StageEstimate] = field(default_factory=list)
     disk_bytes: int = 0
     free_bytes: int = 0
+    negatives: NegativesEstimate | None = None
 
     @property
     def llm_tokens(self) -> int:
@@ -93,6 +95,7 @@ class CurationEstimate:
             "free_bytes": self.free_bytes,
             "llm_tokens": self.llm_tokens,
             "seconds": self.seconds,
+            **({} if self.negatives is None else {"negatives_per_caption": self.negatives.to_json()}),
             "stages": [
                 {
                     "stage": item.stage.name,
@@ -108,7 +111,7 @@ class CurationEstimate:
 
 
 def estimate_curation(prepared: PreparedCuration) -> CurationEstimate:
-    """Estimate a run from what its store lacks; computes nothing but input ids."""
+    """Estimate a run from what its store lacks; computes input ids, and negatives of a few captions."""
     snapshot, job = prepared.snapshot, prepared.job
     up_to_date = existing(prepared)
     latest = job.catalog.latest(job.name)
@@ -126,7 +129,10 @@ def estimate_curation(prepared: PreparedCuration) -> CurationEstimate:
         stages.append(StageEstimate(stage, missing, found.num_reuse, seconds, why, tokens))
     size = snapshot.num_image_bytes() + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
     disk_bytes, free = 0 if up_to_date else size, free_bytes(job.catalog.workspace)
-    return CurationEstimate(up_to_date, snapshot.num_samples, len(snapshot.rejected), stages, disk_bytes, free)
+    negatives = estimate_negatives(prepared.recipe.all_stages(), snapshot, latest)
+    return CurationEstimate(
+        up_to_date, snapshot.num_samples, len(snapshot.rejected), stages, disk_bytes, free, negatives
+    )
 
 
 class _Missing(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -16,12 +16,13 @@ from curation.engine.fits import FitPolicy, FitRecord
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.stage import FittedStage
 from curation.sources import open_source
-from curation.stages.embedding.embed_samples import CUT
 from curation.versions.numbering import VersionRequest, dataset_lock, kept_fits, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
+from data_manifests.caption_negatives import CaptionNegatives
 from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import Catalog, Manifest, check_name
 from data_manifests.outputs import record_output
+from flows.execution.curation_warnings import curation_warnings
 from flows.execution.disk import require_free_space, require_writable
 from flows.execution.executors import local_executor, process_map
 from flows.execution.run_record import write_run_record
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from training.checkpoint import RunResult
 
 T = TypeVar("T")
-
-MOST_CUT = 0.01
-"""Share of captions that the embedding model may cut before a run warns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,16 +189,18 @@ class CurationResult:
     @property
     def warnings(self) -> list[str]:
         """What to know before the version is trained on; often empty."""
-        return [*_missing_negatives(self.manifest), *_cut_captions(self.manifest)]
+        return curation_warnings(self.manifest)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `--json` prints."""
+        found = CaptionNegatives.of(self.manifest.body["statistics"])
         return {
             "version": self.ref,
             "fingerprint": self.manifest.fingerprint,
             "created": self.created,
             "why": self.why,
             "counts": self.manifest.body["counts"],
+            **({} if found is None else {"negatives_per_caption": found.to_json()}),
             "warnings": self.warnings,
             "seconds": dict(self.seconds),
             "stages": [
@@ -221,29 +221,6 @@ def _fit_json(fit: FitRecord) -> dict[str, Any]:
     """Return what `--json` prints of a fit; ``kept_from`` is empty for one that this run learned."""
     checks = [check.to_json() for check in fit.checks]
     return {"hash": fit.hash, "samples": fit.num_samples, "kept_from": fit.learned_on, "checks": checks, "why": fit.why}
-
-
-def _missing_negatives(manifest: Manifest) -> Iterator[str]:
-    """Yield a warning if stages make negatives and no caption has one."""
-    counts = manifest.body["counts"]
-    makes_negatives = any(field["name"] == "negatives" for field in manifest.body["fields"])
-    if makes_negatives and counts["samples"] and not counts["negatives"]:
-        refused = sum(number for reasons in counts["rejected"].values() for number in reasons.values())
-        checked = f"; checks refused {refused:,} texts (rejected.parquet says why)" if refused else ""
-        why = f"no caption got a negative: the stages found no words to exchange or replace{checked}"
-        yield f"{why}. Recipes that train with negatives refuse this version; others, such as clip, train on it"
-
-
-def _cut_captions(manifest: Manifest) -> Iterator[str]:
-    """Yield a warning if the model that embeds the captions cuts more of them than `MOST_CUT`."""
-    for stage in manifest.body["stages"]:
-        usage = manifest.body["statistics"].get("usage", {}).get(stage["name"], {})
-        cut, total = usage.get(CUT, 0), manifest.body["counts"]["captions"]
-        if cut > MOST_CUT * total:
-            yield (
-                f"{cut:,} of {total:,} captions ({cut / total:.1%}) have more tokens than {stage['resources']['model']['name']} reads: "
-                "their ends are cut off, and negatives that differ only there are left out in training"
-            )
 
 
 @overload

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from data_manifests.caption_negatives import CaptionNegatives
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.nested import leaves
@@ -127,21 +128,49 @@ def _statistics(counts: Mapping[str, Any], statistics: Mapping[str, Any], rows: 
     counted = {name: statistics.get(name, {}) for name in _CHARTED}
     sizes = sorted(counted["cluster_sizes"].values(), reverse=True)
     scores = [value for value in rows.get("difficulty", []) if value is not None]
+    negatives = CaptionNegatives.of(statistics)
+    per_caption = {} if negatives is None else negatives.captions
     rejected = {_readable(name): number for name, number in leaves(counts.get("rejected", {}), ": ")}
     charts = [
         figure("Words in a caption", histogram(_binned(counted["caption_words"]), "captions by number of words")),
         figure("Captions of a sample", bar_chart(list(counted["captions_per_sample"].items()))),
         figure(join([word("negative", "Negatives"), " by kind"]), category_chart(counted["negatives"])),
+        figure(
+            join([word("negative", "Negatives"), " of a caption"]),
+            histogram(_binned(per_caption), "captions by number of negatives"),
+        ),
         figure(join([word("view", "Views"), " by kind"]), category_chart(counted["views"])),
         figure(join([word("rejected", "Rejected"), " texts by stage and reason"]), category_chart(rejected)),
         figure(word("split", "Splits"), bar_chart(list(counted["splits"].items()))),
         figure("Clusters by size, largest first", histogram(_sampled(sizes), "cluster sizes, largest first")),
         figure(word("difficulty", "Difficulty"), histogram(_shares(scores), "samples by difficulty")),
     ]
-    return chart_grid(charts)
+    return join([chart_grid(charts), _candidates(negatives)])
 
 
-def _binned(counts: Mapping[str, int]) -> list[tuple[object, float]]:
+def _candidates(negatives: CaptionNegatives | None) -> Html:
+    """Return how many negatives captions have, and a table of what became of each stage's; nothing without negatives."""
+    if negatives is None:
+        return Html("")
+    rows = [
+        (one.name, f"{one.captions:,}", f"{one.made:,}", f"{one.kept:,}", _listed(one.lost))
+        for one in negatives.generators
+    ]
+    if negatives.without:
+        without = sum(negatives.without.values())
+        rows.append(
+            ("captions without a negative, by the last reason", f"{without:,}", "", "", _listed(negatives.without))
+        )
+    columns = ("negatives by the stage that made them", ">captions", ">made", ">kept", "lost")
+    return join([note(f"Negatives per caption: {negatives.describe()}."), table(columns, rows)])
+
+
+def _listed(numbers: Mapping[str, int]) -> str:
+    ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{_readable(name)} {number:,}" for name, number in ordered)
+
+
+def _binned(counts: Mapping[Any, int]) -> list[tuple[object, float]]:
     """Return a histogram over integers without gaps; the last bar sums up the outliers."""
     numbers = {int(value): number for value, number in counts.items()}
     if not numbers:

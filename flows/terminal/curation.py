@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from curation.engine.fits import FIRST_FIT
+from data_manifests.caption_negatives import CaptionNegatives
 from data_manifests.manifest import Manifest
+from flows.execution.curation_warnings import few_negatives
 from flows.terminal.console import counter, err, out, print_json, print_table, progress_bars, stage_bars
 
 if TYPE_CHECKING:
     from curation.llm.batch_files import ImportReport
+    from flows.execution.estimate_negatives import NegativesEstimate
     from flows.execution.jobs import CurateJob, CurationResult, JobEvents, JobExecutor
 
 
@@ -63,8 +66,23 @@ def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:
     print_table(title, columns, ([*row, *reason] for row, reason in zip(cells, reasons, strict=True)))
     disk = f"{predicted.disk_bytes / 2**20:.0f} MiB of {predicted.free_bytes / 2**20:.0f} MiB free"
     out.print(f"time {_duration(predicted.seconds)} · disk {disk} · LLM tokens {predicted.llm_tokens}")
+    if predicted.negatives is not None:
+        _print_estimate(predicted.negatives)
     if predicted.up_to_date:
         out.print(f"nothing to do: {predicted.up_to_date.ref} is up to date")
+
+
+def _print_estimate(estimate: NegativesEstimate) -> None:
+    """Print how many negatives captions will get, and which stages that leaves out."""
+    if (found := estimate.found) is not None:
+        origin = (
+            f"as in {estimate.known_from}" if estimate.known_from else f"estimated from {found.num_captions} captions"
+        )
+        out.print(f"negatives per caption, {origin}: {found.describe()}")
+        if (warning := few_negatives(found)) is not None:
+            err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    if estimate.models:
+        out.print(f"negatives not known before the run, for they need a model: {', '.join(estimate.models)}")
 
 
 def _duration(seconds: float | None) -> str:
@@ -109,6 +127,7 @@ def _print_result(result: CurationResult, seconds: float) -> None:
         f"{counts['samples']} samples, {counts['captions']} captions, {counts['views']} views, {counts['negatives']} negatives, "
         f"{sum(shard['bytes'] for shard in body['shards']) / 2**20:.1f} MiB in {len(body['shards'])} shard(s)"
     )
+    print_caption_negatives(result.manifest)
     parts = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
     out.print(f"fingerprint {result.manifest.fingerprint} · {seconds:.1f} s" + (f" ({parts})" if parts else ""))
 
@@ -135,6 +154,26 @@ def print_drops(manifest: Manifest) -> None:
             out.print(
                 f"{stage}: " + ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in usage.items())
             )
+
+
+def print_caption_negatives(manifest: Manifest) -> None:
+    """Print how many negatives captions have, what became of each stage's, and why captions have none."""
+    if (found := CaptionNegatives.of(manifest.body["statistics"])) is None:
+        return
+    rows = [
+        (one.name, f"{one.captions:,}", f"{one.made:,}", f"{one.kept:,}", counts_in_words(one.lost))
+        for one in found.generators
+    ]
+    print_table("negatives by the stage that made them", ("stage", ">captions", ">made", ">kept", "lost"), rows)
+    if found.without:
+        out.print(f"captions without a negative, by the last reason: {counts_in_words(found.without)}")
+    out.print(f"negatives per caption: {found.describe()}")
+
+
+def counts_in_words(numbers: Mapping[str, int]) -> str:
+    """Return names with their numbers, the largest first."""
+    ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {number:,}" for name, number in ordered)
 
 
 def print_blind_accuracy(manifest: Manifest) -> None:

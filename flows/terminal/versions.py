@@ -13,7 +13,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.shards import ShardReader
 from flows.terminal.console import clean, out, print_json, print_table
-from flows.terminal.curation import print_blind_accuracy, print_drops
+from flows.terminal.curation import print_blind_accuracy, print_caption_negatives, print_drops
 
 
 def list_versions(catalog: Catalog, name: str, *, as_json: bool) -> None:
@@ -95,6 +95,7 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
         f"{counts.get('views', 0)} views, {counts['negatives']} negatives"
     )
     print_drops(version.manifest)
+    print_caption_negatives(version.manifest)
     print_blind_accuracy(version.manifest)
     shards = (
         (shard["name"], shard["samples"], f"{shard['bytes'] / 2**20:.1f}", shard["sha256"]) for shard in body["shards"]

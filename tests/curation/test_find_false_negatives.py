@@ -121,7 +121,8 @@ def test_what_passes_is_passed_on_with_its_source_and_what_does_not_with_its_rea
         ("same_text", "by hand"),
         ("repeated", "another"),
     ]
-    assert all(set(item) == {"text", "caption", "reason", "rule", "detail"} for item in result["negatives_rejected"])
+    names = {"text", "caption", "source", "reason", "rule", "detail"}
+    assert all(set(item) == names for item in result["negatives_rejected"])
 
 
 def test_it_consumes_its_fields() -> None:

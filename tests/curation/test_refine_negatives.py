@@ -125,7 +125,7 @@ def test_records_are_passed_on_whole_and_every_one_is_accounted_for() -> None:
             assert {**one, "scores": ""} == {"source": "swap_words", **original, "scores": ""}
         assert [(one["caption"], one["text"]) for one in result["refine_rejected"]] == list(of_text)
         for one in result["refine_rejected"]:
-            assert sorted(one) == ["caption", "detail", "reason", "rule", "text"]
+            assert sorted(one) == ["caption", "detail", "reason", "rule", "source", "text"]
             assert one["reason"] == "unbalanced"
             assert one["rule"] == of_text[one["caption"], one["text"]].get("rule", "")
         usage.update(result["refine_usage"])

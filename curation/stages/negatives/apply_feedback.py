@@ -49,7 +49,7 @@ class ApplyFeedback(NegativesStage, MapStage):
     """
 
     name: ClassVar[str] = "apply_feedback"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid",)
     provides: ClassVar[tuple[Field, ...]] = (
         Field("feedback_negatives", publish="sample", role="negatives"),

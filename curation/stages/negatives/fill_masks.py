@@ -85,6 +85,10 @@ class FillMasks(SlotStage):
         self.check_names("kinds", KINDS, each_once=True)
         self.require(min(self.ranks, default=0) >= 1, "ranks", allowed="numbers from 1 on", fix="CE-CLIP's is 4")
 
+    def runs_model(self) -> bool:
+        """Return true: the masked model."""
+        return True
+
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Fill blanks in every caption, in rounds: a caption whose first blank has no usable fill gets a second."""
         fills = _Fills(self, samples)

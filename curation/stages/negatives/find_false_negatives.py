@@ -34,7 +34,7 @@ class FindFalseNegatives(NegativesStage, MapStage):
     """Check the negatives of `fields`: keep those that the captions contradict, reject those that may be true.
 
     Provides ``true_negatives``, the records that passed, each with its ``source``, and ``negatives_rejected``, records
-    ``{"text", "caption", "reason", "rule", "detail"}``. The first reason that applies is given:
+    ``{"text", "caption", "source", "reason", "rule", "detail"}``. The first reason that applies is given:
 
     * ``same_text``: a caption of the image, except for case, spaces and articles; ``repeated``: made twice for a caption.
     * ``synonym``, ``hypernym``: the new word means the same, or one of the two is a kind of the other (a dog is an
@@ -74,7 +74,7 @@ class FindFalseNegatives(NegativesStage, MapStage):
     """
 
     name: ClassVar[str] = "find_false_negatives"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("true_negatives", publish="sample", role="negatives"),

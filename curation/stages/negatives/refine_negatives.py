@@ -117,7 +117,7 @@ class RefineNegatives(NegativesStage, FittedStage):
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),
@@ -140,6 +140,10 @@ class RefineNegatives(NegativesStage, FittedStage):
         fine_to_coarse = list(self.bins) == sorted(self.bins, reverse=True) and all(1 <= num <= 64 for num in self.bins)
         allowed = "numbers from 64 to 1, from fine to coarse"
         self.require(bool(self.bins) and fine_to_coarse, "bins", allowed=allowed, fix="use 8, 4, 2")
+
+    def runs_model(self) -> bool:
+        """Return whether there is a further scorer."""
+        return self.model is not None
 
     def fit(self, columns: Columns) -> Fit:
         """Learn scorers and grids from a sample of the images."""
