@@ -27,7 +27,6 @@ from data_manifests.manifest import Catalog
 from data_manifests.run_files import DONE_FILE, LOG_FILE
 from flows.comparison.metrics import choosing_metrics, headline_metrics
 from flows.comparison.shares import SHARES, TUNED_SHARE
-from training.evaluate.image_cache import ImageCache, shared_image_cache
 
 if TYPE_CHECKING:
     from flows.evaluation.interface import Benchmark
@@ -63,7 +62,6 @@ class Benchmarks:
         choose_split: Only this split of them; None for all.
         limit: At most so many samples each; None for all.
         catalog: Where snapshots and drawn tests are kept.
-        image_cache: Features of the images encoded so far.
         opened: Benchmarks opened so far.
     """
 
@@ -73,7 +71,6 @@ class Benchmarks:
     choose_split: str | None
     limit: int | None
     catalog: Catalog
-    image_cache: ImageCache = field(default_factory=ImageCache, compare=False)
     opened: dict[BenchmarkSplit, Benchmark] = field(default_factory=dict, compare=False)
 
     @property
@@ -286,10 +283,7 @@ def _evaluate(cell: Cell, benchmarks: Benchmarks, missing: Sequence[tuple[float,
     wanted: dict[float, list[tuple[str, Benchmark]]] = {}
     for share, which in missing:
         wanted.setdefault(share, []).append((which.on, benchmarks.open(which)))
-    with (
-        shared_image_cache(benchmarks.image_cache),
-        closing(evaluate_shares(cell.model, cell.base, wanted)) as evaluations,
-    ):
+    with closing(evaluate_shares(cell.model, cell.base, wanted)) as evaluations:
         started = time.perf_counter()
         for (share, which), evaluated in zip(missing, evaluations, strict=True):
             path = cell.folder / f"{benchmarks.stem(which, share)}.json"

@@ -41,7 +41,14 @@ def run_compare(job: CompareJob, *, as_json: bool) -> bool:
     Raises:
         InputError: a recipe, setting, source, benchmark or model cannot be used.
     """
+    from training.evaluate.encoding_cache import shared_encodings
+
     check_rows(job)
+    with shared_encodings(job.catalog.workspace):
+        return _run_cells(job, as_json=as_json)
+
+
+def _run_cells(job: CompareJob, *, as_json: bool) -> bool:
     base = pretrained_cell(job)
     finished = [run_cell(base, job.benchmarks)]
     if finished[0].fault:

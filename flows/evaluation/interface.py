@@ -129,10 +129,11 @@ class Benchmark(ABC):
             Metrics `num_texts_cut` and, with cases, `num_equal_cases`.
         """
         from training.evaluate.benchmark_result import BenchmarkResult
+        from training.evaluate.encoding_cache import tokens_of
         from training.evaluate.foils import equal_cases
 
         distinct = list(dict.fromkeys([*texts, *(text for case in cases for text in (*case.right, *case.wrong))]))
-        found = {"num_texts_cut": int(model.is_cut(distinct, model.tokenize(distinct)).sum())}
+        found = {"num_texts_cut": int(model.is_cut(distinct, tokens_of(model, distinct)).sum())}
         if found["num_texts_cut"]:
             self.notes.append(
                 f"{found['num_texts_cut']} of {len(distinct)} texts have more than the {model.context_length} tokens that the model reads; "

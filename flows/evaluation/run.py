@@ -51,12 +51,12 @@ def run_evaluation(
     Raises:
         InputError: unknown kind, source or model.
     """
-    from training.evaluate.image_cache import shared_image_cache
+    from training.evaluate.encoding_cache import shared_encodings
 
     spec = ModelSpec.parse(model)
     opened = [(text, open_benchmark(text, options)) for text in on]
     loaded = spec.load()
-    with progress_bars() as bars, shared_image_cache():
+    with progress_bars() as bars, shared_encodings(options.catalog.workspace):
         report = bars_by_name(bars)
         results = [_evaluated(text, benchmark, spec, loaded, report) for text, benchmark in opened]
     _write_files(files, spec, results, options)
@@ -78,8 +78,11 @@ def run_sweep(
     Raises:
         InputError: unknown kind, source or model, or models of two architectures.
     """
+    from training.evaluate.encoding_cache import shared_encodings
+
     opened = [(text, open_benchmark(text, options)) for text in on]
-    results = list(evaluate_shares(model, base, dict.fromkeys(shares, opened)))
+    with shared_encodings(options.catalog.workspace):
+        results = list(evaluate_shares(model, base, dict.fromkeys(shares, opened)))
     _write_files(files, ModelSpec.parse(model), results, options, ModelSpec.parse(base))
     return results
 
@@ -87,7 +90,7 @@ def run_sweep(
 def evaluate_shares(
     model: str, base: str, wanted: Mapping[float, Sequence[tuple[str, Benchmark]]]
 ) -> Generator[Evaluation, None, None]:
-    """Yield a model's evaluations at shares of the way from its base, in order.
+    """Yield a model's evaluations at shares of the way from its base, in order; `shared_encodings` spares most of the work.
 
     Args:
         model: Spec of the tuned model.
@@ -97,11 +100,10 @@ def evaluate_shares(
     Raises:
         InputError: unknown model, or models of two architectures.
     """
-    from training.evaluate.image_cache import shared_image_cache
     from training.model.wise_ft import blend
 
     spec, start = ModelSpec.parse(model), ModelSpec.parse(base).load()
-    with progress_bars() as bars, shared_image_cache():
+    with progress_bars() as bars:
         report = bars_by_name(bars)
         for share, blended in zip(wanted, blend(start, spec.load(), wanted), strict=True):
             for text, benchmark in wanted[share]:

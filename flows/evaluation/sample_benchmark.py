@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -44,7 +45,7 @@ class SampleBenchmark(Benchmark):
         super().__init__(target, eval_options)
         self.snapshot: Snapshot = self.read(self.source_prefix + target.source, eval_options.limit)
         self.notes.extend(self.snapshot.notes)
-        self.samples: list[Sample] = usable_samples(self.snapshot)
+        self.samples: Sequence[Sample] = usable_samples(self.snapshot)
         total = len(self.snapshot.rejected) + self.snapshot.num_samples
         self.count(total, total - len(self.samples))
 
@@ -94,11 +95,12 @@ class SampleBenchmark(Benchmark):
         return ReferenceTexts(own, self.eval_options.blind_texts)
 
 
-def usable_samples(snapshot: Snapshot) -> list[Sample]:
-    """Return the samples whose images can be decoded, sorted by uid."""
+@functools.lru_cache(maxsize=4)
+def usable_samples(snapshot: Snapshot) -> tuple[Sample, ...]:
+    """Return the samples whose images can be decoded, sorted by uid; benchmarks of one source decode them once for it."""
     samples = snapshot.samples()
     verdicts = CheckImages().process(samples)
-    return [sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict)]
+    return tuple(sample for sample, verdict in zip(samples, verdicts, strict=True) if isinstance(verdict, dict))
 
 
 def _picture(sample: Sample) -> Image.Image:

@@ -25,7 +25,7 @@ from flows.recipe import load_recipe, recipe_names
 from flows.terminal.console import out
 from tests.flows.test_bad_input import Shell, shell
 from training.checkpoint import save_checkpoint
-from training.evaluate import image_cache
+from training.evaluate import encoding_cache
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.train import Trainer
 
@@ -114,12 +114,9 @@ def test_a_killed_evaluation_goes_on_and_frozen_images_are_encoded_once(
 ) -> None:
     real, made, looked = evaluation._evaluated, list[int](), list[str]()
 
-    def count_images(model: Any) -> Any:
-        def trunk(images: Any, rows: int) -> Any:
-            looked.extend(image.key for image in images)
-            return plain(model)(images, rows)
-
-        return trunk
+    def count_images(images: Any) -> Any:
+        looked.extend(image.key for image in images)
+        return read(images)
 
     def evaluate(*given: Any) -> Any:
         made.append(1)
@@ -127,8 +124,8 @@ def test_a_killed_evaluation_goes_on_and_frozen_images_are_encoded_once(
             raise Killed
         return real(*given)
 
-    plain = image_cache._uncached
-    monkeypatch.setattr(image_cache, "_uncached", count_images)
+    read = encoding_cache._read
+    monkeypatch.setattr(encoding_cache, "_read", count_images)
     monkeypatch.setattr(evaluation, "_evaluated", evaluate)
     words = ("negclip", *SMALL, "--steps", "2", "--seeds", "0", "--set", "train.lora_targets=text")
     words += ("--set", "train.lr=0.05", "--set", "train.warmup_steps=0")

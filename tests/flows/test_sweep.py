@@ -16,7 +16,7 @@ from flows.evaluation.interface import EvalOptions
 from flows.evaluation.intervals import with_intervals
 from flows.evaluation.run import ResultFiles, run_evaluation, run_sweep
 from tests.flows.test_bad_input import Shell, shell
-from training.evaluate import image_cache
+from training.evaluate import encoding_cache
 
 __all__ = ["shell"]
 
@@ -59,23 +59,18 @@ def test_a_sweep_refuses_what_it_cannot_write(shell: Shell) -> None:
 
 def test_models_of_one_image_trunk_look_at_each_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
-    plain = image_cache._uncached
+    read = encoding_cache._read
 
-    def counted(model: Any) -> Any:
-        trunk = plain(model)
+    def counted(images: Any) -> Any:
+        looked.append(len(images))
+        return read(images)
 
-        def count(images: Any, rows: int) -> Any:
-            looked.append(len(images))
-            return trunk(images, rows)
-
-        return count
-
-    monkeypatch.setattr(image_cache, "_uncached", counted)
+    monkeypatch.setattr(encoding_cache, "_read", counted)
     run_sweep("tiny", "tiny", (0.0, 0.5, 1.0), ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 6, "three models of one trunk on two benchmarks of the same six images"
     run_evaluation("tiny", ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 12, "and nothing is kept for the next command"
-    with image_cache.shared_image_cache():
+    with encoding_cache.shared_encodings(tmp_path):
         for _ in range(2):
             run_evaluation("tiny", ON, EvalOptions(Catalog(tmp_path, tmp_path)))
     assert sum(looked) == 18, "except inside a block that remembers"

@@ -6,20 +6,22 @@ import functools
 import io
 import operator
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data_manifests.errors import InputError
 from data_manifests.image_decoder import decode_image
 from data_manifests.sample import ImageRef, Sample, image_uid
 from training.evaluate import word_order
+from training.evaluate.encoding_cache import EncodingCache, shared_encodings
 from training.evaluate.features import EvalFeatures, TextEmbeddingCache, encode_samples, encode_texts
-from training.evaluate.image_cache import ImageCache, ImageInput, shared_image_cache
 from training.evaluate.retrieval import retrieval
 from training.model import lora
 from training.model.clip_model import ClipModel
@@ -242,7 +244,7 @@ def test_foils(model: ClipModel, samples: list[Sample]) -> None:
 
 
 def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
-    model: ClipModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    model: ClipModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alone = encode_samples(model, samples)
     calls: list[int] = []
@@ -255,21 +257,20 @@ def test_models_that_share_an_image_trunk_compute_it_once_and_to_the_same_bits(
     monkeypatch.setattr(ClipModel, "image_trunk", image_trunk)
     tuned = _tiny()
     lora.apply_tuning(tuned, "lora", targets="text")
-    seen = ImageCache()
-    with shared_image_cache(seen):
-        first = encode_samples(model, samples[3:6]), encode_samples(model, samples)
-        again = encode_samples(tuned, samples)
-    assert calls == [8, 8, 8], "three images, then the eight others in two batches, and none for the tuned model"
-    assert first[1].image.tobytes() == alone.image.tobytes() == again.image.tobytes()
     other = _tiny()
     lora.apply_tuning(other, "lora", targets="image")
-    with shared_image_cache(seen):
-        encode_samples(other, samples)
+    with shared_encodings(tmp_path):
+        first = encode_samples(model, samples[3:6]), encode_samples(model, samples)
+        again = encode_samples(tuned, samples)
+        assert calls == [8, 8, 8], "three images, then the eight others in two batches, and none for the tuned model"
+        with shared_encodings(tmp_path):
+            encode_samples(other, samples)
+    assert first[1].image.tobytes() == alone.image.tobytes() == again.image.tobytes()
     assert len(calls) == 5, "another trunk computes its own"
 
 
 def test_models_that_share_a_text_trunk_compute_it_once_and_images_are_decoded_once(
-    model: ClipModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    model: ClipModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alone, calls, decoded = encode_samples(model, samples), list[int](), list[str]()
     real = ClipModel.text_trunk
@@ -286,7 +287,7 @@ def test_models_that_share_a_text_trunk_compute_it_once_and_images_are_decoded_o
     monkeypatch.setattr("training.evaluate.features.decode_image", decode)
     tuned = _tiny()
     lora.apply_tuning(tuned, "projection")
-    with shared_image_cache():
+    with shared_encodings(tmp_path):
         first = encode_samples(model, samples)
         once = len(calls)
         again = encode_samples(tuned, samples)
@@ -294,51 +295,83 @@ def test_models_that_share_a_text_trunk_compute_it_once_and_images_are_decoded_o
     assert first.text.tobytes() == alone.text.tobytes() == again.text.tobytes()
 
 
-def test_shares_between_a_base_and_a_model_tuned_at_its_top_share_the_frozen_prefix(
-    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
+Change = Callable[[str], bool]
+SHARES = (0.3, 0.6, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "cuts", "calls"),
+    [
+        (lambda name: name.startswith(("visual.proj", "text_projection")), {}, {"image_trunk": 2, "text_trunk": 2}),
+        (lambda name: "resblocks.1." in name, {"image": 1, "text": 1}, {"image_prefix": 2, "text_prefix": 2}),
+        (lambda name: "resblocks" in name, {"image": 0}, {"image_prefix": 2, "text_trunk": 6}),
+        (lambda _: True, {"image": -1}, {"image_trunk": 6, "text_trunk": 6}),
+    ],
+    ids=["heads", "top", "blocks", "full"],
+)
+def test_shares_compute_what_none_of_them_changes_once(
+    changed: Change, cuts: dict[str, int], calls: dict[str, int], samples: list[Sample], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     base, end = _tiny(), _tiny()
-    lora.apply_tuning(end, "top:1")
-    for _, value in lora.trainable_parameters(end):
-        value.data.add_(0.02)
-    calls: list[int] = []
-    real = ClipModel.image_prefix
+    names = [name for name, value in end.module.named_parameters() if value.requires_grad and changed(name)]
+    for name in names:
+        end.module.get_parameter(name).data.add_(0.02)
+    alone = {}
+    for share, between in zip(SHARES, blend(base, _copy(end), SHARES), strict=True):
+        between.cuts = {}
+        alone[share] = encode_samples(between, samples[:9])
+    counts, decoded = Counter[str](), list[str]()
+    for method in ("image_trunk", "image_prefix", "text_trunk", "text_prefix"):
+        monkeypatch.setattr(ClipModel, method, _counted(getattr(ClipModel, method), method, counts))
 
-    def image_prefix(self: ClipModel, pixels: Any) -> Any:
-        calls.append(len(pixels))
-        return real(self, pixels)
+    def decode(data: bytes, name: str, limit: int) -> Any:
+        decoded.append(name)
+        return decode_image(data, name, limit)
 
-    monkeypatch.setattr(ClipModel, "image_prefix", image_prefix)
-    seen = ImageCache()
-    for share in (0.3, 0.6, 1.0):
-        between = _tiny()
-        between.module.load_state_dict(end.module.state_dict())
-        blend(base, between, share)
-        alone = encode_samples(between, samples[:9]).image
-        lora.cut_below_top(between, "top:1")
-        with shared_image_cache(seen):
-            cut = encode_samples(between, samples[:9]).image
-        assert cut.tobytes() == alone.tobytes()
-    assert calls == [8, 8], "nine images in two batches, once for all shares"
+    monkeypatch.setattr("training.evaluate.features.decode_image", decode)
+    with shared_encodings(tmp_path):
+        for share, between in zip(SHARES, blend(base, _copy(end), SHARES), strict=True):
+            assert between.cuts == cuts
+            found = encode_samples(between, samples[:9])
+            assert found.image.tobytes() == alone[share].image.tobytes()
+            assert found.text.tobytes() == alone[share].text.tobytes()
+    # nine images are two batches, texts of two lengths two more
+    assert len(decoded) == 9 and {name: counts[name] for name in calls} == calls
 
 
-def test_seen_images_make_room(model: ClipModel) -> None:
-    import torch
+def test_the_cache_makes_room_and_what_finds_none_is_computed_again(tmp_path: Path) -> None:
+    computed: list[int] = []
 
-    pixels = [torch.full((3, model.image_size_px, model.image_size_px), number / 8) for number in range(4)]
-    images = [ImageInput(f"{number}", functools.partial(pixels.__getitem__, number)) for number in range(4)]
-    with torch.no_grad():
-        size = model.image_trunk(pixels[0][None])[0].nbytes
-        seen = ImageCache(max_bytes=5 * size)
-        mine = seen.image_trunk_of(model)(images, 4)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            other = ModelSpec.parse("tiny@1").load()
-        theirs = seen.image_trunk_of(other)(images, 4)
-        back = seen.image_trunk_of(model)(images, 4)
-    one, two, three = (torch.stack([row for row in rows if row is not None]) for rows in (mine, back, theirs))
-    assert torch.equal(one, two) and not torch.equal(one[0], three[0])
-    assert seen._bytes <= 5 * size
+    def keep(name: str, keys: Sequence[str]) -> list[float]:
+        def compute(new: list[int]) -> list[Any]:
+            computed.append(len(new))
+            return [None if keys[row] == "unreadable" else torch.full((4,), float(keys[row])) for row in new]
+
+        return [-1.0 if row is None else float(row.sum()) for row in cache.keep(name, keys, compute)]
+
+    cache = EncodingCache(tmp_path, max_bytes=5 * 16)
+    assert keep("a", ["1", "unreadable", "2", "3"]) == keep("a", ["1", "unreadable", "2", "3"]) == [4, -1, 8, 12]
+    assert computed == [4], "an image that cannot be read is not read again"
+    assert keep("b", ["5", "6", "7", "8", "9", "10"]) == [20, 24, 28, 32, 36, 40] and cache.num_bytes == 5 * 16
+    assert keep("b", ["10", "9"]) == [40, 36] and keep("a", ["1"]) == [4]
+    assert computed == [4, 6, 1, 1], "ten found no room, and a had to make room for b"
+    cache.close()
+    assert not list(tmp_path.iterdir())
+
+
+def _counted(real: Callable[..., Any], name: str, counts: Counter[str]) -> Callable[..., Any]:
+    def count(self: ClipModel, inputs: Any) -> Any:
+        counts[name] += 1
+        return real(self, inputs)
+
+    return count
+
+
+def _copy(model: ClipModel) -> ClipModel:
+    copied = _tiny()
+    copied.module.load_state_dict(model.module.state_dict())
+    return copied
 
 
 def _tiny() -> ClipModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import replace
@@ -26,12 +27,15 @@ from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.config import TrainConfig
 from training.distributed import Ranks
+from training.evaluate.encoding_cache import ImageInput, shared_encodings
+from training.evaluate.features import encode_images, encode_texts
 from training.features import FeatureNeeds
 from training.hard_negatives import UniformNegatives
 from training.model import checkpoint_files, lora
 from training.model.clip_model import ClipModel, StepEncoder, group_of
 from training.model.run_folder import save_run_model
 from training.model.spec import ModelSpec
+from training.model.wise_ft import blend
 from training.objectives.info_nce import InfoNCE
 from training.precompute import FrozenPrefixes
 from training.train import train
@@ -72,6 +76,29 @@ def test_a_tower_cut_anywhere_computes_what_the_whole_one_computes(spec: str) ->
                     prefix = model.text_prefix(tokens)
                     assert torch.allclose(model.text_trunk_from(prefix), text, atol=1e-6, rtol=1e-5), cut
                     assert prefix.shape[:2] == tokens.shape
+
+
+def test_a_share_evaluated_from_cached_prefixes_has_the_embeddings_of_the_whole_towers(
+    spec: str, tmp_path: Path
+) -> None:
+    base, end = load(spec), load(spec)
+    last = tuple(base.blocks(side).names[-1] for side in ("image", "text"))
+    with torch.no_grad():
+        for name, value in end.module.named_parameters():
+            value.add_(0.02 if name.startswith(last) else 0)
+    between = next(blend(base, end, [0.5]))
+    images = [ImageInput(f"{row}", functools.partial(_row, pixels(base, 9), row)) for row in range(9)]
+    with shared_encodings(tmp_path):
+        found = encode_images(between, images), encode_texts(between, TEXTS)
+        assert encode_images(between, images).tobytes() == found[0].tobytes()
+    assert between.cuts == {side: len(between.blocks(side)) - 1 for side in ("image", "text")}
+    between.cuts = {}
+    alone = encode_images(between, images), encode_texts(between, TEXTS)
+    assert all(np.abs(one - other).max() < 1e-6 for one, other in zip(found, alone, strict=True))
+
+
+def _row(values: torch.Tensor, row: int) -> torch.Tensor:
+    return values[row]
 
 
 def test_top_trains_the_last_blocks_and_the_heads(spec: str) -> None:

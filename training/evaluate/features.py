@@ -12,7 +12,7 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.image_decoder import decode_image
-from training.evaluate import image_cache
+from training.evaluate import encoding_cache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,29 +92,24 @@ def encode_sample_images(
         name = f"sample {sample.uid} ({sample.name})"
         return model.preprocess(decode_image(sample.image.read(), name, MAX_IMAGE_PX))
 
-    images = (image_cache.ImageInput(sample.uid, partial(read, sample)) for sample in samples)
+    images = (encoding_cache.ImageInput(sample.uid, partial(read, sample)) for sample in samples)
     return encode_images(model, images, report)
 
 
 def encode_images(
-    model: ClipModel, images: Iterable[image_cache.ImageInput], report: EvalProgress | None = None
+    model: ClipModel, images: Iterable[encoding_cache.ImageInput], report: EvalProgress | None = None
 ) -> NDArray[np.float32]:
     """Return unit-norm embeddings of images, float32 [n, embed_dim]; zeros for those that cannot be read."""
     import torch
 
     model.module.eval()
-    trunk = image_cache.image_trunk_of(model)
+    encode = encoding_cache.image_encoder(model, IMAGE_ROWS)
+    nothing = torch.zeros(model.embed_dim)
     found: list[NDArray[np.float32]] = []
     done = 0
     with torch.inference_mode():
         for part in _parts(images, IMAGE_ROWS):
-            activations = trunk(part, IMAGE_ROWS)
-            rows = [row for row, value in enumerate(activations) if value is not None]
-            table = np.zeros((len(part), model.embed_dim), dtype=np.float32)
-            if rows:
-                padded = image_cache.pad_rows([value for value in activations if value is not None], IMAGE_ROWS)
-                table[rows] = torch.nn.functional.normalize(model.image_head(padded), dim=-1)[: len(rows)].numpy()
-            found.append(table)
+            found.append(torch.stack([nothing if row is None else row for row in encode(part)]).numpy())
             done += len(part)
             if report:
                 report("embedding images", done, 0)
@@ -129,18 +124,16 @@ def encode_texts(model: ClipModel, texts: Sequence[str], report: EvalProgress | 
     import torch
 
     model.module.eval()
-    trunk = image_cache.text_trunk_of(model)
+    encode = encoding_cache.text_encoder(model, TEXT_ROWS)
     distinct, done = list(dict.fromkeys(texts)), 0
     with torch.inference_mode():
-        tokens, row_of_text = torch.unique(model.tokenize(distinct), dim=0, return_inverse=True)
+        tokens, row_of_text = torch.unique(encoding_cache.tokens_of(model, distinct), dim=0, return_inverse=True)
         table = np.zeros((len(tokens), model.embed_dim), dtype=np.float32)
         lengths = model.padded_lengths(tokens)
         for length in sorted(set(lengths.tolist())):
             rows = torch.nonzero(lengths == length)[:, 0]
             for part in torch.split(rows, TEXT_ROWS):
-                activations = image_cache.pad_rows(trunk(tokens[part, :length], TEXT_ROWS), TEXT_ROWS)
-                embeddings = torch.nn.functional.normalize(model.text_head(activations), dim=-1)
-                table[part.numpy()] = embeddings[: len(part)].numpy()
+                table[part.numpy()] = [row.numpy() for row in encode(tokens[part, :length]) if row is not None]
                 done += len(part)
                 if report:
                     report("embedding texts", done, len(tokens))

@@ -13,6 +13,7 @@ import numpy as np
 from data_manifests.errors import InputError
 from training.evaluate.benchmark_result import BenchmarkResult, CaseValues
 from training.evaluate.blind import Case, case_values, flatten_texts, min_gaps, rows_by_category
+from training.evaluate.encoding_cache import tokens_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def equal_cases(model: ClipModel, cases: Sequence[Case]) -> int:
     right, wrong = flatten_texts(cases)
     names = {
         text: row.tobytes()
-        for text, row in zip([*right, *wrong], model.tokenize([*right, *wrong]).numpy(), strict=True)
+        for text, row in zip([*right, *wrong], tokens_of(model, [*right, *wrong]).numpy(), strict=True)
     }
     return sum(
         not {names[text] for text in case.right}.isdisjoint(names[text] for text in case.wrong) for case in cases

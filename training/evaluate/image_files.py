@@ -12,8 +12,8 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.image_decoder import IMAGE_ENDINGS, decode_image
+from training.evaluate.encoding_cache import ImageInput
 from training.evaluate.features import MAX_IMAGE_PX, EvalProgress, encode_images
-from training.evaluate.image_cache import ImageInput
 from training.evaluate.small_files import read_bytes
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ there only the lengths are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
@@ -79,6 +79,7 @@ class ClipModel:
         public: Those of `GROUPS` that lie unchanged in public files the config or `hub` names.
         tune: How `lora.apply_tuning` has prepared the model; empty before.
         cuts: Number of blocks in the prefix of the `image` and the `text` tower; a tower that is not there has its whole trunk as prefix.
+            -1: not even the entry, so that the prefix are the inputs themselves.
         peft: The `peft.PeftModel` around the model while it has adapters.
     """
 
@@ -216,6 +217,8 @@ class ClipModel:
         """Return what the image tower's prefix computes of pixels [n, 3, size, size]."""
         if "image" not in self.cuts:
             return self.image_trunk(pixels)
+        if self.cuts["image"] < 0:
+            return pixels
         blocks = self.blocks("image")
         return blocks.run(blocks.enter(self._channels_last(pixels)), 0, self.cuts["image"])
 
@@ -223,6 +226,8 @@ class ClipModel:
         """Return what `image_trunk` returns, of what `image_prefix` returned."""
         if "image" not in self.cuts:
             return activations
+        if self.cuts["image"] < 0:
+            return self.image_trunk(activations)
         blocks = self.blocks("image")
         last = blocks.run(self._channels_last(activations), self.cuts["image"], len(blocks))
         return blocks.leave(last)
@@ -269,13 +274,16 @@ class ClipModel:
         """Return what `text_trunk` returns, of what `text_prefix` returned; one pass for each group of lengths."""
         if "text" not in self.cuts:
             return activations
-        blocks, cut = self.blocks("text"), self.cuts["text"]
         rows, sizes = _by_length(activations[..., -1].sum(dim=1).long())
-        parts = [
-            blocks.leave(blocks.run(activations[row, :size], cut, len(blocks)))
-            for row, size in zip(rows, sizes, strict=True)
-        ]
+        parts = [self.text_rest(activations[row, :size]) for row, size in zip(rows, sizes, strict=True)]
         return torch.cat(parts)[torch.cat(rows).argsort()]
+
+    def text_rest(self, activations: Tensor) -> Tensor:
+        """Return the same in one pass, so that the bits do not depend on the lengths of the others."""
+        if "text" not in self.cuts:
+            return activations
+        blocks = self.blocks("text")
+        return blocks.leave(blocks.run(activations, self.cuts["text"], len(blocks)))
 
     def native_text_embeddings(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what the blocks of open_clip's own text transformer read [n, length, width], and its mask."""
@@ -352,6 +360,22 @@ class ClipModel:
             kept += [name for name in bare if self._in_trunk(side, name) and found.position(name) < cut]
         self._kept_in_eval = [modules[name] for name in kept]
 
+    def cut_at_first_changed(self, names: Collection[str]) -> None:
+        """Let each tower's prefix end before the first of some tensors, for models that differ in these alone.
+
+        Args:
+            names: Their names in the module.
+        """
+        self.cuts = {}
+        for side, least in (("image", -1), ("text", 1)):
+            inside = [name for name in names if self._in_trunk(side, name)]
+            found = self._known_blocks(side)
+            known = found is not None and found.can_cut
+            # what a text transformer reads of its tokens before its first block costs nothing
+            cut = min((found.position(name) if found is not None and known else -1 for name in inside), default=-2)
+            if cut >= least:
+                self.cuts[side] = cut
+
     def prefix_frozen(self, side: str) -> bool:
         """Return whether the `image` or `text` tower's prefix is not trained, so that its activations may be cached."""
         return side in self.cuts or not self._trained(side)
@@ -368,25 +392,27 @@ class ClipModel:
         """Return whether a parameter, buffer or module belongs to a tower's trunk."""
         return group_of(self.module, name) == f"{side}_trunk"
 
-    def trunk_hash(self, side: str) -> str:
-        """Return a hash (hex) of all that decides a trunk's activations: its weights, and how inputs are prepared.
+    def tower_hash(self, side: str) -> str:
+        """Return a hash (hex) of all that decides a tower's features: its weights, and how inputs are prepared.
 
-        Models that share a trunk, such as a base and its LoRA runs on the other tower, share the hash.
+        Models that share a tower, such as a base and its LoRA runs on the other one, share the hash.
         """
-        return self._hash_of(side, None)
+        state = self.module.state_dict()
+        groups = (f"{side}_trunk", f"{side}_head")
+        return self._hash_of({key: state[key] for key in state if group_of(self.module, key) in groups}, None)
 
     def prefix_hash(self, side: str) -> str:
         """Return the same for the activations of a prefix."""
-        return self._hash_of(side, self.cuts.get(side))
-
-    def _hash_of(self, side: str, cut: int | None) -> str:
-        state = self.module.state_dict()
+        state, cut = self.module.state_dict(), self.cuts.get(side)
         part = {key: state[key] for key in state if self._in_trunk(side, key)}
-        about = canonical(self.config)
         if cut is not None:
-            blocks = self.blocks(side)
-            part = {key: value for key, value in part.items() if blocks.position(key) < cut}
-            about += canonical(["cut", cut])
+            # the inputs themselves depend on no weight, and are all that an unknown tower can be cut at
+            blocks = self.blocks(side) if cut >= 0 else None
+            part = {key: part[key] for key in part if blocks is not None and blocks.position(key) < cut}
+        return self._hash_of(part, cut)
+
+    def _hash_of(self, part: dict[str, Tensor], cut: int | None) -> str:
+        about = canonical(self.config) + (b"" if cut is None else canonical(["cut", cut]))
         return blake3(checkpoint_files.state_hash(part).encode() + about).hexdigest(length=16)
 
     def has_dropout(self, *groups: str) -> bool:

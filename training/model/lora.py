@@ -148,15 +148,6 @@ def is_top(tune: str) -> bool:
     return tune.startswith("top:")
 
 
-def cut_below_top(model: ClipModel, tune: str) -> None:
-    """Cut the towers of a model where the tuning `top:N` cut those of the model it comes from."""
-    number = int(tune.removeprefix("top:"))
-    for side in ("image", "text"):
-        blocks = model.blocks(side)
-        if blocks.can_cut and len(blocks) > number:
-            model.cuts[side] = len(blocks) - number
-
-
 def _train_top(model: ClipModel, tune: str) -> dict[str, tuple[int, int]]:
     """Train the last blocks, what follows them, the heads and the logit scale; return (trained, all) blocks by tower."""
     from training.model.clip_model import group_of

@@ -143,8 +143,6 @@ def load_run_model(run: Path) -> ClipModel:
         model.module = _merge_adapter(model.module, run / "adapter")
         names = checkpoint_files.load_state(run / "adapter" / "adapter_model.safetensors")
         changed |= {group_of(model.module, name.removeprefix("base_model.model.")) for name in names}
-    if lora.is_top(record["tune"]):
-        lora.cut_below_top(model, record["tune"])
     model.module.requires_grad_(requires_grad=True)
     model.module.eval()
     model.public = frozenset(record["public"]) - changed

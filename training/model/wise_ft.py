@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def blend(base: ClipModel, tuned: ClipModel, shares: Iterable[float]) -> Iterator[ClipModel]:
     """Yield `tuned` set to base + share * (tuned - base) for each share in turn, in place; 0 is the base, 1 as it was.
 
-    With adapters merged, as runs are loaded, this is the straight line between the two sets of weights.
+    With adapters merged, as runs are loaded, this is the straight line between the two sets of weights. What lies before the
+    first tensor in which they differ becomes the prefix of each of `tuned`'s towers.
 
     Args:
         base: What the tuned model started from.
@@ -41,14 +42,18 @@ def blend(base: ClipModel, tuned: ClipModel, shares: Iterable[float]) -> Iterato
             allowed="a run and the model it was started from",
             fix="give the --model of the run's training as --blend",
         )
-    end = {name: value.clone() for name, value in changing.items()}
+    end = {
+        name: value.clone()
+        for name, value in changing.items()
+        if value.is_floating_point() and not torch.equal(value, start[name])
+    }
+    tuned.cut_at_first_changed(end)
     for share in shares:
         if not 0 <= share <= 1:
             raise InputError(f"share of the tuned model: {share}", allowed="0 to 1")
         with torch.no_grad():
-            for name, value in changing.items():
-                if value.is_floating_point():
-                    value.copy_(torch.lerp(start[name], end[name], share))
+            for name, value in end.items():
+                changing[name].copy_(torch.lerp(start[name], value, share))
         yield tuned
 
 
