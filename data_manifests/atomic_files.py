@@ -51,12 +51,10 @@ def write_table_atomically(path: Path, table: pa.Table, **options: Any) -> None:
         table: What is written.
         options: More settings of `pyarrow.parquet.write_table`.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", **options)
-    write_atomically(path, sink.getvalue())
+    with open_atomically(path) as file:
+        pq.write_table(table, file, compression="zstd", **options)
 
 
 def link_file(source: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from curation.blind.ngram_model import NgramModel
 from curation.blind.pair_features import TokenView, fit_logistic, pair_features
 from curation.blind.tokens import Float64s, Vocabulary, WordClasses, Words, pad_differences, split_text
 from data_manifests.seeds import draw_seed
+
+T = TypeVar("T")
 
 _GAP_DECIMALS = 4
 _ACCURACY_DECIMALS = 3
@@ -141,13 +143,20 @@ MAX_PAIRS = 20_000
 """Most pairs that are judged; of larger data sets, those of the images with the smallest hashes are."""
 
 
-def judged_images(num_negatives: Iterable[tuple[str, int]]) -> set[str]:
-    """Return the uids of the images in a `PairSample`, by uid and number of negatives of all images."""
-    images: ImageSample[str] = ImageSample(_PURPOSE, MAX_PAIRS)
-    for uid, number in num_negatives:
-        if number:
-            images.add(uid, uid, min(number, _MAX_PAIRS_PER_IMAGE))
-    return set(images.items())
+class JudgedImages(Generic[T]):
+    """The images in a `PairSample`, known from their numbers of negatives alone."""
+
+    def __init__(self) -> None:
+        self._images: ImageSample[T] = ImageSample(_PURPOSE, MAX_PAIRS)
+
+    def add(self, uid: str, num_negatives: int, item: T) -> None:
+        """Add an image, with what is held of it."""
+        if num_negatives:
+            self._images.add(uid, item, min(num_negatives, _MAX_PAIRS_PER_IMAGE))
+
+    def items(self) -> list[T]:
+        """Return what is held of the images, by uid."""
+        return self._images.items()
 
 
 class PairSample:

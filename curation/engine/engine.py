@@ -9,8 +9,6 @@ from __future__ import annotations
 import gc
 import resource
 import time
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,7 +39,7 @@ from curation.engine.fits import (
 )
 from curation.engine.intake import Snapshot
 from curation.engine.receipts import Receipt, add_up, publish_receipts
-from curation.engine.replay import FinishedStage, Positions, Replay, WorkUnit, inputs_hash
+from curation.engine.replay import FinishedStage, Positions, Replay, WorkUnit, inputs_hash, release_samples
 from curation.engine.stage import (
     Drop,
     FittedStage,
@@ -173,7 +171,11 @@ def _process(unit: WorkUnit, samples: Replay, stage: MapStage | FittedStage, pro
             folder, span_of(item.uid for item in items), rows, [field.name for field in stage.provides]
         )
         receipts |= {key: Receipt.of(stage, key, path.name, result) for key, result in rows.items()}
-    made = [receipts[key]._replace(key=known) for known, key in zip(sample_keys, ids, strict=True) if key in receipts]
+    made = [
+        receipts[key]._replace(key=known)
+        for known, key in zip(sample_keys.to_pylist(), ids, strict=True)
+        if key in receipts
+    ]
     publish_receipts(folder, [item.uid for item in items], made)
     return UnitReport(len(keys), len(items) - len(keys), waiting=waiting)
 
@@ -309,6 +311,7 @@ def run_stages(
         report.wall_s = time.perf_counter() - started
         run.finish(FinishedStage(stage, report.fit.hash if report.fit else report.key, report.fit))
         run.reports.append(report)
+    release_samples()
     return run.finished, run.reports
 
 
@@ -356,12 +359,12 @@ class _StageRun:
 
     def _partitions(self, lacking: Positions) -> list[Partition]:
         """Return partitions that have all of some samples; neighbours with few of them are one."""
-        uids, parts = self.samples.uids, partitions(self.snapshot.num_samples)
-        first_prefixes = [part.first for part in parts]
-        numbers = [bisect_right(first_prefixes, int(uids[place][:3], 16)) - 1 for place in lacking.tolist()]
+        parts = partitions(self.snapshot.num_samples)
+        edges = [part.first for part in parts]
+        numbers = np.searchsorted(edges, self.samples.prefixes[lacking], side="right") - 1
         found: list[Partition] = []
         count = _FEW_LACKING
-        for number, here in sorted(Counter(numbers).items()):
+        for number, here in zip(*(item.tolist() for item in np.unique(numbers, return_counts=True)), strict=True):
             if count < _FEW_LACKING:
                 found[-1], count = Partition(found[-1].first, parts[number].last), count + here
             else:

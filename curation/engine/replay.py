@@ -32,7 +32,7 @@ from curation.engine.store import (
     select_results,
     span_of,
 )
-from data_manifests.sample import REQUIRABLE, Sample
+from data_manifests.sample import UID_HEX_CHARS, Sample
 from data_manifests.seeds import canonical
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ _CACHED_PARTITIONS = 16
 
 _SAMPLES_AT_ONCE = 512
 """Samples whose values are in memory at once while input ids are computed."""
+
+_KEYS_AT_ONCE = 4096
 
 _ID_BYTES = 16
 
@@ -163,7 +165,7 @@ class Replay:
         self._source = _source_ids(snapshot, partition)
         self._finished = tuple(finished)
         self._results: dict[int, pa.Table] = {}
-        self._present: list[Bools] = [np.ones(len(self._source.uids), np.bool_)]
+        self._present: list[Bools] = [np.ones(len(self._source["uid"]), np.bool_)]
         self._last_keys: tuple[tuple[str, ...], int, pa.Array | None] = ((), 0, None)
 
     @classmethod
@@ -189,10 +191,16 @@ class Replay:
         """Number of samples that no stage dropped."""
         return len(self._rows())
 
+    @property
+    def prefixes(self) -> Positions:
+        """The first three hex digits of each of `uids`, as numbers; see `Partition`."""
+        heads = self._source["uid"][self._rows(), :2].astype(np.int64)
+        return heads[:, 0] << 4 | heads[:, 1] >> 4
+
     def blocks(self) -> Iterator[Positions]:
         """Yield the positions of all of `uids`, in the order and number in which the store's files have them."""
-        prefixes = np.array([int(uid[:3], 16) for uid in self.uids], np.int64)
-        edges = [part.first for part in partitions(len(self._source.uids))]
+        prefixes = self.prefixes
+        edges = [part.first for part in partitions(len(self._source["uid"]))]
         starts = [*np.searchsorted(prefixes, edges).tolist(), len(prefixes)]
         return (np.arange(start, end) for start, end in pairwise(starts) if end > start)
 
@@ -254,12 +262,12 @@ class Replay:
         ]
         return [uid for found in rows for uid in self._uids_of(found)]
 
-    def lacking(self, stage: Stage, folder: Path) -> tuple[Positions, list[bytes]]:
+    def lacking(self, stage: Stage, folder: Path) -> tuple[Positions, pa.Array]:
         """Return which of `uids` have no receipt of a stage whose results are in a folder, and their keys."""
         keys = self._keys(_key_fields(stage), self._end).drop_null()
         found = places_of(keys, read_receipts(folder, self._partition), "key")
         lacking = np.flatnonzero(found.is_null().to_numpy(zero_copy_only=False))
-        return lacking, keys.take(lacking).to_pylist()
+        return lacking, keys.take(lacking)
 
     def input_ids(self, stage: Stage, folder: Path) -> tuple[list[tuple[bytes, str]], list[Receipt]]:
         """Return the input id and uid of each sample whose input is known, and receipts for those that had none.
@@ -279,7 +287,8 @@ class Replay:
         for row, key, found in computed:
             ids[row] = found
             made.append(Receipt(key, found))
-        return [(found, uid) for found, uid in zip(ids, self._source.uids, strict=True) if found is not None], made
+        rows = np.flatnonzero([found is not None for found in ids])
+        return list(zip((ids[row] for row in rows.tolist()), self._uids_of(rows), strict=True)), made
 
     def results(self) -> pa.Table:
         """Return the receipts of the samples with a result of the last stage."""
@@ -296,7 +305,7 @@ class Replay:
     def receipts(self, finished: FinishedStage) -> list[Receipt]:
         """Return receipts for the samples that have a result of the next stage, but no receipt of it."""
         lacking, keys = self.lacking(finished.stage, self._store.folder(finished.stage, finished.key))
-        return self._find(finished, self._rows()[lacking], keys, self._end)
+        return self._find(finished, self._rows()[lacking], keys.to_pylist(), self._end)
 
     def find(self, finished: FinishedStage, ids: Sequence[bytes], uids: Sequence[str]) -> dict[bytes, Receipt]:
         """Return receipts, without keys, for the input ids of some samples that have a result of a stage.
@@ -325,7 +334,8 @@ class Replay:
         return np.flatnonzero(self._there(self._end))
 
     def _uids_of(self, rows: Positions) -> list[str]:
-        return [self._source.uids[row] for row in rows.tolist()]
+        digits = self._source["uid"][rows].tobytes().hex()
+        return [digits[start : start + UID_HEX_CHARS] for start in range(0, len(digits), UID_HEX_CHARS)]
 
     def _there(self, end: int) -> Bools:
         """Return which samples reach the stage `end`."""
@@ -355,20 +365,24 @@ class Replay:
         import pyarrow as pa
 
         there = self._there(end)
-        columns = [self._source.ids[name] for name in names if name in self._source.ids]
+        columns = [self._source[name] for name in names if name in self._source]
         for number, _ in self._providers(names, end):
             results = self._result(number)["result_id"]
             there = there & _is_true(results.is_valid())
             columns.append(_as_ids(results))
-        rows, prefix = np.flatnonzero(there), canonical(list(names))
-        data, width = np.concatenate(columns, axis=1)[rows].tobytes(), _ID_BYTES * len(columns)
-        hashes = [
-            blake3(prefix + data[start : start + width]).digest(length=_ID_BYTES)
-            for start in range(0, len(data), width)
-        ]
+        rows, prefix, width = np.flatnonzero(there), canonical(list(names)), _ID_BYTES * len(columns)
+        hashes = bytearray()
+        for first in range(0, len(rows), _KEYS_AT_ONCE):
+            here = rows[first : first + _KEYS_AT_ONCE]
+            data = np.concatenate([column[here] for column in columns], axis=1).tobytes()
+            hashes += b"".join(
+                blake3(prefix + data[start : start + width]).digest(length=_ID_BYTES)
+                for start in range(0, len(data), width)
+            )
         places = np.full(len(there), -1)
         places[rows] = np.arange(len(rows))
-        return pa.array(hashes, pa.binary(_ID_BYTES)).take(pa.array(places, mask=places < 0))
+        found = pa.FixedSizeBinaryArray.from_buffers(pa.binary(_ID_BYTES), len(rows), [None, pa.py_buffer(hashes)])
+        return found.take(pa.array(places, mask=places < 0))
 
     def _result(self, number: int) -> pa.Table:
         """Return what is kept in memory of a stage's receipts: one row for each sample, null without a result."""
@@ -396,7 +410,7 @@ class Replay:
             found = places_of(keys, known, "key")
             lost = np.flatnonzero(_is_true(keys.is_valid()) & _is_true(found.is_null()))
             if len(lost) and not self._partial:
-                raise LookupError(f"store has no result of '{stage.name}' for sample {self._source.uids[lost[0]]}")
+                raise LookupError(f"store has no result of '{stage.name}' for sample {self._uids_of(lost[:1])[0]}")
         return known.take(found)
 
     def _find(self, finished: FinishedStage, rows: Positions, keys: Sequence[bytes], end: int) -> list[Receipt]:
@@ -470,30 +484,23 @@ def _as_ids(column: pa.ChunkedArray) -> Ids:
     return np.frombuffer(array.buffers()[1], np.uint8, count, first).reshape(-1, _ID_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class _SourceIds:
-    """Uids of a partition's samples, and ids of the values of their fields."""
-
-    uids: Sequence[str]
-    ids: Mapping[str, Ids]
-
-
 @lru_cache(maxsize=_CACHED_PARTITIONS)
-def _source_ids(snapshot: Snapshot, partition: Partition) -> _SourceIds:
-    """Return the ids of a partition's samples as the source has them; the snapshot has a hash of its content."""
-    uids, ids = list[str](), {name: bytearray() for name in (*REQUIRABLE, "name")}
+def _source_ids(snapshot: Snapshot, partition: Partition) -> Mapping[str, Ids]:
+    """Return the ids of a partition's samples by field as the source has them; the snapshot has a hash of its content.
+
+    The uid is the image's id.
+    """
+    ids = {name: bytearray() for name in ("uid", "captions", "split", "attributes", "name")}
     for batch in snapshot.batches(partition):
-        found = batch.to_pydict()
-        uids += found["uid"]
         for name in ids:
-            ids[name] += b"".join(_source_id(name, value) for value in found["uid" if name == "image" else name])
-    arrays = {name: np.frombuffer(bytes(data), np.uint8).reshape(-1, _ID_BYTES) for name, data in ids.items()}
-    return _SourceIds(uids, arrays)
+            ids[name] += b"".join(_source_id(name, value) for value in batch[name].to_pylist())
+    arrays = {name: np.frombuffer(data, np.uint8).reshape(-1, _ID_BYTES) for name, data in ids.items()}
+    return arrays | {"image": arrays["uid"]}
 
 
 def _source_id(name: str, value: Any) -> bytes:
-    """Return the id of a field's value in the snapshot; the uid is the image's id."""
-    if name in ("uid", "image"):
+    """Return the id of a field's value in the snapshot."""
+    if name == "uid":
         return bytes.fromhex(value)
     return blake3(value if isinstance(value, bytes) else canonical(value)).digest(length=_ID_BYTES)
 
@@ -502,6 +509,15 @@ def _source_id(name: str, value: Any) -> bytes:
 def _encoded_samples(snapshot: Snapshot, uids: tuple[str, ...]) -> tuple[EncodedSample, ...]:
     """Return samples as the source has them; the snapshot has a hash of its content."""
     return tuple(encode_sample(sample) for sample in snapshot.samples_of(uids))
+
+
+def release_samples() -> None:
+    """Forget the samples that are kept for the next stage, and give free memory back to the system."""
+    import pyarrow as pa
+
+    _source_ids.cache_clear()
+    _encoded_samples.cache_clear()
+    pa.default_memory_pool().release_unused()
 
 
 def inputs_hash(keys: Iterable[tuple[bytes, str]]) -> str:

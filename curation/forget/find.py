@@ -18,6 +18,7 @@ from curation.engine.store import STAGE_FILE, input_id_of
 from data_manifests.absence import TracePatterns, own_texts, rows_with, text_labels, uid_labels
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.sample import ImageRef, Sample
+from data_manifests.seeds import canonical
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,7 +128,7 @@ def _add_sample(samples: dict[bytes, Sample], row: Mapping[str, Any]) -> None:
     """Add a sample as one snapshot or version has it; captions may differ between them."""
     attributes = orjson.loads(row["attributes"])
     sample = Sample(row["uid"], row["name"], ImageRef(""), tuple(row["captions"]), row["split"], attributes)
-    samples[orjson.dumps([row["uid"], row["captions"], row["split"], attributes], option=orjson.OPT_SORT_KEYS)] = sample
+    samples[canonical([row["uid"], row["captions"], row["split"], attributes])] = sample
 
 
 def _rows_of(path: Path, uids: frozenset[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from blake3 import blake3
@@ -17,6 +18,7 @@ from curation.engine.fits import KeptFit
 from curation.engine.intake import Snapshot
 from curation.engine.replay import FinishedStage
 from curation.engine.stage import IndexedStage, Licensed, Resource, Stage
+from curation.versions.layout import Layout
 from curation.versions.publish import write_contents
 from curation.versions.reuse import LAYOUT_VERSION, EarlierVersion, save_record
 from curation.versions.tables import VersionContents, fit_file
@@ -143,11 +145,11 @@ def publish_version(
     latest = catalog.latest(request.name)
     with (
         draft_folder(catalog.workspace / "datasets" / request.name, ".building") as draft,
+        TemporaryFile(dir=draft) as records,
         EarlierVersion.opened(catalog, latest) as before,
     ):
-        contents = write_contents(
-            draft, finished, snapshot, store, request.shard_bytes, request.bands, before, progress
-        )
+        layout = Layout(request.shard_bytes, "cluster", request.bands)
+        contents = write_contents(draft, finished, snapshot, store, layout, records, before, progress)
         build = build_id(request, [item.stage for item in finished], snapshot)
         restored = (
             latest if latest is not None and latest.body["build"] == build and _same_fits(latest, finished) else None
@@ -176,7 +178,7 @@ def publish_version(
                 fix="install them, or publish under another --name",
             )
         publish_contents(catalog, contents, manifest)
-        save_record(catalog, manifest, contents.records, contents.judged)
+        save_record(catalog, manifest, records, contents.judged)
     return PublishedVersion(manifest, restored is None, why)
 
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import orjson
 from blake3 import blake3
 
-from curation.blind.judges import PairSample, judged_images
+from curation.blind.judges import JudgedImages, PairSample
 from curation.engine.fits import fit_path
 from curation.engine.intake import Snapshot
-from curation.engine.replay import EncodedSample, FinishedStage, Replay
+from curation.engine.replay import EncodedSample, FinishedStage, Replay, release_samples
 from curation.engine.stage import Field, Stage
 from curation.engine.store import Store, partitions
-from curation.versions.layout import difficulty_band
-from curation.versions.reuse import EarlierVersion, SampleRecord
+from curation.versions.layout import Layout, difficulty_band
+from curation.versions.reuse import EarlierVersion, records_schema
+from curation.versions.spool import NUMBERS, SampleNumbers, Spool, SpooledSample
 from curation.versions.statistics import CandidateCounter, StatisticsCounter, count_candidates, count_sample
-from curation.versions.tables import REJECTS_FILE, RejectsWriter, VersionContents, drops_table, fit_file, index_table
-from curation.versions.write_shards import PublishedSample, Spool, Spooled, Taken, write_shards
+from curation.versions.tables import REJECTS_FILE, IndexParts, RejectsWriter, VersionContents, drops_table, fit_file
+from curation.versions.write_shards import write_shards
 from data_manifests.sample import REQUIRABLE, Sample
 from data_manifests.seeds import canonical
+from data_manifests.tar_index import Int64Array
 
 DEFAULT_SHARD_BYTES = 64 * 2**20
 
@@ -43,22 +45,23 @@ def write_contents(
     finished: Sequence[FinishedStage],
     snapshot: Snapshot,
     store: Path,
-    shard_bytes: int,
-    bands: int,
+    layout: Layout,
+    records: IO[bytes],
     before: EarlierVersion | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> VersionContents:
     """Write shards, sidecars, index, sizes and the list of drops into an empty folder.
 
-    Samples are sorted by cluster, then by band of difficulty if there are bands, then by uid.
+    Samples are sorted by cluster, then by band of difficulty if there are bands, then by uid. In memory are about fifty
+    bytes of each while shards are written, and the columns of the index at the end.
 
     Args:
         folder: An empty folder that is not published yet.
         finished: All stages, with where their results are.
         snapshot: The samples.
         store: The memo store.
-        shard_bytes: Target size of a shard.
-        bands: Bands of difficulty; 0 for none.
+        layout: Target size of a shard, and bands of difficulty.
+        records: An empty file, which receives what `save_record` writes for the next version.
         before: An earlier version: samples that are the same there are taken from its files. The bytes do not depend on it.
         progress: Called with the number of samples written so far.
     """
@@ -71,12 +74,11 @@ def write_contents(
     if before is not None and before.version.manifest.body["fields"] != contents.fields:
         before = None
     with open(folder / ".spool", "w+b") as file:
-        draft = _Draft(folder, Spool(file), published, counted, generators, bands, before)
+        draft = _Draft(folder, Spool(file), published, counted, generators, before)
         for part in partitions(snapshot.num_samples):
             draft.add_partition(Replay(snapshot, Store(store), part, finished))
-        draft.samples.sort(key=attrgetter("order"))
-        arrays = [field for _, field in published if field.kind == "array"]
-        contents.add_index(index_table(write_shards(contents, draft.samples, arrays, shard_bytes, progress)))
+            release_samples()
+        draft.write(contents, layout, records, progress)
         accuracy = draft.blind_accuracy() if draft.counter.has_enough_pairs else None
     (folder / ".spool").unlink()
     contents.add_table("dropped.parquet", drops_table(snapshot, draft.counter.drops))
@@ -85,7 +87,7 @@ def write_contents(
         contents.add_file(REJECTS_FILE)
     _add_fits(contents, finished, Store(store))
     contents.counts, contents.statistics = draft.counter.counts(snapshot), draft.counter.statistics(accuracy)
-    contents.records, contents.judged = [sample.record for sample in draft.samples], draft.judged
+    contents.judged = draft.judged
     return contents
 
 
@@ -180,11 +182,10 @@ class _Draft:
 
     Args:
         folder: The version's folder.
-        spool: Holds texts and arrays of samples that are written from the store.
+        spool: Holds samples that are written from the store.
         published: The published fields.
         counted: The fields that are counted.
         generators: The stages that make negatives.
-        bands: Bands of difficulty; 0 for none.
         before: An earlier version with the same fields.
     """
 
@@ -195,12 +196,13 @@ class _Draft:
         published: _PublishedFields,
         counted: _PublishedFields,
         generators: Sequence[str],
-        bands: int,
         before: EarlierVersion | None,
     ) -> None:
-        self.counter, self.samples, self.judged = StatisticsCounter(), list[PublishedSample](), ""
-        self._spool, self._published, self._counted = spool, published, counted
-        self._generators, self._bands, self._before = generators or None, bands, before
+        self.counter, self.judged = StatisticsCounter(), ""
+        self._spool, self._published, self._counted, self._before = spool, published, counted, before
+        self._generators = generators or None
+        self._numbers: list[SampleNumbers] = []
+        self._judged: JudgedImages[tuple[int, int]] = JudgedImages()
         self.rejects = None
         if "rejects" in [field.role for _, field in counted]:
             self.rejects = RejectsWriter(folder / REJECTS_FILE, before.path(REJECTS_FILE) if before else None)
@@ -209,59 +211,85 @@ class _Draft:
         """Take a partition's samples from the earlier version where they are the same, and spool the others."""
         names = [field.name for _, field in (*self._published, *self._counted)]
         keys = replayed.keys([*names, *REQUIRABLE, "name"])
-        rows = [-1 if self._before is None else self._before.row_of.get(key, -1) for key in keys]
-        new = iter(replayed.encoded(names, [place for place, row in enumerate(rows) if row < 0]))
-        for key, row in zip(keys, rows, strict=True):
-            if self._before is not None and row >= 0:
-                self._take(self._before, row)
-            else:
-                self._add(key, next(new))
+        numbers = np.zeros(len(keys), NUMBERS)
+        numbers["row"] = -1 if self._before is None else self._before.records.rows_of(keys)
+        is_new = numbers["row"] < 0
+        if self._before is not None and not is_new.all():
+            self._take(self._before, numbers, np.flatnonzero(~is_new), replayed.uids)
+        new = iter(replayed.encoded(names, np.flatnonzero(is_new)))
+        for place, (uid, key) in enumerate(zip(replayed.uids, keys, strict=True)):
+            if is_new[place]:
+                numbers[place] = self._add(key, next(new))
+            elif self.rejects is not None:
+                self.rejects.keep(uid)
+        self._numbers.append(numbers)
         for drop in replayed.drops():
             self.counter.add_drop(*drop)
 
-    def _take(self, before: EarlierVersion, row: int) -> None:
-        """Add a sample of the earlier version."""
-        index, record = before.index_rows[row], before.records[row]
-        uid, order = index["uid"], self._order(index["uid"], index)
-        self.samples.append(PublishedSample(uid, order, index["image_bytes"], index, record, Taken(before, row)))
-        self.counter.add(orjson.loads(record.counts))
+    def write(
+        self, contents: VersionContents, layout: Layout, records: IO[bytes], progress: Callable[[int], None] | None
+    ) -> None:
+        """Write shards, sidecars, index and records of the samples, and count the samples; see `write_contents`."""
+        import pyarrow as pa
+
+        index, samples = IndexParts(contents.folder / ".index"), self._sorted(layout.bands)
+        arrays = [field for _, field in self._published if field.kind == "array"]
+        shards = write_shards(contents, index, self._spool, self._before, samples, arrays, layout.shard_bytes)
+        with pa.ipc.new_stream(records, records_schema(), options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+            for written in shards:
+                release_samples()
+                stream.write_table(written)
+                for counts in written["counts"].to_pylist():
+                    self.counter.add(orjson.loads(counts))
+                if progress:
+                    progress(self.counter.num_samples)
+        contents.add_index(index.joined())
+
+    def _sorted(self, bands: int) -> SampleNumbers:
+        """Return the samples by cluster, then by band of difficulty, then by uid; they were added in the order of uids."""
+        numbers = np.concatenate([np.zeros(0, NUMBERS), *self._numbers])
+        self._numbers = []
+        found = [difficulty_band(value, bands) for value in numbers["difficulty"].tolist()] if bands else 0
+        return numbers[np.lexsort((np.broadcast_to(found, len(numbers)), numbers["cluster"]))]
+
+    def _take(self, before: EarlierVersion, numbers: SampleNumbers, places: Int64Array, uids: Sequence[str]) -> None:
+        """Fill in the numbers of samples of the earlier version."""
+        rows = numbers["row"][places]
+        numbers["text_bytes"][places] = before.records.text_bytes[rows]
+        for name, column in (("image_bytes",) * 2, ("cluster", "cluster_id"), ("difficulty",) * 2):
+            if column in before.index.column_names:
+                numbers[name][places] = before.column(column)[rows]
+        for place, row, count in zip(
+            places.tolist(), rows.tolist(), before.column("num_negatives")[rows].tolist(), strict=True
+        ):
+            self._judged.add(uids[place], count, (row, 0))
         for stage, value in before.quality.items():
             if stage != "blind_accuracy":
                 self.counter.findings.setdefault(stage, value)
-        if self.rejects is not None:
-            self.rejects.keep(uid)
 
-    def _add(self, key: bytes, item: EncodedSample) -> None:
-        """Add a sample from the store."""
+    def _add(self, key: bytes, item: EncodedSample) -> tuple[int, int, int, int, int, float]:
+        """Add a sample from the store; return its numbers."""
         sample = item.sample
         lists = {role: _records(sample, self._published, role) for role in _DEFAULTS}
         payload, index, arrays = self._encode(item, sample, lists)
         text = orjson.dumps(payload)
         values = [(stage.name, field.role, sample[field.name]) for stage, field in self._counted]
         counted = count_sample(sample, index, lists["negatives"], lists["views"], values, self._generators)
-        record = SampleRecord(key, len(text), canonical(counted))
-        order, source = (
-            self._order(sample.uid, index),
-            Spooled(sample.image, self._spool, self._spool.put(text), arrays),
-        )
-        size = sample.image.size_bytes
-        self.samples.append(PublishedSample(sample.uid, order, size, index, record, source))
-        self.counter.add(orjson.loads(record.counts))
+        place = self._spool.put(SpooledSample(sample.uid, sample.image, index, text, key, canonical(counted), arrays))
+        self._judged.add(sample.uid, len(lists["negatives"]), (-1, place))
         for stage, role, value in values:
             if role == "finding":  # the same in every sample
                 self.counter.findings.setdefault(stage, value)
             if self.rejects is not None and role == "rejects":
                 self.rejects.add(sample.uid, stage, value)
-
-    def _order(self, uid: str, index: Mapping[str, Any]) -> tuple[int, int, str]:
-        """Return by what samples are sorted."""
-        return index.get("cluster_id", 0), difficulty_band(index.get("difficulty", 0.0), self._bands), uid
+        order = index.get("cluster_id", 0), index.get("difficulty", 0.0)
+        return -1, place, sample.image.size_bytes, len(text), *order
 
     def _encode(
         self, item: EncodedSample, sample: Sample, lists: Mapping[str, list[dict[str, Any]]]
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, int]]]:
-        """Return a sample's JSON and columns of the index, and where its arrays are in the spool."""
-        payload, arrays = _payload(sample, lists), {}
+    ) -> tuple[dict[str, Any], dict[str, Any], list[bytes]]:
+        """Return a sample's JSON, columns of the index and encoded arrays."""
+        payload, arrays = _payload(sample, lists), []
         index: dict[str, Any] = {
             "image_ext": sample["image_info"]["extension"],
             "width": payload["width"],
@@ -281,7 +309,7 @@ class _Draft:
             if field.role in _DEFAULTS or name == "image_info":
                 continue
             if field.kind == "array":
-                arrays[name] = self._spool.put(item.encoded[name])
+                arrays.append(item.encoded[name])
             else:
                 payload[name] = sample[name]
             if field.publish == "index":
@@ -295,14 +323,20 @@ class _Draft:
 
         It is that of the earlier version if the judged pairs are the same.
         """
-        uids = judged_images((sample.uid, sample.index["num_negatives"]) for sample in self.samples)
-        samples = sorted((sample for sample in self.samples if sample.uid in uids), key=attrgetter("uid"))
-        texts = [[sample.uid, sample.index["h_captions"], sample.index["h_negatives"]] for sample in samples]
-        self.judged = blake3(canonical(texts)).hexdigest(length=16)
+        images = self._judged.items()
+        self.judged = blake3(canonical([self._hashes(*found) for found in images])).hexdigest(length=16)
         if self._before is not None and self._before.judged == self.judged:
             return dict(self._before.quality["blind_accuracy"])
         pairs = PairSample()
-        for sample in samples:
-            payload = sample.source.texts()
-            pairs.add(sample.uid, payload["captions"], payload["negatives"])
+        for row, place in images:
+            payload = self._spool.get(place).texts() if self._before is None or row < 0 else self._before.texts(row)
+            pairs.add(payload["uid"], payload["captions"], payload["negatives"])
         return pairs.accuracy()
+
+    def _hashes(self, row: int, place: int) -> list[Any]:
+        """Return the uid of a sample and the hashes of its captions and negatives."""
+        columns = ("h_captions", "h_negatives")
+        if self._before is None or row < 0:
+            sample = self._spool.get(place)
+            return [sample.uid, *(sample.index[name] for name in columns)]
+        return [self._before.index[name][row].as_py() for name in ("uid", *columns)]

@@ -7,19 +7,22 @@ the bytes are the same.
 
 from __future__ import annotations
 
+import mmap
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 from blake3 import blake3
 
 from curation.versions.sidecars import plain_types
-from data_manifests.atomic_files import write_atomically
+from data_manifests.atomic_files import open_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.seeds import canonical
@@ -41,19 +44,58 @@ PLACE_COLUMNS = frozenset(
 _ABOUT, _DIGEST_BYTES = b"clipcurate", 32
 
 
-@dataclass(frozen=True, slots=True)
-class SampleRecord:
-    """What is recorded of a published sample.
+_KEY = np.dtype("S16")
+"""Of a key; numpy ignores zero bytes at the end, which is no harm where all have the same length."""
 
-    Attributes:
-        key: Equal keys mean that everything published of the sample is equal.
-        text_bytes: Size of its texts, by which shards are divided.
-        counts: What it adds to the statistics, as JSON.
+
+def records_schema() -> pa.Schema:
+    """Return the columns of what is recorded of published samples.
+
+    ``key``: equal keys mean that everything published of the sample is equal. ``text_bytes``: size of its texts, by which
+    shards are divided. ``counts``: what it adds to the statistics, as JSON.
+    """
+    import pyarrow as pa
+
+    return pa.schema([("key", pa.binary(16)), ("text_bytes", pa.int64()), ("counts", pa.binary())])
+
+
+class SampleRecords:
+    """The records of a version's samples, in the order of its index; in memory are keys and sizes of texts.
+
+    Args:
+        data: An Arrow file of them.
     """
 
-    key: bytes
-    text_bytes: int
-    counts: bytes
+    def __init__(self, data: pa.Buffer) -> None:
+        import pyarrow as pa
+
+        self._reader = pa.ipc.open_file(data)
+        numbers = pa.ipc.open_file(data, options=pa.ipc.IpcReadOptions(included_fields=[0, 1])).read_all()
+        self._firsts = np.cumsum([0, *(len(chunk) for chunk in numbers["key"].chunks)])
+        keys = np.array(numbers["key"].to_pylist(), _KEY)
+        self._rows = np.argsort(keys)
+        self._keys = keys[self._rows]
+        self.text_bytes = numbers["text_bytes"].to_numpy()
+
+    def rows_of(self, keys: Sequence[bytes]) -> Int64Array:
+        """Return the row of each of some keys; -1 for a key that is not there."""
+        wanted = np.array(keys, _KEY)
+        if not len(self._keys):
+            return np.full(len(wanted), -1)
+        places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        return np.where(self._keys[places] == wanted, self._rows[places], -1)
+
+    def take(self, rows: Int64Array) -> pa.Table:
+        """Return the records of some rows; the batches of the file that have them are read."""
+        import pyarrow as pa
+
+        numbers = np.searchsorted(self._firsts, rows, side="right") - 1
+        parts, places = [records_schema().empty_table()], [np.zeros(0, np.int64)]
+        for number in np.unique(numbers).tolist():
+            places.append(np.flatnonzero(numbers == number))
+            found = self._reader.get_batch(number).take(pa.array(rows[places[-1]] - self._firsts[number]))
+            parts.append(pa.Table.from_batches([found]).replace_schema_metadata())
+        return pa.concat_tables(parts).take(pa.array(np.argsort(np.concatenate(places))))
 
 
 @dataclass(frozen=True)
@@ -67,7 +109,7 @@ class EarlierVersion:
     """
 
     version: DatasetVersion
-    records: Sequence[SampleRecord]
+    records: SampleRecords
     judged: str
 
     @classmethod
@@ -96,34 +138,29 @@ class EarlierVersion:
 
         if manifest is None or not (path := record_path(catalog, manifest.name)).is_file():
             return None
-        digest, data = (content := path.read_bytes())[:_DIGEST_BYTES], memoryview(content)[_DIGEST_BYTES:]
-        if blake3(data).digest() != digest:
+        # mapped, since most of it is read part by part
+        content = pa.memory_map(str(path)).read_buffer()
+        digest, data = content.slice(0, _DIGEST_BYTES), content.slice(_DIGEST_BYTES)
+        if blake3(data).digest() != digest.to_pybytes():
             raise InputError(
                 f"{path}: damaged", fix="delete this file; the next version is then written from the store"
             )
-        table = pa.ipc.open_file(data).read_all()
         version = DatasetVersion(manifest, catalog.folder(manifest.name, manifest.version))
-        about = orjson.loads(table.schema.metadata[_ABOUT])
+        about = orjson.loads(pa.ipc.open_file(data).schema.metadata[_ABOUT])
         if about != _describe(version, about["judged"]) or -1 in about["files"].values():
             return None
-        columns = (table[name].to_pylist() for name in ("key", "text_bytes", "counts"))
-        return cls(version, [SampleRecord(*row) for row in zip(*columns, strict=True)], about["judged"])
-
-    @cached_property
-    def row_of(self) -> dict[bytes, int]:
-        """Row of the index by a sample's key."""
-        return {record.key: row for row, record in enumerate(self.records)}
+        return cls(version, SampleRecords(data), about["judged"])
 
     @cached_property
     def index(self) -> pa.Table:
         """Its index."""
         self.path("index.parquet")
-        return self.version.index()
+        return plain_types(self.version.index())
 
-    @cached_property
-    def index_rows(self) -> list[dict[str, Any]]:
-        """The rows of its index."""
-        return list(self.index.to_pylist())
+    def column(self, name: str) -> np.ndarray[Any, Any]:
+        """Return a column of numbers of its index."""
+        found: np.ndarray[Any, Any] = self.index[name].to_numpy()
+        return found
 
     @cached_property
     def ranges(self) -> SampleRanges:
@@ -159,22 +196,20 @@ class EarlierVersion:
 
     def texts(self, row: int) -> dict[str, Any]:
         """Return the JSON of a sample by its row."""
-        place = self.index_rows[row]
-        found: dict[str, Any] = orjson.loads(
-            self.reader.read(place["shard"], place["json_offset"], place["json_bytes"])
-        )
+        place = (int(self.index[name][row].as_py()) for name in ("shard", "json_offset", "json_bytes"))
+        found: dict[str, Any] = orjson.loads(self.reader.read(*place))
         return found
 
-    def is_shard(self, number: int, rows: Sequence[int]) -> bool:
+    def is_shard(self, number: int, rows: Int64Array) -> bool:
         """Return whether these rows are exactly one of its shards."""
         if number + 1 >= len(self.first_rows):
             return False
-        return list(rows) == list(range(int(self.first_rows[number]), int(self.first_rows[number + 1])))
+        return np.array_equal(rows, np.arange(self.first_rows[number], self.first_rows[number + 1]))
 
-    def place_of(self, row: int) -> tuple[int, int]:
-        """Return the shard of a row of the index, and its row in the shard."""
-        shard = int(self.index_rows[row]["shard"])
-        return shard, row - int(self.first_rows[shard])
+    def places_of(self, rows: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Return the shard of each of some rows of the index, and its row in the shard."""
+        shards = np.searchsorted(self.first_rows, rows, side="right") - 1
+        return shards, rows - self.first_rows[shards]
 
     def sidecar(self, shard: int, columns: list[str]) -> pa.Table:
         """Return columns of a sidecar, with the types that a new one has."""
@@ -187,24 +222,31 @@ def record_path(catalog: Catalog, name: str) -> Path:
     return catalog.workspace / "datasets" / name / ".reusable"
 
 
-def save_record(catalog: Catalog, manifest: Manifest, records: Sequence[SampleRecord], judged: str) -> None:
-    """Record the samples of a published version, in the order of its index, instead of those of an earlier one."""
+def save_record(catalog: Catalog, manifest: Manifest, records: IO[bytes], judged: str) -> None:
+    """Record the samples of a published version, in the order of its index, instead of those of an earlier one.
+
+    Args:
+        catalog: Where versions are.
+        manifest: The version's.
+        records: An Arrow stream of the records; see `records_schema`.
+        judged: Hash of the pairs whose blind accuracy is in the manifest.
+    """
     import pyarrow as pa
 
     version = DatasetVersion(manifest, catalog.folder(manifest.name, manifest.version))
-    table = pa.table(
-        {
-            "key": pa.array([record.key for record in records], pa.binary(16)),
-            "text_bytes": pa.array([record.text_bytes for record in records], pa.int64()),
-            "counts": pa.array([record.counts for record in records], pa.binary()),
-        }
-    )
-    table = table.replace_schema_metadata({_ABOUT: canonical(_describe(version, judged))})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(table)
-    data = sink.getvalue().to_pybytes()
-    write_atomically(record_path(catalog, manifest.name), blake3(data).digest() + data)
+    schema = records_schema().with_metadata({_ABOUT: canonical(_describe(version, judged))})
+    path = record_path(catalog, manifest.name)
+    records.seek(0)
+    with tempfile.TemporaryFile(dir=path.parent) as file:
+        with pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+            for batch in pa.ipc.open_stream(records):
+                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+        file.flush()
+        digest = blake3(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).digest()
+        file.seek(0)
+        with open_atomically(path) as out:
+            out.write(digest)
+            shutil.copyfileobj(file, out)
 
 
 def _describe(version: DatasetVersion, judged: str) -> Mapping[str, Any]:

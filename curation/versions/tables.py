@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,7 +13,6 @@ import numpy as np
 
 from curation.engine.intake import Snapshot
 from curation.engine.store import write_parquet
-from curation.versions.reuse import SampleRecord
 from data_manifests.atomic_files import link_file, write_atomically
 from data_manifests.manifest import DatasetVersion
 from data_manifests.seeds import canonical
@@ -38,7 +38,6 @@ class VersionContents:
         shards: Records of the shards: file and number of samples.
         counts: The manifest's counts.
         statistics: The manifest's statistics.
-        records: The samples, by which the next version knows what is the same, in the order of the index.
         judged: Hash of the pairs whose blind accuracy is in the statistics.
     """
 
@@ -48,7 +47,6 @@ class VersionContents:
     shards: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)
-    records: list[SampleRecord] = field(default_factory=list)
     judged: str = ""
 
     def add_file(self, name: str) -> None:
@@ -282,11 +280,62 @@ _INDEX_TYPES = {
 
 
 def index_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return index.parquet: one row per sample, in the order of the shards."""
+    """Return some columns of index.parquet for some samples."""
     import pyarrow as pa
 
-    types = {name: _INDEX_TYPES.get(name, "uint64" if name.startswith("h_") else None) for name in rows[0]}
+    types = {
+        name: _INDEX_TYPES.get(name, "uint64" if name.startswith("h_") else None) for name in (rows[0] if rows else ())
+    }
     return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
+
+
+class IndexParts:
+    """The index of a version whose shards are being written: rows on disk, a file for each shard.
+
+    Args:
+        folder: Where the files lie; made here and removed in the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._schemas = folder, list[Any]()
+        folder.mkdir()
+
+    def add(self, table: pa.Table) -> None:
+        """Add the rows of the next shard."""
+        from pyarrow import feather
+
+        feather.write_feather(table, self._path(len(self._schemas)), compression="uncompressed")
+        self._schemas.append(table.schema)
+
+    def joined(self) -> pa.Table:
+        """Return index.parquet: one row per sample, in the order of the shards; the files are removed.
+
+        A column that has another type in some shards, such as one of whole numbers, gets the type that all of its values need.
+        """
+        import pyarrow as pa
+
+        schema = pa.unify_schemas(self._schemas, promote_options="permissive")
+        table = pa.table({spec.name: self._column(spec) for spec in schema})
+        shutil.rmtree(self._folder)
+        return table
+
+    def _column(self, spec: pa.Field) -> pa.Array:
+        """Return a whole column; only one is in memory twice, as parts and as a whole."""
+        import pyarrow as pa
+        from pyarrow import feather
+
+        parts = [
+            feather.read_table(self._path(number), columns=[spec.name], memory_map=False)[spec.name].cast(spec.type)
+            for number in range(len(self._schemas))
+        ]
+        column = pa.chunked_array([chunk for part in parts for chunk in part.chunks], spec.type).combine_chunks()
+        del parts
+        pa.default_memory_pool().release_unused()
+        typed = spec.name in _INDEX_TYPES or spec.name.startswith("h_")
+        return column if typed or column.null_count < len(column) else pa.nulls(len(column))
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.arrow"
 
 
 def drops_table(snapshot: Snapshot, drops: Sequence[tuple[str, str, str, str, str]]) -> pa.Table:

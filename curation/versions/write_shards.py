@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
 from curation.engine.stage import Field
-from curation.versions.reuse import PLACE_COLUMNS, EarlierVersion, SampleRecord
-from curation.versions.tables import VersionContents, sidecar_table, typed_columns
+from curation.versions.reuse import PLACE_COLUMNS, EarlierVersion, records_schema
+from curation.versions.spool import SampleNumbers, Spool, SpooledSample
+from curation.versions.tables import IndexParts, VersionContents, index_table, sidecar_table, typed_columns
 from data_manifests.errors import InputError
-from data_manifests.sample import ImageRef, image_uid
+from data_manifests.sample import image_uid
 from data_manifests.seeds import canonical
 from data_manifests.shards import ShardWriter, sample_key, shard_name, split_into_shards
 from data_manifests.tar_copy import MEMBERS, chunks, copy_chunk, key_digits
+from data_manifests.tar_index import Int64Array
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 _NEW_ROWS = -1
 """Stands for the rows of samples from the spool, beside the numbers of earlier shards."""
@@ -30,168 +34,158 @@ _TEXT_UNIT_BYTES = 1024
 """To how much the mean size of a sample's texts is rounded up where shards are divided."""
 
 
-class Spool:
-    """Payloads on disk in uid order, so that writing shards in another order needs no memory for them."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def put(self, data: bytes) -> tuple[int, int]:
-        """Append bytes; return their offset and length."""
-        offset = self._file.tell()
-        self._file.write(data)
-        return offset, len(data)
-
-    def get(self, position: tuple[int, int]) -> bytes:
-        """Return what `put` was given."""
-        self._file.seek(position[0])
-        return self._file.read(position[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Spooled:
-    """Where a sample is that was read from the store.
-
-    Attributes:
-        image: Its image.
-        spool: The spool.
-        payload: Offset and length of its JSON in the spool.
-        arrays: Offset and length of each array field in the spool.
-    """
-
-    image: ImageRef
-    spool: Spool
-    payload: tuple[int, int]
-    arrays: Mapping[str, tuple[int, int]]
-
-    def texts(self) -> dict[str, Any]:
-        """Return its JSON, without its key."""
-        found: dict[str, Any] = orjson.loads(self.spool.get(self.payload))
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Where a sample is that is the same in the earlier version.
-
-    Attributes:
-        before: The earlier version.
-        row: The sample's row in its index.
-    """
-
-    before: EarlierVersion
-    row: int
-
-    def texts(self) -> dict[str, Any]:
-        """Return its JSON."""
-        return self.before.texts(self.row)
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedSample:
-    """What is in memory of a sample while a version is written.
-
-    Attributes:
-        uid: The sample's uid.
-        order: Cluster, band of difficulty, uid: the order of samples in the version.
-        image_bytes: Size of its image.
-        index: Its columns of index.parquet; those of its place in a shard are missing, or of the earlier version.
-        record: What is recorded of it for the next version.
-        source: Where the rest is.
-    """
-
-    uid: str
-    order: tuple[int, int, str]
-    image_bytes: int
-    index: Mapping[str, Any]
-    record: SampleRecord
-    source: Spooled | Taken
-
-
 def write_shards(
     contents: VersionContents,
-    samples: Sequence[PublishedSample],
+    index: IndexParts,
+    spool: Spool,
+    before: EarlierVersion | None,
+    samples: SampleNumbers,
     arrays: Sequence[Field],
     shard_bytes: int,
-    progress: Callable[[int], None] | None,
-) -> list[dict[str, Any]]:
-    """Write all shards with their sidecars; return the rows of the index.
+) -> Iterator[pa.Table]:
+    """Write all shards with their sidecars; yield the records of each shard's samples, see `records_schema`.
 
     Args:
         contents: The version's files.
+        index: Receives the rows of the index.
+        spool: Has the samples that are not in the earlier version.
+        before: The earlier version.
         samples: The samples in their order.
         arrays: The published array fields.
         shard_bytes: Target size of a shard.
-        progress: Called with the number of samples written so far.
     """
-    rows: list[dict[str, Any]] = []
     # the mean, not each one's own size: an edited caption then moves no sample to another shard
-    mean_text = sum(sample.record.text_bytes for sample in samples) / max(len(samples), 1)
-    text_bytes = math.ceil(mean_text / _TEXT_UNIT_BYTES) * _TEXT_UNIT_BYTES
-    sizes = [sample.image_bytes + text_bytes for sample in samples]
-    for number, (first, end) in enumerate(split_into_shards(sizes, shard_bytes)):
-        part = samples[first:end]
-        taken = [sample.source for sample in part if isinstance(sample.source, Taken)]
-        if len(taken) == len(part) and taken[0].before.is_shard(number, [item.row for item in taken]):
-            contents.take_shard(number, taken[0].before.version)
-            rows += [item.before.index_rows[item.row] for item in taken]
-        else:
-            rows += _write_shard(contents, number, part, arrays)
-        if progress:
-            progress(len(rows))
-    return rows
+    mean_text = int(samples["text_bytes"].sum()) / max(len(samples), 1)
+    sizes = samples["image_bytes"] + math.ceil(mean_text / _TEXT_UNIT_BYTES) * _TEXT_UNIT_BYTES
+    for number, (first, end) in enumerate(split_into_shards(map(int, sizes), shard_bytes)):
+        rows = samples["row"][first:end]
+        if before is not None and before.is_shard(number, rows):
+            contents.take_shard(number, before.version)
+            index.add(before.index.slice(int(rows[0]), len(rows)))
+            yield before.records.take(rows)
+            continue
+        shard = _Shard(number, samples[first:end], spool, before)
+        with ShardWriter(contents.folder / shard_name(number)) as writer:
+            shard.write(writer)
+            file = writer.finish()
+        contents.add_shard(number, file, sidecar_table(shard.payloads, shard.typed_columns(arrays)))
+        index.add(shard.index())
+        yield shard.records()
 
 
-def _write_shard(
-    contents: VersionContents, number: int, samples: Sequence[PublishedSample], arrays: Sequence[Field]
-) -> list[dict[str, Any]]:
-    """Write a shard and its sidecar; return the rows of the index."""
-    places: list[dict[str, Any]] = []
-    payloads: list[dict[str, Any]] = []
-    with ShardWriter(contents.folder / shard_name(number)) as writer:
-        for first, end in _runs(samples):
-            for place, payload in _write_run(writer, samples[first:end], number, first):
-                places.append(place)
-                payloads.append(payload)
-        shard = writer.finish()
-    columns = _typed_columns(samples, payloads, arrays)
-    contents.add_shard(number, shard, sidecar_table(payloads, columns))
-    return [
-        {"uid": sample.uid, "shard": number, **place}
-        | {name: value for name, value in sample.index.items() if name not in PLACE_COLUMNS}
-        for sample, place in zip(samples, places, strict=True)
-    ]
+class _Shard:
+    """A shard while it is written.
 
+    Args:
+        number: Its number.
+        numbers: Its samples.
+        spool: Has the new ones.
+        before: Has the others.
 
-def _runs(samples: Sequence[PublishedSample]) -> Iterator[tuple[int, int]]:
-    """Yield (first, end) of samples that are copied at once; samples from the spool are alone."""
-    lengths, alone = np.zeros(len(samples), np.int64), set[int]()
-    for position, sample in enumerate(samples):
-        if isinstance(sample.source, Taken):
-            lengths[position] = sample.source.before.ranges.length[sample.source.row]
-        else:
-            alone.add(position)
-    return chunks(lengths, alone)
+    Attributes:
+        payloads: JSON of each sample, without what its sidecar row does not get from it.
+    """
 
+    def __init__(self, number: int, numbers: SampleNumbers, spool: Spool, before: EarlierVersion | None) -> None:
+        self._number, self._numbers, self._spool, self._before = number, numbers, spool, before
+        self._is_new = numbers["row"] < 0
+        self._rows: Int64Array = numbers["row"][~self._is_new]
+        self._places: list[dict[str, Any]] = []
+        self._new: list[SpooledSample] = []
+        self.payloads: list[dict[str, Any]] = []
 
-def _write_run(
-    writer: ShardWriter, samples: Sequence[PublishedSample], number: int, first: int
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Write a run of samples from `first` on; yield the place and the JSON of each."""
-    source = samples[0].source
-    if isinstance(source, Spooled):
-        yield _write_sample(writer, samples[0], source, sample_key(number, first))
-        return
-    rows = [sample.source.row for sample in samples if isinstance(sample.source, Taken)]
-    part, start = source.before.ranges.take(np.array(rows, np.int64)), writer.position
-    data = copy_chunk(source.before.reader, writer, part, key_digits(number, first + len(samples))[first:])
-    begins, view = np.concatenate([[0], np.cumsum(part.length)]).tolist(), memoryview(data)
-    for place, (row, begin, offsets) in enumerate(zip(rows, begins, part.offsets.tolist(), strict=False)):
-        old, found = source.before.index_rows[row], {"key": sample_key(number, first + place)}
-        for member, offset in zip(MEMBERS, offsets, strict=True):
-            found |= {f"{member}_offset": start + begin + offset, f"{member}_bytes": old[f"{member}_bytes"]}
-        low = begin + offsets[1]
-        yield found, _for_sidecar(orjson.loads(view[low : low + old["json_bytes"]]))
+    def write(self, writer: ShardWriter) -> None:
+        """Write the samples: those of the earlier version in runs that are copied at once, the others one by one."""
+        lengths = np.zeros(len(self._numbers), np.int64)
+        if self._before is not None:
+            lengths[~self._is_new] = self._before.ranges.length[self._rows]
+        for first, end in chunks(lengths, set(np.flatnonzero(self._is_new).tolist())):
+            if self._before is not None and not self._is_new[first]:
+                self._copy(writer, self._before, first, end)
+                continue
+            sample = self._spool.get(int(self._numbers["place"][first]))
+            place, payload = _write_sample(writer, sample, sample_key(self._number, first))
+            self._places.append(place)
+            self.payloads.append(payload)
+            self._new.append(replace(sample, payload=b""))
+
+    def _copy(self, writer: ShardWriter, before: EarlierVersion, first: int, end: int) -> None:
+        """Copy a run of samples of the earlier version."""
+        rows = self._numbers["row"][first:end]
+        part, start = before.ranges.take(rows), writer.position
+        data = copy_chunk(before.reader, writer, part, key_digits(self._number, end)[first:])
+        sizes = np.stack([before.column(f"{name}_bytes")[rows] for name in MEMBERS], axis=1).tolist()
+        begins, view = np.concatenate([[0], np.cumsum(part.length)]).tolist(), memoryview(data)
+        for position, (begin, offsets, members) in enumerate(
+            zip(begins[:-1], part.offsets.tolist(), sizes, strict=True), first
+        ):
+            found: dict[str, Any] = {"key": sample_key(self._number, position)}
+            for name, offset, size in zip(MEMBERS, offsets, members, strict=True):
+                found |= {f"{name}_offset": start + begin + offset, f"{name}_bytes": size}
+            low = begin + offsets[1]
+            self._places.append(found)
+            self.payloads.append(_for_sidecar(orjson.loads(view[low : low + members[1]])))
+
+    def records(self) -> pa.Table:
+        """Return the samples' records."""
+        import pyarrow as pa
+
+        numbers = self._numbers["text_bytes"][self._is_new]
+        columns = [[sample.key for sample in self._new], numbers, [sample.counts for sample in self._new]]
+        arrays = [pa.array(column, spec.type) for column, spec in zip(columns, records_schema(), strict=True)]
+        new = pa.table(arrays, records_schema())
+        return new if self._before is None else self._in_order(new, self._before.records.take(self._rows))
+
+    def index(self) -> pa.Table:
+        """Return the samples' rows of the index."""
+        import pyarrow as pa
+
+        table = index_table([sample.index for sample in self._new])
+        if self._before is not None:
+            earlier = self._before.index.drop_columns(list(PLACE_COLUMNS)).take(pa.array(self._rows))
+            table = self._in_order(table, earlier)
+        places = [
+            {"uid": payload["uid"], "shard": self._number, **place}
+            for payload, place in zip(self.payloads, self._places, strict=True)
+        ]
+        columns = {
+            name: column
+            for part in (index_table(places), table)
+            for name, column in zip(part.column_names, part.columns, strict=True)
+        }
+        return pa.table(columns)
+
+    def typed_columns(self, arrays: Sequence[Field]) -> dict[str, pa.Array]:
+        """Return the columns of negatives, views and arrays, those of earlier samples from the earlier sidecars."""
+        import pyarrow as pa
+
+        names = ["negatives", "views", *(field.name for field in arrays)]
+        columns: dict[str, list[Any]] = {
+            name: [payload[name] for payload, is_new in zip(self.payloads, self._is_new, strict=True) if is_new]
+            for name in ("negatives", "views")
+        }
+        for place, field in enumerate(arrays):
+            columns[field.name] = [field.decode(sample.arrays[place]) for sample in self._new]
+        tables = {_NEW_ROWS: pa.table(typed_columns(columns))} if self._new else {}
+        shards = np.full(len(self._numbers), _NEW_ROWS)
+        rows = np.cumsum(self._is_new) - 1
+        if self._before is not None:
+            shards[~self._is_new], rows[~self._is_new] = self._before.places_of(self._rows)
+            for shard in np.unique(shards[~self._is_new]).tolist():
+                tables[shard] = self._before.sidecar(shard, names)
+        follows = (shards[1:] == shards[:-1]) & (rows[1:] == rows[:-1] + 1)
+        starts = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(rows)]
+        parts = [tables[shards[start]].slice(rows[start], end - start) for start, end in pairwise(starts)]
+        joined = pa.concat_tables(parts)
+        return {name: joined[name].combine_chunks() for name in names}
+
+    def _in_order(self, new: pa.Table, earlier: pa.Table) -> pa.Table:
+        """Return the rows of all samples from those of the new and of the earlier ones."""
+        import pyarrow as pa
+
+        places = np.concatenate([np.flatnonzero(self._is_new), np.flatnonzero(~self._is_new)])
+        both = [table for table in (new, earlier) if table.num_rows]
+        return pa.concat_tables(both, promote_options="permissive").take(pa.array(np.argsort(places)))
 
 
 def _for_sidecar(payload: dict[str, Any]) -> dict[str, Any]:
@@ -201,47 +195,14 @@ def _for_sidecar(payload: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
-def _typed_columns(
-    samples: Sequence[PublishedSample], payloads: Sequence[Mapping[str, Any]], arrays: Sequence[Field]
-) -> dict[str, pa.Array]:
-    """Return a shard's columns of negatives, views and arrays, those of taken samples from the earlier sidecars."""
-    import pyarrow as pa
-
-    names = ["negatives", "views", *(field.name for field in arrays)]
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    parts: list[tuple[int, int, int]] = []
-    for sample, payload in zip(samples, payloads, strict=True):
-        if isinstance(sample.source, Taken):
-            before = sample.source.before
-            shard, row = before.place_of(sample.source.row)
-        else:
-            source, shard, row = sample.source, _NEW_ROWS, len(columns["negatives"])
-            for name in ("negatives", "views"):
-                columns[name].append(payload[name])
-            for field in arrays:
-                columns[field.name].append(field.decode(source.spool.get(source.arrays[field.name])))
-        if parts and parts[-1][0] == shard and parts[-1][2] == row:
-            parts[-1] = (shard, parts[-1][1], row + 1)
-        else:
-            parts.append((shard, row, row + 1))
-    shards = {shard for shard, _, _ in parts}
-    tables = {shard: before.sidecar(shard, names) for shard in sorted(shards - {_NEW_ROWS})}
-    if _NEW_ROWS in shards:
-        tables[_NEW_ROWS] = pa.table(typed_columns(columns))
-    joined = pa.concat_tables([tables[shard].slice(start, end - start) for shard, start, end in parts])
-    return {name: joined[name].combine_chunks() for name in names}
-
-
-def _write_sample(
-    writer: ShardWriter, sample: PublishedSample, source: Spooled, key: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _write_sample(writer: ShardWriter, sample: SpooledSample, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write a sample's three members; return its key and offsets, and its JSON."""
-    data = source.image.read()
+    data = sample.image.read()
     if image_uid(data) != sample.uid:
         raise InputError(
-            f"{source.image.path}: the image changed while the data set was written", fix="run the same command again"
+            f"{sample.image.path}: the image changed while the data set was written", fix="run the same command again"
         )
-    payload = source.texts()
+    payload = sample.texts()
     payload |= {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "caption": payload["captions"][0]}
     captions = {f"caption_{number}": text for number, text in enumerate(payload["captions"]) if number}
     members = {

@@ -120,7 +120,10 @@ def test_the_judged_images_are_known_from_numbers_of_negatives(monkeypatch: pyte
     monkeypatch.setattr(judges, "MAX_PAIRS", 50)
     record = {"caption": 0, "operation": "swap", "span_class": "noun"}
     numbers = {uid(number): number % 7 for number in range(80)}
-    judged = judges.judged_images(numbers.items())
+    images: judges.JudgedImages[str] = judges.JudgedImages()
+    for image, number in numbers.items():
+        images.add(image, number, image)
+    judged = images.items()
     every, alone = PairSample(max_pairs=50), PairSample(max_pairs=sum(numbers.values()))
     for image, number in numbers.items():
         records = [{**record, "text": f"b a {k}"} for k in range(number)]

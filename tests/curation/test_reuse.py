@@ -43,6 +43,7 @@ class Everything(MapStage):
         Field("bound", role="finding"),
         Field("cluster_id", publish="index"),
         Field("difficulty", publish="index"),
+        Field("share", publish="index"),
         Field("mixed", publish="sample"),
         Field("nested", publish="sidecar"),
         Field("image_vector", "array", "sidecar"),
@@ -70,7 +71,8 @@ class Everything(MapStage):
             "bound": 0.5,
             "cluster_id": given["cluster_id"],
             "difficulty": given["difficulty"],
-            # columns whose type depends on all values of a shard
+            # columns whose type depends on all values, of the index or of a shard
+            "share": [None, 1, 2.5][number % 3],
             "mixed": [None, 1, 2.5][number % 3],
             "nested": [{"a": number}, None, {"b": [], "a": "x"}][number % 3],
             "image_vector": draw.random(4),
@@ -145,9 +147,9 @@ def test_one_edit_writes_one_shard_and_links_the_others(tmp_path: Path, monkeypa
     written: list[str] = []
     encode = write_shards._write_sample
 
-    def count(writer: Any, sample: Any, source: Any, key: str) -> Any:
+    def count(writer: Any, sample: Any, key: str) -> Any:
         written.append(key)
-        return encode(writer, sample, source, key)
+        return encode(writer, sample, key)
 
     monkeypatch.setattr(write_shards, "_write_sample", count)
     pictures[3] = replace(pictures[3], captions=("Another text", pictures[3].captions[1]), negatives=())

@@ -1,0 +1,82 @@
+"""Samples of a version while it is written: some numbers of each are in memory, the rest is on disk until its shard is written."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+
+from data_manifests.sample import ImageRef
+
+SampleNumbers = np.ndarray[Any, np.dtype[np.void]]
+"""What is in memory of the samples, of type `NUMBERS` [n]."""
+
+NUMBERS = np.dtype(
+    [
+        ("row", np.int64),
+        ("place", np.int64),
+        ("image_bytes", np.int64),
+        ("text_bytes", np.int64),
+        ("cluster", np.int64),
+        ("difficulty", np.float64),
+    ]
+)
+"""Numbers of a sample: its row in the earlier version (-1: it is in the spool), its place in the spool, sizes of its image and
+of its texts, and by what it is sorted (0 where the recipe does not compute it).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledSample:
+    """A sample that was read from the store.
+
+    Attributes:
+        uid: The sample's uid.
+        image: Its image.
+        index: Its columns of index.parquet, without those of its place in a shard.
+        payload: Its JSON, without its key.
+        key: Equal keys mean that everything published of the sample is equal.
+        counts: What it adds to the statistics, as JSON.
+        arrays: Its array fields, encoded.
+    """
+
+    uid: str
+    image: ImageRef
+    index: dict[str, Any]
+    payload: bytes
+    key: bytes
+    counts: bytes
+    arrays: list[bytes]
+
+    def texts(self) -> dict[str, Any]:
+        """Return its JSON, without its key."""
+        found: dict[str, Any] = orjson.loads(self.payload)
+        return found
+
+
+class Spool:
+    """Samples in a file in uid order, so that writing shards in another order needs no memory for them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def put(self, sample: SpooledSample) -> int:
+        """Append a sample; return its place."""
+        place, image = self._file.tell(), sample.image
+        head = orjson.dumps([sample.uid, image.path, image.offset, image.size_bytes, sample.index])
+        parts = [head, sample.payload, sample.key, sample.counts, *sample.arrays]
+        self._file.write(struct.pack(f"<{len(parts) + 1}q", len(parts), *map(len, parts)))
+        self._file.write(b"".join(parts))
+        return place
+
+    def get(self, place: int) -> SpooledSample:
+        """Return the sample at a place."""
+        self._file.seek(place)
+        (count,) = struct.unpack("<q", self._file.read(8))
+        sizes = struct.unpack(f"<{count}q", self._file.read(8 * count))
+        head, payload, key, counts, *arrays = (self._file.read(size) for size in sizes)
+        uid, path, offset, size_bytes, index = orjson.loads(head)
+        return SpooledSample(uid, ImageRef(path, offset, size_bytes), index, payload, key, counts, arrays)
