@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.contrasts.vocabulary import VocabularyFile
 from curation.dedup.evaluation_sets import EvaluationSets, read_set
 from curation.engine.stage import Stage
 from curation.knowledge.open_graph import open_graph
@@ -92,7 +93,7 @@ def open_against(specs: Sequence[str], workspace: str) -> EvaluationSets:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeInputs:
-    """What recipes are built from, by the names of their arguments: `model`, `graph`, `writer`, `masked`, `against`, `feedback`.
+    """What recipes are built from, by the names of their arguments; see `argument`.
 
     Attributes:
         workspace: Folder of store, snapshots, answers and shards.
@@ -104,6 +105,7 @@ class RecipeInputs:
         masked_model: Masked language model that fills blanks, by hub name or folder; None for none.
         against: Evaluation sets whose images must not be in the data set, ``KIND:PATH`` each.
         feedback: Run folder whose feedback on negatives is applied; None for none.
+        vocabulary: File of what people have decided about words; None for none.
     """
 
     workspace: str = "workspace"
@@ -115,6 +117,7 @@ class RecipeInputs:
     masked_model: str | None = None
     against: tuple[str, ...] = ()
     feedback: str | None = None
+    vocabulary: str | None = None
 
     @property
     def journal(self) -> Path:
@@ -122,7 +125,7 @@ class RecipeInputs:
         return Path(self.workspace) / "answers.sqlite"
 
     def argument(self, name: str) -> Any:
-        """Return the argument of this name.
+        """Return the argument of this name: `model`, `graph`, `writer`, `masked`, `against`, `feedback` or `vocabulary`.
 
         Raises:
             InputError: a file or model cannot be used.
@@ -137,9 +140,13 @@ class RecipeInputs:
             return None if self.masked_model is None else TransformersMaskedModel.parse(self.masked_model)
         if name == "against":
             return open_against(self.against, self.workspace)
-        if name == "feedback":
-            return None if self.feedback is None else FeedbackFile.open(self.feedback)
-        raise ValueError(f"a recipe may take model, graph, writer, masked, against and feedback, not '{name}'")
+        opened = {"feedback": (self.feedback, FeedbackFile.open), "vocabulary": (self.vocabulary, VocabularyFile.open)}
+        if name in opened:
+            path, open_file = opened[name]
+            return None if path is None else open_file(path)
+        raise ValueError(
+            f"a recipe may take model, graph, writer, masked, against, feedback and vocabulary, not '{name}'"
+        )
 
     def _writer(self) -> LanguageModel | RuleWriter:
         """Return what rewrites captions."""

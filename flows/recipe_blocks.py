@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curation.contrasts.vocabulary import VocabularyFile
 from curation.engine.stage import Stage
 from curation.knowledge.interface import KnowledgeGraph
 from curation.llm.interface import LanguageModel
@@ -14,6 +15,7 @@ from curation.stages.negatives.change_numbers import ChangeNumbers
 from curation.stages.negatives.find_false_negatives import FindFalseNegatives
 from curation.stages.negatives.grade_negatives import GradeNegatives
 from curation.stages.negatives.invert_relations import InvertRelations
+from curation.stages.negatives.mine_contrasts import MineContrasts
 from curation.stages.negatives.refine_negatives import RefineNegatives
 from curation.stages.negatives.replace_words import ReplaceWords
 from curation.stages.negatives.swap_roles import SwapRoles
@@ -25,7 +27,9 @@ _FIELDS = (
 _EXCHANGES = ("swap", "bind", "role")
 
 
-def checked_negatives(graph: KnowledgeGraph, *, exchanges: bool = False) -> tuple[Stage, ...]:
+def checked_negatives(
+    graph: KnowledgeGraph, *, exchanges: bool = False, mined: bool = False, vocabulary: VocabularyFile | None = None
+) -> tuple[Stage, ...]:
     """Return stages that make negatives of six operations, take out the true ones, balance and grade the rest.
 
     They need parses and provide ``graded_negatives``.
@@ -33,10 +37,18 @@ def checked_negatives(graph: KnowledgeGraph, *, exchanges: bool = False) -> tupl
     Args:
         graph: Knows siblings and synonyms.
         exchanges: Keep what exchanges words of one sentence, odd sentences included, instead of balancing it away.
+        mined: Make negatives of a seventh operation too: words that exclude each other as the captions show.
+        vocabulary: What people have decided about these words.
     """
-    made = (SwapWords(), ReplaceWords(graph=graph), BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers())
+    made: tuple[Stage, ...] = (
+        SwapWords(), ReplaceWords(graph=graph), BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers(),
+    )  # fmt: skip
+    fields: tuple[str, ...] = _FIELDS
+    if mined:
+        contrasts = MineContrasts(graph=graph, vocabulary=vocabulary)
+        made, fields = (*made, contrasts), (*fields, "mined_negatives")
     refine = RefineNegatives(("true_negatives",), spared=_EXCHANGES if exchanges else ())
-    judged = (FindFalseNegatives(_FIELDS, graph, "exactly", like_swaps=not exchanges), refine)
+    judged = (FindFalseNegatives(fields, graph, "exactly", like_swaps=not exchanges), refine)
     return (*made, *judged, GradeNegatives(("refined_negatives",), graph=graph))
 
 

@@ -38,7 +38,7 @@ SHORT = ("R@1 image→text/text→image", "zero-shot")
 
 OPTION_OF = {
     "model": "--model", "graph": "--graph", "writer": "--llm", "masked": "--masked-model", "against": "--against",
-    "feedback": "--feedback",
+    "feedback": "--feedback", "vocabulary": "--vocabulary",
 }  # fmt: skip
 """The option of `clipcurate curate` that fills each argument of a recipe."""
 

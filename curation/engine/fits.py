@@ -78,6 +78,19 @@ class Fit:
             raise InputError(f"{path}: the fit is missing or damaged: {error}", fix="fit again: --refit") from None
 
 
+class FitKey:
+    """A fit as a key of a cache, by identity: fits are immutable, and comparing their arrays would take long."""
+
+    def __init__(self, fit: Fit) -> None:
+        self.fit = fit
+
+    def __hash__(self) -> int:
+        return id(self.fit)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FitKey) and self.fit is other.fit
+
+
 def fit_hash(data: bytes) -> str:
     """Return the hash of a fit's file: 32 hex digits."""
     return blake3(data).hexdigest(length=16)

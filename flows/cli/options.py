@@ -54,6 +54,10 @@ class CurationOptions:
     feedback: Annotated[
         str | None, typer.Option("--feedback", help="run folder whose feedback on negatives the recipe applies")
     ] = None
+    vocabulary: Annotated[
+        str | None,
+        typer.Option("--vocabulary", help="TOML file: words that exclude each other, synonyms, words to keep"),
+    ] = None
     split: SplitOpt = None
     limit: LimitOpt = None
     workers: Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")] = 0

@@ -137,7 +137,13 @@ def check_rows(job: CompareJob) -> None:
     if job.name is not None:
         job.catalog.open(job.name)
     used = {name for row in job.rows for name in recipe_arguments(row.recipe)}
-    options = {"feedback": "--feedback", "against": "--against", "graph": "--graph", "masked_model": "--masked-model"}
+    options = {
+        "feedback": "--feedback",
+        "vocabulary": "--vocabulary",
+        "against": "--against",
+        "graph": "--graph",
+        "masked_model": "--masked-model",
+    }
     for name, option in options.items():
         if getattr(job.curation, name) and name.removesuffix("_model") not in used:
             raise InputError(f"{option}: none of these recipes uses it", fix="leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curation.contrasts.vocabulary import VocabularyFile
 from curation.dedup.evaluation_sets import EvaluationSets
 from curation.knowledge.interface import KnowledgeGraph
 from curation.llm.interface import LanguageModel
@@ -37,12 +38,12 @@ def ahnm(
     writer: LanguageModel | RuleWriter,
     against: EvaluationSets,
     feedback: FeedbackFile | None,
+    vocabulary: VocabularyFile | None,
 ) -> Recipe:
-    """Return the recipe: who embeds, knows, rewrites, is kept apart from, and what an earlier run has learned."""
-    seen = (CheckImages(), HashImages())
-    negatives = (*checked_negatives(graph, exchanges=True), ApplyFeedback(feedback=feedback))
-    texts = (ParseCaptions(), *caption_view_stages(graph, writer), *negatives)
-    # stages that compare all samples come last, so that new photographs do not put those before them in doubt
+    """Return the recipe: who embeds, knows, rewrites, is kept apart from; what a run has learned and people decided."""
+    seen = (CheckImages(), HashImages())  # what compares all samples stands last: new photographs touch it alone
+    checked = checked_negatives(graph, exchanges=True, mined=True, vocabulary=vocabulary)
+    texts = (ParseCaptions(), *caption_view_stages(graph, writer), *checked, ApplyFeedback(feedback=feedback))
     alike = (EmbedSamples(model), RemoveLeaks(against.with_stages(*seen)), FindDuplicates(keep="all"))
     placed = (FindNeighbours(), ClusterEmbeddings(), OrderDifficulty(), CalibratePositives(), FindPositives())
     return Recipe(

@@ -17,7 +17,15 @@ NUM_SCENES = 40
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStorage is deprecated")
 
-MAKERS = {"swap_words", "replace_words", "bind_attributes", "swap_roles", "invert_relations", "change_numbers"}
+MAKERS = {
+    "swap_words",
+    "replace_words",
+    "bind_attributes",
+    "swap_roles",
+    "invert_relations",
+    "change_numbers",
+    "mine_contrasts",
+}
 
 
 @pytest.fixture(scope="module")

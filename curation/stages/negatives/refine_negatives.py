@@ -15,7 +15,7 @@ from curation.blind.judges import positive_of
 from curation.blind.refinement import ImagePairs, Kind, LearningTexts, Refinement, learn_refinement
 from curation.blind.scores import PairTexts
 from curation.blind.tokens import UInt64s, Words, hash_words, read_words
-from curation.engine.fits import Evidence, Fit, FitCheck
+from curation.engine.fits import Evidence, Fit, FitCheck, FitKey
 from curation.engine.stage import Columns, Drop, Field, FittedStage, Resource
 from curation.negatives.records import STAGE_OF_UNSIGNED_FIELD, NegativeRecord, NegativesStage, add_scores, rejection
 from data_manifests.errors import InputError
@@ -171,7 +171,7 @@ class RefineNegatives(NegativesStage, FittedStage):
         gaps, kept, known = np.zeros((num, 0)), np.zeros(num, np.bool_), np.zeros(num, np.bool_)
         if num and fit.values["groups"]:
             pairs = ImagePairs.joined(self._pairs(list(zip(samples, read, strict=True))))
-            gaps, kept, known = _refinement(_FitKey(fit), self.num_folds, self.bins).decide(pairs)
+            gaps, kept, known = _refinement(FitKey(fit), self.num_folds, self.bins).decide(pairs)
         reasons = np.where(kept, "", np.where(known, "unbalanced", "unknown_kind")).tolist()
         results: list[dict[str, Any] | Drop] = []
         start = 0
@@ -274,19 +274,6 @@ class RefineNegatives(NegativesStage, FittedStage):
         }
 
 
-class _FitKey:
-    """A fit as a key of a cache, by identity: fits are immutable, and comparing their arrays would take long."""
-
-    def __init__(self, fit: Fit) -> None:
-        self.fit = fit
-
-    def __hash__(self) -> int:
-        return id(self.fit)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _FitKey) and self.fit is other.fit
-
-
 @lru_cache(maxsize=4096)
 def _same_kind(kind: Kind) -> Kind:
     """Return one object for equal kinds: many are held at once."""
@@ -294,7 +281,7 @@ def _same_kind(kind: Kind) -> Kind:
 
 
 @lru_cache(maxsize=2)
-def _refinement(key: _FitKey, num_folds: int, bins: tuple[int, ...]) -> Refinement:
+def _refinement(key: FitKey, num_folds: int, bins: tuple[int, ...]) -> Refinement:
     return Refinement.of(key.fit.arrays, key.fit.values["groups"], num_folds, bins)
 
 
