@@ -30,6 +30,9 @@ RECEIPTS_FOLDER = "receipts"
 """Folder of a stage's receipts, beside its results."""
 
 _SUFFIX = ".arrow"
+_SMALL_BYTES = 2**14
+"""Size below which a file is one of few samples, such as that of an edit."""
+_MOST_SMALL_FILES = 64
 
 
 class Receipt(NamedTuple):
@@ -66,18 +69,68 @@ class Receipt(NamedTuple):
 
 def publish_receipts(folder: Path, uids: Iterable[str], receipts: Iterable[Receipt]) -> None:
     """Write the receipts of some samples atomically beside the results in a folder; the results must be there already."""
-    import pyarrow as pa
-
     rows = sorted(receipts, key=lambda receipt: receipt.key)
     if not rows:
         return
-    table, sink = receipts_table(rows), pa.BufferOutputStream()
+    _write(folder / RECEIPTS_FOLDER, span_of(uids), receipts_table(rows))
+    _merge_small(folder / RECEIPTS_FOLDER)
+
+
+def _write(folder: Path, span: Partition, table: pa.Table) -> Path:
+    """Write a file of receipts, whose name has a hash of its bytes."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as file:
         file.write_table(table)
     data = sink.getvalue()
-    write_atomically(
-        folder / RECEIPTS_FOLDER / f"{span_of(uids).label}-{blake3(data).hexdigest(length=8)}{_SUFFIX}", data
-    )
+    path = folder / f"{span.label}-{blake3(data).hexdigest(length=8)}{_SUFFIX}"
+    write_atomically(path, data)
+    return path
+
+
+def _merge_small(folder: Path) -> None:
+    """Replace the small files by one if there are too many, since each edit adds one that every later run reads.
+
+    Another run may do the same: what it does not find any more it looks up in the results.
+    """
+    import pyarrow as pa
+
+    small = [path for path in files_of(folder, suffix=_SUFFIX) if _size_bytes(path) < _SMALL_BYTES]
+    if len(small) <= _MOST_SMALL_FILES:
+        return
+    spans = [[int(part, 16) for part in path.name.split("-")[:2]] for path in small]
+    tables = [table for path in small if (table := _read(path)) is not None]
+    span = Partition(min(first for first, _ in spans), max(last for _, last in spans))
+    merged = _write(folder, span, pa.concat_tables([_schema().empty_table(), *tables]).combine_chunks())
+    for path in small:
+        if path != merged:
+            path.unlink(missing_ok=True)
+
+
+def _size_bytes(path: Path) -> int:
+    """Return a file's size; 0 if another run has removed it."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _read(path: Path) -> pa.Table | None:
+    """Return the receipts of a file; None if another run has just merged it into a larger one.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    import pyarrow as pa
+
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if blake3(data).hexdigest(length=8) != path.stem.rpartition("-")[2]:
+        raise InputError(f"{path}: file of receipts is damaged", fix="delete this file; the next run makes it again")
+    return pa.ipc.open_file(pa.BufferReader(data)).read_all()
 
 
 def receipts_table(receipts: Sequence[Receipt]) -> pa.Table:
@@ -97,14 +150,8 @@ def read_receipts(folder: Path, partition: Partition) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    tables = [_schema().empty_table()]
-    for path in files_of(folder / RECEIPTS_FOLDER, partition, _SUFFIX):
-        data = path.read_bytes()
-        if blake3(data).hexdigest(length=8) != path.stem.rpartition("-")[2]:
-            raise InputError(
-                f"{path}: file of receipts is damaged", fix="delete this file; the next run makes it again"
-            )
-        tables.append(pa.ipc.open_file(pa.BufferReader(data)).read_all())
+    found = (_read(path) for path in files_of(folder / RECEIPTS_FOLDER, partition, _SUFFIX))
+    tables = [_schema().empty_table(), *(table for table in found if table is not None)]
     table = pa.concat_tables(tables).combine_chunks()
     there = [path.name for path in files_of(folder)]
     return table.filter(pc.is_in(table["file"], pa.array(["", *there])))

@@ -298,7 +298,8 @@ def _change(before: Path, after: Path, ignored: frozenset[str]) -> tuple[str, st
     """Return the kind of change between two indexes and its description, by their hash columns except the ignored."""
     import polars as pl
 
-    old, new = pl.read_parquet(before), pl.read_parquet(after)
+    compared = pl.selectors.by_name("uid") | pl.selectors.starts_with("h_")
+    old, new = (pl.scan_parquet(path).select(compared).collect() for path in (before, after))
     hashes = [name for name in old.columns if name.startswith("h_") and name not in ignored]
     lost = sorted(set(hashes) - set(new.columns))
     removed = old.join(new, on="uid", how="anti").height

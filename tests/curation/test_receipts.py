@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from curation.engine import engine
+from curation.engine import engine, receipts
 from curation.engine.engine import Events, UnitReport, run_stages
 from curation.engine.fits import FitPolicy
 from curation.engine.intake import Snapshot, read_source
@@ -147,6 +147,22 @@ def test_a_damaged_file_of_receipts_is_named(tmp_path: Path, records: list[Sourc
         ask(records, tmp_path)
     path.unlink()
     assert ask(records, tmp_path)[0] == [0, 0, 0]
+
+
+def test_receipts_of_many_edits_are_merged(
+    tmp_path: Path, records: list[SourceRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "_MOST_SMALL_FILES", 3)
+    ask(records, tmp_path)
+    texts = list(records)
+    for number in range(6):
+        texts = edited(texts, number, text=f"Caption {number} of an edit")
+        computed, samples = ask(texts, tmp_path)
+        assert computed == [0, 1, 0]
+        assert len(samples.uids) == NUM_SCENES
+    (folder,) = (tmp_path / "store" / "ask_model").glob(f"*/{RECEIPTS_FOLDER}")
+    assert 1 <= len(list(folder.iterdir())) <= 3
+    assert ask(texts, tmp_path)[0] == ask(records, tmp_path)[0] == [0, 0, 0]
 
 
 def test_keys_differ_exactly_where_a_value_does(tmp_path: Path, records: list[SourceRecord]) -> None:
