@@ -50,6 +50,8 @@ class FrozenPrefixes:
         budget, used = self.config.cache_gb * 1e9, 0
         for side in sides:
             if not self.model.prefix_frozen(side):
+                if reason := self.model.why_uncut(side):
+                    self.say(f"the frozen blocks of the {side} tower are computed at each step: {reason}")
                 continue
             what = f"the frozen {self._prefix(side)} of the {side} tower"
             if not self.needs.cacheable(side):

@@ -417,6 +417,24 @@ def test_what_does_not_fit_the_budget_is_computed_at_each_step(make_version: Mak
     assert len(said) == 2 and all("an objective needs more" in line for line in said)
 
 
+@pytest.mark.filterwarnings("ignore:model 'bidirectional'")
+def test_a_tower_that_cannot_be_cut_is_computed_at_each_step_and_the_run_says_why(
+    make_version: MakeVersion, tmp_path: Path
+) -> None:
+    path = tmp_path / "bidirectional.json"
+    config = checkpoint_files.read_json(checkpoint_files.SHIPPED / "tiny.json")
+    config["text_cfg"] |= {"no_causal_mask": True, "pool_type": "last"}
+    path.write_bytes(canonical(config | {"custom_text": True}))
+    model = tuned(str(path), "top:1")
+    assert set(model.cuts) == {"image"}
+    version, said = make_version(8), list[str]()
+    plan = make_plan(ShuffledPlan(), PlanIndex.from_table(version.index()), 0, 1, 6)
+    batches = PlannedBatches(version, plan, model, config_for(), TextSampling(UniformNegatives(2)))
+    FrozenPrefixes(model, FeatureNeeds(), config_for(), None, Ranks(), quiet, said.append).precompute(batches)
+    assert len(said) == 2 and "once for each image" in said[0]
+    assert "frozen blocks of the text tower are computed at each step: this text transformer is not causal" in said[1]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:model 'lite0_minilm'")
 def test_the_prefix_of_the_pretrained_towers_is_exact(make_version: MakeVersion, tmp_path: Path) -> None:

@@ -376,6 +376,13 @@ class ClipModel:
             if cut >= least:
                 self.cuts[side] = cut
 
+    def why_uncut(self, side: str) -> str:
+        """Return why a tower with frozen first blocks has no prefix that could be cached, for people; else an empty text."""
+        found, trained = self._known_blocks(side), self._trained(side)
+        if found is None or not trained or min(map(found.position, trained)) < 1:
+            return ""
+        return found.uncut_because
+
     def prefix_frozen(self, side: str) -> bool:
         """Return whether the `image` or `text` tower's prefix is not trained, so that its activations may be cached."""
         return side in self.cuts or not self._trained(side)

@@ -44,12 +44,17 @@ class TowerBlocks(ABC):
         exits: Beginnings of the names of what stands between the last block and the head.
     """
 
-    can_cut = True
-    """Whether the rest can be computed from the activations at a cut."""
+    uncut_because = ""
+    """Why the rest cannot be computed from the activations at a cut, for people; empty if it can."""
 
     def __init__(self, module: nn.Module, names: Sequence[str], exits: Sequence[str]) -> None:
         self.names, self._exits = tuple(names), tuple(exits)
         self._blocks: list[Any] = [module.get_submodule(name) for name in names]
+
+    @property
+    def can_cut(self) -> bool:
+        """Whether the rest can be computed from the activations at a cut."""
+        return not self.uncut_because
 
     def __len__(self) -> int:
         """Return the number of blocks."""
@@ -201,7 +206,8 @@ class _CausalText(TowerBlocks):
         super().__init__(module, names, (f"{prefix}ln_final",))
         self._text, self._embed, self._end = text, embed, end
         ends = end(torch.zeros((1, 1), dtype=torch.long)) is not None
-        self.can_cut = ends and not getattr(text, "use_pad_mask", False)
+        if not ends or getattr(text, "use_pad_mask", False):
+            self.uncut_because = "this text transformer is not causal or is not pooled at a text's end mark"
 
     def enter(self, inputs: Tensor) -> Tensor:
         hidden, _ = self._embed(inputs)
@@ -229,7 +235,8 @@ class _HuggingFaceText(TowerBlocks):
         count = len(text.get_submodule(layers))
         super().__init__(module, [f"text.{layers}.{number}" for number in range(count)], ("text.transformer.pooler",))
         self._text = text
-        self.can_cut = isinstance(text, TextTower)
+        if not isinstance(text, TextTower):
+            self.uncut_because = "this text tower is open_clip's adapter of a Hugging Face encoder"
 
     def enter(self, inputs: Tensor) -> Tensor:
         hidden = self._text.transformer.embeddings(input_ids=inputs)
