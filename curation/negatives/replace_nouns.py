@@ -21,8 +21,14 @@ GraphOptions = Mapping[str, Sequence[tuple[str, str]]]
 _GENDERED = _SETS["gendered"]
 """Words with which the other sex, or a child, would be odd."""
 _PEOPLE = ("sex", "child", "age", "parent", "couple")
+_SOLD = ("top", "bottom", "hat", "eyewear", "shoe", "neck", "carried")
 _UNCOUNTED = ("surface", "drink", "sport", "season", "night")
 
+_POSITIONS = ("upper", "lower", "inner", "outer")
+"""Comparatives that compare nothing."""
+_INTESTINES = (["bowel"], ["intestine"])
+"""Of which there is a small and a large one, and no big one."""
+_VIEWS = ("view", "radiograph", "x-ray", "xray", "projection", "film", "image", "scan", "cephalogram")
 _BODY_HUES = _SETS["hair"]
 _OWN_COLOUR = _SETS["own_colour"]
 """Objects with a colour of their own: any other would be odd."""
@@ -36,23 +42,25 @@ def object_slots(caption: Caption, from_graph: GraphOptions, among: AbstractSet[
     """Return the slots of the objects that can be replaced, of the tokens in `among` if given."""
     slots = []
     for token in range(len(caption.words)) if among is None else sorted(among):
+        in_title = caption.pos[token] in ("PROPN", "NOUN") and caption.is_title
         if (
-            not caption.is_noun(token)
+            not (caption.is_noun(token) or in_title)
             or not caption.is_whole_word(token)
-            or caption.with_dep(token, "compound", "nmod", "neg")
+            or (not in_title and caption.with_dep(token, "compound", "nmod", "neg"))
         ):
             continue
-        lemma = caption.lemma(token)
+        lemma, fits = caption.lemma(token), _fits_title if in_title else _fits_object
         options = [
             (family, word)
             for family in object_families(lemma)
-            if _fits_object(caption, token, family)
+            if fits(caption, token, family)
             for word in family.rivals[lemma]
         ]
         if options:
             slots.append(Slot("object", "object", options, partial(_object, caption, token, lemma), token))
         elif (
             lemma in from_graph
+            and not in_title
             and caption.deps[token] != "compound"
             and not object_families(lemma)
             and not is_human(lemma)
@@ -87,6 +95,17 @@ def _fits_object(caption: Caption, token: int, family: Family) -> bool:
         return _GENDERED.isdisjoint(words) and not little and not (name == "age" and "its" in words)
     test = _CONTEXTS.get(name)
     return test is None or test(caption, token, determiners)
+
+
+def _fits_title(caption: Caption, token: int, family: Family) -> bool:
+    """Return whether the words of a family can replace a word of a title, which has no articles and hardly any phrases.
+
+    That is whom a thing is for ("Nike Men Black Shoes"), and the thing itself, which comes last.
+    """
+    if family.name in ("sex", "child"):
+        return _GENDERED.isdisjoint(set(caption.words) - {"men's", "women's"})
+    is_last = not any(word.isalpha() for word in caption.words[token + 1 :])
+    return is_last and family.name in _SOLD
 
 
 def _is_fixed(words: Sequence[str], token: int) -> bool:
@@ -180,7 +199,8 @@ def attribute_slots(caption: Caption, from_graph: GraphOptions) -> list[Slot]:
         if (
             (not families and word not in from_graph)
             or not caption.is_whole_word(token)
-            or caption.tags[token] in ("JJR", "JJS")
+            or (caption.tags[token] in ("JJR", "JJS") and word not in _POSITIONS)
+            or (word in ("small", "large") and caption.words[token + 1 : token + 2] in _INTESTINES)
         ):
             continue
         noun = described(caption, token)
@@ -240,6 +260,9 @@ _FITS: Mapping[str, Callable[[str], bool]] = {
     "pattern": lambda noun: noun in _SETS["clothes"] or noun in _SHAPES,
     "form": _SETS["formed"].__contains__,
     "heat": _SETS["heated"].__contains__,
+    "side": lambda noun: noun not in ("angle", "time", "way", "thing"),
+    "middle": lambda noun: noun not in _VIEWS,  # a lateral view is no medial one
+    "sides": lambda noun: noun not in _VIEWS,
 }
 
 

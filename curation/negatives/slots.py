@@ -16,6 +16,7 @@ from data_manifests.sample import Sample
 from data_manifests.seeds import draw_seed
 
 T = TypeVar("T")
+_ENDS = frozenset({".", "!", "?"})
 _TRIES = 6
 """Most options of one slot that are tried: the first is nearly always good."""
 _MASK = (1 << 64) - 1
@@ -115,7 +116,7 @@ class SlotStage(MapStage):
     ) -> list[dict[str, Any]]:
         """Return the negatives of a sample's captions, in the captions' order.
 
-        Captions with a negation are left out: what changes under it may well be true.
+        Sentences with a negation are left as they are: what changes under it may well be true.
 
         Args:
             sample: Captions and parses.
@@ -125,17 +126,24 @@ class SlotStage(MapStage):
         captions = {normalise(caption) for caption in sample.captions}
         records: list[dict[str, Any]] = []
         for index, (text, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
-            if not may_change(parse) or not NEGATIONS.isdisjoint(map(str.lower, parse["words"])):
+            denied = () if NEGATIONS.isdisjoint(map(str.lower, parse["words"])) else _denied(parse)
+            if not may_change(parse) or any(start == 0 and end >= parse["starts"][-1] for start, end in denied):
                 continue
             caption = Caption(text, parse)
             slots = find_slots(caption)
             if slots:
                 draw = Draw(draw_seed(self.seed, self.name, sample.uid, index, self.operation))
-                records += self._of_caption(index, caption, slots, draw, set(captions))
+                records += self._of_caption(index, caption, slots, draw, set(captions), denied)
         return records
 
     def _of_caption(
-        self, index: int, caption: Caption, slots: Sequence[Slot], draw: Draw, taken: set[str]
+        self,
+        index: int,
+        caption: Caption,
+        slots: Sequence[Slot],
+        draw: Draw,
+        taken: set[str],
+        denied: Sequence[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
         for slot in _alternate_classes(draw.shuffled(slots)):
@@ -143,7 +151,7 @@ class SlotStage(MapStage):
                 break
             for option in draw.sample(slot.options, _TRIES):
                 change = slot.make(option)
-                if change is None:
+                if change is None or _touches(change.pieces, denied):
                     continue
                 text, edits = apply_edits(caption.text, change.pieces)
                 if normalise(text) in taken:
@@ -157,6 +165,22 @@ class SlotStage(MapStage):
                 records.append(record | ({"against": change.against} if change.against else {}))
                 break
         return records
+
+
+def _denied(parse: CaptionParse) -> list[tuple[int, int]]:
+    """Return the sentences with a negation, as characters [start, end)."""
+    found, start, has_negation = [], 0, False
+    for word, at in zip(parse["words"], parse["starts"], strict=True):
+        has_negation = has_negation or word.lower() in NEGATIONS
+        if word in _ENDS:
+            found += [(start, at + len(word))] if has_negation else []
+            start, has_negation = at + len(word), False
+    last = parse["starts"][-1] + len(parse["words"][-1])
+    return [*found, (start, last)] if has_negation else found
+
+
+def _touches(pieces: Sequence[Edit], spans: Sequence[tuple[int, int]]) -> bool:
+    return any(piece.start < end and start <= piece.end for piece in pieces for start, end in spans)
 
 
 def _alternate_classes(slots: Sequence[Slot]) -> list[Slot]:

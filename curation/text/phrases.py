@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from curation.models.parser import CaptionParse
@@ -19,6 +19,9 @@ _PLURALS = {"person": "people", "fish": "fish", "deer": "deer", "sheep": "sheep"
 _BE = {"is": "are", "was": "were", "has": "have", "does": "do"}
 _SINGULAR = {many: one for one, many in _BE.items()} | {"am": "is"}
 _SUBJECT_DEPS = ("nsubj", "nsubjpass")
+
+_SHORT, _TITLE_WORDS, _TITLE_SHARE = 2, 3, 0.8
+"""Words of a title: longer than so many letters, at least so many with a capital, and such a share of them."""
 
 MALE_TO_FEMALE = {"he": "she", "his": "her", "him": "her", "himself": "herself"}
 FEMALE_TO_MALE = {"she": "he", "her": "his", "hers": "his", "herself": "himself"}
@@ -52,6 +55,13 @@ class Caption(Dependencies):
         self.text, self.parse = text, parse
         self.raw, self.starts = parse["words"], parse["starts"]
 
+    @cached_property
+    def is_title(self) -> bool:
+        """Whether it is written As A Title, with a capital at most words, which the tagger then takes for names."""
+        words = [word for word in self.raw if word.isalpha() and len(word) > _SHORT]
+        capital = sum(word[0].isupper() for word in words)
+        return sum(map(str.istitle, words)) >= _TITLE_WORDS and capital >= _TITLE_SHARE * len(words)
+
     def lemma(self, token: int) -> str:
         """Return a noun's dictionary form."""
         word = self.words[token]
@@ -77,12 +87,14 @@ class Caption(Dependencies):
         return is_whole_words(self.text, self.span(token, token + 1))
 
     def is_noun(self, token: int) -> bool:
-        """Return whether a token is a common noun."""
+        """Return whether a token is a common noun; see `is_title` for names that are none."""
         # The parser takes "Boy" at the beginning of a caption for a name.
         return self.tags[token] in ("NN", "NNS") or (self.pos[token] == "PROPN" and token == 0)
 
     def is_plural(self, noun: int) -> bool:
         """Return whether a noun is in the plural."""
+        if self.pos[noun] == "PROPN" and self.is_title:  # "Men" and "Shirts" are tagged as the name of one
+            return self.words[noun] in PLURAL_ONLY or self.lemma(noun) != self.words[noun]
         return self.tags[noun] in ("NNS", "NNPS") or self.words[noun] in PLURAL_ONLY
 
     def phrase(self, noun: int) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from training.objectives.info_nce import InfoNCE
 
 def ce_clip(masked: MaskedModel | None) -> Recipe:
     """Return the recipe; `masked` fills blanks, and without one our lists of words take its place."""
-    replaced = ReplaceWords(lists=("colour", "material", "size", "state", "form", "object", "action"))
+    replaced = ReplaceWords(lists=("colour", "material", "size", "state", "form", "opposite", "object", "action"))
     return Recipe(
         name="ce_clip",
         paper="Zhang 2024, Contrasting intra-modal and ranking cross-modal hard negatives to enhance visio-linguistic "

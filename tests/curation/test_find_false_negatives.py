@@ -204,10 +204,10 @@ def test_false_negative_rate_on_scenes() -> None:
         assert after <= 0.01 or count[True, True] <= 1, operation
         assert lost <= 0.2 or count[False, True] + count[False, False] < 100, operation
         if operation == "swap/adjective":
-            assert (known > 200, before > 0.3) == (True, True)
+            assert (known > 200, before > 0.1) == (True, True)  # two adjectives of one noun are not exchanged
     total = sum(counts.values(), start=type(next(iter(counts.values())))())
     _, before, after, lost = rates(total)
-    assert before > 0.04
+    assert before > 0.03
     assert after <= 0.01
     assert lost <= 0.15
 

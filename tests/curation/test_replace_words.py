@@ -33,6 +33,19 @@ from tests.curation.negative_checks import every_text, made, parsed, sample, tex
         ("A cat sits on a bench .", "A cat sits under a bench ."),
         ("A soccer player waves .", "A tennis player waves ."),
         ("a red star", "a red circle"),
+        # opposites of position, kind and course
+        ("MRI showing a lesion in the left kidney.", "MRI showing a lesion in the right kidney."),
+        ("Fracture of the lower end of the femur.", "Fracture of the upper end of the femur."),
+        ("An axial image shows a malignant lesion.", "A coronal image shows a malignant lesion."),
+        ("An axial image shows a malignant lesion.", "An axial image shows a benign lesion."),
+        # titles, whose nouns are tagged as names
+        ("Skechers Men's Brown Casual Lifestyle Shoe", "Skechers Women's Brown Casual Lifestyle Shoe"),
+        ("Playboy Men Jack Green Brief", "Playboy Women Jack Green Brief"),
+        ("Elle Girls Red Tunic", "Elle Boys Red Tunic"),
+        ("Nike Unisex Cheyenne Blue Backpack", "Nike Unisex Cheyenne Blue Suitcase"),
+        # a negation in another sentence
+        ("The left lung shows a mass. No fluid is seen.", "The right lung shows a mass. No fluid is seen."),
+        ("No fluid is seen. The left lung shows a mass.", "No fluid is seen. The right lung shows a mass."),
     ],
 )
 def test_replaces(caption: str, expected: str) -> None:
@@ -53,6 +66,11 @@ def test_replaces(caption: str, expected: str) -> None:
         ("A dog swims in the water .", "snow"),
         ("A pregnant woman", "man"),
         ("A bowl of apples", "bottle of apple "),
+        ("A lateral view of the chest", "medial"),
+        ("A dilated small bowel loop", "big bowel"),
+        ("Puma Women Bra Top", "Men"),
+        ("The old man has no hat. He smiles.", "young"),
+        ("A red bus with no windows", "blue"),
     ],
 )
 def test_leaves_alone(caption: str, word: str) -> None:

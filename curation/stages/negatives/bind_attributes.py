@@ -42,7 +42,7 @@ class BindAttributes(SlotStage):
     """
 
     name: ClassVar[str] = "bind_attributes"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     provides: ClassVar[tuple[Field, ...]] = (Field("bind_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 3, arXiv 2210.01936"
     operation: ClassVar[str] = "bind"

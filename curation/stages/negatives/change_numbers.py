@@ -81,7 +81,7 @@ class ChangeNumbers(SlotStage):
     """
 
     name: ClassVar[str] = "change_numbers"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     provides: ClassVar[tuple[Field, ...]] = (
         Field("number_negatives", publish="sample", role="negatives"),
         Field("count", publish="sample", role="views"),

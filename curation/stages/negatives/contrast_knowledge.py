@@ -49,7 +49,7 @@ class ContrastKnowledge(SlotStage):
     """
 
     name: ClassVar[str] = "contrast_knowledge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = (*SlotStage.requires, "concepts")
     provides: ClassVar[tuple[Field, ...]] = (Field("contrast_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Pan et al. 2022, NeurIPS (Knowledge-CLIP); Speer et al. 2017, arXiv 1612.03975"

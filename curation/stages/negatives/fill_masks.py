@@ -63,7 +63,7 @@ class FillMasks(SlotStage):
     """
 
     name: ClassVar[str] = "fill_masks"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     provides: ClassVar[tuple[Field, ...]] = (
         Field("mask_negatives", publish="sample", role="negatives"),
         Field("mask_rejected", role="rejects"),

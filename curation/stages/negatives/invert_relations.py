@@ -45,7 +45,7 @@ class InvertRelations(SlotStage):
     """
 
     name: ClassVar[str] = "invert_relations"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     provides: ClassVar[tuple[Field, ...]] = (Field("space_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Liu et al. 2023, section 3, arXiv 2205.00363"
     operation: ClassVar[str] = "space"

@@ -56,7 +56,7 @@ class NegateCaptions(SlotStage):
     """
 
     name: ClassVar[str] = "negate_captions"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     provides: ClassVar[tuple[Field, ...]] = (
         Field("negate_negatives", publish="sample", role="negatives"),
         Field("denial", publish="sample", role="views"),

@@ -42,6 +42,27 @@ _LISTS = {
     ),
     "form": ("pattern", "form"),
     "kind": ("sex_of", "where"),
+    "opposite": (
+        "side",
+        "level",
+        "inward",
+        "face",
+        "end",
+        "middle",
+        "reach",
+        "sides",
+        "growth",
+        "course",
+        "plane",
+        "flow",
+        "inside",
+        "back",
+        "head",
+        "surgery",
+        "health",
+        "compass_y",
+        "compass_x",
+    ),
 }
 """List -> families of attributes in it."""
 LISTS = (*_LISTS, "object", "action", "relation")
@@ -54,7 +75,8 @@ class ReplaceWords(SlotStage):
 
     Provides ``replace_negatives``, a list of negative records. The words come from our own families: the words of one
     family fit the same position and exclude one another; a family names the nouns, prepositions and objects it is used
-    with, so that the sentence stays plausible. Number, verb form, case and articles are kept, and a person's pronouns
+    with, so that the sentence stays plausible. In titles ("Nike Men Black Shoes"), whose nouns are tagged as names, whom the
+    thing is for and the thing itself are replaced. Number, verb form, case and articles are kept, and a person's pronouns
     change along. With a `graph`, objects and attributes outside the families are replaced by their siblings and
     antonyms, and the record's rule names the edge.
 
@@ -74,7 +96,7 @@ class ReplaceWords(SlotStage):
     """
 
     name: ClassVar[str] = "replace_words"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     provides: ClassVar[tuple[Field, ...]] = (Field("replace_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Zhang et al. 2023, section 3, arXiv 2306.08832; Doveh et al. 2023, arXiv 2211.11733"
     operation: ClassVar[str] = "replace"

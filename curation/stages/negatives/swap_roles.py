@@ -51,7 +51,7 @@ class SwapRoles(SlotStage):
     """
 
     name: ClassVar[str] = "swap_roles"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     provides: ClassVar[tuple[Field, ...]] = (Field("role_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 3, arXiv 2210.01936"
     operation: ClassVar[str] = "role"

@@ -24,6 +24,8 @@ TYPE_OF_CLASS: Mapping[str, str] = {
 """Span class -> type of the negative, in the order in which the classes are tried."""
 
 _MIN_CHUNK_TOKENS = 3
+_SINGLE_WORDS = ("noun", "adjective")
+_DESCRIBING = ("amod", "compound", "nmod")
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ class SwapWords(MapStage):
         - keeps case in place: a word leaving the beginning of a sentence loses its capital (names and words
           with inner capitals keep theirs), and the word that takes its place gets one;
         - corrects "a" and "an" right before a swapped span; number and verb agreement are left as they fall;
+        - leaves out pairs that say the same in another order: a noun and a noun that describes it ("chest radiograph"),
+          two adjectives of one noun;
         - leaves out spans joined to letters or a hyphen ("shirt" in "T-shirt");
         - rejects a text that is, except for case and spaces, one of the image's captions or an earlier negative of the
           caption, and tries the next pair.
     """
 
     name: ClassVar[str] = "swap_words"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("swap_negatives", publish="sample", role="negatives"),
@@ -114,10 +118,29 @@ class SwapWords(MapStage):
         pairs = [
             (spans[i], spans[j]) for i, j in combinations(range(len(spans)), 2) if plain_texts[i] != plain_texts[j]
         ]
+        if span_class in _SINGLE_WORDS:
+            pairs = [(one, other) for one, other in pairs if not _name_one_thing(parse, one, other)]
         if len(pairs) < 2:
             return pairs
         order = generator(self.seed, self.name, uid, index, span_class).permutation(len(pairs))
         return [pairs[k] for k in order]
+
+
+def _name_one_thing(parse: CaptionParse, one: Span, other: Span) -> bool:
+    """Return whether two words name or describe one thing, so that they say the same in another order."""
+    tokens = [parse["starts"].index(span.start) for span in (one, other)]
+    heads = [_described(parse, token) for token in tokens]
+    return heads[0] == heads[1]
+
+
+def _described(parse: CaptionParse, token: int) -> int:
+    """Return the noun that a word describes from before, in the end; itself if it describes none."""
+    heads, deps = parse["heads"], parse["deps"]
+    for _ in heads:
+        if deps[token] not in _DESCRIBING or heads[token] <= token:
+            break
+        token = heads[token]
+    return token
 
 
 def _spans(caption: str, parse: CaptionParse, span_class: str) -> list[Span]:
