@@ -15,7 +15,8 @@ FEW_NEGATIVES = 1.0
 """Fewer negatives per caption, on average, are few."""
 
 _REMEDIES: Mapping[str, str] = {
-    NO_CANDIDATE: "no stage found words that it could exchange or replace: a masked model fills blanks of any captions "
+    NO_CANDIDATE: "no stage found words that it could exchange or replace: the recipe contrasts learns from the captions which "
+    "words exclude each other, a masked model fills blanks of any captions "
     "(--masked-model, recipes ce_clip and svlc), a language model writes negatives (--llm, recipe triplet_clip)",
     "unbalanced": "the balance keeps only what another negative mirrors: --set 'stages.refine_negatives.bins=[1]' keeps "
     "more and balances less exactly",

@@ -11,7 +11,7 @@ from typing import Any
 from curation.blind.image_sample import ImageSample
 from curation.engine.engine import run_stages
 from curation.engine.intake import Snapshot
-from curation.engine.stage import Stage
+from curation.engine.stage import FittedStage, Stage
 from curation.engine.store import ALL_SAMPLES
 from curation.negatives.records import NegativesStage
 from curation.versions.numbering import stage_record
@@ -29,19 +29,19 @@ class NegativesEstimate:
     """How many negatives captions will get.
 
     Attributes:
-        found: Numbers of negatives; None if no stage that makes them runs without a model.
+        found: Numbers of negatives; None if all stages that make them are left out.
         known_from: The version whose numbers these are; empty for an estimate from a few captions.
-        models: Stages that make negatives with a model, or from what a model found: not part of an estimate.
+        left_out: Stages that make negatives with a model, or from what they learn of all samples: not estimated.
     """
 
     found: CaptionNegatives | None
     known_from: str = ""
-    models: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return what `plan --json` prints; ``known_from`` is null for an estimate."""
         found = None if self.found is None else self.found.to_json()
-        return {"known_from": self.known_from or None, "numbers": found, "not_known_of": list(self.models)}
+        return {"known_from": self.known_from or None, "numbers": found, "not_known_of": list(self.left_out)}
 
 
 def estimate_negatives(
@@ -64,14 +64,15 @@ def estimate_negatives(
         before = {record["name"]: record["fingerprint"] for record in latest.body["stages"]}
         if all(before.get(stage.name) == stage_record(stage)["fingerprint"] for stage in needed):
             return NegativesEstimate(known, f"{latest.name}@{latest.version}")
-    runnable, models = _without_models(needed)
+    drawn = _drawn(snapshot)
+    runnable, left_out = _runnable(needed, are_all=len(drawn) == snapshot.num_samples)
     if not generator_names(runnable):
-        return NegativesEstimate(None, models=models)
+        return NegativesEstimate(None, left_out=left_out)
     with TemporaryDirectory(prefix="clipcurate-plan-") as folder:
-        part = snapshot.part(Path(folder) / "snapshot", _drawn(snapshot))
+        part = snapshot.part(Path(folder) / "snapshot", drawn)
         store = Path(folder) / "store"
         finished, _ = run_stages(runnable, part, store)
-        return NegativesEstimate(CaptionNegatives.of(candidate_statistics(finished, part, store)), models=models)
+        return NegativesEstimate(CaptionNegatives.of(candidate_statistics(finished, part, store)), left_out=left_out)
 
 
 def _drawn(snapshot: Snapshot) -> list[str]:
@@ -97,20 +98,26 @@ def _needed(stages: Sequence[Stage]) -> list[Stage]:
     return needed[::-1]
 
 
-def _without_models(stages: Sequence[Stage]) -> tuple[list[Stage], tuple[str, ...]]:
-    """Return the stages that run without a model, and the names of those that make or judge negatives with one.
+def _runnable(stages: Sequence[Stage], *, are_all: bool) -> tuple[list[Stage], tuple[str, ...]]:
+    """Return the stages to run, and the names of those that make or judge negatives and are left out.
 
-    A stage that judges negatives gets those of the remaining stages.
+    Those need a model, or learn from all samples what to make: of a few they would learn too little. A stage that judges
+    negatives gets those of the remaining stages.
+
+    Args:
+        stages: The stages that negatives depend on.
+        are_all: Whether they run on all samples.
     """
-    fields, runnable, models = {*REQUIRABLE}, list[Stage](), list[str]()
+    fields, runnable, left_out = {*REQUIRABLE}, list[Stage](), list[str]()
     for stage in stages:
         able = stage
         if isinstance(stage, NegativesStage):
             known = tuple(name for name in stage.fields if name in fields)
             able = replace(stage, fields=known) if known else stage
-        if able.runs_model() or not fields.issuperset(able.required_fields()):
-            models += [stage.name] if any(field.role == "negatives" for field in stage.provides) else []
+        learns = isinstance(stage, FittedStage) and not isinstance(stage, NegativesStage) and not are_all
+        if able.runs_model() or learns or not fields.issuperset(able.required_fields()):
+            left_out += [stage.name] if any(field.role == "negatives" for field in stage.provides) else []
             continue
         runnable.append(able)
         fields |= {field.name for field in able.provides}
-    return runnable, tuple(models)
+    return runnable, tuple(left_out)

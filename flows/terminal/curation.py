@@ -79,10 +79,11 @@ def _print_estimate(estimate: NegativesEstimate) -> None:
             f"as in {estimate.known_from}" if estimate.known_from else f"estimated from {found.num_captions} captions"
         )
         out.print(f"negatives per caption, {origin}: {found.describe()}")
-        if (warning := few_negatives(found)) is not None:
+        if not estimate.left_out and (warning := few_negatives(found)) is not None:
             err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
-    if estimate.models:
-        out.print(f"negatives not known before the run, for they need a model: {', '.join(estimate.models)}")
+    if estimate.left_out:
+        reason = "these stages need a model, or learn from all captions"
+        out.print(f"negatives not known before the run ({reason}): {', '.join(estimate.left_out)}")
 
 
 def _duration(seconds: float | None) -> str:

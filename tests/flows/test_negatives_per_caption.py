@@ -15,6 +15,7 @@ from data_manifests.caption_negatives import NO_CANDIDATE, CaptionNegatives
 from data_manifests.drift import changed_distributions
 from data_manifests.manifest import Catalog, DatasetVersion
 from flows.cli.main import main
+from flows.execution import estimate_negatives
 from flows.execution.curation_warnings import few_negatives
 from tests.curation.source_inputs import picture, put
 from tests.flows.pages import page_of
@@ -97,7 +98,7 @@ class Shell:
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     rows = [{"file_name": f"{number}.jpg", "captions": [text]} for number, text in enumerate(CAPTIONS)]
     for number, row in enumerate(rows):
-        put(tmp_path / "photos" / str(row["file_name"]), picture(number))
+        put(tmp_path / "photos" / str(row["file_name"]), picture(20 * number))
     put(tmp_path / "photos" / "captions.jsonl", b"\n".join(map(orjson.dumps, rows)))
     return Shell(tmp_path, monkeypatch, capsys)
 
@@ -138,7 +139,20 @@ def test_recipes_without_negatives_say_nothing_and_models_are_not_run(shell: She
     planned = orjson.loads(shell("plan", *job(shell, "triplet_clip", *llm), "--json")[0])["negatives_per_caption"]
     assert planned == {"known_from": None, "numbers": None, "not_known_of": ["ask_negatives"]}
     printed = " ".join(shell("plan", *job(shell, "triplet_clip", *llm))[0].split())
-    assert "negatives not known before the run, for they need a model: ask_negatives" in printed
+    reason = "these stages need a model, or learn from all captions"
+    assert f"negatives not known before the run ({reason}): ask_negatives" in printed
+
+
+def test_what_is_learned_from_all_captions_is_not_estimated_from_a_few(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = orjson.loads(shell("plan", *job(shell, "contrasts"), "--json")[0])["negatives_per_caption"]
+    assert planned["not_known_of"] == [] and planned["numbers"]["captions"] == len(CAPTIONS)
+    monkeypatch.setattr(estimate_negatives, "MAX_CAPTIONS", 2)
+    planned = orjson.loads(shell("plan", *job(shell, "contrasts"), "--json")[0])["negatives_per_caption"]
+    assert planned["numbers"] is None and "mine_contrasts" in planned["not_known_of"]
+    planned = orjson.loads(shell("plan", *job(shell, "fsc_clip"), "--json")[0])["negatives_per_caption"]
+    assert (planned["not_known_of"], planned["numbers"]["captions"]) == ([], 2)
 
 
 @pytest.mark.filterwarnings("ignore:model 'tiny'")
