@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from data_manifests.errors import CheckFailedError, InputError
 from data_manifests.interrupt import EXIT_INTERRUPTED, raise_interrupt
 from data_manifests.manifest import Catalog
-from flows.cli import compare, curate, export, kg, llm, report, versions
+from flows.cli import compare, curate, export, kg, llm, report, versions, vocabulary
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
 from flows.evaluation.registry import KINDS
 from flows.execution.disk import check_folder
@@ -48,7 +48,7 @@ app = typer.Typer(
     help="Curate small image-text data sets offline, fine-tune CLIP on them, and prove what it bought.",
 )
 
-for commands in (curate, compare, versions, report, kg, llm, export):
+for commands in (curate, compare, versions, report, kg, llm, vocabulary, export):
     app.add_typer(commands.app)
 
 

@@ -30,6 +30,7 @@ def show(
     uid: Annotated[str | None, typer.Argument(help="a sample's uid, or a unique beginning of it")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write a page with pictures")] = None,
     negatives: Annotated[bool, typer.Option("--negatives", help="some negatives, their edits marked")] = False,
+    contrasts: Annotated[bool, typer.Option("--contrasts", help="words that it learned to exclude each other")] = False,
     types: Annotated[list[str] | None, typer.Option("--type", help="only negatives of this type")] = None,
     operations: Annotated[list[str] | None, typer.Option("--operation", help="only of this operation")] = None,
     low: Annotated[float | None, typer.Option("--min-difficulty", help="0 easiest, 1 hardest")] = None,
@@ -56,6 +57,13 @@ def show(
             "--type, --operation, --min-difficulty, --max-difficulty, --limit and --seed choose negatives",
             fix="add --negatives",
         )
+    if contrasts and (negatives or uid is not None or html is not None):
+        raise InputError("--contrasts with a sample, --negatives or --html", fix=f"clipcurate show {ref} --contrasts")
+    if contrasts:
+        from flows.terminal.contrasts import print_contrasts
+
+        print_contrasts(ctx.obj, ref, as_json=as_json)
+        return
     wanted = NegativeFilter(tuple(types or ()), tuple(operations or ()), low, high)
     version = ctx.obj.open(ref)
     if html is not None:

@@ -17,11 +17,15 @@ from curation.blind.judges import JUDGES, Pair, blind_accuracy
 from curation.contrasts.caption_words import are_forms_of_one_word, is_exchangeable, is_number, split, split_and_join
 from curation.contrasts.vocabulary import ContrastVocabulary, VocabularyFile
 from curation.engine.fits import Fit
+from curation.sources.scenes import ScenesSource
+from curation.stages.negatives.find_false_negatives import FindFalseNegatives
 from curation.stages.negatives.mine_contrasts import MineContrasts
 from data_manifests.errors import InputError
-from data_manifests.sample import ImageRef, Sample
+from data_manifests.sample import ImageRef, Sample, image_uid
+from tests.benchmarks.scene_truth import exactly_true
 from tests.curation.fitted_stages import check_that_each_sample_is_by_itself
 from tests.curation.listed_columns import ListedColumns
+from tests.curation.negative_checks import parsed
 
 SIDES, COLOURS, THINGS = (
     ("left", "right"),
@@ -302,3 +306,29 @@ def test_settings_are_checked() -> None:
     few = replace(MineContrasts(), per_caption=1)
     assert max(Counter((one.uid, record["caption"]) for one, record in made(learned(), machines(), few)).values()) == 1
     assert ContrastVocabulary().applied_to([], {}) == []
+
+
+def test_on_scenes_whose_truth_is_known() -> None:
+    """At most one negative in a hundred that passed the gate is true of its scene; print the figures."""
+    records = list(ScenesSource("120@3").records())
+    plain = [
+        Sample(
+            image_uid(one.name.encode()), one.name, ImageRef(one.name), tuple(one.captions), attributes=one.attributes
+        )
+        for one in records
+    ]
+    samples = sorted(parsed(plain), key=lambda one: one.uid)
+    stage, gate = MineContrasts(), FindFalseNegatives(("mined_negatives",), None, "exactly")
+    results = stage.apply(samples, stage.fit(ListedColumns(samples)))
+    mined = [
+        replace(one, fields={**one.fields, **found})
+        for one, found in zip(samples, results, strict=True)
+        if isinstance(found, dict)
+    ]
+    verdicts: Counter[bool | None] = Counter()
+    for one, judged in zip(mined, gate.process(mined), strict=True):
+        for record in judged["true_negatives"] if isinstance(judged, dict) else ():
+            verdicts[exactly_true(one.attributes["scene"], record["text"])] += 1
+    print(f"mined contrasts on scenes: {dict(verdicts)}")
+    assert verdicts[False] > 1000
+    assert verdicts[True] <= 0.01 * (verdicts[True] + verdicts[False])
