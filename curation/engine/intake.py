@@ -432,7 +432,7 @@ def read_source(
     """
     signature = blake3(canonical([INTAKE_VERSION, location, source.signature(), limit])).hexdigest(length=16)
     folder, denylist = root.absolute() / signature, denylist or Denylist()
-    if (folder / "about.json").is_file() and not _has_denied(folder, denylist):
+    if _is_usable(folder, denylist):
         return Snapshot.load(folder)
     with draft_folder(root) as draft:
         (draft / _ROWS).mkdir()
@@ -454,10 +454,25 @@ def read_source(
         about = {"num_samples": num_samples, "num_records": num_records, "content": content}
         about |= {"notes": [note for report in reports for note in report.notes]}
         write_atomically(draft / "about.json", orjson.dumps(about))
-        if folder.exists():
-            shutil.rmtree(folder)
-        publish_folder(draft, folder)
+        _publish_snapshot(draft, folder, denylist)
     return Snapshot.load(folder)
+
+
+def _publish_snapshot(draft: Path, folder: Path, denylist: Denylist) -> None:
+    """Put a finished snapshot in its place, unless another run has put the same one there meanwhile and may be reading it."""
+    if folder.exists() and not _is_usable(folder, denylist):
+        shutil.rmtree(folder)
+    if not folder.exists():
+        try:
+            publish_folder(draft, folder)
+        except OSError:
+            if not _is_usable(folder, denylist):
+                raise
+
+
+def _is_usable(folder: Path, denylist: Denylist) -> bool:
+    """Return whether a folder holds a finished snapshot without a sample that was forgotten after it was made."""
+    return (folder / "about.json").is_file() and not _has_denied(folder, denylist)
 
 
 def _commonest_reason(rejected: list[tuple[str, str, str]]) -> str:
