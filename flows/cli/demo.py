@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from flows.evaluation.interface import CaseName
     from flows.evaluation.results import Evaluation
 
-RECIPE = "ce_clip"
+RECIPE = "fsc_clip"
+"""Whose negatives are curated: many kinds, checked, balanced."""
+LOSS = "ce_clip"
+"""Whose objectives train on them: parts of different papers go together."""
 CONTROL = "clip"
 MODEL = "micro"
 NUM_STEPS = 7
@@ -64,9 +67,9 @@ def _settings(steps: int, lr: float) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-QUICK = DemoSize(4000, "scenes:300@1?level=1", _settings(300, 1e-3), _settings(120, 1e-3), (10, 50, 2, 30, 60, 15, 10))
+QUICK = DemoSize(4000, "scenes:300@1?level=1", _settings(150, 2e-3), _settings(180, 3e-3), (10, 35, 2, 35, 75, 15, 10))
 FULL = DemoSize(
-    8000, "scenes:1000@1?level=1", _settings(800, 1e-3), _settings(500, 1e-3), (20, 140, 5, 110, 210, 45, 45)
+    8000, "scenes:1000@1?level=1", _settings(400, 2e-3), _settings(400, 3e-3), (20, 140, 5, 110, 210, 45, 45)
 )
 
 
@@ -118,10 +121,12 @@ class _Demo:
         first = run_curation(job, prefect_executor() if self.with_prefect else execute_locally)
 
         self.say(
-            5, "tune the base twice, with the same steps on the same pictures: on plain captions, and with negatives"
+            5,
+            "tune the base twice, with the same steps on the same pictures: on plain captions, and with negatives, "
+            f"by the objectives of {LOSS}",
         )
         control = self.train(plain.ref, CONTROL, str(base), "plain", self.size.tuned)
-        tuned = self.train(first.ref, RECIPE, str(base), RECIPE, self.size.tuned)
+        tuned = self.train(first.ref, LOSS, str(base), "negatives", self.size.tuned)
 
         self.say(6, f"evaluate all three on {self.size.held_out}, which none has seen")
         for name, run in {"base": base, "plain tuning": control, "with negatives": tuned}.items():

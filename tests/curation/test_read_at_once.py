@@ -11,6 +11,7 @@ import pytest
 from curation.engine import intake
 from curation.engine.intake import Snapshot, read_source
 from curation.sources.scenes import SCENES_PER_SPLIT, ScenesSource
+from data_manifests.atomic_files import publish_folder
 
 SOURCE = ScenesSource("6@1")
 IN_PARTS = ScenesSource(f"{SCENES_PER_SPLIT + 1}@1")
@@ -38,13 +39,13 @@ def test_a_snapshot_that_another_run_has_finished_meanwhile_stays_where_it_is(
 
 
 def test_a_snapshot_that_appears_at_the_last_moment_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish, theirs = intake.publish_folder, []
+    theirs: list[int] = []
 
     def after_another_run(draft: Path, folder: Path) -> None:
-        monkeypatch.setattr(intake, "publish_folder", publish)
+        monkeypatch.setattr(intake, "publish_folder", publish_folder)
         read(tmp_path)
         theirs.append(folder.stat().st_ino)
-        publish(draft, folder)
+        publish_folder(draft, folder)
 
     monkeypatch.setattr(intake, "publish_folder", after_another_run)
     ours = read(tmp_path)

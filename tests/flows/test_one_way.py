@@ -96,7 +96,7 @@ def test_the_demo_uses_its_own_workspace_and_manifests(tmp_path: Path, monkeypat
     demo.run_demo(folder, size, with_prefect=False)
     catalog = Catalog(folder / "data_manifests", folder / "workspace")
     assert uids[0] not in catalog.open("scenes@1").index(["uid"])["uid"].to_pylist()
-    for run in ("base", "plain", demo.RECIPE):
+    for run in ("base", "plain", "negatives"):
         assert json.loads((folder / "runs" / f"{run}.json").read_bytes())["results"][0]["num_samples"] == 11
     difference = diff_versions(catalog.open("scenes@1"), catalog.open("scenes@2"))
     assert (difference.num_edited, difference.num_followed) == (1, 0)
