@@ -6,7 +6,6 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -217,10 +216,6 @@ class Stage(ABC):
 
     def fingerprint(self) -> str:
         """Return BLAKE3 (128 bits, hex) of name, version, config, resource contents, image decoder and word lists."""
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
         return blake3(canonical(self.identity())).hexdigest(length=16)
 
 
