@@ -67,7 +67,7 @@ def _settings(steps: int, lr: float) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-QUICK = DemoSize(4000, "scenes:300@1?level=1", _settings(150, 2e-3), _settings(180, 3e-3), (10, 35, 2, 35, 75, 15, 10))
+QUICK = DemoSize(2000, "scenes:300@1?level=1", _settings(110, 2e-3), _settings(150, 3e-3), (5, 35, 2, 25, 95, 15, 5))
 FULL = DemoSize(
     8000, "scenes:1000@1?level=1", _settings(400, 2e-3), _settings(400, 3e-3), (20, 140, 5, 110, 210, 45, 45)
 )
