@@ -243,8 +243,10 @@ def pair_keys(one: Any, other: Any, size: int) -> Int64s:
 
 def row_dots(left: csr_array, one: Int64s, right: csr_array, other: Int64s) -> Float64s:
     """Return the dot product of row `one` of a matrix and row `other` of another for each pair, in bounded memory."""
+    if not len(one):
+        return np.zeros(0)
     cells = np.cumsum(np.diff(left.indptr)[one] + np.diff(right.indptr)[other])
-    bounds = np.searchsorted(cells, np.arange(0, int(cells[-1]) if len(cells) else 0, _CELLS_PER_CHUNK))
+    bounds = np.searchsorted(cells, np.arange(0, max(int(cells[-1]), 1), _CELLS_PER_CHUNK))
     sums = [np.zeros(0)]
     for start, stop in zip(bounds, [*bounds[1:], len(one)], strict=True):
         part = slice(int(start), int(stop))

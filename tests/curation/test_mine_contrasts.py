@@ -332,3 +332,25 @@ def test_on_scenes_whose_truth_is_known() -> None:
     print(f"mined contrasts on scenes: {dict(verdicts)}")
     assert verdicts[False] > 1000
     assert verdicts[True] <= 0.01 * (verdicts[True] + verdicts[False])
+
+
+@pytest.mark.parametrize(
+    "corpus",
+    [
+        [["a star"]],
+        [["a star"], ["a star"]],
+        [["", "..."], ["a red star left of a blue ring"]],
+        [["a red star left of a blue ring", "a red star to the left of a blue ring"]] * 30,
+        [[f"a {colour} star left of a {other} ring"] for colour in COLOURS for other in COLOURS] * 3,
+        [[f"a {colour} star", f"we see a {colour} star"] for colour in COLOURS] * 10,
+        [[f"{size} mm", f"{size} cm"] for size in range(40)],
+        [[colour, f"{colour} {other}"] for colour in COLOURS for other in COLOURS] * 5,
+    ],
+)
+def test_corpora_that_teach_little_or_nothing(corpus: list[list[str]]) -> None:
+    samples = [sample_of(f"sample {number}", captions) for number, captions in enumerate(corpus)]
+    stage = MineContrasts()
+    fit = stage.fit(ListedColumns(samples))
+    for sample, row in zip(samples, stage.apply(samples, fit), strict=True):
+        assert isinstance(row, dict)
+        assert all(item["text"] not in sample.captions for item in row["mined_negatives"])
