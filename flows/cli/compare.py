@@ -37,7 +37,10 @@ class CompareOptions(CurationOptions):
     on: Annotated[list[str] | None, typer.Option("--on", help="benchmark KIND:SRC as in evaluate; repeatable")] = None
     variants: Annotated[
         list[str] | None,
-        typer.Option("--variant", help="one more row, NAME=RECIPE:path=value;path=value; null removes a part"),
+        typer.Option(
+            "--variant",
+            help="one more row, NAME=RECIPE:path=value;path=value; null removes a part; RECIPE on DATA trains on another recipe's data",
+        ),
     ] = None
     split_on: Annotated[str | None, typer.Option("--split-on", help="evaluate on this split, such as dev")] = None
     choose_on: Annotated[
@@ -66,7 +69,7 @@ class CompareOptions(CurationOptions):
 
     def rows(self, *, smoke: bool) -> list[Variant]:
         """Return the rows of the table; a smoke test without any has every recipe that can run in it."""
-        from flows.comparison.variants import Variant, make_rows
+        from flows.comparison.variants import make_rows
         from flows.recipe import load_recipe, recipe_names
 
         recipes = list(self.recipes or ())
@@ -77,7 +80,7 @@ class CompareOptions(CurationOptions):
         rows = make_rows(recipes, self.variants or ())
         if not (self.source or "").startswith("scenes:"):
             return rows
-        return [Variant(row.name, row.recipe, (*load_recipe(row.recipe).scene_settings, *row.settings)) for row in rows]
+        return [replace(row, settings=(*load_recipe(row.curated_by).scene_settings, *row.settings)) for row in rows]
 
     def with_smoke_defaults(self) -> CompareOptions:
         """Return the options with few steps and samples wherever nothing was given."""

@@ -50,12 +50,12 @@ class CompareJob:
         return self.curation.catalog
 
     def curate_job(self, row: Variant) -> CurateJob:
-        """Return the job that makes a row's version; rows that differ only in training share their recipe's version."""
+        """Return the job that makes a row's version; rows that differ only in training share a version."""
         folder = re.sub(r"[^a-z0-9._-]+", "-", self.out.resolve().name.lower()).strip("-._")[:20]
-        words = [folder or "comparison", row.recipe[:20], *([row.name[:20]] if row.data_settings else [])]
-        against = self.curation.against if "against" in recipe_arguments(row.recipe) else ()
+        words = [folder or "comparison", row.curated_by[:20], *([row.name[:20]] if row.data_settings else [])]
+        against = self.curation.against if "against" in recipe_arguments(row.curated_by) else ()
         settings = (*filter(changes_curation, self.settings), *row.data_settings)
-        return replace(self.curation, recipe=row.recipe, name="-".join(words), settings=settings, against=against)
+        return replace(self.curation, recipe=row.curated_by, name="-".join(words), settings=settings, against=against)
 
     def train_settings(self, row: Variant, seed: int) -> tuple[str, ...]:
         """Return the settings of a row's training."""

@@ -126,7 +126,12 @@ def _row_json(
     found["faults"] = dict(row.faults)
     if variant is not None:
         version = versions[row.name]
-        found |= {"recipe": variant.recipe, "settings": list(variant.settings), "num_samples": samples[row.name]}
+        found |= {
+            "recipe": variant.recipe,
+            "data": variant.curated_by,
+            "settings": list(variant.settings),
+            "num_samples": samples[row.name],
+        }
         found["manifest"] = {"ref": version.ref, "fingerprint": version.manifest.fingerprint}
     return found
 

@@ -106,6 +106,16 @@ class RemainingTime:
         )  # fmt: skip
 
 
+def _check_that_rows_need_no_curation(job: CompareJob, name: str) -> None:
+    for row in job.rows:
+        asked = "sets a stage" if job.curate_job(row).settings else f"asks for data of {row.data}" if row.data else None
+        if asked:
+            raise InputError(
+                f"row '{row.name}' {asked}, but --name {name} is curated already",
+                fix="give --source, so that each recipe is curated",
+            )
+
+
 def check_rows(job: CompareJob) -> None:
     """Check every row before anything runs: recipes load, settings exist, options are used by some recipe.
 
@@ -116,7 +126,7 @@ def check_rows(job: CompareJob) -> None:
     for row in job.rows:
         curated = job.curate_job(row)
         try:
-            load_recipe(row.recipe, curated, curated.settings)
+            load_recipe(row.curated_by, curated, curated.settings)
             recipe = load_recipe(row.recipe, settings=job.train_settings(row, job.seeds[0]))
             recipe.train_parts()
             ends.append(recipe.train.wise_ft)
@@ -129,14 +139,10 @@ def check_rows(job: CompareJob) -> None:
                 allowed="one value for all rows: a row of its own share is not comparable",
                 fix="leave train.wise_ft out; every row is evaluated at all shares, and reported by one rule",
             )
-    if job.name is not None and (needless := [row.name for row in job.rows if job.curate_job(row).settings]):
-        raise InputError(
-            f"row '{needless[0]}' sets a stage, but --name {job.name} is curated already",
-            fix="give --source, so that each recipe is curated",
-        )
     if job.name is not None:
+        _check_that_rows_need_no_curation(job, job.name)
         job.catalog.open(job.name)
-    used = {name for row in job.rows for name in recipe_arguments(row.recipe)}
+    used = {name for row in job.rows for recipe in (row.recipe, row.curated_by) for name in recipe_arguments(recipe)}
     options = {
         "feedback": "--feedback",
         "vocabulary": "--vocabulary",

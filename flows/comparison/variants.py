@@ -14,7 +14,10 @@ CONTROL = "clip"
 PRETRAINED = "pretrained"
 """The model that all others start from: always a row."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
-_EXAMPLE = "NAME=RECIPE:path=value;path=value, for example 'ahnm-without-gate=ahnm:gate=null'"
+_EXAMPLE = (
+    "NAME=RECIPE:path=value;path=value, for example 'ahnm-without-gate=ahnm:gate=null', or with another recipe's data "
+    "NAME=RECIPE on DATA, for example 'mixed=ce_clip on fsc_clip'"
+)
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,20 @@ class Variant:
 
     Attributes:
         name: Row's name.
-        recipe: Recipe's name.
+        recipe: Name of the recipe that it is trained by.
         settings: Changes to its recipe, ``path=value``.
+        data: Name of the recipe that curates its data; None for the same one.
     """
 
     name: str
     recipe: str
     settings: tuple[str, ...] = ()
+    data: str | None = None
+
+    @property
+    def curated_by(self) -> str:
+        """Name of the recipe that curates its data."""
+        return self.data or self.recipe
 
     @property
     def data_settings(self) -> tuple[str, ...]:
@@ -38,20 +48,22 @@ class Variant:
 
     @classmethod
     def parse(cls, text: str) -> Variant:
-        """Read ``NAME=RECIPE`` or ``NAME=RECIPE:path=value;path=value``.
+        """Read ``NAME=RECIPE`` or ``NAME=RECIPE:path=value;path=value``, with ``RECIPE on DATA`` for another recipe's data.
 
         Raises:
             InputError: malformed, or no such recipe.
         """
         name, equals, rest = text.partition("=")
-        recipe, _, settings = rest.partition(":")
+        recipes, _, settings = rest.partition(":")
+        recipe, _, data = recipes.partition(" on ")
         parts = tuple(part.strip() for part in settings.split(";") if part.strip())
         if not equals or not NAME.fullmatch(name):
             raise InputError(f"--variant {text!r}", allowed=f"{_EXAMPLE}; NAME of 1-40 of a-z 0-9 . _ -")
         faulty = [part for part in parts if "=" not in part]
         if faulty:
             raise InputError(f"--variant {text!r}: {faulty[0]!r} has no '='", allowed=_EXAMPLE)
-        return cls(name, check_recipe_name(recipe, f"--variant {text!r}: "), parts)
+        recipe, curated_by = (check_recipe_name(item, f"--variant {text!r}: ") for item in (recipe, data or recipe))
+        return cls(name, recipe, parts, curated_by if curated_by != recipe else None)
 
 
 def changes_curation(setting: str) -> bool:

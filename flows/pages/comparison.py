@@ -323,7 +323,10 @@ def _recipes(rows: Sequence[Mapping[str, Any]]) -> Html:
         recipe = load_recipe(name) if name in known else None
         settings = ", ".join(row["settings"])
         source = (link_papers(recipe.paper), recipe.differs) if recipe else ("", "")
-        lines.append((row["name"], name, *source, settings, row["manifest"]["ref"]))
+        data = row.get("data", name)
+        lines.append(
+            (row["name"], name if data == name else f"{name} on {data}", *source, settings, row["manifest"]["ref"])
+        )
     return table(("row", "recipe", "paper", "differs", "other settings", "version"), lines)
 
 

@@ -201,6 +201,7 @@ def test_a_cell_that_cannot_be_trained_leaves_the_others(shell: Shell, steps_mad
         (("clip", *SMALL, "--steps", "1", "--variant", "x=clip:lr"), "'lr' has no '='"),
         (("clip", *SMALL, "--steps", "1", "--variant", "x=clip:train.rate=1"), "row 'x': --set train.rate=1"),
         (("clip", *SMALL, "--steps", "1", "--variant", "x=clip:objectives.info_nce=null"), "row 'x': recipe 'clip'"),
+        (("clip", *SMALL, "--steps", "1", "--variant", "x=clip on fsc_clp"), "fsc_clp"),
         (("clip", *SMALL, "--steps", "1", "--feedback", "nowhere"), "none of these recipes uses it"),
         (("clip", *SMALL, "--steps", "1", "--on", "scens:9"), "did you mean 'scenes'?"),
         (("clip", *SMALL, "--steps", "1", "--choose-on", "scens:9"), "--choose-on 'scens:9': unknown kind"),
@@ -217,6 +218,20 @@ def test_bad_input_ends_with_2(shell: Shell, words: tuple[str, ...], said: str) 
     assert said in err, err
     assert code == 2
     assert not (shell.root / "out").exists() and not (shell.root / "m").exists()
+
+
+def test_a_row_is_trained_by_one_recipe_on_the_data_of_another(shell: Shell) -> None:
+    words = ("clip", *SMALL, "--steps", "1", "--seeds", "0", "--variant", "mixed=efficient_cl on negclip")
+    code, _, err = compare(shell, *words)
+    assert code == 0, err
+    row = next(row for row in document(shell)["rows"] if row["name"] == "mixed")
+    assert (row["recipe"], row["data"], row["manifest"]["ref"]) == ("efficient_cl", "negclip", "out-negclip@1.0.0")
+    page = shell.root / "page.html"
+    code, _, err = shell("report", str(shell.root / "out"), "--html", str(page))
+    assert code == 0 and "efficient_cl on negclip" in page.read_text(), err
+    words = ("--name", "out-clip", *SMALL[2:], "--steps", "1", "--seeds", "0", "--variant", "mixed=clip on negclip")
+    code, _, err = shell("compare", *words, "--out", str(shell.root / "other"))
+    assert code == 2 and "asks for data of negclip, but --name out-clip is curated already" in err, err
 
 
 def test_a_stage_cannot_be_set_on_what_is_curated(shell: Shell) -> None:
@@ -392,7 +407,10 @@ def test_null_takes_parts_out() -> None:
 def test_variants_and_seeds_as_text() -> None:
     found = Variant.parse("free=ahnm:gate=null; stages.swap_words.seed=3 ;")
     assert found == Variant("free", "ahnm", ("gate=null", "stages.swap_words.seed=3"))
-    assert found.data_settings == ("stages.swap_words.seed=3",)
+    assert found.data_settings == ("stages.swap_words.seed=3",) and found.curated_by == "ahnm"
+    mixed = Variant.parse("mixed=ce_clip on fsc_clip:negatives.choose=2")
+    assert mixed == Variant("mixed", "ce_clip", ("negatives.choose=2",), "fsc_clip") and mixed.curated_by == "fsc_clip"
+    assert Variant.parse("same=ce_clip on ce_clip") == Variant("same", "ce_clip")
     assert read_seeds("0, 12,3") == (0, 12, 3)
 
 
