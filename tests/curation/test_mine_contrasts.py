@@ -26,6 +26,7 @@ from tests.benchmarks.scene_truth import exactly_true
 from tests.curation.fitted_stages import check_that_each_sample_is_by_itself
 from tests.curation.listed_columns import ListedColumns
 from tests.curation.negative_checks import parsed
+from tests.curation.test_negative_edge_cases import ODD
 
 SIDES, COLOURS, THINGS = (
     ("left", "right"),
@@ -332,6 +333,17 @@ def test_on_scenes_whose_truth_is_known() -> None:
     print(f"mined contrasts on scenes: {dict(verdicts)}")
     assert verdicts[False] > 1000
     assert verdicts[True] <= 0.01 * (verdicts[True] + verdicts[False])
+
+
+def test_captions_that_no_one_planned_for() -> None:
+    samples = [*machines()[:200], *(sample_of(f"odd {number}", [odd]) for number, odd in enumerate(ODD))]
+    stage = MineContrasts()
+    fit = stage.fit(ListedColumns(samples))
+    rows = stage.apply(samples, fit)
+    assert sum(len(row["mined_negatives"]) for row in rows if isinstance(row, dict)) > 200
+    for sample, row in zip(samples[200:], rows[200:], strict=True):
+        assert isinstance(row, dict)
+        assert all(item["text"] not in sample.captions and item["text"].strip() for item in row["mined_negatives"])
 
 
 @pytest.mark.parametrize(
