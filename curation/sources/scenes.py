@@ -15,7 +15,7 @@ With ``twins=yes`` each scene is followed by its twin, which differs in one thin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -33,8 +33,8 @@ from data_manifests.errors import InputError, nearest
 from data_manifests.sample import image_uid
 from data_manifests.seeds import canonical, generator
 
-GENERATOR_VERSION = 1
-"""Increased whenever the same seed and index would give a different image or different texts."""
+GENERATOR_VERSIONS: Mapping[int, int] = {1: 2, 2: 2, 3: 1}
+"""Level -> version, increased whenever the same seed and index would give a different image or different texts."""
 MAX_COUNT = 1_000_000
 SCENES_PER_SPLIT = 500
 """About a second of drawing."""
@@ -124,7 +124,14 @@ class ScenesSource:
 
     def signature(self) -> str:
         """Return a hash of the settings that determine the records; no scene is drawn for it."""
-        settings = [self.kind, GENERATOR_VERSION, self.count, self.seed, self.split, *self._options().items()]
+        settings = [
+            self.kind,
+            GENERATOR_VERSIONS[self.level],
+            self.count,
+            self.seed,
+            self.split,
+            *self._options().items(),
+        ]
         return blake3(canonical(settings)).hexdigest(length=16)
 
     def describe(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The generated world: deterministic, its images show the scene graph, and its captions are true and its foils false.
 
-After an intended change of the generator raise ``GENERATOR_VERSION`` and renew the golden text with
+After an intended change of the generator raise the level's number in ``GENERATOR_VERSIONS`` and renew the golden text with
 ``python tests/curation/test_scenes.py``.
 """
 
@@ -265,9 +265,9 @@ def test_bad_splits_are_rejected() -> None:
 
 
 def golden_text() -> str:
-    """Return the captions and foils of eight scenes, for people to read."""
+    """Return the captions and foils of some scenes of each level, for people to read."""
     lines: list[str] = []
-    for record in ScenesSource("8").records():
+    for record in itertools.chain(*(ScenesSource(spec).records() for spec in ("8", "4?level=1", "4?level=2"))):
         lines.append(f"# {record.name} ({record.split})")
         scene = record.attributes["scene"]
         for number, item in enumerate(scene["objects"]):
@@ -277,7 +277,7 @@ def golden_text() -> str:
         lines.append("  background: " + " ".join(scene["background"].values()))
         for number, caption in enumerate(record.captions):
             lines.append(f"  {number} {caption}")
-            foils = [foil for foil in record.attributes["foils"] if foil["caption"] == number]
+            foils = [foil for foil in record.attributes.get("foils", ()) if foil["caption"] == number]
             lines += [f"      {foil['kind']}: {foil['text']}" for foil in foils]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
