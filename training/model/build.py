@@ -24,6 +24,7 @@ from training.model import checkpoint_files, weight_packages
 from training.model.checkpoint_files import library_errors
 from training.model.clip_model import GROUPS, ClipModel
 from training.model.image_transform import ImageTransform
+from training.model.lean_imports import need_transformers
 from training.model.two_tower import AttentionPool, ImageTower, Projection, TextTower, TwoTowerCLIP, places_of
 
 log = logging.getLogger(__name__)
@@ -111,9 +112,11 @@ def load_hub(name: str, tag: str) -> ClipModel:
             allowed=", ".join(tags) or "none: use the bare name or ARCH:FILE",
             fix=nearest(tag, tags),
         )
+    config = checkpoint_files.read_json(checkpoint_files.architecture_file(name))
+    if config["text_cfg"].get("hf_model_name"):
+        need_transformers()
     with _fetching(f"model '{name}:{tag}'"):
         module = open_clip.create_model(name, pretrained=tag)
-    config = checkpoint_files.read_json(checkpoint_files.architecture_file(name))
     model = _finish(module, {**config, "preprocess_cfg": dict(module.visual.preprocess_cfg)})
     model.hub, model.public = (name, tag), frozenset(GROUPS)
     return model
@@ -143,6 +146,8 @@ def build(config: dict[str, Any], seed: int, *, pretrained: bool = True) -> Clip
 def _open_clip_model(config: Mapping[str, Any]) -> nn.Module:
     fields = {key: copy.deepcopy(value) for key, value in config.items() if key not in ("preprocess_cfg", "notes")}
     hugging = fields["text_cfg"].get("hf_model_name")
+    if hugging:
+        need_transformers()
     fields["text_cfg"]["hf_model_pretrained"] = False
     fields["vision_cfg"]["timm_model_pretrained"] = False
     kind = CustomTextCLIP if fields.pop("custom_text", False) or hugging else CLIP

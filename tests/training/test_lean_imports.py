@@ -1,0 +1,64 @@
+"""open_clip comes without the compiler and transformers, which come when something of them is called; each case is a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def run(code: str) -> str:
+    """Run code in a new process; return what it printed."""
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def test_a_model_loads_and_embeds_without_them() -> None:
+    """The modules that cost most are not imported, and imports of them work afterwards as they always did."""
+    found = run("""
+        import sys
+        from training.model.spec import ModelSpec
+        import torch
+        model = ModelSpec.parse("tiny").load()
+        with torch.inference_mode():
+            model.encode_text(model.tokenize(["a dog"]))
+        print(sorted({"torch._dynamo", "torch._dynamo.utils", "transformers", "sympy"} & set(sys.modules)))
+        import torch._dynamo.utils, transformers
+        print(torch._dynamo.utils.is_compile_supported("cpu"), transformers.BertConfig.model_type)
+        print(torch.compiler.disable(len).__wrapped__ is len, torch.compiler.disable.__module__)
+    """)
+    assert found.splitlines() == ["[]", "True bert", "True torch.compiler"]
+
+
+def test_decorated_functions_still_ask_the_compiler() -> None:
+    """What torchvision and timm keep of the compiler imports it at the first call, and gives the same."""
+    found = run("""
+        import sys
+        import training
+        import timm.models.naflexvit, torchvision.ops
+        supported = sys.modules["torchvision.ops.roi_align"].is_compile_supported
+        print("torch._dynamo" in sys.modules, supported("cpu"), "torch._dynamo" in sys.modules)
+        print(timm.models.naflexvit.NaFlexRopeIterator.__next__.__wrapped__.__qualname__)
+    """)
+    assert found.splitlines() == ["False True True", "NaFlexRopeIterator.__next__"]
+
+
+@pytest.mark.parametrize("first", ["", "import transformers"], ids=["afterwards", "before"])
+def test_a_tower_of_transformers_is_built_when_it_is_needed(first: str) -> None:
+    """Classes that were imported before stay the same, so that a tower is still recognised; also where transformers came first."""
+    found = run(f"""
+        {first}
+        import training.model.clip_model as clip_model
+        from training.model.lean_imports import need_transformers
+        import open_clip.model
+        from transformers import BertConfig
+        need_transformers()
+        need_transformers()
+        small = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=20)
+        tower = open_clip.model.HFTextEncoder("bert", 4, config=small, pooler_type="mean_pooler", proj_type="linear")
+        import torch
+        print(isinstance(tower, clip_model.HFTextEncoder), tuple(tower(torch.ones(2, 3, dtype=torch.long)).shape))
+    """)
+    assert found.splitlines() == ["True (2, 4)"]

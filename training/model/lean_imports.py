@@ -1,0 +1,122 @@
+"""Import torchvision, timm and open_clip without what they load but never use here.
+
+`import open_clip` costs four seconds of a processor, in each worker and for each edited caption. Two fifths are torch's
+compiler, which torchvision and timm import for decorators, and transformers, which reads the source of every model it has;
+both come when they are called for instead. torchvision also needs its operators declared: see `torchvision_cpu`.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import ModuleType
+from typing import Any
+
+from training.model import torchvision_cpu
+
+_COMPILER, _COMPILER_UTILS, _TRANSFORMERS = "torch._dynamo", "torch._dynamo.utils", "transformers"
+_HUGGING_FACE = "open_clip.hf_model"
+
+
+@contextmanager
+def _compiler_later() -> Iterator[None]:
+    """Import modules that decorate functions for torch's compiler without importing it; the first call of such a function does."""
+    import torch
+    from torch._compile import _disable_dynamo
+
+    if _COMPILER in sys.modules:
+        yield
+        return
+
+    def disable(function: Any = None, recursive: bool = True, **_reason: object) -> Any:
+        """Decorate as `torch.compiler.disable`, in the way in which torch does it in its own modules."""
+        return _disable_dynamo(function, recursive)
+
+    def is_compile_supported(device_type: str) -> bool:
+        """Ask the compiler's own function."""
+        found: bool = importlib.import_module(_COMPILER_UTILS).is_compile_supported(device_type)
+        return found
+
+    utils: Any = ModuleType(_COMPILER_UTILS)
+    utils.is_compile_supported = is_compile_supported
+    sys.modules[_COMPILER_UTILS] = utils
+    compiler: Any = torch.compiler
+    whole, compiler.disable = compiler.disable, disable
+    try:
+        yield
+    finally:
+        compiler.disable = whole
+        if sys.modules.get(_COMPILER_UTILS) is utils:
+            del sys.modules[_COMPILER_UTILS]
+
+
+@contextmanager
+def _without_transformers() -> Iterator[None]:
+    """Import modules that try to import transformers as if it were not installed; see `need_transformers`."""
+    if _TRANSFORMERS in sys.modules:
+        yield
+        return
+    blocked: dict[str, Any] = sys.modules  # None is what makes an import fail
+    blocked[_TRANSFORMERS] = None
+    try:
+        yield
+    finally:
+        del sys.modules[_TRANSFORMERS]
+
+
+def need_transformers() -> None:
+    """Let open_clip find transformers, before a model with a tower of it is built.
+
+    The module that did without it is executed again; its class that others have imported by now stays the same.
+    """
+    module: Any = importlib.import_module(_HUGGING_FACE)
+    if module.transformers is None:
+        tower = module.HFTextEncoder
+        importlib.reload(module)
+        module.HFTextEncoder = tower
+
+
+class _LeanLoader(importlib.machinery.SourceFileLoader):
+    """Executes a package's `__init__.py` in a context."""
+
+    around: Callable[[], AbstractContextManager[None]]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the module."""
+        with self.around():
+            super().exec_module(module)
+
+
+_AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "torchvision": _compiler_later,
+    "timm": _compiler_later,
+    "open_clip": _without_transformers,
+}
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the packages of `_AROUND`."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return a package's own spec with a loader that is lean; None for every other module."""
+        if fullname not in _AROUND:
+            return None
+        if fullname == "torchvision":
+            torchvision_cpu.declare_operators()
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            loader = _LeanLoader(spec.loader.name, spec.loader.path)
+            loader.around = _AROUND[fullname]
+            spec.loader = loader
+        return spec
+
+
+def install() -> None:
+    """Put the finder first in line; costs nothing until one of the packages is imported."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
