@@ -16,6 +16,7 @@ from curation.engine.stage import Field
 from curation.versions.reuse import PLACE_COLUMNS, EarlierVersion, records_schema
 from curation.versions.spool import SampleNumbers, Spool, SpooledSample
 from curation.versions.tables import IndexParts, VersionContents, index_table, sidecar_table, typed_columns
+from data_manifests.disk_space import require_free_space
 from data_manifests.errors import InputError
 from data_manifests.sample import image_uid
 from data_manifests.seeds import canonical
@@ -53,13 +54,19 @@ def write_shards(
         samples: The samples in their order.
         arrays: The published array fields.
         shard_bytes: Target size of a shard.
+
+    Raises:
+        InputError: the disk has no room for the shards that are not the earlier version's.
     """
     # the mean, not each one's own size: an edited caption then moves no sample to another shard
     mean_text = int(samples["text_bytes"].sum()) / max(len(samples), 1)
     sizes = samples["image_bytes"] + math.ceil(mean_text / _TEXT_UNIT_BYTES) * _TEXT_UNIT_BYTES
-    for number, (first, end) in enumerate(split_into_shards(map(int, sizes), shard_bytes)):
+    shards = list(enumerate(split_into_shards(map(int, sizes), shard_bytes)))
+    written = [span for number, span in shards if not _is_taken(before, number, samples["row"][slice(*span)])]
+    require_free_space(contents.folder, sum(int(sizes[first:end].sum()) for first, end in written))
+    for number, (first, end) in shards:
         rows = samples["row"][first:end]
-        if before is not None and before.is_shard(number, rows):
+        if before is not None and _is_taken(before, number, rows):
             contents.take_shard(number, before.version)
             index.add(before.index.slice(int(rows[0]), len(rows)))
             yield before.records.take(rows)
@@ -71,6 +78,11 @@ def write_shards(
         contents.add_shard(number, file, sidecar_table(shard.payloads, shard.typed_columns(arrays)))
         index.add(shard.index())
         yield shard.records()
+
+
+def _is_taken(before: EarlierVersion | None, number: int, rows: Int64Array) -> bool:
+    """Return whether a shard has exactly the samples of the earlier version's, and is taken from there."""
+    return before is not None and before.is_shard(number, rows)
 
 
 class _Shard:

@@ -82,7 +82,7 @@ def _machine(_: Path) -> str:
 
 
 def _disk(workspace: Path) -> str:
-    from flows.execution.disk import free_bytes
+    from data_manifests.disk_space import free_bytes
 
     free = free_bytes(workspace)
     if free < _MIN_FREE_BYTES:

@@ -1,8 +1,7 @@
-"""Free space where a workspace lies."""
+"""Folders that a command is given: whether they can be made and written."""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -50,21 +49,3 @@ def require_writable(option: str, folder: Path) -> None:
             allowed="a folder, new or existing, that can be written",
             fix=f"give another {option}",
         ) from None
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free space of the disk where a folder lies, or will lie."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.resolve().parents) if path.exists())).free
-
-
-def require_free_space(folder: Path, needed_bytes: int) -> None:
-    """Check that a folder's disk has room.
-
-    Raises:
-        InputError: it has not.
-    """
-    if (free := free_bytes(folder)) < needed_bytes:
-        raise InputError(
-            f"{folder}: {free / 2**20:.0f} MiB free, about {needed_bytes / 2**20:.0f} MiB needed",
-            fix="free space, or give another --workspace",
-        )

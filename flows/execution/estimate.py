@@ -19,10 +19,10 @@ from curation.llm.journal import Journal
 from curation.rewriting.llm_stage import LlmStage
 from curation.rewriting.rules import RuleWriter
 from curation.versions.numbering import stage_record
+from data_manifests.disk_space import free_bytes
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.sample import REQUIRABLE
 from data_manifests.seeds import canonical
-from flows.execution.disk import free_bytes
 from flows.execution.estimate_negatives import NegativesEstimate, estimate_negatives
 from flows.execution.jobs import CurationResult, PreparedCuration, existing
 

@@ -19,11 +19,12 @@ from curation.sources import open_source
 from curation.versions.numbering import VersionRequest, dataset_lock, kept_fits, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.caption_negatives import CaptionNegatives
+from data_manifests.disk_space import free_bytes
 from data_manifests.errors import InputError, nearest
 from data_manifests.manifest import Catalog, Manifest, check_name
 from data_manifests.outputs import record_output
 from flows.execution.curation_warnings import curation_warnings
-from flows.execution.disk import require_free_space, require_writable
+from flows.execution.disk import require_writable
 from flows.execution.executors import local_executor, process_map
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
@@ -134,7 +135,7 @@ class JobEvents:
     Attributes:
         on_read: Called with the number of records read from the source so far.
         on_written: Called with the number of samples written to shards so far.
-        on_notes: Called with sentences about how the source was read.
+        on_notes: Called with sentences about how the source was read, and about space.
         on_answers: Called once with what the file of ``llm_answers`` contained.
         stages: Called for each stage and unit.
     """
@@ -249,9 +250,20 @@ def run_job(
         if (unchanged := existing(prepared)) is not None:
             return unchanged
         require_writable("--manifests", job.catalog.manifests)
-        require_free_space(job.catalog.workspace, prepared.snapshot.num_image_bytes())
+        events.on_notes(_space_notes(job, prepared.snapshot.num_image_bytes()))
         made: CurationResult = executor(job, lambda runner: _compute_and_publish(prepared, runner, events))
         return made
+
+
+def _space_notes(job: CurateJob, image_bytes: int) -> list[str]:
+    """Return a sentence if a version with all images would not fit; what it needs is known when its shards are written."""
+    if (free := free_bytes(job.catalog.workspace)) >= image_bytes:
+        return []
+    note = (
+        f"{job.catalog.workspace} has {free / 2**20:.0f} MiB free and the images {image_bytes / 2**20:.0f} MiB: the version fits "
+        "only if most of its shards are those of the version before, or the recipe drops many images"
+    )
+    return [note]
 
 
 def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration:

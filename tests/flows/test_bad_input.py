@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -231,7 +232,7 @@ def test_disk_full(shell: Shell, small_disk: Path, monkeypatch: pytest.MonkeyPat
     assert code == 2
     assert "MiB free" in err or "disk full" in err
     monkeypatch.setattr(
-        "flows.execution.jobs.require_free_space", lambda *_: None
+        "curation.versions.write_shards.require_free_space", lambda *_: None
     )  # as if another process filled it meanwhile
     (small_disk / "filler").write_bytes(bytes(2_500_000))
     code, _, err = shell.curate(source, "--shard-mb", "1")
@@ -241,6 +242,32 @@ def test_disk_full(shell: Shell, small_disk: Path, monkeypatch: pytest.MonkeyPat
     assert not list((small_disk / "w" / "datasets").rglob("*.tar"))
     (small_disk / "filler").unlink()
     assert shell.curate(source, "--limit", "20")[0] == 0
+
+
+def test_only_what_will_be_written_needs_space(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk with no room for all images is said, and refused only where the shards to be written do not fit."""
+    names = [f"{n:02d}.png" for n in range(40)]
+    captions = {name: ["x y"] for name in names}
+    images = {name: picture(number, "PNG", side_px=160) for number, name in enumerate(names)}
+    source, usage = folder(shell.root / "data", images, captions), shutil.disk_usage(shell.root)
+
+    def leave(num_bytes: int) -> None:
+        monkeypatch.setattr("data_manifests.disk_space.shutil.disk_usage", lambda _: usage._replace(free=num_bytes))
+
+    all_bytes = sum(map(len, images.values()))
+    leave(all_bytes - 1)
+    code, _, err = shell.curate(source, "--shard-mb", "1")
+    assert code == 2 and "the version fits only if most of its shards" in err and "MiB needed" in err
+    leave(2 * all_bytes)
+    code, _, err = shell.curate(source, "--shard-mb", "1")
+    assert code == 0 and "the version fits only if" not in err
+    num_shards = len(shell.catalog.open("toy").manifest.body["shards"])
+    assert num_shards > 2
+    folder(shell.root / "data", images, {**captions, names[7]: ["another word"]})
+    leave(2 * all_bytes // num_shards)
+    code, _, err = shell.curate(source, "--shard-mb", "1")
+    assert code == 0 and "the version fits only if most of its shards" in err
+    assert len(shell.catalog.versions("toy")) == 2
 
 
 @pytest.mark.filterwarnings("ignore:model 'tiny'")
