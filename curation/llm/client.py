@@ -2,7 +2,7 @@
 
 `ServedModel` names the server and the model. Its `open` gives the caller's thread a `RequestQueue`: requests in,
 recorded outcomes out. A background thread runs an event loop with a `WorkerPool` of `slots` workers. Each worker sends
-a request through the shared `HttpClient` until there is an answer or no attempt is left. Every outcome is committed to
+a request through the shared `HttpClient` (OpenAI's own client, with limits) until there is an answer or no attempt is left. Every outcome is committed to
 the journal before the caller gets it, so a kill costs at most two answers per worker: one in flight and one uncommitted.
 """
 
@@ -15,10 +15,10 @@ import random
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -38,10 +38,10 @@ from data_manifests.errors import InputError
 from data_manifests.seeds import draw_seed
 
 if TYPE_CHECKING:
-    import aiohttp
+    import httpx2
+    import openai
 
 _CONNECT_S = 10.0
-_MAX_ERROR_BYTES = 2**16
 _MIN_FAILURES_IN_A_ROW = 10  # that stop the run; more when there are more slots
 _SERVER_UNAVAILABLE = ("unreachable", "rate_limited")
 
@@ -58,6 +58,21 @@ def proxy_for(base_url: str) -> str | None:
     if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass(host):
         return None
     return getproxies().get(parts.scheme)
+
+
+def require_openai(host: str) -> None:
+    """Check that the client of OpenAI is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        import openai  # noqa: F401 - an optional extra: only test that it is installed
+    except ImportError as error:
+        raise InputError(
+            f"the language model at {host} needs the package openai, which is not installed",
+            fix="pip install 'clipcurate[llm]'; answers in the journal need no package",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -149,7 +164,7 @@ class RequestQueue:
         """Queue a request; the first one starts the thread.
 
         Raises:
-            InputError: the package aiohttp is missing.
+            InputError: the package openai is missing.
         """
         loop = self._loop or self._start()
         self._inbox.append((key, request))
@@ -183,13 +198,7 @@ class RequestQueue:
             self._thread.join()
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        try:
-            import aiohttp  # noqa: F401 - an optional extra: only test that it is installed
-        except ImportError as error:
-            raise InputError(
-                f"the language model at {self._model.host} needs the package aiohttp, which is not installed",
-                fix="pip install 'clipcurate[llm]'; answers in the journal need no package",
-            ) from error
+        require_openai(self._model.host)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(self._loop,), name="llm", daemon=True)
         self._thread.start()
@@ -330,7 +339,7 @@ class WorkerPool:
             while (delay := self._resume_at - clock()) > 0:
                 await asyncio.sleep(delay + self._jitter.random() * min(delay, model.backoff_s))
             answered_before = self._num_answered
-            reply = await self._client.post(request, orjson.dumps(body), has_answered=self._num_answered > 0)
+            reply = await self._client.post(request, body, has_answered=self._num_answered > 0)
             num_sent += 1
             if not isinstance(reply, FailedAttempt):
                 return entry_of(key, request, reply, num_sent, note)
@@ -365,78 +374,129 @@ class WorkerPool:
 
 
 class HttpClient:
-    """An HTTP session with one server.
+    """OpenAI's own client for one server, with our limits on time, size and addresses.
 
     Args:
         model: The server and its limits.
+
+    Raises:
+        InputError: the package openai is missing.
     """
 
     def __init__(self, model: ServedModel) -> None:
+        require_openai(model.host)
         self._model, self._base_url = model, model.base_url.rstrip("/")
-        self._key, self._proxy = api_key(), proxy_for(model.base_url)
+        self._key = api_key()
 
     async def __aenter__(self) -> Self:
-        import aiohttp
+        import httpx2
+        import openai
 
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._model.slots),
-            timeout=aiohttp.ClientTimeout(total=self._model.timeout_s, sock_connect=_CONNECT_S),
-            headers=headers,
-            auto_decompress=False,  # compression was not requested, and a small reply could decompress to a huge one
-            cookie_jar=aiohttp.DummyCookieJar(),
+        from curation.llm.reply_limits import limit_replies
+
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key or "none",
+            base_url=self._base_url,
+            max_retries=0,  # the workers repeat requests: they know how the others fare, and slow down together
+            http_client=httpx2.AsyncClient(
+                proxy=proxy_for(self._base_url),
+                trust_env=False,  # the environment's proxies are for this machine's own servers, too
+                verify=ssl.create_default_context() if self._base_url.startswith("https:") else False,
+                timeout=httpx2.Timeout(self._model.timeout_s, connect=_CONNECT_S),
+                limits=httpx2.Limits(max_connections=self._model.slots, max_keepalive_connections=self._model.slots),
+                event_hooks={"response": [limit_replies(self._model.max_answer_bytes)]},
+            ),
         )
+        self._headers: dict[str, Any] = {"Accept-Encoding": "identity"}
+        if not self._key:
+            self._headers["Authorization"] = openai.Omit()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._session.close()
+        await self._client.close()
+
+    async def models(self) -> list[str]:
+        """Return the names of the server's models.
+
+        Raises:
+            ValueError: the server cannot be reached, rejects the request, or its reply is no list of models.
+        """
+        import httpx2
+        import openai
+
+        from curation.llm.reply_limits import ReplyTooLargeError
+
+        try:
+            async with asyncio.timeout(self._model.timeout_s):
+                reply = await self._client.get("/models", cast_to=httpx2.Response, options={"headers": self._headers})
+            value = orjson.loads(reply.content)
+        except openai.APIStatusError as error:
+            raise ValueError(f"HTTP {error.status_code}") from error
+        except openai.APIConnectionError as error:
+            raise ValueError(_root_cause(error)) from error
+        except (TimeoutError, ReplyTooLargeError, orjson.JSONDecodeError) as error:
+            raise ValueError(str(error) or "it does not answer") from error
+        entries = value.get("data") if isinstance(value, dict) else None
+        if not isinstance(entries, list):
+            raise ValueError("no list of models")  # noqa: TRY004 - a server's value, not a caller's type
+        return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
 
     async def post(
-        self, request: CompletionRequest, body: bytes, *, has_answered: bool
+        self, request: CompletionRequest, body: Mapping[str, Any], *, has_answered: bool
     ) -> Answer | Failure | FailedAttempt:
         """Make one attempt.
 
         Args:
             request: The request.
-            body: Its body as JSON.
+            body: What to send: the request's body, perhaps with another seed.
             has_answered: Whether the server has answered before; an error is then about this request alone.
 
         Raises:
             InputError: the server rejects the key, the model or the kind of request.
         """
-        import aiohttp
+        import httpx2
+        import openai
+
+        from curation.llm.reply_limits import ReplyTooLargeError
 
         try:
-            async with self._session.post(
-                f"{self._base_url}/{request.endpoint}", data=body, allow_redirects=False, proxy=self._proxy
-            ) as reply:
-                limit = self._model.max_answer_bytes if reply.status == 200 else _MAX_ERROR_BYTES
-                data = await _read(reply, limit)
-                if reply.status != 200:
-                    return self._error_status(request, reply, data or b"", has_answered=has_answered)
-        except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
+            async with asyncio.timeout(self._model.timeout_s):
+                reply = await self._client.post(
+                    f"/{request.endpoint}", cast_to=httpx2.Response, body=body, options={"headers": self._headers}
+                )
+        except openai.APIStatusError as error:
+            return self._error_status(request, error.response, has_answered=has_answered)
+        except ReplyTooLargeError as error:
+            return FailedAttempt("answer_too_large", str(error))
+        except (TimeoutError, openai.APITimeoutError):
+            return FailedAttempt("timeout", f"no complete answer within {self._model.timeout_s:g} s")
+        except openai.APIConnectionError as error:
+            return self._lost_connection(error)
+        return read_reply(request.endpoint, reply.content)
+
+    def _lost_connection(self, error: openai.APIConnectionError) -> FailedAttempt:
+        """Decide what a failed connection means.
+
+        Raises:
+            InputError: the server's certificate is not trusted.
+        """
+        import httpx2
+
+        if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
             raise InputError(
-                f"the certificate of the server at {self._model.host} is not trusted: {type(error).__name__}",
+                f"the certificate of the server at {self._model.host} is not trusted: {_root_cause(error)}",
                 fix="check the address, or set SSL_CERT_FILE to the certificate of your authority",
             ) from error
-        except aiohttp.ClientConnectorError as error:
-            return FailedAttempt("unreachable", error.os_error.strerror or type(error.os_error).__name__)
-        except TimeoutError:
-            return FailedAttempt("timeout", f"no complete answer within {self._model.timeout_s:g} s")
-        except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as error:
-            return FailedAttempt("connection_lost", type(error).__name__)
-        if data is None:
-            return FailedAttempt("answer_too_large", f"more than {limit} bytes")
-        return read_reply(request.endpoint, data)
+        if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ProxyError):
+            return FailedAttempt("unreachable", _root_cause(error))
+        return FailedAttempt("connection_lost", type(error.__cause__).__name__)
 
     def _error_status(
-        self, request: CompletionRequest, reply: aiohttp.ClientResponse, data: bytes, *, has_answered: bool
+        self, request: CompletionRequest, reply: httpx2.Response, *, has_answered: bool
     ) -> Failure | FailedAttempt:
         """Decide what an error status means: retry, give up this request, or stop the run."""
-        status, host = reply.status, self._model.host
-        message = error_message(data)
+        status, host = reply.status_code, self._model.host
+        message = error_message(reply.content)
         for secret in filter(None, (self._key, host)):
             message = message.replace(secret, "...")
         detail = f"HTTP {status}: {shortened(message)}"
@@ -468,20 +528,25 @@ class HttpClient:
         )
 
 
-async def _read(reply: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """Return the body, or None when it is longer than `limit`; the rest is then not read."""
-    body = bytearray()
-    size = reply.content_length or 0
-    while size <= limit and (chunk := await reply.content.readany()):
-        body += chunk
-        size = len(body)
-    if size > limit:
-        reply.close()
-        return None
-    return bytes(body)
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what an error was caused by, the nearest cause first."""
+    cause = error.__cause__ or error.__context__
+    while cause:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
-def _retry_after(reply: aiohttp.ClientResponse) -> float | None:
+def _root_cause(error: BaseException) -> str:
+    """Return what lies behind a failed connection, without addresses."""
+    cause: BaseException | None = None
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno:
+            known = cause.errno > 0 and not isinstance(cause, ssl.SSLError)
+            return os.strerror(cause.errno) if known else cause.strerror or type(cause).__name__
+    return type(cause or error).__name__
+
+
+def _retry_after(reply: httpx2.Response) -> float | None:
     """Return the seconds that a reply asks to wait, or None; a date or any other text counts as none."""
     try:
         seconds = float(reply.headers.get("Retry-After", ""))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import re
-import urllib.error
-import urllib.request
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from curation.llm.interface import LanguageModel
 from data_manifests.errors import InputError
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
     from curation.llm.client import ServedModel
 
 ALLOWED = "rules, http://HOST:PORT/v1#MODEL (or https), vllm:MODEL, batch:OUT.jsonl#MODEL"
-_MAX_LIST_BYTES = 2**20
 _LIST_TIMEOUT_S = 5.0
 _MAX_MODELS_SHOWN = 12
 
@@ -63,11 +59,10 @@ def open_language_model(spec: str, journal: str | Path, slots: int = 16) -> Lang
 
 def _no_model(spec: str, served: ServedModel) -> InputError:
     try:
-        names = offered_models(served.base_url)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
+        names = asyncio.run(_offered_models(served))
+    except ValueError as error:
         return InputError(
-            f"--llm '{spec}' has no #MODEL, and {served.host} does not list its models ({reason})",
+            f"--llm '{spec}' has no #MODEL, and {served.host} does not list its models ({error})",
             allowed=ALLOWED,
             fix="start the server, or add #MODEL",
         )
@@ -77,30 +72,8 @@ def _no_model(spec: str, served: ServedModel) -> InputError:
     return InputError(f"--llm '{spec}' has no #MODEL", allowed=shown or ALLOWED, fix=f"--llm '{spec}#{first}'")
 
 
-def offered_models(base_url: str) -> list[str]:
-    """Return the names of a server's models.
+async def _offered_models(served: ServedModel) -> list[str]:
+    from curation.llm.client import HttpClient
 
-    Raises:
-        OSError: the server cannot be reached or rejects the request.
-        ValueError: its reply is not a list of models.
-    """
-    from curation.llm.client import api_key, proxy_for
-
-    key, proxy = api_key(), proxy_for(base_url)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(f"{base_url}/models", headers=headers)  # noqa: S310 - the scheme has been checked
-    proxies = urllib.request.ProxyHandler({base_url.partition(":")[0]: proxy} if proxy else {})
-    opener = urllib.request.build_opener(proxies, _NoRedirect)  # the key must not be sent to another address
-    with opener.open(request, timeout=_LIST_TIMEOUT_S) as reply:
-        value = orjson.loads(reply.read(_MAX_LIST_BYTES))
-    entries = value.get("data") if isinstance(value, dict) else None
-    if not isinstance(entries, list):
-        raise ValueError("no list of models")  # noqa: TRY004 - a server's value, not a caller's type
-    return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Treats redirects as errors."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        """Follow no redirect."""
+    async with HttpClient(replace(served, timeout_s=_LIST_TIMEOUT_S)) as client:
+        return await client.models()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -109,10 +110,11 @@ class Server:
 
     Args:
         behave: What it does with a request, and how often it has been asked the same before.
+        tls: Its certificate, for https.
     """
 
-    def __init__(self, behave: Behaviour = well) -> None:
-        self.behave = behave
+    def __init__(self, behave: Behaviour = well, tls: ssl.SSLContext | None = None) -> None:
+        self.behave, self._tls = behave, tls
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
@@ -122,7 +124,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -144,7 +146,7 @@ class Server:
         app.router.add_post("/v1/{endpoint:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         self.port = runner.addresses[0][1]
         self._ready.set()

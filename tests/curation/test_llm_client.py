@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +284,7 @@ def test_a_rebuild_needs_no_server_no_key_and_no_package(journal: Path, monkeypa
     requests = [question(n) for n in range(200)]
     with Server(faulty(0.2, 3, ["caption 9: a dog runs"])) as server:
         first = ask(model(server, journal, attempts=8), requests)
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.setitem(sys.modules, "openai", None)
     assert ask(dead_model(journal), requests) == first
     assert isinstance(first[9], Failure)
     with pytest.raises(InputError, match=r"clipcurate\[llm\]"):
@@ -341,3 +343,57 @@ def test_a_client_with_pending_requests_closes_at_once(journal: Path) -> None:
                 line.submit(question(n))
             time.sleep(0.05)
         assert time.monotonic() - started < 1.0
+
+
+@pytest.mark.parametrize(("status", "expected"), [(503, "server_error"), (400, "refused")])
+def test_of_an_endless_error_page_only_the_beginning_is_read(status: int, expected: str, journal: Path) -> None:
+    sent: list[int] = []
+
+    async def behave(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
+        reply = web.StreamResponse(status=status, headers={"Content-Encoding": "gzip"})  # it is not
+        await reply.prepare(request)
+        with suppress(ConnectionError):
+            for _ in range(400):
+                await reply.write(b"<p>not now</p>" * 4096)
+                sent.append(14 * 4096)
+        return reply
+
+    with Server(behave) as server:
+        got = ask(model(server, journal, attempts=1), [question(0)])[0]
+    assert isinstance(got, Failure)
+    assert got.reason == expected
+    assert sum(sent) < 400 * 14 * 4096
+
+
+def test_proxies_passwords_and_addresses_of_the_environment_are_not_used(
+    journal: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    for name, value in (
+        ("NETRC", str(tmp_path / "netrc")),
+        ("HTTP_PROXY", "http://127.0.0.1:1"),
+        ("ALL_PROXY", "http://127.0.0.1:1"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("CLIPCURATE_LLM_KEY", raising=False)
+    with Server() as server:
+        assert isinstance(ask(model(server, journal), [question(1)])[1], Answer)
+    assert "Authorization" not in server.headers[0]
+    assert "secret" not in str(server.headers)
+
+
+def test_a_certificate_that_is_not_trusted_stops_the_run(journal: Path, tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+    subprocess.run([*make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Server(tls=context) as server, pytest.raises(InputError, match=r"not trusted(?s:.)*SSL_CERT_FILE"):
+        ask(model(server, journal), [question(0)])
+    assert server.asked.total() == 0
