@@ -1,9 +1,10 @@
-"""WebDataset tars in img2dataset's layout: ``<key>.jpg``, ``<key>.txt`` and ``<key>.json``, adjacent."""
+"""WebDataset tars in img2dataset's layout: ``<key>.jpg``, ``<key>.txt`` and ``<key>.json``, in any order."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ _MEASURED = ("key", "uid", "status", "error_message", "width", "height", "exif",
 """JSON fields that are not attributes: known already, measured again, or written by an earlier curation."""
 
 _TEXTS = ("txt", "json")
+_DOTTED = {*_TEXTS, *(name[1:] for name in IMAGE_ENDINGS)}
 _LINKS_AND_DEVICES = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -49,33 +51,39 @@ _KEY_AND_ENDING = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 
 @dataclass
 class _Group:
-    """The adjacent members of one key: images, and text or JSON, by ending; of other members only the endings.
+    """The members of one key, by ending.
 
-    `repeated` means that the key occurred before, with members of other keys in between, and was read already.
-    `dotted` are members whose ending has dots in it, such as ``05.jpg`` of ``22.05.jpg``.
+    Images, texts (text or JSON), and dotted ones, whose ending has dots in it, such as ``05.jpg`` of ``22.05.jpg``; of
+    other members only the endings. The last group of a damaged archive is cut.
     """
 
     key: str
-    repeated: bool = False
+    is_cut: bool = False
     images: dict[str, TarMember] = field(default_factory=dict)
     texts: dict[str, TarMember] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-    dotted: list[tuple[str, TarMember]] = field(default_factory=list)
+    dotted: dict[str, TarMember] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
 
     @property
-    def is_half(self) -> bool:
-        """Whether it has images or texts, but not both: the rest may come later in the tar."""
-        return bool(self.images) != bool(self.texts) and not self.repeated
+    def members(self) -> dict[str, TarMember]:
+        """Its members that may be read."""
+        return self.images | self.texts | self.dotted
+
+    @property
+    def has_image(self) -> bool:
+        """Whether a member's last ending is that of an image."""
+        return bool(self.images) or any(f".{name.rpartition('.')[2]}" in IMAGE_ENDINGS for name in self.dotted)
 
 
 class WebDatasetSource(FileSource):
     """A tar, a folder of tars, ``{00000..00003}.tar``, or several of these joined by ``::``.
 
     Members are grouped by WebDataset's rule: the key is the path up to the first dot of the base name;
-    up to the last dot when only members with dotted endings (``22.05.jpg``) are images. Images are
+    up to the last dot when only members with dotted endings (``22.05.jpg``) are images. They need not be adjacent: a tar's
+    headers are read twice, first to learn which keys come again. Images are
     not copied: records point into the tar. Captions come from the JSON (``captions``, otherwise ``caption``), preceded
-    by the text of the ``.txt`` unless it is one of them. Records come in tar order and are named ``<tar>/<key>``, since
-    keys may repeat from tar to tar. Members with other endings are not read.
+    by the text of the ``.txt`` unless it is one of them. Records come in the order of their last members and are named
+    ``<tar>/<key>``, since keys may repeat from tar to tar. Members with other endings are not read.
 
     Raises:
         InputError: no such tar, or a compressed one.
@@ -148,55 +156,92 @@ def _records(path: Path, label: str, split: str | None) -> Iterator[SourceRecord
 
 
 def _groups(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:
-    """Yield the complete groups of members with one key, and the rejections of unusable members.
+    """Yield the groups of members with one key, and the rejections of unusable members.
 
-    A group without an image or without a text waits for the rest until the end of the tar, as tars of ``*.jpg *.txt``
-    have all images first. The last group of a truncated or damaged archive is left out, since it may be incomplete.
+    Kept meanwhile are names and offsets of the members of keys that come again later. A second image of a name begins
+    a new sample. The last group of a truncated or damaged archive is left out, since it may be incomplete.
     """
-    group: _Group | None = None
+    later = _num_later_runs(file, label)
+    held: dict[str, _Group] = {}
+    broken = None
+    try:
+        for run in _runs(file, label):
+            if isinstance(run, Rejected):
+                yield run
+            elif run.is_cut:
+                held.pop(run.key, None)
+            else:
+                yield from _joined(run, label, held, later)
+    except TarError as error:
+        broken = Rejected(label, error.reason, f"{label}: {error.detail}")
+    for group in held.values():  # of a damaged archive: what should have come later did not
+        yield from _by_last_dot(group)
+    if broken:
+        yield broken
+
+
+def _runs(file: BinaryIO, label: str) -> Iterator[_Group | Rejected]:
+    """Yield groups of adjacent members with one key, and the rejections of unusable members.
+
+    Raises:
+        TarError: the archive is truncated or damaged, or data follow its end mark.
+    """
+    run: _Group | None = None
     broken: TarError | None = None
-    done: set[str] = set()
-    waiting: dict[str, _Group] = {}
     try:
         for item in _keyed_members(file, label):
             if isinstance(item, Rejected):
                 yield item
                 continue
             key, ending, member = item
-            if group is None or key != group.key:
-                if group:
-                    yield from _finished(group, label, waiting, done)
-                group = waiting.get(key) or _Group(key)
-            if not _add(group, ending, member):
+            if run is None or key != run.key:
+                if run:
+                    yield run
+                run = _Group(key)
+            if not _add(run, ending, member):
                 yield _second_member(label, key, ending)
     except TarError as error:
         broken = error
-    complete = broken is None or broken.reason == "trailing_data"
-    if group and complete:
-        yield from _finished(group, label, waiting, done)
-    elif group:
-        waiting.pop(group.key, None)
-    yield from waiting.values()
+    if run:
+        run.is_cut = broken is not None and broken.reason != "trailing_data"
+        yield run
     if broken:
-        lost = f"; {shown(group.key)} is left out with it" if group and not complete else ""
-        yield Rejected(label, broken.reason, f"{label}: {broken.detail}{lost}")
+        lost = f"; {shown(run.key)} is left out with it" if run and run.is_cut else ""
+        raise TarError(broken.reason, broken.detail + lost)
 
 
-def _finished(group: _Group, label: str, waiting: dict[str, _Group], done: set[str]) -> Iterator[_Group | Rejected]:
-    """Yield a group that has all its members, as several when its keys have dots; others go to or stay in `waiting`."""
-    if waiting.get(group.key) is group:
-        return
-    for part in _by_last_dot(group):
-        part.repeated = part.key in done
-        if part.key in waiting:
-            for ending, member in (part.images | part.texts).items():
-                if not _add(waiting[part.key], ending, member):
-                    yield _second_member(label, part.key, ending)
-        elif part.is_half:
-            waiting[part.key] = part
-        else:
-            done.add(part.key)
-            yield part
+def _num_later_runs(file: BinaryIO, label: str) -> dict[str, int]:
+    """Return for keys whose members are not all adjacent how many runs of adjacent members come after the first."""
+    seen: set[str] = set()
+    later: dict[str, int] = {}
+    last = None
+    with suppress(TarError):  # the second walk says it
+        for item in _keyed_members(file, label):
+            if not isinstance(item, Rejected) and item[0] != last:
+                last = item[0]
+                if last in seen:
+                    later[last] = later.get(last, 0) + 1
+                seen.add(last)
+    return later
+
+
+def _joined(run: _Group, label: str, held: dict[str, _Group], later: dict[str, int]) -> Iterator[_Group | Rejected]:
+    """Join a run of adjacent members with the earlier ones of its key; yield what is complete, and hold the rest."""
+    group = held.pop(run.key, None)
+    if group is None or (run.has_image and group.members.keys() & run.members.keys()):
+        if group:
+            yield from _by_last_dot(group)
+        group = run
+    else:
+        for ending, member in run.members.items():
+            if not _add(group, ending, member):
+                yield _second_member(label, run.key, ending)
+        group.others |= run.others
+    if later.get(run.key, 0):
+        later[run.key] -= 1
+        held[run.key] = group
+    else:
+        yield from _by_last_dot(group)
 
 
 def _second_member(label: str, key: str, ending: str) -> Rejected:
@@ -204,17 +249,21 @@ def _second_member(label: str, key: str, ending: str) -> Rejected:
     return Rejected(shown(f"{label}/{key}.{ending}"), "duplicate_key", f"{label}: two members of that name")
 
 
-def _by_last_dot(group: _Group) -> list[_Group]:
-    """Return a group, or one for each key up to the last dot when it has only members with dotted endings."""
-    endings = {name.rpartition(".")[2] for name, _ in group.dotted}
-    if group.images or group.texts or not endings & {*_TEXTS, *(name[1:] for name in IMAGE_ENDINGS)}:
-        return [group]
+def _by_last_dot(group: _Group) -> Iterator[_Group]:
+    """Yield a group, or one for each key up to the last dot.
+
+    Beside members of the key itself, dotted ones are samples only where both image and text are there: ``1.seg.png``
+    belongs to ``1.jpg``.
+    """
     parts: dict[str, _Group] = {}
-    for name, member in group.dotted:
+    for name, member in group.dotted.items():
         middle, _, ending = name.rpartition(".")
         key = f"{group.key}.{middle}"
         _add(parts.setdefault(key, _Group(key)), ending, member)
-    return list(parts.values())
+    own = bool(group.images or group.texts) or not any(part.images or part.texts for part in parts.values())
+    if own:
+        yield group
+    yield from (part for part in parts.values() if not own or (part.images and part.texts))
 
 
 def _keyed_members(file: BinaryIO, label: str) -> Iterator[tuple[str, str, TarMember] | Rejected]:
@@ -245,11 +294,14 @@ def _member_problem(member: TarMember) -> tuple[str, str] | None:
 
 def _add(group: _Group, ending: str, member: TarMember) -> bool:
     """Add a member to its group; return False when the group already has one with that ending."""
-    members = group.images if f".{ending}" in IMAGE_ENDINGS else group.texts if ending in _TEXTS else None
-    if members is None:
-        group.others.append(ending)
-        if "." in ending:
-            group.dotted.append((ending, member))
+    if f".{ending}" in IMAGE_ENDINGS:
+        members = group.images
+    elif ending in _TEXTS:
+        members = group.texts
+    elif ending.rpartition(".")[2] in _DOTTED and "." in ending:
+        members = group.dotted
+    else:
+        group.others.add(ending)
         return True
     return members.setdefault(ending, member) is member
 
@@ -268,9 +320,6 @@ def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceReco
         captions, split, attributes = _read_texts(contents)
     except ValueError as error:
         return Rejected(name, "malformed_text", f"{label}: {shown(str(error))}")
-    if group.repeated and not group.images:
-        detail = f"{label}: its image was read before; {len(captions)} caption(s) not adjacent to it are lost"
-        return Rejected(name, "duplicate_key", detail)
     if not captions:
         return Rejected(name, "no_captions", f"{label}: neither .txt nor a caption in .json")
     image = next(iter(group.images.values()))
@@ -280,8 +329,8 @@ def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceReco
 def _group_problem(group: _Group) -> tuple[str, str] | None:
     """Return the reason and the detail of why a group has no record; None when its texts can be read."""
     key = shown(group.key)
-    if not group.images and not (group.repeated and group.texts):
-        endings = [*group.texts, *group.others][:8]
+    if not group.images:
+        endings = [*group.texts, *group.dotted, *sorted(group.others)][:8]
         return "missing_image", f"{key} has only {', '.join(f'.{shown(ending, 20)}' for ending in endings)}"
     if len(group.images) > 1:
         return "ambiguous_image", f"{key} has .{' and .'.join(group.images)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 from pathlib import Path
 
@@ -104,6 +105,42 @@ def test_tar_members_that_are_not_adjacent_are_joined(tmp_path: Path) -> None:
     records, rejected = read(f"webdataset:{tmp_path / 'c'}")
     assert len(records) == 2
     assert rejected == [("0.tar/2", "no_captions")]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_tar_members_in_any_order_are_the_same_samples(seed: int, tmp_path: Path) -> None:
+    keys = ["0", "1", "2", "22.05", "22.06", "a/b.c"]
+    members = [member for key in keys for member in sample(key, f"photo {key}")]
+    masks = [(f"{key}.seg.png", picture(9, "PNG")) for key in "012"]
+    expected = {f"0.tar/{key}": (f"photo {key}",) for key in keys}
+    random.Random(seed).shuffle(shuffled := [*members, *masks])
+    for number, packed in enumerate((members, shuffled)):
+        records, rejected = read(f"webdataset:{pack(tmp_path / str(number) / '0.tar', packed)}")
+        assert rejected == []
+        assert {record.name: record.captions for record in records} == expected
+        assert {record.attributes["url"] for record in records} == {f"http://{key}" for key in keys}
+
+
+def test_a_json_that_comes_late_belongs_to_its_image_and_a_second_pair_is_a_second_sample(tmp_path: Path) -> None:
+    first, text, late = ("a.jpg", picture(0)), ("a.txt", b"one"), ("a.json", b'{"captions": ["uno", "ein"]}')
+    other = [("b.jpg", picture(1)), ("b.txt", b"two")]
+    records, rejected = read(f"webdataset:{pack(tmp_path / '0.tar', [first, text, *other, late])}")
+    assert rejected == []
+    assert [record.captions for record in records] == [("two",), ("one", "uno", "ein")]
+    again = [("a.jpg", picture(2)), ("a.txt", b"three")]
+    records, rejected = read(f"webdataset:{pack(tmp_path / '1.tar', [first, text, *other, *again])}")
+    assert rejected == []
+    assert sorted(record.captions for record in records) == [("one",), ("three",), ("two",)]
+    records, rejected = read(f"webdataset:{pack(tmp_path / '2.tar', [first, text, *other, ('a.txt', b'four')])}")
+    assert rejected == [("2.tar/a.txt", "duplicate_key")]
+    assert sorted(record.captions for record in records) == [("one",), ("two",)]
+
+
+def test_samples_with_dots_beside_one_without_are_read(tmp_path: Path) -> None:
+    members = [*sample("a", "one"), *sample("a.crop", "two"), ("a.seg.png", picture(3, "PNG"))]
+    records, rejected = read(f"webdataset:{pack(tmp_path / '0.tar', members)}")
+    assert [(record.name, record.captions) for record in records] == [("0.tar/a", ("one",)), ("0.tar/a.crop", ("two",))]
+    assert rejected == []
 
 
 @pytest.mark.parametrize("adjacent", [True, False])

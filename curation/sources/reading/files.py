@@ -24,7 +24,7 @@ from data_manifests.errors import InputError, nearest
 from data_manifests.image_decoder import IMAGE_ENDINGS
 from data_manifests.sample import ImageRef
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Increased whenever a file source would yield different records for the same files; part of every signature."""
 
 OTHER_IMAGE_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl")
