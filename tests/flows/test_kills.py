@@ -1,35 +1,44 @@
 """kill -9 at random moments over curate, train, reshard and forget: the same hashes in the end, no half version meanwhile.
 
+Nothing is asked twice: recipes that ask a language model have a server that counts what reaches it.
 CLIPCURATE_KILLS=200 kills that many times, over all recipes in turn; CLIPCURATE_SEED draws other moments.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from curation.engine.denylist import FORGET_PLAN_FILE
 from data_manifests.manifest import Catalog
 from data_manifests.run_files import DONE_FILE
 from flows.recipe import load_recipe, recipe_names
 from tests.conftest import ROOT
+from tests.curation.llm_servers import MODEL, Server
+from tests.flows.test_forget_answers import nearly_the_same
 
 pytestmark = pytest.mark.slow
 CLI = (sys.executable, "-c", "from flows.cli.main import main; main()")
-KILLS = int(os.environ.get("CLIPCURATE_KILLS", "12"))
+KILLS = int(os.environ.get("CLIPCURATE_KILLS", "24"))
 SEED = int(os.environ.get("CLIPCURATE_SEED", "0"))
 KILLS_EACH = 3
 NUM_COMMANDS = 4
+NUM_WORKERS = 2
+LLM_SLOTS = 2
 TRAIN = ("--model", "tiny", "--steps", "12", "--set", "train.batch_size=8", "--set", "train.checkpoint_every=2")
 
 
@@ -41,11 +50,25 @@ class Place:
         root: The folder.
         recipe: The recipe that curates.
         seconds: How long each command took.
+        asked: How often each question reached the language model.
+        server: Answers them.
     """
 
     root: Path
     recipe: str
     seconds: list[float] = field(default_factory=list)
+    asked: Counter[bytes] = field(default_factory=Counter)
+    server: Server = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.root.mkdir()
+        self.server = Server(self.answer)
+
+    async def answer(self, request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
+        """Count a question and answer it after a moment, so that kills come between question and answer, too."""
+        self.asked[orjson.dumps(body, option=orjson.OPT_SORT_KEYS)] += 1
+        await asyncio.sleep(0.02)
+        return await nearly_the_same(request, body, nth)
 
     @property
     def catalog(self) -> Catalog:
@@ -54,8 +77,10 @@ class Place:
     def commands(self) -> Iterator[list[str]]:
         """Yield the commands; the uid to forget is known once there is a version."""
         settings = [word for text in load_recipe(self.recipe).scene_settings for word in ("--set", text)]
-        source = ["--source", "scenes:60@5", "--name", "toy", "--model", "tiny", "--workers", "2", "--no-prefect"]
-        yield ["curate", self.recipe, *source, *settings]
+        source = ["--source", "scenes:60@5", "--name", "toy", "--model", "tiny", "--workers", str(NUM_WORKERS)]
+        if load_recipe(self.recipe).needs_llm:
+            source += ["--llm", f"{self.server.url}#{MODEL}", "--llm-slots", str(LLM_SLOTS)]
+        yield ["curate", self.recipe, *source, "--no-prefect", *settings]
         yield ["train", "toy@1", "--recipe", "clip", *TRAIN, "--set", "train.num_threads=1", "--out", "run", "--resume"]
         yield ["reshard", "toy@1", "--order", "shuffle:3", "--out-name", "other"]
         yield ["forget", "toy", min(self.catalog.open("toy@1").index()["uid"].to_pylist())]
@@ -106,8 +131,8 @@ class Place:
 
 
 def recipes() -> list[str]:
-    able = [name for name in recipe_names() if not load_recipe(name).needs_llm]
-    able.sort(key=lambda name: name != "negclip")
+    first = ("negclip", "triplet_clip")
+    able = [*first, *(name for name in recipe_names() if name not in first)]
     rounds = max(1, KILLS // (KILLS_EACH * NUM_COMMANDS))
     return [able[number % len(able)] for number in range(rounds)]
 
@@ -116,8 +141,19 @@ def recipes() -> list[str]:
 def test_the_same_hashes_after_kills(tmp_path: Path, number: int, recipe: str) -> None:
     draws = random.Random(f"{SEED} {number}")
     whole, killed = Place(tmp_path / "whole", recipe), Place(tmp_path / "killed", recipe)
-    for place in (whole, killed):
-        place.root.mkdir()
+    with whole.server, killed.server:
+        run_both(whole, killed, draws)
+    assert killed.result() == whole.result()
+    assert bool(whole.asked) == load_recipe(recipe).needs_llm
+    assert set(killed.asked) == set(whole.asked)
+    assert set(whole.asked.values()) <= {1}
+    num_twice = killed.asked.total() - len(killed.asked)
+    print(f"asked {len(killed.asked)} questions, {num_twice} of them again")
+    assert num_twice <= KILLS_EACH * 2 * LLM_SLOTS * NUM_WORKERS  # for each slot: one under way, one being committed
+
+
+def run_both(whole: Place, killed: Place, draws: random.Random) -> None:
+    """Run all commands in one place in peace, and in the other with kills."""
     for command in whole.commands():
         started = time.monotonic()
         whole.finish(command)
@@ -133,4 +169,3 @@ def test_the_same_hashes_after_kills(tmp_path: Path, number: int, recipe: str) -
         if not ended:
             killed.finish(command)
         killed.check_versions()
-    assert killed.result() == whole.result()
