@@ -6,15 +6,20 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
-from tests.training.conftest import MakeVersion
+from data_manifests.shards import shard_name
+from tests.training.conftest import MakeVersion, seal
 from tests.training.test_data import CONFIG, equal, plan_for
 from training.batches.batch import TextSampling
 from training.batches.loader import PlannedBatches
@@ -134,6 +139,34 @@ def test_damaged_members_are_named(remote: Any, before: bytes, after: bytes, mes
     handler.answer = staticmethod(lambda self, data, a, b: data.replace(before, after)[a:b])
     with pytest.raises(InputError, match=f"sample [0-9a-f]{{32}}: {message}"):
         list(PlannedBatches(far, plan_for(local), ModelSpec.parse("tiny").load(), CONFIG))
+
+
+def with_tables(version: DatasetVersion) -> DatasetVersion:
+    """Write the table beside each shard, as a curation does, into a version that has none."""
+    rows = version.index().to_pylist()
+    for shard, group in itertools.groupby(rows, lambda row: row["shard"]):
+        data = (version.folder / shard_name(shard)).read_bytes()
+        found = [orjson.loads(data[row["json_offset"] :][: row["json_bytes"]]) for row in group]
+        pq.write_table(pa.Table.from_pylist(found), version.folder / f"{shard:05d}.parquet")
+    return seal(version)
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_a_changed_caption_is_refused_where_the_version_has_tables(tables: bool, remote: Any) -> None:
+    local, far, handler = remote
+    if tables:
+        sealed = with_tables(local)
+        far = replace(far, manifest=sealed.manifest, folder=sealed.folder)
+    plan, model = plan_for(local), ModelSpec.parse("tiny").load()
+    assert len(list(PlannedBatches(far, plan, model, CONFIG))) == plan.num_steps
+    handler.answer = staticmethod(lambda self, data, a, b: data.replace(b"a red circle", b"a big circle")[a:b])
+    if tables:
+        with pytest.raises(
+            InputError, match=r"sample [0-9a-f]{32}: its texts in http.*/0000.\.tar are not those of shapes@1"
+        ):
+            list(PlannedBatches(far, plan, model, CONFIG))
+    else:
+        assert len(list(PlannedBatches(far, plan, model, CONFIG))) == plan.num_steps
 
 
 def test_another_versions_shards_are_refused(remote: Any, tmp_path: Path) -> None:

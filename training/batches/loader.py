@@ -34,7 +34,7 @@ from training.batches.activation_cache import (
 )
 from training.batches.batch import Batch, SampleRecord, StepTexts, TextSampling
 from training.batches.plan import BatchPlan
-from training.batches.remote_shards import fetch_ahead, open_shards
+from training.batches.remote_shards import CheckedTexts, RemoteVersion, fetch_ahead, open_shards
 from training.batches.text_sampling import take_unequal
 from training.hard_negatives import in_slots
 
@@ -123,6 +123,7 @@ class PlannedBatches:
         self._distinct: dict[int, set[str]] = {}
         self._images: ActivationStore | None = None
         self._texts: ActivationStore | None = None
+        self._checked_texts = CheckedTexts(dataset) if isinstance(dataset, RemoteVersion) else None
         self._index.check(plan)
         # results are taken in order: the number of readers changes no batch
         self._pool = ThreadPoolExecutor(config.readers, thread_name_prefix="reader")
@@ -288,14 +289,17 @@ class PlannedBatches:
         return self._texts.take([text_name(text) for text in texts])
 
     def _sample(self, row: int, uid: str) -> SampleRecord:
+        shard, *where = self._index.byte_range(row, "json")
         try:
-            sample: SampleRecord = orjson.loads(self._reader.read(*self._index.byte_range(row, "json")))
+            sample: SampleRecord = orjson.loads(self._reader.read(shard, *where))
         except orjson.JSONDecodeError as error:
             raise InputError(f"sample {uid}: its JSON cannot be read ({error})", fix=_VERIFY) from None
         if sample.get("uid") != uid:
             raise InputError(
                 f"row {row} of index.parquet is sample {uid}, its JSON says {sample.get('uid')}", fix=_VERIFY
             )
+        if self._checked_texts:
+            self._checked_texts.check(shard, row, sample)
         return sample
 
     def _pixels(self, row: int) -> Tensor:

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from blake3 import blake3
+
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
-from data_manifests.shards import BLOCK_BYTES, ShardReader, shard_name
+from data_manifests.seeds import canonical
+from data_manifests.shards import BLOCK_BYTES, ShardReader, check_file, shard_name
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -156,6 +160,72 @@ class RemoteShards:
             except Exception as error:  # noqa: BLE001 - each library behind a URL has errors of its own; the last is shown
                 why = _reason(error, path)
         raise _given_up(path, why)
+
+
+class CheckedTexts:
+    """Compares the texts of remote samples with the version's tables, which were checked against the manifest's hashes.
+
+    With it everything that training takes from a remote shard is checked without reading it twice: the size, the images by
+    their uid, the texts by the table beside the shard. A table is read once; eight bytes a sample are kept.
+
+    Args:
+        dataset: The version.
+    """
+
+    def __init__(self, dataset: RemoteVersion) -> None:
+        self._dataset = dataset
+        shards = dataset.index()["shard"].to_numpy()
+        self._first_rows = np.searchsorted(shards, np.arange(int(shards[-1]) + 2)).tolist() if len(shards) else [0]
+        self._digests: dict[int, bytes | None] = {}  # None: the version has no such table
+        self._lock = threading.Lock()
+
+    def check(self, shard: int, row: int, sample: Mapping[str, Any]) -> None:
+        """Check a sample's captions, negatives and views.
+
+        Args:
+            shard: Its shard.
+            row: Its row of the index.
+            sample: Its JSON.
+
+        Raises:
+            InputError: they are not those of the version.
+        """
+        with self._lock:
+            if shard not in self._digests:
+                self._digests[shard] = self._read_table(shard)
+        at, known = _DIGEST_BYTES * (row - self._first_rows[shard]), self._digests[shard]
+        if known is not None and _digest(sample) != known[at : at + _DIGEST_BYTES]:
+            raise InputError(
+                f"sample {sample['uid']}: its texts in {self._dataset.url}/{shard_name(shard)} are not those of "
+                f"{self._dataset.ref}",
+                allowed="the shards of exactly this version",
+                fix="upload this version's shards again, or give the URL of the folder that holds them",
+            )
+
+    def _read_table(self, shard: int) -> bytes | None:
+        import pyarrow.parquet as pq
+
+        name = f"{shard:05d}.parquet"
+        if name not in self._dataset.records:
+            return None
+        check_file(self._dataset.folder / name, self._dataset.records)
+        table = pq.ParquetFile(self._dataset.folder / name, memory_map=True)
+        columns = [column for column in _TEXT_COLUMNS if column in table.schema_arrow.names]
+        batches = table.iter_batches(batch_size=256, columns=columns)
+        return b"".join(_digest(sample) for batch in batches for sample in batch.to_pylist())
+
+
+_DIGEST_BYTES = 8
+_TEXT_COLUMNS = ("captions", "negatives", "views")
+_TEXT_FIELDS = ("text", "caption", "difficulty", "type", "against", "source")
+
+
+def _digest(sample: Mapping[str, Any]) -> bytes:
+    """Return a hash of a sample's captions, and of its negatives and views as far as training uses them."""
+    others = [
+        [[text.get(name) for name in _TEXT_FIELDS] for text in sample.get(column) or ()] for column in _TEXT_COLUMNS[1:]
+    ]
+    return blake3(canonical([sample.get("captions"), others])).digest(length=_DIGEST_BYTES)
 
 
 def get_ranges(
