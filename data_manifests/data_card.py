@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from data_manifests.blind_accuracy import blind_rows
 from data_manifests.nested import leaves
 
 Body = Mapping[str, Any]
@@ -132,12 +133,8 @@ def _quality(body: Body) -> Iterator[str]:
     if not judges:
         yield "How well negatives are told from captions without the image was not measured."
     else:
-        kinds = sorted({kind for judge in judges.values() for kind in judge} - {"num", "overall"})
-        rows = [
-            (_plain(kind), *(f"{100 * judge[kind]:.1f}" if kind in judge else "" for judge in judges.values()))
-            for kind in ("overall", *kinds)
-        ]
-        yield "How often a judge that sees no image tells the caption from its negative, in % (chance is 50):"
+        rows = [(_plain(name), *shares) for name, shares in blind_rows(judges)]
+        yield "How often a judge that sees no image tells the caption from its negative, in % (chance is 50; 95 % intervals):"
         yield ""
         yield from _table(("negatives", *(f">{_plain(name)}" for name in judges)), rows)
     rest = {name: value for name, value in found.items() if name != "blind_accuracy"}

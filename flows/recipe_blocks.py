@@ -24,7 +24,6 @@ from curation.stages.negatives.swap_words import SwapWords
 _FIELDS = (
     "swap_negatives", "replace_negatives", "bind_negatives", "role_negatives", "space_negatives", "number_negatives",
 )  # fmt: skip
-_EXCHANGES = ("swap", "bind", "role")
 
 
 def checked_negatives(
@@ -36,7 +35,7 @@ def checked_negatives(
 
     Args:
         graph: Knows siblings and synonyms.
-        exchanges: Keep what exchanges words of one sentence, odd sentences included, instead of balancing it away.
+        exchanges: Leave exchanges of words of different classes to the balance, instead of taking them out before.
         mined: Make negatives of a seventh operation too: words that exclude each other as the captions show.
         vocabulary: What people have decided about these words.
     """
@@ -47,8 +46,10 @@ def checked_negatives(
     if mined:
         contrasts = MineContrasts(graph=graph, vocabulary=vocabulary)
         made, fields = (*made, contrasts), (*fields, "mined_negatives")
-    refine = RefineNegatives(("true_negatives",), spared=_EXCHANGES if exchanges else ())
-    judged = (FindFalseNegatives(fields, graph, "exactly", like_swaps=not exchanges), refine)
+    judged = (
+        FindFalseNegatives(fields, graph, "exactly", like_swaps=not exchanges),
+        RefineNegatives(("true_negatives",)),
+    )
     return (*made, *judged, GradeNegatives(("refined_negatives",), graph=graph))
 
 

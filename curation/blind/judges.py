@@ -15,15 +15,17 @@ import numpy as np
 from curation.blind.image_sample import ImageSample
 from curation.blind.ngram_model import NgramModel
 from curation.blind.pair_features import TokenView, fit_logistic, pair_features
-from curation.blind.tokens import Float64s, Vocabulary, WordClasses, Words, pad_differences, split_text
+from curation.blind.tokens import Encoded, Float64s, Vocabulary, WordClasses, Words, pad_differences, split_text
 from data_manifests.seeds import draw_seed
 
 T = TypeVar("T")
 
 _GAP_DECIMALS = 4
 _ACCURACY_DECIMALS = 3
-_MAX_PAIRS_PER_IMAGE = 64
+_MAX_PAIRS_PER_IMAGE = 16
 _PURPOSE = "blind_image"
+_MOST_LETTERS, _MAX_LETTERS = 4, 1024
+_LETTER_PENALTY = 3.0
 
 
 class Pair(NamedTuple):
@@ -104,12 +106,30 @@ class LinearJudge:
         return np.asarray(features[len(train) :] @ fit_logistic(features[: len(train)]))
 
 
-JUDGES: Mapping[str, Judge] = {"words": NgramJudge(), "features": LinearJudge()}
-"""Name in a manifest -> judge."""
+class LetterJudge:
+    """Logistic regression over hashed groups of one to four letters: it reads no words, and refinement does not know it."""
+
+    def gaps(self, train: Sequence[Pair], captions: Sequence[str], test: Sequence[Pair]) -> Float64s:  # noqa: ARG002 - it learns from pairs alone
+        """Return log odds."""
+        pairs = [*train, *test]
+        sides = (_letters(pair.caption for pair in pairs), _letters(pair.negative for pair in pairs))
+        features = pair_features([TokenView(*pad_differences(*sides), _MOST_LETTERS)], np.zeros((len(pairs), 0)))
+        return np.asarray(features[len(train) :] @ fit_logistic(features[: len(train)], penalty=_LETTER_PENALTY))
 
 
-def blind_accuracy(pairs: Sequence[Pair], judge: Judge, captions: Iterable[tuple[str, str]] = ()) -> dict[str, float]:
-    """Return how often a judge prefers captions to negatives, per operation and ``overall``, and the ``num`` of pairs.
+def _letters(texts: Iterable[str]) -> Encoded:
+    """Return texts as the numbers of their letters in lower case, at most 1,024."""
+    coded = [text.lower()[:_MAX_LETTERS].encode("utf-32-le", "surrogatepass") for text in texts]
+    ids = np.frombuffer(b"".join(coded), "<u4").astype(np.int64)
+    return Encoded(ids, np.array([len(text) // 4 for text in coded], np.int64))
+
+
+JUDGES: Mapping[str, Judge] = {"words": NgramJudge(), "features": LinearJudge(), "letters": LetterJudge()}
+"""Name in a manifest -> judge; refinement uses scorers like the first two, and does not know the third."""
+
+
+def blind_accuracy(pairs: Sequence[Pair], judge: Judge, captions: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+    """Return how often a judge prefers captions to negatives, per kind and ``overall``, and the ``num`` of pairs.
 
     Args:
         pairs: The pairs, in any order.
@@ -117,7 +137,9 @@ def blind_accuracy(pairs: Sequence[Pair], judge: Judge, captions: Iterable[tuple
         captions: Further (uid, caption) that the judge may learn from; those of images that it judges are left out.
 
     Returns:
-        Accuracies with three decimals, ties counted one half; without pairs, ``num`` alone.
+        Accuracies with three decimals, ties counted one half, and ``operations``: of each operation (the first word of
+        its kinds) the accuracy, the ``low`` and ``high`` end of its 95 % interval, and the ``num`` of pairs; without
+        pairs, ``num`` alone.
     """
     if not pairs:
         return {"num": 0}
@@ -132,11 +154,32 @@ def blind_accuracy(pairs: Sequence[Pair], judge: Judge, captions: Iterable[tuple
             texts = [caption for uid, caption in known if half[uid] != number]
             gaps = judge.gaps(train, texts, [ordered[index] for index in test])
             scores[test] = (1 + np.sign(np.round(gaps, _GAP_DECIMALS))) / 2
-    by_operation: dict[str, list[float]] = {}
-    for pair, score in zip(ordered, scores.tolist(), strict=True):
-        by_operation.setdefault(pair.operation, []).append(score)
-    means = {name: round(sum(found) / len(found), _ACCURACY_DECIMALS) for name, found in sorted(by_operation.items())}
-    return {**means, "overall": round(float(scores.mean()), _ACCURACY_DECIMALS), "num": len(ordered)}
+    by_kind: dict[str, list[float]] = {}
+    of_operation: dict[str, list[int]] = {}
+    for place, (pair, score) in enumerate(zip(ordered, scores.tolist(), strict=True)):
+        by_kind.setdefault(pair.operation, []).append(score)
+        of_operation.setdefault(pair.operation.partition(" ")[0], []).append(place)
+    means = {name: round(sum(found) / len(found), _ACCURACY_DECIMALS) for name, found in sorted(by_kind.items())}
+    operations = {
+        name: _with_interval([ordered[place].uid for place in places], scores[places])
+        for name, places in sorted(of_operation.items())
+    }
+    overall = round(float(scores.mean()), _ACCURACY_DECIMALS)
+    return {**means, "overall": overall, "num": len(ordered), "operations": operations}
+
+
+def _with_interval(uids: Sequence[str], scores: Float64s) -> dict[str, float]:
+    """Return the mean of scores and its 95 % interval; scores of one image are not taken for independent.
+
+    Source: the linearised variance of a mean over clusters (Cochran 1977, Sampling techniques, section 9A), and no less
+        than that of as many throws of a coin.
+    """
+    accuracy, num = float(scores.mean()), len(scores)
+    _, image = np.unique(np.array(uids), return_inverse=True)
+    of_images = np.bincount(image, scores - accuracy)
+    half = 1.96 * max(float((of_images**2).sum()) / num**2, 0.25 / num) ** 0.5
+    found = {"accuracy": accuracy, "low": max(0.0, accuracy - half), "high": min(1.0, accuracy + half)}
+    return {**{name: round(value, _ACCURACY_DECIMALS) for name, value in found.items()}, "num": num}
 
 
 MAX_PAIRS = 20_000
@@ -163,7 +206,7 @@ class PairSample:
     """Pairs of the images with the smallest hashes: the same sample in any order of the images, in bounded memory.
 
     Args:
-        max_pairs: Most pairs in the sample. An image has all of its pairs in it, at most 64, or none.
+        max_pairs: Most pairs in the sample. An image has all of its pairs in it, at most 16, or none.
     """
 
     def __init__(self, max_pairs: int = MAX_PAIRS) -> None:
@@ -183,7 +226,7 @@ class PairSample:
         if pairs:
             self._images.add(uid, (uid, pairs, tuple(captions)), len(pairs))
 
-    def accuracy(self) -> dict[str, dict[str, float]]:
+    def accuracy(self) -> dict[str, dict[str, Any]]:
         """Return `blind_accuracy` of each judge by name."""
         images = self._images.items()
         pairs = [pair for _, of_image, _ in images for pair in of_image]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from curation.blind.adversarial_refinement import MirrorGrids
+from curation.blind.mirror_odds import MirrorOdds
 from curation.blind.scores import BlindScorers, FoldJudges, PairTexts, learn_scorers, stack_features
 from curation.blind.tokens import Float64s, Int64s, Mask, UInt64s, Words
 
@@ -18,6 +19,10 @@ _FIRST_STEPS, _LATER_STEPS = 25, 100
 """Training steps of the judge: the first round is easy, later ones need more."""
 
 _PAIRS_PER_CHUNK = 10_000
+
+UNBALANCED, GIVEN_AWAY, UNKNOWN_KIND = "unbalanced", "given_away", "unknown_kind"
+"""Why a pair is not kept: its kind has more of its sort than mirrors; wording gives nearly all of its kind away; none of
+its operation was learned from."""
 
 Kind = tuple[str, str]
 
@@ -28,7 +33,7 @@ class ImagePairs(NamedTuple):
     Attributes:
         texts: The texts, and the places of each pair's caption and negative among them.
         kinds: Operation and span class of each negative.
-        draws: One number per pair; see `MirrorGrids`.
+        draws: One number per pair; see `MirrorOdds`.
         folds: The fold of each pair's image in each round [pairs, rounds].
         further: Gaps of further scorers [pairs, scorers].
     """
@@ -71,33 +76,31 @@ class LearningTexts(NamedTuple):
 
 @dataclass(frozen=True)
 class Refinement:
-    """Scorers of pairs and, round by round, a judge of each fold and the grids that its gaps are balanced on.
+    """Scorers of pairs and, round by round, a judge of each fold and the odds by which pairs are kept.
 
     Attributes:
         scorers: The scorers.
         groups: Names of the groups within which pairs are balanced: an operation and span class, or an operation with
             its rare span classes.
-        rounds: The judges and grids of each round.
+        rounds: The judges and odds of each round.
     """
 
     scorers: BlindScorers
     groups: Sequence[str]
-    rounds: Sequence[tuple[FoldJudges, MirrorGrids]]
+    rounds: Sequence[tuple[FoldJudges, MirrorOdds]]
 
     @classmethod
-    def of(
-        cls, arrays: Mapping[str, np.ndarray[Any, Any]], groups: Sequence[str], num_folds: int, bins: tuple[int, ...]
-    ) -> Refinement:
+    def of(cls, arrays: Mapping[str, np.ndarray[Any, Any]], groups: Sequence[str], num_folds: int) -> Refinement:
         """Return the refinement of the arrays and groups that `learn_refinement` returned."""
-        rounds: list[tuple[FoldJudges, MirrorGrids]] = []
+        rounds: list[tuple[FoldJudges, MirrorOdds]] = []
         while f"round{len(rounds)}_columns" in arrays:
             prefix = f"round{len(rounds)}_"
             judges = FoldJudges(arrays[f"{prefix}columns"], arrays[f"{prefix}weights"])
-            rounds.append((judges, MirrorGrids.of(arrays, prefix, bins)))
+            rounds.append((judges, MirrorOdds.of(arrays, prefix)))
         return cls(BlindScorers(arrays, num_folds), groups, rounds)
 
-    def decide(self, pairs: ImagePairs) -> tuple[Float64s, Mask, Mask]:
-        """Return the gaps of each pair [pairs, scorers], whether it is kept, and whether its kind is known.
+    def decide(self, pairs: ImagePairs) -> tuple[Float64s, Mask, list[str]]:
+        """Return the gaps of each pair [pairs, scorers], whether it is kept, and why not: `UNBALANCED` and others.
 
         The scorers are the judge (of the last round that the pair was in), n-grams of words, of classes, and further ones.
         """
@@ -105,16 +108,24 @@ class Refinement:
         fixed, features = self.scorers.score(pairs.texts, pairs.folds[:, 0])
         gaps = np.column_stack([np.zeros(len(groups)), fixed, pairs.further])
         chosen = np.arange(len(groups))
-        for number, (judges, grids) in enumerate(self.rounds):
+        for number, (judges, odds) in enumerate(self.rounds):
             gaps[chosen, 0] = judges.gaps(features[chosen], pairs.folds[chosen, number])
-            chosen = chosen[grids.keeps(gaps[chosen], groups[chosen], pairs.draws[chosen])]
+            chosen = chosen[odds.keeps(gaps[chosen], groups[chosen], pairs.draws[chosen])]
         kept: Mask = np.zeros(len(groups), np.bool_)
         kept[chosen] = True
-        return gaps, kept, groups >= 0
+        return gaps, kept, [self._reasons[group] for group in groups.tolist()]
+
+    @cached_property
+    def _reasons(self) -> list[str]:
+        """Why a pair of each group is not kept; the last one is of pairs without a group."""
+        given_up = np.zeros(len(self.groups), np.bool_)
+        for _, odds in self.rounds:
+            given_up[: len(odds.given_up)] |= odds.given_up
+        return [*np.where(given_up, GIVEN_AWAY, UNBALANCED).tolist(), UNKNOWN_KIND]
 
 
 def learn_refinement(
-    texts: LearningTexts, num_rounds: int, num_folds: int, bins: tuple[int, ...]
+    texts: LearningTexts, num_rounds: int, num_folds: int, least_share: float
 ) -> tuple[dict[str, np.ndarray[Any, Any]], list[str]]:
     """Learn a refinement.
 
@@ -122,7 +133,7 @@ def learn_refinement(
         texts: What to learn from.
         num_rounds: How often a judge is trained again on what is left.
         num_folds: Number of folds.
-        bins: Number of quantiles of gap sizes in each grid, from fine to coarse.
+        least_share: See `MirrorOdds.learn`.
 
     Returns:
         Arrays by name, and the names of groups; see `Refinement.of`.
@@ -133,9 +144,11 @@ def learn_refinement(
     scored = []
     for start in range(0, max(len(pairs.draws), 1), _PAIRS_PER_CHUNK):
         stop = start + _PAIRS_PER_CHUNK
-        scored.append(scorers.score(pairs.texts.part(start, stop), pairs.folds[start:stop, 0]))
-    fixed = np.column_stack([np.concatenate([gaps for gaps, _ in scored]), pairs.further])
-    features = stack_features([part for _, part in scored])
+        part, of_part = pairs.texts.part(start, stop), pairs.folds[start:stop, 0]
+        scored.append((*scorers.score(part, of_part), scorers.half_gaps(part, of_part)))
+    fixed = np.column_stack([np.concatenate([gaps for gaps, _, _ in scored]), pairs.further])
+    features = stack_features([part for _, part, _ in scored])
+    others = np.concatenate([gaps for _, _, gaps in scored])[:, None]
     del scored
     names = _group_names(pairs.kinds)
     groups, draws, folds = group_numbers(pairs.kinds, names), pairs.draws, pairs.folds
@@ -144,15 +157,15 @@ def learn_refinement(
         steps = _LATER_STEPS if number else _FIRST_STEPS
         judges = FoldJudges.learn(features, folds[:, number], num_folds, steps)
         gaps = np.column_stack([judges.gaps(features, folds[:, number]), fixed])
-        grids = MirrorGrids.learn(gaps, groups, draws, bins)
+        odds = MirrorOdds.learn(gaps, groups, draws, others, least_share)
         found: dict[str, np.ndarray[Any, Any]] = {
             "columns": judges.columns,
             "weights": judges.weights,
-            **grids.arrays(),
+            **odds.arrays(),
         }
         arrays |= {f"round{number}_{name}": array for name, array in found.items()}
-        kept = grids.keeps(gaps, groups, draws)
-        features, fixed, groups = features[kept], fixed[kept], groups[kept]
+        kept = odds.keeps(gaps, groups, draws)
+        features, fixed, others, groups = features[kept], fixed[kept], others[kept], groups[kept]
         draws, folds = draws[kept], folds[kept]
     return arrays, names
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -109,14 +110,9 @@ class BlindScorers:
         self._vocabulary = Vocabulary(arrays["words"])
         self._classes = WordClasses(arrays["classes"].astype(np.int64), arrays["ending_classes"].astype(np.int64))
         self._vectors = WordVectors(arrays["vector_words"].astype(np.int64), arrays["vectors"])
-        self._models = [
-            NgramModel.of(
-                TrigramCounts(*(arrays[f"{name}_{field}"] for field in TrigramCounts._fields)),
-                len(self._vocabulary),
-                num_folds,
-            )
-            for name in _TABLES
-        ]
+        counts = [TrigramCounts(*(arrays[f"{name}_{field}"] for field in TrigramCounts._fields)) for name in _TABLES]
+        self._models = [NgramModel.of(table, len(self._vocabulary), num_folds) for table in counts]
+        self._trigrams = counts[0]
 
     def score(self, pairs: PairTexts, folds: Int64s) -> tuple[Float64s, csr_array]:
         """Return gaps of the n-gram models of words and of classes [pairs, 2], and the features for a judge.
@@ -135,6 +131,25 @@ class BlindScorers:
         dense = np.column_stack([gaps / _GAP_SIZE, longer, meanings[pairs.captions] - meanings[pairs.negatives]])
         views = [TokenView(*sides.words, 3), TokenView(*sides.classes, 4)]
         return gaps, pair_features(views, dense)
+
+    def half_gaps(self, pairs: PairTexts, folds: Int64s) -> Float64s:
+        """Return gaps of n-grams of words learned from half of the other captions [pairs]: another judge makes other errors.
+
+        Args:
+            pairs: The pairs.
+            folds: As in `score`; images of an even fold are scored by what was learned from odd folds, and the reverse.
+        """
+        sides, halves = self._sides(pairs), folds % 2
+        captions, negatives = (self._halves.score_read(side, halves) for side in sides.words)
+        return np.round(captions - negatives, _DECIMALS)
+
+    @cached_property
+    def _halves(self) -> NgramModel:
+        keys, place = np.unique(self._trigrams.keys, return_inverse=True)
+        both, where = np.unique(2 * place + self._trigrams.folds % 2, return_inverse=True)
+        counts = np.bincount(where, self._trigrams.counts).astype(np.int32)
+        halves = TrigramCounts(keys[both // 2], (both % 2).astype(np.uint16), counts)
+        return NgramModel.of(halves, len(self._vocabulary), 2)
 
     def _sides(self, pairs: PairTexts) -> _Sides:
         """Encode the texts of pairs."""

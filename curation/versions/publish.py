@@ -318,7 +318,7 @@ class _Draft:
                 index[f"h_{name}"] = hash64(item.encoded[name])
         return payload, index, arrays
 
-    def blind_accuracy(self) -> dict[str, dict[str, float]]:
+    def blind_accuracy(self) -> dict[str, dict[str, Any]]:
         """Return how well judges that see no image tell captions from negatives.
 
         It is that of the earlier version if the judged pairs are the same.

@@ -18,8 +18,10 @@ _REMEDIES: Mapping[str, str] = {
     NO_CANDIDATE: "no stage found words that it could exchange or replace: the recipe contrasts learns from the captions which "
     "words exclude each other, a masked model fills blanks of any captions "
     "(--masked-model, recipes ce_clip and svlc), a language model writes negatives (--llm, recipe triplet_clip)",
-    "unbalanced": "the balance keeps only what another negative mirrors: --set 'stages.refine_negatives.bins=[1]' keeps "
-    "more and balances less exactly",
+    "unbalanced": "the balance keeps as many negatives that read better than their captions as such that read worse: more of the "
+    "better ones are made by mine_contrasts (recipes ahnm and contrasts) or a masked model (--masked-model)",
+    "given_away": "wording alone tells nearly all of their kind from captions: --set stages.refine_negatives.least_share=0 keeps what "
+    "little could be balanced, --set stages.refine_negatives=null (and stages.grade_negatives.fields to match) everything",
     "unlike": "most exchanges were of words of different classes, as far as the lists of words know them: "
     "--set stages.find_false_negatives.like_swaps=false leaves them to the balance",
 }

@@ -49,7 +49,7 @@ def ahnm(
     return Recipe(
         name="ahnm",
         paper="this project; near CE-CLIP (arXiv 2306.08832), SimCLIP (FITML 2024), FSC-CLIP (arXiv 2410.05210)",
-        differs="no single paper: negatives of many kinds, checked, most balanced, chosen by what the model finds hard now",
+        differs="no single paper: negatives of many kinds, checked, balanced, chosen by what the model finds hard now",
         stages=(*seen, *texts, *alike, *placed),
         planner=CurriculumPlan(ClusterPlan()),
         objectives=(MemoryContrast(weight=0.2), NegativeContrast(weight=1.0)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from curation.engine.fits import FIRST_FIT
+from data_manifests.blind_accuracy import blind_rows
 from data_manifests.caption_negatives import CaptionNegatives
 from data_manifests.manifest import Manifest
 from flows.execution.curation_warnings import few_negatives
@@ -180,13 +181,9 @@ def counts_in_words(numbers: Mapping[str, int]) -> str:
 def print_blind_accuracy(manifest: Manifest) -> None:
     """Print how often judges that see only text pick the caption rather than the negative."""
     judges = manifest.body["statistics"].get("quality", {}).get("blind_accuracy", {})
-    kinds = sorted({kind for accuracy in judges.values() for kind in accuracy} - {"num", "overall"})
-    rows = (
-        [kind, *(f"{100 * accuracy[kind]:.1f} %" if kind in accuracy else "" for accuracy in judges.values())]
-        for kind in ("overall", *kinds)
-    )
     if judges:
-        title = "blind accuracy: caption against negative from text alone (chance 50 %)"
+        title = "blind accuracy in %: caption against negative from text alone (chance 50; 95 % intervals)"
+        rows = ([name, *shares] for name, shares in blind_rows(judges))
         print_table(title, ("negatives", *(f">{name}" for name in judges)), rows)
 
 

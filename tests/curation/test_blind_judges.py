@@ -15,6 +15,7 @@ from curation.blind.judges import JUDGES, Judge, Pair, PairSample, blind_accurac
 from curation.blind.pair_features import NUM_HASHED, TokenView, fit_logistic, pair_features
 from curation.blind.scores import FoldJudges
 from curation.blind.tokens import Encoded, Float64s, Padded, pad
+from data_manifests.blind_accuracy import BLIND_TOTALS, blind_rows
 from tests.curation.gru_judge import GruJudge
 
 THINGS = ("dog", "cat", "horse", "child", "woman", "man")
@@ -38,14 +39,15 @@ def turned(pairs: Sequence[Pair]) -> list[Pair]:
     return [one for pair in pairs for one in (pair, pair._replace(caption=pair.negative, negative=pair.caption))]
 
 
-@pytest.mark.parametrize("name", ["words", "features"])
+@pytest.mark.parametrize("name", list(JUDGES))
 def test_a_judge_finds_what_gives_negatives_away_and_nothing_where_nothing_does(name: str) -> None:
     assert blind_accuracy(leaking(200), JUDGES[name])["overall"] > 0.98
-    assert blind_accuracy(turned(leaking(200)), JUDGES[name]) == {
-        "swap noun": 0.5,
-        "overall": 0.5,
-        "num": len(set(turned(leaking(200)))),
-    }
+    found = blind_accuracy(turned(leaking(200)), JUDGES[name])
+    num = len(set(turned(leaking(200))))
+    assert (found["swap noun"], found["overall"], found["num"]) == (0.5, 0.5, num)
+    half = 1.96 * 0.5 / num**0.5
+    operation = {"accuracy": 0.5, "low": round(0.5 - half, 3), "high": round(0.5 + half, 3), "num": num}
+    assert found["operations"] == {"swap": operation}
 
 
 def test_the_network_learns_and_is_the_same_twice() -> None:
@@ -72,9 +74,8 @@ def test_no_judge_meets_an_image_that_it_is_asked_about() -> None:
     pairs = [pair._replace(caption=f"{pair.caption} {pair.uid}") for pair in pairs]
     more = [(uid(number), f"another of {uid(number)}") for number in range(90)]
     recorder = Recorder()
-    assert blind_accuracy(pairs, recorder, captions=more) == {
-        "swap noun": 1.0, "tie": 0.5, "overall": 0.875, "num": 80,
-    }  # fmt: skip
+    found = blind_accuracy(pairs, recorder, captions=more)
+    assert (found["swap noun"], found["tie"], found["overall"], found["num"]) == (1.0, 0.5, 0.875, 80)
     assert len(recorder.given) == 2
     for learned, captions, asked in recorder.given:
         assert len(learned) > 15 and len(asked) > 15 and not learned & asked
@@ -83,7 +84,7 @@ def test_no_judge_meets_an_image_that_it_is_asked_about() -> None:
     assert recorder.given[0][2] | recorder.given[1][2] == {pair.uid for pair in pairs}
 
 
-@pytest.mark.parametrize("name", ["words", "features"])
+@pytest.mark.parametrize("name", list(JUDGES))
 def test_neither_order_nor_repetition_of_pairs_matters(name: str) -> None:
     pairs = leaking(60)
     expected = blind_accuracy(pairs, JUDGES[name])
@@ -93,7 +94,9 @@ def test_neither_order_nor_repetition_of_pairs_matters(name: str) -> None:
 @pytest.mark.parametrize("judge", [*JUDGES.values(), GruJudge()])
 def test_few_and_odd_pairs(judge: Judge) -> None:
     assert blind_accuracy([], judge) == {"num": 0}
-    assert blind_accuracy([Pair(uid(0), "a", "b", "x")], judge) == {"x": 0.5, "overall": 0.5, "num": 1}
+    operations = {"x": {"accuracy": 0.5, "low": 0.0, "high": 1.0, "num": 1}}
+    alone = {"x": 0.5, "overall": 0.5, "num": 1, "operations": operations}
+    assert blind_accuracy([Pair(uid(0), "a", "b", "x")], judge) == alone
     odd = [Pair(uid(number), text, "", "x") for number, text in enumerate(["\U0001f600", " ", "\0", "WORD " * 900])]
     assert blind_accuracy(odd, judge)["num"] == 4
 
@@ -109,11 +112,56 @@ def test_a_sample_of_pairs_is_bounded_and_the_same_in_any_order() -> None:
     found = one.accuracy()
     assert found == other.accuracy()
     assert 40 <= found["words"]["num"] <= 50
-    assert set(found["words"]) == {"swap noun", "overall", "num"}
+    assert set(found["words"]) == {"swap noun", *BLIND_TOTALS}
     large = PairSample()
     large.add(uid(0), ["a b"], records)
-    assert large.accuracy() == {name: {"swap noun": 0.5, "overall": 0.5, "num": 64} for name in ("words", "features")}
-    assert PairSample().accuracy() == {"words": {"num": 0}, "features": {"num": 0}}
+    alone = {"swap noun": 0.5, "overall": 0.5, "num": 16}
+    assert {name: {**one, "operations": {}} for name, one in large.accuracy().items()} == {
+        name: {**alone, "operations": {}} for name in ("words", "features", "letters")
+    }
+    assert PairSample().accuracy() == {name: {"num": 0} for name in ("words", "features", "letters")}
+
+
+def test_pairs_of_one_image_count_as_one_in_an_interval() -> None:
+    """Ten pairs of each of 40 images, all right or all wrong, tell as much as 40 pairs."""
+    words = ("dog", "cat", "horse", "child", "woman", "man", "girl", "boy", "bird", "sheep")
+    pairs = [
+        Pair(uid(image), *(texts if image % 2 else texts[::-1]), f"{operation} noun")
+        for operation, times in (("many", 10), ("one", 1))
+        for image in range(40)
+        for word in words[:times]
+        for texts in [(f"a {word} {image} left {operation}", f"a {word} {image} right {operation}")]
+    ]
+    found = blind_accuracy(pairs, Odd())["operations"]
+    assert found["many"]["accuracy"] == found["one"]["accuracy"] == 0.5
+    assert found["many"]["high"] - found["many"]["low"] == pytest.approx(
+        found["one"]["high"] - found["one"]["low"], abs=0.01
+    )
+    assert found["one"]["high"] - found["one"]["low"] == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, abs=0.01)
+    rows = dict(
+        blind_rows(
+            {"odd": {"overall": 0.5, "num": 440, "operations": found}, "older": {"overall": 0.6, "many noun": 0.6}}
+        )
+    )
+    assert rows["overall"] == ["50.0", "60.0"]
+    assert rows["many, all 400"] == ["50.0 (34-66)", ""]
+    assert rows["many noun"] == ["", "60.0"]
+
+
+class Odd:
+    """Prefers what is on the left."""
+
+    def gaps(self, train: Sequence[Pair], captions: Sequence[str], test: Sequence[Pair]) -> Float64s:
+        return np.array([1.0 if " left " in pair.caption else -1.0 for pair in test])
+
+
+def test_the_judge_of_letters_sees_what_words_hide() -> None:
+    """Endings that no two words share, so that each word is new to the judges of words."""
+    draw = random.Random(0)
+    stems = ["".join(draw.choices("bcdfghjklm", k=7)) for _ in range(300)]
+    pairs = [Pair(uid(number), f"a {stem}oo", f"a {stem}ee", "x") for number, stem in enumerate(stems)]
+    assert blind_accuracy(pairs, JUDGES["letters"])["overall"] == 1.0
+    assert blind_accuracy(pairs, JUDGES["words"])["overall"] == 0.5
 
 
 def test_the_judged_images_are_known_from_numbers_of_negatives(monkeypatch: pytest.MonkeyPatch) -> None:

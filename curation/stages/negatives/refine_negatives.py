@@ -12,7 +12,7 @@ import numpy as np
 
 from curation.blind.image_sample import ImageSample
 from curation.blind.judges import positive_of
-from curation.blind.refinement import ImagePairs, Kind, LearningTexts, Refinement, learn_refinement
+from curation.blind.refinement import UNKNOWN_KIND, ImagePairs, Kind, LearningTexts, Refinement, learn_refinement
 from curation.blind.scores import PairTexts
 from curation.blind.tokens import UInt64s, Words, hash_words, read_words
 from curation.engine.fits import Evidence, Fit, FitCheck, FitKey
@@ -74,34 +74,31 @@ class RefineNegatives(NegativesStage, FittedStage):
 
     A gap is a scorer's score of the caption minus its score of the negative. Scorers are trigrams of words, trigrams of
     word classes, a linear judge trained to distinguish captions from negatives, and optionally an external model. The
-    first three have not seen the image: each image is scored by what was learned from the other folds. A negative stays
-    if another has all its gaps with opposite signs, so that each scorer alone and all together are right half of the
-    time. Clumsy negatives have few matches, and most of them are dropped: the manifest's usage holds the numbers before
-    and after of each operation.
+    first three have not seen the image: each image is scored by what was learned from the other folds. From the gaps of
+    a kind's pairs it is learned by which odds scorers prefer captions there; a negative stays with a chance that makes
+    up for its odds, so that as many are preferred to their captions as not. What shows no preference stays whole, few
+    or many (`MirrorOdds`). Kinds that wording gives away are dropped: the manifest's usage holds the numbers before and
+    after of each.
 
     Fitted, from the images with the smallest hashes (at most 50,000 captions and 125,000 pairs): counts of trigrams by
-    fold, classes and vectors of words, each round's judge of each fold, and of each cell of the grids the largest draw
-    that is kept. Applied: the negatives of one image are scored and looked up in the grids; a hash of uid and texts is a
-    negative's draw, so what happens to it depends on no other. What was learned from is balanced exactly. Words are held
-    as hashes. Checked: the blind accuracy of the kept negatives by each scorer is within 5 points of one half, or two
-    standard errors more.
+    fold, classes and vectors of words, each round's judge of each fold, and the odds of each kind. Applied: the
+    negatives of one image are scored; a hash of uid and texts is a negative's draw, so what happens to it depends on no
+    other. Words are held as hashes. Checked: the blind accuracy of the kept negatives by each scorer is within 5 points
+    of one half, or two standard errors more.
 
     Provides ``refined_negatives``, the records that stay with their gaps under ``scores`` (``blind_words``,
     ``blind_tags``, ``blind_learned``, ``blind_model``: above 0 where the caption scores higher), ``refine_rejected``,
-    the others (``unbalanced``, or ``unknown_kind``: none of its operation was learned from), ``refine_usage``, counts per
-    operation, and ``refine_evidence``, how often each scorer prefers the caption to a kept negative.
+    the others (``unbalanced``; ``given_away``: all of its kind are dropped; ``unknown_kind``: none of its operation was
+    learned from), ``refine_usage``, counts per operation, and ``refine_evidence``, how often each scorer prefers the
+    caption to a kept negative.
 
     Attributes:
         fields: Fields of negatives that are balanced together; this stage's own field is published in their place.
-        bins: Numbers of bins of a gap, grid by grid, from fine to coarse; a coarser last grid keeps more and balances
-            less exactly.
         num_rounds: How often the judge is trained again on what is left, each time with other folds.
         num_folds: Folds of images, at least 2.
         seed: Seed of folds and draws.
         model: A further scorer, such as a classifier of grammaticality.
-        spared: Operations that are scored and kept whole. Exchanging words of one sentence (``swap``, ``bind``,
-            ``role``) makes odd sentences by nature: balanced, hardly one in a hundred is left, and models learn
-            nothing of word order. The manifest's blind accuracy shows the cost.
+        least_share: A kind of which a smaller share and fewer than 100 would stay is dropped whole: 0 to 1.
 
     Raises:
         InputError: a setting is out of range; a record of negatives lacks a field.
@@ -111,13 +108,13 @@ class RefineNegatives(NegativesStage, FittedStage):
     Differs:
         - SugarCrepe's scorers are two large pretrained models; here n-gram models of the corpus's own captions and a
           judge of its own negatives, and a pretrained one if given;
-        - cells are quantiles on several grids, from fine to coarse: see `MirrorGrids`;
+        - chances by fitted odds instead of counts in cells: see `MirrorOdds`;
         - AFLite drops the examples that are easiest to classify, so that most of the rest are classified wrongly; here
           right and wrong balance.
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),
@@ -127,19 +124,17 @@ class RefineNegatives(NegativesStage, FittedStage):
     )
     source: ClassVar[str] = "Hsieh et al. 2023 (SugarCrepe), section 4, arXiv 2306.14610"
 
-    bins: tuple[int, ...] = (8, 4, 2)
     num_rounds: int = 2
     num_folds: int = 5
     seed: int = 0
     model: TextScorer | None = None
-    spared: tuple[str, ...] = ()
+    least_share: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_least(num_rounds=1, num_folds=2)
-        fine_to_coarse = list(self.bins) == sorted(self.bins, reverse=True) and all(1 <= num <= 64 for num in self.bins)
-        allowed = "numbers from 64 to 1, from fine to coarse"
-        self.require(bool(self.bins) and fine_to_coarse, "bins", allowed=allowed, fix="use 8, 4, 2")
+        fix = "use 0.25; 0 gives no kind up for its share"
+        self.require(0 <= self.least_share <= 1, "least_share", allowed="a share from 0 to 1", fix=fix)
 
     def runs_model(self) -> bool:
         """Return whether there is a further scorer."""
@@ -161,18 +156,18 @@ class RefineNegatives(NegativesStage, FittedStage):
             return Fit({"groups": []})
         texts = _texts(images, list(tags))
         del images
-        arrays, groups = learn_refinement(texts, self.num_rounds, self.num_folds, self.bins)
+        arrays, groups = learn_refinement(texts, self.num_rounds, self.num_folds, self.least_share)
         return Fit({"groups": groups}, arrays)
 
     def apply(self, samples: Sequence[Sample], fit: Fit) -> list[dict[str, Any] | Drop]:
         """Return the negatives of each sample that stay, the others, and their counts."""
         read = [self._read(one) for one in samples]
         num = sum(map(len, read))
-        gaps, kept, known = np.zeros((num, 0)), np.zeros(num, np.bool_), np.zeros(num, np.bool_)
+        gaps, kept, why = np.zeros((num, 0)), np.zeros(num, np.bool_), [UNKNOWN_KIND] * num
         if num and fit.values["groups"]:
             pairs = ImagePairs.joined(self._pairs(list(zip(samples, read, strict=True))))
-            gaps, kept, known = _refinement(FitKey(fit), self.num_folds, self.bins).decide(pairs)
-        reasons = np.where(kept, "", np.where(known, "unbalanced", "unknown_kind")).tolist()
+            gaps, kept, why = _refinement(FitKey(fit), self.num_folds).decide(pairs)
+        reasons = ["" if stays else reason for stays, reason in zip(kept.tolist(), why, strict=True)]
         results: list[dict[str, Any] | Drop] = []
         start = 0
         for negatives in read:
@@ -249,23 +244,21 @@ class RefineNegatives(NegativesStage, FittedStage):
     def _result(
         self, negatives: Sequence[_Negative], gaps: Sequence[Sequence[float]], reasons: Sequence[str]
     ) -> dict[str, Any]:
-        """Return a sample's fields; a negative without a reason against it stays, one of a spared operation always."""
+        """Return a sample's fields; a negative without a reason against it stays."""
         refined, rejected = [], []
         usage: Counter[str] = Counter()
         evidence: Counter[str] = Counter()
         for one, own, reason in zip(negatives, gaps, reasons, strict=True):
             kind, scores = " ".join(one.kind), dict(zip(_SCORERS, own, strict=False))
-            spared = one.kind[0] in self.spared
             usage[f"given {kind}"] += 1
-            if reason and not spared:
+            if reason:
                 rejected.append(rejection(one.record, reason, f"{kind} {canonical(scores).decode()}"))
                 continue
             usage[f"kept {kind}"] += 1
             refined.append(add_scores(one.record, scores))
-            if not spared:
-                evidence["kept"] += 1
-                # halves are exact, whatever the order in which they are added up
-                evidence.update({name: 0.5 + 0.5 * np.sign(gap) for name, gap in scores.items()})
+            evidence["kept"] += 1
+            # halves are exact, whatever the order in which they are added up
+            evidence.update({name: 0.5 + 0.5 * np.sign(gap) for name, gap in scores.items()})
         return {
             "refined_negatives": refined,
             "refine_rejected": rejected,
@@ -281,8 +274,8 @@ def _same_kind(kind: Kind) -> Kind:
 
 
 @lru_cache(maxsize=2)
-def _refinement(key: FitKey, num_folds: int, bins: tuple[int, ...]) -> Refinement:
-    return Refinement.of(key.fit.arrays, key.fit.values["groups"], num_folds, bins)
+def _refinement(key: FitKey, num_folds: int) -> Refinement:
+    return Refinement.of(key.fit.arrays, key.fit.values["groups"], num_folds)
 
 
 def _tagged(parses: Iterable[Mapping[str, Any]], numbers: dict[str, int]) -> tuple[UInt64s, Any]:

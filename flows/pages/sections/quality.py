@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_manifests.blind_accuracy import BLIND_TOTALS
 from data_manifests.nested import leaves
 from flows.pages.charts import ChartValue, chart_grid, figure, group_rare, interval_chart, wilson
 from flows.pages.glossary import word
@@ -34,7 +35,7 @@ def quality_section(statistics: Mapping[str, Any]) -> Html:
     return join(parts)
 
 
-def _blind(judges: Mapping[str, Mapping[str, float]], counts: Mapping[str, int]) -> Html:
+def _blind(judges: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]) -> Html:
     """Return a chart for each judge: how often it recognises the caption without the image.
 
     Args:
@@ -43,7 +44,7 @@ def _blind(judges: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
     """
     charts = []
     for judge, found in judges.items():
-        names, total = found.keys() - {"num", "overall"}, max(sum(counts.values()), 1)
+        names, total = found.keys() - BLIND_TOTALS, max(sum(counts.values()), 1)
         kinds = {kind: round(counts.get(kind, 0) * min(found.get("num", 0) / total, 1)) for kind in names}
         numbers = [
             _accuracy(name, [(found[kind], kinds[kind]) for kind in members])

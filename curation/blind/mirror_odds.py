@@ -1,0 +1,200 @@
+"""Choose pairs of caption and negative so that scorers without the image are right about half of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from curation.blind.pair_features import fit_logistic
+from curation.blind.tokens import Float64s, Int64s, Mask, UInt64s
+
+_PENALTY = 1.0
+_NUM_STEPS = 200
+_EVEN = 0.1
+"""Log odds that count as even: 52.5 to 47.5."""
+
+_NEAR, _ERRORS, _BELOW, _OPTIMISM = 0.03, 0.5, 0.045, 0.4
+"""By how much a scorer's accuracy may exceed one half, and by how many standard errors more; by how much it may fall short."""
+
+_STRENGTHS = tuple(number / 20 for number in range(41))
+_FEW = 100
+"""So many pairs are no few, whatever their share."""
+
+_BEYOND = 0.03
+"""By how much expected accuracies may leave their limits in a group that is kept, beside half a standard error."""
+
+_NUM_TRIALS = 64
+_LEAST_SCALE = 1e-3
+
+Mixed = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+@dataclass(frozen=True)
+class MirrorOdds:
+    """With which chance to keep a pair, so that pairs of which scorers prefer the caption are as many as their mirrors.
+
+    The mirror of a pair has all gaps with opposite signs. In each group a logistic regression without a constant tells
+    from a pair's gaps (their signs, and their sizes up to a limit) by which odds scorers prefer captions to negatives
+    there: pairs of odds 3 are three times as many as their mirrors. Such a pair is kept with a chance of one third, its
+    mirror always. No rule keeps more: of a group in which the best scorer is right in a share `a` of the cases, a share
+    of 2 (1 - a) can stay.
+
+    Odds are weakened as far as no scorer's expected accuracy exceeds one half by more than 3 points and half a standard
+    error, or falls short of it by more than 4.5 points, and that of all together by no more than what a fit finds in
+    meaningless numbers: a group that shows too little to be told from chance is left as it is, however few its pairs.
+    Others, scorers that learned from other captions, must agree: what looks better than its caption by an error of the
+    first is told by them. A group in which odds of twice the fitted strength do not bring all of them near one half is
+    given up, and so is one of which fewer than 100 pairs and less than the least share would stay: scorers' errors
+    would choose them.
+
+    A pair is kept if a hash of its draw is below its chance, so that it depends on no other pair. Of 64 such hashes a
+    group has the one with which the scorers are nearest to one half on what was learned from.
+
+    Attributes:
+        scales: Usual size of a gap [groups, scorers].
+        odds: Weights of signs and sizes [groups, 2 * scorers].
+        trials: The number of each group's hash.
+        given_up: Which groups are given up.
+
+    Source: Hsieh et al. 2023 (SugarCrepe), section 4, arXiv 2306.14610, for the balance; Sugiyama et al. 2012, Density
+        ratio estimation in machine learning, section 4, for odds as a ratio of densities; Morgan and Rubin 2012,
+        Rerandomization to improve covariate balance in experiments, for the hashes.
+    Differs: SugarCrepe cuts gaps into 50 by 50 cells and keeps as many pairs in each as in its mirror; of few pairs most
+        cells have none, and nearly all pairs are lost, whether wording gives them away or not.
+    """
+
+    scales: Float64s
+    odds: Float64s
+    trials: Int64s
+    given_up: Mask
+
+    @classmethod
+    def learn(cls, gaps: Float64s, groups: Int64s, draws: UInt64s, others: Float64s, least_share: float) -> MirrorOdds:
+        """Learn the odds of each group.
+
+        Args:
+            gaps: Score of the caption minus score of the negative [pairs, scorers], rounded.
+            groups: The group of each pair, 0 .. number of groups - 1.
+            draws: One number per pair.
+            others: Gaps of scorers that have learned from other captions [pairs, others]: what the gaps make of a pair by
+                error, these do not.
+            least_share: Groups of which a smaller share would stay are given up.
+        """
+        num, num_scorers = int(groups.max(initial=-1)) + 1, gaps.shape[1]
+        found = cls(
+            np.ones((num, num_scorers)),
+            np.zeros((num, 2 * num_scorers)),
+            np.zeros(num, np.int64),
+            np.zeros(num, np.bool_),
+        )
+        order = np.argsort(groups, kind="stable")
+        bounds = np.searchsorted(groups[order], np.arange(num + 1))
+        for group in range(num):
+            chosen = order[bounds[group] : bounds[group + 1]]
+            if len(chosen):
+                found._learn_group(group, gaps[chosen], draws[chosen], others[chosen], least_share)
+        return found
+
+    def _learn_group(self, group: int, gaps: Float64s, draws: UInt64s, others: Float64s, least_share: float) -> None:
+        self.scales[group] = [
+            max(float(np.median(sizes)), _LEAST_SCALE) if len(sizes := np.abs(column[column != 0])) else 1.0
+            for column in gaps.T
+        ]
+        weights, log_odds = _odds(_signs_and_sizes(gaps, self.scales[group]))
+        signs = np.sign(np.column_stack([gaps, others]))
+        beyond, strength = _strength(log_odds, signs, len(weights))
+        self.odds[group] = strength * weights
+        chances = _chances(strength * log_odds)
+        few = chances.sum() < _FEW and chances.mean() < least_share
+        self.given_up[group] = few or beyond > _BEYOND + _ERRORS * 0.5 / len(gaps) ** 0.5
+        self.trials[group] = _nearest_trial(chances, signs, draws)
+
+    def keeps(self, gaps: Float64s, groups: Int64s, draws: UInt64s) -> Mask:
+        """Return which pairs are kept.
+
+        Args:
+            gaps: As in `learn`.
+            groups: As in `learn`; pairs of group -1 are not kept.
+            draws: As in `learn`.
+        """
+        kept = np.zeros(len(groups), np.bool_)
+        known = np.flatnonzero((groups >= 0) & (groups < len(self.trials)))
+        own = groups[known]
+        features = _signs_and_sizes(gaps[known], self.scales[own])
+        # summed feature by feature: the last bits do not depend on the other pairs
+        log_odds = np.zeros(len(known))
+        for column, weights in zip(features.T, self.odds[own].T, strict=True):
+            log_odds += column * weights
+        kept[known] = (_drawn(draws[known], self.trials[own]) < _chances(log_odds)) & ~self.given_up[own]
+        return kept
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return its arrays by name."""
+        return {"scales": self.scales, "odds": self.odds, "trials": self.trials, "given_up": self.given_up}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> MirrorOdds:
+        """Return the odds of arrays whose names have a prefix."""
+        return cls(*(arrays[f"{prefix}{name}"] for name in ("scales", "odds", "trials", "given_up")))
+
+
+def _signs_and_sizes(gaps: Float64s, scales: Float64s) -> Float64s:
+    """Return what odds are told from [pairs, 2 * scorers]; with all gaps reversed, all of it is."""
+    return np.concatenate([np.sign(gaps), np.tanh(gaps / scales)], axis=1)
+
+
+def _odds(features: Float64s) -> tuple[Float64s, Float64s]:
+    """Return the weights of features, and the log odds that they give each pair."""
+    from scipy.sparse import csr_array
+
+    weights = fit_logistic(csr_array(features), penalty=_PENALTY, num_steps=_NUM_STEPS)
+    return weights, np.asarray(features @ weights)
+
+
+def _strength(log_odds: Float64s, signs: Float64s, num_weights: int) -> tuple[float, float]:
+    """Return by how much expected accuracies leave their limits at the best, and the smallest such factor of log odds.
+
+    Args:
+        log_odds: Log odds as fitted [pairs].
+        signs: Signs of the gaps [pairs, scorers].
+        num_weights: Number of weights of the fit.
+    """
+    num = len(log_odds)
+    above = _NEAR + _ERRORS * 0.5 / num**0.5
+    # all scorers together look better than they are where they were fitted, by this much if they tell nothing
+    limits = np.array([above] * signs.shape[1] + [above + _OPTIMISM * (num_weights / num) ** 0.5])
+    judged = np.column_stack([signs, np.sign(log_odds)])
+    found = []
+    for strength in _STRENGTHS:
+        chances = _chances(strength * log_odds)
+        excess = chances @ judged / (2 * chances.sum())
+        found.append((float(max((excess - limits).max(), (-_BELOW - excess).max())), strength))
+        if found[-1][0] <= 0:
+            break
+    return found[-1] if found[-1][0] <= 0 else min(found)
+
+
+def _chances(log_odds: Float64s) -> Float64s:
+    """Return the chance of each pair to be kept."""
+    chances: Float64s = np.exp(np.minimum(_EVEN - log_odds, 0.0))
+    return chances
+
+
+def _nearest_trial(chances: Float64s, signs: Float64s, draws: UInt64s) -> int:
+    """Return the number of the hash with which the scorers are nearest to one half, the first of equal ones."""
+    distances = []
+    for trial in range(_NUM_TRIALS):
+        kept = _drawn(draws, np.full(len(draws), trial)) < chances
+        distances.append(float(np.abs(signs[kept].sum(axis=0)).max(initial=0.0)) / max(int(kept.sum()), 1))
+    return int(np.argmin(distances))
+
+
+def _drawn(draws: UInt64s, trials: Int64s) -> Float64s:
+    """Return a number from 0 to 1 for each draw and trial (the finaliser of SplitMix64, Steele et al. 2014)."""
+    mixed: Mixed = draws ^ (trials.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray((mixed ^ (mixed >> np.uint64(31))).astype(np.float64) / 2.0**64)
