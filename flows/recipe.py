@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from curation.models.feedback_file import FeedbackFile
 from curation.models.masked_model import TransformersMaskedModel
 from curation.rewriting.rules import RuleWriter
 from curation.stages.hygiene.check_images import CheckImages
+from curation.text.languages import ENGLISH, CaptionLanguage
 from data_manifests.errors import InputError, nearest
 from flows.overrides import Override, apply_overrides
+from flows.recipe_language import stages_in_language
 from training.batches.epoch import Planner
 from training.batches.text_sampling import CaptionViews, FurtherTexts
 from training.config import TrainConfig
@@ -53,6 +55,8 @@ class Recipe:
         train: Numbers of the training run.
         needs_llm: Whether curation cannot run without ``--llm``.
         scene_settings: `--set` texts with which it runs on generated scenes, whose captions name no people.
+        language: The captions' language.
+        left_out: Stages that are left out because they know English only.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Recipe:
     gate: PositiveGate | None = None
     needs_llm: bool = False
     scene_settings: tuple[str, ...] = ()
+    language: CaptionLanguage = ENGLISH
+    left_out: tuple[str, ...] = ()
 
     def all_stages(self) -> tuple[Stage, ...]:
         """Return the stages that run, the image check included."""
@@ -106,6 +112,7 @@ class RecipeInputs:
         against: Evaluation sets whose images must not be in the data set, ``KIND:PATH`` each.
         feedback: Run folder whose feedback on negatives is applied; None for none.
         vocabulary: File of what people have decided about words; None for none.
+        language: Code of the captions' language.
     """
 
     workspace: str = "workspace"
@@ -118,6 +125,7 @@ class RecipeInputs:
     against: tuple[str, ...] = ()
     feedback: str | None = None
     vocabulary: str | None = None
+    language: str = ENGLISH.code
 
     @property
     def journal(self) -> Path:
@@ -200,7 +208,8 @@ def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequ
         settings: ``path=value`` texts.
 
     Raises:
-        InputError: unknown recipe, model or path, or a value of the wrong type.
+        InputError: unknown recipe, model, language or path, a value of the wrong type, or a recipe whose negatives are made
+            for English only.
     """
     make = _recipe_function(check_recipe_name(name))
     arguments = recipe_arguments(name)
@@ -211,7 +220,9 @@ def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequ
         )
     recipe = make(**{argument: inputs.argument(argument) for argument in arguments})
     changed: Recipe = apply_overrides(recipe, [Override.parse(text) for text in settings])
-    return changed
+    language = CaptionLanguage.parse(inputs.language)
+    stages, left_out = stages_in_language(name, changed.stages, language, keep_graph=inputs.graph is not None)
+    return replace(changed, stages=stages, language=language, left_out=left_out)
 
 
 def recipe_arguments(name: str) -> tuple[str, ...]:

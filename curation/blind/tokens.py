@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from blake3 import blake3
 
+from curation.text.languages import SIGNS
+
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
 Float64s = np.ndarray[Any, np.dtype[np.float64]]
 UInt64s = np.ndarray[Any, np.dtype[np.uint64]]
@@ -26,7 +28,7 @@ _MAX_WORDS = 1 << 21
 _MAX_TOKENS = 256
 _KEPT_WORDS = 150
 _CONTEXT = 3
-_TOKEN = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
+_TOKEN = re.compile(rf"[{SIGNS}]|[^\W{SIGNS}]+(?:['\u2019-][^\W{SIGNS}]+)*|[^\w\s]")
 _TAG_OF_ENDING = (("ing", "VBG"), ("ed", "VBD"), ("ly", "RB"), ("s", "NNS"))
 _ENDINGS = (*(tag for _, tag in _TAG_OF_ENDING), "NN", "CD", ".")
 """Tags that a word without a known tag can get by its ending or first letter."""
@@ -81,7 +83,7 @@ def _places(lengths: Int64s, chosen: Int64s) -> Int64s:
 
 
 def tokenise(text: str) -> list[str]:
-    """Return words in lower case and punctuation marks, at most 256."""
+    """Return words in lower case and punctuation marks, at most 256; of scripts without spaces every sign is a word."""
     return _TOKEN.findall(text.lower())[:_MAX_TOKENS]
 
 

@@ -10,21 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.blind.tokens import Int64s
-from curation.text.wordlists import word_sets
+from curation.text.languages import SIGNS
 
 _TOKEN = re.compile(
     r"\d+(?:[.,]\d+)*(?![^\W_])"  # a number
-    r"|[\u3040-\u30ff\u3400-\u9fff]"  # scripts without spaces: every sign is a word
-    r"|[^\W_]+(?:['\u2019\u2010-][^\W_]+)*|[^\w\s]|_"
+    rf"|[{SIGNS}]"  # scripts without spaces: every sign is a word
+    rf"|[^\W_{SIGNS}]+(?:['\u2019\u2010-][^\W_{SIGNS}]+)*|[^\w\s]|_"
 )
+_BETWEEN_SIGNS = re.compile(rf"(?<=[{SIGNS}]) (?=[{SIGNS}])")
 _MAX_WORDS = 120
 JOIN_ROUNDS = 2
 """How often words are joined: up to four become one."""
 _LEAST_TOGETHER = 0.6
 """Two words are joined if at least this share of either comes with the other."""
-
-KEPT_WORDS = word_sets("kept_words")["keep"]
-"""Words that are never exchanged for others."""
 
 EDGE = ""
 """What stands before the first and after the last word of a caption."""
@@ -65,6 +63,11 @@ def split_and_join(caption: str, joined: Collection[tuple[str, str]]) -> list[Wo
         found.append(Word(text, words[place].start, words[last].end))
         place = last + 1
     return found
+
+
+def as_written(word: str) -> str:
+    """Return joined words as they are written: without spaces between signs of scripts that have none."""
+    return _BETWEEN_SIGNS.sub("", word)
 
 
 def is_number(word: str) -> bool:
@@ -122,11 +125,11 @@ class WordTable(NamedTuple):
         image = np.repeat(np.arange(len(images)), [len(image) for image in images])
         return cls(words, np.array(ids, np.int64), np.array(caption, np.int64), image.astype(np.int64))
 
-    def pairs_to_join(self, least: int) -> set[tuple[str, str]]:
-        """Return pairs of words that mostly come together, at least a number of times."""
+    def pairs_to_join(self, least: int, kept: Collection[str]) -> set[tuple[str, str]]:
+        """Return pairs of words, none of them kept, that mostly come together, at least a number of times."""
         size = len(self.words)
         counts = np.bincount(self.ids, minlength=size)
-        may_join = np.array([is_exchangeable(word) and word not in KEPT_WORDS for word in self.words])
+        may_join = np.array([is_exchangeable(word) and word not in kept for word in self.words])
         first, second = self.ids[:-1], self.ids[1:]
         inside = may_join[first] & may_join[second]
         pairs, times = np.unique(first[inside] * size + second[inside], return_counts=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from curation.blind.tokens import Mask
-from curation.contrasts.caption_words import KEPT_WORDS, are_forms_of_one_word
+from curation.contrasts.caption_words import are_forms_of_one_word
 from curation.contrasts.evidence import Occurrences, PairEvidence
 
 _LEAST_COSINE = 0.5
@@ -67,12 +67,15 @@ class Verdicts:
     reasons: Sequence[str]
 
 
-def judge(found: Occurrences, evidence: PairEvidence, may_be_same: Relation, exclude: Relation) -> Verdicts:
+def judge(
+    found: Occurrences, evidence: PairEvidence, kept: Collection[str], may_be_same: Relation, exclude: Relation
+) -> Verdicts:
     """Judge pairs of words.
 
     Args:
         found: The words.
         evidence: Their evidence.
+        kept: Words that are never exchanged for others.
         may_be_same: Whether lists or a graph say that two words may be true of one thing.
         exclude: Whether lists say that two words exclude each other.
     """
@@ -98,7 +101,7 @@ def judge(found: Occurrences, evidence: PairEvidence, may_be_same: Relation, exc
     refused = np.array(against, np.bool_)
     for place in range(len(pairs)):
         one, other = (names[number] for number in pairs[place])
-        if one in KEPT_WORDS or other in KEPT_WORDS or may_be_same(one, other):
+        if one in kept or other in kept or may_be_same(one, other):
             refused[place] = True
         elif exclude(one, other):
             listed[place] = not against[place]

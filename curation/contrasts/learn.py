@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curation.blind.tokens import Int64s, hash_words
-from curation.contrasts.caption_words import JOIN_ROUNDS, WordTable, is_number, join
-from curation.contrasts.classes import ContrastClass, Relation, build_classes, judge
+from curation.contrasts.caption_words import JOIN_ROUNDS, WordTable, as_written, is_number, join
+from curation.contrasts.classes import ContrastClass, Relation, Verdicts, build_classes, judge
 from curation.contrasts.evidence import Occurrences, PairEvidence
 from curation.contrasts.vocabulary import ContrastVocabulary
-from curation.text.lexicon import NEGATIONS
+from curation.text.languages import ENGLISH, CaptionLanguage
 
 _LEAST_COUNT, _CAPTIONS_PER_COUNT = 3, 4_000
 _MAX_CONTEXTS = 400_000
@@ -22,10 +22,16 @@ _MAX_NUMBERS, _MAX_UNITS = 64, 200
 _LEAST_NUMBERS, _LEAST_MEASURED, _LEAST_SHARE_MEASURED = 5, 10, 0.3
 _MAX_CONTRASTS = 40
 """Most pairs of a class whose evidence is kept to be read."""
-_TYPES = {"NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action", "NUM": "number"}
+_TYPES = {
+    "NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action", "NUM": "number", "X": "attribute",
+}  # fmt: skip
 
 WEIGHTS = {"words": (0, 1, 0), "before": (3, 5, 0), "after": (0, 5, 11), "both": (3, 5, 11)}
 """Multiples of the hashes of the word before, the word itself and the word after that make the keys of each table."""
+
+
+FORM_WEIGHTS = (13, 3, 5)
+"""Multiples of the hashes of the signs of the two words before, and of the word itself, that make the keys of forms."""
 
 
 class LearningImage(NamedTuple):
@@ -44,12 +50,14 @@ class Learner:
         may_be_same: Whether lists or a graph say that two words may be true of one thing.
         exclude: Whether lists say that two words exclude each other.
         vocabulary: What people have decided, which is stronger than all evidence.
+        language: The captions' language.
     """
 
     images: Sequence[LearningImage]
     may_be_same: Relation
     exclude: Relation
     vocabulary: ContrastVocabulary
+    language: CaptionLanguage = ENGLISH
 
     def learn(self) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
         """Return JSON values and arrays of a fit; see `curation.contrasts.substitutes.Substitutes`."""
@@ -59,26 +67,31 @@ class Learner:
         joined: set[tuple[str, str]] = self.vocabulary.joined_pairs()
         for _ in range(JOIN_ROUNDS):
             table = WordTable.of([[join(caption, joined) for caption in image] for image in lowered])
-            joined |= table.pairs_to_join(2 * least)
+            joined |= table.pairs_to_join(2 * least, self.language.kept_words)
         table = WordTable.of([[join(caption, joined) for caption in image] for image in lowered])
         found = Occurrences.of(table, least)
         classes: list[ContrastClass] = []
         if len(found.units) > 1:
             evidence = PairEvidence.of(found, found.candidates())
-            classes = build_classes(found, evidence, judge(found, evidence, self.may_be_same, self.exclude))
+            classes = build_classes(found, evidence, self._judged(found, evidence))
         counts = np.bincount(table.ids, minlength=len(table.words)).tolist()
         classes = self.vocabulary.applied_to(classes, dict(zip(table.words, counts, strict=True)))
         forms = self._forms({word for one in classes for word in one.members}, joined)
         types = self._types()
         values = {
             "joined": sorted(map(list, joined)),
-            "classes": [_describe(one, forms, types) for one in classes],
+            "classes": [_describe(one, forms, types, self.language.negations) for one in classes],
             "synonyms": sorted(map(sorted, self.vocabulary.synonyms)),
             "numbers": _numbers(table),
+            "language": self.language.code,
             "num_captions": num_captions,
             "num_words": len(table.ids),
         }
-        return values, _contexts(table, {word for one in classes for word in one.members})
+        members = {word for one in classes for word in one.members}
+        return values, {**_contexts(table, members), "forms": _forms_attested(table, members, self.language)}
+
+    def _judged(self, found: Occurrences, evidence: PairEvidence) -> Verdicts:
+        return judge(found, evidence, self.language.kept_words, self.may_be_same, self.exclude)
 
     def _forms(self, members: set[str], joined: set[tuple[str, str]]) -> dict[str, str]:
         """Return how each member is mostly written within captions: "CT", "Men"."""
@@ -94,7 +107,7 @@ class Learner:
                     stop = at + 1 + word.count(" ")
                     if word in written:
                         # the first word of a caption is capitalised, whatever it is
-                        written[word][" ".join(caption[at:stop])] += 1 if at else 0
+                        written[word][as_written(" ".join(caption[at:stop]))] += 1 if at else 0
                     at = stop
         return {word: min(forms, key=lambda form: (-forms[form], form)) for word, forms in written.items() if forms}
 
@@ -108,14 +121,16 @@ class Learner:
         return {word: _TYPES.get(pos, "relation") for word, pos in most.items()}
 
 
-def _describe(one: ContrastClass, forms: Mapping[str, str], types: Mapping[str, str]) -> dict[str, Any]:
+def _describe(
+    one: ContrastClass, forms: Mapping[str, str], types: Mapping[str, str], negations: frozenset[str]
+) -> dict[str, Any]:
     """Return a class as JSON."""
     votes = Counter(types.get(word.split(" ")[-1], "attribute") for word in one.members)
     kind = min(votes, key=lambda name: (-votes[name], name))
     return {
         "name": one.name,
-        "type": "negation" if NEGATIONS & one.members.keys() else kind,
-        "members": [[word, count, forms.get(word, word)] for word, count in one.members.items()],
+        "type": "negation" if negations & one.members.keys() else kind,
+        "members": [[word, count, forms.get(word, as_written(word))] for word, count in one.members.items()],
         "contrasts": [list(contrast) for contrast in one.contrasts[:_MAX_CONTRASTS]],
     }
 
@@ -143,6 +158,21 @@ def _numbers(table: WordTable) -> dict[str, list[list[Any]]]:
             by_unit[table.words[unit]] = sorted(found, key=lambda item: (-item[1], item[0]))[:_MAX_NUMBERS]
     most = sorted(by_unit, key=lambda unit: (-sum(count for _, count in by_unit[unit]), unit))[:_MAX_UNITS]
     return {unit: by_unit[unit] for unit in sorted(most)}
+
+
+def _forms_attested(table: WordTable, members: set[str], language: CaptionLanguage) -> np.ndarray[Any, Any]:
+    """Return the sorted keys of members behind what the two words before show: an ending, or the word if it is a function word."""
+    if not language.inflects:
+        return np.zeros(0, np.uint64)
+    words = list(table.words)
+    of_word, of_sign = hash_words(words), hash_words([language.agreement_sign(word) for word in words])
+    is_member = np.array([word in members for word in words])[table.ids]
+    at = np.flatnonzero(is_member[2:]) + 2
+    parts = (of_sign[table.ids[at - 2]], of_sign[table.ids[at - 1]], of_word[table.ids[at]])
+    keys = sum(
+        (part * np.uint64(weight) for part, weight in zip(parts, FORM_WEIGHTS, strict=True)), np.zeros(1, np.uint64)
+    )
+    return np.unique(keys)
 
 
 def _contexts(table: WordTable, members: set[str]) -> dict[str, np.ndarray[Any, Any]]:

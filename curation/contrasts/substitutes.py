@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from curation.blind.tokens import hash_words
 from curation.contrasts.caption_words import EDGE, Word, is_number, split_and_join
-from curation.contrasts.learn import WEIGHTS
+from curation.contrasts.learn import FORM_WEIGHTS, WEIGHTS
 from curation.engine.fits import Fit
-from curation.text.lexicon import NEGATIONS
+from curation.text.languages import CaptionLanguage
 from data_manifests.seeds import draw_seed
 
 _MASK = (1 << 64) - 1
@@ -78,6 +78,8 @@ class Substitutes:
         self._synonyms = {
             frozenset((one, other)) for group in fit.values["synonyms"] for one in group for other in group
         }
+        self._language = CaptionLanguage(fit.values["language"])
+        self._negations = self._language.negations
         self._num_words = fit.values["num_words"]
         self._hashes: dict[str, int] = {}
 
@@ -88,6 +90,10 @@ class Substitutes:
             name: dict(zip(arrays[f"{name}_keys"].tolist(), arrays[f"{name}_counts"].tolist(), strict=True))
             for name in WEIGHTS
         }
+
+    @cached_property
+    def _forms(self) -> frozenset[int]:
+        return frozenset(self.fit.arrays["forms"].tolist())
 
     def words(self, caption: str) -> list[Word]:
         """Return the words of a caption as they were learned."""
@@ -107,16 +113,16 @@ class Substitutes:
                 denied = False
             sides = [words[at].text if 0 <= at < len(words) else EDGE for at in (place - 1, place + 1)]
             member = self._members.get(word.text)
-            if member is not None and (not denied or word.text in NEGATIONS):
+            if member is not None and (not denied or word.text in self._negations):
                 options = self._of_word(word.text, member, sides)
             elif is_number(word.text) and not denied:
                 options = self._of_number(word.text, sides)
             else:
                 options = iter(())
-            denied = denied or word.text in NEGATIONS
+            denied = denied or word.text in self._negations
             for new, share, kind, type_, evidence in options:
                 order = draw_seed(*seeds, caption, word.start, new)
-                if order < share * _UNIT and not _is_named(new, named):
+                if order < share * _UNIT and not _is_named(new, named) and self._agrees(new, words, place):
                     written = self._written(caption[word.start : word.end], word.text, new)
                     # the draw among the drawn, spread again over all 64 bits
                     found.append(Substitute(int(order / min(share, 1.0)), word, written, kind, type_, evidence))
@@ -161,6 +167,24 @@ class Substitutes:
             attested += beside > 0
             expected *= max(beside, 0) + _SHARE_BY_CHANCE * by_chance
         return both + expected / count if attested else 0.0
+
+    def _agrees(self, new: str, words: Sequence[Word], place: int) -> bool:
+        """Return whether a new word has the form that its place asks for, as far as the corpus shows.
+
+        It stands somewhere behind the same function word (behind the same two of them), or behind words with the same
+        endings. At the beginning of a caption it ends like the old word, or stands somewhere before the same word.
+        """
+        if not self._language.inflects or not new.isalpha():
+            return True
+        second, first = (words[at].text if at >= 0 else EDGE for at in (place - 2, place - 1))
+        if not first[:1].isalpha():
+            after = words[place + 1].text if place + 1 < len(words) else EDGE
+            return new[-1] == words[place].text[-1] or self._count("after", "", new, after) > 0
+        kept = self._language.kept_words
+        if first in kept and second not in kept:
+            return self._count("before", first, new, "") > 0
+        signs = [self._hash(self._language.agreement_sign(word)) for word in (second, first)]
+        return sum(map(operator.mul, (*signs, self._hash(new)), FORM_WEIGHTS)) & _MASK in self._forms
 
     def _count(self, table: str, *words: str) -> int:
         hashes = map(self._hash, words)

@@ -116,6 +116,7 @@ class Stage(ABC):
         provides: Fields it adds.
         drops: Reasons for which it may drop a sample.
         source: The paper, with section or equation.
+        knows_only_english: Whether its rules or word lists are for English captions; with another language it is left out.
     """
 
     name: ClassVar[str]
@@ -124,6 +125,7 @@ class Stage(ABC):
     provides: ClassVar[tuple[Field, ...]]
     drops: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str]
+    knows_only_english: ClassVar[bool] = False
 
     def require(self, condition: bool, settings: str, *, allowed: str, fix: str = "leave them out") -> None:
         """Check a condition on settings (names, separated by spaces).

@@ -8,12 +8,14 @@ from functools import lru_cache
 
 from curation.entailment.word_meanings import PATTERN_NOUNS, feature_value, is_descriptive
 from curation.models.parser import Parse
+from curation.text.languages import SIGNS
 from curation.text.lexicon import COUNTING_NOUNS, NEGATIONS, NUMBERS
 from curation.text.wordlists import word_rows, word_sets
 
 _SETS = word_sets("claims")
 
-_WORD = re.compile(r"['\u2019]s\b|\d+(?:[.,]\d+)*|[^\W\d_]+(?:(?:['\u2019](?!s\b)|-)[^\W\d_]+)*|[^\w\s]")
+_LETTER = rf"[^\W\d_{SIGNS}]"
+_WORD = re.compile(rf"['\u2019]s\b|\d+(?:[.,]\d+)*|[{SIGNS}]|{_LETTER}+(?:(?:['\u2019](?!s\b)|-){_LETTER}+)*|[^\w\s]")
 
 _PHRASES = {tuple(run.split()): name for run, name in word_rows("preposition_phrases")}
 _PHRASE_LENGTHS: Mapping[str, list[int]] = {

@@ -1,4 +1,4 @@
-"""Parsers of captions: the protocol, and the adapter to spaCy."""
+"""Parsers of captions: the protocol, and the adapters to spaCy's models and to its tokenizers of other languages."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ _UNUSED_PIPES = ("ner", "senter")
 _TEXTS_PER_BATCH = 128
 # Increased when `curation.models.parser_speed` may change a parse.
 _SPEED_VERSION = 1
+# Increased when `TokenParser` would parse differently.
+_TOKENS_VERSION = 1
+_MODEL_KINDS, _MODEL_SIZES = ("core_news", "core_web"), ("sm", "md", "lg")
+_TAG_LETTERS, _LEAST_LETTERS = 2, 4
 # A memory zone belongs to a vocabulary, not to a thread, so two threads must not open one at the same time.
 _PARSING = threading.Lock()
 
@@ -135,6 +139,72 @@ class SpacyParser:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class TokenParser:
+    """Splits captions of a language for which no model is installed, by spaCy's tokenizer; nothing is parsed.
+
+    A word's tag is its ending, two letters ("-er"), in which inflection shows; short words are their own tag. Parts of
+    speech are ``NUM``, ``PUNCT`` and ``X`` for all words; there are no arcs and no phrases.
+
+    Attributes:
+        code: The language's code, such as ``de``.
+
+    Source: Honnibal, Montani, Van Landeghem and Boyd 2020, spaCy, doi 10.5281/zenodo.1212303.
+    Differs: uses the tokenizer alone.
+    """
+
+    code: str
+
+    def content_hash(self) -> str:
+        """Return BLAKE3-128 of the language and spaCy's version."""
+        return blake3(f"tokens {self.code} {_TOKENS_VERSION} spacy {_spacy_version()}".encode()).hexdigest(length=16)
+
+    def describe(self) -> str:
+        """Return the language and spaCy's version."""
+        return f"tokenizer for {self.code} (spaCy {_spacy_version()})"
+
+    def parse(self, texts: Sequence[str]) -> list[Parse]:
+        """Return the tokens of each text, in order."""
+        nlp = _tokenizer(self.code)
+        with _PARSING, nlp.memory_zone():
+            return [_tokens(nlp.make_doc(text)) for text in texts]
+
+
+def open_parser(code: str) -> Parser:
+    """Return spaCy's model of a language where one is installed (small ones first), else its tokenizer."""
+    names = (f"{code}_{kind}_{size}" for size in _MODEL_SIZES for kind in _MODEL_KINDS)
+    model = next((name for name in names if find_spec(name) is not None), None)
+    return TokenParser(code) if model is None else SpacyParser(model)
+
+
+def _tokens(doc: Doc) -> Parse:
+    """Return the tokens of a document as a parse."""
+    words, numbers = [token.text for token in doc], list(range(len(doc)))
+    kinds = ["PUNCT" if not any(map(str.isalnum, word)) else "NUM" if word[0].isdigit() else "X" for word in words]
+    tags = {"PUNCT": ".", "NUM": "CD"}
+    return {
+        "words": words,
+        "starts": [token.idx for token in doc],
+        "lemmas": [word.lower() for word in words],
+        "tags": [tags.get(kind) or _ending(word.lower()) for word, kind in zip(words, kinds, strict=True)],
+        "pos": kinds,
+        "deps": ["dep"] * len(words),
+        "heads": numbers,
+        "noun_phrases": [],
+    }
+
+
+def _ending(word: str) -> str:
+    return word if len(word) < _LEAST_LETTERS else f"-{word[-_TAG_LETTERS:]}"
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(code: str) -> Language:
+    with _hidden_torch(hide=True):
+        import spacy
+    return spacy.blank(code)
+
+
 def _parsed(nlp: Language, rules: WordRules | None, texts: Sequence[str]) -> list[Parse]:
     from curation.models.parser_speed import annotation_of
 
@@ -148,6 +218,8 @@ def _read(doc: Doc, annotations: Sequence[Annotation]) -> Parse:
     """Return the parse of a spaCy document and its tokens' annotations."""
     starts, lengths, heads = doc.to_array(["IDX", "LENGTH", "HEAD"]).astype("int64").T.tolist() or ([], [], [])
     text = doc.text
+    # spaCy has no rules for noun phrases in some languages
+    chunks = doc.noun_chunks if doc.vocab.get_noun_chunks is not None else ()
     return {
         "words": [text[start : start + length] for start, length in zip(starts, lengths, strict=True)],
         "starts": starts,
@@ -156,7 +228,7 @@ def _read(doc: Doc, annotations: Sequence[Annotation]) -> Parse:
         "pos": [token.pos_name for token in annotations],
         "deps": [token.dep for token in annotations],
         "heads": [index + offset for index, offset in enumerate(heads)],
-        "noun_phrases": [[chunk.start, chunk.end] for chunk in doc.noun_chunks],
+        "noun_phrases": [[chunk.start, chunk.end] for chunk in chunks],
     }
 
 

@@ -1,4 +1,4 @@
-"""``scenes:COUNT[@SEED][?level=N&twins=yes]``: generated scenes, for which it is known whether a caption is true.
+"""``scenes:COUNT[@SEED][?level=N&twins=yes&language=de]``: generated scenes, for which it is known whether a caption is true.
 
 A scene depends only on (seed, index, level), so the first hundred of ``scenes:2000`` are those of ``scenes:100``. A record's
 attributes contain the scene graph (``scene``, see `synthetic.world`); `synthetic.grammar.truth` decides any sentence.
@@ -10,6 +10,9 @@ attributes contain the scene graph (``scene``, see `synthetic.world`); `syntheti
 
 With ``twins=yes`` each scene is followed by its twin, which differs in one thing, and the captions of both are the texts of
 `synthetic.twins`, with those of the other as ``foils``: a test that cannot be passed without looking.
+
+With ``language=de`` or ``zh`` the pictures are the same, the captions are German or Chinese, and `PhraseBook.truth`
+decides any sentence; there are no foils and no twins.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ from blake3 import blake3
 from curation.sources import RecordSplit, SourceRecord
 from curation.sources.reading.files import check_split
 from curation.sources.synthetic.captions import captions_of, foils_of
+from curation.sources.synthetic.chinese import CHINESE
 from curation.sources.synthetic.drawing import draw_scene
+from curation.sources.synthetic.german import GERMAN
+from curation.sources.synthetic.phrase_book import PhraseBook
 from curation.sources.synthetic.simple_captions import simple_captions
 from curation.sources.synthetic.twins import make_twin
 from curation.sources.synthetic.world import LEVELS, sample_scene, sample_simple_scene
@@ -41,7 +47,15 @@ SCENES_PER_SPLIT = 500
 LICENCE = "CC0-1.0"
 SPLITS = ("train", "dev", "test")
 DEFAULT_LEVEL = 3
-OPTIONS = {"level": tuple(str(number) for number in LEVELS), "twins": ("no", "yes")}
+BOOKS: Mapping[str, PhraseBook] = {book.code: book for book in (GERMAN, CHINESE)}
+BOOKS_VERSION = 1
+"""Increased whenever the same seed and index would give different texts in a language of `BOOKS`."""
+DEFAULT_LANGUAGE = "en"
+OPTIONS = {
+    "level": tuple(str(number) for number in LEVELS),
+    "twins": ("no", "yes"),
+    "language": (DEFAULT_LANGUAGE, *BOOKS),
+}
 
 _SPEC = re.compile(r"([0-9]{1,7})(?:@([0-9]{1,18}))?")
 _SPLIT_OF_LAST_DIGIT = ("train",) * 8 + ("dev", "test")
@@ -70,6 +84,12 @@ def read_options(path: str) -> tuple[str, dict[str, str]]:
                 fix=(name not in OPTIONS and nearest(name, OPTIONS)) or f"for example --source scenes:{spec}?level=1",
             )
         options[name] = value
+    if options.get("twins") == "yes" and options.get("language", DEFAULT_LANGUAGE) != DEFAULT_LANGUAGE:
+        raise InputError(
+            f"--source scenes:{path}: twins in '{options['language']}'",
+            allowed=f"twins=yes with language={DEFAULT_LANGUAGE}: the texts that tell twins apart are English",
+            fix="leave out one of the two",
+        )
     return spec, options
 
 
@@ -89,6 +109,7 @@ class ScenesSource:
     def __init__(self, path: str, split: str | None = None) -> None:
         spec, options = read_options(path)
         self.level, self.twins = int(options.get("level", DEFAULT_LEVEL)), options.get("twins") == "yes"
+        self.language = options.get("language", DEFAULT_LANGUAGE)
         parts = _SPEC.fullmatch(spec)
         self.count = int(parts[1]) if parts else 0
         if parts is None or not 1 <= self.count <= MAX_COUNT:
@@ -120,7 +141,7 @@ class ScenesSource:
             if self.twins:
                 yield from twin_records(self.seed, index, self.level)
             else:
-                yield scene_record(self.seed, index, self.level)
+                yield scene_record(self.seed, index, self.level, self.language)
 
     def signature(self) -> str:
         """Return a hash of the settings that determine the records; no scene is drawn for it."""
@@ -131,6 +152,7 @@ class ScenesSource:
             self.seed,
             self.split,
             *self._options().items(),
+            *([] if self.language == DEFAULT_LANGUAGE else [BOOKS_VERSION]),
         ]
         return blake3(canonical(settings)).hexdigest(length=16)
 
@@ -148,12 +170,18 @@ class ScenesSource:
 
     def _options(self) -> dict[str, Any]:
         """Return the options that are not the default."""
-        return ({"level": self.level} if self.level != DEFAULT_LEVEL else {}) | ({"twins": True} if self.twins else {})
+        given: dict[str, Any] = {"level": self.level} if self.level != DEFAULT_LEVEL else {}
+        if self.language != DEFAULT_LANGUAGE:
+            given["language"] = self.language
+        return given | ({"twins": True} if self.twins else {})
 
 
-def scene_record(seed: int, index: int, level: int = DEFAULT_LEVEL) -> SourceRecord:
-    """Return scene `index` of a seed and level; it depends on nothing else."""
+def scene_record(seed: int, index: int, level: int = DEFAULT_LEVEL, language: str = DEFAULT_LANGUAGE) -> SourceRecord:
+    """Return scene `index` of a seed and level, with captions in a language; it depends on nothing else."""
     scene = _scene(seed, index, level)
+    if language != DEFAULT_LANGUAGE:
+        texts = BOOKS[language].captions(scene, LEVELS[level], _rng(seed, index, level, f"captions {language}"))
+        return _record("scene", scene, texts, {"scene": scene}, (seed, index, level))
     captions = _captions(scene, _rng(seed, index, level, "captions"), level)
     attributes: dict[str, Any] = {"scene": scene}
     if level == DEFAULT_LEVEL:

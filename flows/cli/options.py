@@ -58,6 +58,9 @@ class CurationOptions:
         str | None,
         typer.Option("--vocabulary", help="TOML file: words that exclude each other, synonyms, words to keep"),
     ] = None
+    language: Annotated[
+        str, typer.Option("--language", help="language of the captions: en de fr es it nl pt zh, or another of spaCy's")
+    ] = "en"
     split: SplitOpt = None
     limit: LimitOpt = None
     workers: Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")] = 0

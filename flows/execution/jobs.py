@@ -15,6 +15,7 @@ from curation.engine.engine import Events, Executor, StageReport, run_stages
 from curation.engine.fits import FitPolicy, FitRecord
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.stage import FittedStage
+from curation.engine.store import ALL_SAMPLES
 from curation.sources import open_source
 from curation.versions.numbering import VersionRequest, dataset_lock, kept_fits, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
@@ -28,6 +29,7 @@ from flows.execution.disk import require_writable
 from flows.execution.executors import local_executor, process_map
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
+from flows.recipe_language import language_notes
 from training.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from training.checkpoint import RunResult
 
 T = TypeVar("T")
+
+_MAX_CAPTIONS_READ = 1_000
+"""Captions that tell the language."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,11 +299,11 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         )
     for path in filter(None, (job.llm_batch, job.llm_answers)):
         record_output(job.catalog.workspace, Path(path), "curate --llm-batch")
-    events.on_notes(snapshot.notes)
+    events.on_notes([*snapshot.notes, *_language_notes(recipe, snapshot)])
     fits, fits_from = _choose_fits(job, recipe)
     request = VersionRequest(
         job.name,
-        {"name": recipe.name, "paper": recipe.paper},
+        {"name": recipe.name, "paper": recipe.paper, **_language_record(recipe)},
         source.describe() | {"limit": job.limit},
         job.shard_bytes,
         job.bands,
@@ -306,6 +311,20 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         fits.refit,
     )
     return PreparedCuration(job, recipe, snapshot, request, fits, time.perf_counter() - started)
+
+
+def _language_record(recipe: Recipe) -> dict[str, Any]:
+    """Return what the manifest says of a recipe's language; nothing for English."""
+    if recipe.language.is_english:
+        return {}
+    return {"language": recipe.language.describe(), "left_out": list(recipe.left_out)}
+
+
+def _language_notes(recipe: Recipe, snapshot: Snapshot) -> list[str]:
+    """Return what a run says about the language of its captions."""
+    batch = next(snapshot.batches(ALL_SAMPLES), None)
+    captions = [] if batch is None else [text for row in batch["captions"].to_pylist() for text in row]
+    return language_notes(recipe.stages, recipe.language, recipe.left_out, captions[:_MAX_CAPTIONS_READ])
 
 
 def _choose_fits(job: CurateJob, recipe: Recipe) -> tuple[FitPolicy, str]:

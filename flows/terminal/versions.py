@@ -79,6 +79,11 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
     out.print(
         f"[bold]{version.ref}[/bold] · recipe {body['recipe']['name']} · parent {parent} · {version.manifest.fingerprint}"
     )
+    if (language := body["recipe"].get("language")) is not None:
+        left_out = ", ".join(body["recipe"]["left_out"])
+        out.print(
+            f"language: {language}" + (f"; left out, because they know English only: {left_out}" if left_out else "")
+        )
     out.print(escape(f"source: {source}"))
     rows = []
     for stage in body["stages"]:

@@ -107,6 +107,7 @@ class ExpandKnowledge(MapStage):
         Field("triplets", publish="sidecar"),
     )
     source: ClassVar[str] = "Pan et al. 2022, NeurIPS (Knowledge-CLIP); Speer et al. 2017, arXiv 1612.03975"
+    knows_only_english: ClassVar[bool] = True
 
     graph: KnowledgeGraph
     relations: tuple[str, ...] = VERBALISED

@@ -55,6 +55,7 @@ class LinkConcepts(MapStage):
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("concepts"),)
     source: ClassVar[str] = "Speer et al. 2017, arXiv 1612.03975"
+    knows_only_english: ClassVar[bool] = True
 
     graph: KnowledgeGraph
 

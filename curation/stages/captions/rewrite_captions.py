@@ -52,6 +52,7 @@ class RewriteCaptions(LlmStage):
         Field("rewrite_usage", role="usage"),
     )
     source: ClassVar[str] = "Fan et al. 2023, section 3, arXiv 2305.20088"
+    knows_only_english: ClassVar[bool] = True
     request_builder: ClassVar[type[RequestBuilder]] = RewriteRequests
     answer_share: ClassVar[float] = 0.75
     """Measured on 435 answers of a small model."""

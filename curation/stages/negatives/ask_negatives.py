@@ -53,6 +53,7 @@ class AskNegatives(LlmStage):
         Field("asked_usage", role="usage"),
     )
     source: ClassVar[str] = "Patel et al. 2024, section 3, arXiv 2411.02545"
+    knows_only_english: ClassVar[bool] = True
     request_builder: ClassVar[type[RequestBuilder]] = NegativeRequests
 
     types: tuple[str, ...] = TYPES

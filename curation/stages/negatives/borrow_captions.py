@@ -59,6 +59,7 @@ class BorrowCaptions(IndexedStage):
         Field("borrow_rejected", role="rejects"),
     )
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 4, arXiv 2210.01936"
+    knows_only_english: ClassVar[bool] = True
 
     per_sample: int = 3
     neighbours: int = 8

@@ -87,6 +87,7 @@ class ChangeNumbers(SlotStage):
         Field("count", publish="sample", role="views"),
     )
     source: ClassVar[str] = "Parcalabescu et al. 2022, section 3, arXiv 2112.07566"
+    knows_only_english: ClassVar[bool] = True
     operation: ClassVar[str] = "number"
 
     fewer: bool = True

@@ -53,6 +53,7 @@ class ContrastKnowledge(SlotStage):
     requires: ClassVar[tuple[str, ...]] = (*SlotStage.requires, "concepts")
     provides: ClassVar[tuple[Field, ...]] = (Field("contrast_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Pan et al. 2022, NeurIPS (Knowledge-CLIP); Speer et al. 2017, arXiv 1612.03975"
+    knows_only_english: ClassVar[bool] = True
     operation: ClassVar[str] = "contrast"
 
     graph: KnowledgeGraph

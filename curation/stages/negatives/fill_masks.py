@@ -69,6 +69,7 @@ class FillMasks(SlotStage):
         Field("mask_rejected", role="rejects"),
     )
     source: ClassVar[str] = "Zhang et al. 2023, section 3, arXiv 2306.08832; Doveh et al. 2023, arXiv 2211.11733"
+    knows_only_english: ClassVar[bool] = True
     operation: ClassVar[str] = "mask"
 
     model: MaskedModel

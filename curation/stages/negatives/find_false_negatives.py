@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,11 +14,13 @@ from curation.entailment.check_negative import (
     read_sample_claims,
     rejection_reason,
 )
+from curation.entailment.plain_check import plain_rejection_reason
 from curation.entailment.plausibility import is_likely_swap
 from curation.entailment.word_meanings import WordRelations, word_relations
 from curation.knowledge.interface import KnowledgeGraph
 from curation.models.encoder import EncoderSpec
 from curation.negatives.records import STAGE_OF_UNSIGNED_FIELD, NegativesStage, rejection, similarity_and_gain
+from curation.text.languages import ENGLISH, CaptionLanguage
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
 
@@ -50,6 +52,9 @@ class FindFalseNegatives(NegativesStage, MapStage):
     * ``unlike`` (with `like_swaps`): a swap exchanged words of different classes, which makes sentences that nobody
       would write ("a man in a white bag is looking through the jacket"): false, but recognisable without the image.
 
+    In other languages than English sentences are not read: a negative is compared with the captions word by word (see
+    `curation.entailment.plain_check`).
+
     Nothing is parsed: a negative's words have the tags from the captions' parses, and a new word gets the tag of the
     word it replaces where it can have it.
 
@@ -61,6 +66,7 @@ class FindFalseNegatives(NegativesStage, MapStage):
         model: Compares texts and image; None uses the rules only.
         most_text_similarity: See ``close_text``; 1 rejects none.
         most_image_gain: See ``fits_image``; 2 rejects none.
+        language: The captions' language.
 
     Raises:
         InputError: no field, a repeated one, an unknown value of `numbers`, a threshold out of range; in `process`,
@@ -88,6 +94,7 @@ class FindFalseNegatives(NegativesStage, MapStage):
     model: EncoderSpec | None = None
     most_text_similarity: float = 1.0
     most_image_gain: float = 2.0
+    language: CaptionLanguage = ENGLISH
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,6 +109,8 @@ class FindFalseNegatives(NegativesStage, MapStage):
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Check all negatives; the graph is queried once for all words."""
+        if not self.language.is_english:
+            return [self._plainly(sample) for sample in samples]
         copies = self.numbers == "at_least"
         read = [
             read_sample_claims(sample.captions, sample["parses"], list(_records(sample, self.fields)), copies=copies)
@@ -111,19 +120,34 @@ class FindFalseNegatives(NegativesStage, MapStage):
         kinds = word_relations(self.graph, words)
         return [self._one(sample, of_sample, kinds) for sample, of_sample in zip(samples, read, strict=True)]
 
+    def _plainly(self, sample: Sample) -> dict[str, Any]:
+        """Check the negatives of a sample in a language whose sentences are not read."""
+        records = list(_records(sample, self.fields))
+        verdicts = [plain_rejection_reason(sample.captions, record, self.language) for record in records]
+        return self._kept_and_rejected(sample, zip(records, verdicts, strict=True))
+
     def _one(self, sample: Sample, read: SampleClaims, kinds: WordRelations) -> dict[str, Any]:
         judge = ImageClaims(read, kinds)
-        taken: set[tuple[int, str]] = set()
-        kept: list[dict[str, Any]] = []
-        rejected: list[dict[str, Any]] = []
+        verdicts = []
         for record, claims, pairs in zip(read.records, read.claims, read.pairs, strict=True):
             reason, detail = rejection_reason(record, claims, pairs, judge)
             if not reason and self.like_swaps and record["operation"] == "swap":
                 likely = is_likely_swap(sample.captions[record["caption"]], record)
                 reason, detail = ("", "") if likely else ("unlike", "words of different sorts changed places")
+            verdicts.append((reason, detail))
+        return self._kept_and_rejected(sample, zip(read.records, verdicts, strict=True))
+
+    def _kept_and_rejected(
+        self, sample: Sample, judged: Iterable[tuple[dict[str, Any], tuple[str, str]]]
+    ) -> dict[str, Any]:
+        """Return the fields of a sample, from its negatives with the reason and detail of each."""
+        taken: set[tuple[int, str]] = set()
+        kept: list[dict[str, Any]] = []
+        rejected: list[dict[str, Any]] = []
+        for record, (found, about) in judged:
             key = record["caption"], " ".join(record["text"].casefold().split())
-            if not reason and key in taken:
-                reason, detail = "repeated", "another operation made it for the same caption"
+            again = not found and key in taken
+            reason, detail = ("repeated", "another operation made it for the same caption") if again else (found, about)
             if reason:
                 rejected.append(rejection(record, reason, detail))
             else:

@@ -48,6 +48,7 @@ class InvertRelations(SlotStage):
     version: ClassVar[int] = 2
     provides: ClassVar[tuple[Field, ...]] = (Field("space_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Liu et al. 2023, section 3, arXiv 2205.00363"
+    knows_only_english: ClassVar[bool] = True
     operation: ClassVar[str] = "space"
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:

@@ -21,6 +21,7 @@ from curation.knowledge.interface import KnowledgeGraph
 from curation.models.parser import CaptionParse
 from curation.text.articles import article_for
 from curation.text.edits import Edit, apply_edits, normalise, token_edits
+from curation.text.languages import ENGLISH, CaptionLanguage
 from data_manifests.sample import Sample
 
 _MAX_CAPTIONS = 100_000
@@ -58,6 +59,9 @@ class MineContrasts(FittedStage):
         per_caption: Most negatives per caption, 1 or more.
         graph: Synonyms and kinds beyond our own lists; None uses the lists only.
         vocabulary: Classes, synonyms and words to keep that people have decided; stronger than all evidence.
+        language: The captions' language: its function words are never exchanged, nothing behind its negations is. Our lists
+            of synonyms are English, and used for English only. In languages that inflect, a new word is one that the
+            corpus has behind words with these endings.
 
     Raises:
         InputError: `per_caption` is below 1.
@@ -77,6 +81,7 @@ class MineContrasts(FittedStage):
     per_caption: int = field(default=12, kw_only=True)
     graph: KnowledgeGraph | None = None
     vocabulary: VocabularyFile | None = None
+    language: CaptionLanguage = ENGLISH
 
     def __post_init__(self) -> None:
         self.check_least(per_caption=1)
@@ -91,7 +96,10 @@ class MineContrasts(FittedStage):
         images = sample.items()
         vocabulary = self.vocabulary.read() if self.vocabulary is not None else ContrastVocabulary()
         relations = self._relations(images)
-        return Fit(*Learner(images, partial(_may_be_same, relations), _exclude, vocabulary).learn())
+        same, exclude = partial(_may_be_same, relations), _exclude
+        if not self.language.is_english:
+            same, exclude = partial(_graph_says_same, relations), self.language.lists_say_exclude
+        return Fit(*Learner(images, same, exclude, vocabulary, self.language).learn())
 
     def _relations(self, images: Sequence[LearningImage]) -> WordRelations:
         """Return the graph's relations of the words that come often enough to be exchanged."""
@@ -124,7 +132,10 @@ class MineContrasts(FittedStage):
 
     def _record(self, number: int, caption: str, parse: CaptionParse, one: Substitute) -> dict[str, Any]:
         old = caption[one.word.start : one.word.end]
-        pieces = [Edit(one.word.start, one.word.end, one.new), *_article(caption, one)]
+        pieces = [
+            Edit(one.word.start, one.word.end, one.new),
+            *(_article(caption, one) if self.language.is_english else ()),
+        ]
         text, edits = apply_edits(caption, pieces)
         return {
             "text": text, "caption": number, "operation": "contrast", "span_class": one.type, "type": one.type,
@@ -142,6 +153,15 @@ def _may_be_same(relations: WordRelations, one: str, other: str) -> bool:
     """Return whether lists or the graph say that two words may be true of one thing."""
     kinds = relations.covers(one, other) or relations.covers(other, one)
     return kinds or relations.synonymous(f"do:{one}", f"do:{other}")
+
+
+def _graph_says_same(relations: WordRelations, one: str, other: str) -> bool:
+    """Return whether the graph alone says that two words, of any language, may be true of one thing."""
+    return any(
+        first in known.get(second, ())
+        for known in (relations.synonyms, relations.hypernyms)
+        for first, second in ((one, other), (other, one))
+    )
 
 
 def _exclude(one: str, other: str) -> bool:

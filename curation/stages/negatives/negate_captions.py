@@ -62,6 +62,7 @@ class NegateCaptions(SlotStage):
         Field("denial", publish="sample", role="views"),
     )
     source: ClassVar[str] = "Singh et al. 2024, section 3, arXiv 2403.20312"
+    knows_only_english: ClassVar[bool] = True
     operation: ClassVar[str] = "negate"
 
     paired: bool = True

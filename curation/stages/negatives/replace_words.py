@@ -99,6 +99,7 @@ class ReplaceWords(SlotStage):
     version: ClassVar[int] = 4
     provides: ClassVar[tuple[Field, ...]] = (Field("replace_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Zhang et al. 2023, section 3, arXiv 2306.08832; Doveh et al. 2023, arXiv 2211.11733"
+    knows_only_english: ClassVar[bool] = True
     operation: ClassVar[str] = "replace"
 
     per_caption: int = field(default=4, kw_only=True)

@@ -44,6 +44,7 @@ class ShuffleOrder(MapStage):
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("shuffle_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 3, arXiv 2210.01936"
+    knows_only_english: ClassVar[bool] = True
 
     seed: int = 0
     kinds: tuple[str, ...] = ("naming", "rest", "within_trigrams", "trigrams")

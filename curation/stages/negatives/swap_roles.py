@@ -54,6 +54,7 @@ class SwapRoles(SlotStage):
     version: ClassVar[int] = 2
     provides: ClassVar[tuple[Field, ...]] = (Field("role_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 3, arXiv 2210.01936"
+    knows_only_english: ClassVar[bool] = True
     operation: ClassVar[str] = "role"
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:

@@ -70,6 +70,7 @@ class SwapWords(MapStage):
         Field("swap_valid"),
     )
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 4, arXiv 2210.01936"
+    knows_only_english: ClassVar[bool] = True
 
     seed: int = 0
 

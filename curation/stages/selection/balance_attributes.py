@@ -87,6 +87,7 @@ class BalanceAttributes(M4Settings, FittedStage):
     )
     drops: ClassVar[tuple[str, ...]] = ("out_of_balance", "not_drawn")
     source: ClassVar[str] = "Alabdulmohsin et al. 2024 (M4), equation 3, arXiv 2403.04547"
+    knows_only_english: ClassVar[bool] = True
 
     sensitive: tuple[str, ...] = ("gender:female|gender:male",)
     targets: tuple[float, ...] = ()

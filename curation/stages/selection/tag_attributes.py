@@ -49,6 +49,7 @@ class TagAttributes(MapStage):
     requires: ClassVar[tuple[str, ...]] = ("parses",)
     provides: ClassVar[tuple[Field, ...]] = (Field("attribute_tags", publish="sample"),)
     source: ClassVar[str] = "Alabdulmohsin et al. 2024 (M4), arXiv 2403.04547"
+    knows_only_english: ClassVar[bool] = True
 
     captions: bool = True
     min_captions: int = 1

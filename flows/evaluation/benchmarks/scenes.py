@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from curation.sources.scenes import ScenesSource, caption_texts
+from curation.sources.scenes import DEFAULT_LANGUAGE, ScenesSource, caption_texts
+from data_manifests.errors import InputError
 from flows.evaluation.blind import with_blind_judges
 from flows.evaluation.interface import EvalOptions, Target
 from flows.evaluation.sample_benchmark import SampleBenchmark, usable_samples
@@ -39,6 +40,12 @@ class ScenesBenchmark(SampleBenchmark):
     def __init__(self, target: Target, eval_options: EvalOptions) -> None:
         super().__init__(target, eval_options)
         self.scenes = ScenesSource(target.source, eval_options.split)
+        if self.scenes.language != DEFAULT_LANGUAGE:
+            raise InputError(
+                f"--on scenes:{target.source}: its foils are English, these captions are not",
+                allowed="scenes without a language, or their retrieval alone",
+                fix=f"--on retrieval:scenes:{target.source}",
+            )
         pairs = f"scenes:{self.scenes.count}@{self.scenes.seed}?level={self.scenes.level}&twins=yes"
         limit = eval_options.limit and 2 * eval_options.limit
         self.twins = usable_samples(self.read(pairs, limit))
