@@ -446,7 +446,7 @@ def read_source(
                 f"--source {source.describe()['kind']}: no usable sample among {num_records} records"
                 + _commonest_reason(rejected),
                 allowed="at least one image with a caption",
-                fix="correct what the example shows",
+                fix="correct what the example shows" if rejected else "check the path: there is nothing in it",
             )
         rejected.sort()
         content = blake3(canonical([content, rejected])).hexdigest(length=16)

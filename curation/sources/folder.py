@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import orjson
 
@@ -67,6 +68,18 @@ OTHER_LAYOUTS: Mapping[str, str] = {
     "*.tar": "webdataset",
 }
 """Files that a folder of images does not have -> the kind of source that has them."""
+
+_TO_LINES = "jq -c '.[]' {0} > lines && mv lines captions.jsonl"
+_WAYS_TO_A_TABLE: Mapping[str, str] = {
+    **{
+        f".{ending}": f"if {{0}} has the captions, rename it to captions.{ending}" for ending in ("csv", "tsv", "jsonl")
+    },
+    ".json": f"if {{0}} is a list of objects with file_name and caption, write one a line: {_TO_LINES}",
+    ".gz": "if {0} has the captions, decompress it: gunzip {0}",
+    ".xlsx": "if {0} has the captions, save it as captions.csv",
+    ".zip": "{0} is an archive: unzip it, then give its folder",
+}
+"""Endings of files that may have the captions of a folder without a table -> what to do with such a file."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +217,11 @@ class FolderSource(FileSource):
         for pattern, kind in OTHER_LAYOUTS.items():
             if found := next(self._root.glob(pattern), None):
                 return f"{shown(found.name)} is what another kind reads: --source {kind}:{self._path}"
+        files = [item.name for item in self._root.iterdir()]
+        for ending, way in _WAYS_TO_A_TABLE.items():
+            names = [name for name in files if name.lower().endswith(ending)]
+            if len(names) == 1:
+                return way.format(shown(names[0]))
         return "write captions.csv with the columns file_name,caption"
 
     def _image(self, name: str) -> ImageRef | Rejected:
@@ -233,11 +251,13 @@ class FolderSource(FileSource):
     ) -> SourceRecord | Rejected:
         """Return the record of an image, or why it has none."""
         if isinstance(image, Rejected):
-            base = name.rpartition("/")[2].lower()
-            other = self._by_base_name.get(base) if image.reason == "missing_image" else None
+            base = name.replace("\\", "/").rpartition("/")[2].lower()
+            other = self._by_base_name.get(base) or self._by_base_name.get(unquote(base))
             return replace(image, detail=f"{image.detail}; is it {shown(other)}?") if other else image
         if not captions:
-            detail = f"{self._table.name} has an empty caption (null or an empty list) for it"
+            detail = (
+                f"{self._table.name} has no caption for it: none of {', '.join(self._caption_columns)}, or an empty one"
+            )
             return Rejected(shown(name), "no_captions", detail)
         return SourceRecord(name, image, captions, split, attributes)
 
@@ -275,8 +295,15 @@ class FolderSource(FileSource):
         raise InputError(
             f"{self._table}: no usable row{detail}",
             allowed="one JSON object per line" if self._table.suffix == ".jsonl" else "a header line, then rows",
-            fix="write one row per caption with the columns file_name and caption",
+            fix=f"write each object on a line of its own: {_TO_LINES.format(self._table.name)}"
+            if self._is_one_document()
+            else "write one row per caption with the columns file_name and caption",
         )
+
+    def _is_one_document(self) -> bool:
+        """Return whether the table ends in .jsonl and begins like a list that is written over many lines."""
+        with self._table.open("rb") as file:
+            return self._table.suffix == ".jsonl" and file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
     def _read(self, rows: _ImageRows, listed: set[str]) -> Iterator[Rejected]:
         """Yield the rows that cannot be used; add the others to `rows`, and the images of unusable ones to `listed`."""

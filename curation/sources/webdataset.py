@@ -321,7 +321,10 @@ def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceReco
     except ValueError as error:
         return Rejected(name, "malformed_text", f"{label}: {shown(str(error))}")
     if not captions:
-        return Rejected(name, "no_captions", f"{label}: neither .txt nor a caption in .json")
+        others = (
+            f"; it has .{', .'.join(shown(ending, 20) for ending in sorted(group.others)[:8])}" if group.others else ""
+        )
+        return Rejected(name, "no_captions", f"{label}: neither .txt nor a caption in .json{others}")
     image = next(iter(group.images.values()))
     return SourceRecord(name, ImageRef(str(path), image.offset, image.size_bytes), captions, split, attributes)
 

@@ -139,6 +139,13 @@ def _dask(_: Path) -> str:
     return f"distributed {importlib.metadata.version('distributed')}"
 
 
+def _llm(_: Path) -> str:
+    try:
+        return f"openai {importlib.metadata.version('openai')}"
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(f"{error.name} is not installed", fix="pip install 'clipcurate[llm]'") from None
+
+
 _CHECKS: tuple[tuple[str, bool, Callable[[Path], str]], ...] = (
     ("python", True, _python),
     ("machine", True, _machine),
@@ -148,6 +155,7 @@ _CHECKS: tuple[tuple[str, bool, Callable[[Path], str]], ...] = (
     ("prefect", True, _prefect),
     ("pretrained towers [towers]", False, _towers),
     ("dask runner [cluster]", False, _dask),
+    ("language models on a server [llm]", False, _llm),
 )
 
 if __name__ == "__main__":

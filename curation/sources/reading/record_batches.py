@@ -120,18 +120,25 @@ def _structs(problems: list[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"reason": reason, "detail": detail} for reason, detail in problems]
 
 
+_WRITTEN_MISSING = frozenset({"nan", "null", "none", "n/a", "#n/a", "<na>"})
+"""What pandas, databases and spreadsheets write for a value that is missing, in small letters; no caption is one of these."""
+
+
 def usable_captions(captions: tuple[object, ...]) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the captions with text in them, without superfluous spaces, and reason and detail of the others."""
     usable, problems = [], []
     for position, caption in enumerate(captions, 1):
         text = " ".join(caption.split()) if isinstance(caption, str) else ""
-        if is_visible(text):
+        is_missing = text.lower() in _WRITTEN_MISSING
+        if is_visible(text) and not is_missing:
             usable.append(text)
             continue
         reason = "empty_caption" if caption is None or isinstance(caption, str) else "malformed_caption"
         what = (
             "null"
             if caption is None
+            else f"{text!r}, as programs write an empty cell"
+            if is_missing
             else "blank"
             if isinstance(caption, str)
             else f"{caption!r:.{MAX_SHOWN_CHARS}}, not text"

@@ -47,7 +47,10 @@ _NUMBERED_COLUMN = re.compile(
 _WRITTEN_LIST = re.compile(
     r"""\[\s*((?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|None|null|nan)(?:\s*,\s*|\s+|(?=\])))+\]""", re.DOTALL
 )
+_WRITTEN_TUPLE = re.compile(r"""\(\s*(["'].*["'],.*)\)""", re.DOTALL)
+_WRITTEN_ARRAY = re.compile(r"""(?:np\.|numpy\.)?array\(\s*\[(.*)\]\s*(?:,\s*dtype=[^()]*)?\)""", re.DOTALL)
 _WRITTEN_ITEM = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|None|null|nan""", re.DOTALL)
+_NAMELESS = re.compile(r"(\.\d+)?|Unnamed: \d+")
 _URL_COLUMNS = ("url", "urls", "image_url", "img_url", "url_link", "image_link")
 
 
@@ -318,10 +321,14 @@ def _values(row: Mapping[str, Any], column: str) -> tuple[object, ...]:
 def _written_list(text: str, column: str) -> str | list[Any]:
     """Return the list that a cell such as ``["a dog", "a cat"]`` or ``['a dog' 'a cat']`` has, or the text itself.
 
+    Tuples, and arrays as numpy writes them, ``array(['a dog', 'a cat'], dtype=object)``, count as lists.
+
     Raises:
         ValueError: it begins like a list of texts and is none.
     """
     stripped = text.strip()
+    if (wrapped := _WRITTEN_TUPLE.fullmatch(stripped)) or (wrapped := _WRITTEN_ARRAY.fullmatch(stripped)):
+        stripped = f"[{wrapped[1]}]"
     if not stripped.startswith("["):
         return text
     try:
@@ -356,12 +363,15 @@ def split_of(row: Mapping[str, Any]) -> str | None:
 
 
 def attributes_of(row: Mapping[str, Any], exclude: Collection[str]) -> dict[str, Any]:
-    """Return a row's other values as JSON values, without empty ones; ``license`` is renamed ``licence``.
+    """Return a row's other values as JSON values, without empty ones and columns without a name, which are row numbers.
+
+    ``license`` is renamed ``licence``.
 
     Raises:
         ValueError: a value is nested too deeply.
     """
-    values = {name: json_value(value) for name, value in row.items() if name not in exclude}
+    others = ((name, value) for name, value in row.items() if name not in exclude and not _NAMELESS.fullmatch(name))
+    values = {name: json_value(value) for name, value in others}
     if "licence" not in values and "license" in values:
         values["licence"] = values.pop("license")
     return {name: value for name, value in values.items() if value is not None and value != ""}
