@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -12,11 +15,32 @@ EXIT_INTERRUPTED = 130
 """What a shell reports for a process that Ctrl-C ended."""
 
 _SHOW_CURSOR = "\x1b[?25h"
+_raised: list[int] = []
 
 
-def raise_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+@contextmanager
+def quiet_start() -> Iterator[None]:
+    """Make Ctrl-C end the process in one line while a command's modules are imported: nothing has begun that it could keep."""
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a shell may have it ignored
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def was_interrupted() -> bool:
+    """Return whether `raise_interrupt` has raised; an import that it hit may fail later, and with another error."""
+    return bool(_raised)
+
+
+def raise_interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     """Handle the first Ctrl-C: raise `KeyboardInterrupt`; the next one does not wait for what that has to finish."""
     signal.signal(signal.SIGINT, end_at_once)
+    _raised.append(number)
     raise KeyboardInterrupt
 
 

@@ -19,7 +19,7 @@ import orjson
 import typer
 
 from curation.stages import stage_classes
-from flows.cli.main import app
+from flows.cli.app import app
 from flows.recipe import Recipe, load_recipe, recipe_arguments, recipe_names
 from tests.benchmarks.keep_results import RESULTS
 

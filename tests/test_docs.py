@@ -24,8 +24,9 @@ import flows.recipes
 import training.batches
 import training.objectives
 from curation.engine.stage import check_order
+from flows.cli.app import app
 from flows.cli.demo import write_photos
-from flows.cli.main import app, main
+from flows.cli.main import main
 from flows.evaluation.registry import KINDS as BENCHMARKS
 from flows.recipe import load_recipe, recipe_names
 from tests.generated_docs import GENERATED, PACKAGES, ROOT, blocks, filled, pages

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from data_manifests.data_card import card_path, card_text
 from data_manifests.manifest import Manifest
-from flows.cli.main import app
+from flows.cli.app import app
 from flows.execution.run_record import write_run_record
 from tests.data_manifests.built_versions import build, picture
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from data_manifests.errors import InputError
-from flows.cli.main import app
+from flows.cli.app import app
 from flows.execution.disk import require_writable
 
 

@@ -53,6 +53,40 @@ def interrupted(command: list[str], when: Callable[[], bool], *, times: int = 1)
     return errors
 
 
+@pytest.mark.parametrize("after_s", [0.05, 0.2, 0.4, 0.7, 1.0])
+def test_while_a_command_starts_it_ends_in_one_line_too(tmp_path: Path, after_s: float) -> None:
+    program = "import signal; from data_manifests.interrupt import quiet_start; print('up', flush=True); " + CLI[2]
+    command = [CLI[0], CLI[1], program, *folders(tmp_path), "evaluate", "tiny", "--on", "scenes:3000@1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=LIMIT_S)[1]
+    # before the command's first line, Python itself still says what it was doing, as for any program
+    if "quiet_start" in errors or "flows/__init__" in errors:
+        pytest.skip("the interpreter had not begun the command yet")
+    assert process.returncode == 130, errors[-3000:]
+    lines = [line for line in errors.splitlines() if line.startswith("clipcurate: stopped")]
+    assert len(lines) == 1
+    assert "Traceback" not in errors
+
+
+def test_an_import_that_fails_because_it_was_interrupted_is_a_stop(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys, flows.cli.app as app\n"
+        "def broken(*_):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT); signal.pause()\n"
+        "    except KeyboardInterrupt: pass\n"
+        "    raise AttributeError('half imported')\n"
+        "app.app = broken\n"
+        "app.run()"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr.splitlines()) == (130, [STOPPED])
+
+
 def num_lines(path: Path) -> int:
     return len(path.read_bytes().splitlines()) if path.exists() else 0
 

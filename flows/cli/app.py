@@ -1,0 +1,232 @@
+"""The command line. Imports little: every command brings in what it needs when it runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from data_manifests.errors import CheckFailedError, InputError
+from data_manifests.interrupt import EXIT_INTERRUPTED, raise_interrupt, was_interrupted
+from data_manifests.manifest import Catalog
+from flows.cli import compare, curate, export, kg, llm, report, versions, vocabulary
+from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
+from flows.evaluation.registry import KINDS
+from flows.execution.disk import check_folder
+
+EXIT_CHECK_FAILED = 1
+EXIT_BAD_INPUT = 2
+_UNUSABLE_PATH = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_WITHOUT_PREFECT = "leave out --prefect"
+
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C ends each of them in one line. A command whose own words differ raises `KeyboardInterrupt` with them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _say_stopped(stop)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _say_stopped(stop: BaseException) -> None:
+    """Print the one line that Ctrl-C ends in."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    how = stop.args[0] if isinstance(stop, KeyboardInterrupt) and stop.args else "the same command goes on"
+    sys.stderr.write(f"clipcurate: stopped; finished work is kept; {how}\n")
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="clipcurate",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Curate small image-text data sets offline, fine-tune CLIP on them, and prove what it bought.",
+)
+
+for commands in (curate, compare, versions, report, kg, llm, vocabulary, export):
+    app.add_typer(commands.app)
+
+
+@app.callback()
+def _global(
+    ctx: typer.Context,
+    workspace: Annotated[Path, typer.Option("--workspace", help="store, shards, runs")] = Path("workspace"),
+    manifests: Annotated[Path, typer.Option("--manifests", help="manifests, meant to be committed")] = Path(
+        "data_manifests"
+    ),
+) -> None:
+    for option, folder in (("--workspace", workspace), ("--manifests", manifests)):
+        check_folder(option, folder)
+    ctx.obj = Catalog(manifests, workspace)
+
+
+@app.command()
+def recipes(as_json: JsonOpt = False) -> None:
+    """List the recipes with their papers."""
+    from flows.terminal.recipes import list_recipes
+
+    list_recipes(as_json=as_json)
+
+
+@app.command()
+def doctor(ctx: typer.Context, as_json: JsonOpt = False) -> None:
+    """Check that this machine has what every part needs."""
+    from flows.cli.doctor import examine
+
+    raise typer.Exit(0 if examine(ctx.obj.workspace, as_json=as_json) else 1)
+
+
+@app.command()
+def train(
+    ctx: typer.Context,
+    ref: RefArg,
+    recipe: Annotated[str, typer.Option("--recipe", help="its planner, objectives and training numbers")],
+    model: Annotated[str, typer.Option("--model", help="model spec to start from")],
+    out: Annotated[Path, typer.Option("--out", help="run folder")],
+    steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
+    tune: Annotated[
+        str | None, typer.Option("--tune", help="lora, full, projection or top:N, the last N blocks of each tower")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
+    settings: SetOpt = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
+    shards: Annotated[str | None, typer.Option("--shards", help="https:// or s3:// folder of the shards")] = None,
+    replay: Annotated[str | None, typer.Option("--replay", help="a plan.parquet whose batch order is used")] = None,
+    prefect: PrefectOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Train a model on a version with a recipe's planner and objectives."""
+    from flows.execution.jobs import TrainJob, execute_locally
+    from flows.execution.prefect_server import start_prefect
+    from flows.terminal.training import run_training
+
+    numbers = (("steps", steps), ("tune", tune), ("seed", seed))
+    sets = (*(settings or ()), *(f"train.{key}={value}" for key, value in numbers if value is not None))
+    folders = str(ctx.obj.workspace), str(ctx.obj.manifests)
+    job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, replay)
+    if prefect:
+        start_prefect(_WITHOUT_PREFECT)
+        from flows.train import train_flow
+    try:
+        run_training(job, train_flow if prefect else execute_locally, as_json=as_json)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command goes on{'' if resume else ' with --resume'}") from None
+
+
+@app.command()
+def evaluate(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="RUN|SPEC")],
+    on: Annotated[list[str], typer.Option("--on", help="KIND:SRC, KIND one of " + " ".join(KINDS))],
+    split: SplitOpt = None,
+    limit: LimitOpt = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the results here as well")] = None,
+    items: Annotated[Path | None, typer.Option("--items", help="parquet of the cases behind every number")] = None,
+    clip_benchmark: Annotated[
+        Path | None, typer.Option("--clip-benchmark", help="folder for JSON files as CLIP_benchmark writes them")
+    ] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="only text-only judges: no image is opened")] = False,
+    blind_texts: Annotated[
+        str | None,
+        typer.Option("--blind-texts", help="texts that blind judges learn from: a text file or KIND:PATH[#SPLIT]"),
+    ] = None,
+    blend: Annotated[
+        str | None, typer.Option("--blend", help="the run's base: evaluate interpolations between the two (WiSE-FT)")
+    ] = None,
+    share: Annotated[
+        list[float] | None, typer.Option("--share", help="of the tuned model, with --blend; 0 to 1, repeatable")
+    ] = None,
+    prefect: PrefectOpt = False,
+) -> None:
+    """Evaluate a model or run on held-out data."""
+    from flows.evaluation.blind import read_blind_texts
+    from flows.evaluation.interface import EvalOptions
+    from flows.evaluation.run import ResultFiles, print_comparison, print_results, run_evaluation, run_sweep
+    from flows.execution.prefect_server import start_prefect
+
+    files = ResultFiles(json_file, items, clip_benchmark)
+    if blend is not None:
+        if clip_benchmark is not None or blind or blind_texts is not None or prefect:
+            refused = "--clip-benchmark, --blind, --blind-texts or --prefect with --blend"
+            raise InputError(refused, allowed="--json and --items with --blend", fix="leave the others out")
+        shares = tuple(dict.fromkeys(share or (0.0, 0.25, 0.5, 0.75, 1.0)))
+        results = run_sweep(model, blend, shares, on, EvalOptions(ctx.obj, split, limit), files)
+        for text in dict.fromkeys(on):
+            print_comparison({f"{item.share:g}": item for item in results if item.on == text})
+        return
+    if share:
+        raise InputError(
+            "--share without --blend", allowed="--share with --blend BASE", fix="give the run's base as --blend"
+        )
+    texts = () if blind_texts is None else read_blind_texts(blind_texts)
+    if prefect:
+        start_prefect(_WITHOUT_PREFECT)
+        from flows.evaluate import evaluate_flow
+    run = evaluate_flow if prefect else run_evaluation
+    print_results(run(model, on, EvalOptions(ctx.obj, split, limit, blind, texts), files))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="folder for everything the demo makes")] = Path("demo"),
+    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="curate without Prefect; same bytes")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="more scenes and steps: about ten minutes instead of three")
+    ] = False,
+) -> None:
+    """Run the main job end to end on generated scenes: train a base, curate negatives, tune, evaluate, edit, diff."""
+    from flows.cli.demo import FULL, QUICK, run_demo
+
+    run_demo(out, FULL if full else QUICK, with_prefect=not no_prefect)
+
+
+def run() -> None:
+    """Run the command line; errors that the user can fix end in one message and exit code 2."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, raise_interrupt)
+    try:
+        app()
+    except KeyboardInterrupt as stop:  # before a command, while its words are read
+        _say_stopped(stop)
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if was_interrupted():  # in the middle of an import, which goes wrong later
+            _say_stopped(error)
+            sys.exit(EXIT_INTERRUPTED)
+        known = _explained(error)
+        if known is None:
+            raise
+        _fail(*known)
+
+
+def _explained(error: Exception) -> tuple[str, int] | None:
+    """Return message and exit code of an error that the user can fix; None for any other."""
+    if isinstance(error, CheckFailedError):
+        return "\n".join((str(error), *error.examples)), EXIT_CHECK_FAILED
+    if isinstance(error, InputError):
+        return str(error), EXIT_BAD_INPUT
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT, *_UNUSABLE_PATH):
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    message = (
+        f"{'disk full' if full else error.strerror}{where}: nothing half-written was published\n"
+        f"  next:    {'free space' if full else 'check path and permissions'} or give another folder; finished batches are kept"
+    )
+    return message, EXIT_BAD_INPUT
+
+
+def _fail(message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
+    """Print an error and leave with its exit code."""
+    sys.stderr.write(f"clipcurate: error: {message}\n")
+    sys.exit(code)
