@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ class Place:
     def kill(self, command: list[str], after_s: float) -> bool:
         """Start a command and kill it with its workers; return whether it had ended before."""
         with self.start(command) as process:
-            time.sleep(after_s)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=after_s)
             ended = process.poll() == 0
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
