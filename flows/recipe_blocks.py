@@ -39,8 +39,10 @@ def checked_negatives(
         mined: Make negatives of a seventh operation too: words that exclude each other as the captions show.
         vocabulary: What people have decided about these words.
     """
+    # where mined words are made, more of all: which of them read like captions is for the balance to say
+    replaced = ReplaceWords(graph=graph, per_caption=12, per_slot=4) if mined else ReplaceWords(graph=graph)
     made: tuple[Stage, ...] = (
-        SwapWords(), ReplaceWords(graph=graph), BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers(),
+        SwapWords(), replaced, BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers(),
     )  # fmt: skip
     fields: tuple[str, ...] = _FIELDS
     if mined:

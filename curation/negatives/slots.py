@@ -37,7 +37,7 @@ class Change(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """A place in a caption and its possible changes; at most one of them becomes a negative.
+    """A place in a caption and its possible changes; one of them becomes a negative, of some stages several.
 
     Attributes:
         span_class: Finer name of what changes.
@@ -108,6 +108,10 @@ class SlotStage(MapStage):
     def __post_init__(self) -> None:
         self.check_least(per_caption=1)
 
+    def options_per_slot(self) -> int:
+        """Return how many options of one slot may become negatives."""
+        return 1
+
     def negatives(
         self,
         sample: Sample,
@@ -146,25 +150,39 @@ class SlotStage(MapStage):
         denied: Sequence[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        for slot in _alternate_classes(draw.shuffled(slots)):
-            if len(records) == self.per_caption:
-                break
-            for option in draw.sample(slot.options, _TRIES):
-                change = slot.make(option)
-                if change is None or _touches(change.pieces, denied):
-                    continue
-                text, edits = apply_edits(caption.text, change.pieces)
-                if normalise(text) in taken:
-                    continue
-                taken.add(normalise(text))
-                record = {
-                    "text": text, "caption": index, "operation": self.operation, "span_class": slot.span_class,
-                    "type": slot.type, "edits": edits, "tokens": token_edits(caption.parse, change.pieces),
-                    "rule": change.rule, "source": self.name,
-                }  # fmt: skip
-                records.append(record | ({"against": change.against} if change.against else {}))
-                break
+        drawn = [(slot, draw.sample(slot.options, _TRIES)) for slot in _alternate_classes(draw.shuffled(slots))]
+        for _ in range(self.options_per_slot()):
+            for slot, options in drawn:  # every slot once before any twice
+                if len(records) == self.per_caption:
+                    return records
+                records += self._of_slot(index, caption, slot, options, taken, denied)
         return records
+
+    def _of_slot(
+        self,
+        index: int,
+        caption: Caption,
+        slot: Slot,
+        options: Iterator[Any],
+        taken: set[str],
+        denied: Sequence[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        """Return the negative of the first option that fits; none if none does."""
+        for option in options:
+            change = slot.make(option)
+            if change is None or _touches(change.pieces, denied):
+                continue
+            text, edits = apply_edits(caption.text, change.pieces)
+            if normalise(text) in taken:
+                continue
+            taken.add(normalise(text))
+            record = {
+                "text": text, "caption": index, "operation": self.operation, "span_class": slot.span_class,
+                "type": slot.type, "edits": edits, "tokens": token_edits(caption.parse, change.pieces),
+                "rule": change.rule, "source": self.name,
+            }  # fmt: skip
+            return [record | ({"against": change.against} if change.against else {})]
+        return []
 
 
 def _denied(parse: CaptionParse) -> list[tuple[int, int]]:

@@ -88,6 +88,21 @@ def test_types_come_in_turn() -> None:
     assert {record["type"] for record in made(ReplaceWords(), one)} == {"object", "attribute", "action", "relation"}
 
 
+def test_a_word_may_have_several_negatives_each_word_once_before_any_twice() -> None:
+    (caption,) = parsed([sample("A brown dog runs on the beach near a small red boat")])
+    once, more = (made(ReplaceWords(per_caption=30, per_slot=number), caption) for number in (1, 3))
+    assert len(once) >= 4
+    assert more[: len(once)] == once
+    assert len(more) > len(once) + 4
+    of_place: dict[int, int] = {}
+    for record in more:
+        place = record["tokens"][0][0]
+        of_place[place] = of_place.get(place, 0) + 1
+    assert max(of_place.values()) == 3
+    assert len({record["text"] for record in more}) == len(more)
+    assert made(ReplaceWords(per_caption=len(once), per_slot=3), caption) == once
+
+
 def test_no_family_offers_what_means_the_same() -> None:
     for family in (*OBJECTS, *ATTRIBUTES, *ACTIONS):
         for word, rivals in family.rivals.items():
@@ -134,5 +149,7 @@ def test_captions_of_the_image_are_no_negatives() -> None:
 
 
 def test_settings_are_checked() -> None:
+    with pytest.raises(InputError, match="per_slot is 0"):
+        ReplaceWords(per_slot=0)
     with pytest.raises(InputError, match="per_caption is 0"):
         ReplaceWords(per_caption=0)

@@ -83,11 +83,12 @@ class ReplaceWords(SlotStage):
     Attributes:
         seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
         per_caption: Most negatives per caption, 1 or more.
+        per_slot: Most negatives of one word, 1 or more; every word that can be replaced comes once before any comes twice.
         graph: Gives siblings and antonyms; None uses the families only.
         lists: Which of `LISTS` are used; empty for all, the graph's words included.
 
     Raises:
-        InputError: `per_caption` is below 1, or a list unknown.
+        InputError: `per_caption` or `per_slot` is below 1, or a list unknown.
 
     Source: Zhang et al. 2023 (CE-CLIP), section 3, arXiv 2306.08832: four types; Doveh et al. 2023 (TSVLC), section 3,
         arXiv 2211.11733: lists of words; Oh et al. 2024 (FSC-CLIP), arXiv 2410.05210: siblings and antonyms of a graph.
@@ -103,12 +104,18 @@ class ReplaceWords(SlotStage):
     operation: ClassVar[str] = "replace"
 
     per_caption: int = field(default=4, kw_only=True)
+    per_slot: int = field(default=1, kw_only=True)
     graph: KnowledgeGraph | None = None
     lists: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_least(per_slot=1)
         self.check_names("lists", LISTS)
+
+    def options_per_slot(self) -> int:
+        """Return how many options of one word may become negatives."""
+        return self.per_slot
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Replace words in every caption; the graph is queried once for all of them."""
