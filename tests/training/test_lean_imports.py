@@ -62,3 +62,26 @@ def test_a_tower_of_transformers_is_built_when_it_is_needed(first: str) -> None:
         print(isinstance(tower, clip_model.HFTextEncoder), tuple(tower(torch.ones(2, 3, dtype=torch.long)).shape))
     """)
     assert found.splitlines() == ["True (2, 4)"]
+
+
+def test_arrow_leaves_pandas_out_until_someone_imports_it() -> None:
+    """Arrays, tables and files need no pandas; once it is there, Arrow knows its types as ever."""
+    found = run("""
+        import sys, training
+        import pyarrow as pa, pyarrow.dataset, pyarrow.parquet, numpy as np
+        pa.table({"a": pa.array(np.arange(3)), "b": ["x", "y", None]}).take([0, 2])
+        print("pandas" in sys.modules)
+        import pandas
+        print(pa.array(pandas.Series([1.0, None])).null_count, pa.table({"a": [1, 2]}).to_pandas().shape)
+    """)
+    assert found.splitlines() == ["False", "1 (2, 1)"]
+
+
+def test_a_table_becomes_a_data_frame_where_pandas_was_left_out() -> None:
+    """`to_pandas` imports it by itself; without pyarrow, pandas is imported as ever."""
+    found = run("""
+        import sys, training, pyarrow as pa
+        print("pandas" in sys.modules, pa.table({"a": [1, 2]}).to_pandas()["a"].sum())
+    """)
+    assert found == "False 3"
+    assert run("import training, pandas; print(pandas.Series([1, 2]).sum())") == "3"

@@ -1,8 +1,9 @@
-"""Import torchvision, timm and open_clip without what they load but never use here.
+"""Import torchvision, timm, open_clip and pyarrow without what they load but never use here.
 
 `import open_clip` costs four seconds of a processor, in each worker and for each edited caption. Two fifths are torch's
 compiler, which torchvision and timm import for decorators, and transformers, which reads the source of every model it has;
-both come when they are called for instead. torchvision also needs its operators declared: see `torchvision_cpu`.
+both come when they are called for instead. pyarrow imports pandas at the first array, a third of a second and 50 MiB, and now
+only where someone else imports it. torchvision also needs its operators declared: see `torchvision_cpu`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from typing import Any
 
 from training.model import torchvision_cpu
 
-_COMPILER, _COMPILER_UTILS, _TRANSFORMERS = "torch._dynamo", "torch._dynamo.utils", "transformers"
+_COMPILER, _COMPILER_UTILS = "torch._dynamo", "torch._dynamo.utils"
 _HUGGING_FACE = "open_clip.hf_model"
+
+_absent: set[str] = set()
+"""Packages that cannot be imported at the moment."""
 
 
 @contextmanager
@@ -54,17 +58,38 @@ def _compiler_later() -> Iterator[None]:
 
 
 @contextmanager
-def _without_transformers() -> Iterator[None]:
-    """Import modules that try to import transformers as if it were not installed; see `need_transformers`."""
-    if _TRANSFORMERS in sys.modules:
+def _without(name: str) -> Iterator[None]:
+    """Import modules that do without a package if it is not installed as if it were not."""
+    if name in sys.modules:
         yield
         return
-    blocked: dict[str, Any] = sys.modules  # None is what makes an import fail
-    blocked[_TRANSFORMERS] = None
+    _absent.add(name)
     try:
         yield
     finally:
-        del sys.modules[_TRANSFORMERS]
+        _absent.discard(name)
+
+
+def _without_transformers() -> AbstractContextManager[None]:
+    """Import open_clip without transformers; see `need_transformers`."""
+    return _without("transformers")
+
+
+@contextmanager
+def _pandas_later() -> Iterator[None]:
+    """Import pyarrow; its first array would import pandas, to recognise its types."""
+    yield
+    if "pandas" not in sys.modules:  # pandas itself imports pyarrow
+        with _without("pandas"):
+            sys.modules["pyarrow"].array([])
+
+
+@contextmanager
+def _known_to_arrow() -> Iterator[None]:
+    """Import pandas, and let pyarrow recognise its types from then on."""
+    yield
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].table({"": []}).to_pandas()
 
 
 def need_transformers() -> None:
@@ -91,6 +116,8 @@ class _LeanLoader(importlib.machinery.SourceFileLoader):
 
 
 _AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "pyarrow": _pandas_later,
+    "pandas": _known_to_arrow,
     "torchvision": _compiler_later,
     "timm": _compiler_later,
     "open_clip": _without_transformers,
@@ -103,7 +130,13 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return a package's own spec with a loader that is lean; None for every other module."""
+        """Return a package's own spec with a loader that is lean; None for every other module.
+
+        Raises:
+            ModuleNotFoundError: the package is to be left out now.
+        """
+        if fullname in _absent:
+            raise ModuleNotFoundError(f"{fullname} is not imported yet", name=fullname)
         if fullname not in _AROUND:
             return None
         if fullname == "torchvision":
