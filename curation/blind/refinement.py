@@ -14,7 +14,7 @@ from curation.blind.mirror_odds import MirrorOdds
 from curation.blind.scores import BlindScorers, FoldJudges, PairTexts, learn_scorers, stack_features
 from curation.blind.tokens import Float64s, Int64s, Mask, UInt64s, Words
 
-_MIN_GROUP = 64
+_MIN_GROUP = 128
 _FIRST_STEPS, _LATER_STEPS = 25, 100
 """Training steps of the judge: the first round is easy, later ones need more."""
 
@@ -56,6 +56,15 @@ class ImagePairs(NamedTuple):
         kinds = [kind for part in parts for kind in part.kinds]
         draws, folds, further = (np.concatenate([part[place] for part in parts]) for place in (2, 3, 4))
         return cls(PairTexts(words, captions, negatives), kinds, draws, folds, further)
+
+    def with_smallest_draws(self, most: int) -> ImagePairs:
+        """Return the pairs with the smallest draws, at most so many, in their order."""
+        if len(self.draws) <= most:
+            return self
+        chosen = np.sort(np.argsort(self.draws, kind="stable")[:most])
+        kinds = [self.kinds[place] for place in chosen.tolist()]
+        draws, folds, further = self.draws[chosen], self.folds[chosen], self.further[chosen]
+        return ImagePairs(self.texts.take(chosen), kinds, draws, folds, further)
 
 
 class LearningTexts(NamedTuple):
@@ -144,7 +153,7 @@ def learn_refinement(
     scored = []
     for start in range(0, max(len(pairs.draws), 1), _PAIRS_PER_CHUNK):
         stop = start + _PAIRS_PER_CHUNK
-        part, of_part = pairs.texts.part(start, stop), pairs.folds[start:stop, 0]
+        part, of_part = pairs.texts.take(slice(start, stop)), pairs.folds[start:stop, 0]
         scored.append((*scorers.score(part, of_part), scorers.half_gaps(part, of_part)))
     fixed = np.column_stack([np.concatenate([gaps for gaps, _, _ in scored]), pairs.further])
     features = stack_features([part for _, part, _ in scored])

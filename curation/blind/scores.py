@@ -53,9 +53,9 @@ class PairTexts(NamedTuple):
     captions: Int64s
     negatives: Int64s
 
-    def part(self, start: int, stop: int) -> PairTexts:
-        """Return pairs start:stop and their texts."""
-        captions, negatives = self.captions[start:stop], self.negatives[start:stop]
+    def take(self, chosen: slice | Int64s) -> PairTexts:
+        """Return some pairs and their texts."""
+        captions, negatives = self.captions[chosen], self.negatives[chosen]
         used, place = np.unique(np.concatenate([captions, negatives]), return_inverse=True)
         return PairTexts(self.words.take(used), place[: len(captions)], place[len(captions) :])
 

@@ -412,6 +412,23 @@ def test_what_is_learned_from_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sum(len(result["refined_negatives"]) for result in results) > 80  # the rest has results too
 
 
+def test_of_an_image_with_many_pairs_those_with_the_smallest_draws_are_learned_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    corpus, stage = made(60), RefineNegatives()
+    fewer = made(60)
+    for uid, captions, records in zip(
+        corpus.uids, corpus.columns["captions"], fewer.columns["swap_negatives"], strict=True
+    ):
+        draws = [draw_seed(0, stage.name, uid, captions[one["caption"]], one["text"]) for one in records]
+        records[:] = [one for one, draw in zip(records, draws, strict=True) if draw < max(draws)]
+    assert sum(map(len, fewer.columns["swap_negatives"])) == 3 * 60
+    expected = stage.fit(ListedColumns(fewer.samples())).to_bytes()
+    assert stage.fit(ListedColumns(corpus.samples())).to_bytes() != expected
+    monkeypatch.setattr(refine_negatives, "_MAX_PAIRS_OF_IMAGE", 3)
+    assert stage.fit(ListedColumns(corpus.samples())).to_bytes() == expected
+
+
 def test_kinds_that_nothing_was_learned_of_are_rejected_by_name() -> None:
     corpus = made(60)
     samples, stage = corpus.samples(), RefineNegatives()

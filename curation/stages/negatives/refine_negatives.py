@@ -23,8 +23,8 @@ from data_manifests.sample import Sample
 from data_manifests.seeds import canonical, draw_seed
 
 _DECIMALS = 4
-_MAX_CAPTIONS, _MAX_PAIRS = 50_000, 125_000
-"""Most captions and pairs to learn from."""
+_MAX_CAPTIONS, _MAX_PAIRS, _MAX_PAIRS_OF_IMAGE = 50_000, 125_000, 16
+"""Most captions and pairs to learn from; many pairs of few images would leave few captions."""
 
 _MAX_DISTANCE = 0.05
 """Largest distance of the blind accuracy from one half, beside two standard errors, with which a fit is kept."""
@@ -80,7 +80,7 @@ class RefineNegatives(NegativesStage, FittedStage):
     or many (`MirrorOdds`). Kinds that wording gives away are dropped: the manifest's usage holds the numbers before and
     after of each.
 
-    Fitted, from the images with the smallest hashes (at most 50,000 captions and 125,000 pairs): counts of trigrams by
+    Fitted, from the images with the smallest hashes (at most 50,000 captions and 125,000 pairs, 16 of an image): counts of trigrams by
     fold, classes and vectors of words, each round's judge of each fold, and the odds of each kind. Applied: the
     negatives of one image are scored; a hash of uid and texts is a negative's draw, so what happens to it depends on no
     other. Words are held as hashes. Checked: the blind accuracy of the kept negatives by each scorer is within 5 points
@@ -114,7 +114,7 @@ class RefineNegatives(NegativesStage, FittedStage):
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),
@@ -148,8 +148,9 @@ class RefineNegatives(NegativesStage, FittedStage):
             wanted = [one for one in batch if sample.wants(one.uid)]
             for one, pairs in zip(wanted, self._pairs([(one, self._read(one)) for one in wanted]), strict=True):
                 captions = pairs.texts.words.take(np.arange(len(one.captions)))
-                learned = _Learned(pairs, captions, self._folds(one.uid)[0], *_tagged(one["parses"], tags))
-                sample.add(one.uid, learned, len(one.captions), len(pairs.draws))
+                some = pairs.with_smallest_draws(_MAX_PAIRS_OF_IMAGE)
+                learned = _Learned(some, captions, self._folds(one.uid)[0], *_tagged(one["parses"], tags))
+                sample.add(one.uid, learned, len(one.captions), len(some.draws))
         images = sample.items()
         del sample
         if not any(len(image.pairs.draws) for image in images):
