@@ -40,6 +40,19 @@ REASONS = ("truncated_image", "unreadable_image", "too_many_pixels", "unsupporte
 MAX_PIXELS = 64 * 2**20
 """Most pixels of a picture, unless the caller says otherwise."""
 
+_NO_IMAGES = {
+    b"version https://git-lfs": " but a pointer of Git LFS: run git lfs pull where the files come from",
+    b"<!doctype html": " but a web page: the download failed",
+    b"<html": " but a web page: the download failed",
+    b"<?xml": " but XML, perhaps SVG",
+    b"<svg": " but SVG",
+    b"{": " but JSON: the download failed",
+    b"%pdf": " but PDF",
+    b"pk\3\4": " but an archive: unzip it",
+    b"\0\0\0\x0cjp  ": " but JPEG 2000",
+}
+"""Beginnings, in small letters, of what often lies under an image's name -> what it is, for the reason."""
+
 _SRGB_TOLERANCE = 2
 """A colour profile that moves no colour further than this, of 255, is taken for sRGB, and the pixels stay as they are."""
 
@@ -246,7 +259,9 @@ def _open(data: bytes, name: str) -> ImageFile:
         return WebPImageFile(BytesIO(data))
     if not data:
         raise UnusableImageError(name, "unreadable_image", "the file is empty")
-    raise UnusableImageError(name, "unsupported_format", f"not {', '.join(FORMATS)}")
+    start = data[:64].lstrip().lower()
+    what = next((what for beginning, what in _NO_IMAGES.items() if start.startswith(beginning)), "")
+    raise UnusableImageError(name, "unsupported_format", f"not {', '.join(FORMATS)}{what}")
 
 
 @contextmanager

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.engine.intake import read_source
 from curation.sources import Rejected, open_source
+from data_manifests.image_decoder import UnusableImageError, decode_image
 from tests.curation.source_inputs import pack, picture, put, read, records_of, refused
 
 
@@ -98,6 +102,33 @@ def test_a_folder_without_a_table_says_what_may_be_one(file: str, content: bytes
     put(tmp_path / "a.jpg", picture())
     put(tmp_path / file, content)
     assert words.replace("\\", "") in refused(f"folder:{tmp_path}")
+
+
+def test_an_image_as_base64_text_is_named_as_that(tmp_path: Path) -> None:
+    text = base64.b64encode(picture(3)).decode()
+    pq.write_table(
+        pa.table({"image": [text, f"data:image/jpeg;base64,{text}"], "txt": ["a", "b"]}), tmp_path / "0.parquet"
+    )
+    problems = [item for item in records_of(open_source(f"parquet:{tmp_path}")) if isinstance(item, Rejected)]
+    assert [item.reason for item in problems] == ["unsupported_image"] * 2
+    assert all("as base64 text" in item.detail and len(item.name) < 60 for item in problems)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+        (b'{"error": "not found"}', "JSON"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"MZ\x90\0", "not JPEG, PNG, WEBP"),
+    ],
+)
+def test_what_lies_under_an_images_name_is_said(data: bytes, words: str) -> None:
+    with pytest.raises(UnusableImageError, match=words) as caught:
+        decode_image(data, "a.jpg", 1 << 20)
+    assert caught.value.reason == "unsupported_format"
 
 
 def test_what_a_sample_of_a_tar_has_instead_of_captions_is_said(tmp_path: Path) -> None:

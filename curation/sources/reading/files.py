@@ -45,6 +45,9 @@ _FIRST_BYTES: Mapping[bytes, str] = {
     b"<svg": "SVG",
 }
 
+_BASE64_IMAGE = re.compile(r"(data:image/[a-z+.]+;base64,)?(/9j/|iVBORw0KGgo|UklGR|R0lGOD)")
+_MIN_BASE64_CHARS = 200
+
 _PLAIN_NAME = re.compile(r"[^./\\:\0][^/\\:\0]*(?:/[^./\\:\0][^/\\:\0]*)*")
 """Most names: parts that do not begin with a dot, with single slashes between them."""
 
@@ -132,6 +135,10 @@ def image_in(root: Path, name: str, linked: Sequence[Path] = ()) -> ImageRef | R
         linked: Real paths of other folders that links may lead into, because the user named them.
     """
     label, clean = shown(name), clean_name(name)
+    if len(name) > _MIN_BASE64_CHARS and _BASE64_IMAGE.match(name):
+        return Rejected(
+            shown(name, 30), "unsupported_image", "the image itself as base64 text: store its bytes, or a file's name"
+        )
     if clean is None:
         return Rejected(label, "unsafe_path", "the name is absolute or climbs out of the folder")
     parts = clean.split("/")

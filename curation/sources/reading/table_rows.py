@@ -34,7 +34,7 @@ MAX_DEPTH = 32
 
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_name", "filepath", "file_path", "image_path", "path")
 CAPTION_COLUMNS = ("captions", "caption", "text")
-CAPTION_SYNONYMS = ("title", "comment", "sentence", "sentences", "description", "raw")
+CAPTION_SYNONYMS = ("title", "comment", "sentence", "sentences", "description", "raw", "txt")
 """Columns that have the captions when a table has none of `CAPTION_COLUMNS`."""
 
 _TEXT_KEYS = ("raw", "caption", "text")

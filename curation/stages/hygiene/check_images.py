@@ -27,7 +27,7 @@ class CheckImages(MapStage):
     """
 
     name = "check_images"
-    version = 2
+    version = 3
     requires = ("image",)
     provides = (Field("image_info", publish="sample"),)
     drops = REASONS
