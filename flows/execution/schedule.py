@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
+from data_manifests.interrupt import was_interrupted
 from flows.execution.jobs import CurateJob
 from flows.execution.prefect_server import check_server
 
@@ -21,6 +23,7 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
 
     Raises:
         InputError: the cron text is malformed, the job is unusable, or there is no server to schedule on that can be used.
+        KeyboardInterrupt: Ctrl-C.
     """
     from prefect.settings import PREFECT_API_URL
 
@@ -38,12 +41,15 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
     check_server(url, f"or {WITHOUT_PREFECT}")
     workspace, manifests = (str(Path(folder).resolve()) for folder in (job.workspace, job.manifests))
     absolute = dataclasses.replace(job, workspace=workspace, manifests=manifests)
-    flow.serve(
-        name=f"{job.recipe}-{job.name}",
-        cron=cron,
-        parameters={"job": absolute.to_json(), "runner": "local"},
-        limit=1,
-    )
+    with suppress(KeyboardInterrupt):  # Prefect takes it and comes back, unless it comes early
+        flow.serve(
+            name=f"{job.recipe}-{job.name}",
+            cron=cron,
+            parameters={"job": absolute.to_json(), "runner": "local"},
+            limit=1,
+        )
+    if was_interrupted():
+        raise KeyboardInterrupt("nothing runs on schedule until the same command runs again")
 
 
 def _check_cron(cron: str) -> None:

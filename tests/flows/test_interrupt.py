@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +128,50 @@ def test_a_flow_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(lines) == 2
     assert lines[0].startswith("starting Prefect")
     assert lines[1] == STOPPED
+
+
+@pytest.mark.slow
+def test_a_schedule_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    api = f"http://127.0.0.1:{port}/api"
+    start = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    with subprocess.Popen(
+        start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as server:
+        try:
+            wait_until(lambda: answers(f"{api}/health") is not None)
+            monkeypatch.setenv("PREFECT_API_URL", api)
+            command = [*CLI, *folders(tmp_path), "schedule", "negclip", "--source", "scenes:60@5", "--name", "toy"]
+            errors = interrupted(
+                [*command, "--model", "tiny", "--cron", "0 3 * * *"],
+                lambda: answers(f"{api}/deployments/count", b"{}") == b"1",
+            )
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+    lines = [line for line in errors.splitlines() if line.startswith("clipcurate:")]
+    assert lines == [
+        "clipcurate: stopped; finished work is kept; nothing runs on schedule until the same command runs again"
+    ]
+
+
+def answers(url: str, body: bytes | None = None) -> bytes | None:
+    """Return what a local server answers, or None while it does not."""
+    try:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=5) as reply:
+            return bytes(reply.read())
+    except OSError:
+        return None
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 @pytest.mark.slow
