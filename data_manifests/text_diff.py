@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
-_TOKEN = re.compile(r"(\w+(?:['\u2019-]\w+)*|[^\w\s])\s*")
+SIGNS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Signs of scripts without spaces between words, as a part of a character class: each counts as a word."""
+_TOKEN = re.compile(rf"([{SIGNS}]|[^\W{SIGNS}]+(?:['\u2019-][^\W{SIGNS}]+)*|[^\w\s])\s*")
 _MIN_SIMILARITY = 0.4
 """Two captions with at least this share of common words are a change; else one was removed and one added."""
 _MAX_PAIRS = 400
@@ -82,8 +84,8 @@ class DifficultyChange:
 def diff_words(old: str, new: str) -> tuple[DiffPiece, ...]:
     """Return the words of two texts that stayed, were removed and were added, in reading order.
 
-    A word is a run of letters and digits (with inner apostrophes and hyphens) or a single other character; spaces are
-    not compared.
+    A word is a run of letters and digits (with inner apostrophes and hyphens), a sign of a script without spaces or a
+    single other character; spaces are not compared.
     """
     before, after = _tokens(old), _tokens(new)
     words = [word for word, _ in before], [word for word, _ in after]

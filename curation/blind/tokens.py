@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from blake3 import blake3
 
-from curation.text.languages import SIGNS
+from data_manifests.text_diff import SIGNS
 
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
 Float64s = np.ndarray[Any, np.dtype[np.float64]]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.blind.tokens import Int64s
-from curation.text.languages import SIGNS
+from data_manifests.text_diff import SIGNS
 
 _TOKEN = re.compile(
     r"\d+(?:[.,]\d+)*(?![^\W_])"  # a number

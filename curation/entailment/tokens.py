@@ -8,9 +8,9 @@ from functools import lru_cache
 
 from curation.entailment.word_meanings import PATTERN_NOUNS, feature_value, is_descriptive
 from curation.models.parser import Parse
-from curation.text.languages import SIGNS
 from curation.text.lexicon import COUNTING_NOUNS, NEGATIONS, NUMBERS
 from curation.text.wordlists import word_rows, word_sets
+from data_manifests.text_diff import SIGNS
 
 _SETS = word_sets("claims")
 

@@ -17,9 +17,6 @@ from data_manifests.errors import InputError, nearest
 NAMES = word_map("language_names")
 """Code -> name of the languages that captions may be in."""
 
-SIGNS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Signs of scripts without spaces between words, as a part of a character class: each counts as a word."""
-
 WITHOUT_INFLECTION = frozenset({"en", "zh"})
 """Languages in which a word and those before it need not agree, beyond "a" and "an"."""
 

@@ -11,12 +11,14 @@ from data_manifests.caption_negatives import CaptionNegatives
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.nested import leaves
+from flows.execution.learned_contrasts import read_contrasts
 from flows.pages.charts import bar_chart, category_chart, chart_grid, figure, histogram
 from flows.pages.diff import SECTION_LIMITS, diff_lead, diff_sections
 from flows.pages.glossary import word
 from flows.pages.html import Html, Section, details, join, link_papers, note, table, tag, tiles
 from flows.pages.index_rows import IndexRows
 from flows.pages.sections.clusters import cluster_section, draw_sheets, spread
+from flows.pages.sections.contrasts import contrasts_section
 from flows.pages.sections.duplicates import duplicates_section
 from flows.pages.sections.lineage import lineage_list, parents_of, version_steps
 from flows.pages.sections.neighbours import draw_neighbours, neighbour_section, neighbour_uids
@@ -69,6 +71,7 @@ def version_sections(
         *results,
         ("statistics", "Statistics", _statistics(body["counts"], body["statistics"], rows)),
         ("quality", "Quality", quality_section(body["statistics"])),
+        ("contrasts", "Contrasts", contrasts_section(read_contrasts(catalog, version))),
         ("lineage", "How it was made", lineage_list(steps, f"How {version.ref} was made, from its source down")),
         ("dropped", "Dropped", _dropped(body["counts"]["dropped"])),
         ("changes", "Changes", _changes(version, catalog)),
@@ -88,10 +91,24 @@ def version_lead(version: DatasetVersion) -> Html:
     return join(
         [
             tag("p", f"Recipe {recipe.get('name')} (", paper, f"); {origin}."),
+            *_language(recipe),
             note(f"Source: {source.get('name')} ({source.get('kind')}){licence}."),
             _tiles(body),
         ]
     )
+
+
+def _language(recipe: Mapping[str, Any]) -> list[Html]:
+    """Return what the captions are in, if not English, and what was left out for it."""
+    if "language" not in recipe:
+        return []
+    left_out = ", ".join(map(_readable, recipe["left_out"]))
+    return [
+        note(
+            f"Captions in {recipe['language']}"
+            + (f"; left out, because they know English only: {left_out}." if left_out else ".")
+        )
+    ]
 
 
 def _changes(version: DatasetVersion, catalog: Catalog) -> Html:

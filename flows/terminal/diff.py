@@ -173,6 +173,8 @@ def format_rescored(number: int) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Return a JSON value as text of bounded length; ``none`` for None."""
+    """Return a JSON value as text of bounded length; ``none`` for None, name and hash for a model or file."""
+    if isinstance(value, dict) and value.keys() == {"name", "hash"}:
+        value = f"{value['name']} ({value['hash'][:8]})"
     text = "none" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} …"
