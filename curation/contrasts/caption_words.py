@@ -55,14 +55,43 @@ def join(words: Sequence[str], joined: Collection[tuple[str, str]]) -> list[str]
     return list(words)
 
 
-def split_and_join(caption: str, joined: Collection[tuple[str, str]]) -> list[Word]:
-    """Return the words of a caption, with joined pairs as one."""
-    words, place, found = split(caption), 0, []
-    for text in join([word.text for word in words], joined):
-        last = place + text.count(" ")
-        found.append(Word(text, words[place].start, words[last].end))
-        place = last + 1
-    return found
+class Phrases:
+    """Words and phrases that are found in captions, the longest at each place, from the left.
+
+    Args:
+        known: Words, and phrases of words with spaces between them.
+    """
+
+    def __init__(self, known: Collection[str]) -> None:
+        self._known = frozenset(known)
+        lengths: dict[str, set[int]] = {}
+        for phrase in self._known:
+            if " " in phrase:
+                lengths.setdefault(phrase.split(" ", 1)[0], set()).add(1 + phrase.count(" "))
+        self._lengths = {word: sorted(found, reverse=True) for word, found in lengths.items()}
+
+    def join(self, words: Sequence[str]) -> list[str]:
+        """Return the words with those of a phrase as one."""
+        found, at = [], 0
+        while at < len(words):
+            word = words[at]
+            for length in self._lengths.get(word, ()):
+                phrase = " ".join(words[at : at + length])
+                if phrase in self._known:
+                    word = phrase
+                    break
+            found.append(word)
+            at += 1 + word.count(" ")
+        return found
+
+    def split(self, caption: str) -> list[Word]:
+        """Return the words of a caption, with those of a phrase as one."""
+        words, place, found = split(caption), 0, []
+        for text in self.join([word.text for word in words]):
+            last = place + text.count(" ")
+            found.append(Word(text, words[place].start, words[last].end))
+            place = last + 1
+        return found
 
 
 def as_written(word: str) -> str:
@@ -90,6 +119,11 @@ def are_forms_of_one_word(one: str, other: str) -> bool:
         return longest - shortest <= 3
     last = next((at for at in range(shortest - first) if one[-1 - at] != other[-1 - at]), shortest - first)
     return shortest >= 4 and ((first >= 4 and first >= longest - 3) or first + last >= longest - 1)
+
+
+def is_plural(word: str) -> bool:
+    """Return whether a word ends as plurals do."""
+    return len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
 
 
 class WordTable(NamedTuple):

@@ -43,11 +43,13 @@ class ContrastClass(NamedTuple):
         name: Its two most frequent members as learned.
         members: Word -> how often it comes, the most frequent first.
         contrasts: The pairs for which there is direct evidence, the strongest first.
+        evidence: That of the class as a whole, where it has one.
     """
 
     name: str
     members: Mapping[str, int]
     contrasts: Sequence[Contrast]
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,14 @@ class Verdicts:
         similar: The two can stand in one place.
         excluding: There is evidence that they exclude each other, and none against it.
         refused: There is evidence that both may be true, or a list or graph says so.
+        against: Captions of one image call a thing by both.
         reasons: What the evidence is, for the excluding ones.
     """
 
     similar: Mask
     excluding: Mask
     refused: Mask
+    against: Mask
     reasons: Sequence[str]
 
 
@@ -86,7 +90,7 @@ def judge(
         sure = evidence.agreement >= _SURE_AGREEMENT
         agreed = sure | ((evidence.agreement >= _LEAST_AGREEMENT) & ~(evidence.mixed >= _SYNONYMS_MIXED))
         unmixed = np.isnan(evidence.agreement) & (evidence.mixed <= _MOST_MIXED)
-        against = (evidence.agreement < _LEAST_AGREEMENT) | ((evidence.mixed >= _SYNONYMS_MIXED) & ~sure)
+        against: Mask = (evidence.agreement < _LEAST_AGREEMENT) | ((evidence.mixed >= _SYNONYMS_MIXED) & ~sure)
     apart = evidence.kept_apart >= np.maximum(_LEAST_APART, _LEAST_SHARE_APART * evidence.together)
     rare = (evidence.expected >= _LEAST_EXPECTED) & (evidence.together <= _MOST_TOGETHER * evidence.expected)
     alone = rare & (evidence.topic <= _MOST_TOPIC)
@@ -114,7 +118,7 @@ def judge(
         else ""
         for place in range(len(pairs))
     ]
-    return Verdicts(similar, excluding, refused, reasons)
+    return Verdicts(similar, excluding, refused, against, reasons)
 
 
 def _reason(evidence: PairEvidence, place: int, images: bool, apart: bool, alone: bool) -> str:

@@ -336,14 +336,14 @@ def _minimal_pairs(found: Occurrences) -> Int64s:
     """
     before, after = _hashes(found.table)
     image, units = found.table.image[found.caption], found.unit
-    one, other = _pairs_within(_mixed(before[found.at] ^ _mixed(after[found.at])).view(np.int64))
+    one, other = _pairs_within(mixed(before[found.at] ^ mixed(after[found.at])).view(np.int64))
     differ = (units[one] != units[other]) & (image[one] != image[other])
     return pair_keys(units[one][differ], units[other][differ], len(found.units))
 
 
 def _hashes(table: WordTable) -> tuple[Any, Any]:
     """Return the hashes of the words of the caption before each place, and of those after it."""
-    numbers = _mixed(table.ids.astype(np.uint64) + np.uint64(1))
+    numbers = mixed(table.ids.astype(np.uint64) + np.uint64(1))
     multiplier = np.uint64(0x9E3779B97F4A7C15)
     found = []
     for ids, words in ((table.ids, numbers), (table.ids[::-1], numbers[::-1])):
@@ -358,7 +358,7 @@ def _hashes(table: WordTable) -> tuple[Any, Any]:
     return found[0], found[1][::-1]
 
 
-def _mixed(numbers: Any) -> Any:
+def mixed(numbers: Any) -> Any:
     """Return well-mixed 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014)."""
     mixed = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -10,16 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curation.blind.tokens import Int64s, hash_words
-from curation.contrasts.caption_words import JOIN_ROUNDS, WordTable, as_written, is_number, join
+from curation.contrasts.caption_words import JOIN_ROUNDS, Phrases, WordTable, as_written, join
 from curation.contrasts.classes import ContrastClass, Relation, Verdicts, build_classes, judge
 from curation.contrasts.evidence import Occurrences, PairEvidence
+from curation.contrasts.general_classes import GeneralClass, general_classes, places_of
+from curation.contrasts.numbers import numbers_of_units
+from curation.contrasts.open_slots import OpenSlot, open_slots
 from curation.contrasts.vocabulary import ContrastVocabulary
 from curation.text.languages import ENGLISH, CaptionLanguage
 
 _LEAST_COUNT, _CAPTIONS_PER_COUNT = 3, 4_000
 _MAX_CONTEXTS = 400_000
-_MAX_NUMBERS, _MAX_UNITS = 64, 200
-_LEAST_NUMBERS, _LEAST_MEASURED, _LEAST_SHARE_MEASURED = 5, 10, 0.3
+_LEAST_SHARE_OF_MEANING = 0.25
+"""A word of several general classes stays in those whose other words are at least this share as frequent as in the best."""
 _MAX_CONTRASTS = 40
 """Most pairs of a class whose evidence is kept to be read."""
 _TYPES = {
@@ -28,7 +31,6 @@ _TYPES = {
 
 WEIGHTS = {"words": (0, 1, 0), "before": (3, 5, 0), "after": (0, 5, 11), "both": (3, 5, 11)}
 """Multiples of the hashes of the word before, the word itself and the word after that make the keys of each table."""
-
 
 FORM_WEIGHTS = (13, 3, 5)
 """Multiples of the hashes of the signs of the two words before, and of the word itself, that make the keys of forms."""
@@ -71,29 +73,51 @@ class Learner:
         table = WordTable.of([[join(caption, joined) for caption in image] for image in lowered])
         found = Occurrences.of(table, least)
         classes: list[ContrastClass] = []
+        refused: list[tuple[str, str]] = []
         if len(found.units) > 1:
             evidence = PairEvidence.of(found, found.candidates())
-            classes = build_classes(found, evidence, self._judged(found, evidence))
-        counts = np.bincount(table.ids, minlength=len(table.words)).tolist()
-        classes = self.vocabulary.applied_to(classes, dict(zip(table.words, counts, strict=True)))
-        forms = self._forms({word for one in classes for word in one.members}, joined)
-        types = self._types()
+            verdicts = judge(found, evidence, self.language.kept_words, self.may_be_same, self.exclude)
+            classes = build_classes(found, evidence, verdicts)
+            refused = _refused(found, evidence, verdicts)
+        classes = self.vocabulary.applied_to(classes, _counts(table))
+        general = self._general_classes(lowered)
+        names = {word: one.of.name for one in reversed(general) for word in one.members}
+        names |= {word: one.name for one in classes for word in one.members if word not in names}
+        captions = [caption for image in lowered for caption in image]
+        slots = [_of_names(slot, self.vocabulary) for slot in open_slots(captions, names, self.language.kept_words)]
+        classes += [one for one in slots if len(one.members) > 1]
+        known = {word for one in classes for word in one.members} | {word for one in general for word in one.members}
+        phrases = Phrases(known)
+        table = WordTable.of([[phrases.join(caption) for caption in image] for image in lowered])
+        forms, types = self._forms(known, phrases), self._types()
+        counts = _counts(table)
+        described = [_describe(one, forms, types, self.language.negations) for one in classes]
+        is_lower = all(word == word.lower() for image in self.images for caption in image.captions for word in caption)
+        described += [_describe_general(one, counts, forms, is_lower) for one in general]
         values = {
-            "joined": sorted(map(list, joined)),
-            "classes": [_describe(one, forms, types, self.language.negations) for one in classes],
+            "classes": [one for one in described if len(set(_meanings(one))) > 1],
             "synonyms": sorted(map(sorted, self.vocabulary.synonyms)),
-            "numbers": _numbers(table),
+            "refused": refused,
+            "numbers": numbers_of_units(table),
             "language": self.language.code,
             "num_captions": num_captions,
             "num_words": len(table.ids),
         }
-        members = {word for one in classes for word in one.members}
-        return values, {**_contexts(table, members), "forms": _forms_attested(table, members, self.language)}
+        return values, {**_contexts(table, known), "forms": _forms_attested(table, known, self.language)}
 
-    def _judged(self, found: Occurrences, evidence: PairEvidence) -> Verdicts:
-        return judge(found, evidence, self.language.kept_words, self.may_be_same, self.exclude)
+    def _general_classes(self, lowered: Sequence[Sequence[Sequence[str]]]) -> list[_Named]:
+        """Return the general classes of which the captions have two meanings or more."""
+        decided = self.vocabulary.keep | {word for one in self.vocabulary.classes for word in one}
+        known = (
+            [word for word in places_of() if decided.isdisjoint((word, *word.split(" ")))]
+            if self.language.is_english
+            else []
+        )
+        phrases = Phrases(known)
+        counts = Counter(word for image in lowered for caption in image for word in phrases.join(caption))
+        return _clearest(general_classes(), {word: counts[word] for word in known if counts[word]})
 
-    def _forms(self, members: set[str], joined: set[tuple[str, str]]) -> dict[str, str]:
+    def _forms(self, members: set[str], phrases: Phrases) -> dict[str, str]:
         """Return how each member is mostly written within captions: "CT", "Men"."""
         written: dict[str, Counter[str]] = {word: Counter() for word in members}
         parts = {word.split(" ")[0] for word in members}
@@ -103,7 +127,7 @@ class Learner:
                 if parts.isdisjoint(lowered):
                     continue
                 at = 0
-                for word in join(lowered, joined):
+                for word in phrases.join(lowered):
                     stop = at + 1 + word.count(" ")
                     if word in written:
                         # the first word of a caption is capitalised, whatever it is
@@ -121,6 +145,52 @@ class Learner:
         return {word: _TYPES.get(pos, "relation") for word, pos in most.items()}
 
 
+def _of_names(slot: OpenSlot, vocabulary: ContrastVocabulary) -> ContrastClass:
+    """Return the class of the names of a slot, without what people have decided about."""
+    decided = vocabulary.keep | {word for one in vocabulary.classes for word in one}
+    names = {filler: count for filler, count in slot.fillers.items() if filler not in decided}
+    return ContrastClass("/".join(list(names)[:2]), names, (), slot.evidence)
+
+
+class _Named(NamedTuple):
+    """A general class, and its words that the captions have."""
+
+    of: GeneralClass
+    members: Sequence[str]
+
+
+def _clearest(classes: Sequence[GeneralClass], counts: Mapping[str, int]) -> list[_Named]:
+    """Return classes with two meanings or more, each word in those of its classes that the captions speak of."""
+    total = [sum(counts.get(word, 0) for word in one.meanings) for one in classes]
+    others: dict[tuple[int, str], int] = {}
+    for word in counts:
+        for place in places_of()[word]:
+            one = classes[place]
+            same = sum(counts.get(other, 0) for other, number in one.meanings.items() if number == one.meanings[word])
+            others[place, word] = total[place] - same
+    best = {word: max(others[place, word] for place in places_of()[word]) for word in counts}
+    found = []
+    for place, one in enumerate(classes):
+        members = [
+            word
+            for word in one.meanings
+            if word in counts and others[place, word] >= max(1, _LEAST_SHARE_OF_MEANING * best[word])
+        ]
+        if len({one.meanings[word] for word in members}) > 1:
+            found.append(_Named(one, members))
+    return found
+
+
+def _counts(table: WordTable) -> dict[str, int]:
+    return dict(zip(table.words, np.bincount(table.ids, minlength=len(table.words)).tolist(), strict=True))
+
+
+def _refused(found: Occurrences, evidence: PairEvidence, verdicts: Verdicts) -> list[tuple[str, str]]:
+    """Return the pairs of words that captions of one image call the same thing, whatever our lists say."""
+    names, places = found.names, np.flatnonzero(verdicts.against)
+    return [(names[evidence.one[place]], names[evidence.other[place]]) for place in places.tolist()]
+
+
 def _describe(
     one: ContrastClass, forms: Mapping[str, str], types: Mapping[str, str], negations: frozenset[str]
 ) -> dict[str, Any]:
@@ -130,34 +200,37 @@ def _describe(
     return {
         "name": one.name,
         "type": "negation" if negations & one.members.keys() else kind,
+        "form": "",
+        "reason": one.evidence or f"both in the class {one.name}",
         "members": [[word, count, forms.get(word, as_written(word))] for word, count in one.members.items()],
+        "meanings": {},
         "contrasts": [list(contrast) for contrast in one.contrasts[:_MAX_CONTRASTS]],
     }
 
 
-def _numbers(table: WordTable) -> dict[str, list[list[Any]]]:
-    """Return the numbers that come before each unit, the most frequent first, with counts: "mm" -> [["5", 12], ...].
+def _describe_general(
+    one: _Named, counts: Mapping[str, int], forms: Mapping[str, str], is_lower: bool
+) -> dict[str, Any]:
+    """Return a general class as JSON, as `_describe` does; without what captions write as another word: "TOE", "pet"."""
+    written: dict[str, str] = {}
+    for word in sorted(one.members, key=lambda word: (-counts.get(word, 0), word)):
+        capitals = one.of.capitals.get(word, "")
+        form = word if is_lower else forms.get(word, capitals or word)
+        if counts.get(word) and (is_lower or len(form) == 1 or form.isupper() == capitals.isupper()):
+            written[word] = form
+    return {
+        "name": one.of.name,
+        "type": "negation" if not ENGLISH.negations.isdisjoint(written) else one.of.type,
+        "form": one.of.form,
+        "reason": f"both are {one.of.name.split(',')[0]} in our lists",
+        "members": [[word, counts[word], form] for word, form in written.items()],
+        "meanings": {word: one.of.meanings[word] for word in written},
+        "contrasts": [],
+    }
 
-    A unit is a word that often follows numbers, many different ones: "mm", "years", but not "shows" of "figure 2 shows".
-    """
-    numeric = np.array([is_number(word) for word in table.words])
-    spelled = np.array([word.isalpha() for word in table.words])
-    counts, size = np.bincount(table.ids, minlength=len(table.words)), len(table.words)
-    one, other = table.ids[:-1], table.ids[1:]
-    measured = numeric[one] & spelled[other]
-    pairs, times = np.unique(other[measured] * size + one[measured], return_counts=True)
-    by_unit: dict[str, list[list[Any]]] = {}
-    for unit in np.unique(pairs // size).tolist():
-        inside = pairs // size == unit
-        total = int(times[inside].sum())
-        if inside.sum() >= _LEAST_NUMBERS and total >= max(_LEAST_MEASURED, _LEAST_SHARE_MEASURED * counts[unit]):
-            found = [
-                [table.words[pair % size], count]
-                for pair, count in zip(pairs[inside], times[inside].tolist(), strict=True)
-            ]
-            by_unit[table.words[unit]] = sorted(found, key=lambda item: (-item[1], item[0]))[:_MAX_NUMBERS]
-    most = sorted(by_unit, key=lambda unit: (-sum(count for _, count in by_unit[unit]), unit))[:_MAX_UNITS]
-    return {unit: by_unit[unit] for unit in sorted(most)}
+
+def _meanings(described: Mapping[str, Any]) -> list[Any]:
+    return [described["meanings"].get(word, word) for word, _, _ in described["members"]]
 
 
 def _forms_attested(table: WordTable, members: set[str], language: CaptionLanguage) -> np.ndarray[Any, Any]:

@@ -1,46 +1,54 @@
 """Exchange words of a caption for others of their class, as often in one direction as in the other.
 
 A word is exchanged for another with the probability min(1, w(new) / w(old)), where w(word) estimates how often the word
-stands between its two neighbours in the corpus, this caption left out. That is the rule of Metropolis et al. 1953: what
-is drawn by it from texts of a corpus leaves their distribution as it is, so that a pair of caption and negative looks the
-same from both ends, and text alone cannot tell which is which as far as w knows what the corpus does.
+stands between its two neighbours in the corpus. That is the rule of Metropolis et al. 1953: what is drawn by it from texts
+of a corpus leaves their distribution as it is, so that a pair of caption and negative looks the same from both ends, and
+text alone cannot tell which is which as far as w knows what the corpus does.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from curation.blind.tokens import hash_words
-from curation.contrasts.caption_words import EDGE, Word, is_number, split_and_join
-from curation.contrasts.learn import FORM_WEIGHTS, WEIGHTS
+import numpy as np
+
+from curation.blind.tokens import Float64s
+from curation.contrasts.caption_words import EDGE, Phrases, Word, is_number
+from curation.contrasts.class_counts import Around, Counts, Members, Place
+from curation.contrasts.evidence import mixed
+from curation.contrasts.general_classes import free_modifiers
+from curation.contrasts.numbers import Numbers, Options
 from curation.engine.fits import Fit
 from curation.text.languages import CaptionLanguage
+from curation.text.wordlists import word_rows
 from data_manifests.seeds import draw_seed
 
 _MASK = (1 << 64) - 1
 _SENTENCE_ENDS = frozenset(".!?;\u3002\uff01\uff1f")
-_MAX_BY_CHANCE = 2.0
-_SHARE_BY_CHANCE = 0.5
-"""How much of the times that a word would come beside another by chance are added to those that it did."""
-_UNIT = 1 << 64
+_NEGATION_ENDS = frozenset(row[0] for row in word_rows("negation_ends"))
+_LEAST_SHARE = 0.01
+_UNIT = float(1 << 64)
+_MAX_CACHED = 1 << 14
 
-
-class Member(NamedTuple):
-    """A word of a class: the class's place, how many times the word comes, and how it is mostly written."""
-
-    group: int
-    times: int
-    form: str
+_NOUNS = frozenset({"NOUN"})
+_MODIFIERS = frozenset({"ADJ", "NOUN"})
+_TAGS_OF_FORMS: Mapping[str, frozenset[str]] = {
+    "noun": frozenset({"VERB", "AUX", "ADP", "ADV", "PRON", "DET"}),
+    "mass": frozenset({"VERB", "AUX", "ADP", "ADV", "PRON", "DET"}),
+    "adjective": frozenset({"VERB", "AUX", "ADP", "PRON", "SCONJ"}),
+    "bound": frozenset({"VERB", "AUX", "ADP", "PRON", "SCONJ"}),
+    "verb": frozenset({"NOUN", "ADP", "DET"}),
+    "place": frozenset({"NOUN", "ADJ", "VERB"}),
+}
+"""Parts of speech that the last word of a member of such a class does not have."""
 
 
 class Substitute(NamedTuple):
     """A possible exchange in a caption.
 
     Attributes:
-        order: A draw by which exchanges are taken.
+        order: A draw by which exchanges are taken: below 1 if the rule draws it, above otherwise.
         word: The old word.
         new: The new one, as it is to be written.
         kind: Name of the class.
@@ -48,7 +56,7 @@ class Substitute(NamedTuple):
         evidence: Why they exclude each other.
     """
 
-    order: int
+    order: float
     word: Word
     new: str
     kind: str
@@ -65,110 +73,130 @@ class Substitutes:
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
-        self._joined = frozenset((one, other) for one, other in fit.values["joined"])
-        self._classes: Sequence[Mapping[str, Any]] = fit.values["classes"]
-        self._members = {
-            word: Member(place, count, form)
-            for place, one in enumerate(self._classes)
-            for word, count, form in one["members"]
-        }
-        self._evidence = {
-            frozenset((one, other)): evidence for item in self._classes for one, other, evidence, _ in item["contrasts"]
-        }
-        self._synonyms = {
-            frozenset((one, other)) for group in fit.values["synonyms"] for one in group for other in group
-        }
+        self._classes = [Members.of(one) for one in fit.values["classes"]]
+        self._of_word: dict[str, list[Members]] = {}
+        self._forms: dict[str, str] = {}
+        for one in self._classes:
+            for word, form in zip(one.words, one.forms, strict=True):
+                self._of_word.setdefault(word, []).append(one)
+                self._forms.setdefault(word, form)
+        self._phrases = Phrases(self._of_word)
         self._language = CaptionLanguage(fit.values["language"])
         self._negations = self._language.negations
-        self._num_words = fit.values["num_words"]
-        self._hashes: dict[str, int] = {}
-
-    @cached_property
-    def _tables(self) -> dict[str, dict[int, int]]:
-        arrays = self.fit.arrays
-        return {
-            name: dict(zip(arrays[f"{name}_keys"].tolist(), arrays[f"{name}_counts"].tolist(), strict=True))
-            for name in WEIGHTS
+        self._evidence = {
+            frozenset((one, other)): evidence
+            for item in fit.values["classes"]
+            for one, other, evidence, _ in item["contrasts"]
         }
-
-    @cached_property
-    def _forms(self) -> frozenset[int]:
-        return frozenset(self.fit.arrays["forms"].tolist())
+        self._refused: dict[str, set[str]] = {}
+        for group in (*fit.values["synonyms"], *fit.values["refused"]):
+            for word in group:
+                self._refused.setdefault(word, set()).update(group)
+        self._numbers = Numbers(fit.values["numbers"])
+        self._counts = Counts(fit)
+        self._options: dict[Place, list[Options]] = {}
 
     def words(self, caption: str) -> list[Word]:
         """Return the words of a caption as they were learned."""
-        return split_and_join(caption, self._joined)
+        return self._phrases.split(caption)
 
-    def of_caption(self, caption: str, named: frozenset[str], *seeds: str | int) -> list[Substitute]:
-        """Return exchanges that were drawn, in the order of their draws.
+    def of_caption(
+        self, caption: str, named: Collection[str], tags: Mapping[int, str], most: int, *seeds: str | int
+    ) -> list[Substitute]:
+        """Return possible exchanges in the order of their draws.
 
         Args:
             caption: The caption.
-            named: Words of all captions of the image: none of them is a new word.
+            named: Words of all captions of the image, in all their forms: none of them is a new word.
+            tags: Parts of speech of its words, by where they start; may be empty.
+            most: Most exchanges of a place and class.
             seeds: What draws depend on besides caption and words.
         """
         words, denied, found = self.words(caption), False, list[Substitute]()
-        for place, word in enumerate(words):
-            if word.text in _SENTENCE_ENDS:
+        draw = draw_seed(*seeds, caption)
+        for at, word in enumerate(words):
+            if word.text in _NEGATION_ENDS:
                 denied = False
-            sides = [words[at].text if 0 <= at < len(words) else EDGE for at in (place - 1, place + 1)]
-            member = self._members.get(word.text)
-            if member is not None and (not denied or word.text in self._negations):
-                options = self._of_word(word.text, member, sides)
-            elif is_number(word.text) and not denied:
-                options = self._of_number(word.text, sides)
-            else:
-                options = iter(())
+            if not denied or word.text in self._negations:
+                for options in self._of_place(caption, words, at, tags):
+                    drawn = mixed(options.hashes ^ np.uint64((draw + word.start) & _MASK)) / _UNIT
+                    found += self._first(caption, words, at, options, drawn / options.shares, named, most)
             denied = denied or word.text in self._negations
-            for new, share, kind, type_, evidence in options:
-                order = draw_seed(*seeds, caption, word.start, new)
-                if order < share * _UNIT and not _is_named(new, named) and self._agrees(new, words, place):
-                    written = self._written(caption[word.start : word.end], word.text, new)
-                    # the draw among the drawn, spread again over all 64 bits
-                    found.append(Substitute(int(order / min(share, 1.0)), word, written, kind, type_, evidence))
         return sorted(found, key=lambda one: (one.order, one.word.start, one.new))
 
-    def _of_word(self, word: str, member: Member, sides: Sequence[str]) -> Iterator[tuple[str, float, str, str, str]]:
-        """Yield the words that may stand in place of one, each with its share of draws, class, type and evidence."""
-        one = self._classes[member.group]
-        own = self._weight(word, member.times, sides, 1)
-        if not own:
-            return
-        for other, count, _ in one["members"]:
-            if frozenset((word, other)) in self._synonyms:
+    def _first(
+        self, caption: str, words: Sequence[Word], at: int, options: Options, orders: Float64s, named: Collection[str],
+        most: int,
+    ) -> Iterator[Substitute]:  # fmt: skip
+        """Yield the first exchanges of one place by their draws."""
+        word, left = words[at], most
+        begins = at == 0 or words[at - 1].text in _SENTENCE_ENDS
+        for place in np.argsort(orders, kind="stable").tolist():
+            new = options.words[place]
+            if new in named or not self._agrees(new, words, at):
                 continue
-            if other != word and (weight := self._weight(other, count, sides, 0)):
-                evidence = self._evidence.get(frozenset((word, other)), f"both in the class {one['name']}")
-                yield other, weight / own, one["name"], one["type"], evidence
+            written = self._written(caption[word.start : word.end], word.text, new, begins)
+            evidence = self._evidence.get(frozenset((word.text, new)), options.reason)
+            yield Substitute(float(orders[place]), word, written, options.kind, options.type, evidence)
+            left -= 1
+            if not left:
+                return
 
-    def _of_number(self, word: str, sides: Sequence[str]) -> Iterator[tuple[str, float, str, str, str]]:
-        numbers: dict[str, int] = dict(self.fit.values["numbers"].get(sides[1], ()))
-        own = numbers.get(word, 0) - 1
-        for other, count in numbers.items() if own > 0 else ():
-            if other != word:
-                yield other, count / own, f"number of {sides[1]}", "number", f"both are numbers of {sides[1]}"
+    def _of_place(self, caption: str, words: Sequence[Word], at: int, tags: Mapping[int, str]) -> Sequence[Options]:
+        """Return what may stand in place of one word of a caption."""
+        word = words[at]
+        if is_number(word.text):
+            return self._numbers.of(words, at)
+        if word.text not in self._of_word:
+            return ()
+        written = caption[word.start : word.end]
+        if len(written) > 1 and written.isupper() != self._forms[word.text].isupper() and not (
+            caption.isupper() or caption.islower()
+        ):  # fmt: skip
+            return ()  # "TOE" is no toe, and "pet" no PET
+        before, after = (words[near] if 0 <= near < len(words) else Word(EDGE, -1, -1) for near in (at - 1, at + 1))
+        place = Place(
+            word.text,
+            before.text,
+            after.text,
+            tags.get(word.start if " " not in word.text else word.end - len(word.text.rsplit(" ", 1)[1]), ""),
+            written[:1].isupper(),
+            tags.get(before.start) in _MODIFIERS and before.text not in free_modifiers(),
+            tags.get(after.start) in _NOUNS,
+        )
+        known = self._options.get(place)
+        if known is None:
+            if len(self._options) >= _MAX_CACHED:
+                self._options.clear()
+            found = (self._of_member(one, place) for one in self._of_word[place.word])
+            known = self._options[place] = [one for one in found if one is not None]
+        return known
 
-    def _weight(self, word: str, count: int, sides: Sequence[str], own: int) -> float:
-        """Return how often a word is expected between two others, without `own` times; 0 if it does not go with them.
+    def _of_member(self, one: Members, place: Place) -> Options | None:
+        """Return the words of a class that may stand in place of one of them."""
+        if place.tag in _TAGS_OF_FORMS.get(one.form, ()) or (one.form == "proper" and not place.is_capital):
+            return None
+        if one.form == "adjective" and place.tag == "NOUN" and not place.after.isalpha() and one.name != "colours":
+            return None  # "in the middle"
+        around = Around.of(self._counts, one, place)
+        own = one.words.index(place.word)
+        if around.is_fixed(own, one.form, place):
+            return None
+        weights = around.weights()
+        shares = np.minimum(weights / weights[own], 1.0)
+        allowed = around.goes(one.form, place) & (shares >= _LEAST_SHARE) & (one.meanings != one.meanings[own])
+        refused = self._refused.get(place.word, ())
+        parts = set(place.word.split(" ")) if not one.form else set()
+        kept = [
+            at
+            for at in np.flatnonzero(allowed).tolist()
+            if one.words[at] not in refused and parts.isdisjoint(one.words[at].split(" "))
+        ]
+        if not kept:
+            return None
+        return Options([one.words[at] for at in kept], shares[kept], one.hashes[kept], one.name, one.type, one.reason)
 
-        It goes with a word that it has come beside, and with one beside which it would hardly have come by chance.
-        """
-        count -= own
-        if count <= 0:
-            return 0.0
-        first, last = ("a" if side == "an" else side for side in sides)
-        both = max(self._count("both", first, word, last) - own, 0)
-        expected, attested = 1.0, 0
-        for name, side in (("before", first), ("after", last)):
-            beside = self._count(name, first, word, last) - own
-            by_chance = count * self._count("words", "", side, "") / self._num_words
-            if beside <= 0 and by_chance >= _MAX_BY_CHANCE:
-                return 0.0
-            attested += beside > 0
-            expected *= max(beside, 0) + _SHARE_BY_CHANCE * by_chance
-        return both + expected / count if attested else 0.0
-
-    def _agrees(self, new: str, words: Sequence[Word], place: int) -> bool:
+    def _agrees(self, new: str, words: Sequence[Word], at: int) -> bool:
         """Return whether a new word has the form that its place asks for, as far as the corpus shows.
 
         It stands somewhere behind the same function word (behind the same two of them), or behind words with the same
@@ -176,38 +204,40 @@ class Substitutes:
         """
         if not self._language.inflects or not new.isalpha():
             return True
-        second, first = (words[at].text if at >= 0 else EDGE for at in (place - 2, place - 1))
+        second, first = (words[near].text if near >= 0 else EDGE for near in (at - 2, at - 1))
         if not first[:1].isalpha():
-            after = words[place + 1].text if place + 1 < len(words) else EDGE
-            return new[-1] == words[place].text[-1] or self._count("after", "", new, after) > 0
+            after = words[at + 1].text if at + 1 < len(words) else EDGE
+            return new[-1] == words[at].text[-1] or self._counts.is_beside("after", new, after)
         kept = self._language.kept_words
         if first in kept and second not in kept:
-            return self._count("before", first, new, "") > 0
-        signs = [self._hash(self._language.agreement_sign(word)) for word in (second, first)]
-        return sum(map(operator.mul, (*signs, self._hash(new)), FORM_WEIGHTS)) & _MASK in self._forms
+            return self._counts.is_beside("before", new, first)
+        return self._counts.has_form(new, *map(self._language.agreement_sign, (second, first)))
 
-    def _count(self, table: str, *words: str) -> int:
-        hashes = map(self._hash, words)
-        return self._tables[table].get(sum(map(operator.mul, hashes, WEIGHTS[table])) & _MASK, 0)
-
-    def _hash(self, word: str) -> int:
-        known = self._hashes.get(word)
-        if known is None:
-            known = self._hashes[word] = int(hash_words([word])[0])
-        return known
-
-    def _written(self, old: str, word: str, new: str) -> str:
-        """Return a new word in the case of the old one, or as it is mostly written."""
-        if word not in self._members:
+    def _written(self, old: str, word: str, new: str, begins: bool) -> str:
+        """Return a new word in the case of the old one, or as it is mostly written; capitalised where a sentence begins."""
+        if word not in self._forms:
             return new
-        usual, form = self._members[word].form, self._members[new].form
+        usual, form = self._forms[word], self._forms[new]
+        if begins and old[:1].isupper():
+            form = form[:1].upper() + form[1:]
         if old in (usual, word):
             return form
         if len(old) > 1 and old.isupper():
             return form.upper()
+        if old[:1].isupper() and any(part[:1].isupper() for part in old.split()[1:]):
+            return " ".join(part[:1].upper() + part[1:] for part in form.split(" "))
         return form[:1].upper() + form[1:] if old[:1].isupper() else form
 
 
-def _is_named(new: str, named: frozenset[str]) -> bool:
-    """Return whether a word is among others, also in singular or plural."""
-    return any(form in named for form in (new, f"{new}s", new.removesuffix("s"), f"{new}es", new.removesuffix("es")))
+def all_forms(words: Iterable[str]) -> frozenset[str]:
+    """Return words with their likely singulars and plurals."""
+    found = set(words)
+    return frozenset(
+        [
+            *found,
+            *(f"{word}s" for word in found),
+            *(f"{word}es" for word in found),
+            *(word.removesuffix("s") for word in found),
+            *(word.removesuffix("es") for word in found),
+        ]
+    )

@@ -14,7 +14,7 @@ import pytest
 from blake3 import blake3
 
 from curation.blind.judges import JUDGES, Pair, blind_accuracy
-from curation.contrasts.caption_words import are_forms_of_one_word, is_exchangeable, is_number, split, split_and_join
+from curation.contrasts.caption_words import Phrases, are_forms_of_one_word, is_exchangeable, is_number, split
 from curation.contrasts.vocabulary import ContrastVocabulary, VocabularyFile
 from curation.engine.fits import Fit
 from curation.sources.scenes import ScenesSource
@@ -210,7 +210,7 @@ def test_an_edited_caption_changes_one_sample() -> None:
 
 
 def test_few_captions_give_an_empty_fit() -> None:
-    for captions in ([], ["a"], ["one two"], ["..."]):
+    for captions in ([], ["a"], ["plain words"], ["..."]):
         samples = [sample_of(text, [text]) for text in captions]
         fit = MineContrasts().fit(ListedColumns(samples))
         assert fit.values["classes"] == []
@@ -233,7 +233,11 @@ def test_a_vocabulary_changes_what_it_names_alone(tmp_path: Path) -> None:
     before, after = (exchanges(made(fit, machines(), stage)) for fit in (learned(), changed))
     for pair in before.keys() | after.keys():
         if {"knob", "panel", "left"}.isdisjoint(pair) and set(pair) != {"crimson", "mauve"}:
-            assert before[pair] == after[pair], pair
+            # others take the room that the exchanges of a caption leave which are no more made
+            assert after[pair] >= before[pair] - 5, pair
+    named = {"knob", "panel", "left"}
+    kept = [words - named for words in classes_of(learned()) if len(words - named) > 1]
+    assert all(words in classes_of(changed) for words in kept)
     assert ("left", "right") in before and ("left", "right") not in after
     assert ("crimson", "mauve") in before and ("crimson", "mauve") not in after
     assert {"knob", "panel"} in classes_of(changed)
@@ -273,8 +277,7 @@ def test_words() -> None:
     assert [word.text for word in split("T1-weighted 1.5 mm, X-ray 左の犬")] == [
         "t1-weighted", "1.5", "mm", ",", "x-ray", "左", "の", "犬",
     ]  # fmt: skip
-    joined = {("magnetic", "resonance"), ("magnetic resonance", "imaging")}
-    words = split_and_join("Magnetic resonance  imaging of", joined)
+    words = Phrases(["magnetic", "magnetic resonance imaging"]).split("Magnetic resonance  imaging of")
     assert [(word.text, word.start, word.end) for word in words] == [
         ("magnetic resonance imaging", 0, 27),
         ("of", 28, 30),

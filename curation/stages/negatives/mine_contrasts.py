@@ -9,10 +9,11 @@ from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 from curation.blind.image_sample import ImageSample
-from curation.contrasts.caption_words import split
+from curation.contrasts import general_classes
+from curation.contrasts.caption_words import is_plural, split
 from curation.contrasts.evidence import EXCLUSIVE_WORDS
 from curation.contrasts.learn import Learner, LearningImage
-from curation.contrasts.substitutes import Substitute, Substitutes
+from curation.contrasts.substitutes import Substitute, Substitutes, all_forms
 from curation.contrasts.vocabulary import ContrastVocabulary, VocabularyFile
 from curation.engine.fits import Fit, FitKey
 from curation.engine.stage import Columns, Drop, Field, FittedStage
@@ -26,13 +27,15 @@ from data_manifests.sample import Sample
 
 _MAX_CAPTIONS = 100_000
 _LEAST_COUNT = 3
+_FEW = 6
+"""So many exchanges of a caption are made, where there are as many, although the draw is against some of them."""
 
 
 @dataclass(frozen=True)
 class MineContrasts(FittedStage):
     """Make up to `per_caption` negatives per caption by exchanging a word for one that excludes it, learned from the captions.
 
-    No lexicon and no parser decides what may stand in place of what: the captions do.
+    What may stand in place of what is learned from the captions; classes from general knowledge help where these are few.
 
     Fitted, on the images with the smallest hashes (at most 100,000 captions): classes of words of which any two exclude
     each other. Words are candidates when they stand in the same places: a space of contexts learned from the captions,
@@ -42,13 +45,18 @@ class MineContrasts(FittedStage):
     captions of an image of one seldom say the other; captions put them side by side ("left and right"); they come
     together less than by chance, in captions that otherwise differ; our lists say so. Pairs on which the captions of an
     image disagree, spellings and inflections of one word, and what lists or the graph call synonyms or kinds of each
-    other are refused. Numbers before a unit ("5 mm") are exchanged for other numbers of that unit; codes, other numbers
-    and function words are left alone.
+    other are refused. A few hundred captions are too few for that: general classes (colours, sides, organs, garments, sites,
+    see the word list ``general_classes``) are used with those of their words that the captions have, unless captions of an
+    image call a thing by both. Names that fill one place of captions, such as brands before "men", are a class when two of
+    them hardly ever come in one caption. Numbers before a unit ("5 mm") are exchanged for others of that unit, or for such
+    that look alike; codes, other numbers and function words are left alone.
 
     Applied: each word of a class is exchanged for each other word of it with a probability such that exchanges go as
-    often in one direction as in the other between the same neighbours; see `curation.contrasts.substitutes`. No new word
-    is one that a caption of the image has, and nothing behind a negation is exchanged. A draw depends on uid and caption
-    alone, so that an edited caption changes its own negatives only.
+    often in one direction as in the other between the same neighbours; see `curation.contrasts.substitutes`. In English
+    each word that can be exchanged gives one negative at least, and a caption six where it can, although the draw is
+    against them: the balance chooses among them. No new word is one that a caption of the image has; what a negation denies, words
+    fixed to a neighbour ("soft tissue") and, where a parser says what a word is, words of another kind are left alone. A
+    draw depends on uid and caption alone, so that an edited caption changes its own negatives only.
 
     Provides ``mined_negatives``, a list of negative records; ``span_class`` is the type, and ``rule`` names the class,
     the two words and the evidence. Not every word that a class excludes is seen to be false by text alone:
@@ -59,8 +67,8 @@ class MineContrasts(FittedStage):
         per_caption: Most negatives per caption, 1 or more.
         graph: Synonyms and kinds beyond our own lists; None uses the lists only.
         vocabulary: Classes, synonyms and words to keep that people have decided; stronger than all evidence.
-        language: The captions' language: its function words are never exchanged, nothing behind its negations is. Our lists
-            of synonyms are English, and used for English only. In languages that inflect, a new word is one that the
+        language: The captions' language: its function words are never exchanged, nothing behind its negations is. The
+            classes from general knowledge and our lists of synonyms are English, and used for English only. In languages that inflect, a new word is one that the
             corpus has behind words with these endings.
 
     Raises:
@@ -73,6 +81,7 @@ class MineContrasts(FittedStage):
     """
 
     name: ClassVar[str] = "mine_contrasts"
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("mined_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Harris 1954, distributional structure; Metropolis et al. 1953"
@@ -115,12 +124,14 @@ class MineContrasts(FittedStage):
 
     def _of_sample(self, sample: Sample, found: Substitutes) -> list[dict[str, Any]]:
         words = [word.text for caption in sample.captions for word in found.words(caption)]
-        named = frozenset([*words, *(part for word in words for part in word.split(" "))])
+        named = all_forms([*words, *(part for word in words for part in word.split(" "))])
         taken = {normalise(caption) for caption in sample.captions}
         records: list[dict[str, Any]] = []
         for number, (caption, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
             least = len(records)
-            for one in _alternate_places(found.of_caption(caption, named, self.seed, self.name, sample.uid)):
+            tags = dict(zip(parse["starts"], parse["pos"], strict=True))
+            drawn = found.of_caption(caption, named, tags, self.per_caption, self.seed, self.name, sample.uid)
+            for one in _chosen(drawn, fill=self.language.is_english):
                 record = self._record(number, caption, parse, one)
                 if normalise(record["text"]) in taken:
                     continue
@@ -150,7 +161,9 @@ def _substitutes(key: FitKey) -> Substitutes:
 
 
 def _may_be_same(relations: WordRelations, one: str, other: str) -> bool:
-    """Return whether lists or the graph say that two words may be true of one thing."""
+    """Return whether lists or the graph say that two English words may be true of one thing, or may not stand in one place."""
+    if general_classes.mean_the_same(one, other) or (is_plural(one) != is_plural(other) and not _exclude(one, other)):
+        return True  # what stands in one place in singular and plural is mostly no contrast, and no good English
     kinds = relations.covers(one, other) or relations.covers(other, one)
     return kinds or relations.synonymous(f"do:{one}", f"do:{other}")
 
@@ -166,7 +179,7 @@ def _graph_says_same(relations: WordRelations, one: str, other: str) -> bool:
 
 def _exclude(one: str, other: str) -> bool:
     """Return whether our lists say that two words exclude each other."""
-    listed = any(one in row and other in row for row in EXCLUSIVE_WORDS)
+    listed = general_classes.exclude(one, other) or any(one in row and other in row for row in EXCLUSIVE_WORDS)
     return listed or contradicts(one, {other}) or contradicts(f"do:{one}", {f"do:{other}"})
 
 
@@ -194,11 +207,20 @@ def _article(caption: str, one: Substitute) -> list[Edit]:
     )
 
 
-def _alternate_places(drawn: Sequence[Substitute]) -> list[Substitute]:
-    """Return exchanges so that every place of the caption comes once before any comes twice."""
-    counts: dict[int, int] = {}
-    rounds = []
-    for one in drawn:
-        rounds.append(counts.get(one.word.start, 0))
-        counts[one.word.start] = rounds[-1] + 1
-    return [one for _, one in sorted(zip(rounds, drawn, strict=True), key=lambda item: item[0])]
+def _chosen(possible: Sequence[Substitute], *, fill: bool) -> list[Substitute]:
+    """Return the exchanges that were drawn, so that every place of the caption comes once before any comes twice.
+
+    Args:
+        possible: All exchanges of a caption, by their draws.
+        fill: Add the first of every place without one although the draw was against it, and others if there are still few.
+    """
+    counts: Counter[int] = Counter()
+    ranked: list[tuple[int, Substitute]] = []
+    others: list[tuple[int, Substitute]] = []
+    for one in possible:
+        chosen = ranked if one.order < 1 or (fill and not counts[one.word.start]) else others
+        chosen.append((counts[one.word.start], one))
+        counts[one.word.start] += 1
+    if fill:
+        ranked += others[: max(_FEW - len(ranked), 0)]
+    return [one for _, one in sorted(ranked, key=lambda item: item[0])]
