@@ -366,8 +366,10 @@ class WorkerPool:
                 f"the server at {self._model.host} answers only: too many requests (HTTP 429)",
                 fix="use fewer --llm-slots, or run again later; answers so far are kept",
             )
+        proxy = proxy_for(self._model.base_url)
+        through = f" through the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
         return InputError(
-            f"the server at {self._model.host} cannot be reached: {attempt.detail}",
+            f"the server at {self._model.host} cannot be reached{through}: {attempt.detail}",
             allowed="the address of a running server with the OpenAI API",
             fix="start it (vllm serve MODEL, or clipcurate llm serve) and run again; answers so far are kept",
         )

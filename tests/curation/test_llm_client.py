@@ -335,6 +335,19 @@ def test_proxies_are_not_used_for_this_machine(journal: Path, monkeypatch: pytes
         assert isinstance(ask(model(server, journal), [question(1)])[1], Answer)
 
 
+def test_a_proxy_that_refuses_is_named(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{port}")
+    far = ServedModel(MODEL, "http://llm.example/v1", str(journal), **{**QUICK, "attempts": 1})
+    with pytest.raises(
+        InputError, match=f"llm.example cannot be reached through the proxy 127.0.0.1:{port}: "
+    ) as caught:
+        ask(far, [question(0)])
+    assert "secret" not in str(caught.value)
+
+
 def test_a_client_with_pending_requests_closes_at_once(journal: Path) -> None:
     started = time.monotonic()
     with Server(FAULTS["timeout"]) as server:
