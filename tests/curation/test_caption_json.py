@@ -22,7 +22,7 @@ def test_constants_of_python_are_null(constant: str) -> None:
     assert json_object(f'{{"a": {constant}, "b": [{constant}, 1.5]}}') == {"a": None, "b": [None, 1.5]}
 
 
-@pytest.mark.parametrize("text", ['{"a": NaN', '{"a": NaN, "b": "\\ud800"}', "NaN", '{"a": NaN, "b": ' + "[" * 5000])
+@pytest.mark.parametrize("text", ['{"a": NaN', '{"a": NaN, "b": "\\ud80"}', "NaN", '{"a": NaN, "b": ' + "[" * 5000])
 def test_broken_json_with_constants_is_still_named(text: str) -> None:
     assert isinstance(json_object(text), str)
 

@@ -72,6 +72,30 @@ def test_the_file_that_a_path_of_another_machine_may_mean_is_named(name: str, tm
     assert detail.endswith("; is it b c.jpg?")
 
 
+def test_half_an_emoji_costs_itself_only(tmp_path: Path) -> None:
+    put(tmp_path / "a.jpg", picture())
+    put(
+        tmp_path / "captions.jsonl",
+        r'{"file_name": "a.jpg", "captions": ["a dog \ud83d", "a \ud83d\udc15 runs", "\udc15 wags"]}',
+    )
+    records, rejected = read(f"folder:{tmp_path}")
+    assert [[caption.strip() for caption in record.captions] for record in records] == [
+        ["a dog", "a \U0001f415 runs", "wags"]
+    ]
+    assert rejected == []
+
+
+def test_of_several_tables_deeper_down_the_training_one_is_named(tmp_path: Path) -> None:
+    for part in ("test", "train"):
+        put(tmp_path / part / f"{part}.jpg", picture())
+        put(tmp_path / part / "metadata.jsonl", f'{{"file_name": "{part}.jpg", "text": "a dog"}}')
+    message = refused(f"folder:{tmp_path}")
+    assert (
+        f"train/metadata.jsonl is deeper (one of 2; each is a source of its own): --source folder:{tmp_path}/train"
+        in message
+    )
+
+
 def test_an_object_without_captions_is_named_as_that(tmp_path: Path) -> None:
     put(tmp_path / "set" / "a.jpg", picture(0))
     put(tmp_path / "set" / "b.jpg", picture(1))

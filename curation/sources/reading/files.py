@@ -377,10 +377,12 @@ class FileSource(ABC):
     def _deeper(self, is_table: Callable[[str], bool]) -> str | None:
         """Return what to do when the data set is in a folder of the given folder: how to give that one."""
         names = (Path(name) for name, _, _ in scan(self._root))
-        found = sorted(name for name in names if is_table(name.name) and len(name.parts) > 1)
+        tables = (name for name in names if is_table(name.name) and len(name.parts) > 1)
+        found = sorted(tables, key=lambda name: ("train" not in str(name), name))
         if not found:
             return None
-        return f"{shown(str(found[0]))} is deeper: --source {self.kind}:{Path(self._path) / found[0].parent}"
+        more = f" (one of {len(found)}; each is a source of its own)" if len(found) > 1 else ""
+        return f"{shown(str(found[0]))} is deeper{more}: --source {self.kind}:{Path(self._path) / found[0].parent}"
 
     def _folder(self, allowed: str = "FOLDER") -> Path:
         """Return the real path of the folder that the user gave, or of the only folder in it.

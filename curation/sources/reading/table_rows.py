@@ -107,6 +107,8 @@ def text_lines(path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str 
 def parse_json(data: bytes | str) -> Any:
     """Return a JSON value; a byte order mark is skipped, and ``NaN`` and ``Infinity``, which Python writes, are null.
 
+    Half a surrogate pair, which is left of an emoji where a text was cut, is left out.
+
     Raises:
         orjson.JSONDecodeError: it is not JSON.
     """
@@ -119,12 +121,13 @@ def parse_json(data: bytes | str) -> Any:
         data = data.removeprefix("\ufeff")
     try:
         return orjson.loads(data)
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError as error:
         constants = ("NaN", "Infinity") if isinstance(data, str) else (b"NaN", b"Infinity")
-        if not any(constant in data for constant in constants):  # type: ignore[operator]
+        if "surrogate" not in error.msg and not any(constant in data for constant in constants):  # type: ignore[operator]
             raise
         try:
-            return orjson.loads(orjson.dumps(json.loads(data, parse_constant=lambda _: None)))
+            value = json.loads(data, parse_constant=lambda _: None)
+            return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "ignore"))
         except (ValueError, TypeError, RecursionError):
             pass
         raise
