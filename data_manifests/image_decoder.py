@@ -50,6 +50,11 @@ _NO_IMAGES = {
     b"%pdf": " but PDF",
     b"pk\3\4": " but an archive: unzip it",
     b"\0\0\0\x0cjp  ": " but JPEG 2000",
+    b"gif8": " but GIF",
+    b"bm": " but BMP",
+    b"ii*\0": " but TIFF, or a camera's raw file",
+    b"mm\0*": " but TIFF, or a camera's raw file",
+    b"ftyp": " but HEIC, AVIF or a film: convert it",
 }
 """Beginnings, in small letters, of what often lies under an image's name -> what it is, for the reason."""
 
@@ -260,7 +265,10 @@ def _open(data: bytes, name: str) -> ImageFile:
     if not data:
         raise UnusableImageError(name, "unreadable_image", "the file is empty")
     start = data[:64].lstrip().lower()
-    what = next((what for beginning, what in _NO_IMAGES.items() if start.startswith(beginning)), "")
+    starts = (start, data[4:8])  # of ISO's media files, the first four bytes are a length
+    what = next(
+        (what for beginning, what in _NO_IMAGES.items() if any(one.startswith(beginning) for one in starts)), ""
+    )
     raise UnusableImageError(name, "unsupported_format", f"not {', '.join(FORMATS)}{what}")
 
 

@@ -146,6 +146,9 @@ def test_an_image_as_base64_text_is_named_as_that(tmp_path: Path) -> None:
         (b'{"error": "not found"}', "JSON"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"II*\0\x08\0\0\0", "TIFF"),
+        (b"GIF89a\1\0", "GIF"),
         (b"MZ\x90\0", "not JPEG, PNG, WEBP"),
     ],
 )
