@@ -128,12 +128,12 @@ class RefineNegatives(NegativesStage, FittedStage):
     num_folds: int = 5
     seed: int = 0
     model: TextScorer | None = None
-    least_share: float = 0.25
+    least_share: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_least(num_rounds=1, num_folds=2)
-        fix = "use 0.25; 0 gives no kind up for its share"
+        fix = "use 0.3; 0 gives no kind up for its share"
         self.require(0 <= self.least_share <= 1, "least_share", allowed="a share from 0 to 1", fix=fix)
 
     def runs_model(self) -> bool:
