@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from PIL import Image
 
 from curation.sources import SourceRecord
 from curation.sources.scenes import DEFAULT_LEVEL, ScenesSource
@@ -23,6 +25,7 @@ from flows.evaluation.run import ResultFiles, run_evaluation
 from flows.execution.jobs import CurateJob, TrainJob, execute_locally
 from flows.pages.sections.cases import case_changes
 from flows.terminal.console import err, out, print_table
+from flows.terminal.contrasts import print_contrasts
 from flows.terminal.curation import run_curation, show_plan
 from flows.terminal.training import run_training
 
@@ -36,7 +39,10 @@ LOSS = "ce_clip"
 """Whose objectives train on them: parts of different papers go together."""
 CONTROL = "clip"
 MODEL = "micro"
-NUM_STEPS = 7
+NUM_STEPS = 8
+CAPTIONS = Path(__file__).with_name("demo_captions.json")
+"""Captions of another domain: 150 sentences in the style of reports on chest X-rays, all invented."""
+_NUM_CLASSES_SHOWN = 5
 NUM_NOW_RIGHT, NUM_NOW_WRONG = 3, 1
 """Pictures that are written of each way."""
 
@@ -67,9 +73,9 @@ def _settings(steps: int, lr: float) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-QUICK = DemoSize(2000, "scenes:300@1?level=1", _settings(110, 2e-3), _settings(150, 3e-3), (5, 35, 2, 25, 95, 15, 5))
+QUICK = DemoSize(2000, "scenes:300@1?level=1", _settings(110, 2e-3), _settings(150, 3e-3), (5, 35, 2, 25, 95, 15, 5, 5))
 FULL = DemoSize(
-    8000, "scenes:1000@1?level=1", _settings(400, 2e-3), _settings(400, 3e-3), (20, 140, 5, 110, 210, 45, 45)
+    8000, "scenes:1000@1?level=1", _settings(400, 2e-3), _settings(400, 3e-3), (20, 140, 5, 110, 210, 45, 45, 5)
 )
 
 
@@ -140,7 +146,21 @@ class _Demo:
         if second.ref != first.ref:
             show_diff(self.catalog, first.ref, second.ref, self.folder / "diff.html")
         write_page(self.catalog, second.ref, self.folder / "data.html")
+
+        self.say(
+            8, "other captions, of chest X-rays: which words exclude each other is learned from them (recipe contrasts)"
+        )
+        self.learn_words(job)
         return tuned
+
+    def learn_words(self, like: CurateJob) -> None:
+        """Curate invented captions of another domain, and show what was learned of their words."""
+        source = self.folder / "xrays"
+        write_invented_captions(source)
+        job = replace(like, recipe="contrasts", source=f"folder:{source}", name="xrays", model=None, split=None)
+        made = run_curation(job, execute_locally)
+        print_contrasts(self.catalog, made.ref, as_json=False, most=_NUM_CLASSES_SHOWN)
+        write_page(self.catalog, made.ref, self.folder / "words.html")
 
     def say(self, step: int, what: str) -> None:
         """Print which step begins and how long it takes."""
@@ -205,6 +225,7 @@ def run_demo(folder: Path, size: DemoSize = QUICK, *, with_prefect: bool = True)
         ("the run, with pictures", "run.html"),
         ("the data", "data.html"),
         ("what the edit changed", "diff.html"),
+        ("words of X-ray reports that exclude each other", "words.html"),
     ):
         out.print(f"{what}: {(folder / name).resolve()}", soft_wrap=True)
 
@@ -249,6 +270,18 @@ def write_photos(folder: Path, count: int, level: int = DEFAULT_LEVEL) -> None:
         (folder / name).write_bytes(record.image)
         row: dict[str, Any] = {"file_name": name, "captions": list(record.captions), "split": record.split}
         lines.append(orjson.dumps(row | dict(record.attributes)))
+    write_atomically(folder / "captions.jsonl", b"\n".join(lines) + b"\n")
+
+
+def write_invented_captions(folder: Path) -> None:
+    """Write `CAPTIONS` as a folder with a plain grey picture for each: no picture belongs to an invented caption."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, caption in enumerate(orjson.loads(CAPTIONS.read_bytes())):
+        data = io.BytesIO()
+        Image.new("RGB", (32, 32), (number, 128, 128)).save(data, "PNG")
+        (folder / f"{number:03d}.png").write_bytes(data.getvalue())
+        lines.append(orjson.dumps({"file_name": f"{number:03d}.png", "captions": [caption]}))
     write_atomically(folder / "captions.jsonl", b"\n".join(lines) + b"\n")
 
 

@@ -22,8 +22,14 @@ _MAX_MEMBERS_SHOWN = 12
 _MAX_CLASSES_SHOWN, _MAX_CHARS = 60, 160
 
 
-def print_contrasts(catalog: Catalog, ref: str, *, as_json: bool) -> None:
+def print_contrasts(catalog: Catalog, ref: str, *, as_json: bool, most: int = _MAX_CLASSES_SHOWN) -> None:
     """Print classes with members, how many negatives they made, the strongest evidence and an example.
+
+    Args:
+        catalog: Where the version is.
+        ref: The version.
+        as_json: Print JSON, with all classes.
+        most: Most classes to print as text.
 
     Raises:
         InputError: the version has no stage `mine_contrasts`, or a file of it is missing.
@@ -36,10 +42,10 @@ def print_contrasts(catalog: Catalog, ref: str, *, as_json: bool) -> None:
     out.print(
         f"{version.ref}: {len(found.classes)} classes of words that exclude each other, from {found.num_captions:,} captions"
     )
-    for one in found.classes[:_MAX_CLASSES_SHOWN]:
+    for one in found.classes[:most]:
         _print_class(one)
-    if len(found.classes) > _MAX_CLASSES_SHOWN:
-        out.print(f"{len(found.classes) - _MAX_CLASSES_SHOWN:,} more classes; --json has all")
+    if len(found.classes) > most:
+        out.print(f"{len(found.classes) - most:,} more classes: clipcurate show {version.ref} --contrasts --json")
     for unit, numbers in found.numbers.items():
         out.print(
             f"[bold]numbers of {escape(clean(unit))}[/bold]: {', '.join(numbers[:_MAX_MEMBERS_SHOWN])}", highlight=False

@@ -100,5 +100,5 @@ def test_the_demo_uses_its_own_workspace_and_manifests(tmp_path: Path, monkeypat
         assert json.loads((folder / "runs" / f"{run}.json").read_bytes())["results"][0]["num_samples"] == 11
     difference = diff_versions(catalog.open("scenes@1"), catalog.open("scenes@2"))
     assert (difference.num_edited, difference.num_followed) == (1, 0)
-    assert {path.name for path in folder.glob("*.html")} == {"run.html", "data.html", "diff.html"}
+    assert {path.name for path in folder.glob("*.html")} == {"run.html", "data.html", "diff.html", "words.html"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"], "nothing is left elsewhere"
