@@ -91,6 +91,7 @@ class Counts:
         self._arrays = fit.arrays
         self._num_words = fit.values["num_words"]
         self._known: dict[str, np.uint64] = {}
+        self._times: dict[str, float] = {}
 
     def beside(self, side: str, neighbour: str, members: Members) -> Float64s:
         """Return how often each word of a class has another on one side, "before" or "after"."""
@@ -118,7 +119,13 @@ class Counts:
 
     def times(self, word: str) -> float:
         """Return how often a word comes."""
-        return float(self._counts("words", self._hash(word) * np.uint64(WEIGHTS["words"][1]))[0])
+        known = self._times.get(word)
+        if known is None:
+            if len(self._times) >= _MAX_CACHED:
+                self._times.clear()
+            known = float(self._counts("words", self._hash(word) * np.uint64(WEIGHTS["words"][1]))[0])
+            self._times[word] = known
+        return known
 
     def by_chance(self, word: str) -> float:
         """Return how often a word comes in a place by chance."""

@@ -12,12 +12,15 @@ from curation.text.wordlists import word_rows
 
 _ROWS = word_rows("general_classes")
 _TYPES = {"noun": "object", "mass": "object", "verb": "action", "place": "relation", "words": "relation"}
-_TYPES_OF_CLASSES = {"numbers": "number", "one or several": "number", "sharing": "number", "order": "attribute"}
+_TYPES_OF_CLASSES = {"numbers": "number", "two or several": "number", "sharing": "number", "order": "attribute"}
 _TAGS = {
     "noun": ("", "NNS"), "verb": ("", "VBZ", "VBG", "VBD"), "mass": ("",), "name": ("",), "proper": ("",),
     "adjective": ("",), "bound": ("",), "place": ("",), "words": ("",),
 }  # fmt: skip
 """Which inflections of the members of a class make a class of their own, by the class's form."""
+
+
+_OPEN = frozenset({"noun", "mass", "name", "proper", "verb"})
 
 
 class GeneralClass(NamedTuple):
@@ -77,12 +80,18 @@ def free_modifiers() -> frozenset[str]:
     )
 
 
-def exclude(one: str, other: str) -> bool:
-    """Return whether two words are members of one class, with different meanings there."""
+def exclude(one: str, other: str, *, closed: bool = False) -> bool:
+    """Return whether two words are members of one class, with different meanings there.
+
+    Args:
+        one: A word.
+        other: Another.
+        closed: Only classes of qualities, places and counts, which are few and known, not those of things and actions.
+    """
+    classes = (general_classes()[place] for place in places_of().get(one, ()))
     return any(
-        other in general_classes()[place].meanings
-        and general_classes()[place].meanings[one] != general_classes()[place].meanings[other]
-        for place in places_of().get(one, ())
+        other in of.meanings and of.meanings[one] != of.meanings[other] and not (closed and of.form in _OPEN)
+        for of in classes
     )
 
 

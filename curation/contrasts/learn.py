@@ -13,7 +13,7 @@ from curation.blind.tokens import Int64s, hash_words
 from curation.contrasts.caption_words import JOIN_ROUNDS, Phrases, WordTable, as_written, join
 from curation.contrasts.classes import ContrastClass, Relation, Verdicts, build_classes, judge
 from curation.contrasts.evidence import Occurrences, PairEvidence
-from curation.contrasts.general_classes import GeneralClass, general_classes, places_of
+from curation.contrasts.general_classes import GeneralClass, exclude, general_classes, places_of
 from curation.contrasts.numbers import numbers_of_units
 from curation.contrasts.open_slots import OpenSlot, open_slots
 from curation.contrasts.vocabulary import ContrastVocabulary
@@ -23,13 +23,15 @@ _LEAST_COUNT, _CAPTIONS_PER_COUNT = 3, 4_000
 _MAX_CONTEXTS = 400_000
 _LEAST_SHARE_OF_MEANING = 0.25
 """A word of several general classes stays in those whose other words are at least this share as frequent as in the best."""
+_OPEN_FORMS, _LEAST_OF_CLASS = ("noun", "mass", "verb"), 4
+"""A general class of things or actions of which captions have fewer words is none of theirs: one cat is a part of a name."""
 _MAX_CONTRASTS = 40
 """Most pairs of a class whose evidence is kept to be read."""
 _TYPES = {
     "NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action", "NUM": "number", "X": "attribute",
 }  # fmt: skip
 
-WEIGHTS = {"words": (0, 1, 0), "before": (3, 5, 0), "after": (0, 5, 11), "both": (3, 5, 11)}
+WEIGHTS = {"words": (0, 1, 0), "before": (3, 5, 0), "after": (0, 5, 11)}
 """Multiples of the hashes of the word before, the word itself and the word after that make the keys of each table."""
 
 FORM_WEIGHTS = (13, 3, 5)
@@ -176,7 +178,8 @@ def _clearest(classes: Sequence[GeneralClass], counts: Mapping[str, int]) -> lis
             for word in one.meanings
             if word in counts and others[place, word] >= max(1, _LEAST_SHARE_OF_MEANING * best[word])
         ]
-        if len({one.meanings[word] for word in members}) > 1:
+        enough = one.form not in _OPEN_FORMS or sum(counts[word] for word in members) >= _LEAST_OF_CLASS
+        if enough and len({one.meanings[word] for word in members}) > 1:
             found.append(_Named(one, members))
     return found
 
@@ -186,9 +189,13 @@ def _counts(table: WordTable) -> dict[str, int]:
 
 
 def _refused(found: Occurrences, evidence: PairEvidence, verdicts: Verdicts) -> list[tuple[str, str]]:
-    """Return the pairs of words that captions of one image call the same thing, whatever our lists say."""
+    """Return the pairs of words that captions of one image call the same thing, whatever our lists say.
+
+    Not those of closed classes: an image may have a large and a small star, and "A above B" is "B below A".
+    """
     names, places = found.names, np.flatnonzero(verdicts.against)
-    return [(names[evidence.one[place]], names[evidence.other[place]]) for place in places.tolist()]
+    pairs = [(names[evidence.one[place]], names[evidence.other[place]]) for place in places.tolist()]
+    return [pair for pair in pairs if not exclude(*pair, closed=True)]
 
 
 def _describe(
@@ -249,9 +256,9 @@ def _forms_attested(table: WordTable, members: set[str], language: CaptionLangua
 
 
 def _contexts(table: WordTable, members: set[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Return how often each word comes, and each member after a word, before a word, and between two: sorted keys and counts.
+    """Return how often each word comes, and each member after a word and before one: sorted keys and counts.
 
-    Of more than 400,000 contexts of a kind the most frequent are kept, and of those of both sides only repeated ones.
+    Of more than 400,000 contexts of a kind the most frequent are kept.
     """
     hashes = hash_words(list(table.words))
     if "an" in table.words and "a" in table.words:
@@ -268,7 +275,6 @@ def _contexts(table: WordTable, members: set[str]) -> dict[str, np.ndarray[Any, 
             ),
             return_counts=True,
         )
-        often: Int64s = np.flatnonzero(counts > (1 if name == "both" else 0))
-        often = np.sort(often[np.lexsort((keys[often], -counts[often]))][:_MAX_CONTEXTS])
+        often: Int64s = np.sort(np.lexsort((keys, -counts))[:_MAX_CONTEXTS])
         found |= {f"{name}_keys": keys[often], f"{name}_counts": counts[often].astype(np.uint32)}
     return found

@@ -15,6 +15,7 @@ from curation.text.wordlists import word_rows
 _MAX_NUMBERS, _MAX_UNITS = 64, 200
 _LEAST_NUMBERS, _LEAST_MEASURED, _LEAST_SHARE_MEASURED = 5, 10, 0.3
 _ENOUGH = 6
+_MAX_CACHED = 1 << 14
 _HYPHENS = frozenset("-\u2010\u2011\u2013")
 _UNITS = {unit: row[0] for row in word_rows("units") for unit in row}
 """Unit -> how it is spelled here."""
@@ -83,6 +84,7 @@ class Numbers:
         self._of_unit: dict[str, dict[str, int]] = {
             unit: {str(number): int(count) for number, count in found} for unit, found in numbers.items()
         }
+        self._options: dict[tuple[str, str], list[Options]] = {}
         self._alike: dict[tuple[int, int], Counter[str]] = {}
         for found in self._of_unit.values():
             for number, count in found.items():
@@ -96,10 +98,17 @@ class Numbers:
         if not after or (at and words[at - 1].end == words[at].start and words[at - 1].text not in "(<>=~"):
             return []
         unit = _UNITS.get(after[0], after[0])
-        known = self._of_unit.get(unit)
-        if known is None:
+        key = unit, words[at].text
+        if unit not in self._of_unit:
             return []
-        number = words[at].text
+        if key not in self._options:
+            if len(self._options) >= _MAX_CACHED:
+                self._options.clear()
+            self._options[key] = self._others(*key)
+        return self._options[key]
+
+    def _others(self, unit: str, number: str) -> list[Options]:
+        known = self._of_unit[unit]
         alike = {other: count for other, count in known.items() if _shape(other) == _shape(number)}
         if len(alike) < _ENOUGH:
             alike |= {other: 1 for other in sorted(self._alike.get(_shape(number), ())) if other not in alike}

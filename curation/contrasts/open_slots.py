@@ -19,6 +19,8 @@ _MAX_ANCHORS = 200
 _LEAST_FILLERS = 8
 _LEAST_ALIKE = 0.3
 _LEAST_CONCENTRATION = 0.6
+_LEAST_OF_OFTEN = 0.3
+"""A filler of several words is this share of the times that each word of it comes, unless that is rare."""
 _LEAST_EXPECTED, _MOST_TOGETHER = 10.0, 0.1
 _MAX_MEMBERS = 200
 
@@ -49,19 +51,21 @@ def open_slots(captions: Sequence[Sequence[str]], known: Mapping[str, str], kept
                 break
         else:
             merged.append(Counter(fillers))
-    likely = [_without_others(slot, counts) for slot in merged]
+    likely = [_without_others(slot, counts, kept) for slot in merged]
     enough = (2 * _LEAST_EXPECTED * len(captions)) ** 0.5
     found = [_of_names(slot, captions) for slot in likely if slot.total() >= enough]
     return [one for one in found if one is not None]
 
 
-def _without_others(slot: Counter[str], counts: Mapping[str, int]) -> Counter[str]:
-    """Return the fillers without words that mostly stand elsewhere, and without rare ones that begin with another."""
+def _without_others(slot: Counter[str], counts: Mapping[str, int], kept: Collection[str]) -> Counter[str]:
+    """Return the fillers without those of words that mostly stand elsewhere, and without rare ones that begin with another."""
     found: Counter[str] = Counter()
     for filler, count in slot.items():
         words = filler.split(" ")
         begins = any(" ".join(words[:length]) in slot for length in range(1, len(words)))
-        if not (begins and count < 2) and (len(words) > 1 or count >= _LEAST_CONCENTRATION * counts[filler]):
+        least = _LEAST_CONCENTRATION if len(words) == 1 else _LEAST_OF_OFTEN
+        often = (counts[word] for word in words if word.isalpha() and word not in kept)
+        if not (begins and count < 2) and all(count >= least * number or number < _LEAST_TIMES for number in often):
             found[filler] = count
     return found
 
@@ -73,15 +77,15 @@ def _frames(
     counts = Counter(word for caption in captions for word in set(caption))
     least = max(_LEAST_TIMES, _LEAST_SHARE * len(captions))
     often = {word for word, count in counts.most_common(_MAX_ANCHORS) if count >= least and word.isalpha()} | {EDGE}
-    closed = {*kept, *known}
     frames: dict[tuple[str, str], Counter[str]] = {}
     for caption in captions:
         words = [EDGE, *caption, EDGE]
         for start in [at for at, word in enumerate(words[:-2]) if word in often]:
             for stop in range(start + 2, min(start + 2 + _MAX_LENGTH, len(words))):
-                if words[stop - 1] in closed or (stop > start + 2 and not often.isdisjoint(words[start + 1 : stop])):
+                if words[stop - 1] in known:
                     break
-                if words[stop] in often and is_exchangeable(words[start + 1]) and is_exchangeable(words[stop - 1]):
+                ends = words[start + 1], words[stop - 1]
+                if words[stop] in often and all(is_exchangeable(word) and word not in kept for word in ends):
                     sides = (known.get(words[side], words[side]) for side in (start, stop))
                     frame = frames.setdefault((next(sides), next(sides)), Counter())
                     frame[" ".join(words[start + 1 : stop])] += 1

@@ -29,6 +29,8 @@ _SENTENCE_ENDS = frozenset(".!?;\u3002\uff01\uff1f")
 _NEGATION_ENDS = frozenset(row[0] for row in word_rows("negation_ends"))
 _LEAST_SHARE = 0.01
 _UNIT = float(1 << 64)
+_MOST_OF_CLASS = 8
+"""Most exchanges of a place by one class."""
 _MAX_CACHED = 1 << 14
 
 _NOUNS = frozenset({"NOUN"})
@@ -82,7 +84,7 @@ class Substitutes:
                 self._forms.setdefault(word, form)
         self._phrases = Phrases(self._of_word)
         self._language = CaptionLanguage(fit.values["language"])
-        self._negations = self._language.negations
+        self._negations, self._inflects = self._language.negations, self._language.inflects
         self._evidence = {
             frozenset((one, other)): evidence
             for item in fit.values["classes"]
@@ -101,18 +103,18 @@ class Substitutes:
         return self._phrases.split(caption)
 
     def of_caption(
-        self, caption: str, named: Collection[str], tags: Mapping[int, str], most: int, *seeds: str | int
+        self, caption: str, words: Sequence[Word], named: Collection[str], tags: Mapping[int, str], *seeds: str | int
     ) -> list[Substitute]:
         """Return possible exchanges in the order of their draws.
 
         Args:
             caption: The caption.
+            words: Its words, see `words`.
             named: Words of all captions of the image, in all their forms: none of them is a new word.
             tags: Parts of speech of its words, by where they start; may be empty.
-            most: Most exchanges of a place and class.
             seeds: What draws depend on besides caption and words.
         """
-        words, denied, found = self.words(caption), False, list[Substitute]()
+        denied, found = False, list[Substitute]()
         draw = draw_seed(*seeds, caption)
         for at, word in enumerate(words):
             if word.text in _NEGATION_ENDS:
@@ -120,20 +122,19 @@ class Substitutes:
             if not denied or word.text in self._negations:
                 for options in self._of_place(caption, words, at, tags):
                     drawn = mixed(options.hashes ^ np.uint64((draw + word.start) & _MASK)) / _UNIT
-                    found += self._first(caption, words, at, options, drawn / options.shares, named, most)
+                    found += self._first(caption, words, at, options, drawn / options.shares, named)
             denied = denied or word.text in self._negations
         return sorted(found, key=lambda one: (one.order, one.word.start, one.new))
 
     def _first(
-        self, caption: str, words: Sequence[Word], at: int, options: Options, orders: Float64s, named: Collection[str],
-        most: int,
-    ) -> Iterator[Substitute]:  # fmt: skip
+        self, caption: str, words: Sequence[Word], at: int, options: Options, orders: Float64s, named: Collection[str]
+    ) -> Iterator[Substitute]:
         """Yield the first exchanges of one place by their draws."""
-        word, left = words[at], most
+        word, left = words[at], _MOST_OF_CLASS
         begins = at == 0 or words[at - 1].text in _SENTENCE_ENDS
         for place in np.argsort(orders, kind="stable").tolist():
             new = options.words[place]
-            if new in named or not self._agrees(new, words, at):
+            if new in named or (self._inflects and not self._agrees(new, words, at)):
                 continue
             written = self._written(caption[word.start : word.end], word.text, new, begins)
             evidence = self._evidence.get(frozenset((word.text, new)), options.reason)
@@ -202,7 +203,7 @@ class Substitutes:
         It stands somewhere behind the same function word (behind the same two of them), or behind words with the same
         endings. At the beginning of a caption it ends like the old word, or stands somewhere before the same word.
         """
-        if not self._language.inflects or not new.isalpha():
+        if not new.isalpha():
             return True
         second, first = (words[near].text if near >= 0 else EDGE for near in (at - 2, at - 1))
         if not first[:1].isalpha():

@@ -123,19 +123,20 @@ class MineContrasts(FittedStage):
         return [{"mined_negatives": self._of_sample(sample, found)} for sample in samples]
 
     def _of_sample(self, sample: Sample, found: Substitutes) -> list[dict[str, Any]]:
-        words = [word.text for caption in sample.captions for word in found.words(caption)]
+        words_of = [found.words(caption) for caption in sample.captions]
+        words = [word.text for of_caption in words_of for word in of_caption]
         named = all_forms([*words, *(part for word in words for part in word.split(" "))])
         taken = {normalise(caption) for caption in sample.captions}
         records: list[dict[str, Any]] = []
         for number, (caption, parse) in enumerate(zip(sample.captions, sample["parses"], strict=True)):
             least = len(records)
             tags = dict(zip(parse["starts"], parse["pos"], strict=True))
-            drawn = found.of_caption(caption, named, tags, self.per_caption, self.seed, self.name, sample.uid)
+            drawn = found.of_caption(caption, words_of[number], named, tags, self.seed, self.name, sample.uid)
             for one in _chosen(drawn, fill=self.language.is_english):
                 record = self._record(number, caption, parse, one)
-                if normalise(record["text"]) in taken:
+                if (text := normalise(record["text"])) in taken:
                     continue
-                taken.add(normalise(record["text"]))
+                taken.add(text)
                 records.append(record)
                 if len(records) - least == self.per_caption:
                     break
