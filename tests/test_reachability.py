@@ -36,6 +36,7 @@ WAITING: Mapping[str, str] = {
     "GroupParity": "a recipe with the fairness objectives",
     "MultipleInstance": "the recipes of the further papers",
     "TripletContrast": "a recipe that contrasts the facts of a knowledge graph",
+    "NegativeRank": "a measurement of ahnm with it against the softmax over a caption's own negatives",
     "WeightedPlan": "the recipe of M4 with weights instead of draws",
     "merge": "exporting a tuned model with its adapters folded in (training/model/lora.py)",
 }

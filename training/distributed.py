@@ -293,12 +293,10 @@ class GatheredChooser:
         self.choose = 0
         """Keeps the choice out of the pass with gradients."""
 
-    def select(
-        self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float
-    ) -> NegativeChoice:
+    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, progress: float) -> NegativeChoice:
         """Choose for the global batch, and return this rank's part."""
         gather = self._ranks.gather
-        every = self._chooser.select(gather(positive), gather(similarity), gather(mask), logit_scale, progress)
+        every = self._chooser.select(gather(positive), gather(similarity), gather(mask), progress)
         own = slice(self._ranks.rank * len(mask), (self._ranks.rank + 1) * len(mask))
         gated = None if every.gated is None else every.gated[own]
         return NegativeChoice(every.index[own], every.mask[own], every.weight[own], every.stats, gated)

@@ -178,11 +178,25 @@ class StartedGate:
         """
         import torch
 
-        image, text = image.detach(), text.detach()
-        similarity = image @ text.T, image @ image.T, text @ text.T
-        sure = batch_thresholds(*similarity, self.sure) if self.per_batch else self.sure
-        found = positive_labels(*similarity, sure, self.doubtful)
+        found = self.found(image, text, len(image))
         if own is None:
             return found
         square = torch.where(found == -1, own[:, : len(image)], found)
         return torch.cat([square, own[:, len(image) :]], dim=1)
+
+    def found(self, image: Tensor, text: Tensor, size: int) -> Tensor:
+        """Return the label of each image and text, int8 [N, N]: 1 for found positives, 0 in doubt, -1 elsewhere.
+
+        Args:
+            image: Unit-norm image features of the batch, then of whatever stands in a denominator besides [N, d]; not
+                differentiated.
+            text: The same for texts [N, d].
+            size: How many of them are the batch's; quantiles of a batch are taken over these alone.
+        """
+        image, text = image.detach(), text.detach()
+        similarity = image @ text.T, image @ image.T, text @ text.T
+        sure = self.sure
+        if self.per_batch:
+            image_text, image_image, text_text = (square[:size, :size] for square in similarity)
+            sure = batch_thresholds(image_text, image_image, text_text, self.sure)
+        return positive_labels(*similarity, sure, self.doubtful)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
@@ -105,6 +107,7 @@ class Features:
         prompts: Unit-norm features of an objective's prompts [C, d].
         triplets: Facts.
         identity: A number for each photograph and one for each caption's tokens, int64 [B, 2]; the same in every run.
+        gate: Finds pairs that are no negatives, for objectives with texts and images from outside the batch.
     """
 
     image: Tensor
@@ -124,6 +127,7 @@ class Features:
     prompts: Tensor | None = None
     triplets: Triplets | None = None
     identity: Tensor | None = None
+    gate: StartedGate | None = None
 
     def __post_init__(self) -> None:
         """Check that the shapes belong together.
@@ -163,6 +167,11 @@ class Features:
         if (value := getattr(self, name)) is None:
             raise ValueError(f"the objective needs features.{name}, which is None")
         return value
+
+    def judged(self) -> tuple[Tensor, Tensor]:
+        """Return the images and texts that a gate looks at, each [B, d]: of the model before tuning where they are made."""
+        image = self.image if self.teacher_image is None else self.teacher_image
+        return image, self.text if self.teacher_text is None else self.teacher_text
 
     def pair_labels(self) -> Tensor:
         """Return the labels of all images and texts, int8 [B, B + B*K]: the default where `labels` says nothing."""
@@ -259,7 +268,7 @@ def make_features(
         else:
             texts = torch.cat([batch.text, batch.negatives[batch.negative_mask]])
             similarity = candidate_similarities(encoder, image, texts, batch.negative_mask, cached=batch.text_cached)
-        choice = chooser.select(*similarity, batch.negative_mask, model.logit_scale.item(), progress)
+        choice = chooser.select(*similarity, batch.negative_mask, progress)
         text = text.chosen(choice) if one_pass else encode(choice)
     if choice is not None:
         more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}
@@ -286,9 +295,8 @@ def with_labels(
     """Return the features of a whole batch with labels: texts equal to a caption, and the gate's pairs, are no negatives."""
     labels = label_texts(batch, choice).to(features.image.device) if ignore_equal_captions else None
     if gate is not None:
-        image = features.image if features.teacher_image is None else features.teacher_image
-        labels = gate.labels(image, features.text if features.teacher_text is None else features.teacher_text, labels)
-    return replace(features, labels=labels)
+        labels = gate.labels(*features.judged(), labels)
+    return replace(features, labels=labels, gate=gate)
 
 
 @dataclass(frozen=True)
@@ -408,17 +416,24 @@ def negative_types(batch: Batch, choice: NegativeChoice) -> Tensor:
 
 
 def negative_stats(batch: Batch, choice: NegativeChoice) -> dict[str, Any]:
-    """Return what the log says about the negatives of a step: how many, by operation such as ``swap/noun``.
+    """Return what the log says about the negatives of a step: how many were drawn and chosen, by operation such as ``swap/noun``.
 
     `equal_to_caption` are negatives that were drawn and left out: the model reads the same tokens as of their caption.
     """
-    counts: dict[str, int] = {}
-    for record in _chosen(batch.texts.records, choice):
-        if record is not None:
-            name = "/".join(str(record[key]) for key in ("operation", "span_class") if record.get(key))
-            counts[name] = counts.get(name, 0) + 1
-    numbers = {"count": int(choice.mask.sum()), "equal_to_caption": sum(batch.texts.equal_negatives)}
-    return {**numbers, **choice.stats, "operation": dict(sorted(counts.items()))}
+    records = batch.texts.records
+    chosen = [record for record in _chosen(records, choice) if record is not None]
+    numbers = {
+        "count": len(chosen),
+        "candidates": sum(map(len, records)),
+        "equal_to_caption": sum(batch.texts.equal_negatives),
+    }
+    operations = {"operation": _by_operation(chosen), "operation_drawn": _by_operation(chain(*records))}
+    return {**numbers, **choice.stats, **operations}
+
+
+def _by_operation(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    names = ("/".join(str(item[key]) for key in ("operation", "span_class") if item.get(key)) for item in records)
+    return dict(sorted(Counter(names).items()))
 
 
 def _chosen(candidates: Sequence[Sequence[T]], choice: NegativeChoice) -> list[T | None]:

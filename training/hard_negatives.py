@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Band = tuple[float, float]
 
+_GRID = 33
+"""Quantiles of the gaps that are followed."""
+
 ONE_PASS = 1.5
 """Candidates per chosen negative up to which one pass with gradients costs no more than two passes."""
 
@@ -30,7 +33,7 @@ class NegativeChoice:
     Attributes:
         index: Number of the candidate in each slot, int64 [B, K]; any valid number where the slot is empty.
         mask: True where a slot is filled, bool [B, K].
-        weight: How many times each negative counts, above 0 [B, K].
+        weight: Factor of each negative's term in a loss, above 0 [B, K].
         stats: Numbers for the log.
         gated: True where a candidate was left out as likely true of the image, bool [B, C]; None for none.
     """
@@ -51,16 +54,13 @@ class NegativeChooser(Protocol):
 
     choose: int
 
-    def select(
-        self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float
-    ) -> NegativeChoice:
+    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, progress: float) -> NegativeChoice:
         """Choose among the candidates.
 
         Args:
             positive: Similarity of each image to its caption [B].
             similarity: Similarity of each image to its candidates [B, C]; anything where `mask` is False.
             mask: True where there is a candidate, bool [B, C].
-            logit_scale: Similarities times it are logits.
             progress: Share of the run's steps that are done, 0 to below 1.
         """
 
@@ -132,20 +132,23 @@ class UniformNegatives:
 class AdaptiveNegatives:
     """Negatives from a band of hardness, by the current model, that moves as training goes on.
 
-    Each candidate's hardness is its rank among its own sample's candidates by similarity to the image, 0 (least
-    similar) to 1. Those inside the band come first, by closeness to its middle; the rest by distance from the band.
-    Two safeguards, by moving averages over steps:
+    A candidate's gap is its cosine to the image less its caption's. Its hardness is the share of all candidates, of
+    this step and (by moving averages of quantiles) of those before it, that have a smaller gap: 0 for the easiest, 1
+    for the hardest. Candidates inside the band come first, by closeness to its middle; the rest by distance from it.
+    Two safeguards, by moving averages over steps too:
 
-    - *Gate.* A candidate that beats its own caption by more than the `gate_quantile` of all candidates do, and beats
-      it at all, is likely true of the image: it is never chosen.
-    - *Weight.* With l = log(1 + exp(logit(negative) - logit(caption))): above the `hopeless_quantile` of l it counts
-      `hopeless_weight` times, between that and the `moderate_quantile` it counts `moderate_weight` times, else once.
+    - *Gate.* A candidate whose gap is above the `gate_quantile` of all gaps, and above 0, is likely true of the image:
+      it is never chosen.
+    - *Weight.* Of the chosen, one whose gap is above their `hopeless_quantile` counts `hopeless_weight` times, one
+      between that and their `moderate_quantile` counts `moderate_weight` times, any other once.
+
+    Only cosines are compared, never logits, so that nothing depends on the learned scale.
 
     Attributes:
-        candidates: Candidates drawn per sample and step.
+        candidates: Candidates drawn per sample and step; at least three for each that is chosen is a choice.
         choose: Negatives chosen of these.
-        band_start: (low, high) ranks at the first step.
-        band_end: (low, high) ranks at the last step; linear in between. FALCON found hard first better: swap them.
+        band_start: (low, high) hardness at the first step.
+        band_end: (low, high) hardness at the last step; linear in between. For hard first, swap them.
         gate_quantile: 1 turns the gate off except for what beats all others seen.
         hopeless_quantile: See above.
         hopeless_weight: See above.
@@ -162,8 +165,8 @@ class AdaptiveNegatives:
     name: ClassVar[str] = "adaptive"
     source: ClassVar[str] = "FALCON (CVPR 2026); CE-CLIP (arXiv 2306.08832); FFF (arXiv 2405.10286)"
 
-    candidates: int = 15
-    choose: int = 10
+    candidates: int = 12
+    choose: int = 4
     band_start: Band = (0.0, 0.5)
     band_end: Band = (0.5, 1.0)
     gate_quantile: float = 0.98
@@ -201,48 +204,48 @@ class AdaptiveNegatives:
 
 
 class _Adaptive:
-    """`AdaptiveNegatives` during a run: three moving quantiles."""
+    """`AdaptiveNegatives` during a run: moving quantiles of gaps."""
 
     def __init__(self, config: AdaptiveNegatives) -> None:
         self._config, self.choose = config, config.choose
         self._averages: dict[str, float] = {}
 
-    def select(
-        self, positive: Tensor, similarity: Tensor, mask: Tensor, logit_scale: float, progress: float
-    ) -> NegativeChoice:
+    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, progress: float) -> NegativeChoice:
         """Choose by band, gate and weight."""
         import torch
 
         config = self._config
-        excess = similarity - positive[:, None]
-        gate = max(0.0, self._track("gate", excess[mask], config.gate_quantile))
-        allowed = mask & (excess <= gate)
-        rank = _ranks(similarity, allowed)
+        gap = similarity - positive[:, None]
+        gate = max(0.0, self._track("gate", gap[mask], config.gate_quantile))
+        allowed = mask & (gap <= gate)
+        hardness = self._hardness(gap, mask)
         low, high = config.band_at(progress)
-        outside = (low - rank).clamp_min(0) + (rank - high).clamp_min(0)
+        outside = (low - hardness).clamp_min(0) + (hardness - high).clamp_min(0)
         # any distance outside the band counts for more than every distance inside it
-        cost = (2.0 * (outside > 0) + outside + 0.5 * (rank - (low + high) / 2).abs()).masked_fill(
+        cost = (2.0 * (outside > 0) + outside + 0.5 * (hardness - (low + high) / 2).abs()).masked_fill(
             ~allowed, float("inf")
         )
         index = cost.argsort(dim=1, stable=True)[:, : config.choose]
         filled = allowed.gather(1, index)
-        chosen = excess.gather(1, index)
-        loss = torch.nn.functional.softplus(logit_scale * chosen)
-        hopeless = self._track("hopeless", loss[filled], config.hopeless_quantile)
-        moderate = self._track("moderate", loss[filled], config.moderate_quantile)
-        weight = torch.ones_like(loss)
-        weight[loss >= moderate] = config.moderate_weight
-        weight[loss > hopeless] = config.hopeless_weight
-        count = max(1, int(filled.sum()))
-        picked = similarity.gather(1, index)
+        chosen, picked, how_hard = (values.gather(1, index)[filled] for values in (gap, similarity, hardness))
+        hopeless = self._track("hopeless", chosen, config.hopeless_quantile)
+        moderate = self._track("moderate", chosen, config.moderate_quantile)
+        weights = torch.ones_like(chosen)
+        weights[chosen >= moderate] = config.moderate_weight
+        weights[chosen > hopeless] = config.hopeless_weight
+        weight = torch.ones_like(gap[:, : index.shape[1]])
+        weight[filled] = weights
         stats = {
             "gated": float((mask & ~allowed).sum()),
             "gate": gate,
             "band_low": low,
             "band_high": high,
-            "mean_similarity": float(picked[filled].sum()) / count,
-            "hopeless": float((filled & (loss > hopeless)).sum()),
-            "mean_weight": float(weight[filled].sum()) / count,
+            "in_band": _mean((how_hard >= low) & (how_hard <= high)),
+            "mean_similarity": _mean(picked),
+            "mean_gap": _mean(chosen),
+            "mean_hardness": _mean(how_hard),
+            "hopeless": float((chosen > hopeless).sum()),
+            "mean_weight": _mean(weights),
         }
         return NegativeChoice(index, filled, weight, stats, mask & ~allowed)
 
@@ -257,19 +260,47 @@ class _Adaptive:
     def _track(self, name: str, values: Tensor, quantile: float) -> float:
         """Move an average towards this step's quantile and return it."""
         if values.numel():
-            now = float(values.double().quantile(quantile))
-            kept = self._config.decay
-            before = self._averages.get(name, now)
-            self._averages[name] = kept * before + (1.0 - kept) * now
+            self._move(name, float(values.double().quantile(quantile)))
         return self._averages.get(name, 0.0)
 
+    def _move(self, name: str, now: float) -> None:
+        kept = self._config.decay
+        self._averages[name] = kept * self._averages.get(name, now) + (1.0 - kept) * now
 
-def _ranks(similarity: Tensor, mask: Tensor) -> Tensor:
-    """Return each candidate's rank in its row, 0 (least similar) to 1; 0.5 for a row's only one."""
-    order = similarity.masked_fill(~mask, float("inf")).argsort(dim=1, stable=True)
-    rank = order.argsort(dim=1, stable=True).to(similarity.dtype)
-    last = (mask.sum(dim=1, keepdim=True) - 1).to(similarity.dtype)
-    return (rank / last.clamp_min(1)).masked_fill((last == 0).expand_as(mask), 0.5)
+    def _hardness(self, gap: Tensor, mask: Tensor) -> Tensor:
+        """Move the quantiles of all gaps, and return each gap's place among them, 0 to 1 [B, C]."""
+        import torch
+
+        if not bool(mask.any()):
+            return torch.zeros_like(gap)
+        shares = torch.linspace(0.0, 1.0, _GRID, dtype=torch.float64, device=gap.device)
+        for number, value in enumerate(gap[mask].double().quantile(shares).tolist()):
+            self._move(f"gap_{number:02d}", value)
+        grid = torch.tensor([self._averages[f"gap_{number:02d}"] for number in range(_GRID)], dtype=torch.float64)
+        return place_in(grid.to(gap.device), gap.double()).to(gap.dtype)
+
+
+def place_in(grid: Tensor, values: Tensor) -> Tensor:
+    """Return the share of a distribution that lies below each value: 0 below the first quantile, 1 above the last.
+
+    Args:
+        grid: Quantiles at equal steps from 0 to 1, ascending [G].
+        values: Any shape; where several quantiles equal a value, it takes the middle of their places.
+    """
+    import torch
+
+    flat = values.contiguous()
+    below, above = torch.searchsorted(grid, flat), torch.searchsorted(grid, flat, right=True)
+    left = (below - 1).clamp(0, len(grid) - 2)
+    step = (flat - grid[left]) / (grid[left + 1] - grid[left]).clamp_min(1e-12)
+    between = left + step.clamp(0, 1)
+    place = torch.where(above > below, (below + above - 1) / 2, between.to(values.dtype))
+    return place / (len(grid) - 1)
+
+
+def _mean(values: Tensor) -> float:
+    """Return the mean of what was chosen, 0 where nothing was."""
+    return float(values.double().mean()) if values.numel() else 0.0
 
 
 def take_all(mask: Tensor) -> NegativeChoice:

@@ -118,9 +118,9 @@ class GrowingPlan:
         if plan is not None and done < plan.num_steps:
             yield plan
         while plan is None or plan.num_steps < config.steps:
-            number = 0 if plan is None else int(plan.epoch[-1]) + 1
+            number, planned = (0, 0) if plan is None else (int(plan.epoch[-1]) + 1, plan.num_steps)
             index = replace(self.index, embeddings=embed())
-            epoch = plan_epoch(self.planner, index, config.seed, number, config.batch_size)
+            epoch = plan_epoch(self.planner, index, config.seed, number, config.batch_size, planned, config.steps)
             plan = join_plans([plan, epoch] if plan else [epoch]).first_steps(config.steps)
             self.ranks.check_equal("plan", plan.fingerprint)
             self.ranks.on_rank_zero(lambda plan=plan: plan.save(self.path))  # type: ignore[misc]

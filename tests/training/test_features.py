@@ -43,10 +43,10 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
     assert choice is not None
     stats = negative_stats(batch, choice)
     similarity = torch.einsum("bd,bcd->bc", image, candidates)
-    scale, mask = features.logit_scale.item(), batch.negative_mask
+    mask = batch.negative_mask
     positive = (image * text).sum(dim=1)
     fresh = negatives.start()
-    expected = take_all(mask) if fresh is None else fresh.select(positive, similarity, mask, scale, 0.5)
+    expected = take_all(mask) if fresh is None else fresh.select(positive, similarity, mask, 0.5)
     assert (
         features.negatives is not None and features.negative_mask is not None and features.negative_weight is not None
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from data_manifests.errors import InputError
 from training.batches.batch import StepTexts
 from training.features import negative_stats
-from training.hard_negatives import AdaptiveNegatives, NegativeChoice, UniformNegatives, take_all
+from training.hard_negatives import AdaptiveNegatives, NegativeChoice, UniformNegatives, place_in, take_all
 
 
 def no_gate(**changes: object) -> AdaptiveNegatives:
@@ -21,7 +22,7 @@ def no_gate(**changes: object) -> AdaptiveNegatives:
 def select(
     config: AdaptiveNegatives, similarity: torch.Tensor, mask: torch.Tensor, progress: float = 0.0
 ) -> NegativeChoice:
-    return config.start().select(torch.full((len(mask),), 0.9), similarity, mask, 10.0, progress)
+    return config.start().select(torch.full((len(mask),), 0.9), similarity, mask, progress)
 
 
 def chosen(choice: NegativeChoice, row: int = 0) -> set[int]:
@@ -65,7 +66,7 @@ def test_the_gate_closes_on_what_beats_the_caption_unusually() -> None:
     similarity[7, 2] = 0.95  # far above its caption: likely true of the image
     mask = torch.ones(50, 4, dtype=torch.bool)
     config = AdaptiveNegatives(candidates=4, choose=4, gate_quantile=0.98)
-    choice = config.start().select(positive, similarity, mask, 10.0, 0.5)
+    choice = config.start().select(positive, similarity, mask, 0.5)
     assert chosen(choice, 7) == {0, 1, 3} and choice.stats["gated"] == 1
     assert all(chosen(choice, row) == {0, 1, 2, 3} for row in range(50) if row != 7)
     assert choice.stats["gate"] == 0.0, "nothing below its caption is ever gated, whatever the quantile says"
@@ -77,7 +78,7 @@ def test_weights_follow_the_loss() -> None:
     config = AdaptiveNegatives(
         candidates=1, choose=1, moderate_quantile=0.5, moderate_weight=2.0, hopeless_quantile=0.9, hopeless_weight=0.5
     )
-    choice = config.start().select(torch.full((100,), 0.9), similarity, mask, 10.0, 0.0)
+    choice = config.start().select(torch.full((100,), 0.9), similarity, mask, 0.0)
     weights = choice.weight[:, 0].tolist()
     assert weights == [1.0] * 50 + [2.0] * 40 + [0.5] * 10
     assert choice.stats["hopeless"] == 10 and choice.stats["mean_weight"] == pytest.approx(1.35)
@@ -91,15 +92,112 @@ def test_memory_is_a_moving_average_and_survives_a_checkpoint() -> None:
     config = AdaptiveNegatives(candidates=5, choose=2, decay=0.5)
     whole, first = config.start(), config.start()
     for positive, similarity in steps[:2]:
-        whole.select(positive, similarity, mask, 5.0, 0.1)
-        first.select(positive, similarity, mask, 5.0, 0.1)
+        whole.select(positive, similarity, mask, 0.1)
+        first.select(positive, similarity, mask, 0.1)
     second, forgetful = config.start(), config.start()
     second.load_state_dict(first.state_dict())
-    expected, got, lost = (c.select(*steps[2], mask, 5.0, 0.2) for c in (whole, second, forgetful))
+    expected, got, lost = (c.select(*steps[2], mask, 0.2) for c in (whole, second, forgetful))
     assert torch.equal(expected.index, got.index) and torch.equal(expected.weight, got.weight)
     assert whole.state_dict() == second.state_dict() != forgetful.state_dict() and lost.stats != got.stats
     excess = [(similarity - positive[:, None])[mask].double().quantile(0.98) for positive, similarity in steps[:2]]
     assert first.state_dict()["gate"] == pytest.approx(float(0.5 * excess[0] + 0.5 * excess[1]))
+
+
+def quantile(values: list[float], share: float) -> float:
+    """Linear interpolation between the two values around a place, as the textbook has it."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+class AdaptiveByLoops:
+    """What `AdaptiveNegatives` says it does, one number after the other."""
+
+    def __init__(self, config: AdaptiveNegatives) -> None:
+        self.config, self.kept = config, {}  # type: ignore[var-annotated]
+
+    def move(self, name: str, values: list[float], share: float) -> float:
+        now = quantile(values, share)
+        self.kept[name] = self.config.decay * self.kept.get(name, now) + (1 - self.config.decay) * now
+        return float(self.kept[name])
+
+    def step(
+        self, positive: list[float], similarity: list[list[float]], mask: list[list[bool]], done: float
+    ) -> tuple[list[list[int]], list[list[float]], set[tuple[int, int]]]:
+        config = self.config
+        gaps = {
+            (i, j): similarity[i][j] - positive[i]
+            for i in range(len(positive)) for j in range(len(mask[i])) if mask[i][j]
+        }  # fmt: skip
+        gate = max(0.0, self.move("gate", list(gaps.values()), config.gate_quantile))
+        grid = [self.move(f"grid{at}", list(gaps.values()), at / 32) for at in range(33)]
+
+        def hardness(gap: float) -> float:
+            if gap <= grid[0]:
+                return 0.0
+            for at in range(32):
+                if grid[at] < gap <= grid[at + 1]:
+                    return (at + (gap - grid[at]) / (grid[at + 1] - grid[at])) / 32
+            return 1.0
+
+        low, high = (
+            start + (end - start) * done for start, end in zip(config.band_start, config.band_end, strict=True)
+        )
+        chosen: list[list[int]] = []
+        for i in range(len(positive)):
+            allowed = [j for j in range(len(mask[i])) if mask[i][j] and gaps[i, j] <= gate]
+
+            def cost(j: int, i: int = i) -> tuple[bool, float]:
+                hard = hardness(gaps[i, j])
+                outside = max(low - hard, 0.0, hard - high)
+                return outside > 0, outside + 0.5 * abs(hard - (low + high) / 2)
+
+            chosen.append(sorted(allowed, key=cost)[: config.choose])
+        picked = [gaps[i, j] for i, row in enumerate(chosen) for j in row]
+        hopeless = self.move("hopeless", picked, config.hopeless_quantile)
+        moderate = self.move("moderate", picked, config.moderate_quantile)
+        weights = [
+            [
+                config.hopeless_weight if gaps[i, j] > hopeless else config.moderate_weight if gaps[i, j] >= moderate else 1.0
+                for j in row
+            ]
+            for i, row in enumerate(chosen)
+        ]  # fmt: skip
+        return chosen, weights, {key for key, gap in gaps.items() if gap > gate}
+
+
+@pytest.mark.parametrize("band", [((0.0, 0.4), (0.6, 1.0)), ((0.5, 1.0), (0.0, 0.5)), ((0.3, 0.3), (0.3, 0.3))])
+def test_choice_band_weight_and_gate_are_what_they_say(band: Any) -> None:
+    config = AdaptiveNegatives(
+        candidates=9,
+        choose=3,
+        band_start=band[0],
+        band_end=band[1],
+        gate_quantile=0.9,
+        hopeless_quantile=0.8,
+        decay=0.7,
+    )
+    draws = torch.Generator().manual_seed(4)
+    chooser, slow = config.start(), AdaptiveByLoops(config)
+    for step in range(5):
+        positive = 0.3 + 0.2 * torch.rand(30, generator=draws, dtype=torch.float64)
+        similarity = 0.6 * torch.rand(30, 9, generator=draws, dtype=torch.float64)
+        mask = torch.rand(30, 9, generator=draws) > 0.3
+        choice = chooser.select(positive, similarity, mask, step / 5)
+        expected, weights, gated = slow.step(positive.tolist(), similarity.tolist(), mask.tolist(), step / 5)
+        rows = [choice.index[i][choice.mask[i]].tolist() for i in range(30)]
+        assert rows == expected
+        assert [choice.weight[i][choice.mask[i]].tolist() for i in range(30)] == weights
+        assert choice.gated is not None and {(i, j) for i, j in choice.gated.nonzero().tolist()} == gated and gated
+        assert {0.25, 1.0, 1.5} == {weight for row in weights for weight in row}
+
+
+def test_a_flat_distribution_has_a_middle() -> None:
+    grid = torch.tensor([0.0, 1.0, 1.0, 1.0, 2.0], dtype=torch.float64)
+    values = torch.tensor([-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0], dtype=torch.float64)
+    assert place_in(grid, values).tolist() == [0.0, 0.0, 0.125, 0.5, 0.875, 1.0, 1.0]
 
 
 def test_no_candidate_at_all_is_no_error() -> None:
@@ -113,7 +211,9 @@ def test_operations_are_counted() -> None:
     batch: Any = SimpleNamespace(texts=texts)
     index, mask = torch.tensor([[1, 0], [0, 1]]), torch.tensor([[True, True], [True, False]])
     stats = negative_stats(batch, NegativeChoice(index, mask, torch.ones(2, 2), {"gate": 0.5}))
-    assert stats == {"count": 3, "equal_to_caption": 2, "gate": 0.5, "operation": {"replace": 2, "swap/noun": 1}}
+    operations = {"replace": 2, "swap/noun": 1}
+    counts = {"count": 3, "candidates": 3, "equal_to_caption": 2}
+    assert stats == counts | {"gate": 0.5, "operation": operations, "operation_drawn": operations}
 
 
 @pytest.mark.parametrize(

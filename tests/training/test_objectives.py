@@ -47,14 +47,16 @@ def info_nce_by_loops(features: Features, negatives: bool = True) -> float:
     def logit(i: int, text: Tensor) -> float:
         return scale * sum(float(a) * float(b) for a, b in zip(features.image[i], text, strict=True))
 
-    def loss(terms: list[tuple[int, float]]) -> float:
-        bottom = sum(math.exp(z) for sign, z in terms if sign != 0)
-        ups = [-math.log(math.exp(z) / bottom) for sign, z in terms if sign == 1]
-        return sum(ups) / len(ups)
+    def loss(terms: list[tuple[int, float, float]]) -> float:
+        bottom = sum(math.exp(z) for sign, z, _ in terms if sign != 0)
+        ups = [-math.log(math.exp(z) / bottom) for sign, z, _ in terms if sign == 1]
+        against = [(math.exp(z), weight) for sign, z, weight in terms if sign == -1]
+        total = sum(part for part, _ in against)
+        return sum(part * weight for part, weight in against) / total * sum(ups) / len(ups)
 
     by_image, by_text = [], []
     for i in range(size):
-        terms = [(label(i, j), logit(i, features.text[j])) for j in range(size)]
+        terms = [(label(i, j), logit(i, features.text[j]), 1.0) for j in range(size)]
         if negatives and features.negatives is not None and features.negative_mask is not None:
             slots = features.negatives.shape[1]
             for j in range(size):
@@ -62,9 +64,9 @@ def info_nce_by_loops(features: Features, negatives: bool = True) -> float:
                     if features.negative_mask[j, k]:
                         weight = 1.0 if features.negative_weight is None else float(features.negative_weight[j, k])
                         sign = label(i, size + j * slots + k)
-                        terms.append((sign, logit(i, features.negatives[j, k]) + math.log(weight)))
+                        terms.append((sign, logit(i, features.negatives[j, k]), weight))
         by_image.append(loss(terms))
-        by_text.append(loss([(label(j, i), logit(j, features.text[i])) for j in range(size)]))
+        by_text.append(loss([(label(j, i), logit(j, features.text[i]), 1.0) for j in range(size)]))
     return (sum(by_image) / size + sum(by_text) / size) / 2
 
 
@@ -75,17 +77,18 @@ def negative_contrast_by_loops(features: Features, gamma: float, smoothing: floa
     for i in range(len(features.image)):
         if not features.negative_mask[i].any():
             continue
-        logits = [float(features.logit_scale * features.image[i] @ features.text[i])]
+        logits, weights = [float(features.logit_scale * features.image[i] @ features.text[i])], []
         for k in range(features.negatives.shape[1]):
             if features.negative_mask[i, k]:
-                weight = 1.0 if features.negative_weight is None else float(features.negative_weight[i, k])
-                logits.append(
-                    float(features.logit_scale * features.image[i] @ features.negatives[i, k]) + math.log(weight)
-                )
+                weights.append(1.0 if features.negative_weight is None else float(features.negative_weight[i, k]))
+                logits.append(float(features.logit_scale * features.image[i] @ features.negatives[i, k]))
+        parts = [math.exp(z) for z in logits[1:]]
+        counts = sum(part * weight for part, weight in zip(parts, weights, strict=True)) / sum(parts)
         bottom = sum(math.exp(z) for z in logits)
         p = [math.exp(z) / bottom for z in logits]
         y = [smoothing / len(p) + (1 - smoothing if at == 0 else 0) for at in range(len(p))]
-        losses.append(-sum(share * (1 - part) ** gamma * math.log(part) for share, part in zip(y, p, strict=True)))
+        loss = -sum(share * (1 - part) ** gamma * math.log(part) for share, part in zip(y, p, strict=True))
+        losses.append(counts * loss)
     return sum(losses) / len(losses)
 
 

@@ -79,8 +79,7 @@ def test_every_epoch_is_whole_pure_and_without_repeats(
     assert set(flat) <= set(index.rows.tolist())
     limits = dict(zip(index.rows.tolist(), index.num_captions.tolist(), strict=True))
     assert all(0 <= shown < limits[row] for row, shown in zip(flat, plan.caption.ravel().tolist(), strict=True))
-    if not isinstance(planner, CurriculumPlan) or epoch >= planner.pace_epochs:
-        assert len(flat) == size // batch * batch, "only an incomplete last batch may be dropped"
+    assert len(flat) == size // batch * batch, "only an incomplete last batch may be dropped"
 
 
 def test_epochs_and_seeds_differ_and_captions_are_drawn_evenly() -> None:
@@ -122,19 +121,35 @@ def test_clusters_meet_in_cluster_plans_and_runs_are_consecutive_rows() -> None:
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("easy_to_hard", 1), ("hard_to_easy", -1)])
-def test_curriculum_starts_at_its_end_and_ends_with_all(direction: Any, sign: int) -> None:
+@pytest.mark.parametrize("num_steps", [4, 8, 10, 37, 60])
+def test_a_curriculum_goes_from_one_end_to_the_other_whatever_the_length(
+    direction: Any, sign: int, num_steps: int
+) -> None:
     index = make_index(200)
     assert index.difficulty is not None
-    planner = CurriculumPlan(ShuffledPlan(), direction=direction, start_fraction=0.3, pace_epochs=3)
-    sizes = []
-    for epoch in range(5):
-        plan = planner(index, 0, epoch, 20)
-        means = sign * index.difficulty[plan.rows // 2].mean(axis=1)
-        assert (np.diff(means) >= 0).all()
-        sizes.append(plan.rows.size)
-    first = set((planner(index, 0, 0, 20).rows // 2).ravel().tolist())
-    assert first == set(np.argsort(sign * index.difficulty)[:60].tolist())
-    assert sizes == sorted(sizes) and sizes[0] == 60 and sizes[3:] == [200, 200]
+    planner = CurriculumPlan(ShuffledPlan(), direction=direction, start_fraction=0.3, pace=0.6)
+    plan = make_plan(planner, index, 0, num_steps, 20)
+    ordered = np.sort(sign * index.difficulty)
+    hardest = [float((sign * index.difficulty[plan.rows[step] // 2]).max()) for step in range(num_steps)]
+    third = ordered[2 * len(ordered) // 3]
+    assert any(value > third for value in hardest[num_steps // 2 :]), "a run meets the last third of the scale"
+    for epoch in range(int(plan.epoch[-1]) + 1):
+        steps = np.flatnonzero(plan.epoch == epoch)
+        means = sign * index.difficulty[plan.rows[steps] // 2].mean(axis=1)
+        assert (np.diff(means) >= 0).all(), "within an epoch batches come in the order of their mean difficulty"
+        share = min(1.0, float(np.sqrt(0.09 + 0.91 * (steps[-1] + 1) / num_steps / 0.6)))
+        assert max(hardest[step] for step in steps) <= ordered[min(199, int(np.ceil(share * 200)) - 1)] + 1e-12
+        rows = plan.rows[steps].ravel().tolist()
+        assert len(set(rows)) == len(rows)
+    if num_steps == 60:
+        sizes = np.bincount(plan.epoch)
+        assert sizes[0] < 10 and 10 in sizes, "the pool grows to all samples"
+
+
+def test_the_same_curriculum_of_a_longer_run_is_another() -> None:
+    index = make_index(200)
+    short, long = (make_plan(CurriculumPlan(ShuffledPlan()), index, 0, steps, 20) for steps in (20, 60))
+    assert not np.array_equal(short.rows[:7], long.rows[:7])
 
 
 def test_missing_columns_and_values_out_of_range_are_refused() -> None:

@@ -85,18 +85,19 @@ class ClusterPlan:
 class CurriculumPlan:
     """An inner plan over a pool that grows from one end of the difficulty scale to all samples, batches in that order.
 
-    In epoch e the pool is the first c(e) of the samples by difficulty, c(e) = sqrt(s^2 + (1 - s^2) e / E), with
-    s = `start_fraction` and E = `pace_epochs`. The inner planner makes the batches; they come in order of their mean
-    difficulty.
+    With p the share of the run's steps that will be done when the epoch ends, the epoch's pool is the first c(p) of the
+    samples by difficulty, c(p) = min(1, sqrt(s^2 + (1 - s^2) p / `pace`)), s = `start_fraction`. The inner planner makes
+    the batches; they come in order of their mean difficulty. Where the run ends before the epoch does, as many of its
+    batches are left out as do not fit, evenly over that order: a run of half an epoch goes from one end to the other, too.
 
     Attributes:
         inner: The planner that makes the batches.
         direction: Which end comes first. FALCON (CVPR 2026) found hard first better, so both can be tried.
-        start_fraction: Share of the samples in the first epoch, above 0 to 1.
-        pace_epochs: Epochs until all samples are in.
+        start_fraction: Share of the samples at the run's start, above 0 to 1.
+        pace: Share of the run until all samples are in, above 0 to 1.
 
     Source: Platanios et al. 2019, square-root competence (arXiv 1903.09848).
-    Differs: competence grows by epoch instead of by step; within an epoch batches are sorted by mean difficulty.
+    Differs: competence grows from epoch to epoch instead of by step; within an epoch batches are sorted by mean difficulty.
     """
 
     name: ClassVar[str] = "curriculum"
@@ -105,7 +106,7 @@ class CurriculumPlan:
     inner: Planner
     direction: Literal["easy_to_hard", "hard_to_easy"] = "easy_to_hard"
     start_fraction: float = 0.5
-    pace_epochs: int = 4
+    pace: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -116,19 +117,33 @@ class CurriculumPlan:
         directions = ("easy_to_hard", "hard_to_easy")
         check_settings(self, self.direction in directions, "direction", " or ".join(directions))
         check_settings(self, 0 < self.start_fraction <= 1, "start_fraction", "above 0, to 1")
-        check_settings(self, self.pace_epochs >= 1, "pace_epochs", "1 or more")
+        check_settings(self, 0 < self.pace <= 1, "pace", "above 0, to 1: a share of the run")
 
     def __call__(self, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> EpochPlan:
-        """Return the epoch's batches."""
+        """Return the batches of an epoch that is a run of its own."""
+        return self.part_of_run(index, seed, epoch, batch_size, 0, count_batches(index, batch_size))
+
+    def part_of_run(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, done: int, num_steps: int
+    ) -> EpochPlan:
+        """Return the epoch's batches; see `RunPlanner`."""
         difficulty = index.require("difficulty", self.name)
         count_batches(index, batch_size)
         sign = 1.0 if self.direction == "easy_to_hard" else -1.0
-        start = self.start_fraction**2
-        share = min(1.0, math.sqrt(start + (1.0 - start) * epoch / self.pace_epochs))
-        size = max(batch_size, math.ceil(share * len(index)))
+        left, size, before = num_steps - done, self._pool_size(done / num_steps, len(index)), 0
+        while size > before:  # a larger pool makes a longer epoch, and by its end the pool may be larger
+            ahead = min(left, size // batch_size)
+            size, before = self._pool_size((done + ahead) / num_steps, len(index)), size
+        size = max(batch_size, size)
         pool = np.sort(np.argsort(sign * difficulty, kind="stable")[:size])
         plan = self.inner(index.take(pool), seed, epoch, batch_size)
         by_row = np.zeros(int(index.rows.max()) + 1)
         by_row[index.rows] = difficulty
         order = np.argsort(sign * by_row[plan.rows].mean(axis=1), kind="stable")
+        if len(order) > left:
+            order = order[np.linspace(0, len(order) - 1, left).round().astype(np.int64)]
         return EpochPlan(plan.rows[order], plan.caption[order])
+
+    def _pool_size(self, progress: float, size: int) -> int:
+        start = self.start_fraction**2
+        return math.ceil(min(1.0, math.sqrt(start + (1.0 - start) * progress / self.pace)) * size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,6 +50,25 @@ class Planner(Protocol):
 
         Raises:
             InputError: fewer samples than a batch, or a column that the planner needs is missing.
+        """
+
+
+@runtime_checkable
+class RunPlanner(Protocol):
+    """A planner whose epochs depend on how much of the run is done: it has this method besides those of `Planner`."""
+
+    def part_of_run(
+        self, index: PlanIndex, seed: int, epoch: int, batch_size: int, done: int, num_steps: int
+    ) -> EpochPlan:
+        """Return an epoch of a run, as `Planner.__call__` does.
+
+        Args:
+            index: The samples.
+            seed: The run's seed.
+            epoch: Number of the epoch.
+            batch_size: Samples a batch.
+            done: Steps of the run before this epoch, below `num_steps`.
+            num_steps: Steps of the run.
         """
 
 

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from data_manifests.atomic_files import write_table_atomically
 from data_manifests.errors import InputError
-from training.batches.epoch import Planner
+from training.batches.epoch import Planner, RunPlanner
 from training.batches.index import IndexColumn, PlanIndex
 from training.batches.separate_duplicates import separate_duplicates
 
@@ -93,14 +93,29 @@ class BatchPlan:
         return plan
 
 
-def plan_epoch(planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_size: int) -> BatchPlan:
+def plan_epoch(
+    planner: Planner, index: PlanIndex, seed: int, epoch: int, batch_size: int, done: int, num_steps: int
+) -> BatchPlan:
     """Return the plan of one epoch, duplicates kept apart.
+
+    Args:
+        planner: Makes it.
+        index: The samples.
+        seed: The run's seed.
+        epoch: Number of the epoch.
+        batch_size: Samples a batch.
+        done: Steps of the run before this epoch, below `num_steps`.
+        num_steps: Steps of the run.
 
     Raises:
         InputError: fewer samples than a batch, a column that the planner needs is missing, or so many duplicates that
             no batch can be filled.
     """
-    plan = separate_duplicates(planner(index, seed, epoch, batch_size), index, seed, epoch)
+    if isinstance(planner, RunPlanner):
+        made = planner.part_of_run(index, seed, epoch, batch_size, done, num_steps)
+    else:
+        made = planner(index, seed, epoch, batch_size)
+    plan = separate_duplicates(made, index, seed, epoch)
     if not len(plan.rows):
         raise InputError(
             f"no batch of {batch_size} samples without two that are duplicates or share a caption",
@@ -131,6 +146,6 @@ def make_plan(planner: Planner, index: PlanIndex, seed: int, num_steps: int, bat
     epochs: list[BatchPlan] = []
     planned = 0
     while planned < num_steps:
-        epochs.append(plan_epoch(planner, index, seed, len(epochs), batch_size))
+        epochs.append(plan_epoch(planner, index, seed, len(epochs), batch_size, planned, num_steps))
         planned += epochs[-1].num_steps
     return join_plans(epochs).first_steps(num_steps)

@@ -67,7 +67,7 @@ class LocalContrast(Objective):
             part_scores(tokens.negatives[rows, k], tokens.negatives_mask[rows, k], patches, features.logit_scale)
             for k in range(mask.shape[1])
         ]
-        return focal_contrast(torch.stack([own, *slots], dim=1), mask, self.gamma, self.smoothing)
+        return focal_contrast(torch.stack([own, *slots], dim=1), mask, self.gamma, self.smoothing).mean()
 
 
 def part_scores(tokens: Tensor, inside: Tensor, patches: Tensor, scale: Tensor) -> Tensor:

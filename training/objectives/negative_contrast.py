@@ -22,6 +22,9 @@ class NegativeContrast(Objective):
     loss is -sum_k y_k (1 - p_k)^gamma log p_k, averaged over the samples that have a negative. Keeping it apart from
     InfoNCE, with focus and smoothing, is what costs least zero-shot accuracy (table 1 of the source).
 
+    Where the chosen negatives have weights, a sample's loss counts as often as they do: their mean weight, each by its
+    share of the softmax over the negatives alone, without a gradient.
+
     Attributes:
         weight: Factor of this term in the loss.
         gamma: Focus: 0 is plain cross-entropy.
@@ -59,9 +62,25 @@ class NegativeContrast(Objective):
         rows = valid.any(dim=1)
         texts = torch.cat([features.text[rows, None], negatives[rows]], dim=1)
         logits = features.logit_scale * torch.einsum("bd,bkd->bk", features.image[rows], texts)
+        losses = focal_contrast(logits, valid[rows], self.gamma, self.smoothing)
         if features.negative_weight is not None:
-            logits = torch.cat([logits[:, :1], logits[:, 1:] + features.negative_weight[rows].log()], dim=1)
-        return focal_contrast(logits, valid[rows], self.gamma, self.smoothing)
+            losses = losses * row_weight(logits[:, 1:], features.negative_weight[rows], valid[rows])
+        return losses.mean()
+
+
+def row_weight(logits: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
+    """Return how often each row's loss counts [n]: the mean weight of its negatives by their softmax, no gradient.
+
+    A weight within the softmax (log w on a logit) hardly changes the gradient once one negative has all the
+    probability; outside, a negative that holds all of it passes on its weight times the gradient.
+
+    Args:
+        logits: Of the negatives [n, K].
+        weight: Their weights [n, K].
+        valid: Which of them take part, bool [n, K]; a row without any counts once.
+    """
+    share = logits.detach().masked_fill(~valid, float("-inf")).softmax(dim=1).masked_fill(~valid, 0.0)
+    return (share * weight).sum(dim=1).masked_fill(~valid.any(dim=1), 1.0)
 
 
 def check_focus(objective: Any) -> None:
@@ -75,7 +94,7 @@ def check_focus(objective: Any) -> None:
 
 
 def focal_contrast(logits: Tensor, valid: Tensor, gamma: float, smoothing: float) -> Tensor:
-    """Return the mean over rows of -sum_k y_k (1 - p_k)^gamma log p_k; see `NegativeContrast`.
+    """Return each row's -sum_k y_k (1 - p_k)^gamma log p_k [n]; see `NegativeContrast`.
 
     Args:
         logits: The caption's first, then the negatives' [n, 1 + K].
@@ -90,4 +109,4 @@ def focal_contrast(logits: Tensor, valid: Tensor, gamma: float, smoothing: float
     target = (smoothing / inside.sum(dim=1, keepdim=True, dtype=log_p.dtype)) * inside
     target = torch.cat([target[:, :1] + 1.0 - smoothing, target[:, 1:]], dim=1)
     focus = (1.0 - log_p.exp()).clamp_min(0.0) ** gamma
-    return -(target * focus * log_p).sum(dim=1).mean()
+    return -(target * focus * log_p).sum(dim=1)

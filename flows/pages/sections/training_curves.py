@@ -30,10 +30,16 @@ _MORE: Wanted = (
     ("Norm of the gradient", ("grad_norm",)),
     ("Seconds of a step, and of waiting for data", ("step_s", "wait_s")),
     ("Mean weight of a negative", ("hardness.weight",)),
-    ("Mean similarity of negatives, and the gate", ("negatives.mean_similarity", "negatives.gate")),
-    ("Band of hardness that is drawn from", ("negatives.band_low", "negatives.band_high")),
+    ("Mean similarity of negatives to the image", ("negatives.mean_similarity",)),
+    ("Mean gap of the chosen to their caption (cosine), and the gate", ("negatives.mean_gap", "negatives.gate")),
+    (
+        "Band of hardness, and the hardness of what was chosen",
+        ("negatives.band_low", "negatives.band_high", "negatives.mean_hardness"),
+    ),
+    ("Candidates, and negatives chosen of them", ("negatives.candidates", "negatives.count")),
     ("Negatives that count for little, being hopeless", ("negatives.hopeless",)),
-    ("Negatives by operation", ("negatives.operation.",)),
+    ("Candidates by operation", ("negatives.operation_drawn.",)),
+    ("Chosen negatives by operation", ("negatives.operation.",)),
 )
 
 
@@ -77,7 +83,7 @@ def _charts(columns: Mapping[str, Points], wanted: Wanted) -> Html:
 
 
 def _short(name: str) -> str:
-    for prefix in ("objective.", "negatives.operation.", "negatives.", "hardness."):
+    for prefix in ("objective.", "negatives.operation_drawn.", "negatives.operation.", "negatives.", "hardness."):
         name = name.removeprefix(prefix)
     return name.replace("_", " ")
 
