@@ -51,7 +51,7 @@ def ahnm(
         paper="this project; near CE-CLIP (arXiv 2306.08832), SimCLIP (FITML 2024), FSC-CLIP (arXiv 2410.05210)",
         differs="no single paper: negatives of many kinds, checked, balanced, chosen by what the model finds hard now",
         stages=(*seen, *texts, *alike, *placed),
-        planner=CurriculumPlan(ClusterPlan()),
+        planner=CurriculumPlan(ClusterPlan(), start_fraction=1.0),  # holding hard samples back has cost retrieval
         objectives=(MemoryContrast(weight=0.2), NegativeContrast(weight=1.0)),
         negatives=AdaptiveNegatives(),
         views=CaptionViews(knowledge=0.5),
