@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -18,18 +15,16 @@ _SHOW_CURSOR = "\x1b[?25h"
 _raised: list[int] = []
 
 
-@contextmanager
-def quiet_start() -> Iterator[None]:
+def start_quietly() -> None:
     """Make Ctrl-C end the process in one line while a command's modules are imported: nothing has begun that it could keep."""
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a shell may have it ignored
-    if not usual or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, end_at_once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, end_at_once)
+
+
+def start_raising() -> None:
+    """Make the first Ctrl-C raise `KeyboardInterrupt` from now on."""
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, end_at_once):
+        signal.signal(signal.SIGINT, raise_interrupt)
 
 
 def was_interrupted() -> bool:

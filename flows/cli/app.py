@@ -6,6 +6,8 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from data_manifests.errors import CheckFailedError, InputError
-from data_manifests.interrupt import EXIT_INTERRUPTED, raise_interrupt, was_interrupted
+from data_manifests.interrupt import EXIT_INTERRUPTED, start_raising, was_interrupted
 from data_manifests.manifest import Catalog
 from flows.cli import compare, curate, export, kg, llm, report, versions, vocabulary
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
@@ -29,12 +31,22 @@ _WITHOUT_PREFECT = "leave out --prefect"
 class _Commands(TyperGroup):
     """The commands; Ctrl-C ends each of them in one line. A command whose own words differ raises `KeyboardInterrupt` with them."""
 
+    def make_context(self, *words: Any, **settings: Any) -> Any:
+        with _stopping_in_one_line():
+            return super().make_context(*words, **settings)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _stopping_in_one_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            _say_stopped(stop)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+@contextmanager
+def _stopping_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        _say_stopped(stop)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _say_stopped(stop: BaseException) -> None:
@@ -192,9 +204,8 @@ def demo(
 
 def run() -> None:
     """Run the command line; errors that the user can fix end in one message and exit code 2."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
-        signal.signal(signal.SIGINT, raise_interrupt)
     try:
+        start_raising()
         app()
     except KeyboardInterrupt as stop:  # before a command, while its words are read
         _say_stopped(stop)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from data_manifests.interrupt import quiet_start
+from data_manifests.interrupt import start_quietly
 
 
 def main() -> None:
     """Run the command line; errors that the user can fix end in one message and exit code 2."""
-    with quiet_start():
-        from flows.cli.app import run
+    start_quietly()
+    from flows.cli.app import run
+
     run()
 
 
