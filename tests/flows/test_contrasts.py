@@ -11,6 +11,8 @@ import orjson
 import pytest
 from aiohttp import web
 
+from data_manifests.sample import image_uid
+from flows.cli.demo import write_photos
 from flows.cli.main import main
 from tests.curation.llm_servers import MODEL, Server, says
 
@@ -192,3 +194,24 @@ def test_contrasts_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_pa
     assert code == 2 and "--contrasts with" in message
     code, _, message = curate(capsys, tmp_path, "contrasts", "--vocabulary", str(tmp_path / "none.toml"))
     assert code == 2 and "there is no such file" in message
+
+
+def test_forget_reaches_what_was_learned_from_the_captions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The fits go, in the store and in every version, and the next run learns from the others."""
+    photos, workspace = tmp_path / "photos", tmp_path / "workspace"
+    write_photos(photos, 40)
+    curated = "curate", "contrasts", "--source", f"folder:{photos}", "--name", "toy", "--no-prefect", "--workers", "1"
+    assert run(capsys, tmp_path, *curated)[0] == 0
+    fitted = ("mine_contrasts", "refine_negatives")
+
+    def fits(stage: str) -> list[Path]:
+        return [*workspace.glob(f"datasets/**/fit_{stage}*"), *workspace.glob(f"store/{stage}/*/fits/*.safetensors")]
+
+    assert all(len(fits(stage)) == 2 for stage in fitted)
+    row = orjson.loads((photos / "captions.jsonl").read_bytes().partition(b"\n")[0])
+    uid = image_uid((photos / row["file_name"]).read_bytes())
+    assert run(capsys, tmp_path, "forget", "toy", uid)[0] == 0
+    assert [path for stage in fitted for path in fits(stage)] == []
+    code, text, errors = run(capsys, tmp_path, *curated, "--json")
+    assert code == 0 and orjson.loads(text)["why"].endswith("fitted anew: mine_contrasts, refine_negatives"), errors
+    assert all(len(fits(stage)) == 2 for stage in fitted)

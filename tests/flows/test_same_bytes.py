@@ -18,9 +18,9 @@ pytestmark = pytest.mark.slow
 NUM_KILLS = 10
 
 
-def start(root: Path, photos: Path, workers: int) -> subprocess.Popen[bytes]:
+def start(recipe: str, root: Path, photos: Path, workers: int) -> subprocess.Popen[bytes]:
     places = ["--workspace", str(root / "w"), "--manifests", str(root / "m")]
-    job = ["curate", "ahnm", "--source", f"folder:{photos}", "--name", "toy", "--model", "tiny"]
+    job = ["curate", recipe, "--source", f"folder:{photos}", "--name", "toy", "--model", "tiny"]
     command = [sys.executable, "-W", "ignore", "-c", "from flows.cli.main import main; main()", *places, *job]
     return subprocess.Popen([*command, "--no-prefect", "--workers", str(workers)], stdout=subprocess.DEVNULL)
 
@@ -29,7 +29,8 @@ def fingerprint(root: Path) -> str:
     return Catalog(root / "m", root / "w").open("toy").manifest.fingerprint
 
 
-def test_workers_and_kills_do_not_change_a_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["ahnm", "contrasts"])
+def test_workers_and_kills_do_not_change_a_byte(recipe: str, tmp_path: Path) -> None:
     photos, rng = tmp_path / "photos", random.Random(5)
     write_photos(photos, 60)
     roots = {workers: tmp_path / str(workers) for workers in (1, 2)}
@@ -38,14 +39,14 @@ def test_workers_and_kills_do_not_change_a_byte(tmp_path: Path) -> None:
     for _ in ("first", "edited"):
         started = time.perf_counter()
         for workers, root in roots.items():
-            assert start(root, photos, workers).wait() == 0
+            assert start(recipe, root, photos, workers).wait() == 0
         seconds = (time.perf_counter() - started) / len(roots)
         for _ in range(NUM_KILLS // 2):
-            with start(tmp_path / "killed", photos, 2) as process:
+            with start(recipe, tmp_path / "killed", photos, 2) as process:
                 time.sleep(delay := rng.uniform(0.2, 0.9) * seconds)
                 process.kill()
                 killed_after.append(delay)
-        assert start(tmp_path / "killed", photos, 2).wait() == 0
+        assert start(recipe, tmp_path / "killed", photos, 2).wait() == 0
         made.append([fingerprint(root) for root in (*roots.values(), tmp_path / "killed")])
         edit_one_caption(photos / "captions.jsonl")
     assert [len(set(of_version)) for of_version in made] == [1, 1], killed_after
