@@ -24,7 +24,7 @@ def test_a_model_loads_and_embeds_without_them() -> None:
         model = ModelSpec.parse("tiny").load()
         with torch.inference_mode():
             model.encode_text(model.tokenize(["a dog"]))
-        print(sorted({"torch._dynamo", "torch._dynamo.utils", "transformers", "sympy"} & set(sys.modules)))
+        print(sorted({"torch._dynamo", "torch._dynamo.utils", "transformers", "timm", "sympy"} & set(sys.modules)))
         import torch._dynamo.utils, transformers
         print(torch._dynamo.utils.is_compile_supported("cpu"), transformers.BertConfig.model_type)
         print(torch.compiler.disable(len).__wrapped__ is len, torch.compiler.disable.__module__)
@@ -45,23 +45,25 @@ def test_decorated_functions_still_ask_the_compiler() -> None:
     assert found.splitlines() == ["False True True", "NaFlexRopeIterator.__next__"]
 
 
-@pytest.mark.parametrize("first", ["", "import transformers"], ids=["afterwards", "before"])
+@pytest.mark.parametrize("first", ["", "import training, transformers, timm"], ids=["afterwards", "before"])
 def test_a_tower_of_transformers_is_built_when_it_is_needed(first: str) -> None:
     """Classes that were imported before stay the same, so that a tower is still recognised; also where transformers came first."""
     found = run(f"""
         {first}
         import training.model.clip_model as clip_model
-        from training.model.lean_imports import need_transformers
+        from training.model.lean_imports import need_towers_of
         import open_clip.model
         from transformers import BertConfig
-        need_transformers()
-        need_transformers()
+        for library in ("timm", "transformers", "timm", "transformers"):
+            need_towers_of(library)
         small = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=20)
         tower = open_clip.model.HFTextEncoder("bert", 4, config=small, pooler_type="mean_pooler", proj_type="linear")
         import torch
         print(isinstance(tower, clip_model.HFTextEncoder), tuple(tower(torch.ones(2, 3, dtype=torch.long)).shape))
+        tower = open_clip.model.TimmModel("resnet10t", 4, image_size=32, pool="", proj="linear")
+        print(isinstance(tower, clip_model.TimmModel), tuple(tower(torch.ones(2, 3, 32, 32)).shape))
     """)
-    assert found.splitlines() == ["True (2, 4)"]
+    assert found.splitlines() == ["True (2, 4)", "True (2, 4)"]
 
 
 def test_arrow_leaves_pandas_out_until_someone_imports_it() -> None:

@@ -1,8 +1,8 @@
 """Import torchvision, timm, open_clip and pyarrow without what they load but never use here.
 
-`import open_clip` costs four seconds of a processor, in each worker and for each edited caption. Two fifths are torch's
-compiler, which torchvision and timm import for decorators, and transformers, which reads the source of every model it has;
-both come when they are called for instead. pyarrow imports pandas at the first array, a third of a second and 50 MiB, and now
+`import open_clip` costs four seconds of a processor, in each worker and for each edited caption. Half are torch's
+compiler, which torchvision and timm import for decorators, timm, and transformers, which reads the source of every model it
+has; each comes when it is called for instead. pyarrow imports pandas at the first array, a third of a second and 50 MiB, and now
 only where someone else imports it. torchvision also needs its operators declared: see `torchvision_cpu`.
 """
 
@@ -12,14 +12,15 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 
 from training.model import torchvision_cpu
 
 _COMPILER, _COMPILER_UTILS = "torch._dynamo", "torch._dynamo.utils"
-_HUGGING_FACE = "open_clip.hf_model"
+_TOWERS = {"timm": ("open_clip.timm_model", "TimmModel"), "transformers": ("open_clip.hf_model", "HFTextEncoder")}
+"""Libraries from which open_clip takes some towers -> its module that imports the library, and the class of the towers."""
 
 _absent: set[str] = set()
 """Packages that cannot be imported at the moment."""
@@ -70,9 +71,13 @@ def _without(name: str) -> Iterator[None]:
         _absent.discard(name)
 
 
-def _without_transformers() -> AbstractContextManager[None]:
-    """Import open_clip without transformers; see `need_transformers`."""
-    return _without("transformers")
+@contextmanager
+def _without_towers() -> Iterator[None]:
+    """Import open_clip without the libraries from which it takes some towers; see `need_towers_of`."""
+    with ExitStack() as stack:
+        for name in _TOWERS:
+            stack.enter_context(_without(name))
+        yield
 
 
 @contextmanager
@@ -92,16 +97,17 @@ def _known_to_arrow() -> Iterator[None]:
         sys.modules["pyarrow"].table({"": []}).to_pandas()
 
 
-def need_transformers() -> None:
-    """Let open_clip find transformers, before a model with a tower of it is built.
+def need_towers_of(library: str) -> None:
+    """Let open_clip find ``timm`` or ``transformers``, before a model with a tower of it is built.
 
     The module that did without it is executed again; its class that others have imported by now stays the same.
     """
-    module: Any = importlib.import_module(_HUGGING_FACE)
-    if module.transformers is None:
-        tower = module.HFTextEncoder
+    name, tower = _TOWERS[library]
+    module: Any = importlib.import_module(name)
+    if getattr(module, library) is None:
+        kept = getattr(module, tower)
         importlib.reload(module)
-        module.HFTextEncoder = tower
+        setattr(module, tower, kept)
 
 
 class _LeanLoader(importlib.machinery.SourceFileLoader):
@@ -120,7 +126,7 @@ _AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "pandas": _known_to_arrow,
     "torchvision": _compiler_later,
     "timm": _compiler_later,
-    "open_clip": _without_transformers,
+    "open_clip": _without_towers,
 }
 
 

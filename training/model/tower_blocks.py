@@ -26,10 +26,6 @@ from open_clip.model import CLIP
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, VisionTransformer
-from timm.models.convnext import ConvNeXt
-from timm.models.efficientnet import EfficientNet
-from timm.models.resnet import ResNet
-from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
 from training.model.two_tower import ImageTower, TextTower
@@ -166,14 +162,6 @@ def _timm_exit(visual: Any, features: Tensor) -> Tensor:
     return cast("Tensor", visual.trunk.forward_head(features))
 
 
-_CHAINS: tuple[tuple[type[nn.Module], tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
-    (EfficientNet, ("conv_stem", "bn1"), ("blocks",), ("conv_head", "bn2")),
-    (ResNet, ("conv1", "bn1", "act1", "maxpool"), ("layer1", "layer2", "layer3", "layer4"), ()),
-    (ConvNeXt, ("stem",), ("stages",), ("norm_pre",)),
-)
-"""Convolutional towers of timm: entry, blocks (or the list of them), and what follows before pooling."""
-
-
 def image_blocks(module: nn.Module) -> TowerBlocks | None:
     """Return the blocks of a model's image tower; None for an architecture whose blocks are not known.
 
@@ -184,11 +172,26 @@ def image_blocks(module: nn.Module) -> TowerBlocks | None:
         return _OpenClipVit(module, visual)
     if isinstance(visual, ModifiedResNet):
         return _ModifiedResNet(module, visual)
-    trunk: Any = visual.trunk if isinstance(visual, (ImageTower, TimmModel)) else None
-    if isinstance(trunk, TimmVisionTransformer):
+    return _timm_blocks(module, visual) if isinstance(visual, (ImageTower, TimmModel)) else None
+
+
+def _timm_blocks(module: nn.Module, visual: Any) -> TowerBlocks | None:
+    """Return the blocks of a tower of timm, which is imported only where there is one."""
+    from timm.models.convnext import ConvNeXt
+    from timm.models.efficientnet import EfficientNet
+    from timm.models.resnet import ResNet
+    from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
+
+    if isinstance(visual.trunk, TimmVisionTransformer):
         return _TimmVit(module, visual)
-    for kind, entry, names, last in _CHAINS:
-        if isinstance(trunk, kind):
+    # convolutional towers: entry, blocks (or the list of them), and what follows before pooling
+    chains: tuple[tuple[type[nn.Module], tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
+        (EfficientNet, ("conv_stem", "bn1"), ("blocks",), ("conv_head", "bn2")),
+        (ResNet, ("conv1", "bn1", "act1", "maxpool"), ("layer1", "layer2", "layer3", "layer4"), ()),
+        (ConvNeXt, ("stem",), ("stages",), ("norm_pre",)),
+    )
+    for kind, entry, names, last in chains:
+        if isinstance(visual.trunk, kind):
             return _TimmChain(module, visual, entry, names, last)
     return None
 
