@@ -289,7 +289,11 @@ def _next_number(
     kind, why = _change(before, draft / "index.parquet", ignored)
     if refitted:
         kind = "extended" if kind == "repacked" else kind
-        why += f"; fitted anew: {', '.join(refitted)}"
+        learned_on = {item.stage.name: item.fit.learned_on for item in finished if item.fit is not None}
+        anew = [name for name in refitted if not learned_on[name]]
+        given = [f"{name} ({learned_on[name]})" for name in refitted if learned_on[name]]
+        why += f"; fitted anew: {', '.join(anew)}" if anew else ""
+        why += f"; other fits than before: {', '.join(given)}" if given else ""
     numbers = {"edited": (major + 1, 0, 0), "extended": (major, minor + 1, 0), "repacked": (major, minor, patch + 1)}
     return ".".join(map(str, numbers[kind])), parent, f"{kind}: {why}"
 

@@ -241,6 +241,17 @@ def test_requested_fits_are_used_without_checks_and_must_exist(tmp_path: Path, r
     )
 
 
+def test_the_reason_tells_fits_that_were_given_from_fits_learned_anew(
+    tmp_path: Path, records: list[SourceRecord]
+) -> None:
+    world = World(tmp_path)
+    fits = kept_fits(world.catalog, world.run(records)[0])
+    changed = edited(records, *range(30))
+    assert "fitted anew: compare_length" in world.run(changed, FitPolicy(fits, frozenset({"*"})))[2]
+    why = world.run(changed, FitPolicy(fits, given=True))[2]
+    assert "other fits than before: compare_length (toy@1.0.0)" in why and "fitted anew" not in why
+
+
 def test_grown_in_steps_equals_built_at_once_with_the_same_fits(tmp_path: Path, records: list[SourceRecord]) -> None:
     grown, at_once = World(tmp_path / "grown"), World(tmp_path / "at_once", workers=2)
     first, *_ = grown.run(records[:20])
