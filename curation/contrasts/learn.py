@@ -100,6 +100,7 @@ class Learner:
             "classes": [one for one in described if len(set(_meanings(one))) > 1],
             "synonyms": sorted(map(sorted, self.vocabulary.synonyms)),
             "refused": refused,
+            "keep": sorted(self.vocabulary.keep),
             "numbers": numbers_of_units(table),
             "language": self.language.code,
             "num_captions": num_captions,
@@ -211,7 +212,8 @@ def _describe(
         "reason": one.evidence or f"both in the class {one.name}",
         "members": [[word, count, forms.get(word, as_written(word))] for word, count in one.members.items()],
         "meanings": {},
-        "contrasts": [list(contrast) for contrast in one.contrasts[:_MAX_CONTRASTS]],
+        "contrasts": [list(contrast) for contrast in one.contrasts[:_MAX_CONTRASTS]]
+        or _two_of(list(one.members), {}, one.evidence or "people decided so"),
     }
 
 
@@ -225,15 +227,22 @@ def _describe_general(
         form = word if is_lower else forms.get(word, capitals or word)
         if counts.get(word) and (is_lower or len(form) == 1 or form.isupper() == capitals.isupper()):
             written[word] = form
+    reason = f"both are {one.of.name.split(',')[0]} in our lists"
     return {
         "name": one.of.name,
         "type": "negation" if not ENGLISH.negations.isdisjoint(written) else one.of.type,
         "form": one.of.form,
-        "reason": f"both are {one.of.name.split(',')[0]} in our lists",
+        "reason": reason,
         "members": [[word, counts[word], form] for word, form in written.items()],
         "meanings": {word: one.of.meanings[word] for word in written},
-        "contrasts": [],
+        "contrasts": _two_of(list(written), one.of.meanings, reason),
     }
+
+
+def _two_of(words: Sequence[str], meanings: Mapping[str, int], evidence: str) -> list[list[Any]]:
+    """Return the first two words of different meanings as a contrast, which shows what the evidence of their class is."""
+    other = next((word for word in words[1:] if word not in meanings or meanings[word] != meanings[words[0]]), "")
+    return [[words[0], other, evidence, 0]] if other else []
 
 
 def _meanings(described: Mapping[str, Any]) -> list[Any]:

@@ -90,6 +90,7 @@ class Substitutes:
             for item in fit.values["classes"]
             for one, other, evidence, _ in item["contrasts"]
         }
+        self._keep = frozenset(fit.values["keep"])
         self._refused: dict[str, set[str]] = {}
         for group in (*fit.values["synonyms"], *fit.values["refused"]):
             for word in group:
@@ -148,7 +149,7 @@ class Substitutes:
         word = words[at]
         if is_number(word.text):
             return self._numbers.of(words, at)
-        if word.text not in self._of_word:
+        if word.text not in self._of_word or not self._keep.isdisjoint((word.text, *word.text.split(" "))):
             return ()
         written = caption[word.start : word.end]
         if len(written) > 1 and written.isupper() != self._forms[word.text].isupper() and not (
@@ -191,7 +192,9 @@ class Substitutes:
         kept = [
             at
             for at in np.flatnonzero(allowed).tolist()
-            if one.words[at] not in refused and parts.isdisjoint(one.words[at].split(" "))
+            if one.words[at] not in refused
+            and self._keep.isdisjoint((one.words[at], *one.words[at].split(" ")))
+            and parts.isdisjoint(one.words[at].split(" "))
         ]
         if not kept:
             return None

@@ -56,7 +56,7 @@ class ContrastVocabulary:
             classes: The learned classes.
             counts: How often each word comes.
         """
-        moved = self.keep | {word for one in self.classes for word in one}
+        moved = frozenset(word for one in self.classes for word in one)
         changed = [_without(one, moved) for one in classes]
         given = []
         for words in self.classes:

@@ -154,7 +154,9 @@ def _lists(text: str) -> list[list[str]]:
 
 
 def vocabulary_text(found: Suggestion, proposed: Sequence[Sequence[str]], proposer: str) -> str:
-    """Return a vocabulary file: learned classes with their evidence, and proposed ones as comments.
+    """Return a vocabulary file: learned classes with their evidence, each word once, and proposed ones as comments.
+
+    General classes are not written: they have words of one meaning, and are used besides.
 
     Args:
         found: What was learned.
@@ -162,10 +164,15 @@ def vocabulary_text(found: Suggestion, proposed: Sequence[Sequence[str]], propos
         proposer: Who proposes them.
     """
     lines = [_HEAD.format(origin=found.origin), "classes = ["]
+    written: set[str] = set()
     for one in found.classes:
+        words = [word for word, _, _ in one["members"] if word not in written]
+        if one["form"] or len(words) < 2:
+            continue
+        written.update(words)
         for a, b, evidence, _ in one["contrasts"][:1]:
             lines.append(f"  # {as_written(a)} / {as_written(b)}: {evidence}")
-        lines.append(f"  {_row([word for word, _, _ in one['members']])},")
+        lines.append(f"  {_row(words)},")
     if proposed:
         lines.append(
             f"  # Proposed by {proposer}, not learned and used by nobody until you remove the '# ' before a line:"

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from curation.contrasts.vocabulary import VocabularyFile
 from data_manifests.sample import image_uid
 from flows.cli.demo import write_photos
 from flows.cli.main import main
@@ -114,7 +115,7 @@ def test_a_vocabulary_of_words_that_are_not_there_changes_nothing(
 async def proposes(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
     """Propose a class, one that is known, one with a word that no caption has, and prose."""
     assert "there is a" not in str(body)  # a caption of scenes
-    text = 'Here: [["checked", "dotted", "plain"], ["red", "blue"], ["above", "unicorn"], ["star"]] [sic]'
+    text = 'Here: [["stripy", "shaded", "spots"], ["red", "blue"], ["above", "unicorn"], ["star"]] [sic]'
     return web.json_response(
         {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}]}
     )
@@ -127,6 +128,7 @@ def test_a_vocabulary_straight_from_a_source_with_proposals_as_comments(
     source = ["vocabulary", "suggest", "--source", "scenes:40@5", "--out"]
     assert run(capsys, tmp_path, *source, str(path))[0] == 0
     assert not (tmp_path / "manifests").exists()
+    assert VocabularyFile.open(str(path)).read().classes  # each word in one class
     learned = tomllib.loads(path.read_text("utf-8"))
     assert any({"red", "blue"} <= set(words) for words in learned["classes"])
     assert curate(capsys, tmp_path, "contrasts")[0] == 0
@@ -138,10 +140,10 @@ def test_a_vocabulary_straight_from_a_source_with_proposals_as_comments(
     assert code == 0 and "1 proposed by" in text
     text = (tmp_path / "llm.toml").read_text("utf-8")
     assert tomllib.loads(text) == learned
-    assert '  # ["checked", "dotted", "plain"],' in text
+    assert '  # ["stripy", "shaded", "spots"],' in text
     assert "unicorn" not in text
     seen = tomllib.loads(text.replace("  # [", "  ["))
-    assert ["checked", "dotted", "plain"] in seen["classes"]
+    assert ["stripy", "shaded", "spots"] in seen["classes"]
 
 
 def test_vocabularies_that_cannot_be_suggested(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
