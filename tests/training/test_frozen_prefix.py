@@ -53,6 +53,11 @@ def pixels(model: ClipModel, num: int = 3) -> torch.Tensor:
     return torch.randn(num, 3, model.image_size_px, model.image_size_px, generator=torch.Generator().manual_seed(1))
 
 
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the largest distance of two rows, relative to the expected one's length: single numbers differ by processor."""
+    return float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
+
+
 def tuned(spec: str, tune: str) -> ClipModel:
     model = load(spec)
     lora.apply_tuning(model, tune)
@@ -71,10 +76,10 @@ def test_a_tower_cut_anywhere_computes_what_the_whole_one_computes(spec: str) ->
                 model.cuts = {side: cut}
                 if side == "image":
                     prefix = torch.cat([model.image_prefix(one[None]) for one in images])
-                    assert torch.allclose(model.image_trunk_from(prefix), image, atol=1e-6, rtol=1e-5), cut
+                    assert relative_error(model.image_trunk_from(prefix), image) < 3e-6, cut
                 else:
                     prefix = model.text_prefix(tokens)
-                    assert torch.allclose(model.text_trunk_from(prefix), text, atol=1e-6, rtol=1e-5), cut
+                    assert relative_error(model.text_trunk_from(prefix), text) < 3e-6, cut
                     assert prefix.shape[:2] == tokens.shape
 
 
