@@ -10,6 +10,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from curation.stages.hygiene.check_images import CheckImages
 from data_manifests.data_card import card_path, card_text
 from data_manifests.manifest import Manifest
 from flows.cli.app import app
@@ -50,7 +51,7 @@ def test_numbers_are_the_manifests(made: Manifest) -> None:
     assert (holds["samples"], holds["captions"], holds["negatives"]) == ("12", "24", "12")
     assert holds["words of a caption: mean, least, most"] == "6.0, 6, 6"
     assert holds["replace adjective"] == "12" and holds["split train"] == "12"
-    assert [row[0] for row in found["How it was made"][1:]] == ["`check_images` /2", "`given` /1"]
+    assert [row[0] for row in found["How it was made"][1:]] == [f"`check_images` /{CheckImages.version}", "`given` /1"]
     assert "strength = 1.0" in card and made.fingerprint in card
     assert "CC0-1.0" in card and "clipcurate curate test --source folder:PATH --name drawn" in card
     assert "Negatives were not checked" in card and "Near-duplicates were not looked for" in card
