@@ -78,6 +78,7 @@ def files_of(run: Path) -> dict[str, bytes]:
     return weights | {name: (run / name).read_bytes() for name in names}
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_shapes_apart(make_version: MakeVersion, tmp_path: Path) -> None:
     config = TrainConfig(steps=60, batch_size=32, lr=1e-3, warmup_steps=5, tune="full", checkpoint_every=60)
     parts = TrainParts("negclip", ShuffledPlan(), (InfoNCE(),), UniformNegatives(2))
@@ -103,6 +104,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert [path.name for path in (resumed.run / "checkpoint").iterdir()] == ["state.pt"]
 
 
+@pytest.mark.slow
 def test_kill_9_at_a_random_step(make_version: MakeVersion, tmp_path: Path) -> None:
     version = make_version(20)
     config = replace(CONFIG, steps=40)
