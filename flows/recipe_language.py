@@ -36,10 +36,7 @@ def stages_in_language(
         return tuple(stages), ()
     known, kept, left_out = {*REQUIRABLE}, list[Stage](), list[str]()
     for stage in stages:
-        able = stage
-        if isinstance(stage, NegativesStage):
-            remaining = tuple(name for name in stage.fields if name in known)
-            able = replace(stage, fields=remaining) if remaining else stage
+        able = stage.reading_only(known) if isinstance(stage, NegativesStage) else stage
         if stage.knows_only_english or not known.issuperset(able.required_fields()):
             left_out.append(stage.name)
             continue

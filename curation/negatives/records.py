@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -44,6 +44,11 @@ class NegativesStage(Stage):
     def required_fields(self) -> tuple[str, ...]:
         """Return the fields that it reads."""
         return (*self.requires, *self.fields)
+
+    def reading_only(self, provided: Collection[str]) -> NegativesStage:
+        """Return the stage with those of its fields that other stages provide; itself if none does."""
+        known = tuple(name for name in self.fields if name in provided)
+        return replace(self, fields=known) if known else self
 
     def superseded_fields(self) -> tuple[str, ...]:
         """Return the fields that its own field replaces."""

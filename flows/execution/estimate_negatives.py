@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -110,10 +110,7 @@ def _runnable(stages: Sequence[Stage], *, are_all: bool) -> tuple[list[Stage], t
     """
     fields, runnable, left_out = {*REQUIRABLE}, list[Stage](), list[str]()
     for stage in stages:
-        able = stage
-        if isinstance(stage, NegativesStage):
-            known = tuple(name for name in stage.fields if name in fields)
-            able = replace(stage, fields=known) if known else stage
+        able = stage.reading_only(fields) if isinstance(stage, NegativesStage) else stage
         learns = isinstance(stage, FittedStage) and not isinstance(stage, NegativesStage) and not are_all
         if able.runs_model() or learns or not fields.issuperset(able.required_fields()):
             left_out += [stage.name] if any(field.role == "negatives" for field in stage.provides) else []
