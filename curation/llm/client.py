@@ -9,6 +9,7 @@ the journal before the caller gets it, so a kill costs at most two answers per w
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import queue
 import random
@@ -73,6 +74,16 @@ def require_openai(host: str) -> None:
             f"the language model at {host} needs the package openai, which is not installed",
             fix="pip install 'clipcurate[llm]'; answers in the journal need no package",
         ) from error
+
+
+def _finish_importing(package: str) -> None:
+    """Import a package where it is installed, waiting for any other thread that is importing it.
+
+    openai compares every reply with the classes of httpx as soon as httpx is among the loaded modules; another part of
+    the program, on its own thread, may then have loaded only half of it.
+    """
+    with suppress(ImportError):  # openai does not need it
+        importlib.import_module(package)
 
 
 @dataclass(frozen=True)
@@ -396,6 +407,7 @@ class HttpClient:
 
         from curation.llm.reply_limits import limit_replies
 
+        _finish_importing("httpx")
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none",
             base_url=self._base_url,

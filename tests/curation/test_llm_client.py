@@ -232,6 +232,34 @@ def run(server: Server, journal: Path, first: int, stop: int) -> subprocess.Pope
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
+HALF_IMPORTED = """
+import sys, threading, time
+from curation.llm.client import ServedModel
+from tests.curation.llm_servers import MODEL, question
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "httpx._client":
+            time.sleep(2)
+sys.meta_path.insert(0, Slow())
+url, journal = sys.argv[1:]
+with ServedModel(MODEL, url, journal, slots=8).open() as line:
+    line.submit(question(0))
+    assert len(list(line.outcomes())) == 1
+    threading.Thread(target=__import__, args=["httpx"]).start()
+    while "httpx" not in sys.modules:
+        time.sleep(0.01)
+    line.submit(question(1))
+    assert len(list(line.outcomes())) == 1
+"""
+
+
+def test_another_thread_may_be_importing_httpx_meanwhile(journal: Path) -> None:
+    with Server() as server:
+        command = [sys.executable, "-c", HALF_IMPORTED, server.url, str(journal)]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
 async def slowly(request: web.Request, body: dict[str, Any], nth: int) -> web.StreamResponse:
     await asyncio.sleep(0.01)
     return await well(request, body, nth)
