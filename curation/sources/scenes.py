@@ -1,4 +1,4 @@
-"""``scenes:COUNT[@SEED][?level=N&twins=yes&language=de]``: generated scenes, for which it is known whether a caption is true.
+"""``scenes:COUNT[@SEED][?level=N&twins=yes&language=de&wrong_captions=SHARE]``: generated scenes, for which it is known whether a caption is true.
 
 A scene depends only on (seed, index, level), so the first hundred of ``scenes:2000`` are those of ``scenes:100``. A record's
 attributes contain the scene graph (``scene``, see `synthetic.world`); `synthetic.grammar.truth` decides any sentence.
@@ -13,6 +13,9 @@ With ``twins=yes`` each scene is followed by its twin, which differs in one thin
 
 With ``language=de`` or ``zh`` the pictures are the same, the captions are German or Chinese, and `PhraseBook.truth`
 decides any sentence; there are no foils and no twins.
+
+With ``wrong_captions=0.1`` each scene has with this chance the captions of another one, all false of it, and
+``wrong_captions`` in its attributes: noise whose truth is known. The pictures, and the texts of all others, stay the same.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from curation.sources.synthetic.captions import captions_of, foils_of
 from curation.sources.synthetic.chinese import CHINESE
 from curation.sources.synthetic.drawing import draw_scene
 from curation.sources.synthetic.german import GERMAN
+from curation.sources.synthetic.grammar import truth
 from curation.sources.synthetic.phrase_book import PhraseBook
 from curation.sources.synthetic.simple_captions import simple_captions
 from curation.sources.synthetic.twins import make_twin
@@ -44,6 +48,7 @@ GENERATOR_VERSIONS: Mapping[int, int] = {1: 2, 2: 2, 3: 1}
 MAX_COUNT = 1_000_000
 SCENES_PER_SPLIT = 500
 """About a second of drawing."""
+_MOST_TRIES = 1000
 LICENCE = "CC0-1.0"
 SPLITS = ("train", "dev", "test")
 DEFAULT_LEVEL = 3
@@ -55,8 +60,12 @@ OPTIONS = {
     "level": tuple(str(number) for number in LEVELS),
     "twins": ("no", "yes"),
     "language": (DEFAULT_LANGUAGE, *BOOKS),
+    "wrong_captions": ("a share from 0 to 1",),
 }
+SHARES = ("wrong_captions",)
+"""Options whose value is a number."""
 
+_SHARE = re.compile(r"[0-9](\.[0-9]{1,6})?")
 _SPEC = re.compile(r"([0-9]{1,7})(?:@([0-9]{1,18}))?")
 _SPLIT_OF_LAST_DIGIT = ("train",) * 8 + ("dev", "test")
 
@@ -76,11 +85,14 @@ def read_options(path: str) -> tuple[str, dict[str, str]]:
     options: dict[str, str] = {}
     for part in after.split("&") if mark else ():
         name, _, value = part.partition("=")
-        if name not in OPTIONS or name in options or value not in OPTIONS[name]:
+        if name not in OPTIONS or name in options or not _is_value(name, value):
             problem = f"unknown option {name!r}" if name not in OPTIONS else f"{name}={value!r}"
             raise InputError(
                 f"--source scenes:{path}: " + (f"{name} is given twice" if name in options else problem),
-                allowed="; ".join(f"{known} one of {', '.join(values)}" for known, values in OPTIONS.items()),
+                allowed="; ".join(
+                    f"{known} {'' if known in SHARES else 'one of '}{', '.join(values)}"
+                    for known, values in OPTIONS.items()
+                ),
                 fix=(name not in OPTIONS and nearest(name, OPTIONS)) or f"for example --source scenes:{spec}?level=1",
             )
         options[name] = value
@@ -90,7 +102,20 @@ def read_options(path: str) -> tuple[str, dict[str, str]]:
             allowed=f"twins=yes with language={DEFAULT_LANGUAGE}: the texts that tell twins apart are English",
             fix="leave out one of the two",
         )
+    if options.get("twins") == "yes" and float(options.get("wrong_captions", 0)) > 0:
+        raise InputError(
+            f"--source scenes:{path}: twins with wrong captions",
+            allowed="one of the two: the captions of twins are the texts that tell them apart",
+            fix="leave out one of the two",
+        )
     return spec, options
+
+
+def _is_value(name: str, value: str) -> bool:
+    """Return whether an option may have a value."""
+    if name not in SHARES:
+        return value in OPTIONS[name]
+    return _SHARE.fullmatch(value) is not None and float(value) <= 1
 
 
 class ScenesSource:
@@ -110,6 +135,7 @@ class ScenesSource:
         spec, options = read_options(path)
         self.level, self.twins = int(options.get("level", DEFAULT_LEVEL)), options.get("twins") == "yes"
         self.language = options.get("language", DEFAULT_LANGUAGE)
+        self.wrong_captions = float(options.get("wrong_captions", 0))
         parts = _SPEC.fullmatch(spec)
         self.count = int(parts[1]) if parts else 0
         if parts is None or not 1 <= self.count <= MAX_COUNT:
@@ -141,7 +167,7 @@ class ScenesSource:
             if self.twins:
                 yield from twin_records(self.seed, index, self.level)
             else:
-                yield scene_record(self.seed, index, self.level, self.language)
+                yield scene_record(self.seed, index, self.level, self.language, self.wrong_captions)
 
     def signature(self) -> str:
         """Return a hash of the settings that determine the records; no scene is drawn for it."""
@@ -173,20 +199,48 @@ class ScenesSource:
         given: dict[str, Any] = {"level": self.level} if self.level != DEFAULT_LEVEL else {}
         if self.language != DEFAULT_LANGUAGE:
             given["language"] = self.language
+        if self.wrong_captions:
+            given["wrong_captions"] = self.wrong_captions
         return given | ({"twins": True} if self.twins else {})
 
 
-def scene_record(seed: int, index: int, level: int = DEFAULT_LEVEL, language: str = DEFAULT_LANGUAGE) -> SourceRecord:
-    """Return scene `index` of a seed and level, with captions in a language; it depends on nothing else."""
+def scene_record(
+    seed: int, index: int, level: int = DEFAULT_LEVEL, language: str = DEFAULT_LANGUAGE, wrong_captions: float = 0.0
+) -> SourceRecord:
+    """Return scene `index` of a seed and level, with captions in a language; it depends on nothing else.
+
+    Args:
+        seed: The seed.
+        index: The scene's number.
+        level: Its level.
+        language: Its captions' language.
+        wrong_captions: Chance of the captions of another scene.
+    """
     scene = _scene(seed, index, level)
-    if language != DEFAULT_LANGUAGE:
-        texts = BOOKS[language].captions(scene, LEVELS[level], _rng(seed, index, level, f"captions {language}"))
-        return _record("scene", scene, texts, {"scene": scene}, (seed, index, level))
-    captions = _captions(scene, _rng(seed, index, level, "captions"), level)
     attributes: dict[str, Any] = {"scene": scene}
-    if level == DEFAULT_LEVEL:
-        attributes["foils"] = foils_of(scene, captions, _rng(seed, index, level, "foils"))
+    if wrong_captions and _rng(seed, index, level, "wrong captions").random() < wrong_captions:
+        attributes["wrong_captions"] = True
+        captions = _captions_of_another(scene, seed, index, level, language)
+    else:
+        captions = _captions(scene, seed, index, level, language)
+        if level == DEFAULT_LEVEL and language == DEFAULT_LANGUAGE:
+            attributes["foils"] = foils_of(scene, captions, _rng(seed, index, level, "foils"))
     return _record("scene", scene, captions, attributes, (seed, index, level))
+
+
+def truth_in(language: str, scene: Mapping[str, Any], text: str) -> bool | None:
+    """Return whether a sentence of a language is true of a scene; None if it is no sentence of the language's grammar."""
+    return truth(scene, text) if language == DEFAULT_LANGUAGE else BOOKS[language].truth(scene, text)
+
+
+def _captions_of_another(scene: Mapping[str, Any], seed: int, index: int, level: int, language: str) -> tuple[str, ...]:
+    """Return the captions of a scene behind all that a source can have; each of them is known to be false of this one."""
+    first = MAX_COUNT + int(_rng(seed, index, level, "other scene").integers(MAX_COUNT))
+    for other in range(first, first + _MOST_TRIES):
+        texts = _captions(_scene(seed, other, level), seed, other, level, language)
+        if all(truth_in(language, scene, text) is False for text in texts):
+            return texts
+    raise RuntimeError(f"scene {index}: each of {_MOST_TRIES} other scenes has a caption that may be true of it")
 
 
 def twin_records(seed: int, index: int, level: int) -> Iterator[SourceRecord]:
@@ -215,7 +269,7 @@ def caption_texts(count: int, seed: int, level: int) -> tuple[str, ...]:
     return tuple(
         text
         for index in range(count)
-        for text in _captions(_scene(seed, index, level), _rng(seed, index, level, "captions"), level)
+        for text in _captions(_scene(seed, index, level), seed, index, level, DEFAULT_LANGUAGE)
     )
 
 
@@ -229,7 +283,11 @@ def _scene(seed: int, index: int, level: int) -> dict[str, Any]:
     return sample_scene(rng) if level == DEFAULT_LEVEL else sample_simple_scene(LEVELS[level], rng)
 
 
-def _captions(scene: dict[str, Any], rng: np.random.Generator, level: int) -> tuple[str, ...]:
+def _captions(scene: dict[str, Any], seed: int, index: int, level: int, language: str) -> tuple[str, ...]:
+    """Return a scene's own captions."""
+    if language != DEFAULT_LANGUAGE:
+        return BOOKS[language].captions(scene, LEVELS[level], _rng(seed, index, level, f"captions {language}"))
+    rng = _rng(seed, index, level, "captions")
     return captions_of(scene, rng) if level == DEFAULT_LEVEL else simple_captions(scene, LEVELS[level], rng)
 
 

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from curation.sources.scenes import BOOKS, DEFAULT_LANGUAGE
 from curation.sources.synthetic.grammar import (
     PATTERNS,
     ParsedSentence,
@@ -19,11 +18,6 @@ from curation.sources.synthetic.grammar import (
 from curation.sources.synthetic.world import CONVERSE
 
 _EXACT = ("one", "two", "three", "four")
-
-
-def truth_in(language: str, scene: Mapping[str, Any], text: str) -> bool | None:
-    """Return whether a sentence of a language is true of a scene; None if it is no sentence of the language's grammar."""
-    return truth(scene, text) if language == DEFAULT_LANGUAGE else BOOKS[language].truth(scene, text)
 
 
 def denial_holds(scene: Mapping[str, Any], text: str, caption: str) -> bool | None:

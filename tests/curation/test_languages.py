@@ -18,7 +18,7 @@ from curation.entailment.plain_check import plain_rejection_reason
 from curation.entailment.tokens import split_words
 from curation.models.parser import SpacyParser, TokenParser, open_parser
 from curation.sources import open_source
-from curation.sources.scenes import BOOKS, ScenesSource
+from curation.sources.scenes import BOOKS, ScenesSource, truth_in
 from curation.sources.synthetic.phrase_book import Looks
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.negatives.find_false_negatives import FindFalseNegatives
@@ -26,7 +26,6 @@ from curation.stages.negatives.mine_contrasts import MineContrasts
 from curation.text.languages import ENGLISH, NAMES, CaptionLanguage, other_language
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
-from tests.benchmarks.scene_truth import truth_in
 from tests.curation.listed_columns import ListedColumns
 from tests.curation.test_negative_edge_cases import ODD
 

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from curation.sources import SourceRecord, open_source
-from curation.sources.scenes import ScenesSource, scene_record, split_of
+from curation.sources.scenes import ScenesSource, scene_record, split_of, truth_in
 from curation.sources.synthetic.drawing import _OBJECT_RGB
 from curation.sources.synthetic.grammar import ADJECTIVES, NOUNS, parse_sentence, split_words, truth
 from curation.sources.synthetic.world import CANVAS_PX, GAP_PX, IN_LINE_PX, LEVELS, TEXTURES
@@ -78,6 +78,37 @@ def test_foils_are_false_and_one_exchange_away(records: list[SourceRecord]) -> N
     assert kinds["order"] == NUM_SCENES
     assert kinds["attribute"] > 0.9 * NUM_SCENES
     assert kinds["relation"] > 0.75 * NUM_SCENES
+
+
+@pytest.mark.parametrize(
+    ("level", "language"), [(1, "en"), (2, "en"), (3, "en"), pytest.param(1, "de", marks=pytest.mark.slow)]
+)
+def test_planted_captions_are_false_as_many_as_asked_and_change_nothing_else(level: int, language: str) -> None:
+    spec = f"400@8?level={level}&language={language}"
+    clean = list(ScenesSource(spec).records())
+    noisy = list(ScenesSource(f"{spec}&wrong_captions=0.1").records())
+    wrong = [record for record in noisy if record.attributes.get("wrong_captions")]
+    assert 25 <= len(wrong) <= 55, "a tenth of 400, give or take two and a half standard deviations"
+    for record in wrong:
+        assert len(record.captions) == 5 and "foils" not in record.attributes
+        assert [truth_in(language, record.attributes["scene"], text) for text in record.captions] == [False] * 5
+    for before, after in zip(clean, noisy, strict=True):
+        assert before.image == after.image and before.attributes["scene"] == after.attributes["scene"]
+        assert (before == after) == ("wrong_captions" not in after.attributes)
+    assert list(ScenesSource(f"40@8?level={level}&language={language}&wrong_captions=0.1").records()) == noisy[:40]
+    all_wrong = ScenesSource(f"20@8?level={level}&language={language}&wrong_captions=1").records()
+    assert all(record.attributes["wrong_captions"] for record in all_wrong)
+    none = ScenesSource(f"{spec}&wrong_captions=0")
+    assert none.signature() == ScenesSource(spec).signature() != ScenesSource(f"{spec}&wrong_captions=0.1").signature()
+    assert "wrong_captions" not in none.describe()
+    assert ScenesSource("9?wrong_captions=0.25").describe()["wrong_captions"] == 0.25
+
+
+@pytest.mark.parametrize("value", ["1.1", "-0.1", "ten", "", "nan", "1e-1", "0.1&twins=yes", "0.1&wrong_captions=0.2"])
+def test_a_share_of_wrong_captions_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(InputError, match="wrong") as error:
+        ScenesSource(f"20?wrong_captions={value}")
+    assert "share from 0 to 1" in str(error.value) or "twins" in str(error.value)
 
 
 def test_every_relation_is_clear(records: list[SourceRecord]) -> None:
