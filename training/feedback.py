@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from training.features import Features
     from training.hard_negatives import NegativeChoice
 
-NUMBERS = ("drawn", "gated", "first_margin", "last_margin", "sum_margin", "last_loss", "sum_loss", "sum_weight")
+NUMBERS = (
+    "drawn", "gated", "first_margin", "last_margin", "sum_margin", "last_loss", "sum_loss", "sum_weight", "candidate",
+)  # fmt: skip
 _DECIMALS = 6
 FeedbackKey = tuple[str, int, str]
 """uid, number of the caption, text of the negative; -1 and an empty text for the sample itself."""
 
 
 class FeedbackLog:
-    """Counts and margins of each negative and sample that was trained on.
+    """Counts and margins of each negative and sample that was trained on, or was a candidate for it.
 
     A margin is the similarity of image and caption less that of image and negative (cosine); for a sample as a whole,
     less that of the image and the most similar caption of another sample of its batch. A loss is
@@ -56,6 +58,9 @@ class FeedbackLog:
             found = {"rival_margin": _mean(margins)}
             if choice is None or features.negatives is None:
                 return found
+            for sample, records in enumerate(batch.texts.records):
+                for slot in range(len(records)):
+                    self._row(batch, sample, slot)[NUMBERS.index("candidate")] += 1
             gap = own[:, None] - torch.einsum("bd,bkd->bk", features.image, features.negatives)
             loss = torch.nn.functional.softplus(-scale * gap)
             self._add_chosen(batch, choice, gap, loss)
@@ -79,9 +84,10 @@ class FeedbackLog:
 
     def _add(self, key: FeedbackKey, margin: float, loss: float, weight: float) -> None:
         row = self._rows.setdefault(key, [0.0] * len(NUMBERS))
-        drawn, gated, first, _, sum_margin, _, sum_loss, sum_weight = row
+        drawn, gated, first, _, sum_margin, _, sum_loss, sum_weight, candidate = row
         first = margin if drawn == 0 else first
-        row[:] = [drawn + 1, gated, first, margin, sum_margin + margin, loss, sum_loss + loss, sum_weight + weight]
+        sums = sum_margin + margin, loss, sum_loss + loss, sum_weight + weight
+        row[:] = [drawn + 1, gated, first, margin, *sums, candidate]
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain lists and one tensor."""
@@ -98,8 +104,10 @@ class FeedbackLog:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
-        keys = zip(state["uid"], state["caption"], state["text"], strict=True)
-        self._rows = dict(zip(keys, state["numbers"].tolist(), strict=True))
+        keys, numbers = zip(state["uid"], state["caption"], state["text"], strict=True), state["numbers"].tolist()
+        if len(state["numbers"].T) < len(NUMBERS):  # a checkpoint from before candidates were counted
+            numbers = [[*row, row[0] + row[1]] for row in numbers]
+        self._rows = dict(zip(keys, numbers, strict=True))
 
     def save(self, run: Path, origin: Mapping[str, str]) -> None:
         """Write feedback.parquet, sorted by uid, caption and text.
@@ -117,7 +125,7 @@ class FeedbackLog:
             "text": pa.array([key[2] for key in keys], pa.string()),
         }
         rows = [dict(zip(NUMBERS, self._rows[key], strict=True)) for key in keys]
-        for name in ("drawn", "gated"):
+        for name in ("candidate", "drawn", "gated"):
             columns[name] = pa.array([int(row[name]) for row in rows], pa.int32())
         for name in ("first_margin", "last_margin", "last_loss"):
             columns[name] = pa.array(

@@ -43,7 +43,7 @@ def test_margins_and_losses_are_those_of_the_features(make_version: MakeVersion,
             row = rows[uid, record["caption"], record["text"]]
             margin = float(features.image[at] @ features.text[at] - features.image[at] @ features.negatives[at, slot])
             loss = float(torch.nn.functional.softplus(-features.logit_scale * margin))
-            assert row["drawn"] == 2 and row["gated"] == 0
+            assert row["candidate"] == row["drawn"] == 2 and row["gated"] == 0
             assert row["first_margin"] == row["last_margin"] == pytest.approx(margin, abs=2e-6)
             assert row["mean_loss"] == row["last_loss"] == pytest.approx(loss, abs=2e-5)
             seen += 1
@@ -74,6 +74,29 @@ def test_gated_candidates_are_counted_though_never_trained_on(make_version: Make
     hardness = log.record(batch, features, choice)
     assert hardness["gated_share"] == pytest.approx(stats["gated"] / sum(map(len, batch.texts.records)))
     log.save(tmp_path, {})
-    rows = [row for row in pq.read_table(tmp_path / FEEDBACK_FILE).to_pylist() if row["gated"]]
+    every = pq.read_table(tmp_path / FEEDBACK_FILE).to_pylist()
+    assert (
+        sum(row["candidate"] for row in every)
+        == sum(map(len, batch.texts.records))
+        > stats["gated"] + sum(row["drawn"] for row in every if row["text"])
+    ), "the batch has no candidate that was neither chosen nor left out: nothing was tested"
+    assert all(row["candidate"] == 0 for row in every if not row["text"])
+    rows = [row for row in every if row["gated"]]
     assert len(rows) == stats["gated"]
     assert all(row["drawn"] == 0 and row["mean_loss"] is None for row in rows)
+
+
+def test_a_checkpoint_from_before_candidates_were_counted_can_be_continued(
+    make_version: MakeVersion, tmp_path: Path
+) -> None:
+    model, batch = make_batch(make_version, UniformNegatives(3))
+    log, resumed = FeedbackLog(), FeedbackLog()
+    with torch.no_grad():
+        features, choice = make_features(StepEncoder(model), batch, None, 0.0)
+    log.record(batch, features, choice)
+    state = log.state_dict()
+    resumed.load_state_dict(state | {"numbers": state["numbers"][:, :-1]})
+    resumed.record(batch, features, choice)
+    resumed.save(tmp_path, {})
+    rows = pq.read_table(tmp_path / FEEDBACK_FILE).to_pylist()
+    assert {(row["candidate"], row["drawn"]) for row in rows if row["text"]} == {(2, 2)}

@@ -40,11 +40,13 @@ def feedback_section(run: Path, version: DatasetVersion | None) -> Html:
     if not rows.height:
         return Html("")
     tie_break = ["uid", "caption", "text"]
-    learned = trained.sort(["mean_loss", *tie_break]).head(NUM_SHOWN).to_dicts()
+    learned = (
+        trained.sort(["mean_margin", *tie_break], descending=[True, False, False, False]).head(NUM_SHOWN).to_dicts()
+    )
     doubtful = trained.filter(pl.col("mean_margin") < 0).sort(["mean_margin", *tie_break]).head(NUM_SHOWN).to_dicts()
     gated = rows.filter(pl.col("gated") > 0).sort(["gated", *tie_break], descending=[True, False, False, False])
     shown = [
-        ("Learned: with the smallest loss", learned),
+        ("Learned: with the largest margin", learned),
         ("Likely true of their image: nearer to it than the caption", doubtful),
         ("Left out most often as likely true", gated.head(NUM_SHOWN).to_dicts()),
     ]
