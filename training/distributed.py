@@ -21,7 +21,7 @@ from data_manifests.errors import InputError
 from training.batches.batch import StepTexts
 from training.batches.plan import BatchPlan
 from training.features import Features, TextSlots, TokenFeatures
-from training.hard_negatives import NegativeChoice, NegativeChooser
+from training.hard_negatives import Candidates, NegativeChoice, NegativeChooser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -293,11 +293,13 @@ class GatheredChooser:
         self.choose = 0
         """Keeps the choice out of the pass with gradients."""
 
-    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, progress: float) -> NegativeChoice:
+    def select(self, candidates: Candidates, progress: float) -> NegativeChoice:
         """Choose for the global batch, and return this rank's part."""
-        gather = self._ranks.gather
-        every = self._chooser.select(gather(positive), gather(similarity), gather(mask), progress)
-        own = slice(self._ranks.rank * len(mask), (self._ranks.rank + 1) * len(mask))
+        names = ("positive", "similarity", "text_similarity", "mask")
+        whole = {name: self._ranks.gather(getattr(candidates, name)) for name in names}
+        every = self._chooser.select(replace(candidates, **whole), progress)
+        size = len(candidates.mask)
+        own = slice(self._ranks.rank * size, (self._ranks.rank + 1) * size)
         gated = None if every.gated is None else every.gated[own]
         return NegativeChoice(every.index[own], every.mask[own], every.weight[own], every.stats, gated)
 

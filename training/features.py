@@ -264,11 +264,11 @@ def make_features(
         if one_pass:
             text = encode(take_all(batch.negative_mask), without_dropout=True)
             assert text.without_dropout is not None
-            similarity = similarities(image, *text.without_dropout)
+            similarity = similarities(image, *text.without_dropout, batch.negative_mask, model.logit_scale)
         else:
             texts = torch.cat([batch.text, batch.negatives[batch.negative_mask]])
             similarity = candidate_similarities(encoder, image, texts, batch.negative_mask, cached=batch.text_cached)
-        choice = chooser.select(*similarity, batch.negative_mask, progress)
+        choice = chooser.select(similarity, progress)
         text = text.chosen(choice) if one_pass else encode(choice)
     if choice is not None:
         more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}

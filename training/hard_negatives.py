@@ -8,7 +8,7 @@ made among the features; the same numbers, one pass less.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from training.settings import check_settings
 
@@ -18,12 +18,36 @@ if TYPE_CHECKING:
     from training.model.clip_model import ClipModel, StepEncoder
 
 Band = tuple[float, float]
+Order = Literal["band", "uniform", "margin", "gradient"]
 
 _GRID = 33
 """Quantiles of the gaps that are followed."""
 
 ONE_PASS = 1.5
 """Candidates per chosen negative up to which one pass with gradients costs no more than two passes."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a choice is made by: cosines without gradient. B samples, C candidates each, in the order of their draw.
+
+    Attributes:
+        positive: Of each image to its caption [B].
+        similarity: Of each image to its candidates [B, C]; anything where `mask` is False.
+        text_similarity: Of each caption to its candidates [B, C].
+        mask: True where there is a candidate, bool [B, C].
+        logit_scale: What cosines are multiplied by to become logits, a scalar.
+    """
+
+    positive: Tensor
+    similarity: Tensor
+    text_similarity: Tensor
+    mask: Tensor
+    logit_scale: Tensor
+
+    def gaps(self) -> Tensor:
+        """Return how much nearer each candidate is to the image than its caption [B, C]."""
+        return self.similarity - self.positive[:, None]
 
 
 @dataclass(frozen=True)
@@ -54,13 +78,11 @@ class NegativeChooser(Protocol):
 
     choose: int
 
-    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, progress: float) -> NegativeChoice:
+    def select(self, candidates: Candidates, progress: float) -> NegativeChoice:
         """Choose among the candidates.
 
         Args:
-            positive: Similarity of each image to its caption [B].
-            similarity: Similarity of each image to its candidates [B, C]; anything where `mask` is False.
-            mask: True where there is a candidate, bool [B, C].
+            candidates: Of the whole batch.
             progress: Share of the run's steps that are done, 0 to below 1.
         """
 
@@ -144,9 +166,20 @@ class AdaptiveNegatives:
 
     Only cosines are compared, never logits, so that nothing depends on the learned scale.
 
+    In place of the band, `order` may be one of three controls, with the same pool, gate and weights:
+
+    - *uniform.* Any of them, each as likely as the next.
+    - *margin.* A band that is fixed and in cosines: gaps from -`margin` to 0 come first, by closeness to its middle.
+    - *gradient.* Those with the largest gradient first. With v, t, n the features of image, caption and candidate, g the
+      gap and T the scale, that of softplus(T g) on what v was made from, before it was set to unit norm, has the length
+      T sigmoid(T g) |(I - vv')(n - t)| = T sigmoid(T g) sqrt(2 - 2 n.t - g^2), times a factor of the image alone; so
+      the order is that of the gradients on the head's weights, too.
+
     Attributes:
         candidates: Candidates drawn per sample and step; at least three for each that is chosen is a choice.
         choose: Negatives chosen of these.
+        order: band, uniform, margin or gradient. A band that does not move: `band_end` equal to `band_start`.
+        margin: Width of the fixed band in cosines, above 0 to 2.
         band_start: (low, high) hardness at the first step.
         band_end: (low, high) hardness at the last step; linear in between. For hard first, swap them.
         gate_quantile: 1 turns the gate off except for what beats all others seen.
@@ -167,6 +200,8 @@ class AdaptiveNegatives:
 
     candidates: int = 12
     choose: int = 4
+    order: Order = "band"
+    margin: float = 0.1
     band_start: Band = (0.0, 0.5)
     band_end: Band = (0.5, 1.0)
     gate_quantile: float = 0.98
@@ -186,6 +221,9 @@ class AdaptiveNegatives:
         for name in ("band_start", "band_end"):
             low, high = getattr(self, name)
             check_settings(self, 0 <= low <= high <= 1, name, "0 <= low <= high <= 1")
+        known = ("band", "uniform", "margin", "gradient")
+        check_settings(self, self.order in known, "order", ", ".join(known))
+        check_settings(self, 0 < self.margin <= 2, "margin", "above 0 to 2, in cosines")
         in_order = 0 <= self.moderate_quantile <= self.hopeless_quantile <= 1
         check_settings(self, in_order, "moderate_quantile hopeless_quantile", "0 <= moderate <= hopeless <= 1")
         check_settings(self, 0 <= self.gate_quantile <= 1, "gate_quantile", "0 to 1")
@@ -210,21 +248,23 @@ class _Adaptive:
         self._config, self.choose = config, config.choose
         self._averages: dict[str, float] = {}
 
-    def select(self, positive: Tensor, similarity: Tensor, mask: Tensor, progress: float) -> NegativeChoice:
-        """Choose by band, gate and weight."""
+    def select(self, candidates: Candidates, progress: float) -> NegativeChoice:
+        """Choose by order, gate and weight."""
         import torch
 
-        config = self._config
-        gap = similarity - positive[:, None]
+        config, similarity, mask = self._config, candidates.similarity, candidates.mask
+        gap = candidates.gaps()
         gate = max(0.0, self._track("gate", gap[mask], config.gate_quantile))
         allowed = mask & (gap <= gate)
         hardness = self._hardness(gap, mask)
         low, high = config.band_at(progress)
-        outside = (low - hardness).clamp_min(0) + (hardness - high).clamp_min(0)
-        # any distance outside the band counts for more than every distance inside it
-        cost = (2.0 * (outside > 0) + outside + 0.5 * (hardness - (low + high) / 2).abs()).masked_fill(
-            ~allowed, float("inf")
-        )
+        if config.order == "band":
+            cost = distance_from_band(hardness, low, high)
+        elif config.order == "margin":
+            cost = distance_from_band(gap, -config.margin, 0.0)
+        else:  # an even choice takes the candidates as they come: they were drawn in an even order
+            cost = -gradient_length(candidates) if config.order == "gradient" else torch.zeros_like(gap)
+        cost = cost.masked_fill(~allowed, float("inf"))
         index = cost.argsort(dim=1, stable=True)[:, : config.choose]
         filled = allowed.gather(1, index)
         chosen, picked, how_hard = (values.gather(1, index)[filled] for values in (gap, similarity, hardness))
@@ -278,6 +318,22 @@ class _Adaptive:
             self._move(f"gap_{number:02d}", value)
         grid = torch.tensor([self._averages[f"gap_{number:02d}"] for number in range(_GRID)], dtype=torch.float64)
         return place_in(grid.to(gap.device), gap.double()).to(gap.dtype)
+
+
+def distance_from_band(values: Tensor, low: float, high: float) -> Tensor:
+    """Return by what candidates are ordered: those inside a band come first, by closeness to its middle, then the others.
+
+    Any distance outside counts for more than every distance inside a band of a width of at most 4.
+    """
+    outside = (low - values).clamp_min(0) + (values - high).clamp_min(0)
+    return 2.0 * (outside > 0) + outside + 0.5 * (values - (low + high) / 2).abs()
+
+
+def gradient_length(candidates: Candidates) -> Tensor:
+    """Return the length of each candidate's gradient, up to a factor of its image [B, C]; see `AdaptiveNegatives`."""
+    gap = candidates.gaps()
+    across = (2.0 - 2.0 * candidates.text_similarity - gap**2).clamp_min(0.0).sqrt()
+    return (candidates.logit_scale * gap).sigmoid() * across
 
 
 def place_in(grid: Tensor, values: Tensor) -> Tensor:
@@ -335,18 +391,27 @@ def fits_one_pass(model: ClipModel, mask: Tensor, chooser: NegativeChooser, *, t
     return not model.has_dropout("text_trunk", *(("text_head",) if tokens else ()))
 
 
-def similarities(image: Tensor, captions: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each image's similarity to its caption [B] and to its negatives [B, C], without gradient."""
+def similarities(image: Tensor, captions: Tensor, negatives: Tensor, mask: Tensor, logit_scale: Tensor) -> Candidates:
+    """Return the candidates' cosines of features that are there, without gradient.
+
+    Args:
+        image: Unit-norm features [B, d].
+        captions: The same [B, d].
+        negatives: The same [B, C, d].
+        mask: Where there is a candidate [B, C].
+        logit_scale: A scalar.
+    """
     import torch
 
     image, captions, negatives = image.detach(), captions.detach(), negatives.detach()
-    return (image * captions).sum(dim=1), torch.einsum("bd,bcd->bc", image, negatives)
+    by_image, by_text = (torch.einsum("bd,bcd->bc", anchor, negatives) for anchor in (image, captions))
+    return Candidates((image * captions).sum(dim=1), by_image, by_text, mask, logit_scale.detach())
 
 
 def candidate_similarities(
     encoder: StepEncoder, image: Tensor, texts: Tensor, mask: Tensor, *, cached: bool
-) -> tuple[Tensor, Tensor]:
-    """Return each image's similarity to its caption [B] and to its candidates [B, C], without dropout or gradient.
+) -> Candidates:
+    """Return the candidates' cosines, without dropout or gradient.
 
     Args:
         encoder: Its model is in train mode, and is so again at the end.
@@ -362,6 +427,8 @@ def candidate_similarities(
     with torch.no_grad():
         text = encoder.encode_text(texts, cached=cached)
     encoder.model.train()
-    similarity = image.new_zeros(mask.shape)
-    similarity[mask] = (image[mask.nonzero()[:, 0]] * text[len(image) :]).sum(dim=1)
-    return (image * text[: len(image)]).sum(dim=1), similarity
+    captions, others, rows = text[: len(image)], text[len(image) :], mask.nonzero()[:, 0]
+    by_image, by_text = (image.new_zeros(mask.shape) for _ in range(2))
+    by_image[mask], by_text[mask] = (image[rows] * others).sum(dim=1), (captions[rows] * others).sum(dim=1)
+    scale = encoder.model.logit_scale.detach()
+    return Candidates((image * captions).sum(dim=1), by_image, by_text, mask, scale)

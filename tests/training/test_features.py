@@ -14,7 +14,7 @@ from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.config import TrainConfig
 from training.features import make_features, negative_stats, with_labels
-from training.hard_negatives import AdaptiveNegatives, Negatives, UniformNegatives, take_all
+from training.hard_negatives import AdaptiveNegatives, Candidates, Negatives, UniformNegatives, take_all
 from training.model.clip_model import ClipModel, StepEncoder
 from training.model.spec import ModelSpec
 
@@ -29,7 +29,14 @@ def make_batch(make_version: MakeVersion, negatives: Negatives | None) -> tuple[
     return model, PlannedBatches(version, plan, model, config, TextSampling(negatives)).batch(0)
 
 
-@pytest.mark.parametrize("negatives", [UniformNegatives(3), AdaptiveNegatives(candidates=5, choose=3)])
+@pytest.mark.parametrize(
+    "negatives",
+    [
+        UniformNegatives(3),
+        AdaptiveNegatives(candidates=5, choose=3),
+        AdaptiveNegatives(candidates=5, choose=3, order="gradient"),
+    ],
+)
 def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negatives) -> None:
     model, batch = make_batch(make_version, negatives)
     chooser = negatives.start()
@@ -44,9 +51,10 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
     stats = negative_stats(batch, choice)
     similarity = torch.einsum("bd,bcd->bc", image, candidates)
     mask = batch.negative_mask
-    positive = (image * text).sum(dim=1)
-    fresh = negatives.start()
-    expected = take_all(mask) if fresh is None else fresh.select(positive, similarity, mask, 0.5)
+    by_text = torch.einsum("bd,bcd->bc", text, candidates)
+    fresh, own = negatives.start(), (image * text).sum(dim=1)
+    cosines = Candidates(own, similarity, by_text, mask, model.logit_scale.detach())
+    expected = take_all(mask) if fresh is None else fresh.select(cosines, 0.5)
     assert (
         features.negatives is not None and features.negative_mask is not None and features.negative_weight is not None
     )

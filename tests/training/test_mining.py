@@ -12,17 +12,32 @@ import torch
 from data_manifests.errors import InputError
 from training.batches.batch import StepTexts
 from training.features import negative_stats
-from training.hard_negatives import AdaptiveNegatives, NegativeChoice, UniformNegatives, place_in, take_all
+from training.hard_negatives import (
+    AdaptiveNegatives,
+    Candidates,
+    NegativeChoice,
+    UniformNegatives,
+    gradient_length,
+    place_in,
+    similarities,
+    take_all,
+)
 
 
 def no_gate(**changes: object) -> AdaptiveNegatives:
     return AdaptiveNegatives(**({"candidates": 5, "choose": 2, "gate_quantile": 1.0} | changes))  # type: ignore[arg-type]
 
 
+def given(
+    positive: torch.Tensor, similarity: torch.Tensor, mask: torch.Tensor, by_text: torch.Tensor | None = None
+) -> Candidates:
+    return Candidates(positive, similarity, similarity if by_text is None else by_text, mask, torch.tensor(20.0))
+
+
 def select(
     config: AdaptiveNegatives, similarity: torch.Tensor, mask: torch.Tensor, progress: float = 0.0
 ) -> NegativeChoice:
-    return config.start().select(torch.full((len(mask),), 0.9), similarity, mask, progress)
+    return config.start().select(given(torch.full((len(mask),), 0.9), similarity, mask), progress)
 
 
 def chosen(choice: NegativeChoice, row: int = 0) -> set[int]:
@@ -66,7 +81,7 @@ def test_the_gate_closes_on_what_beats_the_caption_unusually() -> None:
     similarity[7, 2] = 0.95  # far above its caption: likely true of the image
     mask = torch.ones(50, 4, dtype=torch.bool)
     config = AdaptiveNegatives(candidates=4, choose=4, gate_quantile=0.98)
-    choice = config.start().select(positive, similarity, mask, 0.5)
+    choice = config.start().select(given(positive, similarity, mask), 0.5)
     assert chosen(choice, 7) == {0, 1, 3} and choice.stats["gated"] == 1
     assert all(chosen(choice, row) == {0, 1, 2, 3} for row in range(50) if row != 7)
     assert choice.stats["gate"] == 0.0, "nothing below its caption is ever gated, whatever the quantile says"
@@ -78,7 +93,7 @@ def test_weights_follow_the_loss() -> None:
     config = AdaptiveNegatives(
         candidates=1, choose=1, moderate_quantile=0.5, moderate_weight=2.0, hopeless_quantile=0.9, hopeless_weight=0.5
     )
-    choice = config.start().select(torch.full((100,), 0.9), similarity, mask, 0.0)
+    choice = config.start().select(given(torch.full((100,), 0.9), similarity, mask), 0.0)
     weights = choice.weight[:, 0].tolist()
     assert weights == [1.0] * 50 + [2.0] * 40 + [0.5] * 10
     assert choice.stats["hopeless"] == 10 and choice.stats["mean_weight"] == pytest.approx(1.35)
@@ -92,11 +107,11 @@ def test_memory_is_a_moving_average_and_survives_a_checkpoint() -> None:
     config = AdaptiveNegatives(candidates=5, choose=2, decay=0.5)
     whole, first = config.start(), config.start()
     for positive, similarity in steps[:2]:
-        whole.select(positive, similarity, mask, 0.1)
-        first.select(positive, similarity, mask, 0.1)
+        whole.select(given(positive, similarity, mask), 0.1)
+        first.select(given(positive, similarity, mask), 0.1)
     second, forgetful = config.start(), config.start()
     second.load_state_dict(first.state_dict())
-    expected, got, lost = (c.select(*steps[2], mask, 0.2) for c in (whole, second, forgetful))
+    expected, got, lost = (c.select(given(*steps[2], mask), 0.2) for c in (whole, second, forgetful))
     assert torch.equal(expected.index, got.index) and torch.equal(expected.weight, got.weight)
     assert whole.state_dict() == second.state_dict() != forgetful.state_dict() and lost.stats != got.stats
     excess = [(similarity - positive[:, None])[mask].double().quantile(0.98) for positive, similarity in steps[:2]]
@@ -124,7 +139,12 @@ class AdaptiveByLoops:
         return float(self.kept[name])
 
     def step(
-        self, positive: list[float], similarity: list[list[float]], mask: list[list[bool]], done: float
+        self,
+        positive: list[float],
+        similarity: list[list[float]],
+        mask: list[list[bool]],
+        done: float,
+        by_text: list[list[float]],
     ) -> tuple[list[list[int]], list[list[float]], set[tuple[int, int]]]:
         config = self.config
         gaps = {
@@ -150,6 +170,14 @@ class AdaptiveByLoops:
             allowed = [j for j in range(len(mask[i])) if mask[i][j] and gaps[i, j] <= gate]
 
             def cost(j: int, i: int = i) -> tuple[bool, float]:
+                if config.order == "uniform":
+                    return False, j
+                if config.order == "gradient":
+                    push = 1 / (1 + math.exp(-20 * gaps[i, j]))
+                    return False, -push * math.sqrt(2 - 2 * by_text[i][j] - gaps[i, j] ** 2)
+                if config.order == "margin":
+                    beyond = max(-config.margin - gaps[i, j], 0.0, gaps[i, j])
+                    return beyond > 0, beyond + 0.5 * abs(gaps[i, j] + config.margin / 2)
                 hard = hardness(gaps[i, j])
                 outside = max(low - hard, 0.0, hard - high)
                 return outside > 0, outside + 0.5 * abs(hard - (low + high) / 2)
@@ -168,11 +196,24 @@ class AdaptiveByLoops:
         return chosen, weights, {key for key, gap in gaps.items() if gap > gate}
 
 
-@pytest.mark.parametrize("band", [((0.0, 0.4), (0.6, 1.0)), ((0.5, 1.0), (0.0, 0.5)), ((0.3, 0.3), (0.3, 0.3))])
-def test_choice_band_weight_and_gate_are_what_they_say(band: Any) -> None:
+@pytest.mark.parametrize(
+    ("order", "band"),
+    [
+        ("band", ((0.0, 0.4), (0.6, 1.0))),
+        ("band", ((0.5, 1.0), (0.0, 0.5))),
+        ("band", ((0.3, 0.3), (0.3, 0.3))),
+        ("band", ((0.2, 0.7), (0.2, 0.7))),
+        ("uniform", ((0.0, 0.5), (0.5, 1.0))),
+        ("margin", ((0.0, 0.5), (0.5, 1.0))),
+        ("gradient", ((0.0, 0.5), (0.5, 1.0))),
+    ],
+)
+def test_choice_order_weight_and_gate_are_what_they_say(order: Any, band: Any) -> None:
     config = AdaptiveNegatives(
         candidates=9,
         choose=3,
+        order=order,
+        margin=0.25,
         band_start=band[0],
         band_end=band[1],
         gate_quantile=0.9,
@@ -185,13 +226,47 @@ def test_choice_band_weight_and_gate_are_what_they_say(band: Any) -> None:
         positive = 0.3 + 0.2 * torch.rand(30, generator=draws, dtype=torch.float64)
         similarity = 0.6 * torch.rand(30, 9, generator=draws, dtype=torch.float64)
         mask = torch.rand(30, 9, generator=draws) > 0.3
-        choice = chooser.select(positive, similarity, mask, step / 5)
-        expected, weights, gated = slow.step(positive.tolist(), similarity.tolist(), mask.tolist(), step / 5)
+        by_text = 0.2 + 0.6 * torch.rand(30, 9, generator=draws, dtype=torch.float64)
+        choice = chooser.select(given(positive, similarity, mask, by_text), step / 5)
+        lists = positive.tolist(), similarity.tolist(), mask.tolist()
+        expected, weights, gated = slow.step(*lists, step / 5, by_text.tolist())
         rows = [choice.index[i][choice.mask[i]].tolist() for i in range(30)]
         assert rows == expected
         assert [choice.weight[i][choice.mask[i]].tolist() for i in range(30)] == weights
         assert choice.gated is not None and {(i, j) for i, j in choice.gated.nonzero().tolist()} == gated and gated
         assert {0.25, 1.0, 1.5} == {weight for row in weights for weight in row}
+
+
+def test_the_gradient_of_a_candidate_is_the_one_that_autograd_finds() -> None:
+    """Of its term of the loss, on the weights of a head: up to a factor of the image, the same for all its candidates."""
+    draws = torch.Generator().manual_seed(7)
+    hidden = torch.randn(4, 10, generator=draws, dtype=torch.float64)
+    head = torch.randn(6, 10, generator=draws, dtype=torch.float64, requires_grad=True)
+    texts = torch.nn.functional.normalize(torch.randn(4, 1 + 5, 6, generator=draws, dtype=torch.float64), dim=2)
+    caption, negatives = texts[:, 0], texts[:, 1:]
+    scale = torch.tensor(7.0, dtype=torch.float64)
+    found = torch.zeros(4, 5, dtype=torch.float64)
+    for i in range(4):
+        for j in range(5):
+            made = head @ hidden[i]
+            image = made / made.norm()
+            loss = torch.nn.functional.softplus(scale * (image @ negatives[i, j] - image @ caption[i]))
+            (gradient,) = torch.autograd.grad(loss, head)
+            found[i, j] = gradient.norm() * made.norm().detach() / hidden[i].norm() / scale
+    image = torch.nn.functional.normalize(hidden @ head.detach().T, dim=1)
+    cosines = similarities(image, caption, negatives, torch.ones(4, 5, dtype=torch.bool), scale)
+    assert torch.allclose(gradient_length(cosines), found, rtol=1e-12, atol=0)
+    choice = AdaptiveNegatives(candidates=5, choose=2, order="gradient", gate_quantile=1.0).start().select(cosines, 0.0)
+    assert torch.equal(choice.index, found.argsort(dim=1, descending=True)[:, :2])
+
+
+def test_an_even_choice_takes_every_candidate_as_often() -> None:
+    """The candidates come in an even order, so that the first ones are an even choice; no hardness plays a part."""
+    similarity = torch.linspace(0.0, 0.5, 40).reshape(8, 5)
+    choice = select(no_gate(order="uniform"), similarity, torch.ones(8, 5, dtype=torch.bool))
+    assert choice.index.tolist() == [[0, 1]] * 8
+    turned = select(no_gate(order="uniform"), similarity.flip(1), torch.ones(8, 5, dtype=torch.bool))
+    assert turned.index.tolist() == [[0, 1]] * 8
 
 
 def test_a_flat_distribution_has_a_middle() -> None:
@@ -224,6 +299,8 @@ def test_operations_are_counted() -> None:
         {"gate_quantile": 1.1},
         {"moderate_quantile": 0.99},
         {"hopeless_weight": 0.0},
+        {"order": "hardest"},
+        {"margin": 0.0},
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, object]) -> None:
