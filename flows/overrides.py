@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
 
 from data_manifests.errors import InputError, nearest
+from flows.recipe_parts import NamedParts, make_part
 from training.model.spec import ModelSpec
 
 NULL = "null"
 """Value of ``--set path=null``, which removes a part or sets None."""
+DEFAULT = "default"
+"""Value of ``--set objectives.NAME=default``, which adds a part with its default settings."""
 
 
 class Override(NamedTuple):
@@ -41,60 +45,80 @@ class Override(NamedTuple):
         return cls(tuple(path.split(".")), value, f"--set {text}")
 
 
-def apply_overrides(target: Any, overrides: Sequence[Override]) -> Any:
+def apply_overrides(target: Any, overrides: Sequence[Override], parts: NamedParts = MappingProxyType({})) -> Any:
     """Return a copy of a dataclass (or of a tuple of named ones) with fields set from text.
 
     All fields of one part are set at once, so that values that must fit together (``choose`` and ``candidates``) may come
     in any order; of two values of one field the last counts. ``null`` removes a stage or an objective from its tuple, and
-    sets an optional field to None.
+    sets an optional field to None. The name of one of `parts` puts that part in a field's place (``negatives=uniform``),
+    and ``default`` adds it to a tuple (``objectives.distillation=default``); its own fields may be set beside.
+
+    Args:
+        target: What to change.
+        overrides: The values.
+        parts: What may be named, by field of `target`.
 
     Raises:
         InputError: no such field, a value of the wrong type, or values that do not fit together.
     """
-    groups: dict[str, list[Override]] = {}
-    for override in overrides:
-        groups.setdefault(override.path[0], []).append(override)
-    if isinstance(target, tuple):
-        return _changed_items(target, groups)
     fields = {item.name for item in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else set()
     found: dict[str, Any] = {}
-    for head, group in groups.items():
+    for head, group in _by_head(overrides).items():
         if head not in fields:
             raise _unknown(group[0].where, head, fields)
-        whole, parts = _split(group)
-        old = getattr(target, head)
-        found[head] = _value(target, head, whole) if whole else apply_overrides(old, parts)
+        named, old = parts.get(head, {}), getattr(target, head)
+        whole, inner = _split(group, [] if isinstance(old, tuple) else named)
+        if isinstance(old, tuple) and inner:
+            found[head] = _changed_items(old, inner, named)
+            continue
+        if whole:
+            chosen = None if isinstance(old, tuple) else named.get(whole.text)
+            old = make_part(chosen, old) if chosen else _value(target, head, whole, named)
+        found[head] = apply_overrides(old, inner) if inner else old
     return dataclasses.replace(target, **found) if found else target
 
 
-def _changed_items(target: tuple[Any, ...], groups: dict[str, list[Override]]) -> tuple[Any, ...]:
-    """Return the items of a tuple, some of them changed or removed by name."""
+def _by_head(overrides: Sequence[Override]) -> dict[str, list[Override]]:
+    groups: dict[str, list[Override]] = {}
+    for override in overrides:
+        groups.setdefault(override.path[0], []).append(override)
+    return groups
+
+
+def _changed_items(
+    target: tuple[Any, ...], overrides: Sequence[Override], named: Mapping[str, type[Any]]
+) -> tuple[Any, ...]:
+    """Return the items of a tuple, some of them changed, added or removed by name."""
     known = {item.name: item for item in target}
-    for head, group in groups.items():
-        whole, parts = _split(group)
-        if head not in known or (whole and whole.text != NULL):
-            raise _unknown(group[0].where, head, known)
-        known[head] = None if whole else apply_overrides(known[head], parts)
+    for head, group in _by_head(overrides).items():
+        whole, inner = _split(group, [DEFAULT])
+        if whole and whole.text == DEFAULT and head in named:
+            known[head] = make_part(named[head], None)
+        elif head not in known or (whole and whole.text != NULL):
+            raise _unknown(group[0].where, head, known, named)
+        elif whole:
+            known[head] = None
+        known[head] = apply_overrides(known[head], inner) if inner else known[head]
     return tuple(item for item in known.values() if item is not None)
 
 
-def _split(group: Sequence[Override]) -> tuple[Override | None, list[Override]]:
+def _split(group: Sequence[Override], named: Collection[str]) -> tuple[Override | None, list[Override]]:
     """Return the last value of the field itself, and the overrides of its parts with the rest of their paths.
 
     Raises:
-        InputError: there are both.
+        InputError: there are both, and the value is not one of those that put a part there.
     """
     whole = [override for override in group if len(override.path) == 1]
     parts = [override._replace(path=override.path[1:]) for override in group if len(override.path) > 1]
-    if whole and parts:
+    if whole and parts and whole[-1].text not in named:
         raise InputError(
             f"{whole[-1].where} and {parts[-1].where}: both set '{whole[-1].path[0]}'", allowed="one or the other"
         )
     return (whole[-1] if whole else None), parts
 
 
-def _value(target: Any, name: str, override: Override) -> Any:
-    """Return the value that a field gets."""
+def _value(target: Any, name: str, override: Override, named: Mapping[str, type[Any]]) -> Any:
+    """Return the value that a field gets; `named` are the parts that could have been named."""
     old = getattr(target, name)
     if override.text == NULL and _may_be_none(target, name):
         return None
@@ -102,8 +126,12 @@ def _value(target: Any, name: str, override: Override) -> Any:
     if nested or (dataclasses.is_dataclass(old) and not isinstance(old, ModelSpec)):
         inner = [item.name for item in old] if nested else [item.name for item in dataclasses.fields(old)]
         raise InputError(
-            f"{override.where}: '{name}' is not a value", allowed=", ".join(f"{name}.{part}" for part in inner)
+            f"{override.where}: '{name}' is not a value",
+            allowed=", ".join([f"{name}.{part}" for part in inner] + [f"{name}={one}" for one in named if not nested]),
+            fix=nearest(override.text, named),
         )
+    if named and old is None:
+        raise InputError(f"{override.where}: no such part", allowed=", ".join(named), fix=nearest(override.text, named))
     return _parse(override.text, old, override.where)
 
 
@@ -113,10 +141,16 @@ def _may_be_none(target: Any, name: str) -> bool:
     return "None" in declared.replace("|", " ").split()
 
 
-def _unknown(where: str, name: str, known: Any) -> InputError:
-    hint = nearest(name, known)
+def _unknown(where: str, name: str, known: Collection[str], named: Collection[str] = ()) -> InputError:
+    """Return the error of a field or part that is not there; `named` are parts that could be added."""
+    if name in named:
+        path = where.removeprefix("--set ").split(name)[0] + name
+        return InputError(f"{where}: the recipe has no '{name}'", fix=f"add it: --set {path}={DEFAULT}")
+    hint = nearest(name, [*known, *named])
+    added = f"; with {DEFAULT}: {', '.join(sorted({*named} - {*known}))}" if named else ""
     return InputError(
-        f"{where}: no field '{name}'" + (f"; {hint}" if hint else ""), allowed=", ".join(sorted(known)) or "(none)"
+        f"{where}: no field '{name}'" + (f"; {hint}" if hint else ""),
+        allowed=(", ".join(sorted(known)) or "(none)") + added,
     )
 
 

@@ -24,6 +24,7 @@ from curation.text.languages import ENGLISH, CaptionLanguage
 from data_manifests.errors import InputError, nearest
 from flows.overrides import Override, apply_overrides
 from flows.recipe_language import stages_in_language
+from flows.recipe_parts import named_parts
 from training.batches.epoch import Planner
 from training.batches.text_sampling import CaptionViews, FurtherTexts
 from training.config import TrainConfig
@@ -219,7 +220,7 @@ def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequ
             allowed="--against with a recipe that has the stage remove_leaks, such as dedup",
         )
     recipe = make(**{argument: inputs.argument(argument) for argument in arguments})
-    changed: Recipe = apply_overrides(recipe, [Override.parse(text) for text in settings])
+    changed: Recipe = apply_overrides(recipe, [Override.parse(text) for text in settings], named_parts())
     language = CaptionLanguage.parse(inputs.language)
     stages, left_out = stages_in_language(name, changed.stages, language, keep_graph=inputs.graph is not None)
     return replace(changed, stages=stages, language=language, left_out=left_out)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from training.model.clip_model import ClipModel
     from training.objectives.interface import Objective
 
+MADE_FEATURES = frozenset(
+    ("negatives", "negative_type", "positives", "tokens", "cut_text", "teacher_image", "teacher_text", "identity")
+)
+"""Features besides images and captions that a run can make for its objectives."""
+
 
 @dataclass(frozen=True)
 class TrainParts:
@@ -126,16 +131,22 @@ def _problems(need: str, parts: TrainParts, table: pa.Table, rows: IndexColumn) 
     """Yield what keeps a feature from being made for any batch, and what to do about it."""
     if need in ("negatives", "negative_type"):
         if parts.negatives is None:
-            yield "the recipe chooses no negatives", "give the recipe negatives=UniformNegatives(...)"
+            yield (
+                "the recipe chooses no negatives",
+                "choose some: --set negatives=uniform, or in a recipe of your own negatives=UniformNegatives(...)",
+            )
     elif need == "positives":
         drawn = parts.positives
         if drawn is None:
-            yield "the recipe draws no further texts of an image", "give the recipe positives=FurtherTexts(...)"
+            yield (
+                "the recipe draws no further texts of an image",
+                "draw some: --set positives=further_texts, or in a recipe of your own positives=FurtherTexts(...)",
+            )
         elif not (drawn.captions and _most("num_captions", table, rows) > 1) and (
             not (drawn.rewrites or drawn.knowledge) or _most("num_views", table, rows) < 1
         ):
             yield "no image of the training split has a further text", "curate with a recipe that rewrites captions"
-    elif need not in ("tokens", "cut_text", "teacher_image", "teacher_text", "identity"):
+    elif need not in MADE_FEATURES:
         yield "training cannot make this feature yet", "take the objective out of the recipe"
 
 

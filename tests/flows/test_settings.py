@@ -8,7 +8,15 @@ import pytest
 
 from data_manifests.errors import InputError
 from flows.recipe import load_recipe
-from training.hard_negatives import AdaptiveNegatives
+from flows.recipe_parts import named_parts
+from training.batches.basic import ClusterPlan, CurriculumPlan, ShuffledPlan
+from training.batches.similarity import WeightedPlan
+from training.batches.text_sampling import FurtherTexts
+from training.false_negative_gate import PositiveGate
+from training.hard_negatives import AdaptiveNegatives, UniformNegatives
+from training.objectives.info_nce import InfoNCE, MemoryContrast
+from training.objectives.knowledge import Distillation
+from training.objectives.negative_rank import NegativeRank
 
 
 @pytest.mark.parametrize(
@@ -37,9 +45,61 @@ def test_of_two_values_of_one_field_the_last_holds() -> None:
         (("objectives=1",), "'objectives' is not a value"),
         (("train=1",), "'train' is not a value"),
         (("stages.no_such=null",), "no field 'no_such'"),
+        (("stages.no_such=default",), "no field 'no_such'"),
+        (("negatives=adaptve",), "did you mean 'adaptive'"),
+        (("negatives=adaptve",), "negatives=uniform"),
+        (("negatives=null", "negatives.choose=2"), "both set 'negatives'"),
+        (("negatives=uniform", "negatives.gate_quantile=0.9"), "no field 'gate_quantile'"),
+        (("positives=texts",), "further_texts"),
+        (("objectives.distillation.weight=2",), "add it: --set objectives.distillation=default"),
+        (("objectives.distilation=default",), "did you mean 'distillation'"),
+        (("objectives.triplet_contrast=default",), "no field 'triplet_contrast'"),
+        (("objectives.negative_rank=2",), "add it: --set objectives.negative_rank=default"),
     ],
 )
 def test_what_does_not_fit_is_said(settings: tuple[str, ...], told: str) -> None:
     with pytest.raises(InputError) as caught:
         load_recipe("ahnm", settings=settings)
     assert told in str(caught.value)
+
+
+def test_a_part_may_be_named_and_set_in_any_order() -> None:
+    for settings in permutations(["negatives=uniform", "negatives.choose=4"]):
+        assert load_recipe("ahnm", settings=settings).negatives == UniformNegatives(4)
+    assert load_recipe("clip").negatives is None
+    assert load_recipe("clip", settings=["negatives=adaptive"]).negatives == AdaptiveNegatives()
+    assert load_recipe("ahnm", settings=["negatives.choose=3", "negatives=adaptive"]).negatives == AdaptiveNegatives(
+        choose=3
+    )
+    changed = load_recipe("clip", settings=["gate=positive_gate", "gate.teacher=false", "positives=further_texts"])
+    assert changed.gate == PositiveGate(teacher=False) and changed.positives == FurtherTexts()
+    assert load_recipe("ahnm", settings=["views=null"]).views is None
+
+
+def test_objectives_are_added_replaced_and_reset() -> None:
+    settings = [
+        "objectives.negative_contrast=null",
+        "objectives.negative_rank=default",
+        "objectives.negative_rank.gradient=text",
+    ]
+    ahnm = load_recipe("ahnm", settings=settings)
+    assert ahnm.objectives == (MemoryContrast(weight=0.2), NegativeRank(gradient="text"))
+    kept = load_recipe("clip", settings=["objectives.distillation.weight=0.5", "objectives.distillation=default"])
+    assert kept.objectives == (InfoNCE(negatives=False), Distillation(weight=0.5))
+    assert load_recipe("ahnm", settings=["objectives.memory_contrast=default"]).objectives[0] == MemoryContrast()
+
+
+def test_a_planner_that_wraps_another_wraps_the_recipes() -> None:
+    assert load_recipe("clip", settings=["planner=clusters"]).planner == ClusterPlan()
+    clip = load_recipe("clip").planner
+    assert clip == ShuffledPlan()
+    assert load_recipe("clip", settings=["planner=curriculum"]).planner == CurriculumPlan(clip)
+    assert load_recipe("m4", settings=["planner=weighted"]).planner == WeightedPlan(load_recipe("m4").planner)
+
+
+@pytest.mark.parametrize("field", sorted(named_parts()))
+def test_every_part_can_be_named(field: str) -> None:
+    for name, kind in named_parts()[field].items():
+        path = f"objectives.{name}=default" if field == "objectives" else f"{field}={name}"
+        found = getattr(load_recipe("ahnm", settings=[path]), field)
+        assert any(type(part) is kind for part in (found if field == "objectives" else [found])), path
