@@ -24,6 +24,8 @@ _TOWERS = {"timm": ("open_clip.timm_model", "TimmModel"), "transformers": ("open
 
 _absent: set[str] = set()
 """Packages that cannot be imported at the moment."""
+_missed: set[str] = set()
+"""Packages that another has looked for and not found, since they were absent."""
 
 
 @contextmanager
@@ -87,13 +89,17 @@ def _pandas_later() -> Iterator[None]:
     if "pandas" not in sys.modules:  # pandas itself imports pyarrow
         with _without("pandas"):
             sys.modules["pyarrow"].array([])
+        _missed.add("pandas")
 
 
 @contextmanager
 def _known_to_arrow() -> Iterator[None]:
-    """Import pandas, and let pyarrow recognise its types from then on."""
+    """Import pandas, and let pyarrow recognise its types from then on.
+
+    A pyarrow that was imported before `install` imports pandas at its own first array, and would wait here for itself.
+    """
     yield
-    if "pyarrow" in sys.modules:
+    if "pandas" in _missed:
         sys.modules["pyarrow"].table({"": []}).to_pandas()
 
 
