@@ -52,6 +52,11 @@ class ImageSample(Generic[T]):
         for number, size in enumerate(sizes):
             self._totals[number] += sign * size
 
+    @property
+    def totals(self) -> list[int]:
+        """How much of each limited thing the images of the sample have together."""
+        return list(self._totals)
+
     def items(self) -> list[T]:
         """Return what is held of the images, by uid."""
         return [item for _, _, item, _ in sorted(self._images, key=lambda image: image[1])]

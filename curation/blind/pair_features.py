@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from curation.blind.tokens import Float64s, Int64s, Padded
+from curation.blind.tokens import Float64s, Int64s, Mask, Padded
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+Int32s = np.ndarray[Any, np.dtype[np.int32]]
 
 NUM_HASHED = 1 << 18
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -82,11 +84,14 @@ def _mix(numbers: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dt
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def fit_logistic(pairs: csr_array, *, penalty: float = 1.0, num_steps: int = 40) -> Float64s:
+def fit_logistic(
+    pairs: csr_array, columns: Mask | None = None, *, penalty: float = 1.0, num_steps: int = 40
+) -> Float64s:
     """Return the weights of a logistic regression from features of pairs to "the caption is the true text", by L-BFGS.
 
     Args:
         pairs: Caption minus negative for each pair; the caption is right for all of them.
+        columns: Which features to use; all if None. The others get no weight.
         penalty: Weight of the squared weights in the loss, in pairs.
         num_steps: Most steps.
 
@@ -98,9 +103,12 @@ def fit_logistic(pairs: csr_array, *, penalty: float = 1.0, num_steps: int = 40)
     # few pairs use few columns, and the cost of a step grows with the number of weights
     used = np.zeros(pairs.shape[1], np.bool_)
     used[pairs.indices] = True
-    packed = _packed(pairs, used)
+    if columns is not None:
+        used &= columns
+    packed, width = _packed(pairs, used), pairs.shape[1]
     turned = packed.T
     scale = 1.0 / max(pairs.shape[0], 1)
+    del pairs  # callers keep no features of one fit
 
     def loss(weights: Float64s) -> tuple[float, Float64s]:
         margin = packed @ weights
@@ -111,15 +119,22 @@ def fit_logistic(pairs: csr_array, *, penalty: float = 1.0, num_steps: int = 40)
     options = {"maxcor": _NUM_MOVES, "maxiter": num_steps, "gtol": _MAX_GRADIENT, "ftol": 0.0}
     with threadpool_limits(1):  # scipy has an algebra library of its own, which is loaded by the import
         found = minimize(loss, np.zeros(int(used.sum())), jac=True, method="L-BFGS-B", options=options)
-    weights = np.zeros(pairs.shape[1])
+    weights = np.zeros(width)
     weights[used] = found.x
     return weights
 
 
-def _packed(pairs: csr_array, used: np.ndarray[Any, np.dtype[np.bool_]]) -> csr_array:
+def _packed(pairs: csr_array, used: Mask) -> csr_array:
     """Return the used columns in double precision."""
     from scipy.sparse import csr_array
 
-    place: Int64s = np.cumsum(used) - 1
-    columns = place[pairs.indices].astype(np.int32)
-    return csr_array((pairs.data.astype(np.float64), columns, pairs.indptr), shape=(pairs.shape[0], int(used.sum())))
+    place, chosen = (np.cumsum(used) - 1).astype(np.int32), used[pairs.indices]
+    before = np.zeros(len(chosen) + 1, pairs.indptr.dtype)
+    np.cumsum(chosen, out=before[1:])
+    values, columns = pairs.data[chosen].astype(np.float64), place[pairs.indices[chosen]]
+    return csr_array((values, columns, before[pairs.indptr]), shape=(pairs.shape[0], int(used.sum())))
+
+
+def fitting(ends: Int64s) -> Int64s | Int32s:
+    """Return where the rows of a sparse array end, in 32 bits if they fit: its columns get the same type."""
+    return ends.astype(np.int32) if int(ends[-1]) <= np.iinfo(np.int32).max else ends

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,14 @@ from curation.blind.mirror_odds import MirrorOdds
 from curation.blind.scores import BlindScorers, FoldJudges, PairTexts, learn_scorers, stack_features
 from curation.blind.tokens import Float64s, Int64s, Mask, UInt64s, Words
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 _MIN_GROUP = 128
 _FIRST_STEPS, _LATER_STEPS = 25, 100
 """Training steps of the judge: the first round is easy, later ones need more."""
 
-_PAIRS_PER_CHUNK = 10_000
+_PAIRS_PER_CHUNK = 4_000
 
 UNBALANCED, GIVEN_AWAY, UNKNOWN_KIND = "unbalanced", "given_away", "unknown_kind"
 """Why a pair is not kept: its kind has more of its sort than mirrors; wording gives nearly all of its kind away; none of
@@ -149,18 +152,10 @@ def learn_refinement(
     """
     pairs = texts.pairs
     arrays = learn_scorers(texts.captions, texts.folds, pairs.texts, texts.tags)
-    scorers = BlindScorers(arrays, num_folds)
-    scored = []
-    for start in range(0, max(len(pairs.draws), 1), _PAIRS_PER_CHUNK):
-        stop = start + _PAIRS_PER_CHUNK
-        part, of_part = pairs.texts.take(slice(start, stop)), pairs.folds[start:stop, 0]
-        scored.append((*scorers.score(part, of_part), scorers.half_gaps(part, of_part)))
-    fixed = np.column_stack([np.concatenate([gaps for gaps, _, _ in scored]), pairs.further])
-    features = stack_features([part for _, part, _ in scored])
-    others = np.concatenate([gaps for _, _, gaps in scored])[:, None]
-    del scored
+    fixed, features, others = _scored(pairs, BlindScorers(arrays, num_folds))
     names = _group_names(pairs.kinds)
     groups, draws, folds = group_numbers(pairs.kinds, names), pairs.draws, pairs.folds
+    del texts, pairs  # much memory
     for number in range(num_rounds):
         # with the same folds the remaining gaps would look smaller than they are: they were balanced over them
         steps = _LATER_STEPS if number else _FIRST_STEPS
@@ -177,6 +172,22 @@ def learn_refinement(
         features, fixed, others, groups = features[kept], fixed[kept], others[kept], groups[kept]
         draws, folds = draws[kept], folds[kept]
     return arrays, names
+
+
+def _scored(pairs: ImagePairs, scorers: BlindScorers) -> tuple[Float64s, csr_array, Float64s]:
+    """Return the gaps of fixed scorers [pairs, scorers], features for a judge, and gaps of another scorer [pairs, 1]."""
+    fixed, others = list[Float64s](), list[Float64s]()
+
+    def features() -> Iterator[csr_array]:
+        for start in range(0, max(len(pairs.draws), 1), _PAIRS_PER_CHUNK):
+            stop = start + _PAIRS_PER_CHUNK
+            part = scorers.score_to_learn(pairs.texts.take(slice(start, stop)), pairs.folds[start:stop, 0])
+            fixed.append(part[0])
+            others.append(part[2])
+            yield part[1]
+
+    found = stack_features(features())
+    return np.column_stack([np.concatenate(fixed), pairs.further]), found, np.concatenate(others)[:, None]
 
 
 def _group_names(kinds: Sequence[Kind]) -> list[str]:

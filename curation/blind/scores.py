@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from curation.blind.ngram_model import NgramModel, TrigramCounts
-from curation.blind.pair_features import TokenView, fit_logistic, pair_features
+from curation.blind.pair_features import TokenView, fit_logistic, fitting, pair_features
 from curation.blind.tokens import (
     Encoded,
     Float64s,
@@ -121,7 +121,22 @@ class BlindScorers:
             pairs: The pairs.
             folds: The fold of each pair's image.
         """
-        sides = self._sides(pairs)
+        return self._score(pairs, self._sides(pairs), folds)
+
+    def score_to_learn(self, pairs: PairTexts, folds: Int64s) -> tuple[Float64s, csr_array, Float64s]:
+        """Return what `score` does, and gaps of n-grams of words learned from half of the other captions [pairs].
+
+        Another judge makes other errors.
+
+        Args:
+            pairs: The pairs.
+            folds: As in `score`; images of an even fold are scored by what was learned from odd folds, and the reverse.
+        """
+        sides, halves = self._sides(pairs), folds % 2
+        captions, negatives = (self._halves.score_read(side, halves) for side in sides.words)
+        return *self._score(pairs, sides, folds), np.round(captions - negatives, _DECIMALS)
+
+    def _score(self, pairs: PairTexts, sides: _Sides, folds: Int64s) -> tuple[Float64s, csr_array]:
         gaps = np.empty((len(folds), 2))
         for number, (model, view) in enumerate(zip(self._models, (sides.words, sides.classes), strict=True)):
             captions, negatives = (model.score_read(side, folds) for side in view)
@@ -131,17 +146,6 @@ class BlindScorers:
         dense = np.column_stack([gaps / _GAP_SIZE, longer, meanings[pairs.captions] - meanings[pairs.negatives]])
         views = [TokenView(*sides.words, 3), TokenView(*sides.classes, 4)]
         return gaps, pair_features(views, dense)
-
-    def half_gaps(self, pairs: PairTexts, folds: Int64s) -> Float64s:
-        """Return gaps of n-grams of words learned from half of the other captions [pairs]: another judge makes other errors.
-
-        Args:
-            pairs: The pairs.
-            folds: As in `score`; images of an even fold are scored by what was learned from odd folds, and the reverse.
-        """
-        sides, halves = self._sides(pairs), folds % 2
-        captions, negatives = (self._halves.score_read(side, halves) for side in sides.words)
-        return np.round(captions - negatives, _DECIMALS)
 
     @cached_property
     def _halves(self) -> NgramModel:
@@ -184,14 +188,13 @@ class FoldJudges:
             num_steps: Most steps of each fit.
         """
         weights = np.zeros((features.shape[1], num_folds), np.float16)
-        common = np.flatnonzero(np.bincount(features.indices, minlength=features.shape[1]) >= 3)
-        features = features[:, common]
+        common = np.bincount(features.indices, minlength=features.shape[1]) >= 3
         for fold in range(num_folds):
             train = np.flatnonzero(folds != fold)
             if len(train):
                 # every n-th: pairs are in the order of their images' uids, which are hashes
                 train = train[:: 1 + (len(train) - 1) // _MAX_TRAINING_PAIRS]
-                weights[common, fold] = fit_logistic(features[train], penalty=_PENALTY, num_steps=num_steps)
+                weights[:, fold] = fit_logistic(features[train], common, penalty=_PENALTY, num_steps=num_steps)
         known = np.flatnonzero(weights.any(axis=1))
         return cls(known.astype(np.int32), weights[known])
 
@@ -217,8 +220,16 @@ class FoldJudges:
         return np.asarray(np.bincount(rows, values * weights, minlength=len(folds)))
 
 
-def stack_features(parts: Sequence[csr_array]) -> csr_array:
-    """Return the features of all parts, one after another."""
-    from scipy.sparse import vstack
+def stack_features(parts: Iterable[csr_array]) -> csr_array:
+    """Return the features of all parts, one after another, without holding them twice."""
+    from scipy.sparse import csr_array
 
-    return vstack(parts, format="csr")
+    data, columns, lengths, width = np.zeros(0, np.float32), np.zeros(0, np.int32), [np.zeros(1, np.int64)], 0
+    for part in parts:
+        for whole, more in ((data, part.data), (columns, part.indices)):
+            whole.resize(len(whole) + part.nnz, refcheck=False)  # large arrays grow where they are, nothing is copied
+            whole[len(whole) - part.nnz :] = more
+        lengths.append(np.diff(part.indptr))
+        width = part.shape[1]
+    ends = np.cumsum(np.concatenate(lengths))
+    return csr_array((data, columns, fitting(ends)), shape=(len(ends) - 1, width))

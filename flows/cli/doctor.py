@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from data_manifests.errors import InputError
+from data_manifests.paused_collector import paused_collector
 from flows.terminal.console import out, print_json
 
 _MIN_FREE_BYTES = 2 * 2**30
@@ -102,7 +103,8 @@ def _torch(_: Path) -> str:
             allowed=f"torch{pinned.specifier} with this torchvision",
             fix="install both from one index",
         )
-    import torch
+    with paused_collector():
+        import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     others = f"torchvision {versions['torchvision']} and open_clip {versions['open_clip_torch']} are installed"
@@ -112,7 +114,6 @@ def _torch(_: Path) -> str:
 def _parser(_: Path) -> str:
     from curation.models.parser import SpacyParser
 
-    sys.modules["torch"] = None  # type: ignore[assignment] # spaCy would import it, for seconds; our parser uses none of it
     parser = SpacyParser()
     parser.parse(["a dog chases a cat"])
     return parser.describe()

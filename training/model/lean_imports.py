@@ -1,9 +1,10 @@
-"""Import torchvision, timm, open_clip and pyarrow without what they load but never use here.
+"""Import torch, torchvision, timm, open_clip and pyarrow without what they load but never use here.
 
 `import open_clip` costs four seconds of a processor, in each worker and for each edited caption. Half are torch's
 compiler, which torchvision and timm import for decorators, timm, and transformers, which reads the source of every model it
 has; each comes when it is called for instead. pyarrow imports pandas at the first array, a third of a second and 50 MiB, and now
-only where someone else imports it. torchvision also needs its operators declared: see `torchvision_cpu`.
+only where someone else imports it. Nothing looks for garbage while they are imported: see `paused_collector`. torchvision
+also needs its operators declared: see `torchvision_cpu`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
+from data_manifests.paused_collector import paused_collector
 from training.model import torchvision_cpu
 
 _COMPILER, _COMPILER_UTILS = "torch._dynamo", "torch._dynamo.utils"
@@ -123,11 +125,12 @@ class _LeanLoader(importlib.machinery.SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module."""
-        with self.around():
+        with paused_collector(), self.around():
             super().exec_module(module)
 
 
 _AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "torch": nullcontext,
     "pyarrow": _pandas_later,
     "pandas": _known_to_arrow,
     "torchvision": _compiler_later,

@@ -12,9 +12,10 @@ import numpy as np
 
 from curation.blind.image_sample import ImageSample
 from curation.blind.judges import positive_of
-from curation.blind.refinement import UNKNOWN_KIND, ImagePairs, Kind, LearningTexts, Refinement, learn_refinement
+from curation.blind.learning_images import ImagePacker, LearningImage
+from curation.blind.refinement import UNKNOWN_KIND, ImagePairs, Kind, Refinement, learn_refinement
 from curation.blind.scores import PairTexts
-from curation.blind.tokens import UInt64s, Words, hash_words, read_words
+from curation.blind.tokens import UInt64s, hash_words, read_words
 from curation.engine.fits import Evidence, Fit, FitCheck, FitKey
 from curation.engine.stage import Columns, Drop, Field, FittedStage, Resource
 from curation.negatives.records import STAGE_OF_UNSIGNED_FIELD, NegativeRecord, NegativesStage, add_scores, rejection
@@ -56,16 +57,6 @@ class _Negative(NamedTuple):
     def kind(self) -> Kind:
         """Operation and span class."""
         return self.record["operation"], self.record["span_class"]
-
-
-class _Learned(NamedTuple):
-    """What is held of an image that is learned from: pairs, captions, their fold, and words and tags of their parses."""
-
-    pairs: ImagePairs
-    captions: Words
-    fold: int
-    tagged_words: UInt64s
-    tags: np.ndarray[Any, np.dtype[np.uint16]]
 
 
 @dataclass(frozen=True)
@@ -142,22 +133,23 @@ class RefineNegatives(NegativesStage, FittedStage):
 
     def fit(self, columns: Columns) -> Fit:
         """Learn scorers and grids from a sample of the images."""
-        sample: ImageSample[_Learned] = ImageSample("refine_negatives", _MAX_CAPTIONS, _MAX_PAIRS)
-        tags: dict[str, int] = {}
+        sample: ImageSample[bytes] = ImageSample("refine_negatives", _MAX_CAPTIONS, _MAX_PAIRS)
+        packer, tags = ImagePacker(), dict[str, int]()
         for batch in columns.batches():
             wanted = [one for one in batch if sample.wants(one.uid)]
             for one, pairs in zip(wanted, self._pairs([(one, self._read(one)) for one in wanted]), strict=True):
                 captions = pairs.texts.words.take(np.arange(len(one.captions)))
                 some = pairs.with_smallest_draws(_MAX_PAIRS_OF_IMAGE)
-                learned = _Learned(some, captions, self._folds(one.uid)[0], *_tagged(one["parses"], tags))
-                sample.add(one.uid, learned, len(one.captions), len(some.draws))
-        images = sample.items()
-        del sample
-        if not any(len(image.pairs.draws) for image in images):
+                learned = LearningImage(some, captions, self._folds(one.uid)[0], *_tagged(one["parses"], tags))
+                sample.add(one.uid, packer.pack(learned), len(one.captions), len(some.draws))
+        images, (_, num_pairs) = sample.items(), sample.totals
+        if not num_pairs:
             return Fit({"groups": []})
-        texts = _texts(images, list(tags))
+        del sample
+        # each step frees what the one before it held
+        texts = [packer.joined(images, list(tags))]
         del images
-        arrays, groups = learn_refinement(texts, self.num_rounds, self.num_folds, self.least_share)
+        arrays, groups = learn_refinement(texts.pop(), self.num_rounds, self.num_folds, self.least_share)
         return Fit({"groups": groups}, arrays)
 
     def apply(self, samples: Sequence[Sample], fit: Fit) -> list[dict[str, Any] | Drop]:
@@ -285,15 +277,6 @@ def _tagged(parses: Iterable[Mapping[str, Any]], numbers: dict[str, int]) -> tup
     return hash_words([word.lower() for word, _ in pairs]), np.array(
         [numbers.setdefault(tag, len(numbers)) for _, tag in pairs], np.uint16
     )
-
-
-def _texts(images: Sequence[_Learned], tags: Sequence[str]) -> LearningTexts:
-    """Return what to learn from."""
-    captions = Words.joined([image.captions for image in images])
-    folds = np.repeat([image.fold for image in images], [len(image.captions.lengths) for image in images])
-    words, numbers = (np.concatenate([image[place] for image in images]) for place in (3, 4))
-    of_tag = {tag: words[numbers == number] for number, tag in enumerate(tags)}
-    return LearningTexts(ImagePairs.joined([image.pairs for image in images]), captions, folds, of_tag)
 
 
 def _positive(record: NegativeRecord, captions: Sequence[str], uid: str, name: str) -> str:
