@@ -23,6 +23,8 @@ Order = Literal["band", "uniform", "margin", "gradient"]
 _GRID = 33
 """Quantiles of the gaps that are followed."""
 
+_ROUNDING = 1e-6
+"""A third of three is one, whatever the last bit of the product."""
 ONE_PASS = 1.5
 """Candidates per chosen negative up to which one pass with gradients costs no more than two passes."""
 
@@ -178,6 +180,8 @@ class AdaptiveNegatives:
     Attributes:
         candidates: Candidates drawn per sample and step; at least three for each that is chosen is a choice.
         choose: Negatives chosen of these.
+        most_share: Most that are chosen of a caption's candidates, above 0 to 1, but always one: with 1/3 a caption of few
+            negatives is trained on by the best third of them, too. 1 leaves it to `choose`.
         order: band, uniform, margin or gradient. A band that does not move: `band_end` equal to `band_start`.
         margin: Width of the fixed band in cosines, above 0 to 2.
         band_start: (low, high) hardness at the first step.
@@ -200,6 +204,7 @@ class AdaptiveNegatives:
 
     candidates: int = 12
     choose: int = 4
+    most_share: float = 1.0
     order: Order = "band"
     margin: float = 0.1
     band_start: Band = (0.0, 0.5)
@@ -221,6 +226,7 @@ class AdaptiveNegatives:
         for name in ("band_start", "band_end"):
             low, high = getattr(self, name)
             check_settings(self, 0 <= low <= high <= 1, name, "0 <= low <= high <= 1")
+        check_settings(self, 0 < self.most_share <= 1, "most_share", "above 0 to 1")
         known = ("band", "uniform", "margin", "gradient")
         check_settings(self, self.order in known, "order", ", ".join(known))
         check_settings(self, 0 < self.margin <= 2, "margin", "above 0 to 2, in cosines")
@@ -266,7 +272,8 @@ class _Adaptive:
             cost = -gradient_length(candidates) if config.order == "gradient" else torch.zeros_like(gap)
         cost = cost.masked_fill(~allowed, float("inf"))
         index = cost.argsort(dim=1, stable=True)[:, : config.choose]
-        filled = allowed.gather(1, index)
+        most = (mask.sum(dim=1) * config.most_share + _ROUNDING).floor().clamp_min(1)
+        filled = allowed.gather(1, index) & (torch.arange(index.shape[1], device=mask.device) < most[:, None])
         chosen, picked, how_hard = (values.gather(1, index)[filled] for values in (gap, similarity, hardness))
         hopeless = self._track("hopeless", chosen, config.hopeless_quantile)
         moderate = self._track("moderate", chosen, config.moderate_quantile)

@@ -27,7 +27,7 @@ import torch
 
 from curation.engine.engine import run_stages
 from curation.engine.stage import Drop, Field, MapStage, Stage
-from curation.negatives.records import NegativeRecord, NegativesStage
+from curation.negatives.records import STAGE_OF_UNSIGNED_FIELD, NegativeRecord, NegativesStage
 from curation.sources.scenes import ScenesSource
 from curation.sources.synthetic.captions import captions_of
 from curation.sources.synthetic.grammar import truth
@@ -80,7 +80,8 @@ class PlantTrueNegatives(NegativesStage, MapStage):
     def _planted(self, sample: Sample) -> Iterator[NegativeRecord]:
         taken = {*sample.captions}
         for name in self.fields:
-            for number, record in enumerate(sample[name]):
+            unsigned = {"source": STAGE_OF_UNSIGNED_FIELD.get(name, name)}
+            for number, record in enumerate(unsigned | record for record in sample[name]):
                 draws = generator(0, self.name, sample.uid, name, number)
                 text = self._true_text(sample, taken, draws) if draws.random() < self.share else None
                 if text is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def test_planting_takes_the_place_of_what_a_recipe_leaves() -> None:
     stages = with_planted(load_recipe("ahnm").all_stages(), 1, 0.1)
     last = stages[-1]
     assert isinstance(last, PlantTrueNegatives) and last.fields == ("feedback_negatives",)
+    (sample,) = samples(1, 1)
+    fields = {"swap_negatives": [{"text": f"false {place}", "caption": 0} for place in range(2)]}
+    (found,) = PlantTrueNegatives(share=0.5).process([replace(sample, fields=fields)])
+    assert isinstance(found, dict)
+    assert [record["source"] for record in found["planted_negatives"]] == ["swap_words"] * 2, "publishing asks for it"
     assert with_planted(load_recipe("clip").all_stages(), 1, 0.1) == load_recipe("clip").all_stages()
 
 

@@ -182,7 +182,8 @@ class AdaptiveByLoops:
                 outside = max(low - hard, 0.0, hard - high)
                 return outside > 0, outside + 0.5 * abs(hard - (low + high) / 2)
 
-            chosen.append(sorted(allowed, key=cost)[: config.choose])
+            most = max(1, math.floor(sum(mask[i]) * config.most_share + 1e-6))
+            chosen.append(sorted(allowed, key=cost)[: min(config.choose, most)])
         picked = [gaps[i, j] for i, row in enumerate(chosen) for j in row]
         hopeless = self.move("hopeless", picked, config.hopeless_quantile)
         moderate = self.move("moderate", picked, config.moderate_quantile)
@@ -196,6 +197,7 @@ class AdaptiveByLoops:
         return chosen, weights, {key for key, gap in gaps.items() if gap > gate}
 
 
+@pytest.mark.parametrize("share", [1.0, 1 / 3])
 @pytest.mark.parametrize(
     ("order", "band"),
     [
@@ -208,11 +210,12 @@ class AdaptiveByLoops:
         ("gradient", ((0.0, 0.5), (0.5, 1.0))),
     ],
 )
-def test_choice_order_weight_and_gate_are_what_they_say(order: Any, band: Any) -> None:
+def test_choice_order_weight_and_gate_are_what_they_say(order: Any, band: Any, share: float) -> None:
     config = AdaptiveNegatives(
         candidates=9,
         choose=3,
         order=order,
+        most_share=share,
         margin=0.25,
         band_start=band[0],
         band_end=band[1],
@@ -221,7 +224,7 @@ def test_choice_order_weight_and_gate_are_what_they_say(order: Any, band: Any) -
         decay=0.7,
     )
     draws = torch.Generator().manual_seed(4)
-    chooser, slow = config.start(), AdaptiveByLoops(config)
+    chooser, slow, seen = config.start(), AdaptiveByLoops(config), set[float]()
     for step in range(5):
         positive = 0.3 + 0.2 * torch.rand(30, generator=draws, dtype=torch.float64)
         similarity = 0.6 * torch.rand(30, 9, generator=draws, dtype=torch.float64)
@@ -234,7 +237,21 @@ def test_choice_order_weight_and_gate_are_what_they_say(order: Any, band: Any) -
         assert rows == expected
         assert [choice.weight[i][choice.mask[i]].tolist() for i in range(30)] == weights
         assert choice.gated is not None and {(i, j) for i, j in choice.gated.nonzero().tolist()} == gated and gated
-        assert {0.25, 1.0, 1.5} == {weight for row in weights for weight in row}
+        seen |= {weight for row in weights for weight in row}
+    assert seen == {0.25, 1.0, 1.5}
+
+
+@pytest.mark.parametrize(
+    ("share", "chosen_of"), [(1.0, [1, 2, 3, 4, 4]), (1 / 3, [1, 1, 1, 1, 3]), (0.5, [1, 1, 1, 2, 4])]
+)
+def test_of_few_candidates_a_share_is_chosen(share: float, chosen_of: list[int]) -> None:
+    similarity = torch.rand(5, 9, generator=torch.Generator().manual_seed(3))
+    mask = torch.arange(9) < torch.tensor([1, 2, 3, 4, 9])[:, None]
+    choice = select(no_gate(candidates=9, choose=4, most_share=share), similarity, mask)
+    assert choice.mask.sum(dim=1).tolist() == chosen_of
+    whole = select(no_gate(candidates=9, choose=4), similarity, mask)
+    for row, number in enumerate(chosen_of):
+        assert choice.index[row, :number].tolist() == whole.index[row, :number].tolist(), "the first of the same order"
 
 
 def test_the_gradient_of_a_candidate_is_the_one_that_autograd_finds() -> None:
@@ -301,6 +318,7 @@ def test_operations_are_counted() -> None:
         {"hopeless_weight": 0.0},
         {"order": "hardest"},
         {"margin": 0.0},
+        {"most_share": 0.0},
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, object]) -> None:
