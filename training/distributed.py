@@ -21,7 +21,7 @@ from data_manifests.errors import InputError
 from training.batches.batch import StepTexts
 from training.batches.plan import BatchPlan
 from training.features import Features, TextSlots, TokenFeatures
-from training.hard_negatives import Candidates, NegativeChoice, NegativeChooser
+from training.hard_negatives import CandidateCosines, NegativeChoice, NegativeChooser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -293,7 +293,7 @@ class GatheredChooser:
         self.choose = 0
         """Keeps the choice out of the pass with gradients."""
 
-    def select(self, candidates: Candidates, progress: float) -> NegativeChoice:
+    def select(self, candidates: CandidateCosines, progress: float) -> NegativeChoice:
         """Choose for the global batch, and return this rank's part."""
         names = ("positive", "similarity", "text_similarity", "mask")
         whole = {name: self._ranks.gather(getattr(candidates, name)) for name in names}

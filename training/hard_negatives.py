@@ -30,7 +30,7 @@ ONE_PASS = 1.5
 
 
 @dataclass(frozen=True)
-class Candidates:
+class CandidateCosines:
     """What a choice is made by: cosines without gradient. B samples, C candidates each, in the order of their draw.
 
     Attributes:
@@ -80,7 +80,7 @@ class NegativeChooser(Protocol):
 
     choose: int
 
-    def select(self, candidates: Candidates, progress: float) -> NegativeChoice:
+    def select(self, candidates: CandidateCosines, progress: float) -> NegativeChoice:
         """Choose among the candidates.
 
         Args:
@@ -254,7 +254,7 @@ class _Adaptive:
         self._config, self.choose = config, config.choose
         self._averages: dict[str, float] = {}
 
-    def select(self, candidates: Candidates, progress: float) -> NegativeChoice:
+    def select(self, candidates: CandidateCosines, progress: float) -> NegativeChoice:
         """Choose by order, gate and weight."""
         import torch
 
@@ -336,7 +336,7 @@ def distance_from_band(values: Tensor, low: float, high: float) -> Tensor:
     return 2.0 * (outside > 0) + outside + 0.5 * (values - (low + high) / 2).abs()
 
 
-def gradient_length(candidates: Candidates) -> Tensor:
+def gradient_length(candidates: CandidateCosines) -> Tensor:
     """Return the length of each candidate's gradient, up to a factor of its image [B, C]; see `AdaptiveNegatives`."""
     gap = candidates.gaps()
     across = (2.0 - 2.0 * candidates.text_similarity - gap**2).clamp_min(0.0).sqrt()
@@ -398,7 +398,9 @@ def fits_one_pass(model: ClipModel, mask: Tensor, chooser: NegativeChooser, *, t
     return not model.has_dropout("text_trunk", *(("text_head",) if tokens else ()))
 
 
-def similarities(image: Tensor, captions: Tensor, negatives: Tensor, mask: Tensor, logit_scale: Tensor) -> Candidates:
+def similarities(
+    image: Tensor, captions: Tensor, negatives: Tensor, mask: Tensor, logit_scale: Tensor
+) -> CandidateCosines:
     """Return the candidates' cosines of features that are there, without gradient.
 
     Args:
@@ -412,12 +414,12 @@ def similarities(image: Tensor, captions: Tensor, negatives: Tensor, mask: Tenso
 
     image, captions, negatives = image.detach(), captions.detach(), negatives.detach()
     by_image, by_text = (torch.einsum("bd,bcd->bc", anchor, negatives) for anchor in (image, captions))
-    return Candidates((image * captions).sum(dim=1), by_image, by_text, mask, logit_scale.detach())
+    return CandidateCosines((image * captions).sum(dim=1), by_image, by_text, mask, logit_scale.detach())
 
 
 def candidate_similarities(
     encoder: StepEncoder, image: Tensor, texts: Tensor, mask: Tensor, *, cached: bool
-) -> Candidates:
+) -> CandidateCosines:
     """Return the candidates' cosines, without dropout or gradient.
 
     Args:
@@ -438,4 +440,4 @@ def candidate_similarities(
     by_image, by_text = (image.new_zeros(mask.shape) for _ in range(2))
     by_image[mask], by_text[mask] = (image[rows] * others).sum(dim=1), (captions[rows] * others).sum(dim=1)
     scale = encoder.model.logit_scale.detach()
-    return Candidates((image * captions).sum(dim=1), by_image, by_text, mask, scale)
+    return CandidateCosines((image * captions).sum(dim=1), by_image, by_text, mask, scale)

@@ -14,7 +14,7 @@ from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.config import TrainConfig
 from training.features import make_features, negative_stats, with_labels
-from training.hard_negatives import AdaptiveNegatives, Candidates, Negatives, UniformNegatives, take_all
+from training.hard_negatives import AdaptiveNegatives, CandidateCosines, Negatives, UniformNegatives, take_all
 from training.model.clip_model import ClipModel, StepEncoder
 from training.model.spec import ModelSpec
 
@@ -53,7 +53,7 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
     mask = batch.negative_mask
     by_text = torch.einsum("bd,bcd->bc", text, candidates)
     fresh, own = negatives.start(), (image * text).sum(dim=1)
-    cosines = Candidates(own, similarity, by_text, mask, model.logit_scale.detach())
+    cosines = CandidateCosines(own, similarity, by_text, mask, model.logit_scale.detach())
     expected = take_all(mask) if fresh is None else fresh.select(cosines, 0.5)
     assert (
         features.negatives is not None and features.negative_mask is not None and features.negative_weight is not None

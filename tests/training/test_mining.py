@@ -14,7 +14,7 @@ from training.batches.batch import StepTexts
 from training.features import negative_stats
 from training.hard_negatives import (
     AdaptiveNegatives,
-    Candidates,
+    CandidateCosines,
     NegativeChoice,
     UniformNegatives,
     gradient_length,
@@ -30,8 +30,8 @@ def no_gate(**changes: object) -> AdaptiveNegatives:
 
 def given(
     positive: torch.Tensor, similarity: torch.Tensor, mask: torch.Tensor, by_text: torch.Tensor | None = None
-) -> Candidates:
-    return Candidates(positive, similarity, similarity if by_text is None else by_text, mask, torch.tensor(20.0))
+) -> CandidateCosines:
+    return CandidateCosines(positive, similarity, similarity if by_text is None else by_text, mask, torch.tensor(20.0))
 
 
 def select(
