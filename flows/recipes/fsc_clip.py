@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curation.contrasts.vocabulary import VocabularyFile
 from curation.knowledge.interface import KnowledgeGraph
 from curation.stages.captions.parse_captions import ParseCaptions
 from flows.recipe import Recipe
@@ -14,15 +15,15 @@ from training.objectives.local_contrast import LocalContrast
 from training.objectives.negative_contrast import NegativeContrast
 
 
-def fsc_clip(graph: KnowledgeGraph) -> Recipe:
-    """Return the recipe; `graph` knows siblings and synonyms."""
+def fsc_clip(graph: KnowledgeGraph, vocabulary: VocabularyFile | None) -> Recipe:
+    """Return the recipe: who knows siblings and synonyms; what people decided about words that exclude each other."""
     return Recipe(
         name="fsc_clip",
         paper="Oh 2024, Preserving multi-modal capabilities of pre-trained VLMs for improving compositionality, EMNLP, "
         "arXiv 2410.05210",
-        differs="negatives are made offline, those that stay true are taken out and the rest is balanced until text alone "
-        "tells little; no bigram shuffles",
-        stages=(ParseCaptions(), *checked_negatives(graph)),
+        differs="negatives are made offline, also of words that the captions themselves set against each other; those that "
+        "stay true are taken out and the rest is balanced until text alone tells little; no bigram shuffles",
+        stages=(ParseCaptions(), *checked_negatives(graph, mined=True, vocabulary=vocabulary)),
         planner=ShuffledPlan(),
         objectives=(InfoNCE(negatives=False), NegativeContrast(weight=0.5), LocalContrast()),
         negatives=UniformNegatives(choose=3),

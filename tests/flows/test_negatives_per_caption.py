@@ -151,8 +151,9 @@ def test_what_is_learned_from_all_captions_is_not_estimated_from_a_few(
     monkeypatch.setattr(estimate_negatives, "MAX_CAPTIONS", 2)
     planned = orjson.loads(shell("plan", *job(shell, "contrasts"), "--json")[0])["negatives_per_caption"]
     assert planned["numbers"] is None and "mine_contrasts" in planned["not_known_of"]
-    planned = orjson.loads(shell("plan", *job(shell, "fsc_clip"), "--json")[0])["negatives_per_caption"]
-    assert (planned["not_known_of"], planned["numbers"]["captions"]) == ([], 2)
+    for recipe, not_known_of in (("fsc_clip", ["mine_contrasts"]), ("negclip", [])):
+        planned = orjson.loads(shell("plan", *job(shell, recipe), "--json")[0])["negatives_per_caption"]
+        assert (planned["not_known_of"], planned["numbers"]["captions"]) == (not_known_of, 2)
 
 
 @pytest.mark.filterwarnings("ignore:model 'tiny'")
