@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from curation.contrasts.vocabulary import VocabularyFile
 from curation.engine.stage import Stage
 from curation.knowledge.interface import KnowledgeGraph
@@ -23,33 +25,31 @@ from curation.stages.negatives.swap_words import SwapWords
 
 _FIELDS = (
     "swap_negatives", "replace_negatives", "bind_negatives", "role_negatives", "space_negatives", "number_negatives",
+    "mined_negatives",
 )  # fmt: skip
 
 
 def checked_negatives(
-    graph: KnowledgeGraph, *, exchanges: bool = False, mined: bool = False, vocabulary: VocabularyFile | None = None
+    graph: KnowledgeGraph, vocabulary: VocabularyFile | None, *, many: bool = False
 ) -> tuple[Stage, ...]:
-    """Return stages that make negatives of six operations, take out the true ones, balance and grade the rest.
+    """Return stages that make negatives of seven operations, take out the true ones, balance and grade the rest.
 
     They need parses and provide ``graded_negatives``.
 
     Args:
         graph: Knows siblings and synonyms.
-        exchanges: Leave exchanges of words of different classes to the balance, instead of taking them out before.
-        mined: Make negatives of a seventh operation too: words that exclude each other as the captions show.
-        vocabulary: What people have decided about these words.
+        vocabulary: What people have decided about words that exclude each other.
+        many: Make several negatives of one word, for trainers that choose among them.
     """
-    # where mined words are made, more of all: which of them read like captions is for the balance to say
-    replaced = ReplaceWords(graph=graph, per_caption=12, per_slot=4) if mined else ReplaceWords(graph=graph)
+    replaced, mined = ReplaceWords(graph=graph), MineContrasts(graph=graph, vocabulary=vocabulary, per_caption=6)
+    if many:
+        replaced, mined = replace(replaced, per_caption=12, per_slot=4), replace(mined, per_caption=12)
     made: tuple[Stage, ...] = (
-        SwapWords(), replaced, BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers(),
+        SwapWords(), replaced, BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers(), mined,
     )  # fmt: skip
-    fields: tuple[str, ...] = _FIELDS
-    if mined:
-        contrasts = MineContrasts(graph=graph, vocabulary=vocabulary)
-        made, fields = (*made, contrasts), (*fields, "mined_negatives")
     judged = (
-        FindFalseNegatives(fields, graph, "exactly", like_swaps=not exchanges),
+        # words of different classes in each other's place make sentences that nobody would write
+        FindFalseNegatives(_FIELDS, graph, "exactly", like_swaps=True),
         RefineNegatives(("true_negatives",)),
     )
     return (*made, *judged, GradeNegatives(("refined_negatives",), graph=graph))

@@ -7,12 +7,15 @@ made among the features; the same numbers, one pass less.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from training.settings import check_settings
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from training.model.clip_model import ClipModel, StepEncoder
@@ -102,6 +105,7 @@ class Negatives(Protocol):
         choose: Negatives per sample and step, K.
         candidates: Negatives per sample and step that are drawn for `start().select` to choose from, C >= K.
             Drawn without replacement from those of the shown caption, by (seed, step, uid) alone.
+        operations_in_turn: Whether negatives of each operation are drawn once before any comes twice; see `in_turn`.
     """
 
     name: ClassVar[str]
@@ -115,6 +119,10 @@ class Negatives(Protocol):
     def candidates(self) -> int:
         """Negatives drawn per sample and step."""
 
+    @property
+    def operations_in_turn(self) -> bool:
+        """Whether negatives of each operation are drawn once before any comes twice."""
+
     def start(self) -> NegativeChooser | None:
         """Return the chooser of a new run; None takes all candidates and needs no similarities."""
 
@@ -125,6 +133,8 @@ class UniformNegatives:
 
     Attributes:
         choose: Negatives per sample and step, fewer where the caption has fewer.
+        operations_in_turn: Draw a negative of each operation before a second of any, each operation as likely as the
+            next: what a caption has many of, such as other colours, then does not crowd out its one other relation.
 
     Source: Yuksekgonul et al. 2023, section 4 (NegCLIP, arXiv 2210.01936): one generated negative drawn per access.
     Differs: the draw depends on (seed, step, uid) alone.
@@ -134,6 +144,7 @@ class UniformNegatives:
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 4 (NegCLIP, arXiv 2210.01936)"
 
     choose: int = 1
+    operations_in_turn: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -184,6 +195,7 @@ class AdaptiveNegatives:
             negatives is trained on by the best third of them, too. 1 leaves it to `choose`.
         order: band, uniform, margin or gradient. A band that does not move: `band_end` equal to `band_start`.
         margin: Width of the fixed band in cosines, above 0 to 2.
+        operations_in_turn: Draw a candidate of each operation before a second of any.
         band_start: (low, high) hardness at the first step.
         band_end: (low, high) hardness at the last step; linear in between. For hard first, swap them.
         gate_quantile: 1 turns the gate off except for what beats all others seen.
@@ -207,6 +219,7 @@ class AdaptiveNegatives:
     most_share: float = 1.0
     order: Order = "band"
     margin: float = 0.1
+    operations_in_turn: bool = True
     band_start: Band = (0.0, 0.5)
     band_end: Band = (0.5, 1.0)
     gate_quantile: float = 0.98
@@ -364,6 +377,22 @@ def place_in(grid: Tensor, values: Tensor) -> Tensor:
 def _mean(values: Tensor) -> float:
     """Return the mean of what was chosen, 0 where nothing was."""
     return float(values.double().mean()) if values.numel() else 0.0
+
+
+def in_turn(kinds: Sequence[Hashable], rng: np.random.Generator) -> list[int]:
+    """Return the places of some items so that each kind comes once before any comes twice; kinds in any order.
+
+    Args:
+        kinds: The kind of each item, in the order of a draw, which stays the order within each kind.
+        rng: Draws the order of the kinds.
+    """
+    turns: Counter[Hashable] = Counter()
+    order = dict(zip(dict.fromkeys(kinds), rng.permutation(len(set(kinds))).tolist(), strict=True))
+    keys = []
+    for place, kind in enumerate(kinds):
+        keys.append((turns[kind], order[kind], place))
+        turns[kind] += 1
+    return [place for _, _, place in sorted(keys)]
 
 
 def take_all(mask: Tensor) -> NegativeChoice:

@@ -22,10 +22,12 @@ _FIRST_STEPS, _LATER_STEPS = 25, 100
 """Training steps of the judge: the first round is easy, later ones need more."""
 
 _PAIRS_PER_CHUNK = 4_000
+_LEAST_CAPTIONS = 300
+"""So many captions tell which words a corpus does not have."""
 
-UNBALANCED, GIVEN_AWAY, UNKNOWN_KIND = "unbalanced", "given_away", "unknown_kind"
+UNBALANCED, GIVEN_AWAY, UNKNOWN_KIND, FOREIGN_WORD = "unbalanced", "given_away", "unknown_kind", "foreign_word"
 """Why a pair is not kept: its kind has more of its sort than mirrors; wording gives nearly all of its kind away; none of
-its operation was learned from."""
+its operation was learned from; it has a word that no caption has, so that no exchange goes the other way."""
 
 Kind = tuple[str, str]
 
@@ -64,7 +66,10 @@ class ImagePairs(NamedTuple):
         """Return the pairs with the smallest draws, at most so many, in their order."""
         if len(self.draws) <= most:
             return self
-        chosen = np.sort(np.argsort(self.draws, kind="stable")[:most])
+        return self.take(np.sort(np.argsort(self.draws, kind="stable")[:most]))
+
+    def take(self, chosen: Int64s) -> ImagePairs:
+        """Return some pairs and their texts."""
         kinds = [self.kinds[place] for place in chosen.tolist()]
         draws, folds, further = self.draws[chosen], self.folds[chosen], self.further[chosen]
         return ImagePairs(self.texts.take(chosen), kinds, draws, folds, further)
@@ -95,11 +100,13 @@ class Refinement:
         groups: Names of the groups within which pairs are balanced: an operation and span class, or an operation with
             its rare span classes.
         rounds: The judges and odds of each round.
+        heard: Sorted hashes of the words of captions; empty if these are too few to tell.
     """
 
     scorers: BlindScorers
     groups: Sequence[str]
     rounds: Sequence[tuple[FoldJudges, MirrorOdds]]
+    heard: UInt64s
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray[Any, Any]], groups: Sequence[str], num_folds: int) -> Refinement:
@@ -109,7 +116,7 @@ class Refinement:
             prefix = f"round{len(rounds)}_"
             judges = FoldJudges(arrays[f"{prefix}columns"], arrays[f"{prefix}weights"])
             rounds.append((judges, MirrorOdds.of(arrays, prefix)))
-        return cls(BlindScorers(arrays, num_folds), groups, rounds)
+        return cls(BlindScorers(arrays, num_folds), groups, rounds, arrays["heard"])
 
     def decide(self, pairs: ImagePairs) -> tuple[Float64s, Mask, list[str]]:
         """Return the gaps of each pair [pairs, scorers], whether it is kept, and why not: `UNBALANCED` and others.
@@ -119,13 +126,15 @@ class Refinement:
         groups = group_numbers(pairs.kinds, self.groups)
         fixed, features = self.scorers.score(pairs.texts, pairs.folds[:, 0])
         gaps = np.column_stack([np.zeros(len(groups)), fixed, pairs.further])
-        chosen = np.arange(len(groups))
+        foreign = _has_foreign_words(pairs.texts, self.heard)
+        chosen = np.flatnonzero(~foreign)
         for number, (judges, odds) in enumerate(self.rounds):
             gaps[chosen, 0] = judges.gaps(features[chosen], pairs.folds[chosen, number])
             chosen = chosen[odds.keeps(gaps[chosen], groups[chosen], pairs.draws[chosen])]
         kept: Mask = np.zeros(len(groups), np.bool_)
         kept[chosen] = True
-        return gaps, kept, [self._reasons[group] for group in groups.tolist()]
+        reasons = zip(groups.tolist(), foreign.tolist(), strict=True)
+        return gaps, kept, [FOREIGN_WORD if strange else self._reasons[group] for group, strange in reasons]
 
     @cached_property
     def _reasons(self) -> list[str]:
@@ -150,6 +159,12 @@ def learn_refinement(
     Returns:
         Arrays by name, and the names of groups; see `Refinement.of`.
     """
+    heard = np.unique(
+        texts.captions.hashes if len(texts.captions.lengths) >= _LEAST_CAPTIONS else np.zeros(0, np.uint64)
+    )
+    foreign = _has_foreign_words(texts.pairs.texts, heard)
+    if foreign.any():
+        texts = texts._replace(pairs=texts.pairs.take(np.flatnonzero(~foreign)))
     pairs = texts.pairs
     arrays = learn_scorers(texts.captions, texts.folds, pairs.texts, texts.tags)
     fixed, features, others = _scored(pairs, BlindScorers(arrays, num_folds))
@@ -171,7 +186,23 @@ def learn_refinement(
         kept = odds.keeps(gaps, groups, draws)
         features, fixed, others, groups = features[kept], fixed[kept], others[kept], groups[kept]
         draws, folds = draws[kept], folds[kept]
-    return arrays, names
+    return {**arrays, "heard": heard}, names
+
+
+def _has_foreign_words(pairs: PairTexts, heard: UInt64s) -> Mask:
+    """Return which negatives have more words that no caption has than their own caption does [pairs].
+
+    Args:
+        pairs: The pairs.
+        heard: Sorted hashes of the words of captions; nothing is foreign if it is empty.
+    """
+    if not len(heard):
+        return np.zeros(len(pairs.captions), np.bool_)
+    words = pairs.words
+    place = np.minimum(np.searchsorted(heard, words.hashes), len(heard) - 1)
+    owners = np.repeat(np.arange(len(words.lengths)), words.lengths)
+    numbers = np.bincount(owners, heard[place] != words.hashes, minlength=len(words.lengths))
+    return np.asarray(numbers[pairs.negatives] > numbers[pairs.captions])
 
 
 def _scored(pairs: ImagePairs, scorers: BlindScorers) -> tuple[Float64s, csr_array, Float64s]:

@@ -208,6 +208,6 @@ class Around:
             found &= (self.before > 0) | (self.after > 0)
         if form in ("noun", "mass") and place.is_modified and (self.before > 0).sum() < 2:
             found &= self.before > 0
-        if form in ("noun", "bound") and place.is_modifier and (self.after > 0).sum() < 2:
+        if (form == "bound" or (form in ("noun", "mass") and place.is_modifier)) and (self.after > 0).sum() < 2:
             found &= self.after > 0
         return np.asarray(found)

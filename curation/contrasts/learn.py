@@ -26,6 +26,8 @@ _LEAST_SHARE_OF_MEANING = 0.25
 _OPEN_FORMS, _LEAST_OF_CLASS = ("noun", "mass", "verb"), 4
 """A general class of things or actions of which captions have fewer words is none of theirs: one cat is a part of a name."""
 _MAX_CONTRASTS = 40
+_ENDS = frozenset(".!?:")
+"""Behind which a word has a capital, whatever it is."""
 """Most pairs of a class whose evidence is kept to be read."""
 _TYPES = {
     "NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action", "NUM": "number", "X": "attribute",
@@ -133,10 +135,13 @@ class Learner:
                 for word in phrases.join(lowered):
                     stop = at + 1 + word.count(" ")
                     if word in written:
-                        # the first word of a caption is capitalised, whatever it is
-                        written[word][as_written(" ".join(caption[at:stop]))] += 1 if at else 0
+                        # the first word of a sentence is capitalised, whatever it is
+                        begins = not at or caption[at - 1] in _ENDS
+                        written[word][as_written(" ".join(caption[at:stop]))] += 0 if begins else 1
                     at = stop
-        return {word: min(forms, key=lambda form: (-forms[form], form)) for word, forms in written.items() if forms}
+        most = {word: min(forms, key=lambda form: (-forms[form], form)) for word, forms in written.items() if forms}
+        # what was seen at the beginning only may owe its capital to that, but "ERCP" does not
+        return {word: form for word, form in most.items() if written[word][form] or form[1:] != word[1:]}
 
     def _types(self) -> dict[str, str]:
         """Return the type of negative that each word makes, by the part of speech that most images have it as."""

@@ -16,6 +16,8 @@ _MAX_NUMBERS, _MAX_UNITS = 64, 200
 _LEAST_NUMBERS, _LEAST_MEASURED, _LEAST_SHARE_MEASURED = 5, 10, 0.3
 _ENOUGH = 6
 _MAX_CACHED = 1 << 14
+_MOST_TIMES, _MOST_STEPS = 1.5, 3.0
+"""How far a number that only looks alike may be off."""
 _HYPHENS = frozenset("-\u2010\u2011\u2013")
 _UNITS = {unit: row[0] for row in word_rows("units") for unit in row}
 """Unit -> how it is spelled here."""
@@ -111,7 +113,8 @@ class Numbers:
         known = self._of_unit[unit]
         alike = {other: count for other, count in known.items() if _shape(other) == _shape(number)}
         if len(alike) < _ENOUGH:
-            alike |= {other: 1 for other in sorted(self._alike.get(_shape(number), ())) if other not in alike}
+            near = (other for other in sorted(self._alike.get(_shape(number), ())) if _is_near(number, other))
+            alike |= {other: 1 for other in near if other not in alike}
         own = alike.get(number, 1)
         found = [other for other in alike if _value(other) != _value(number)]
         if not found:
@@ -124,6 +127,12 @@ def _shape(number: str) -> tuple[int, int]:
     """Return how many digits a number has before and behind the point."""
     whole, _, rest = number.replace(",", ".").partition(".")
     return len(whole), len(rest)
+
+
+def _is_near(number: str, other: str) -> bool:
+    """Return whether a number that was never seen with a unit may be one of it: 33 weeks may be 36, but not 59."""
+    low, high = sorted((_value(number), _value(other)))
+    return high <= _MOST_TIMES * low or high - low <= _MOST_STEPS
 
 
 def _value(number: str) -> float:

@@ -178,7 +178,8 @@ class Substitutes:
         """Return the words of a class that may stand in place of one of them."""
         if place.tag in _TAGS_OF_FORMS.get(one.form, ()) or (one.form == "proper" and not place.is_capital):
             return None
-        if one.form == "adjective" and place.tag == "NOUN" and not place.after.isalpha() and one.name != "colours":
+        is_last = not place.after.isalpha() or place.after in self._language.kept_words
+        if one.form == "adjective" and place.tag == "NOUN" and is_last and one.name != "colours":
             return None  # "in the middle"
         around = Around.of(self._counts, one, place)
         own = one.words.index(place.word)

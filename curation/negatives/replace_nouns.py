@@ -114,6 +114,10 @@ def _is_fixed(words: Sequence[str], token: int) -> bool:
         "high chair",
         "high school",
         "polar bear",
+        "left hand",
+        "right hand",
+        "other hand",
+        "first hand",
     )
 
 
@@ -129,6 +133,16 @@ def _at_night(caption: Caption, token: int, determiners: AbstractSet[str]) -> bo
     )
 
 
+def _is_shape(caption: Caption, token: int, determiners: AbstractSet[str]) -> bool:
+    """Return whether a heart, a disc or a ring is a figure, not a part of a body or a thing to wear."""
+    if caption.lemma(token) not in _OFTEN_NO_SHAPE:
+        return True
+    modifiers = [caption.words[child] for child in caption.with_dep(token, "amod", "compound", "nmod")]
+    plain = not modifiers and not determiners.isdisjoint(("a", "an", "one", "another"))
+    return plain or (bool(modifiers) and all(map(attribute_families, modifiers)))
+
+
+_OFTEN_NO_SHAPE = frozenset({"disc", "heart", "ring", "cross", "diamond"})
 _SINGLE = ("way", "climb", "body_of_water")
 _CONTEXTS: Mapping[str, Callable[[Caption, int, AbstractSet[str]], bool]] = {
     "surface": _on_ground,
@@ -141,6 +155,7 @@ _CONTEXTS: Mapping[str, Callable[[Caption, int, AbstractSet[str]], bool]] = {
         _preposition(caption, token) == "with"
         or (caption.deps[token] == "dobj" and caption.verb(caption.heads[token]) not in _SETS["handling_verbs"])
     ),
+    "shape": _is_shape,
     "vessel": lambda caption, token, _: _preposition(caption, token) not in ("on", "onto"),
     "ball": lambda caption, token, determiners: bool(determiners) and caption.words[token + 1 : token + 2] != ["of"],
     "fruit": lambda caption, token, determiners: (

@@ -22,6 +22,8 @@ _REMEDIES: Mapping[str, str] = {
     "better ones are made by mine_contrasts (recipes ahnm and contrasts) or a masked model (--masked-model)",
     "given_away": "wording alone tells nearly all of their kind from captions: --set stages.refine_negatives.least_share=0 keeps what "
     "little could be balanced, --set stages.refine_negatives=null (and stages.grade_negatives.fields to match) everything",
+    "foreign_word": "they have a word that no caption has, so that it gives them away: a vocabulary of your own words helps "
+    "(clipcurate vocabulary suggest, then --vocabulary)",
     "unlike": "most exchanges were of words of different classes, as far as the lists of words know them: "
     "--set stages.find_false_negatives.like_swaps=false leaves them to the balance",
 }

@@ -42,7 +42,7 @@ def ahnm(
 ) -> Recipe:
     """Return the recipe: who embeds, knows, rewrites, is kept apart from; what a run has learned and people decided."""
     seen = (CheckImages(), HashImages())  # what compares all samples stands last: new photographs touch it alone
-    checked = checked_negatives(graph, exchanges=True, mined=True, vocabulary=vocabulary)
+    checked = checked_negatives(graph, vocabulary, many=True)
     texts = (ParseCaptions(), *caption_view_stages(graph, writer), *checked, ApplyFeedback(feedback=feedback))
     alike = (EmbedSamples(model), RemoveLeaks(against.with_stages(*seen)), FindDuplicates(keep="all"))
     placed = (FindNeighbours(), ClusterEmbeddings(), OrderDifficulty(), CalibratePositives(), FindPositives())

@@ -28,6 +28,6 @@ def ce_clip(masked: MaskedModel | None) -> Recipe:
         stages=(ParseCaptions(), SwapWords(), BindAttributes(), replaced if masked is None else FillMasks(masked)),
         planner=ShuffledPlan(),
         objectives=(InfoNCE(negatives=True), IntraModalContrast(), CrossModalRank()),
-        negatives=UniformNegatives(choose=4),
+        negatives=UniformNegatives(choose=4, operations_in_turn=True),
         train=TrainConfig(),
     )

@@ -23,9 +23,9 @@ def fsc_clip(graph: KnowledgeGraph, vocabulary: VocabularyFile | None) -> Recipe
         "arXiv 2410.05210",
         differs="negatives are made offline, also of words that the captions themselves set against each other; those that "
         "stay true are taken out and the rest is balanced until text alone tells little; no bigram shuffles",
-        stages=(ParseCaptions(), *checked_negatives(graph, mined=True, vocabulary=vocabulary)),
+        stages=(ParseCaptions(), *checked_negatives(graph, vocabulary)),
         planner=ShuffledPlan(),
         objectives=(InfoNCE(negatives=False), NegativeContrast(weight=0.5), LocalContrast()),
-        negatives=UniformNegatives(choose=3),
+        negatives=UniformNegatives(choose=3, operations_in_turn=True),
         train=TrainConfig(),
     )

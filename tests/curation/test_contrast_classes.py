@@ -12,6 +12,7 @@ import pytest
 
 from curation.contrasts.caption_words import Phrases, split
 from curation.contrasts.general_classes import exclude, general_classes, mean_the_same
+from curation.contrasts.numbers import Numbers
 from curation.contrasts.open_slots import open_slots
 from curation.engine.fits import Fit
 from curation.sources.scenes import ScenesSource
@@ -148,6 +149,32 @@ def test_numbers_of_units_and_nothing_else() -> None:
     assert negatives(MineContrasts(), fit, sample_of("a 30-year-old man"))[0] == "a 41-year-old man"
     texts = negatives(MineContrasts(), fit, sample_of("a 3 mm stone , model 3"))
     assert texts and all(text.endswith("model 3") for text in texts)
+
+
+def test_numbers_that_only_look_alike_are_near() -> None:
+    of_unit = Numbers(
+        {"week": [["33", 3], ["34", 2]], "degree": [["21", 5], ["25", 1], ["36", 2], ["59", 4], ["90", 1]]}
+    )
+    words = split("at 33 weeks of 21 degrees".replace("weeks", "week").replace("degrees", "degree"))
+    (weeks,) = of_unit.of(words, 1)
+    assert set(weeks.words) == {"34", "25", "36"}  # 33 weeks may be 25 or 36, not 59 or 90
+    (degrees,) = of_unit.of(words, 4)
+    assert {"59", "90"} < set(degrees.words)  # seen with the unit
+
+
+def test_the_first_word_of_a_sentence_owes_its_capital_to_that() -> None:
+    texts = [f"A {colour} cup. {first} one. An {scan} of it" for colour, first, scan in zip(
+        ("red", "green", "blue") * 4, ("Grey", "Red", "Brown") * 4, ("ERCP", "MRI", "CT") * 4, strict=True
+    )]  # fmt: skip
+    written = {word: form for one in learned(texts).values["classes"] for word, _, form in one["members"]}
+    assert written["grey"] == "grey" and written["brown"] == "brown" and written.get("ct", "CT") == "CT"
+
+
+def test_a_noun_before_a_function_word_is_no_adjective() -> None:
+    fit = learned(["an upper window", "a lower window", "a middle window", "the middle of it"] * 5)
+    tags = {"middle": "NOUN", "window": "NOUN"}
+    assert negatives(MineContrasts(), fit, sample_of("a river in the middle while we look", tags)) == []
+    assert negatives(MineContrasts(), fit, sample_of("the middle window", tags)) != []
 
 
 def test_general_classes_are_english_only() -> None:

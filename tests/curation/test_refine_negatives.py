@@ -23,6 +23,7 @@ from curation.blind.mirror_odds import MirrorOdds
 from curation.blind.pair_features import pair_features
 from curation.blind.scores import FoldJudges
 from curation.engine.fits import Evidence, Fit
+from curation.engine.stage import Drop
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.negatives import refine_negatives
 from curation.stages.negatives.refine_negatives import RefineNegatives
@@ -443,6 +444,36 @@ def test_kinds_that_nothing_was_learned_of_are_rejected_by_name() -> None:
     empty = stage.fit(ListedColumns([]))
     results: list[Any] = stage.apply(samples, empty)
     assert {one["reason"] for result in results for one in result["refine_rejected"]} == {"unknown_kind"}
+
+
+def test_words_that_no_caption_has_are_dropped_by_name_where_captions_are_many() -> None:
+    """An exchange of them never goes the other way; a new caption may bring words of its own."""
+    samples, stage = made(150).samples(), RefineNegatives()
+    fields = samples[0].fields
+    thing, place = samples[0].captions[0].split()[1], samples[0].captions[0].split()[-1]
+    other = next(one for one in THINGS if one != thing)
+    texts = (f"a hedge on the {place}", f"a {other} on the {place}")
+    odd = dataclasses.replace(samples[0], fields={**fields, "swap_negatives": [record(text) for text in texts]})
+    new = dataclasses.replace(
+        odd,
+        captions=("a hedge on the snow",),
+        fields={**odd.fields, "swap_negatives": [record("a hedge on the grass")]},
+    )
+
+    def foreign(one: Sample, known: Sequence[Sample]) -> list[str]:
+        (result,) = stage.apply([one], stage.fit(ListedColumns(known)))
+        assert not isinstance(result, Drop)
+        return [one["text"] for one in result["refine_rejected"] if one["reason"] == "foreign_word"]
+
+    assert foreign(odd, samples) == [texts[0]]
+    assert foreign(new, samples) == []
+    assert foreign(odd, samples[:149]) == []  # 298 captions
+    assert stage.fit(ListedColumns([odd, *samples[1:]])).to_bytes() != stage.fit(ListedColumns(samples)).to_bytes()
+    without = dataclasses.replace(odd, fields={**fields, "swap_negatives": odd["swap_negatives"][1:]})
+    assert (
+        stage.fit(ListedColumns([odd, *samples[1:]])).to_bytes()
+        == stage.fit(ListedColumns([without, *samples[1:]])).to_bytes()
+    )
 
 
 def test_a_fit_holds_until_judges_tell_the_kept_negatives() -> None:

@@ -43,6 +43,9 @@ from tests.curation.negative_checks import every_text, made, parsed, sample, tex
         ("Playboy Men Jack Green Brief", "Playboy Women Jack Green Brief"),
         ("Elle Girls Red Tunic", "Elle Boys Red Tunic"),
         ("Nike Unisex Cheyenne Blue Backpack", "Nike Unisex Cheyenne Blue Suitcase"),
+        # figures, not parts of a body
+        ("A red heart above a square", "A red star above a square"),
+        ("A disc on a board", "A cross on a board"),
         # a negation in another sentence
         ("The left lung shows a mass. No fluid is seen.", "The right lung shows a mass. No fluid is seen."),
         ("No fluid is seen. The left lung shows a mass.", "No fluid is seen. The right lung shows a mass."),
@@ -71,6 +74,9 @@ def test_replaces(caption: str, expected: str) -> None:
         ("Puma Women Bra Top", "Men"),
         ("The old man has no hat. He smiles.", "young"),
         ("A red bus with no windows", "blue"),
+        ("The intervertebral disc is narrow", "intervertebral cross"),
+        ("The heart is seen behind the lung", "star is seen"),
+        ("Two houses on the other hand", "ear"),
     ],
 )
 def test_leaves_alone(caption: str, word: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +152,33 @@ def test_negatives_vary_by_step_and_seed_and_are_drawn_evenly(make_version: Make
             counts[text] = counts.get(text, 0) + 1
     assert len(counts) == 14 and min(counts.values()) >= 3 and max(counts.values()) <= 25
     assert differ > 290
+
+
+def test_operations_take_turns_however_many_negatives_each_has(make_version: MakeVersion, model: ClipModel) -> None:
+    version, config = make_version(16), TrainConfig(steps=200, batch_size=8)
+    sampling = TextSampling(UniformNegatives(4, operations_in_turn=True))
+    batches = PlannedBatches(version, plan_for(version, config), model, config, sampling)
+    operations = ["contrast"] * 12 + ["replace"] * 3 + ["space"]
+
+    def sample(row: int, uid: str) -> dict[str, object]:
+        made = [
+            {"text": f"it is {at} {caption}", "caption": caption, "operation": operation}
+            for caption in range(2)
+            for at, operation in enumerate(operations)
+        ]
+        return {"uid": uid, "captions": ["it is here", "it is there"], "negatives": made}
+
+    batches._sample = sample  # type: ignore[method-assign,assignment]
+    first, fourth, texts = Counter[str](), Counter[str](), set()
+    for step in range(config.steps):
+        for records in batches.texts(step).records:
+            drawn = [record["operation"] for record in records]
+            assert sorted(drawn[:3]) == ["contrast", "replace", "space"] and drawn[3] in ("contrast", "replace")
+            first[drawn[0]] += 1
+            fourth[drawn[3]] += 1
+            texts.add(records[0]["text"])
+    assert min(first.values()) > 450 and min(fourth.values()) > 650  # of 1,600
+    assert len(texts) == 2 * len(operations)
 
 
 def test_cached_activations_are_those_of_the_image_alone_and_survive_a_kill(

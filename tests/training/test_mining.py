@@ -6,6 +6,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from training.hard_negatives import (
     NegativeChoice,
     UniformNegatives,
     gradient_length,
+    in_turn,
     place_in,
     similarities,
     take_all,
@@ -50,6 +52,18 @@ def test_uniform_takes_all_that_were_drawn() -> None:
     assert UniformNegatives(2).candidates == 2
     assert choice.index.tolist() == [[0, 1], [0, 1]] and torch.equal(choice.mask, mask) and choice.stats == {}
     assert choice.weight.tolist() == [[1, 1], [1, 1]] and UniformNegatives(3).candidates == 3
+
+
+def test_each_kind_comes_once_before_any_comes_twice() -> None:
+    kinds = ["swap", "replace", "swap", "swap", "number", "replace"]
+    order = in_turn(kinds, np.random.default_rng(0))
+    assert sorted(order) == list(range(6))
+    assert [sorted(kinds[at] for at in part) for part in (order[:3], order[3:5], order[5:])] == [
+        ["number", "replace", "swap"], ["replace", "swap"], ["swap"],
+    ]  # fmt: skip
+    assert [at for at in order if kinds[at] == "swap"] == [0, 2, 3]  # the draw's order stays within a kind
+    assert len({tuple(in_turn(kinds, np.random.default_rng(seed))[:3]) for seed in range(40)}) == 6
+    assert in_turn([], np.random.default_rng(0)) == []
 
 
 def test_the_band_moves_from_easy_to_hard() -> None:

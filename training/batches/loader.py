@@ -36,7 +36,7 @@ from training.batches.batch import Batch, SampleRecord, StepTexts, TextSampling
 from training.batches.plan import BatchPlan
 from training.batches.remote_shards import CheckedTexts, RemoteVersion, fetch_ahead, open_shards
 from training.batches.text_sampling import take_unequal
-from training.hard_negatives import in_slots
+from training.hard_negatives import in_slots, in_turn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -277,8 +277,10 @@ class PlannedBatches:
         """Return the negatives drawn for a text, and how many were left out because their tokens are the text's."""
         if self._sampling.negatives is None or not records:
             return [], 0
-        order = generator(self._config.seed, "negatives", step, uid).permutation(len(records))
-        drawn = [records[at] for at in order]
+        rng = generator(self._config.seed, "negatives", step, uid)
+        drawn = [records[at] for at in rng.permutation(len(records))]
+        if self._sampling.negatives.operations_in_turn:
+            drawn = [drawn[at] for at in in_turn([one.get("operation") for one in drawn], rng)]
         texts, most = [str(record["text"]) for record in drawn], self._sampling.negatives.candidates
         taken, num_equal = take_unequal(texts, shown, most, self._tokens)
         return [drawn[number] for number in taken], num_equal

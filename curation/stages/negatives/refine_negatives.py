@@ -80,7 +80,7 @@ class RefineNegatives(NegativesStage, FittedStage):
     Provides ``refined_negatives``, the records that stay with their gaps under ``scores`` (``blind_words``,
     ``blind_tags``, ``blind_learned``, ``blind_model``: above 0 where the caption scores higher), ``refine_rejected``,
     the others (``unbalanced``; ``given_away``: all of its kind are dropped; ``unknown_kind``: none of its operation was
-    learned from), ``refine_usage``, counts per operation, and ``refine_evidence``, how often each scorer prefers the
+    learned from; ``foreign_word``: it has a word that none of 300 or more captions has, "hedge" among X-rays), ``refine_usage``, counts per operation, and ``refine_evidence``, how often each scorer prefers the
     caption to a kept negative.
 
     Attributes:
@@ -105,7 +105,7 @@ class RefineNegatives(NegativesStage, FittedStage):
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),

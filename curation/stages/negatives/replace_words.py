@@ -97,7 +97,7 @@ class ReplaceWords(SlotStage):
     """
 
     name: ClassVar[str] = "replace_words"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     provides: ClassVar[tuple[Field, ...]] = (Field("replace_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Zhang et al. 2023, section 3, arXiv 2306.08832; Doveh et al. 2023, arXiv 2211.11733"
     knows_only_english: ClassVar[bool] = True
