@@ -25,7 +25,7 @@ _HEAD_BYTES = 4 * len(_COLUMNS)
 Array = np.ndarray[Any, Any]
 
 
-class LearningImage(NamedTuple):
+class PackedImage(NamedTuple):
     """What is held of an image.
 
     Attributes:
@@ -49,7 +49,7 @@ class ImagePacker:
     def __init__(self) -> None:
         self._kinds: dict[Kind, int] = {}
 
-    def pack(self, image: LearningImage) -> bytes:
+    def pack(self, image: PackedImage) -> bytes:
         """Return an image as bytes."""
         pairs = image.pairs
         columns = (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.blind.learning_images import ImagePacker, LearningImage
+from curation.blind.learning_images import ImagePacker, PackedImage
 from curation.blind.refinement import ImagePairs
 from curation.blind.scores import PairTexts
 from curation.blind.tokens import Words, hash_words, read_words
@@ -93,7 +93,7 @@ def arrays(pairs: ImagePairs, captions: Words) -> list[np.ndarray[Any, Any]]:
 @pytest.mark.parametrize("further", [0, 1, 2])
 def test_packed_images_are_joined_as_they_were(further: int) -> None:
     images = [
-        LearningImage(pairs, read_words(texts), fold, hash_words(words), np.arange(len(words)).astype(np.uint16) % 2)
+        PackedImage(pairs, read_words(texts), fold, hash_words(words), np.arange(len(words)).astype(np.uint16) % 2)
         for pairs, texts, fold, words in (
             (
                 pairs_of(["a dog", "a cat", "two"], [0, 0], [("a", "b"), ("c", "d")], further),

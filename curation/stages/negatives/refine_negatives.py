@@ -12,7 +12,7 @@ import numpy as np
 
 from curation.blind.image_sample import ImageSample
 from curation.blind.judges import positive_of
-from curation.blind.learning_images import ImagePacker, LearningImage
+from curation.blind.learning_images import ImagePacker, PackedImage
 from curation.blind.refinement import UNKNOWN_KIND, ImagePairs, Kind, Refinement, learn_refinement
 from curation.blind.scores import PairTexts
 from curation.blind.tokens import UInt64s, hash_words, read_words
@@ -140,7 +140,7 @@ class RefineNegatives(NegativesStage, FittedStage):
             for one, pairs in zip(wanted, self._pairs([(one, self._read(one)) for one in wanted]), strict=True):
                 captions = pairs.texts.words.take(np.arange(len(one.captions)))
                 some = pairs.with_smallest_draws(_MAX_PAIRS_OF_IMAGE)
-                learned = LearningImage(some, captions, self._folds(one.uid)[0], *_tagged(one["parses"], tags))
+                learned = PackedImage(some, captions, self._folds(one.uid)[0], *_tagged(one["parses"], tags))
                 sample.add(one.uid, packer.pack(learned), len(one.captions), len(some.draws))
         images, (_, num_pairs) = sample.items(), sample.totals
         if not num_pairs:
