@@ -198,14 +198,13 @@ class Around:
         """Return which words may stand in the place [words].
 
         None may beside a word beside which it never came, though it would by chance. A learned word must have come beside
-        one of the two, or others of its class beside both; a general noun beside a modifier must have done so, or two of
-        its class.
+        both neighbours; a general noun beside a modifier must have done so, or two of its class.
         """
         found = np.ones(len(self.times), np.bool_)
         for beside, chance in zip((self.before, self.after), self.chances, strict=True):
             found &= (beside > 0) | (self.times * chance < _MAX_BY_CHANCE)
-        if not form and min(self.before.sum(), self.after.sum()) <= 1:
-            found &= (self.before > 0) | (self.after > 0)
+        if not form:
+            found &= (self.before > 0) & (self.after > 0)
         if form in ("noun", "mass") and place.is_modified and (self.before > 0).sum() < 2:
             found &= self.before > 0
         if (form == "bound" or (form in ("noun", "mass") and place.is_modifier)) and (self.after > 0).sum() < 2:

@@ -27,7 +27,7 @@ from data_manifests.sample import Sample
 
 _MAX_CAPTIONS = 100_000
 _LEAST_COUNT = 3
-_FEW = 6
+_FEW = 8
 """So many exchanges of a caption are made, where there are as many, although the draw is against some of them."""
 
 
@@ -53,7 +53,7 @@ class MineContrasts(FittedStage):
 
     Applied: each word of a class is exchanged for each other word of it with a probability such that exchanges go as
     often in one direction as in the other between the same neighbours; see `curation.contrasts.substitutes`. In English
-    each word that can be exchanged gives one negative at least, and a caption six where it can, although the draw is
+    each word that can be exchanged gives one negative at least, and a caption eight where it can, although the draw is
     against them: the balance chooses among them. No new word is one that a caption of the image has; what a negation denies, words
     fixed to a neighbour ("soft tissue") and, where a parser says what a word is, words of another kind are left alone. A
     draw depends on uid and caption alone, so that an edited caption changes its own negatives only.
@@ -81,7 +81,7 @@ class MineContrasts(FittedStage):
     """
 
     name: ClassVar[str] = "mine_contrasts"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("mined_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Harris 1954, distributional structure; Metropolis et al. 1953"
