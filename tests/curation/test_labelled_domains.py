@@ -1,7 +1,7 @@
-"""Negatives of real captions of three other domains that were read and labelled: what people would write stays so.
+"""Negatives of real captions of four domains that were read and labelled: what people would write stays so.
 
-`golden/labelled_domain_negatives.tsv` has 100 negatives of each domain, drawn from those that `ahnm` keeps of 400 random
-captions (seed 12), and read by one person: `false` of the image as far as its caption lets one tell, `fluent`, and
+`golden/labelled_domain_negatives.tsv` has 100 negatives of each of three domains, drawn from those that `ahnm` keeps of
+400 random captions (seed 12), and 200 of Flickr8k's 1,000 dev photographs, read by one person: `false` of the image as far as its caption lets one tell, `fluent`, and
 `asked`, a question that a doctor, an analyst or a buyer might ask of the picture. No caption is in the file: a key is the
 hash of a caption and a negative.
 """
@@ -59,12 +59,14 @@ def through(stage: Stage, samples: Sequence[Sample]) -> list[Sample]:
     return [one.adding(result) for one, result in zip(samples, results, strict=True) if isinstance(result, dict)]
 
 
-@pytest.mark.parametrize("domain", ["radiology", "remote_sensing", "products"])
-def test_nine_of_ten_were_false_and_fluent(domain: str) -> None:
+@pytest.mark.parametrize(
+    ("domain", "num"), [("radiology", 100), ("remote_sensing", 99), ("products", 100), ("flickr8k", 200)]
+)
+def test_nine_of_ten_were_false_and_fluent(domain: str, num: int) -> None:
     found = labelled(domain)
-    assert len(found) in (99, 100)  # two satellite images with one caption
+    assert len(found) == num  # two satellite images have one caption
     good = Counter(label for row in found.values() for label in LABELS if row[label])
-    assert good["false"] >= 90 and good["fluent"] >= 90 and good["asked"] >= 80, good
+    assert good["false"] >= 0.9 * num and good["fluent"] >= 0.9 * num and good["asked"] >= 0.8 * num, good
 
 
 @pytest.mark.slow
