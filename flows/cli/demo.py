@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +25,18 @@ from flows.cli.report import show_diff, write_page
 from flows.evaluation.interface import EvalOptions, round_robin
 from flows.evaluation.registry import open_benchmark
 from flows.evaluation.run import ResultFiles, run_evaluation
-from flows.execution.jobs import CurateJob, TrainJob, execute_locally
+from flows.execution.executors import process_pool, worker_death_error
+from flows.execution.jobs import CurateJob, TrainJob, execute_locally, run_job
 from flows.pages.sections.cases import case_changes
 from flows.terminal.console import err, out, print_table
 from flows.terminal.contrasts import print_contrasts
 from flows.terminal.curation import run_curation, show_plan
-from flows.terminal.training import run_training
+from flows.terminal.training import print_trained, run_training
 
 if TYPE_CHECKING:
     from flows.evaluation.interface import CaseName
     from flows.evaluation.results import Evaluation
+    from training.checkpoint import RunResult
 
 RECIPE = "fsc_clip"
 """Whose negatives are curated: many kinds, checked, balanced."""
@@ -73,7 +78,7 @@ def _settings(steps: int, lr: float) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-QUICK = DemoSize(2000, "scenes:300@1?level=1", _settings(110, 2e-3), _settings(150, 3e-3), (5, 35, 2, 25, 95, 15, 5, 5))
+QUICK = DemoSize(2000, "scenes:300@1?level=1", _settings(110, 2e-3), _settings(150, 3e-3), (5, 35, 2, 35, 70, 15, 5, 5))
 FULL = DemoSize(
     8000, "scenes:1000@1?level=1", _settings(400, 2e-3), _settings(400, 3e-3), (20, 140, 5, 110, 210, 45, 45, 5)
 )
@@ -129,10 +134,9 @@ class _Demo:
         self.say(
             5,
             "tune the base twice, with the same steps on the same pictures: on plain captions, and with negatives, "
-            f"by the objectives of {LOSS}",
+            f"by the objectives of {LOSS}; both at once, on one core each",
         )
-        control = self.train(plain.ref, CONTROL, str(base), "plain", self.size.tuned)
-        tuned = self.train(first.ref, LOSS, str(base), "negatives", self.size.tuned)
+        control, tuned = self.tune_both(plain.ref, first.ref, str(base))
 
         self.say(6, f"evaluate all three on {self.size.held_out}, which none has seen")
         for name, run in {"base": base, "plain tuning": control, "with negatives": tuned}.items():
@@ -167,12 +171,30 @@ class _Demo:
         seconds = self.size.seconds[step - 1]
         out.print(f"\n[bold]step {step} of {NUM_STEPS}[/bold]  {what} (about {seconds} s)", soft_wrap=True)
 
+    def tune_both(self, plain: str, negatives: str, base: str) -> tuple[Path, Path]:
+        """Tune on plain captions in another process, and with negatives in this one meanwhile; return both folders."""
+        settings = (*self.size.tuned, "train.num_threads=1")
+        job = self.training(plain, CONTROL, base, "plain", settings)
+        with process_pool(1) as pool:
+            control = pool.submit(_train_silently, job)
+            tuned = self.train(negatives, LOSS, base, "negatives", settings)
+            try:
+                print_trained(control.result())
+            except BrokenProcessPool:
+                raise worker_death_error() from None
+        return Path(job.out), tuned
+
     def train(self, ref: str, recipe: str, model: str, name: str, settings: tuple[str, ...]) -> Path:
         """Train, or continue an earlier demo's run; return the run's folder."""
+        job = self.training(ref, recipe, model, name, settings)
+        run_training(job, execute_locally)
+        return Path(job.out)
+
+    def training(self, ref: str, recipe: str, model: str, name: str, settings: tuple[str, ...]) -> TrainJob:
+        """Return the job of a training, or of the rest of an earlier demo's."""
         run, catalog = self.folder / "runs" / name, self.catalog
         places = str(catalog.workspace), str(catalog.manifests)
-        run_training(TrainJob(ref, recipe, model, str(run), *places, settings, resume=run.exists()), execute_locally)
-        return run
+        return TrainJob(ref, recipe, model, str(run), *places, settings, resume=run.exists())
 
     def evaluate(self, name: str, run: Path) -> None:
         """Evaluate a run and keep the numbers next to it, where its page finds them."""
@@ -200,6 +222,12 @@ class _Demo:
                 case.image.save(path)
                 kind = name.metric.split(".")[1]
                 out.print(f"  now {way} ({kind}): {case.right[0]!r}, not {case.wrong[0]!r}: {path}", soft_wrap=True)
+
+
+def _train_silently(job: TrainJob) -> RunResult:
+    """Train in a process whose output would stand between that of another."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return run_job(job)
 
 
 def run_demo(folder: Path, size: DemoSize = QUICK, *, with_prefect: bool = True) -> None:

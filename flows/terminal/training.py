@@ -10,6 +10,7 @@ from flows.terminal.console import out, print_json
 
 if TYPE_CHECKING:
     from flows.execution.jobs import JobExecutor, TrainJob
+    from training.checkpoint import RunResult
 
 
 def run_training(job: TrainJob, executor: JobExecutor, *, as_json: bool = False) -> None:
@@ -22,4 +23,9 @@ def run_training(job: TrainJob, executor: JobExecutor, *, as_json: bool = False)
     if as_json:
         print_json({**asdict(result), "run": str(result.run)})
     else:
-        out.print(f"{result.run}: {result.steps} steps, loss {result.loss:.4f}, weights {result.weights_hash}")
+        print_trained(result)
+
+
+def print_trained(result: RunResult) -> None:
+    """Print a run's final step, loss and weights."""
+    out.print(f"{result.run}: {result.steps} steps, loss {result.loss:.4f}, weights {result.weights_hash}")
