@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from curation.blind.judges import JUDGES, Pair, blind_accuracy
 from curation.contrasts.caption_words import Phrases, are_forms_of_one_word, is_exchangeable, is_number, split
 from curation.contrasts.vocabulary import ContrastVocabulary, VocabularyFile
 from curation.engine.fits import Fit
+from curation.entailment.word_meanings import WordRelations
 from curation.sources.scenes import ScenesSource
+from curation.stages.negatives import mine_contrasts
 from curation.stages.negatives.find_false_negatives import FindFalseNegatives
 from curation.stages.negatives.mine_contrasts import MineContrasts
 from data_manifests.errors import InputError
@@ -271,6 +273,14 @@ def test_a_vocabulary_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read"):
         VocabularyFile.open(str(tmp_path / "binary.toml"))
+
+
+def test_who_a_person_is_and_what_a_person_does_exclude_nothing() -> None:
+    same = partial(mine_contrasts._may_be_same, WordRelations())
+    assert all(
+        same(*pair) for pair in (("policeman", "man"), ("women", "skiers"), ("child", "player"), ("lady", "dancer"))
+    )
+    assert not any(same(*pair) for pair in (("man", "woman"), ("skier", "surfer"), ("dog", "man")))
 
 
 def test_words() -> None:

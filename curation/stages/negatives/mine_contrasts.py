@@ -23,6 +23,8 @@ from curation.models.parser import CaptionParse
 from curation.text.articles import article_for
 from curation.text.edits import Edit, apply_edits, normalise, token_edits
 from curation.text.languages import ENGLISH, CaptionLanguage
+from curation.text.lexicon import PEOPLE, noun_lemma
+from curation.text.word_families import is_human
 from data_manifests.sample import Sample
 
 _MAX_CAPTIONS = 100_000
@@ -81,7 +83,7 @@ class MineContrasts(FittedStage):
     """
 
     name: ClassVar[str] = "mine_contrasts"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("mined_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Harris 1954, distributional structure; Metropolis et al. 1953"
@@ -163,10 +165,19 @@ def _substitutes(key: FitKey) -> Substitutes:
 
 def _may_be_same(relations: WordRelations, one: str, other: str) -> bool:
     """Return whether lists or the graph say that two English words may be true of one thing, or may not stand in one place."""
+    if _is_one_person(one, other):
+        return True
     if general_classes.mean_the_same(one, other) or (is_plural(one) != is_plural(other) and not _exclude(one, other)):
         return True  # what stands in one place in singular and plural is mostly no contrast, and no good English
     kinds = relations.covers(one, other) or relations.covers(other, one)
     return kinds or relations.synonymous(f"do:{one}", f"do:{other}")
+
+
+def _is_one_person(one: str, other: str) -> bool:
+    """Return whether a word says what a person does and the other who it is, so that both may be true: "skier", "woman"."""
+    first, second = noun_lemma(one), noun_lemma(other)
+    roles = [is_human(lemma) and lemma not in PEOPLE for lemma in (first, second)]
+    return (roles[0] and second in PEOPLE) or (roles[1] and first in PEOPLE)
 
 
 def _graph_says_same(relations: WordRelations, one: str, other: str) -> bool:
