@@ -23,8 +23,8 @@ _MAX_OWNERS = 24
 
 _MAX_EDITS, _LETTERS_PER_EDIT = 3, 12
 _LETTER_GROUPS = 40
-_TEXTS_AT_ONCE = 128
-"""So few that intermediate results stay in the cache: twice as fast as thousands."""
+_TEXTS_AT_ONCE, _TEXTS_REDUCED = 4096, 128
+"""How many share one table of trigrams; and so few that intermediate results stay in the cache."""
 
 Positions = NDArray[np.int64]
 
@@ -67,7 +67,9 @@ def near_texts(texts: Sequence[str]) -> list[tuple[int, int]]:
     Candidates share a band of their MinHash signature, which texts with many common trigrams almost certainly do.
     """
     parts = [
-        _bands_and_letters(texts[first : first + _TEXTS_AT_ONCE]) for first in range(0, len(texts), _TEXTS_AT_ONCE)
+        part
+        for first in range(0, len(texts), _TEXTS_AT_ONCE)
+        for part in _bands_and_letters(texts[first : first + _TEXTS_AT_ONCE])
     ]
     if not parts:
         return []
@@ -113,28 +115,46 @@ def _edits_allowed(left: Any, right: Any) -> Any:
     return np.minimum(_MAX_EDITS, np.minimum(left, right) // _LETTERS_PER_EDIT)
 
 
-def _bands_and_letters(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int16]]:
-    """Return a hash of each band of each text's MinHash signature [n, bands], and counts of its letters [n, groups]."""
+def _bands_and_letters(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int16]]]:
+    """Yield a hash of each band of each text's MinHash signature [n, bands], and counts of its letters [n, groups]."""
+    padded = [f"  {text}  " for text in texts]
+    codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+    grams = (codes[:-2] * np.uint64(69_069) + codes[1:-1] * np.uint64(257) + codes[2:]) % _PRIME
+    ends = np.cumsum([len(text) for text in padded])
+    inside = np.ones(len(codes), np.bool_)
+    inside[ends - 1] = inside[ends - 2] = False
+    # texts share most of their trigrams, so each is hashed once
+    distinct, gram = np.unique(grams[inside[:-2]], return_inverse=True)
+    hashed, starts = _hashed(distinct), np.concatenate([[0], ends - 2 * np.arange(1, len(texts) + 1)])
+    for first in range(0, len(texts), _TEXTS_REDUCED):
+        some = texts[first : first + _TEXTS_REDUCED]
+        begins = starts[first : first + len(some)]
+        values = hashed[gram[begins[0] : starts[first + len(some)]]]
+        signatures = (
+            np.minimum.reduceat(values, begins - begins[0], axis=0).astype(np.uint64).reshape(-1, _BANDS, _ROWS)
+        )
+        mixed = signatures * np.array([1, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
+        yield np.bitwise_xor.reduce(mixed, axis=2), _letters(some)
+
+
+def _hashed(grams: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Return the hashes of trigrams by each function of the MinHash signature [grams, functions]."""
     count = _BANDS * _ROWS
     factors = np.frombuffer(blake3(b"caption trigrams").digest(length=8 * 2 * count), dtype="<u8").reshape(2, count)
     slope, shift = factors[0] % (_PRIME - np.uint64(1)) + np.uint64(1), factors[1] % _PRIME
-    sizes = np.array([len(text) for text in texts])
-    letters = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4").astype(np.int64)
-    owner = np.repeat(np.arange(len(texts)), sizes)
-    groups = np.bincount(owner * _LETTER_GROUPS + letters % _LETTER_GROUPS, minlength=len(texts) * _LETTER_GROUPS)
-
-    codes = np.frombuffer("".join(f"  {text}  " for text in texts).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
-    starts = np.cumsum(sizes + 4) - sizes - 4
-    grams = (codes[:-2] * np.uint64(69_069) + codes[1:-1] * np.uint64(257) + codes[2:]) % _PRIME
-    inside = np.ones(len(codes), np.bool_)
-    inside[np.append(starts[1:], len(codes)) - 1] = inside[np.append(starts[1:], len(codes)) - 2] = False
-    hashed = grams[inside[:-2]][:, None] * slope + shift
+    hashed = grams[:, None] * slope + shift
     for _ in range(2):  # modulo 2^31 - 1, but for the prime itself
         hashed = (hashed & _PRIME) + (hashed >> np.uint64(31))
     hashed[hashed == _PRIME] = 0
-    signatures = np.minimum.reduceat(hashed, starts - 2 * np.arange(len(texts)), axis=0).reshape(-1, _BANDS, _ROWS)
-    mixed = signatures * np.array([1, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
-    return np.bitwise_xor.reduce(mixed, axis=2), groups.reshape(len(texts), -1).astype(np.int16)
+    return np.asarray(hashed, np.uint32)
+
+
+def _letters(texts: Sequence[str]) -> NDArray[np.int16]:
+    """Return counts of the letters of each text [n, groups]."""
+    letters = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4").astype(np.int64)
+    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    groups = np.bincount(owner * _LETTER_GROUPS + letters % _LETTER_GROUPS, minlength=len(texts) * _LETTER_GROUPS)
+    return groups.reshape(len(texts), -1).astype(np.int16)
 
 
 def edits_within(left: str, right: str, limit: int) -> bool:

@@ -294,13 +294,26 @@ def run_stages(
     events: Events | None = None,
     fits: FitPolicy | None = None,
 ) -> tuple[list[FinishedStage], list[StageReport]]:
-    """Compute what the store lacks of `stages` over `snapshot`; return where each stage's results are.
+    """Compute what the store lacks of `stages` over `snapshot`; return where each stage's results are, and what was done.
 
     Raises:
         InputError: requested fits cannot be used.
         ValueError: the stages do not fit together, or one breaks its declaration.
         WaitingError: a stage needs something from outside; raised after all of its units have run.
     """
+    samples, reports = samples_after(stages, snapshot, store, executor, events, fits)
+    return samples.finished, reports
+
+
+def samples_after(
+    stages: Sequence[Stage],
+    snapshot: Snapshot,
+    store: Path,
+    executor: Executor = run_serially,
+    events: Events | None = None,
+    fits: FitPolicy | None = None,
+) -> tuple[Replay, list[StageReport]]:
+    """Do what `run_stages` does; return the samples after the stages, and what was done."""
     check_order(stages)
     here = replace(snapshot, folder=snapshot.folder.absolute())  # a worker may run in another folder
     samples = Replay(here, Store(store.absolute()), ALL_SAMPLES)
@@ -312,7 +325,7 @@ def run_stages(
         run.finish(FinishedStage(stage, report.fit.hash if report.fit else report.key, report.fit))
         run.reports.append(report)
     release_samples()
-    return run.finished, run.reports
+    return run.samples, run.reports
 
 
 @dataclass

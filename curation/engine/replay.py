@@ -161,7 +161,7 @@ class Replay:
         *,
         partial: bool = False,
     ) -> None:
-        self._snapshot, self._store, self._partition, self._partial = snapshot, store, partition, partial
+        self.snapshot, self.store, self._partition, self._partial = snapshot, store, partition, partial
         self._source = _source_ids(snapshot, partition)
         self._finished = tuple(finished)
         self._results: dict[int, pa.Table] = {}
@@ -176,15 +176,29 @@ class Replay:
     def after(self, finished: FinishedStage) -> Replay:
         """Return the samples after one more stage; what is known of them by now is shared."""
         stages = (*self._finished, finished)
-        more = Replay(self._snapshot, self._store, self._partition, stages, partial=self._partial)
+        more = Replay(self.snapshot, self.store, self._partition, stages, partial=self._partial)
         more._results, more._present = self._results.copy(), self._present.copy()
         more._last_keys = self._last_keys
         return more
 
     @property
+    def finished(self) -> list[FinishedStage]:
+        """The stages."""
+        return list(self._finished)
+
+    def forget(self) -> None:
+        """Give back the memory of what was looked up; it is looked up again when it is needed."""
+        self._results.clear()
+        self._last_keys = ((), 0, None)
+
+    @property
     def uids(self) -> list[str]:
         """Uids of the samples that no stage dropped, sorted."""
         return self._uids_of(self._rows())
+
+    def uids_at(self, positions: Positions) -> list[str]:
+        """Return some of `uids`."""
+        return self._uids_of(self._rows()[positions])
 
     @property
     def num_samples(self) -> int:
@@ -246,12 +260,16 @@ class Replay:
     def drops(self) -> Iterator[tuple[Stage, Sample, Drop]]:
         """Yield the dropped samples with the stage that dropped them and its reason, stage by stage."""
         for number, finished in enumerate(self._finished):
-            if finished.stage.drops:
-                rows = np.flatnonzero(self._there(number) & self._dropped(number))
-                samples = _encoded_samples(self._snapshot, tuple(self._uids_of(rows)))
-                for item, result in zip(samples, self._read(number, rows, ()), strict=True):
+            if not finished.stage.drops:
+                continue
+            rows = np.flatnonzero(self._there(number) & self._dropped(number))
+            for start in range(0, len(rows), _SAMPLES_AT_ONCE):
+                some = rows[start : start + _SAMPLES_AT_ONCE]
+                samples = _encoded_samples(self.snapshot, tuple(self._uids_of(some)))
+                for item, result in zip(samples, self._read(number, some, ()), strict=True):
                     if result.drop is not None:
                         yield finished.stage, item.source, result.drop
+                _encoded_samples.cache_clear()
 
     def dropped_uids(self) -> list[str]:
         """Return the uids of the dropped samples."""
@@ -299,12 +317,12 @@ class Replay:
 
     def has_results(self, finished: FinishedStage) -> bool:
         """Return whether all samples have a result of the next stage."""
-        lacking, _ = self.lacking(finished.stage, self._store.folder(finished.stage, finished.key))
+        lacking, _ = self.lacking(finished.stage, self.store.folder(finished.stage, finished.key))
         return len(lacking) == len(self.receipts(finished))
 
     def receipts(self, finished: FinishedStage) -> list[Receipt]:
         """Return receipts for the samples that have a result of the next stage, but no receipt of it."""
-        lacking, keys = self.lacking(finished.stage, self._store.folder(finished.stage, finished.key))
+        lacking, keys = self.lacking(finished.stage, self.store.folder(finished.stage, finished.key))
         return self._find(finished, self._rows()[lacking], keys.to_pylist(), self._end)
 
     def find(self, finished: FinishedStage, ids: Sequence[bytes], uids: Sequence[str]) -> dict[bytes, Receipt]:
@@ -317,7 +335,7 @@ class Replay:
         """
         if not uids:
             return {}
-        folder = self._store.folder(finished.stage, finished.key)
+        folder = self.store.folder(finished.stage, finished.key)
         files = find_results(files_of(folder, span_of(uids)), ids)
         names, found = [field.name for field in finished.stage.provides], dict[bytes, Receipt]()
         for name in sorted(set(files.values())):
@@ -400,7 +418,7 @@ class Replay:
         import pyarrow as pa
 
         finished = self._finished[number]
-        stage, folder = finished.stage, self._store.folder(finished.stage, finished.key)
+        stage, folder = finished.stage, self.store.folder(finished.stage, finished.key)
         keys, known = self._keys(_key_fields(stage), number), read_receipts(folder, self._partition)
         found = places_of(keys, known, "key")
         lacking = np.flatnonzero(_is_true(keys.is_valid()) & _is_true(found.is_null()))
@@ -430,7 +448,7 @@ class Replay:
                 yield input_id_of(names, item.encoded)
 
     def _encoded(self, names: Collection[str], rows: Positions, end: int) -> list[EncodedSample]:
-        items = list(_encoded_samples(self._snapshot, tuple(self._uids_of(rows))))
+        items = list(_encoded_samples(self.snapshot, tuple(self._uids_of(rows))))
         for number, fields in self._providers(names, end):
             results = self._read(number, rows, [field.name for field in fields])
             items = [
@@ -449,7 +467,7 @@ class Replay:
     def _files(self, number: int, rows: Positions) -> Iterator[tuple[Path, Positions, list[bytes]]]:
         """Yield each file with results of a stage for some samples, which of these they are, and their input ids."""
         finished = self._finished[number]
-        folder = self._store.folder(finished.stage, finished.key)
+        folder = self.store.folder(finished.stage, finished.key)
         found = self._result(number).take(rows).combine_chunks()
         files = found["file"].combine_chunks()
         codes = files.indices.to_numpy()

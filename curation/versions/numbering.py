@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from blake3 import blake3
 from filelock import FileLock, Timeout
 
 from curation.engine.fits import KeptFit
 from curation.engine.intake import Snapshot
-from curation.engine.replay import FinishedStage
+from curation.engine.replay import FinishedStage, Replay
 from curation.engine.stage import IndexedStage, Licensed, Resource, Stage
+from curation.engine.store import ALL_SAMPLES, Store
 from curation.versions.layout import Layout
 from curation.versions.publish import write_contents
 from curation.versions.reuse import LAYOUT_VERSION, EarlierVersion, save_record
@@ -27,6 +29,9 @@ from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
 from data_manifests.manifest import FORMAT, Catalog, Manifest, version_key
 from data_manifests.seeds import canonical
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -132,11 +137,21 @@ def publish_version(
     snapshot: Snapshot,
     store: Path,
     progress: Callable[[int], None] | None = None,
+    samples: Replay | None = None,
 ) -> PublishedVersion:
     """Write the version's folder, rename it into place and then write its manifest.
 
     A reader finds a version only through its manifest, which is written last. If the newest version was built from the
     same inputs but its files are gone, they are restored under the same number.
+
+    Args:
+        catalog: Where versions are.
+        request: What else it is made from.
+        finished: All stages, with where their results are.
+        snapshot: The samples.
+        store: The memo store.
+        progress: Called with the number of samples written so far.
+        samples: The samples after the stages, where one has them: the results are not looked up again.
 
     Raises:
         InputError: restored files would not have the fingerprint of their manifest.
@@ -149,11 +164,11 @@ def publish_version(
         EarlierVersion.opened(catalog, latest) as before,
     ):
         layout = Layout(request.shard_bytes, "cluster", request.bands)
-        contents = write_contents(draft, finished, snapshot, store, layout, records, before, progress)
+        samples = samples or Replay(snapshot, Store(store), ALL_SAMPLES, finished)
+        contents = write_contents(draft, samples, layout, records, before, progress)
         build = build_id(request, [item.stage for item in finished], snapshot)
-        restored = (
-            latest if latest is not None and latest.body["build"] == build and _same_fits(latest, finished) else None
-        )
+        is_same = latest is not None and latest.body["build"] == build and _same_fits(latest, finished)
+        restored = latest if is_same else None
         if restored is None:
             number, parent, why = _next_number(catalog, latest, draft, finished)
         else:
@@ -170,16 +185,26 @@ def publish_version(
             "stages": [_finished_record(item, f"{request.name}@{number}") for item in finished],
         }
         manifest = seal_contents(contents, body)
-        if restored is not None and manifest.fingerprint != restored.fingerprint:
-            raise InputError(
-                f"{request.name}@{number}: rebuilding from the same inputs gave fingerprint {manifest.fingerprint}, "
-                f"its manifest has {restored.fingerprint}",
-                allowed="the same library versions (constraints.txt) that built it",
-                fix="install them, or publish under another --name",
-            )
+        if restored is not None:
+            _require_same(manifest, restored)
         publish_contents(catalog, contents, manifest)
         save_record(catalog, manifest, records, contents.judged)
     return PublishedVersion(manifest, restored is None, why)
+
+
+def _require_same(rebuilt: Manifest, restored: Manifest) -> None:
+    """Check that rebuilt files are those of a manifest.
+
+    Raises:
+        InputError: they are others.
+    """
+    if rebuilt.fingerprint != restored.fingerprint:
+        raise InputError(
+            f"{restored.name}@{restored.version}: rebuilding from the same inputs gave fingerprint {rebuilt.fingerprint}, "
+            f"its manifest has {restored.fingerprint}",
+            allowed="the same library versions (constraints.txt) that built it",
+            fix="install them, or publish under another --name",
+        )
 
 
 def seal_contents(contents: VersionContents, body: Mapping[str, Any]) -> Manifest:
@@ -300,21 +325,34 @@ def _next_number(
 
 def _change(before: Path, after: Path, ignored: frozenset[str]) -> tuple[str, str]:
     """Return the kind of change between two indexes and its description, by their hash columns except the ignored."""
-    import polars as pl
+    import pyarrow.compute as pc
 
-    compared = pl.selectors.by_name("uid") | pl.selectors.starts_with("h_")
-    old, new = (pl.scan_parquet(path).select(compared).collect() for path in (before, after))
-    hashes = [name for name in old.columns if name.startswith("h_") and name not in ignored]
-    lost = sorted(set(hashes) - set(new.columns))
-    removed = old.join(new, on="uid", how="anti").height
-    added = new.join(old, on="uid", how="anti").height
-    both = old.join(new, on="uid", how="inner", suffix="_new")
-    shared = [name for name in hashes if name not in lost]
-    edited = both.filter(pl.any_horizontal([pl.col(name) != pl.col(f"{name}_new") for name in shared])).height
+    old, new = (_hash_columns(path) for path in (before, after))
+    hashes = [name for name in old.column_names if name.startswith("h_") and name not in ignored]
+    lost = sorted(set(hashes) - set(new.column_names))
+    places = pc.index_in(
+        new["uid"].cast("string"), value_set=old["uid"].cast("string").combine_chunks()
+    ).combine_chunks()
+    added = places.null_count
+    removed = old.num_rows - (new.num_rows - added)
+    earlier, later = old.take(places.drop_null()), new.filter(places.is_valid())
+    differs = np.zeros(later.num_rows, np.bool_)
+    for name in hashes:
+        if name not in lost:
+            differs |= pc.fill_null(pc.not_equal(earlier[name], later[name]), False).to_numpy()
+    edited = int(differs.sum())
     if removed or edited or lost:
         fields = f", {len(lost)} field(s) gone ({', '.join(lost)})" if lost else ""
         return "edited", f"{edited} sample(s) changed, {removed} removed, {added} added{fields}"
-    gained = sorted({name for name in new.columns if name.startswith("h_")} - set(hashes) - ignored)
+    gained = sorted({name for name in new.column_names if name.startswith("h_")} - set(hashes) - ignored)
     if added or gained:
         return "extended", f"{added} sample(s) added" + (f", new field(s) {', '.join(gained)}" if gained else "")
     return "repacked", "same samples and texts, other order, clusters, shards or settings"
+
+
+def _hash_columns(path: Path) -> pa.Table:
+    """Return the columns of an index by which two versions are compared."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    return file.read([name for name in file.schema_arrow.names if name == "uid" or name.startswith("h_")])

@@ -13,7 +13,7 @@ from blake3 import blake3
 from curation.blind.judges import JudgedImages, PairSample
 from curation.engine.fits import fit_path
 from curation.engine.intake import Snapshot
-from curation.engine.replay import EncodedSample, FinishedStage, Replay, release_samples
+from curation.engine.replay import EncodedSample, FinishedStage, Positions, Replay, release_samples
 from curation.engine.stage import Field, Stage
 from curation.engine.store import Store, partitions
 from curation.versions.layout import Layout, difficulty_band
@@ -42,9 +42,7 @@ _PublishedFields = Sequence[tuple[Stage, Field]]
 
 def write_contents(
     folder: Path,
-    finished: Sequence[FinishedStage],
-    snapshot: Snapshot,
-    store: Path,
+    samples: Replay,
     layout: Layout,
     records: IO[bytes],
     before: EarlierVersion | None = None,
@@ -57,14 +55,13 @@ def write_contents(
 
     Args:
         folder: An empty folder that is not published yet.
-        finished: All stages, with where their results are.
-        snapshot: The samples.
-        store: The memo store.
+        samples: All samples after the stages.
         layout: Target size of a shard, and bands of difficulty.
         records: An empty file, which receives what `save_record` writes for the next version.
         before: An earlier version: samples that are the same there are taken from its files. The bytes do not depend on it.
         progress: Called with the number of samples written so far.
     """
+    finished = samples.finished
     fields = [(item.stage, field) for item in finished for field in item.stage.provides]
     superseded = {name for item in finished for name in item.stage.superseded_fields()}
     published = [(stage, field) for stage, field in fields if field.publish != "store" and field.name not in superseded]
@@ -75,18 +72,17 @@ def write_contents(
         before = None
     with open(folder / ".spool", "w+b") as file:
         draft = _Draft(folder, Spool(file), published, counted, generators, before)
-        for part in partitions(snapshot.num_samples):
-            draft.add_partition(Replay(snapshot, Store(store), part, finished))
-            release_samples()
+        draft.add_samples(samples)
+        samples.forget()
         draft.write(contents, layout, records, progress)
         accuracy = draft.blind_accuracy() if draft.counter.has_enough_pairs else None
     (folder / ".spool").unlink()
-    contents.add_table("dropped.parquet", drops_table(snapshot, draft.counter.drops))
+    contents.add_table("dropped.parquet", drops_table(samples.snapshot, draft.counter.drops))
     if draft.rejects is not None:
         draft.rejects.close()
         contents.add_file(REJECTS_FILE)
-    _add_fits(contents, finished, Store(store))
-    contents.counts, contents.statistics = draft.counter.counts(snapshot), draft.counter.statistics(accuracy)
+    _add_fits(contents, finished, samples.store)
+    contents.counts, contents.statistics = draft.counter.counts(samples.snapshot), draft.counter.statistics(accuracy)
     contents.judged = draft.judged
     return contents
 
@@ -207,24 +203,29 @@ class _Draft:
         if "rejects" in [field.role for _, field in counted]:
             self.rejects = RejectsWriter(folder / REJECTS_FILE, before.path(REJECTS_FILE) if before else None)
 
-    def add_partition(self, replayed: Replay) -> None:
-        """Take a partition's samples from the earlier version where they are the same, and spool the others."""
+    def add_samples(self, replayed: Replay) -> None:
+        """Take samples from the earlier version where they are the same, and spool the others."""
         names = [field.name for _, field in (*self._published, *self._counted)]
         keys = replayed.keys([*names, *REQUIRABLE, "name"])
-        numbers = np.zeros(len(keys), NUMBERS)
+        for positions in replayed.blocks():
+            self._add_block(replayed, names, positions, keys[positions[0] : positions[-1] + 1])
+            release_samples()
+        for drop in replayed.drops():
+            self.counter.add_drop(*drop)
+
+    def _add_block(self, replayed: Replay, names: Sequence[str], positions: Positions, keys: Sequence[bytes]) -> None:
+        numbers, uids = np.zeros(len(keys), NUMBERS), replayed.uids_at(positions)
         numbers["row"] = -1 if self._before is None else self._before.records.rows_of(keys)
         is_new = numbers["row"] < 0
         if self._before is not None and not is_new.all():
-            self._take(self._before, numbers, np.flatnonzero(~is_new), replayed.uids)
-        new = iter(replayed.encoded(names, np.flatnonzero(is_new)))
-        for place, (uid, key) in enumerate(zip(replayed.uids, keys, strict=True)):
+            self._take(self._before, numbers, np.flatnonzero(~is_new), uids)
+        new = iter(replayed.encoded(names, positions[is_new])) if is_new.any() else iter(())
+        for place, (uid, key) in enumerate(zip(uids, keys, strict=True)):
             if is_new[place]:
                 numbers[place] = self._add(key, next(new))
             elif self.rejects is not None:
                 self.rejects.keep(uid)
         self._numbers.append(numbers)
-        for drop in replayed.drops():
-            self.counter.add_drop(*drop)
 
     def write(
         self, contents: VersionContents, layout: Layout, records: IO[bytes], progress: Callable[[int], None] | None

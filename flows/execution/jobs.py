@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from curation.engine.denylist import Denylist, check_no_interrupted_forget
-from curation.engine.engine import Events, Executor, StageReport, run_stages
+from curation.engine.engine import Events, Executor, StageReport, samples_after
 from curation.engine.fits import FitPolicy, FitRecord
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.stage import FittedStage
@@ -383,9 +383,11 @@ def _compute_and_publish(prepared: PreparedCuration, runner: Executor, events: J
     """Compute what the store lacks and publish a version; the caller holds the data set's lock."""
     job, started = prepared.job, time.perf_counter()
     stages, snapshot = prepared.recipe.all_stages(), prepared.snapshot
-    done, reports = run_stages(stages, snapshot, job.store, runner, events.stages, prepared.fits)
+    samples, reports = samples_after(stages, snapshot, job.store, runner, events.stages, prepared.fits)
     staged = time.perf_counter()
-    published = publish_version(job.catalog, prepared.request, done, snapshot, job.store, events.on_written)
+    published = publish_version(
+        job.catalog, prepared.request, samples.finished, snapshot, job.store, events.on_written, samples
+    )
     seconds = {
         "intake": round(prepared.intake_s, 3),
         "stages": round(staged - started, 3),

@@ -12,20 +12,21 @@ from typing import Any, ClassVar
 
 import pytest
 
-from curation.engine import engine, receipts
-from curation.engine.engine import Events, UnitReport, run_stages
+from curation.engine import engine, receipts, replay
+from curation.engine.engine import Events, UnitReport, run_stages, samples_after
 from curation.engine.fits import FitPolicy
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.receipts import RECEIPTS_FOLDER
 from curation.engine.replay import FinishedStage, Replay
 from curation.engine.stage import Drop, Field, MapStage, Stage
-from curation.engine.store import ALL_SAMPLES, Store, partitions
+from curation.engine.store import ALL_SAMPLES, Partition, Store, partitions
 from curation.forget.forget import plan_forget, run_forget
 from curation.sources import SourceRecord
 from curation.sources.scenes import ScenesSource
 from curation.stages.hygiene.check_images import CheckImages
-from curation.versions.numbering import kept_fits
+from curation.versions.numbering import VersionRequest, kept_fits, publish_version
 from data_manifests.errors import InputError
+from data_manifests.manifest import Catalog
 from data_manifests.sample import Sample
 from tests.curation.test_fits import NEW_CAPTION, NUM_SCENES, STAGES, World, edited
 from tests.curation.test_run import Listed
@@ -81,6 +82,38 @@ def ask(records: Sequence[SourceRecord], root: Path) -> tuple[list[int], Replay]
     snapshot = read(records, root)
     done, reports = run_stages(ASKING, snapshot, root / "store")
     return [report.num_computed for report in reports], Replay(snapshot, Store(root / "store"), ALL_SAMPLES, done)
+
+
+def test_what_a_run_knows_is_published_without_being_looked_up_again(
+    tmp_path: Path, records: list[SourceRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = VersionRequest("toy", {"name": "test", "paper": "none"}, {"kind": "list"}, 2**20)
+    silent = dataclasses.replace(records[5], captions=("silent one",))
+    made: dict[str, list[str]] = {"handed over": [], "looked up": []}
+    looked_up: set[str] = set()
+
+    def noted(folder: Path, partition: Partition) -> Any:
+        looked_up.add(folder.parent.name)
+        return receipts.read_receipts(folder, partition)
+
+    for how, fingerprints in made.items():
+        root = tmp_path / how
+        for texts in ([*records[:5], silent, *records[6:]], edited(records, 3)):
+            samples, _ = samples_after(ASKING, snapshot := read(texts, root), root / "store")
+            assert len(samples.dropped_uids()) == (texts[5] is silent)
+            looked_up.clear()
+            with monkeypatch.context() as patch:
+                patch.setattr(replay, "read_receipts", noted)
+                given = samples if how == "handed over" else None
+                published = publish_version(
+                    Catalog(root / "m", root), request, samples.finished, snapshot, root / "store", samples=given
+                )
+            assert looked_up == (
+                {"quote_answer"} if given else {stage.name for stage in ASKING}
+            )  # nobody asked the last one
+            fingerprints.append(published.manifest.fingerprint)
+    assert made["handed over"] == made["looked up"]
+    assert len(set(made["looked up"])) == 2
 
 
 def test_only_the_edited_sample_is_read(
