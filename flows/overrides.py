@@ -154,18 +154,45 @@ def _unknown(where: str, name: str, known: Collection[str], named: Collection[st
     )
 
 
+def _items(text: str, value: Any, old: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    """Read a tuple, written as JSON or with commas: ``[0.5, 1]``, ``(0.5, 1)``, ``0.5,1``.
+
+    As many numbers as before; of words there may be any number.
+    """
+    if not isinstance(value, list):
+        inner = text.strip()
+        value = [_json_or_text(one.strip()) for one in inner.strip("()").split(",")] if inner.strip("()") else []
+    kinds = {type(one) for one in old}
+    if kinds == {float}:
+        value = [float(one) if type(one) is int else one for one in value]
+    fits = not old or ({type(one) for one in value} <= kinds and (str in kinds or len(value) == len(old)))
+    if not fits:
+        usual = ",".join(map(str, old))
+        many = "" if str in kinds else f"{len(old)} "
+        raise InputError(
+            f"{where}: {text!r} is not of the form of {usual!r}",
+            allowed=f"{many}values of type {' or '.join(sorted(kind.__name__ for kind in kinds))} with commas between them",
+            fix=f"for example {where.removeprefix('--set ').partition('=')[0]}={usual}",
+        )
+    return tuple(value)
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
 def _parse(text: str, old: Any, where: str) -> Any:
     """Read a value of the same type as the one it replaces."""
     if isinstance(old, str):
         return text
     if isinstance(old, ModelSpec):
         return ModelSpec.parse(text)
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        value = text
-    if isinstance(old, tuple) and isinstance(value, list):
-        return tuple(value)
+    value = _json_or_text(text)
+    if isinstance(old, tuple):
+        return _items(text, value, old, where)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(old) and old is not None:

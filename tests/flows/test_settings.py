@@ -103,3 +103,20 @@ def test_every_part_can_be_named(field: str) -> None:
         path = f"objectives.{name}=default" if field == "objectives" else f"{field}={name}"
         found = getattr(load_recipe("ahnm", settings=[path]), field)
         assert any(type(part) is kind for part in (found if field == "objectives" else [found])), path
+
+
+@pytest.mark.parametrize("text", ["0.5,1", "(0.5, 1.0)", "[0.5, 1]"])
+def test_several_numbers_are_written_with_commas(text: str) -> None:
+    chosen = load_recipe("ahnm", settings=(f"negatives.band_start={text}",)).negatives
+    assert isinstance(chosen, AdaptiveNegatives) and chosen.band_start == (0.5, 1.0)
+    named = load_recipe("ce_clip", settings=("negatives=adaptive", f"negatives.band_start={text}")).negatives
+    assert isinstance(named, AdaptiveNegatives) and named.band_start == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("text", ["0.5", "0.5,1,2", "a,b", "", "0.5;1"])
+def test_other_numbers_of_numbers_are_refused(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_recipe("ahnm", settings=(f"negatives.band_start={text}",))
+    assert "2 values of type float with commas" in str(caught.value) and "negatives.band_start=0.0,0.5" in str(
+        caught.value
+    )
