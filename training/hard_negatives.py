@@ -170,7 +170,7 @@ class AdaptiveNegatives:
     A candidate's gap is its cosine to the image less its caption's. Its hardness is the share of all candidates, of
     this step and (by moving averages of quantiles) of those before it, that have a smaller gap: 0 for the easiest, 1
     for the hardest. Candidates inside the band come first, by closeness to its middle; the rest by distance from it.
-    Two safeguards, by moving averages over steps too:
+    Two safeguards, by moving averages over steps too (of the weights' quantiles, how far they lie above the step's median):
 
     - *Gate.* A candidate whose gap is above the `gate_quantile` of all gaps, and above 0, is likely true of the image:
       it is never chosen.
@@ -181,7 +181,8 @@ class AdaptiveNegatives:
 
     In place of the band, `order` may be one of three controls, with the same pool, gate and weights:
 
-    - *uniform.* Any of them, each as likely as the next.
+    - *uniform.* As they were drawn: any of them, each as likely as the next, with `operations_in_turn` one of each
+      operation before a second.
     - *margin.* A band that is fixed and in cosines: gaps from -`margin` to 0 come first, by closeness to its middle.
     - *gradient.* Those with the largest gradient first. With v, t, n the features of image, caption and candidate, g the
       gap and T the scale, that of softplus(T g) on what v was made from, before it was set to unit norm, has the length
@@ -281,15 +282,15 @@ class _Adaptive:
             cost = distance_from_band(hardness, low, high)
         elif config.order == "margin":
             cost = distance_from_band(gap, -config.margin, 0.0)
-        else:  # an even choice takes the candidates as they come: they were drawn in an even order
+        else:  # an even choice takes the candidates as they were drawn
             cost = -gradient_length(candidates) if config.order == "gradient" else torch.zeros_like(gap)
         cost = cost.masked_fill(~allowed, float("inf"))
         index = cost.argsort(dim=1, stable=True)[:, : config.choose]
         most = (mask.sum(dim=1) * config.most_share + _ROUNDING).floor().clamp_min(1)
         filled = allowed.gather(1, index) & (torch.arange(index.shape[1], device=mask.device) < most[:, None])
         chosen, picked, how_hard = (values.gather(1, index)[filled] for values in (gap, similarity, hardness))
-        hopeless = self._track("hopeless", chosen, config.hopeless_quantile)
-        moderate = self._track("moderate", chosen, config.moderate_quantile)
+        hopeless = self._threshold("hopeless", chosen, config.hopeless_quantile)
+        moderate = self._threshold("moderate", chosen, config.moderate_quantile)
         weights = torch.ones_like(chosen)
         weights[chosen >= moderate] = config.moderate_weight
         weights[chosen > hopeless] = config.hopeless_weight
@@ -322,6 +323,16 @@ class _Adaptive:
         if values.numel():
             self._move(name, float(values.double().quantile(quantile)))
         return self._averages.get(name, 0.0)
+
+    def _threshold(self, name: str, values: Tensor, quantile: float) -> float:
+        """Return this step's median and, by an average of steps, how far above it the quantile lies.
+
+        An average of the quantile itself stays behind a band that moves: half of what was chosen was above the 95th.
+        """
+        if not values.numel():
+            return 0.0
+        middle = float(values.double().median())
+        return middle + self._track(f"{name}_over_median", values.double() - middle, quantile)
 
     def _move(self, name: str, now: float) -> None:
         kept = self._config.decay

@@ -114,6 +114,18 @@ def test_weights_follow_the_loss() -> None:
     assert choice.stats["mean_similarity"] == pytest.approx(0.15)
 
 
+def test_weights_keep_up_with_gaps_that_grow() -> None:
+    """The band moves, and so do the gaps of what is chosen: a twentieth stays a twentieth, and no average lags behind."""
+    chooser = AdaptiveNegatives(candidates=4, choose=4, gate_quantile=1.0).start()
+    draws = torch.Generator().manual_seed(5)
+    mask, hopeless, light = torch.ones(60, 4, dtype=torch.bool), 0.0, 0
+    for step in range(40):
+        similarity = 0.01 * step + 0.1 * torch.rand(60, 4, generator=draws)
+        choice = chooser.select(given(torch.full((60,), 0.9), similarity, mask), step / 40)
+        hopeless, light = hopeless + choice.stats["hopeless"], light + int((choice.weight == 0.25).sum())
+    assert 0.03 < hopeless / (40 * 240) < 0.07 and light == hopeless
+
+
 def test_memory_is_a_moving_average_and_survives_a_checkpoint() -> None:
     draws = torch.Generator().manual_seed(1)
     steps = [(torch.rand(20, generator=draws), torch.rand(20, 5, generator=draws)) for _ in range(4)]
@@ -199,8 +211,10 @@ class AdaptiveByLoops:
             most = max(1, math.floor(sum(mask[i]) * config.most_share + 1e-6))
             chosen.append(sorted(allowed, key=cost)[: min(config.choose, most)])
         picked = [gaps[i, j] for i, row in enumerate(chosen) for j in row]
-        hopeless = self.move("hopeless", picked, config.hopeless_quantile)
-        moderate = self.move("moderate", picked, config.moderate_quantile)
+        middle = sorted(picked)[(len(picked) - 1) // 2]
+        over = [gap - middle for gap in picked]
+        hopeless = middle + self.move("hopeless", over, config.hopeless_quantile)
+        moderate = middle + self.move("moderate", over, config.moderate_quantile)
         weights = [
             [
                 config.hopeless_weight if gaps[i, j] > hopeless else config.moderate_weight if gaps[i, j] >= moderate else 1.0
