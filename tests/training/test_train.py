@@ -239,7 +239,7 @@ def test_what_a_run_leaves(make_version: MakeVersion, tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([line["loss"] for line in lines])
     assert len(events.Scalars("negatives/mean_similarity")) == 4
     state = torch.load(result.run / "checkpoint" / "state.pt", weights_only=True)
-    assert state["step"] == 4 and {"gate", "hopeless", "moderate", "gap_00", "gap_32"} <= set(state["negatives"])
+    assert state["step"] == 4 and {"gate", "hopeless_over_median", "gap_00", "gap_32"} <= set(state["negatives"])
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
