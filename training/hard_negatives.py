@@ -165,12 +165,16 @@ class UniformNegatives:
 
 @dataclass(frozen=True)
 class AdaptiveNegatives:
-    """Negatives from a band of hardness, by the current model, that moves as training goes on.
+    """The hardest negatives for the current model; or those of a band of hardness that moves as training goes on.
 
     A candidate's gap is its cosine to the image less its caption's. Its hardness is the share of all candidates, of
     this step and (by moving averages of quantiles) of those before it, that have a smaller gap: 0 for the easiest, 1
     for the hardest. Candidates inside the band come first, by closeness to its middle; the rest by distance from it.
-    Two safeguards, by moving averages over steps too (of the weights' quantiles, how far they lie above the step's median):
+    The band is the hardest end all through, unless it is set: bands that begin with easy negatives have cost most of what
+    hard ones teach (see the lab book), as the easy ones are learned without being chosen.
+    Two safeguards, off unless they are set, for versions whose negatives were not checked; they are by moving averages
+    over steps too (of the weights' quantiles, how far they lie above the step's median), and a model that cannot tell a
+    relation yet takes its every negative for a true one:
 
     - *Gate.* A candidate whose gap is above the `gate_quantile` of all gaps, and above 0, is likely true of the image:
       it is never chosen.
@@ -199,7 +203,7 @@ class AdaptiveNegatives:
         operations_in_turn: Draw a candidate of each operation before a second of any.
         band_start: (low, high) hardness at the first step.
         band_end: (low, high) hardness at the last step; linear in between. For hard first, swap them.
-        gate_quantile: 1 turns the gate off except for what beats all others seen.
+        gate_quantile: 1 is no gate.
         hopeless_quantile: See above.
         hopeless_weight: See above.
         moderate_quantile: See above.
@@ -221,13 +225,13 @@ class AdaptiveNegatives:
     order: Order = "band"
     margin: float = 0.1
     operations_in_turn: bool = True
-    band_start: Band = (0.0, 0.5)
-    band_end: Band = (0.5, 1.0)
-    gate_quantile: float = 0.98
+    band_start: Band = (1.0, 1.0)
+    band_end: Band = (1.0, 1.0)
+    gate_quantile: float = 1.0
     hopeless_quantile: float = 0.95
-    hopeless_weight: float = 0.25
+    hopeless_weight: float = 1.0
     moderate_quantile: float = 0.5
-    moderate_weight: float = 1.5
+    moderate_weight: float = 1.0
     decay: float = 0.95
 
     def __post_init__(self) -> None:
@@ -275,7 +279,7 @@ class _Adaptive:
         config, similarity, mask = self._config, candidates.similarity, candidates.mask
         gap = candidates.gaps()
         gate = max(0.0, self._track("gate", gap[mask], config.gate_quantile))
-        allowed = mask & (gap <= gate)
+        allowed = mask & (gap <= gate) if config.gate_quantile < 1 else mask
         hardness = self._hardness(gap, mask)
         low, high = config.band_at(progress)
         if config.order == "band":

@@ -292,7 +292,6 @@ def run_stages(
     store: Path,
     executor: Executor = run_serially,
     events: Events | None = None,
-    fits: FitPolicy | None = None,
 ) -> tuple[list[FinishedStage], list[StageReport]]:
     """Compute what the store lacks of `stages` over `snapshot`; return where each stage's results are, and what was done.
 
@@ -301,7 +300,7 @@ def run_stages(
         ValueError: the stages do not fit together, or one breaks its declaration.
         WaitingError: a stage needs something from outside; raised after all of its units have run.
     """
-    samples, reports = samples_after(stages, snapshot, store, executor, events, fits)
+    samples, reports = samples_after(stages, snapshot, store, executor, events)
     return samples.finished, reports
 
 

@@ -28,8 +28,8 @@ from training.config import TrainConfig
 from training.false_negative_gate import PositiveGate
 from training.hard_negatives import AdaptiveNegatives
 from training.model.spec import ModelSpec
-from training.objectives.info_nce import MemoryContrast
-from training.objectives.negative_contrast import NegativeContrast
+from training.objectives.ce_clip import CrossModalRank, IntraModalContrast
+from training.objectives.info_nce import InfoNCE
 
 
 def ahnm(
@@ -52,7 +52,7 @@ def ahnm(
         differs="no single paper: negatives of many kinds, checked, balanced, chosen by what the model finds hard now",
         stages=(*seen, *texts, *alike, *placed),
         planner=CurriculumPlan(ClusterPlan(), start_fraction=1.0),  # holding hard samples back has cost retrieval
-        objectives=(MemoryContrast(weight=0.2), NegativeContrast(weight=1.0)),
+        objectives=(InfoNCE(negatives=True), IntraModalContrast(), CrossModalRank()),
         negatives=AdaptiveNegatives(),
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),

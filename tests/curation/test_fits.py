@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from curation.engine.engine import StageReport, run_stages
+from curation.engine.engine import StageReport, samples_after
 from curation.engine.fits import Evidence, Fit, FitCheck, FitPolicy, Overlap, fit_hash, sketch_of
 from curation.engine.intake import read_source
 from curation.engine.replay import WorkUnit, replay
@@ -133,7 +133,8 @@ class World:
         latest = self.catalog.latest("toy")
         policy = fits or FitPolicy(kept_fits(self.catalog, latest) if latest else {})
         with local_executor(self.workers) as runner:
-            done, reports = run_stages(STAGES, snapshot, self.root / "store", runner, fits=policy)
+            samples, reports = samples_after(STAGES, snapshot, self.root / "store", runner, fits=policy)
+            done = samples.finished
         request = VersionRequest("toy", {"name": "toy", "paper": ""}, source.describe(), DEFAULT_SHARD_BYTES)
         self.snapshot, self.done = snapshot, done
         made = publish_version(self.catalog, request, done, snapshot, self.root / "store")

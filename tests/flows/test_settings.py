@@ -78,15 +78,17 @@ def test_a_part_may_be_named_and_set_in_any_order() -> None:
 
 def test_objectives_are_added_replaced_and_reset() -> None:
     settings = [
-        "objectives.negative_contrast=null",
+        "objectives.intra_modal_contrast=null",
+        "objectives.cross_modal_rank=null",
         "objectives.negative_rank=default",
         "objectives.negative_rank.gradient=text",
     ]
     ahnm = load_recipe("ahnm", settings=settings)
-    assert ahnm.objectives == (MemoryContrast(weight=0.2), NegativeRank(gradient="text"))
+    assert ahnm.objectives == (InfoNCE(negatives=True), NegativeRank(gradient="text"))
     kept = load_recipe("clip", settings=["objectives.distillation.weight=0.5", "objectives.distillation=default"])
     assert kept.objectives == (InfoNCE(negatives=False), Distillation(weight=0.5))
-    assert load_recipe("ahnm", settings=["objectives.memory_contrast=default"]).objectives[0] == MemoryContrast()
+    weighted = ["objectives.memory_contrast=default", "objectives.memory_contrast.weight=0.2"]
+    assert load_recipe("ahnm", settings=weighted).objectives[-1] == MemoryContrast(weight=0.2)
 
 
 def test_a_planner_that_wraps_another_wraps_the_recipes() -> None:
@@ -117,6 +119,6 @@ def test_several_numbers_are_written_with_commas(text: str) -> None:
 def test_other_numbers_of_numbers_are_refused(text: str) -> None:
     with pytest.raises(InputError) as caught:
         load_recipe("ahnm", settings=(f"negatives.band_start={text}",))
-    assert "2 values of type float with commas" in str(caught.value) and "negatives.band_start=0.0,0.5" in str(
+    assert "2 values of type float with commas" in str(caught.value) and "negatives.band_start=1.0,1.0" in str(
         caught.value
     )

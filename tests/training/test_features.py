@@ -79,7 +79,7 @@ def test_slots_weights_and_labels(make_version: MakeVersion, negatives: Negative
 
 
 def test_adaptive_weights_are_not_all_one(make_version: MakeVersion) -> None:
-    negatives = AdaptiveNegatives(candidates=5, choose=3)
+    negatives = AdaptiveNegatives(candidates=5, choose=3, hopeless_weight=0.25, moderate_weight=1.5)
     model, batch = make_batch(make_version, negatives)
     features, _ = make_features(StepEncoder(model), batch, negatives.start(), 0.0)
     assert features.negative_weight is not None and len(features.negative_weight.unique()) > 1

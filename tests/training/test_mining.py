@@ -54,6 +54,13 @@ def test_uniform_takes_all_that_were_drawn() -> None:
     assert choice.weight.tolist() == [[1, 1], [1, 1]] and UniformNegatives(3).candidates == 3
 
 
+def test_the_default_is_the_hardest_without_gate_and_weights() -> None:
+    cosines = torch.tensor([[0.1, 0.95, 0.3, 0.4, 0.2]])
+    choice = select(AdaptiveNegatives(candidates=5, choose=2), cosines, torch.ones(1, 5, dtype=torch.bool))
+    assert choice.index.tolist() == [[1, 3]] and choice.weight.tolist() == [[1, 1]]  # one beats the caption (0.9)
+    assert choice.stats["gated"] == 0
+
+
 def test_each_kind_comes_once_before_any_comes_twice() -> None:
     kinds = ["swap", "replace", "swap", "swap", "number", "replace"]
     order = in_turn(kinds, np.random.default_rng(0))
@@ -116,7 +123,7 @@ def test_weights_follow_the_loss() -> None:
 
 def test_weights_keep_up_with_gaps_that_grow() -> None:
     """The band moves, and so do the gaps of what is chosen: a twentieth stays a twentieth, and no average lags behind."""
-    chooser = AdaptiveNegatives(candidates=4, choose=4, gate_quantile=1.0).start()
+    chooser = AdaptiveNegatives(candidates=4, choose=4, hopeless_weight=0.25, moderate_weight=1.5).start()
     draws = torch.Generator().manual_seed(5)
     mask, hopeless, light = torch.ones(60, 4, dtype=torch.bool), 0.0, 0
     for step in range(40):
@@ -130,7 +137,7 @@ def test_memory_is_a_moving_average_and_survives_a_checkpoint() -> None:
     draws = torch.Generator().manual_seed(1)
     steps = [(torch.rand(20, generator=draws), torch.rand(20, 5, generator=draws)) for _ in range(4)]
     mask = torch.rand(20, 5, generator=draws) > 0.2
-    config = AdaptiveNegatives(candidates=5, choose=2, decay=0.5)
+    config = AdaptiveNegatives(candidates=5, choose=2, decay=0.5, gate_quantile=0.98)
     whole, first = config.start(), config.start()
     for positive, similarity in steps[:2]:
         whole.select(given(positive, similarity, mask), 0.1)
@@ -249,6 +256,8 @@ def test_choice_order_weight_and_gate_are_what_they_say(order: Any, band: Any, s
         band_end=band[1],
         gate_quantile=0.9,
         hopeless_quantile=0.8,
+        hopeless_weight=0.25,
+        moderate_weight=1.5,
         decay=0.7,
     )
     draws = torch.Generator().manual_seed(4)

@@ -43,7 +43,7 @@ HARD = TrainParts(
     "ahnm",
     ShuffledPlan(),
     (InfoNCE(negatives=False), NegativeContrast(), Distillation(), CutoffContrast(), *STATEFUL),
-    AdaptiveNegatives(candidates=4, choose=2),
+    AdaptiveNegatives(candidates=4, choose=2, band_start=(0.0, 0.5), band_end=(0.5, 1.0), gate_quantile=0.98),
     positives=FurtherTexts(),
 )
 CONFIG = TrainConfig(
