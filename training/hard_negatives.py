@@ -418,6 +418,21 @@ def take_all(mask: Tensor) -> NegativeChoice:
     return NegativeChoice(index, mask, torch.ones(mask.shape, device=mask.device))
 
 
+def row_weight(logits: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
+    """Return how often each row's loss counts [n]: the mean weight of its negatives by their softmax, no gradient.
+
+    A weight within the softmax (log w on a logit) hardly changes the gradient once one negative has all the
+    probability; outside, a negative that holds all of it passes on its weight times the gradient.
+
+    Args:
+        logits: Of the negatives [n, K].
+        weight: Their weights [n, K].
+        valid: Which of them take part, bool [n, K]; a row without any counts once.
+    """
+    share = logits.detach().masked_fill(~valid, float("-inf")).softmax(dim=1).masked_fill(~valid, 0.0)
+    return (share * weight).sum(dim=1).masked_fill(~valid.any(dim=1), 1.0)
+
+
 def in_slots(values: Tensor, mask: Tensor) -> Tensor:
     """Return values [n, ...] in the filled slots of `mask` [B, K] as [B, K, ...], zeros elsewhere; keeps gradients."""
     filled = mask.flatten().nonzero()[:, 0]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from training.hard_negatives import row_weight
 from training.objectives.interface import Objective, Term
-from training.objectives.negative_contrast import row_weight
 from training.settings import check_settings
 
 if TYPE_CHECKING:

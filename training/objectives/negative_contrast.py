@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from training.hard_negatives import row_weight
 from training.objectives.interface import Objective
 from training.settings import check_settings
 
@@ -66,21 +67,6 @@ class NegativeContrast(Objective):
         if features.negative_weight is not None:
             losses = losses * row_weight(logits[:, 1:], features.negative_weight[rows], valid[rows])
         return losses.mean()
-
-
-def row_weight(logits: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
-    """Return how often each row's loss counts [n]: the mean weight of its negatives by their softmax, no gradient.
-
-    A weight within the softmax (log w on a logit) hardly changes the gradient once one negative has all the
-    probability; outside, a negative that holds all of it passes on its weight times the gradient.
-
-    Args:
-        logits: Of the negatives [n, K].
-        weight: Their weights [n, K].
-        valid: Which of them take part, bool [n, K]; a row without any counts once.
-    """
-    share = logits.detach().masked_fill(~valid, float("-inf")).softmax(dim=1).masked_fill(~valid, 0.0)
-    return (share * weight).sum(dim=1).masked_fill(~valid.any(dim=1), 1.0)
 
 
 def check_focus(objective: Any) -> None:
