@@ -59,18 +59,25 @@ def on_device(config: TrainConfig) -> TrainConfig:
 
 @contextmanager
 def deterministic(num_threads: int) -> Iterator[None]:
-    """Compute with deterministic algorithms and a fixed number of threads; restore both and torch's seed at the end."""
-    import torch
+    """Compute with deterministic algorithms and a fixed number of threads; restore both and torch's seed at the end.
 
-    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    New tensors are not filled before they are written, as torch does in this mode to help find code that reads what nobody
+    wrote: a sixth of the time of a step. The bits are the same.
+    """
+    import torch
+    from torch.utils import deterministic as settings
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), settings.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         try:
             torch.use_deterministic_algorithms(True)
+            settings.fill_uninitialized_memory = False
             torch.set_num_threads(num_threads)
             yield
         finally:
             torch.use_deterministic_algorithms(before[0])
             torch.set_num_threads(before[1])
+            settings.fill_uninitialized_memory = before[2]
 
 
 def check_batch_norm(model: ClipModel, config: TrainConfig, num_ranks: int) -> None:
