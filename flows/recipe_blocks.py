@@ -8,12 +8,14 @@ from curation.contrasts.vocabulary import VocabularyFile
 from curation.engine.stage import Stage
 from curation.knowledge.interface import KnowledgeGraph
 from curation.llm.interface import LanguageModel
+from curation.models.masked_model import MaskedModel
 from curation.rewriting.rules import RuleWriter
 from curation.stages.captions.expand_knowledge import ExpandKnowledge
 from curation.stages.captions.link_concepts import LinkConcepts
 from curation.stages.captions.rewrite_captions import RewriteCaptions
 from curation.stages.negatives.bind_attributes import BindAttributes
 from curation.stages.negatives.change_numbers import ChangeNumbers
+from curation.stages.negatives.fill_masks import FillMasks
 from curation.stages.negatives.find_false_negatives import FindFalseNegatives
 from curation.stages.negatives.grade_negatives import GradeNegatives
 from curation.stages.negatives.invert_relations import InvertRelations
@@ -63,3 +65,16 @@ def caption_view_stages(graph: KnowledgeGraph, writer: LanguageModel | RuleWrite
         writer: Rewrites captions.
     """
     return (LinkConcepts(graph), ExpandKnowledge(graph), RewriteCaptions(writer, max_captions=2))
+
+
+def svlc_negatives(masked: MaskedModel | None) -> tuple[Stage, ...]:
+    """Return stages that make SVLC's negatives, words from lists and, with a masked model, fills; they need parses.
+
+    Args:
+        masked: Fills blanks; None for lists alone.
+    """
+    lists = ReplaceWords(lists=("colour", "material", "size", "state", "action", "relation"))
+    if masked is None:
+        return (lists,)
+    kinds = ("object", "relation", "attribute", "action")
+    return (lists, FillMasks(masked, kinds=kinds, ranks=(1, 2, 3, 4, 5)))

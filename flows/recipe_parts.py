@@ -32,7 +32,12 @@ def named_parts() -> NamedParts:
 
 
 def make_part(kind: type[Any], before: Any) -> Any:
-    """Return a part with its default settings; one that wraps another, as a curriculum does a planner, wraps the one before."""
+    """Return a part with its default settings; one that wraps another, as a curriculum does a planner, wraps the one before.
+
+    What is of that kind already stays: weights would count twice.
+    """
+    if isinstance(before, kind) and dataclasses.fields(kind) and dataclasses.fields(kind)[0].name == "inner":
+        return kind(before.inner)
     first = next(iter(dataclasses.fields(kind)), None)
     return kind(before) if first is not None and first.name == "inner" else kind()
 

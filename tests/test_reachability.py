@@ -30,12 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("curation", "data_manifests", "flows", "training")
 WAITING: Mapping[str, str] = {
     "BorrowCaptions": "the recipes of the further papers",
-    "ContrastKnowledge": "the recipes of the further papers",
-    "NegateCaptions": "the recipes of the further papers",
     "ShuffleOrder": "a recipe; until then the benchmarks of negatives use it",
-    "GroupAlignment": "a recipe with the fairness objectives",
-    "GroupParity": "a recipe with the fairness objectives",
-    "TripletContrast": "a recipe that contrasts the facts of a knowledge graph",
     "merge": "exporting a tuned model with its adapters folded in (training/model/lora.py)",
 }
 """Name -> what it waits for."""

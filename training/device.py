@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from data_manifests.errors import InputError
 
@@ -65,8 +65,9 @@ def deterministic(num_threads: int) -> Iterator[None]:
     wrote: a sixth of the time of a step. The bits are the same.
     """
     import torch
-    from torch.utils import deterministic as settings
+    from torch.utils import deterministic as module
 
+    settings = cast("Any", module)  # torch's properties of a module, which types do not know
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), settings.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         try:

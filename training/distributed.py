@@ -22,6 +22,7 @@ from training.batches.batch import StepTexts
 from training.batches.plan import BatchPlan
 from training.features import Features, TextSlots, TokenFeatures
 from training.hard_negatives import CandidateCosines, NegativeChoice, NegativeChooser
+from training.phrases import PhraseFoils
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +40,7 @@ TIMEOUT = timedelta(hours=6)
 _BY_SAMPLE = ("image", "text", "negatives", "negative_mask", "negative_weight", "negative_type", "teacher_image",
               "teacher_text", "cut_text", "groups", "identity")  # fmt: skip
 _BY_RANK = ("logit_scale", "prompts")
+_OF_FACTS = ("query", "pair", "entity", "relation_text")
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,12 @@ def _sum_bucket(bucket: Sequence[Tensor]) -> None:
         parameter.grad = summed.reshape(parameter.shape).clone() if found else None
 
 
+def share_facts(ranks: Ranks, batch: Batch) -> Batch:
+    """Return this rank's slice with the facts of the global batch, which every rank encodes in full."""
+    facts = [rules for part in ranks.gather_json(batch.texts.facts) for rules in part]
+    return replace(batch, texts=replace(batch.texts, facts=facts))
+
+
 def gather_step(
     ranks: Ranks, batch: Batch, features: Features, choice: NegativeChoice | None
 ) -> tuple[Batch, Features, NegativeChoice | None]:
@@ -245,9 +253,11 @@ def gather_step(
         more["positives"] = TextSlots(ranks.gather(features.positives.features), ranks.gather(features.positives.mask))
     if features.tokens is not None:
         more["tokens"] = _gather_tokens(ranks, features.tokens)
+    if features.phrases is not None:
+        more["phrases"] = PhraseFoils(**{name: ranks.gather(value) for name, value in vars(features.phrases).items()})
     if features.triplets is not None:
-        query, tail = ranks.count_once(features.triplets.query), ranks.count_once(features.triplets.tail)
-        more["triplets"] = replace(features.triplets, query=query, tail=tail)
+        texts = {name: ranks.count_once(getattr(features.triplets, name)) for name in _OF_FACTS}
+        more["triplets"] = replace(features.triplets, **texts)
     if choice is not None:
         index, mask, weight = (ranks.gather(value) for value in (choice.index, choice.mask, choice.weight))
         gated = None if choice.gated is None else ranks.gather(choice.gated)
@@ -256,9 +266,11 @@ def gather_step(
 
 
 def _gather_texts(ranks: Ranks, own: StepTexts) -> StepTexts:
-    parts = ranks.gather_json(asdict(own))
+    """Join the texts of all ranks; facts stay as they are, see `share_facts`."""
+    parts = ranks.gather_json(asdict(replace(own, facts=[])))
     joined: dict[str, Any] = {name: [item for part in parts for item in part[name]] for name in parts[0]}
-    tuples = ("uids", "captions", "caption_ids", "equal_negatives", "equal_views")
+    joined["facts"] = own.facts
+    tuples = ("uids", "captions", "caption_ids", "equal_negatives", "equal_views", "tags")
     return StepTexts(**joined | {name: tuple(joined[name]) for name in tuples})
 
 

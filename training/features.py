@@ -7,28 +7,30 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
+from training.facts import Triplets, distinct_facts, encode_facts
 from training.false_negative_gate import StartedGate
+from training.groups import group_numbers
 from training.hard_negatives import (
     NegativeChoice,
     NegativeChooser,
     candidate_similarities,
+    chosen_candidates,
     fits_one_pass,
     in_slots,
     similarities,
     take_all,
 )
+from training.phrases import PhraseFoils, encode_phrases
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.batches.batch import Batch
+    from training.batches.batch import Batch, StepTexts
     from training.model.clip_model import ClipModel, StepEncoder
-
-T = TypeVar("T")
 
 NEGATIVE_TYPES = ("object", "attribute", "relation", "action", "number", "negation", "order")
 """What a negative got wrong, by the number that `Features.negative_type` holds."""
@@ -41,10 +43,13 @@ class TextSlots:
     Attributes:
         features: Unit norm [B, P, d]; an empty slot's values are never used.
         mask: True where a slot is filled, bool [B, P].
+        shared: True where the model reads in a slot what it reads in a text of the image in the row, bool [B, B*P]; None
+            where nobody looked.
     """
 
     features: Tensor
     mask: Tensor
+    shared: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -64,21 +69,6 @@ class TokenFeatures:
     text_mask: Tensor
     negatives: Tensor | None = None
     negatives_mask: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Triplets:
-    """Facts of a knowledge graph as texts: (head, relation) is the question, the tail the answer. T facts.
-
-    Attributes:
-        query: Unit-norm features of "head relation" [T, d].
-        tail: Unit-norm features of the tails [T, d].
-        relation: Number of the relation, int64 [T].
-    """
-
-    query: Tensor
-    tail: Tensor
-    relation: Tensor
 
 
 @dataclass(frozen=True)
@@ -106,6 +96,7 @@ class Features:
         groups: Which group each sample belongs to, by attribute, int64 [B, A]; -1 where unknown.
         prompts: Unit-norm features of an objective's prompts [C, d].
         triplets: Facts.
+        phrases: Parts of the captions, each with a foil.
         identity: A number for each photograph and one for each caption's tokens, int64 [B, 2]; the same in every run.
         gate: Finds pairs that are no negatives, for objectives with texts and images from outside the batch.
     """
@@ -126,6 +117,7 @@ class Features:
     groups: Tensor | None = None
     prompts: Tensor | None = None
     triplets: Triplets | None = None
+    phrases: PhraseFoils | None = None
     identity: Tensor | None = None
     gate: StartedGate | None = None
 
@@ -186,6 +178,19 @@ class Features:
             labels = torch.cat([labels, labels.new_full((size, size * slots), -1)], dim=1)
         return labels
 
+    def further_labels(self) -> Tensor:
+        """Return the labels of all images and further texts, int8 [B, B*P]; 0 for empty slots.
+
+        A text has the label of its sample's caption: what is true of another image by its caption is no negative of it by
+        a rewrite. One that the model reads in a text of that image, too, is no negative either.
+        """
+        positives: TextSlots = self.require("positives")
+        size, slots = positives.mask.shape
+        labels = self.pair_labels()[:, :size].repeat_interleave(slots, dim=1)
+        if positives.shared is not None:
+            labels = labels.masked_fill(positives.shared & (labels == -1), 0)
+        return labels.masked_fill(~positives.mask.flatten(), 0)
+
     def own_negatives(self) -> Tensor:
         """Return which of each sample's own slots hold a negative that labels do not leave out, bool [B, K].
 
@@ -210,12 +215,18 @@ class FeatureNeeds:
         teacher: The model before tuning, in eval mode; its frozen prefixes are the tuned model's.
         cut_ratio: From the share of the run's steps that are done to the share of tokens that is cut off.
         gate: Finds pairs of the batch that are no negatives.
+        groups: Attributes that samples are grouped by; see `training.groups.group_of`.
+        prompts: Texts whose features objectives look at.
+        num_phrases: Most parts of a caption, drawn anew at each step.
     """
 
     names: frozenset[str] = frozenset()
     teacher: ClipModel | None = None
     cut_ratio: Callable[[float], float] | None = None
     gate: StartedGate | None = None
+    groups: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    num_phrases: int = 0
 
     def cacheable(self, side: str) -> bool:
         """Return whether the activations at the end of a frozen prefix are enough."""
@@ -274,10 +285,7 @@ def make_features(
         more = {"negatives": text.negatives, "negative_mask": choice.mask, "negative_weight": choice.weight}
         if "negative_type" in needs.names:
             more["negative_type"] = negative_types(batch, choice)
-    if "identity" in needs.names:
-        more["identity"] = identities(batch).to(image.device)
-    if needs.teacher is not None:
-        more |= _teacher_features(replace(encoder, model=needs.teacher), batch)
+    more |= _more_features(encoder, batch, needs)
     features = Features(
         image, text.captions, model.logit_scale, positives=text.positives, cut_text=text.cut, tokens=text.tokens, **more
     )
@@ -294,9 +302,12 @@ def with_labels(
 ) -> Features:
     """Return the features of a whole batch with labels: texts equal to a caption, and the gate's pairs, are no negatives."""
     labels = label_texts(batch, choice).to(features.image.device) if ignore_equal_captions else None
+    positives = features.positives
+    if positives is not None and ignore_equal_captions:
+        positives = replace(positives, shared=shared_texts(batch.texts, positives.mask))
     if gate is not None:
         labels = gate.labels(*features.judged(), labels)
-    return replace(features, labels=labels, gate=gate)
+    return replace(features, labels=labels, positives=positives, gate=gate)
 
 
 @dataclass(frozen=True)
@@ -377,6 +388,37 @@ def _token_features(patches: Tensor, tokens: Tensor, inside: Tensor, size: int, 
     return TokenFeatures(patches, tokens[:size], inside[:size], *negatives)
 
 
+def _more_features(encoder: StepEncoder, batch: Batch, needs: FeatureNeeds) -> dict[str, Tensor]:
+    """Return what objectives need of a batch besides its images and texts."""
+    device, more = encoder.model.device, dict[str, Any]()
+    if "identity" in needs.names:
+        more["identity"] = identities(batch).to(device)
+    if needs.groups:
+        more["groups"] = group_numbers(batch.texts.tags, needs.groups).to(device)
+    if needs.prompts:
+        more["prompts"] = _prompt_features(encoder, needs.prompts)
+    if "triplets" in needs.names:
+        more["triplets"] = encode_facts(encoder, distinct_facts(batch.texts.facts))
+    if needs.num_phrases:
+        more["phrases"] = encode_phrases(encoder, batch.texts.phrases, needs.num_phrases)
+    if needs.teacher is not None:
+        more |= _teacher_features(replace(encoder, model=needs.teacher), batch)
+    return more
+
+
+def _prompt_features(encoder: StepEncoder, prompts: Sequence[str]) -> Tensor:
+    """Return the features of fixed texts, without dropout or gradient."""
+    import torch
+
+    model = encoder.model
+    tokens = model.trim(model.tokenize(prompts)).to(model.device)
+    model.eval()
+    with torch.no_grad():
+        features = encoder.encode_text(tokens, cached=False)
+    model.train()
+    return features
+
+
 def _teacher_features(teacher: StepEncoder, batch: Batch) -> dict[str, Tensor]:
     """Return the features of the model before tuning; cached activations are its own too, since they are frozen."""
     import torch
@@ -388,7 +430,7 @@ def _teacher_features(teacher: StepEncoder, batch: Batch) -> dict[str, Tensor]:
 
 
 def label_texts(batch: Batch, choice: NegativeChoice | None) -> Tensor:
-    """Return labels [B, B + B*K]: 0 for each text whose tokens are those of the image's own caption, as it is no negative of it."""
+    """Return labels [B, B + B*K]: 0 for each text whose tokens are those of one of the image's own, as it is no negative of it."""
     import torch
 
     captions = batch.texts.caption_ids
@@ -396,11 +438,30 @@ def label_texts(batch: Batch, choice: NegativeChoice | None) -> Tensor:
     own = torch.tensor([number[name] for name in captions])
     columns = [own]
     if choice is not None:
-        found = [-1 if name is None else number.get(name, -1) for name in _chosen(batch.texts.record_ids, choice)]
+        found = [
+            -1 if name is None else number.get(name, -1) for name in chosen_candidates(batch.texts.record_ids, choice)
+        ]
         columns.append(torch.tensor(found))
-    labels = -(own[:, None] != torch.cat(columns)[None, :]).to(torch.int8)
+    every = torch.cat(columns)
+    labels = -(own[:, None] != every[None, :]).to(torch.int8)
+    for row, names in enumerate(batch.texts.positive_ids):
+        if known := [number[name] for name in names if name in number]:
+            labels[row, torch.isin(every, torch.tensor(known))] = 0
     labels[torch.arange(len(captions)), torch.arange(len(captions))] = 1
     return labels
+
+
+def shared_texts(texts: StepTexts, mask: Tensor) -> Tensor:
+    """Return which further texts the model reads in a text of each image, too, bool [B, B*P]; see `TextSlots`."""
+    import torch
+
+    size, slots = mask.shape
+    found = torch.zeros((size, size, slots), dtype=torch.bool)
+    own = [{name, *more} for name, more in zip(texts.caption_ids, texts.positive_ids, strict=True)]
+    for column, names in enumerate(texts.positive_ids):
+        for slot, name in enumerate(names):
+            found[[name in known for known in own], column, slot] = True
+    return found.flatten(1).to(mask.device)
 
 
 def negative_types(batch: Batch, choice: NegativeChoice) -> Tensor:
@@ -410,7 +471,7 @@ def negative_types(batch: Batch, choice: NegativeChoice) -> Tensor:
     number = {name: at for at, name in enumerate(NEGATIVE_TYPES)}
     found = [
         -1 if record is None else number.get(str(record.get("type")), -1)
-        for record in _chosen(batch.texts.records, choice)
+        for record in chosen_candidates(batch.texts.records, choice)
     ]
     return torch.tensor(found, dtype=torch.int64, device=choice.mask.device).reshape(choice.mask.shape)
 
@@ -421,7 +482,7 @@ def negative_stats(batch: Batch, choice: NegativeChoice) -> dict[str, Any]:
     `equal_to_caption` are negatives that were drawn and left out: the model reads the same tokens as of their caption.
     """
     records = batch.texts.records
-    chosen = [record for record in _chosen(records, choice) if record is not None]
+    chosen = [record for record in chosen_candidates(records, choice) if record is not None]
     numbers = {
         "count": len(chosen),
         "candidates": sum(map(len, records)),
@@ -434,14 +495,6 @@ def negative_stats(batch: Batch, choice: NegativeChoice) -> dict[str, Any]:
 def _by_operation(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     names = ("/".join(str(item[key]) for key in ("operation", "span_class") if item.get(key)) for item in records)
     return dict(sorted(Counter(names).items()))
-
-
-def _chosen(candidates: Sequence[Sequence[T]], choice: NegativeChoice) -> list[T | None]:
-    """Return the candidate in each slot, sample by sample; None for an empty slot."""
-    slots = zip(candidates, choice.index.tolist(), choice.mask.tolist(), strict=True)
-    return [
-        row[slot] if filled else None for row, index, mask in slots for slot, filled in zip(index, mask, strict=True)
-    ]
 
 
 def identities(batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar
 
 from training.settings import check_settings
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from training.model.clip_model import ClipModel, StepEncoder
 
 Band = tuple[float, float]
+T = TypeVar("T")
 Order = Literal["band", "uniform", "margin", "gradient"]
 
 _GRID = 33
@@ -500,3 +501,11 @@ def candidate_similarities(
     by_image[mask], by_text[mask] = (image[rows] * others).sum(dim=1), (captions[rows] * others).sum(dim=1)
     scale = encoder.model.logit_scale.detach()
     return CandidateCosines((image * captions).sum(dim=1), by_image, by_text, mask, scale)
+
+
+def chosen_candidates(candidates: Sequence[Sequence[T]], choice: NegativeChoice) -> list[T | None]:
+    """Return the candidate in each slot, sample by sample; None for an empty slot."""
+    slots = zip(candidates, choice.index.tolist(), choice.mask.tolist(), strict=True)
+    return [
+        row[slot] if filled else None for row, index, mask in slots for slot, filled in zip(index, mask, strict=True)
+    ]

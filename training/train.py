@@ -23,7 +23,7 @@ from training.batches.batch import Batch
 from training.batches.loader import PlannedBatches
 from training.config import TrainConfig
 from training.device import check_batch_norm, deterministic, on_device
-from training.distributed import GatheredChooser, Ranks, gather_step
+from training.distributed import GatheredChooser, Ranks, gather_step, share_facts
 from training.features import FeatureNeeds, make_features, negative_stats, with_labels
 from training.feedback import FeedbackLog
 from training.log import Clock, Display, RunLog
@@ -33,7 +33,15 @@ from training.model.run_folder import save_run_model
 from training.model.wise_ft import step_back
 from training.online_plan import GrowingPlan, embed_images, plan_ahead
 from training.precompute import FrozenPrefixes
-from training.train_parts import TrainParts, check_model_needs, check_needs, check_texts
+from training.train_parts import (
+    TrainParts,
+    check_facts,
+    check_groups,
+    check_model_needs,
+    check_needs,
+    check_phrases,
+    check_texts,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -144,10 +152,13 @@ def run_steps(
 
 
 def check_plan(plan: BatchPlan, trainer: Trainer, dataset: DatasetVersion, say: Callable[[str], None]) -> None:
-    """Check the texts of the steps ahead, see `check_texts`; it rarely reads more than the first step's."""
+    """Check texts and groups of the steps ahead, see `train_parts`; they rarely read more than the first step's."""
     model, sampling, start = trainer.model, trainer.parts.text_sampling, trainer.step
     with closing(PlannedBatches(dataset, plan, model, trainer.config, sampling, start)) as batches:
         steps = (batches.texts(step) for step in range(start, plan.num_steps))
+        check_groups(trainer.parts, (batches.texts(step).tags for step in range(start, plan.num_steps)))
+        check_facts(trainer.parts, (batches.texts(step).facts for step in range(start, plan.num_steps)))
+        check_phrases(trainer.parts, (batches.texts(step).phrases for step in range(start, plan.num_steps)))
         if warning := check_texts(trainer.parts, steps, model.context_length):
             say(f"warning: {warning}")
 
@@ -260,6 +271,8 @@ class Trainer:
         self.model.train()
         # features: encode the batch, choose negatives, label the pairs
         encoder = StepEncoder(self.model, config.micro_batch_size, config.precision == "bf16")
+        if ranks.size > 1 and "triplets" in self.needs.names:
+            batch = share_facts(ranks, batch)
         features, choice = make_features(encoder, batch, self.chooser, batch.step / config.steps, self.needs)
         if ranks.size > 1:
             batch, features, choice = gather_step(ranks, batch, features, choice)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ import numpy as np
 
 from data_manifests.errors import InputError
 from training.batches.batch import StepTexts, TextSampling
+from training.facts import distinct_facts
 from training.features import FeatureNeeds
+from training.groups import group_names, group_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,9 +27,13 @@ if TYPE_CHECKING:
     from training.model.clip_model import ClipModel
     from training.objectives.interface import Objective
 
+_LISTED_TAGS = 12
+"""Tags that an error message names."""
+
 MADE_FEATURES = frozenset(
-    ("negatives", "negative_type", "positives", "tokens", "cut_text", "teacher_image", "teacher_text", "identity")
-)
+    ("negatives", "negative_type", "positives", "tokens", "cut_text", "teacher_image", "teacher_text", "identity", "groups",
+     "prompts", "triplets", "phrases")
+)  # fmt: skip
 """Features besides images and captions that a run can make for its objectives."""
 
 
@@ -62,16 +69,28 @@ class TrainParts:
         """Fields of `Features` that the objectives need."""
         return frozenset(name for objective in self.objectives for name in objective.needs)
 
+    @property
+    def group_objectives(self) -> tuple[Any, ...]:
+        """The objectives that compare groups of samples."""
+        return tuple(objective for objective in self.objectives if "groups" in objective.needs)
+
     def __post_init__(self) -> None:
         """Check that there is something to minimise.
 
         Raises:
-            InputError: no objective, or two of one name.
+            InputError: no objective, or two of one name, or two that compare different groups.
         """
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) != len(names):
             raise InputError(
                 f"recipe {self.name!r}: objectives are {names}", allowed="one or more, each of its own name"
+            )
+        if len({item.groups for item in self.group_objectives}) > 1:
+            listed = ", ".join(f"{item.name} {'; '.join(item.groups)}" for item in self.group_objectives)
+            raise InputError(
+                f"recipe {self.name!r}: objectives compare different groups: {listed}",
+                allowed="the same groups for all of them",
+                fix="--set 'objectives.NAME.groups=[\"TAG|TAG\"]' for each",
             )
 
     def feature_needs(self, teacher: Callable[[], ClipModel], statistics: Mapping[str, Any]) -> FeatureNeeds:
@@ -83,7 +102,16 @@ class TrainParts:
         ratios = [objective.cut_ratio for objective in self.objectives if hasattr(objective, "cut_ratio")]
         taught = self.needs & {"teacher_image", "teacher_text"} or (self.gate is not None and self.gate.teacher)
         gate = None if self.gate is None else self.gate.start(statistics)
-        return FeatureNeeds(self.needs, teacher() if taught else None, ratios[0] if ratios else None, gate)
+        prompts = [objective.prompts for objective in self.objectives if hasattr(objective, "prompts")]
+        return FeatureNeeds(
+            self.needs,
+            teacher() if taught else None,
+            ratios[0] if ratios else None,
+            gate,
+            self.group_objectives[0].groups if self.group_objectives else (),
+            prompts[0] if prompts else (),
+            max([getattr(objective, "per_caption", 0) for objective in self.objectives]),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe's training half as JSON values: each part's name and fields."""
@@ -186,6 +214,84 @@ def check_texts(parts: TrainParts, steps: Iterable[StepTexts], context_length: i
             problem, allowed="captions that differ: with equal ones the loss is 0 and nothing is learned", fix=fix
         )
     return f"{problem}; only negatives are learned from: {fix}"
+
+
+def check_groups(parts: TrainParts, batches: Iterable[Sequence[str]]) -> None:
+    """Check that some batch has two groups, each as large as the objectives need, of every attribute they name.
+
+    Args:
+        parts: The recipe's training half.
+        batches: The tags of each step's samples; read until that is known.
+
+    Raises:
+        InputError: there is none; with the tags that samples have, and what to do.
+    """
+    wanted = {(name, item.smallest): item for item in parts.group_objectives for name in item.groups}
+    if not wanted:
+        return
+    seen: dict[str, Counter[int]] = {name: Counter() for name, _ in wanted}
+    tags: Counter[str] = Counter()
+    for batch in batches:
+        sets = [frozenset(text.split()) for text in batch]
+        tags.update(tag for own in sets for tag in own)
+        for name, smallest in list(wanted):
+            counts = Counter(group_of(own, name) for own in sets)
+            seen[name].update(counts)
+            if sum(count >= smallest for group, count in counts.items() if group >= 0) > 1:
+                del wanted[name, smallest]
+        if not wanted:
+            return
+    (name, smallest), objective = next(iter(wanted.items()))
+    sizes = ", ".join(f"{seen[name][group]} in {label}" for group, label in enumerate(group_names(name)))
+    listed = ", ".join(f"{tag} ({count})" for tag, count in tags.most_common(_LISTED_TAGS)) or "none"
+    raise InputError(
+        f"objective {objective.name} compares the groups {name}, and no batch has {smallest} samples of two of them: over all steps "
+        f"{sizes}, {seen[name][-1]} in none",
+        allowed=f"tags that samples have: {listed}",
+        fix=f"curate with a recipe that has the stage tag_attributes, such as fcl; name other groups, --set "
+        f"'objectives.{objective.name}.groups=[\"TAG|TAG\"]'; larger batches, or --set objectives.{objective.name}.smallest=1",
+    )
+
+
+def check_facts(parts: TrainParts, batches: Iterable[Sequence[Sequence[str]]]) -> None:
+    """Check that some batch has two facts, if an objective compares facts.
+
+    Args:
+        parts: The recipe's training half.
+        batches: The rules of each step's samples; read until one has two facts.
+
+    Raises:
+        InputError: there is none, and an objective needs some.
+    """
+    name = next((item.name for item in parts.objectives if "triplets" in item.needs), None)
+    if name is None or any(len(distinct_facts(rules)) > 1 for rules in batches):
+        return
+    raise InputError(
+        f"objective {name} compares facts of a knowledge graph, and no batch has captions that state two of them",
+        allowed="a version with knowledge captions",
+        fix="curate with a recipe that has the stage expand_knowledge, such as ke_negclip, and a graph that knows what the captions "
+        "name (--graph FILE); larger batches",
+    )
+
+
+def check_phrases(parts: TrainParts, batches: Iterable[Sequence[Sequence[Any]]]) -> None:
+    """Check that some batch has a part of a caption with a foil, if an objective needs some.
+
+    Args:
+        parts: The recipe's training half.
+        batches: The parts of each step's captions; read until one has any.
+
+    Raises:
+        InputError: there is none, and an objective needs some.
+    """
+    name = next((item.name for item in parts.objectives if "phrases" in item.needs), None)
+    if name is None or any(own for batch in batches for own in batch):
+        return
+    raise InputError(
+        f"objective {name} compares phrases and words with foils, and no caption of this data set version has any",
+        allowed="a version with phrase_foils",
+        fix="curate with a recipe that has the stage match_phrases, such as ms_svta, from captions of which words can be replaced",
+    )
 
 
 def _most(column: str, table: pa.Table, rows: IndexColumn) -> int:

@@ -28,6 +28,10 @@ class DualEncoder(Protocol):
     def preprocess(self) -> Callable[[Image.Image], Tensor]:
         """The transform from a PIL image to pixels [3, size, size]."""
 
+    @property
+    def logit_scale(self) -> Tensor:
+        """The factor from similarities to logits, a scalar."""
+
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return token ids [n, context_length]."""
 
@@ -82,6 +86,11 @@ class Encoder:
 
     def __init__(self, model: DualEncoder) -> None:
         self._model = model
+
+    @property
+    def temperature(self) -> float:
+        """What the model divides similarities by: one over its logit scale."""
+        return 1.0 / float(self._model.logit_scale.detach())
 
     def embed(self, samples: Sequence[Sample]) -> list[EmbeddedSample]:
         """Return the embeddings of each sample."""

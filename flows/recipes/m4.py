@@ -7,6 +7,7 @@ from curation.stages.selection.balance_attributes import BalanceAttributes
 from curation.stages.selection.tag_attributes import TagAttributes
 from flows.recipe import Recipe
 from training.batches.basic import ShuffledPlan
+from training.batches.similarity import WeightedPlan
 from training.config import TrainConfig
 from training.objectives.info_nce import InfoNCE
 
@@ -24,7 +25,7 @@ def m4() -> Recipe:
         differs="attributes are those that captions tell, by our own lists; the algorithm is reconstructed from the paper; "
         "the random control of the same size is measured beside it",
         stages=(ParseCaptions(), TagAttributes(), BalanceAttributes(choose="drop")),
-        planner=ShuffledPlan(),
+        planner=WeightedPlan(ShuffledPlan()),  # all weights are 1 where samples are dropped
         objectives=(InfoNCE(negatives=False),),
         train=TrainConfig(),
         scene_settings=(

@@ -27,7 +27,7 @@ def s_clip_loss(model: ModelSpec) -> Recipe:
         "data; several captions of an image are averaged",
         stages=(
             EmbedSamples(model),
-            ScoreAlignment(),
+            ScoreAlignment(model=model),
             ScoreTarget(start_field="s_clip_loss"),
             KeepTop(("s_clip_loss 30%", "norm_sim 20%")),
         ),

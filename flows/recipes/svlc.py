@@ -7,9 +7,8 @@ from curation.models.masked_model import MaskedModel
 from curation.rewriting.rules import RuleWriter
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.captions.rewrite_captions import RewriteCaptions
-from curation.stages.negatives.fill_masks import FillMasks
-from curation.stages.negatives.replace_words import ReplaceWords
 from flows.recipe import Recipe
+from flows.recipe_blocks import svlc_negatives
 from training.batches.basic import ShuffledPlan
 from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
@@ -18,13 +17,9 @@ from training.objectives.further_texts import TextAnalogy
 from training.objectives.info_nce import InfoNCE
 from training.objectives.negative_contrast import NegativeContrast
 
-LISTS = ("colour", "material", "size", "state", "action", "relation")
-KINDS = ("object", "relation", "attribute", "action")
-
 
 def svlc(masked: MaskedModel | None, writer: LanguageModel | RuleWriter) -> Recipe:
     """Return the recipe; `masked` fills blanks where there is one, `writer` says captions in other words."""
-    filled = () if masked is None else (FillMasks(masked, kinds=KINDS, ranks=(1, 2, 3, 4, 5)),)
     families = () if isinstance(writer, RuleWriter) else ("svlc",)
     return Recipe(
         name="svlc",
@@ -32,10 +27,10 @@ def svlc(masked: MaskedModel | None, writer: LanguageModel | RuleWriter) -> Reci
         "arXiv 2211.11733",
         differs="lists are our own and bound to a context; both kinds of negatives are kept, where a coin decides there; without "
         "--masked-model lists alone; paraphrases are made by rules without --llm",
-        stages=(ParseCaptions(), ReplaceWords(lists=LISTS), *filled, RewriteCaptions(writer, families=families)),
+        stages=(ParseCaptions(), *svlc_negatives(masked), RewriteCaptions(writer, families=families)),
         planner=ShuffledPlan(),
         objectives=(InfoNCE(negatives=True), NegativeContrast(weight=1.0, gamma=0.0, smoothing=0.0), TextAnalogy()),
         negatives=UniformNegatives(choose=1),
-        positives=FurtherTexts(captions=False),
+        positives=FurtherTexts(captions=False, of_shown=True),
         train=TrainConfig(),
     )

@@ -38,6 +38,7 @@ from tests.curation.fitted_stages import (
     samples_of,
 )
 from tests.curation.listed_columns import ListedColumns
+from training.model.spec import ModelSpec
 
 Array = np.ndarray[Any, Any]
 SHAPES = {"seed": st.integers(0, 2**32), "size": st.integers(1, 40), "width": st.integers(1, 24)}
@@ -221,7 +222,7 @@ def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
 def test_an_embedding_without_direction_is_told_by_its_uid() -> None:
     samples = scored(4)
     samples[2]["image_embedding"][:] = 0
-    for stage in (ScoreAlignment(), ScoreTarget()):
+    for stage in (ScoreAlignment(0.01), ScoreTarget()):
         with pytest.raises(InputError, match=samples[2].uid):
             stage.fit(ListedColumns(samples))
         with pytest.raises(InputError, match=samples[2].uid):
@@ -340,3 +341,16 @@ def test_a_rule_that_drops_none_and_a_minimum_have_no_cut() -> None:
     assert KeepTop(("a >= 0",)).check(fit, Evidence(3)) == []
     everyone = np.ones(3, np.bool_)
     assert Cut.after(np.array([2.0, 1.0, 2.0]), "abc", everyone, np.array([True, False, True])) == Cut(2.0, "c")
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStorage is deprecated")
+def test_the_temperature_is_the_models_unless_one_is_given() -> None:
+    tiny, samples = ModelSpec.parse("tiny"), scored(30)
+    logit_scale = float(tiny.load().logit_scale.detach())
+    assert logit_scale == pytest.approx(1 / 0.07)
+    own = kept_fields(fit_and_apply(ScoreAlignment(model=tiny), samples))
+    assert own == kept_fields(fit_and_apply(ScoreAlignment(0.07), samples))
+    other = kept_fields(fit_and_apply(ScoreAlignment(0.2, model=tiny), samples))
+    assert other == kept_fields(fit_and_apply(ScoreAlignment(0.2), samples)) and other != own
+    with pytest.raises(InputError, match="the model to take it from"):
+        ScoreAlignment()

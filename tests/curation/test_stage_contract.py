@@ -63,6 +63,7 @@ SETTINGS: dict[str, object] = {
     "rules": ("s_clip_loss 50%",),
     "samples_per_cluster": 6,
     "start_field": "s_clip_loss",
+    "temperature": 0.07,
 }
 """Argument -> a value that exercises more than the default does on a few scenes; for any stage that accepts it."""
 

@@ -53,7 +53,7 @@ def test_of_two_values_of_one_field_the_last_holds() -> None:
         (("positives=texts",), "further_texts"),
         (("objectives.distillation.weight=2",), "add it: --set objectives.distillation=default"),
         (("objectives.distilation=default",), "did you mean 'distillation'"),
-        (("objectives.triplet_contrast=default",), "no field 'triplet_contrast'"),
+        (("objectives.triplet=default",), "triplet_contrast"),
         (("objectives.negative_rank=2",), "add it: --set objectives.negative_rank=default"),
     ],
 )
@@ -96,7 +96,8 @@ def test_a_planner_that_wraps_another_wraps_the_recipes() -> None:
     clip = load_recipe("clip").planner
     assert clip == ShuffledPlan()
     assert load_recipe("clip", settings=["planner=curriculum"]).planner == CurriculumPlan(clip)
-    assert load_recipe("m4", settings=["planner=weighted"]).planner == WeightedPlan(load_recipe("m4").planner)
+    assert load_recipe("clip", settings=["planner=weighted"]).planner == WeightedPlan(clip)
+    assert load_recipe("m4").planner == load_recipe("m4", settings=["planner=weighted"]).planner == WeightedPlan(clip)
 
 
 @pytest.mark.parametrize("field", sorted(named_parts()))

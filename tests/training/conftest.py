@@ -63,8 +63,12 @@ def write_version(
     columns: dict[str, list[Any]] | None = None,
     name: str = "shapes",
     text: Callable[[str], str] = str,
+    more: Callable[[int], dict[str, Any]] = lambda number: {},
 ) -> DatasetVersion:
-    """Write a version with two shards below `root`; `columns` adds to the index, `text` changes captions and negatives."""
+    """Write a version with two shards below `root`.
+
+    `columns` adds to the index, `text` changes captions and negatives, `more` adds to the JSON of a sample by its number.
+    """
     folder = root / "datasets" / name
     folder.mkdir(parents=True)
     rows: list[dict[str, Any]] = []
@@ -77,7 +81,7 @@ def write_version(
                 negatives = [negative | {"text": text(negative["text"])} for negative in negatives]
                 key, uid = sample_key(shard, position), image_uid(data)
                 image = writer.add(f"{key}.png", data)
-                body = {"uid": uid, "key": key, "captions": captions, "negatives": negatives}
+                body = {"uid": uid, "key": key, "captions": captions, "negatives": negatives} | more(number)
                 meta = writer.add(f"{key}.json", orjson.dumps(body))
                 rows.append(
                     {"uid": uid, "key": key, "shard": shard, "num_captions": len(captions), "split": "train"}

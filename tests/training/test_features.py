@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from tests.training.conftest import MakeVersion
 from training import hard_negatives
 from training.batches.basic import ShuffledPlan
-from training.batches.batch import Batch, TextSampling
+from training.batches.batch import Batch, StepTexts, TextSampling
 from training.batches.index import PlanIndex
 from training.batches.loader import PlannedBatches
 from training.batches.plan import make_plan
 from training.config import TrainConfig
-from training.features import make_features, negative_stats, with_labels
+from training.features import Features, TextSlots, make_features, negative_stats, with_labels
 from training.hard_negatives import AdaptiveNegatives, CandidateCosines, Negatives, UniformNegatives, take_all
 from training.model.clip_model import ClipModel, StepEncoder
 from training.model.spec import ModelSpec
@@ -132,3 +136,28 @@ def test_dropout_in_the_head_does_not_blur_the_look(make_version: MakeVersion, m
         chosen.append((choice.index[choice.mask].tolist(), choice.weight.tolist()))
     assert chosen[0][0] == chosen[1][0]
     assert torch.allclose(torch.tensor(chosen[0][1]), torch.tensor(chosen[1][1]))
+
+
+def test_a_text_that_two_images_have_is_a_negative_of_neither() -> None:
+    """Its caption is another image's further text, or both have it as a further one; without equal texts nothing changes."""
+    further = [["b", "x"], ["y"], ["x"], []]
+    ids = ("a", "b", "c", "d")
+    zeros = (0,) * 4
+    texts = StepTexts(ids, ids, [[]] * 4, further, ids, [[]] * 4, further, zeros, zeros)
+    mask = torch.tensor([[True, True], [True, False], [True, False], [False, False]])
+    batch: Any = SimpleNamespace(texts=texts)
+    features = Features(torch.eye(4), torch.eye(4), torch.tensor(1.0), positives=TextSlots(torch.zeros(4, 2, 4), mask))
+    with_equal = with_labels(features, batch, None, None, ignore_equal_captions=True)
+    own = [
+        [1, 1, 0, 0, 0, 0, 0, 0],
+        [0, -1, 1, 0, -1, 0, 0, 0],
+        [-1, 0, -1, 0, 1, 0, 0, 0],
+        [-1, -1, -1, 0, -1, 0, 0, 0],
+    ]
+    assert with_equal.further_labels().tolist() == own
+    captions = with_equal.pair_labels()
+    assert captions[0].tolist() == [1, 0, -1, -1] and (captions[1:] == 2 * torch.eye(4)[1:] - 1).all()
+    plain = with_labels(features, batch, None, None, ignore_equal_captions=False)
+    assert plain.further_labels()[0].tolist() == [1, 1, -1, 0, -1, 0, 0, 0]
+    found = replace(plain, labels=torch.tensor([[1, 1, -1, 0], [-1, 1, -1, -1], [-1, -1, 1, -1], [-1, -1, -1, 1]]))
+    assert found.further_labels()[0].tolist() == [1, 1, 1, 0, -1, 0, 0, 0], "true by its caption, true by its rewrite"

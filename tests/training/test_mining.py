@@ -336,7 +336,9 @@ def test_no_candidate_at_all_is_no_error() -> None:
 
 def test_operations_are_counted() -> None:
     records = [[{"operation": "swap", "span_class": "noun"}, {"operation": "replace"}], [{"operation": "replace"}]]
-    texts = StepTexts(("u", "v"), ("a", "b"), records, [[], []], ("1", "2"), [["3", "4"], ["3"]], (0, 2), (0, 0))
+    texts = StepTexts(
+        ("u", "v"), ("a", "b"), records, [[], []], ("1", "2"), [["3", "4"], ["3"]], [[], []], (0, 2), (0, 0)
+    )
     batch: Any = SimpleNamespace(texts=texts)
     index, mask = torch.tensor([[1, 0], [0, 1]]), torch.tensor([[True, True], [True, False]])
     stats = negative_stats(batch, NegativeChoice(index, mask, torch.ones(2, 2), {"gate": 0.5}))

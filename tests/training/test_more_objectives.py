@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,21 +19,31 @@ from tests.training.test_objectives import make_features, some_labels
 from training.batches.basic import ShuffledPlan
 from training.batches.text_sampling import FurtherTexts
 from training.config import TrainConfig
-from training.features import NEGATIVE_TYPES, Features, TextSlots, TokenFeatures, Triplets
+from training.facts import Triplets
+from training.features import NEGATIVE_TYPES, Features, TextSlots, TokenFeatures
 from training.hard_negatives import UniformNegatives
+from training.log import read_lines
 from training.model.clip_model import ClipModel
 from training.model.spec import ModelSpec
 from training.objectives import all_objectives
 from training.objectives.ce_clip import CrossModalRank, IntraModalContrast
 from training.objectives.cutoff import CutoffContrast
 from training.objectives.fairness import GroupAlignment, GroupParity
-from training.objectives.further_texts import KnowledgeContrast, MultipleInstance, TextAnalogy
+from training.objectives.further_texts import KnowledgeContrast, MultipleInstance, ParaphraseContrast, TextAnalogy
 from training.objectives.info_nce import InfoNCE, MemoryContrast
 from training.objectives.interface import Objective
-from training.objectives.knowledge import Distillation, TripletContrast
-from training.objectives.local_contrast import LocalContrast
+from training.objectives.knowledge import (
+    Distillation,
+    EntityContrast,
+    NeighbourContrast,
+    RelationContrast,
+    TripletContrast,
+)
+from training.objectives.local_contrast import LocalContrast, MultiScaleContrast
 from training.objectives.negative_contrast import NegativeContrast
 from training.objectives.sigmoid import Sigmoid
+from training.objectives.unit_contrast import UnitContrast
+from training.phrases import PhraseFoils
 from training.train import train
 from training.train_parts import TrainParts, check_model_needs
 
@@ -43,6 +53,24 @@ B, K, P, L, N, D = 5, 3, 2, 6, 4, 4
 def unit(*shape: int, seed: int) -> Tensor:
     values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.nn.functional.normalize(values, dim=-1)
+
+
+FACTS = ((0, 0, 1), (1, 1, 2), (0, 0, 3), (2, 0, 1), (0, 2, 1))
+"""Head, relation, tail: one question has two answers, one answer two questions, one pair two relations."""
+
+
+def some_facts(seed: int, facts: tuple[tuple[int, int, int], ...] = FACTS) -> Triplets:
+    head, relation, tail = (torch.tensor(column) for column in zip(*facts, strict=True))
+    entities, relations = int(torch.cat([head, tail]).max()) + 1, int(relation.max()) + 1
+    sizes = (len(facts), len(facts), entities, relations)
+    query, pair, entity, relation_text = (unit(size, D, seed=seed + at) for at, size in enumerate(sizes))
+    return Triplets(query, pair, entity, relation_text, head, tail, relation)
+
+
+def some_phrases(seed: int) -> PhraseFoils:
+    draws = torch.Generator().manual_seed(seed)
+    mask, is_word = (torch.rand(B, P, generator=draws) > 0.4 for _ in range(2))
+    return PhraseFoils(unit(B, P, D, seed=seed), unit(B, P, D, seed=seed + 1), mask, is_word & mask)
 
 
 def everything(seed: int = 0, **changes: Any) -> Features:
@@ -66,7 +94,8 @@ def everything(seed: int = 0, **changes: Any) -> Features:
         "cut_text": unit(B, D, seed=seed + 7),
         "groups": torch.tensor([[0, 1], [1, 1], [0, -1], [1, 0], [0, 0]]),
         "prompts": unit(3, D, seed=seed + 8),
-        "triplets": Triplets(unit(4, D, seed=seed + 9), unit(4, D, seed=seed + 10), torch.tensor([0, 1, 0, 0])),
+        "triplets": some_facts(seed + 9),
+        "phrases": some_phrases(seed + 13),
         "negative_type": torch.randint(-1, len(NEGATIVE_TYPES), (B, K), generator=draws),
         "identity": torch.tensor([[100 * seed + i, 1000 + 100 * seed + i] for i in range(B)]),
     }
@@ -79,6 +108,29 @@ def dot(a: Tensor, b: Tensor) -> float:
 
 def lse(values: list[float]) -> float:
     return math.log(sum(math.exp(value) for value in values))
+
+
+def further_label(f: Features, i: int, j: int, p: int) -> int:
+    """Return whether text p of sample j is true of image i (1), false (-1), or neither (0)."""
+    assert f.positives is not None
+    label = (1 if i == j else -1) if f.labels is None else int(f.labels[i, j])
+    if not f.positives.mask[j, p] or (
+        label == -1 and f.positives.shared is not None and f.positives.shared[i, j * P + p]
+    ):
+        return 0
+    return label
+
+
+def with_shared(seed: int, labels: Tensor | None) -> Features:
+    """Return features in which an image reads a further text of its own in another sample's, too."""
+    features = everything(seed, labels=labels)
+    assert features.positives is not None
+    shared = torch.zeros(B, B * P, dtype=torch.bool)
+    shared[0, 2 * P :: P] = shared[3, 1] = shared[4, 4 * P] = True
+    return dataclasses.replace(features, positives=dataclasses.replace(features.positives, shared=shared))
+
+
+LABELS = [None, some_labels(B, B), some_labels(B, B + B * K)]
 
 
 def sigmoid_by_loops(f: Features, bias: float) -> float:
@@ -94,19 +146,16 @@ def sigmoid_by_loops(f: Features, bias: float) -> float:
                 weight = 1.0 if f.negative_weight is None else float(f.negative_weight[j, k])
                 if f.negative_mask[j, k]:
                     terms.append((label, dot(f.image[i], f.negatives[j, k]), weight))
-            sign = 1 if i == j else -1
-            terms += [
-                (sign, dot(f.image[i], f.positives.features[j, p]), 1.0) for p in range(P) if f.positives.mask[j, p]
-            ]
+            terms += [(further_label(f, i, j, p), dot(f.image[i], f.positives.features[j, p]), 1.0) for p in range(P)]
         scale = float(f.logit_scale)
         total += sum(w * math.log(1 + math.exp(-z * (scale * s + bias))) for z, s, w in terms if z)
     return total / B
 
 
-@pytest.mark.parametrize("labels", [None, some_labels(B, B), some_labels(B, B + B * K)])
+@pytest.mark.parametrize("labels", LABELS)
 def test_sigmoid_is_its_equation(labels: Tensor | None) -> None:
     weight = torch.rand(B, K, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.5
-    features = everything(labels=labels, negative_weight=weight)
+    features = dataclasses.replace(with_shared(0, labels), negative_weight=weight)
     got = Sigmoid(further=True, bias=-3.0)(features).item()
     assert got == pytest.approx(sigmoid_by_loops(features, -3.0), rel=1e-12)
 
@@ -172,14 +221,29 @@ def analogy_by_loops(f: Features) -> float:
     losses = []
     for source in (f.image, f.text):
         for i in rows:
-            logits = [scale * dot(source[i], f.positives.features[j, 0]) for j in rows]
-            losses.append(lse(logits) - logits[rows.index(i)])
+            seen = [j for j in rows if j == i or further_label(f, i, j, 0) == -1]
+            logits = [scale * dot(source[i], f.positives.features[j, 0]) for j in seen]
+            losses.append(lse(logits) - logits[seen.index(i)])
+    return float(np.mean(losses))
+
+
+def paraphrase_by_loops(f: Features) -> float:
+    assert f.positives is not None
+    losses = []
+    for i in range(B):
+        if not f.positives.mask[i, 0]:
+            continue
+        seen = [j for j in range(B) if j == i or f.labels is None or f.labels[i, j] == -1]
+        logits = [float(f.logit_scale) * dot(f.positives.features[i, 0], f.text[j]) for j in seen]
+        losses.append(lse(logits) - logits[seen.index(i)])
     return float(np.mean(losses))
 
 
 def bag(f: Features, image: int, of: int) -> list[float]:
     assert f.positives is not None
-    texts = [f.text[of], *(f.positives.features[of, p] for p in range(P) if f.positives.mask[of, p])]
+    false = of == image or f.labels is None or f.labels[image, of] == -1
+    seen = [p for p in range(P) if further_label(f, image, of, p) == (1 if of == image else -1)]
+    texts = [f.text[of]] * false + [f.positives.features[of, p] for p in seen]
     return [float(f.logit_scale) * dot(f.image[image], text) for text in texts]
 
 
@@ -203,7 +267,7 @@ def knowledge_by_loops(f: Features) -> float:
             (j, float(f.logit_scale) * dot(f.image[i], f.positives.features[j, p]))
             for j in range(B)
             for p in range(P)
-            if f.positives.mask[j, p]
+            if further_label(f, i, j, p) == (1 if i == j else -1)
         ]
         own = [value for j, value in row if j == i]
         if own:
@@ -213,12 +277,53 @@ def knowledge_by_loops(f: Features) -> float:
 
 def triplets_by_loops(f: Features) -> float:
     assert f.triplets is not None
-    size, scale = len(f.triplets.query), float(f.logit_scale)
-    losses = []
-    for i in range(size):
-        row = [scale * dot(f.triplets.query[i], f.triplets.tail[j]) for j in range(size)]
-        column = [scale * dot(f.triplets.query[j], f.triplets.tail[i]) for j in range(size)]
-        losses += [lse(row) - row[i], lse(column) - column[i]]
+    facts, losses = f.triplets, []
+
+    def logit(i: int, j: int) -> float:
+        return float(f.logit_scale) * dot(facts.query[i], facts.entity[FACTS[j][2]])
+
+    for i, (head, relation, tail) in enumerate(FACTS):
+        row = [logit(i, j) for j, other in enumerate(FACTS) if i == j or (head, relation, other[2]) not in FACTS]
+        column = [logit(j, i) for j, other in enumerate(FACTS) if i == j or (*other[:2], tail) not in FACTS]
+        losses += [lse(row) - logit(i, i), lse(column) - logit(i, i)]
+    return float(np.mean(losses))
+
+
+def relations_by_loops(f: Features) -> float:
+    assert f.triplets is not None
+    facts, losses = f.triplets, []
+    for i, (head, relation, tail) in enumerate(FACTS):
+        logits = {r: float(f.logit_scale) * dot(facts.pair[i], facts.relation_text[r]) for r in range(3)}
+        others = [value for r, value in logits.items() if r == relation or (head, r, tail) not in FACTS]
+        losses.append(lse(others) - logits[relation])
+    return float(np.mean(losses))
+
+
+def neighbours(entity: int) -> set[int]:
+    return {t for h, _, t in FACTS if h == entity} | {h for h, _, t in FACTS if t == entity}
+
+
+def entities_by_loops(f: Features) -> float:
+    assert f.triplets is not None
+    entity, losses = f.triplets.entity, []
+    for e in range(4):
+        logits = {other: float(f.logit_scale) * dot(entity[e], entity[other]) for other in range(4) if other != e}
+        losses.append(np.mean([lse(list(logits.values())) - logits[other] for other in neighbours(e)]))
+    return float(np.mean(losses))
+
+
+def aggregates_by_loops(f: Features) -> float:
+    assert f.triplets is not None
+    entity, losses = f.triplets.entity, []
+    for e in range(4):
+        mean = sum((entity[other] for other in neighbours(e)), torch.zeros(D, dtype=torch.float64)) / len(neighbours(e))
+        length = math.sqrt(dot(mean, mean))
+        logits = {
+            other: float(f.logit_scale) * dot(mean, entity[other]) / length
+            for other in range(4)
+            if other not in neighbours(e)
+        }
+        losses.append(lse(list(logits.values())) - logits[e])
     return float(np.mean(losses))
 
 
@@ -266,6 +371,61 @@ def local_by_loops(f: Features, gamma: float = 2.0, smoothing: float = 0.02) -> 
         target = [smoothing / len(p) + (1 - smoothing) * (k == 0) for k in range(len(p))]
         losses.append(-sum(y * (1 - q) ** gamma * math.log(q) for y, q in zip(target, p, strict=True)))
     return float(np.mean(losses))
+
+
+def scales_by_loops(f: Features, gamma: float = 2.0, smoothing: float = 0.02) -> float:
+    assert f.tokens is not None and f.negatives is not None and f.negative_mask is not None and f.phrases is not None
+    scale, parts, by_scale = float(f.logit_scale), f.phrases, dict[str, list[float]]()
+    for i in range(B):
+        rivals = [f.negatives[i, k] for k in range(K) if f.negative_mask[i, k]]
+        asked = [("caption", f.text[i], rivals)] if rivals else []
+        filled = [p for p in range(P) if parts.mask[i, p]]
+        names = ["word" if parts.is_word[i, p] else "phrase" for p in filled]
+        asked += [(name, parts.text[i, p], [parts.foil[i, p]]) for name, p in zip(names, filled, strict=True)]
+        for name, text, foils in asked:
+            logits = [
+                score_by_loops(one[None], torch.tensor([True]), f.tokens.image[i], scale) for one in (text, *foils)
+            ]
+            p_each = [math.exp(value - lse(logits)) for value in logits]
+            target = [smoothing / len(logits) + (1 - smoothing) * (k == 0) for k in range(len(logits))]
+            loss = -sum(y * (1 - q) ** gamma * math.log(q) for y, q in zip(target, p_each, strict=True))
+            by_scale.setdefault(name, []).append(loss)
+    assert len(by_scale) == 3
+    return float(np.mean([np.mean(losses) for losses in by_scale.values()]))
+
+
+def units_by_loops(f: Features) -> float:
+    assert f.phrases is not None
+    text, foil, mask = f.phrases.text, f.phrases.foil, f.phrases.mask
+    units = [(i, p) for i in range(B) for p in range(P) if mask[i, p]]
+    scale, rows, columns = float(f.logit_scale), [], []
+
+    def left_out(i: int, unit: tuple[int, int]) -> bool:
+        alike = any(dot(text[unit], text[i, p]) > 1 - 1e-5 for j, p in units if j == i)
+        return alike or (f.labels is not None and int(f.labels[i, unit[0]]) != -1) or unit[0] == i
+
+    for i, p in units:
+        own = scale * dot(f.image[i], text[i, p])
+        others = [scale * dot(f.image[i], text[one]) for one in units if one != (i, p) and not left_out(i, one)]
+        rows.append(lse([own, *others, scale * dot(f.image[i], foil[i, p])]) - own)
+        rivals = [scale * dot(f.image[j], text[i, p]) for j in range(B) if j != i and not left_out(j, (i, p))]
+        columns.append(lse([own, *rivals]) - own)
+    return float((np.mean(rows) + np.mean(columns)) / 2)
+
+
+@pytest.mark.parametrize("labels", LABELS[:2])
+def test_units_that_two_images_have_are_no_negatives(labels: Tensor | None) -> None:
+    features = everything(0, labels=labels)
+    assert features.phrases is not None
+    text, mask = features.phrases.text.clone(), torch.ones(B, P, dtype=torch.bool)
+    text[1, 0] = text[0, 0]
+    mask[4] = False
+    parts = dataclasses.replace(features.phrases, text=text, mask=mask)
+    shared = dataclasses.replace(features, phrases=parts)
+    assert float(UnitContrast()(shared)) == pytest.approx(units_by_loops(shared), rel=1e-9)
+    first = dataclasses.replace(parts, text=text[:, :1], mask=mask[:, :1], foil=parts.foil[:, :1])
+    one = dataclasses.replace(shared, phrases=first)
+    assert float(UnitContrast(per_caption=1)(shared)) == float(UnitContrast()(one)) != float(UnitContrast()(shared))
 
 
 def cutoff_by_loops(f: Features) -> float:
@@ -354,10 +514,16 @@ CASES: list[tuple[Objective, Callable[[Features], float]]] = [
     (IntraModalContrast(), intra_by_loops),
     (TextAnalogy(), analogy_by_loops),
     (MultipleInstance(), instances_by_loops),
+    (ParaphraseContrast(), paraphrase_by_loops),
     (KnowledgeContrast(), knowledge_by_loops),
     (TripletContrast(), triplets_by_loops),
+    (RelationContrast(), relations_by_loops),
+    (EntityContrast(), entities_by_loops),
+    (NeighbourContrast(), aggregates_by_loops),
     (Distillation(), distillation_by_loops),
     (LocalContrast(), local_by_loops),
+    (MultiScaleContrast(), scales_by_loops),
+    (UnitContrast(), units_by_loops),
     (CutoffContrast(), cutoff_by_loops),
     (GroupParity(smallest=2), parity_by_loops),
 ]
@@ -368,6 +534,17 @@ CASES: list[tuple[Objective, Callable[[Features], float]]] = [
 def test_each_is_its_equation(objective: Objective, by_loops: Callable[[Features], float], seed: int) -> None:
     features = everything(seed)
     assert float(objective(features)) == pytest.approx(by_loops(features), rel=1e-9)
+
+
+@pytest.mark.parametrize("labels", LABELS[1:2])
+@pytest.mark.parametrize(("objective", "by_loops"), CASES[1:5], ids=lambda item: getattr(item, "name", ""))
+def test_further_texts_have_the_label_of_their_caption(
+    objective: Objective, by_loops: Callable[[Features], float], labels: Tensor | None
+) -> None:
+    features = with_shared(0, labels)
+    assert float(objective(features)) == pytest.approx(by_loops(features), rel=1e-9)
+    plain = float(objective(everything(0)))
+    assert float(objective(features)) != pytest.approx(plain, rel=1e-6), "what labels leave out is felt"
 
 
 def defaults() -> list[Objective]:
@@ -405,9 +582,9 @@ def test_gradients_are_right_and_reach_both_towers(objective: Objective) -> None
 
     parts = (base.image, base.text, base.negatives, base.positives.features, base.tokens.text)
     inputs = tuple(value.clone().requires_grad_() for value in parts)
-    if not isinstance(objective, LocalContrast):
+    if not isinstance(objective, LocalContrast | MultiScaleContrast):
         assert torch.autograd.gradcheck(loss, inputs)
-    if not isinstance(objective, TripletContrast):  # its features are none of these
+    if "triplets" not in objective.needs:  # their features are none of these
         gradients = torch.autograd.grad(loss(*inputs), inputs, allow_unused=True)
         assert any(gradient is not None and float(gradient.abs().max()) > 0 for gradient in gradients)
 
@@ -429,7 +606,8 @@ NOTHING = {
     "negative_mask": torch.zeros(B, K, dtype=torch.bool),
     "positives": EMPTY,
     "groups": torch.full((B, 2), -1),
-    "triplets": Triplets(unit(1, D, seed=9), unit(1, D, seed=10), torch.tensor([0])),
+    "triplets": some_facts(9, ((0, 0, 1),)),
+    "phrases": dataclasses.replace(some_phrases(1), mask=torch.zeros(B, P, dtype=torch.bool)),
 }
 
 
@@ -437,7 +615,7 @@ NOTHING = {
 def test_a_batch_that_happens_to_hold_none_contributes_zero_with_a_gradient(objective: Objective) -> None:
     zero = {
         "cross_modal_rank", "group_alignment", "group_parity", "intra_modal_contrast", "knowledge_contrast", "local_contrast",
-        "negative_contrast", "text_analogy", "triplet_contrast",
+        "negative_contrast", "text_analogy", "triplet_contrast", "paraphrase_contrast", "multi_scale_contrast", "unit_contrast", "relation_contrast", "entity_contrast", "neighbour_contrast",
     }  # fmt: skip
     features = everything(**NOTHING)
     features = dataclasses.replace(
@@ -455,12 +633,23 @@ def test_each_names_its_source_and_refuses_a_weight_of_zero(objective: Objective
         dataclasses.replace(objective, weight=0.0)  # type: ignore[type-var]
 
 
-def test_equal_tails_of_one_relation_are_no_negatives() -> None:
-    tail = unit(3, D, seed=1)
-    facts = Triplets(unit(4, D, seed=2), tail[[0, 1, 0, 2]], torch.tensor([0, 0, 0, 0]))
-    apart = dataclasses.replace(facts, relation=torch.tensor([0, 0, 1, 0]))
-    loss, more = (float(TripletContrast()(everything(triplets=item))) for item in (facts, apart))
-    assert loss < more
+FACT_TERMS = [TripletContrast(), RelationContrast(), EntityContrast(), NeighbourContrast()]
+
+
+@pytest.mark.parametrize("objective", FACT_TERMS, ids=lambda item: item.name)
+def test_terms_over_facts_teach_their_texts(objective: Objective) -> None:
+    """Gradients of every text that a term reads are right, and steps along them make it smaller."""
+    base = some_facts(3)
+    names = ("query", "pair", "entity", "relation_text")
+
+    def loss(*texts: Tensor) -> Tensor:
+        return objective(everything(triplets=dataclasses.replace(base, **dict(zip(names, texts, strict=True)))))
+
+    texts = tuple(getattr(base, name).clone().requires_grad_() for name in names)
+    assert torch.autograd.gradcheck(loss, texts)
+    gradients = torch.autograd.grad(loss(*texts), texts, allow_unused=True)
+    moved = [text if grad is None else text - 1e-3 * grad for text, grad in zip(texts, gradients, strict=True)]
+    assert float(loss(*moved)) < float(loss(*texts))
 
 
 def test_parity_remembers_groups_that_a_batch_lacks() -> None:
@@ -494,6 +683,14 @@ def test_alignment_is_the_wasserstein_distance(sizes: tuple[int, int]) -> None:
     assert float(GroupAlignment(smallest=2)(features)) == pytest.approx(expected, rel=1e-12)
 
 
+@dataclasses.dataclass(frozen=True)
+class Deep(InfoNCE):
+    """Needs what nobody makes."""
+
+    name: ClassVar[str] = "deep"
+    needs: ClassVar[tuple[str, ...]] = ("depth",)
+
+
 REFUSED: list[tuple[Objective, dict[str, Any], dict[str, list[Any]], str]] = [
     (TextAnalogy(), {}, {}, "text_analogy needs positives: the recipe draws no further texts(.|\n)*FurtherTexts"),
     (KnowledgeContrast(), {"positives": FurtherTexts(captions=False)}, {"num_views": [0] * 12}, "has a further text"),
@@ -505,14 +702,7 @@ REFUSED: list[tuple[Objective, dict[str, Any], dict[str, list[Any]], str]] = [
         {"num_negatives": [0] * 12},
         "recipe x trains with negatives",
     ),
-    (
-        GroupParity(),
-        {},
-        {},
-        "group_parity needs groups: training cannot make this feature yet(.|\n)*take the objective",
-    ),
-    (GroupAlignment(), {}, {}, "group_alignment needs groups"),
-    (TripletContrast(), {}, {}, "triplet_contrast needs triplets"),
+    (Deep(), {}, {}, "deep needs depth: training cannot make this feature yet(.|\n)*take the objective"),
 ]
 
 
@@ -533,6 +723,25 @@ def test_a_run_starts_only_with_what_its_objectives_need(
     with pytest.raises(InputError, match=message):
         train(version, recipe, ModelSpec.parse("tiny"), config, tmp_path / "run")
     assert not (tmp_path / "run").exists(), "nothing is written before the check"
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (GroupParity(), "no batch has 4 samples of two of them"),
+        (EntityContrast(), "no batch has captions that state two of them"),
+        (UnitContrast(), "no caption of this data set version has any"),
+    ],
+    ids=lambda item: getattr(item, "name", ""),
+)
+def test_a_run_ends_before_its_first_step_where_no_batch_has_what_an_objective_compares(
+    make_version: MakeVersion, tmp_path: Path, objective: Objective, message: str
+) -> None:
+    recipe = TrainParts("x", ShuffledPlan(), (InfoNCE(), objective))
+    with pytest.raises(InputError, match=message):
+        train(make_version(12), recipe, ModelSpec.parse("tiny"), TrainConfig(steps=2, batch_size=4), tmp_path / "run")
+    assert not read_lines(tmp_path / "run" / "log.jsonl")
 
 
 def test_a_tower_without_tokens_is_refused_by_the_name_of_the_objective(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,12 +141,21 @@ def test_objectives_get_what_they_need_and_nothing_else(make_version: MakeVersio
 
 
 def test_further_texts_are_drawn_anew_at_each_step_and_never_the_shown_one() -> None:
-    views = [{"text": "a small dog", "kind": "rewrite"}, {"text": "a dog, an animal", "kind": "knowledge"}]
+    views = [
+        {"text": "a small dog", "kind": "rewrite", "caption": 0},
+        {"text": "a dog, an animal", "kind": "knowledge", "caption": 1},
+    ]
     sample = {"captions": ["a dog", "one dog runs", "dog"], "views": views}
-    drawn = [FurtherTexts(2).draw(sample, "a dog", 0, step, "u", letters)[0] for step in range(30)]
+    drawn = [FurtherTexts(2).draw(sample, 0, "a dog", 0, step, "u", letters)[0] for step in range(30)]
     assert {text for row in drawn for text in row} == {"one dog runs", "a small dog"}
     assert len({tuple(row) for row in drawn}) == 2
     knowledge = FurtherTexts(1, captions=False, rewrites=False, knowledge=True)
-    assert knowledge.draw(sample, "x", 0, 0, "u", letters) == (["a dog, an animal"], 0)
+    assert knowledge.draw(sample, 0, "x", 0, 0, "u", letters) == (["a dog, an animal"], 0)
     # a model of five letters reads "a dog" twice
-    assert knowledge.draw(sample, "a dog", 0, 0, "u", lambda texts: letters(texts, 5)) == ([], 1)
+    assert knowledge.draw(sample, 0, "a dog", 0, 0, "u", lambda texts: letters(texts, 5)) == ([], 1)
+    own = FurtherTexts(3, captions=False, knowledge=True, of_shown=True)
+    assert [own.draw(sample, at, "x", 0, 0, "u", letters)[0] for at in range(3)] == [
+        ["a small dog"],
+        ["a dog, an animal"],
+        [],
+    ]

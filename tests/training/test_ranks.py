@@ -11,14 +11,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 import torch
 
+from curation.knowledge.interface import Edge
 from data_manifests.errors import InputError
 from data_manifests.manifest import DatasetVersion
 from tests.training import two_ranks
+from tests.training.conftest import COLOURS
 from training.batches.plan import BatchPlan
 from training.distributed import Ranks
 from training.log import read_lines
@@ -66,13 +69,22 @@ def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
 
 
+def tags_and_facts(number: int) -> dict[str, Any]:
+    """Return the tags and the facts of a sample."""
+    colour, relation = COLOURS[number % 8], ("IsA", "UsedFor")[number % 3 % 2]
+    rule = Edge(colour, relation, ("colour", "paint", "light")[number % 3]).uri
+    views = [{"text": "a colour", "caption": at, "kind": "knowledge", "rule": rule} for at in (0, 1)]
+    parts = [{"caption": at, "scale": "word", "text": colour, "foil": f"no {colour}"} for at in (0, 1) if number % 3]
+    return {"phrase_foils": parts, "attribute_tags": f"hue:{('warm', 'cold')[number % 2]}", "views": views}
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, DatasetVersion]:
     """One start of two ranks does everything that the tests below look at."""
     from tests.training import conftest
 
     folder = tmp_path_factory.mktemp("ranks")
-    version = conftest.write_version(folder, 40)
+    version = conftest.write_version(folder, 40, more=tags_and_facts)
     describe(version, folder)
     with start(folder, "steps", 2) as process:
         told = process.communicate(timeout=300)[1]

@@ -323,7 +323,7 @@ def test_texts_are_read_until_two_captions_differ_and_one_has_a_negative() -> No
     def step(captions: str, num_negatives: int) -> StepTexts:
         records: list[list[dict[str, Any]]] = [[{}] * num_negatives, *([] for _ in captions[1:])]
         zeros = (0,) * len(captions)
-        return StepTexts(tuple(captions), tuple(captions), records, [], tuple(captions), [], zeros, zeros)
+        return StepTexts(tuple(captions), tuple(captions), records, [], tuple(captions), [], [], zeros, zeros)
 
     same, other, false = step("aa", 0), step("ab", 0), step("aa", 1)
     for parts, steps, num_read in ((PLAIN, [same, other, same], 2), (negclip(), [other, same, false, same], 3)):

@@ -25,9 +25,10 @@ from training.distributed import Ranks
 from training.hard_negatives import AdaptiveNegatives
 from training.model.spec import ModelSpec
 from training.objectives.ce_clip import CrossModalRank
+from training.objectives.fairness import GroupParity
 from training.objectives.info_nce import InfoNCE, MemoryContrast
-from training.objectives.knowledge import Distillation
-from training.objectives.local_contrast import LocalContrast
+from training.objectives.knowledge import Distillation, RelationContrast, TripletContrast
+from training.objectives.local_contrast import LocalContrast, MultiScaleContrast
 from training.objectives.negative_contrast import NegativeContrast
 from training.objectives.sigmoid import Sigmoid
 from training.train import Trainer, train
@@ -45,7 +46,10 @@ OBJECTIVES = (
 PARTS = TrainParts(
     "ahnm", ShuffledPlan(), OBJECTIVES, AdaptiveNegatives(candidates=4, choose=2), positives=FurtherTexts()
 )
-LOCAL = replace(PARTS, objectives=(*OBJECTIVES, LocalContrast()))
+FAIR = GroupParity(groups=("hue:warm|hue:cold",), smallest=1)
+LOCAL = replace(
+    PARTS, objectives=(*OBJECTIVES, LocalContrast(), MultiScaleContrast(), FAIR, TripletContrast(), RelationContrast())
+)
 ONLINE = replace(PARTS, planner=SimclipPlan(cluster_size=4, online=True))
 CONFIG = TrainConfig(
     steps=12, batch_size=8, lr=1e-3, warmup_steps=3, tune="lora", checkpoint_every=4, seed=11, num_threads=1

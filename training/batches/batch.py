@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,8 +42,12 @@ class StepTexts:
         positives: Further texts drawn for each; empty lists without `TextSampling.positives`.
         caption_ids: A name of each caption's tokens: equal where the model reads the same.
         record_ids: The same for the negatives.
+        positive_ids: The same for further texts.
         equal_negatives: For each sample, how many negatives were drawn and left out, as their tokens are the caption's.
         equal_views: The same for views and further texts.
+        facts: The rules of some of each sample's knowledge captions, in drawn order; see `training.facts`.
+        phrases: Parts of each sample's planned caption with their foils: (``phrase`` or ``word``, text, foil), in drawn order.
+        tags: Each sample's attributes, such as ``gender:female age:child``; empty texts where nobody tagged any.
     """
 
     uids: tuple[str, ...]
@@ -52,8 +56,12 @@ class StepTexts:
     positives: list[list[str]]
     caption_ids: tuple[str, ...]
     record_ids: list[list[str]]
+    positive_ids: list[list[str]]
     equal_negatives: tuple[int, ...]
     equal_views: tuple[int, ...]
+    tags: tuple[str, ...] = ()
+    facts: list[list[str]] = field(default_factory=list)
+    phrases: list[list[tuple[str, str, str]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -45,8 +45,13 @@ if TYPE_CHECKING:
     from training.config import TrainConfig
     from training.model.clip_model import ClipModel
 
+T = TypeVar("T", bound=Hashable)
+
 AHEAD = 2
 """Batches that wait ready while a step runs."""
+
+FACTS_OF_SAMPLE = 2
+"""Most facts of a sample at a step: each is three texts and more."""
 
 REMEMBERED_TEXTS = 1 << 16
 """Texts whose tokens are remembered: about 40 MB at 77 tokens."""
@@ -200,8 +205,12 @@ class PlannedBatches:
             [one.positives for one in drawn],
             tuple(self._tokens.ids(captions)),
             [self._tokens.ids([str(record["text"]) for record in one.records]) for one in drawn],
+            [self._tokens.ids(one.positives) for one in drawn],
             tuple(one.equal_negatives for one in drawn),
             tuple(one.equal_views for one in drawn),
+            tuple(one.tags for one in drawn),
+            [one.facts for one in drawn],
+            [one.phrases for one in drawn],
         )
 
     def _draw_texts(self, sample: SampleRecord, caption: int, step: int, uid: str) -> _SampleTexts:
@@ -215,8 +224,17 @@ class PlannedBatches:
         shown, equal_views = views.draw(text, made, *at) if views else (text, 0)
         own = _changed_from(shown, text, _of_caption(sample, "negatives", caption))
         records, equal_negatives = self._draw(own, shown, step, uid)
-        positives, more = further.draw(sample, shown, *at) if further else ([], 0)
-        return _SampleTexts(shown, records, positives, equal_negatives, equal_views + more)
+        positives, more = further.draw(sample, caption, shown, *at) if further else ([], 0)
+        tags = str(sample.get("attribute_tags", ""))
+        matched = [
+            (str(one["scale"]), str(one["text"]), str(one["foil"]))
+            for one in _of_caption(sample, "phrase_foils", caption)
+        ]
+        told = [str(view.get("rule")) for view in sample.get("views", []) if view["kind"] == "knowledge"]
+        parts, facts = self._shuffled(matched, "phrases", step, uid), self._shuffled(told, "facts", step, uid)
+        return _SampleTexts(
+            shown, records, positives, equal_negatives, equal_views + more, tags, facts[:FACTS_OF_SAMPLE], parts
+        )
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
@@ -285,6 +303,14 @@ class PlannedBatches:
         taken, num_equal = take_unequal(texts, shown, most, self._tokens)
         return [drawn[number] for number in taken], num_equal
 
+    def _shuffled(self, items: Sequence[T], purpose: str, step: int, uid: str) -> list[T]:
+        """Return a sample's different items in an order that is drawn for the step."""
+        distinct = list(dict.fromkeys(items))
+        order = (
+            generator(self._config.seed, purpose, step, uid).permutation(len(distinct)) if len(distinct) > 1 else [0]
+        )
+        return [distinct[at] for at in order] if distinct else []
+
     def _encode(self, texts: list[str]) -> Tensor:
         if self._texts is None:
             return self._model.trim(self._tokens.tensor(texts))
@@ -352,6 +378,9 @@ class _SampleTexts(NamedTuple):
     positives: list[str]
     equal_negatives: int
     equal_views: int
+    tags: str
+    facts: list[str]
+    phrases: list[tuple[str, str, str]]
 
 
 class _ByteRanges:

@@ -107,6 +107,7 @@ class FurtherTexts:
         captions: Whether its other captions are among them.
         rewrites: Whether rewrites are.
         knowledge: Whether knowledge captions are.
+        of_shown: Whether rewrites and knowledge captions are only those made from the caption that is shown.
 
     Raises:
         InputError: nothing to draw from, or nothing drawn.
@@ -122,6 +123,7 @@ class FurtherTexts:
     captions: bool = True
     rewrites: bool = True
     knowledge: bool = False
+    of_shown: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -130,13 +132,14 @@ class FurtherTexts:
         check_settings(self, some_kind, "captions rewrites knowledge", "at least one of them true")
 
     def draw(
-        self, sample: Mapping[str, Any], shown: str, seed: int, step: int, uid: str, tokens: Tokens
+        self, sample: Mapping[str, Any], caption: int, shown: str, seed: int, step: int, uid: str, tokens: Tokens
     ) -> tuple[list[str], int]:
         """Return the texts, and how many were drawn and left out because their tokens are those of `shown`.
 
         Args:
             sample: As the data set holds it.
-            shown: The text that is shown already.
+            caption: Number of the planned caption.
+            shown: The text that is shown already: that caption, or a view of it.
             seed: The run's seed.
             step: Number of the step, from 0.
             uid: The sample.
@@ -144,7 +147,8 @@ class FurtherTexts:
         """
         kinds = {"rewrite": self.rewrites, "knowledge": self.knowledge}
         texts = [str(text) for text in sample["captions"]] if self.captions else []
-        texts += [str(view["text"]) for view in sample.get("views", []) if kinds.get(view["kind"])]
+        views = [view for view in sample.get("views", []) if not self.of_shown or view["caption"] == caption]
+        texts += [str(view["text"]) for view in views if kinds.get(view["kind"])]
         others = [text for text in dict.fromkeys(texts) if text != shown and len(text.split()) >= _MIN_WORDS]
         order = generator(seed, "positives", step, uid).permutation(len(others))
         drawn = [others[number] for number in order]

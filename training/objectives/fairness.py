@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from training.features import Features
 
+BY_GENDER = ("gender:female|gender:male",)
+
 
 @dataclass(frozen=True)
 class GroupParity(Objective):
@@ -24,7 +26,8 @@ class GroupParity(Objective):
     the current batch's.
 
     Attributes:
-        weight: Factor of this term in the loss.
+        weight: Factor of this term in the loss, the fair contrastive loss's lambda.
+        groups: What samples are grouped by: ``tag|tag|...`` of their ``attribute_tags``, or one tag against its absence.
         prompts: The texts; neutral ones, such as traits and occupations.
         smallest: Groups with fewer samples in a batch are left as they were.
         decay: Share of the moving averages that stays at each step.
@@ -40,6 +43,7 @@ class GroupParity(Objective):
     needs: ClassVar[tuple[str, ...]] = ("groups", "prompts")
 
     weight: float = 0.1
+    groups: tuple[str, ...] = BY_GENDER
     prompts: tuple[str, ...] = (
         "a person who leads", "a person who helps", "a person at work", "a person at home", "a strong person",
         "a friendly person", "a clever person", "a person to be afraid of",
@@ -54,8 +58,8 @@ class GroupParity(Objective):
             InputError: a value is out of range.
         """
         super().__post_init__()
-        check_settings(self, len(self.prompts) >= 2, "prompts", "two or more")
-        check_settings(self, self.smallest >= 1, "smallest", "1 or more")
+        check_settings(self, len(set(self.prompts)) == len(self.prompts) >= 2, "prompts", "two or more different ones")
+        _check_groups(self)
         check_settings(self, 0 <= self.decay < 1, "decay", "0 to below 1")
 
     def start(self) -> ParityTerm:
@@ -119,6 +123,7 @@ class GroupAlignment(Objective):
 
     Attributes:
         weight: Factor of this term in the loss.
+        groups: As of `GroupParity`.
         smallest: Groups with fewer samples in a batch are left out.
 
     Source: Luo et al. 2024 (FairCLIP, arXiv 2403.19949), equation 4.
@@ -131,7 +136,17 @@ class GroupAlignment(Objective):
     needs: ClassVar[tuple[str, ...]] = ("groups",)
 
     weight: float = 1.0
+    groups: tuple[str, ...] = BY_GENDER
     smallest: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        super().__post_init__()
+        _check_groups(self)
 
     def __call__(self, features: Features) -> Tensor:
         """Return the mean over groups; 0 when the batch has no large enough group."""
@@ -145,6 +160,13 @@ class GroupAlignment(Objective):
             if number >= 0 and int((label == number).sum()) >= self.smallest
         ]
         return torch.stack(terms).mean() if terms else 0.0 * own.sum()
+
+
+def _check_groups(objective: GroupParity | GroupAlignment) -> None:
+    names = [attribute.split("|") for attribute in objective.groups]
+    fits = bool(names) and all(all(tags) and len(set(tags)) == len(tags) for tags in names)
+    check_settings(objective, fits, "groups", "one attribute or more, each of different tags with | between them")
+    check_settings(objective, objective.smallest >= 1, "smallest", "1 or more")
 
 
 def wasserstein(left: Tensor, right: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Terms over further texts of each image: analogies (TSVLC), bags (DAC), knowledge captions."""
+"""Terms over further texts of each image: analogies (TSVLC), paraphrases (READ-CLIP), bags (DAC), knowledge captions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TextAnalogy(Objective):
     """Each image and each caption must find the image's further text among those of all samples.
 
     With P the first further text of each sample that has one: the mean of the cross-entropies of t F P^T and t G P^T,
-    F images and G captions.
+    F images and G captions. Another sample's text that labels do not call false of the image takes no part.
 
     Attributes:
         weight: Factor of this term in the loss.
@@ -43,10 +43,46 @@ class TextAnalogy(Objective):
             return 0.0 * features.text.sum()
         further = positives.features[rows, 0]
         target = torch.arange(len(further), device=further.device)
-        from_image = features.logit_scale * features.image[rows] @ further.T
-        from_text = features.logit_scale * features.text[rows] @ further.T
-        cross_entropy = torch.nn.functional.cross_entropy
-        return (cross_entropy(from_image, target) + cross_entropy(from_text, target)) / 2
+        left_out = _others_left_out(features)[rows][:, rows, 0]
+        terms = []
+        for anchor in (features.image, features.text):
+            logits = (features.logit_scale * anchor[rows] @ further.T).masked_fill(left_out, float("-inf"))
+            terms.append(torch.nn.functional.cross_entropy(logits, target))
+        return (terms[0] + terms[1]) / 2
+
+
+@dataclass(frozen=True)
+class ParaphraseContrast(Objective):
+    """A caption's paraphrase must find the caption among those of all samples.
+
+    With P the first further text of each sample that has one and G all captions: the cross-entropy of t P G^T. Captions of
+    other samples that labels do not call false of the paraphrase's image take no part.
+
+    Attributes:
+        weight: Factor of this term in the loss.
+
+    Source: READ-CLIP (NeurIPS 2025, arXiv 2510.16540), the alignment loss.
+    Differs: samples without a paraphrase take no part, where the released code takes another human caption.
+    """
+
+    name: ClassVar[str] = "paraphrase_contrast"
+    source: ClassVar[str] = "READ-CLIP 2025 (arXiv 2510.16540), the alignment loss"
+    needs: ClassVar[tuple[str, ...]] = ("positives",)
+
+    weight: float = 0.5
+
+    def __call__(self, features: Features) -> Tensor:
+        """Return the mean over samples with a further text; 0 when the batch has none."""
+        import torch
+
+        positives: TextSlots = features.require("positives")
+        rows = positives.mask[:, 0].nonzero()[:, 0]
+        if not len(rows):
+            return 0.0 * features.text.sum()
+        size = len(features.text)
+        left_out = (features.pair_labels()[:, :size] != -1).fill_diagonal_(fill_value=False)
+        logits = features.logit_scale * positives.features[rows, 0] @ features.text.T
+        return torch.nn.functional.cross_entropy(logits.masked_fill(left_out[rows], float("-inf")), rows)
 
 
 @dataclass(frozen=True)
@@ -55,7 +91,7 @@ class MultipleInstance(Objective):
 
     With bags of a caption and its further texts, x_i(T) the logits of image i and texts T, L = logsumexp: the mean of
     L(own bag and own negatives) - L(own bag), plus the mean of L(all bags of image i; own bag of all other images)
-    - L(own bag).
+    - L(own bag). Texts and images that labels do not call false of each other leave the sums over others.
 
     Attributes:
         weight: Factor of this term in the loss.
@@ -80,7 +116,9 @@ class MultipleInstance(Objective):
         filled = torch.cat([torch.ones_like(positives.mask[:, :1]), positives.mask], dim=1)
         outside = float("-inf")
         logits = features.logit_scale * torch.einsum("id,jpd->ijp", features.image, bags)
-        logits = logits.masked_fill(~filled, outside)
+        doubtful = (features.pair_labels()[:, :size] != -1).fill_diagonal_(fill_value=False)
+        left_out = torch.cat([doubtful[..., None], _others_left_out(features)], dim=2)
+        logits = logits.masked_fill(~filled | left_out, outside)
         at = torch.arange(size, device=logits.device)
         own = logits[at, at].logsumexp(dim=1)
         others = logits.masked_fill(torch.eye(size, dtype=torch.bool, device=logits.device)[..., None], outside)
@@ -98,7 +136,8 @@ class KnowledgeContrast(Objective):
     """Each image must find its own knowledge texts among those of all samples, any of them as good as another.
 
     With z the logits of image i and all further texts: the mean over images that have one of
-    logsumexp(z over all) - logsumexp(z over own) (knowledge contrastive learning, KCL).
+    logsumexp(z over all) - logsumexp(z over own). Another sample's text that labels do not call false of the image takes
+    no part.
 
     Attributes:
         weight: Factor of this term in the loss.
@@ -124,6 +163,16 @@ class KnowledgeContrast(Objective):
         if not bool(mask.any()):
             return 0.0 * features.image.sum()
         logits = features.logit_scale * torch.einsum("id,jpd->ijp", features.image, positives.features)
-        logits = logits.masked_fill(~mask, float("-inf"))
+        logits = logits.masked_fill(~mask | _others_left_out(features), float("-inf"))
         rows = mask.any(dim=1).nonzero()[:, 0]
         return (logits[rows].flatten(1).logsumexp(dim=1) - logits[rows, rows].logsumexp(dim=1)).mean()
+
+
+def _others_left_out(features: Features) -> Tensor:
+    """Return the further texts of other samples that labels do not call false of an image, bool [B, B, P]."""
+    import torch
+
+    labels = features.further_labels()
+    size = len(labels)
+    own = torch.eye(size, dtype=torch.bool, device=labels.device)[..., None]
+    return (labels != -1).reshape(size, size, -1) & ~own

@@ -22,7 +22,8 @@ class Sigmoid(Objective):
     """Softplus of -z (t s + b) over all images and texts, z the label, summed over texts and averaged over images.
 
     Texts are the captions, with `negatives` the negatives of all samples, and with `further` the further texts, each
-    true of its own image. Pairs of label 0 and empty slots count nothing. A negative of weight w counts w times.
+    with the label of its sample's caption. Pairs of label 0 and empty slots count nothing. A negative of weight w counts
+    w times.
 
     The bias b is learned. It starts at the value of the first batch at which the mean probability of the pairs that
     are not true is 1 / (number of texts an image sees), as b = -10 does for SigLIP's scale of 10 from scratch. A fixed
@@ -80,10 +81,8 @@ class Sigmoid(Objective):
             weights.append((torch.ones_like(mask) if weight is None else weight.flatten()).expand(size, -1))
         if self.further:
             positives: TextSlots = features.require("positives")
-            slots = positives.mask.shape[1]
-            own = torch.eye(size, dtype=labels.dtype, device=labels.device).repeat_interleave(slots, dim=1)
             texts.append(positives.features.flatten(0, 1))
-            signs.append((2 * own - 1).masked_fill(~positives.mask.flatten(), 0))
+            signs.append(features.further_labels())
             weights.append(torch.ones_like(signs[-1]))
         similarity = features.logit_scale * features.image @ torch.cat(texts).T
         return similarity, torch.cat(signs, 1), torch.cat([item.to(similarity.dtype) for item in weights], 1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from curation.engine.fits import Evidence, Fit, FitCheck
 from curation.engine.stage import Columns, Drop, Field, FittedStage
+from curation.models.encoder import EncoderSpec, open_encoder
 from curation.selection.evidence import mean_and_error, with_squares
 from curation.selection.scores import CaptionedImages, FloatArray, embedding_norms, rival_sums, s_clip_loss
 from data_manifests.sample import Sample
@@ -39,7 +40,8 @@ class ScoreAlignment(FittedStage):
 
     Attributes:
         temperature: The model's, above 0: 0.01 for OpenAI's models, 0.07 for DFN's. It decides how much the most similar
-            other pairs count.
+            other pairs count. None takes one over the logit scale of `model`.
+        model: The model that embedded the samples; None if `temperature` is given.
         num_pairs: Pairs that a pair is compared with, itself included; all, if there are fewer.
         num_references: Samples that stand for them, at most; if there are no more samples, scores are exact.
         captions: ``mean`` over an image's captions, or the ``best`` one's score.
@@ -55,7 +57,7 @@ class ScoreAlignment(FittedStage):
     """
 
     name: ClassVar[str] = "score_alignment"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("uid", "image_embedding", "text_embeddings")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("clip_score", publish="index"),
@@ -64,7 +66,8 @@ class ScoreAlignment(FittedStage):
     )
     source: ClassVar[str] = "Wang et al. 2024, s-CLIPLoss, arXiv 2405.19547"
 
-    temperature: float = 0.01
+    temperature: float | None = None
+    model: EncoderSpec | None = None
     num_pairs: int = 32768
     num_references: int = 4096
     captions: str = "mean"
@@ -73,7 +76,15 @@ class ScoreAlignment(FittedStage):
     def __post_init__(self) -> None:
         self.check_names("captions", CAPTIONS)
         self.require(
-            0 < self.temperature < float("inf") and self.num_pairs >= 2 and self.num_references >= 2,
+            self.temperature is not None or self.model is not None,
+            "temperature model",
+            allowed="a temperature, or the model to take it from",
+            fix="--set stages.score_alignment.temperature=0.01 for OpenAI's models",
+        )
+        self.require(
+            (self.temperature is None or 0 < self.temperature < float("inf"))
+            and self.num_pairs >= 2
+            and self.num_references >= 2,
             "temperature num_pairs num_references",
             allowed="temperature above 0, num_pairs and num_references 2 or more",
             fix="use the model's own temperature; the paper has batches of 32768",
@@ -90,6 +101,7 @@ class ScoreAlignment(FittedStage):
         ]
         arrays = {"images": chosen.images, "texts": np.stack(texts)}
         values = {"uids": chosen.uids, "num_pairs": min(columns.num_samples, self.num_pairs)}
+        values["temperature"] = self._temperature()
         scored = range(0, len(chosen.uids), -(-len(chosen.uids) // _BASELINE))
         own_texts, owners = [chosen.texts_of(row) for row in scored], [chosen.uids[row] for row in scored]
         _, scores = self._scores(chosen.images[list(scored)], own_texts, owners, Fit(values, arrays))
@@ -117,6 +129,12 @@ class ScoreAlignment(FittedStage):
         shift = abs(mean - float(fit.values["mean"]))
         return [FitCheck("change of the mean s_clip_loss", shift, round(bound, _DECIMALS))]
 
+    def _temperature(self) -> float:
+        if self.temperature is not None:
+            return self.temperature
+        assert self.model is not None
+        return round(open_encoder(self.model).temperature, _DECIMALS)
+
     def _scores(
         self, images: FloatArray, texts: Sequence[FloatArray], uids: Sequence[str], fit: Fit
     ) -> tuple[FloatArray, FloatArray]:
@@ -130,7 +148,7 @@ class ScoreAlignment(FittedStage):
         itself = np.array([places.get(uid, -1) for uid in uids])
         by_image = self._sums(images, image_norms, itself, fit, "texts")
         by_text = self._sums(flat, text_norms, itself[owner], fit, "images")
-        contrasted = s_clip_loss(own, by_image[owner], by_text, self.temperature)
+        contrasted = s_clip_loss(own, by_image[owner], by_text, fit.values["temperature"])
         over = np.add if self.captions == "mean" else np.maximum
         first = np.cumsum(counts) - counts
         share = counts if self.captions == "mean" else 1
@@ -149,5 +167,5 @@ class ScoreAlignment(FittedStage):
             similarity = exact_products(vectors[rows].astype(np.float64), references) / (norms[rows, None] * lengths)
             known = np.flatnonzero(itself[rows] >= 0)
             similarity[known, itself[rows][known]] = -np.inf
-            sums[rows] = rival_sums(similarity, self.temperature, fit.values["num_pairs"] - 1)
+            sums[rows] = rival_sums(similarity, fit.values["temperature"], fit.values["num_pairs"] - 1)
         return sums
