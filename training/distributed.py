@@ -22,6 +22,7 @@ from training.batches.batch import StepTexts
 from training.batches.plan import BatchPlan
 from training.features import Features, TextSlots, TokenFeatures
 from training.hard_negatives import CandidateCosines, NegativeChoice, NegativeChooser
+from training.pairs import PairFeatures
 from training.phrases import PhraseFoils
 
 if TYPE_CHECKING:
@@ -255,6 +256,8 @@ def gather_step(
         more["tokens"] = _gather_tokens(ranks, features.tokens)
     if features.phrases is not None:
         more["phrases"] = PhraseFoils(**{name: ranks.gather(value) for name, value in vars(features.phrases).items()})
+    if features.pairs is not None:
+        more["pairs"] = PairFeatures(**{name: ranks.gather(value) for name, value in vars(features.pairs).items()})
     if features.triplets is not None:
         texts = {name: ranks.count_once(getattr(features.triplets, name)) for name in _OF_FACTS}
         more["triplets"] = replace(features.triplets, **texts)
@@ -266,10 +269,10 @@ def gather_step(
 
 
 def _gather_texts(ranks: Ranks, own: StepTexts) -> StepTexts:
-    """Join the texts of all ranks; facts stay as they are, see `share_facts`."""
-    parts = ranks.gather_json(asdict(replace(own, facts=[])))
+    """Join the texts of all ranks; what has been encoded already and nobody reads any more stays as it is."""
+    parts = ranks.gather_json(asdict(replace(own, facts=[], phrases=[], pairs=[])))
     joined: dict[str, Any] = {name: [item for part in parts for item in part[name]] for name in parts[0]}
-    joined["facts"] = own.facts
+    joined |= {"facts": own.facts, "phrases": own.phrases, "pairs": own.pairs}
     tuples = ("uids", "captions", "caption_ids", "equal_negatives", "equal_views", "tags")
     return StepTexts(**joined | {name: tuple(joined[name]) for name in tuples})
 

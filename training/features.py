@@ -24,6 +24,7 @@ from training.hard_negatives import (
     similarities,
     take_all,
 )
+from training.pairs import PairFeatures, encode_pairs
 from training.phrases import PhraseFoils, encode_phrases
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Features:
         prompts: Unit-norm features of an objective's prompts [C, d].
         triplets: Facts.
         phrases: Parts of the captions, each with a foil.
+        pairs: Samples joined two by two.
         identity: A number for each photograph and one for each caption's tokens, int64 [B, 2]; the same in every run.
         gate: Finds pairs that are no negatives, for objectives with texts and images from outside the batch.
     """
@@ -118,6 +120,7 @@ class Features:
     prompts: Tensor | None = None
     triplets: Triplets | None = None
     phrases: PhraseFoils | None = None
+    pairs: PairFeatures | None = None
     identity: Tensor | None = None
     gate: StartedGate | None = None
 
@@ -399,6 +402,8 @@ def _more_features(encoder: StepEncoder, batch: Batch, needs: FeatureNeeds) -> d
         more["prompts"] = _prompt_features(encoder, needs.prompts)
     if "triplets" in needs.names:
         more["triplets"] = encode_facts(encoder, distinct_facts(batch.texts.facts))
+    if batch.joined is not None:
+        more["pairs"] = encode_pairs(encoder, batch.joined, batch.texts.pairs)
     if needs.num_phrases:
         more["phrases"] = encode_phrases(encoder, batch.texts.phrases, needs.num_phrases)
     if needs.teacher is not None:

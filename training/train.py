@@ -39,6 +39,7 @@ from training.train_parts import (
     check_groups,
     check_model_needs,
     check_needs,
+    check_pairs,
     check_phrases,
     check_texts,
 )
@@ -158,6 +159,7 @@ def check_plan(plan: BatchPlan, trainer: Trainer, dataset: DatasetVersion, say: 
         steps = (batches.texts(step) for step in range(start, plan.num_steps))
         check_groups(trainer.parts, (batches.texts(step).tags for step in range(start, plan.num_steps)))
         check_facts(trainer.parts, (batches.texts(step).facts for step in range(start, plan.num_steps)))
+        check_pairs(trainer.parts, (batches.texts(step).pairs for step in range(start, plan.num_steps)))
         check_phrases(trainer.parts, (batches.texts(step).phrases for step in range(start, plan.num_steps)))
         if warning := check_texts(trainer.parts, steps, model.context_length):
             say(f"warning: {warning}")

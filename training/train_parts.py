@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from training.hard_negatives import Negatives
     from training.model.clip_model import ClipModel
     from training.objectives.interface import Objective
+    from training.pairs import JoinedTexts
 
 _LISTED_TAGS = 12
 """Tags that an error message names."""
 
 MADE_FEATURES = frozenset(
     ("negatives", "negative_type", "positives", "tokens", "cut_text", "teacher_image", "teacher_text", "identity", "groups",
-     "prompts", "triplets", "phrases")
+     "prompts", "triplets", "phrases", "pairs")
 )  # fmt: skip
 """Features besides images and captions that a run can make for its objectives."""
 
@@ -62,7 +63,7 @@ class TrainParts:
     @property
     def text_sampling(self) -> TextSampling:
         """How the texts of each sample are drawn."""
-        return TextSampling(self.negatives, self.views, self.positives)
+        return TextSampling(self.negatives, self.views, self.positives, "pairs" in self.needs)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -291,6 +292,26 @@ def check_phrases(parts: TrainParts, batches: Iterable[Sequence[Sequence[Any]]])
         f"objective {name} compares phrases and words with foils, and no caption of this data set version has any",
         allowed="a version with phrase_foils",
         fix="curate with a recipe that has the stage match_phrases, such as ms_svta, from captions of which words can be replaced",
+    )
+
+
+def check_pairs(parts: TrainParts, batches: Iterable[Sequence[JoinedTexts]]) -> None:
+    """Check that words can be exchanged between some samples that are joined, if an objective joins samples.
+
+    Args:
+        parts: The recipe's training half.
+        batches: The texts of each step's pairs; read until one has a negative.
+
+    Raises:
+        InputError: there is none, and an objective joins samples.
+    """
+    name = next((item.name for item in parts.objectives if "pairs" in item.needs), None)
+    if name is None or any(pair.negative for batch in batches for pair in batch):
+        return
+    raise InputError(
+        f"objective {name} exchanges words between captions, and no two captions that are joined have words of one class",
+        allowed="a version whose samples have words",
+        fix="curate with a recipe that has the stage list_words, such as clic",
     )
 
 

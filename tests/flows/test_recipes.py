@@ -13,6 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStor
 
 NEW = (
     "bo_k_clip",
+    "clic",
     "con_clip",
     "cs_clip",
     "dac",

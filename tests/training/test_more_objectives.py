@@ -32,6 +32,7 @@ from training.objectives.fairness import GroupAlignment, GroupParity
 from training.objectives.further_texts import KnowledgeContrast, MultipleInstance, ParaphraseContrast, TextAnalogy
 from training.objectives.info_nce import InfoNCE, MemoryContrast
 from training.objectives.interface import Objective
+from training.objectives.joined_contrast import JoinedContrast
 from training.objectives.knowledge import (
     Distillation,
     EntityContrast,
@@ -43,6 +44,7 @@ from training.objectives.local_contrast import LocalContrast, MultiScaleContrast
 from training.objectives.negative_contrast import NegativeContrast
 from training.objectives.sigmoid import Sigmoid
 from training.objectives.unit_contrast import UnitContrast
+from training.pairs import PairFeatures
 from training.phrases import PhraseFoils
 from training.train import train
 from training.train_parts import TrainParts, check_model_needs
@@ -73,6 +75,14 @@ def some_phrases(seed: int) -> PhraseFoils:
     return PhraseFoils(unit(B, P, D, seed=seed), unit(B, P, D, seed=seed + 1), mask, is_word & mask)
 
 
+def some_pairs(seed: int, size: int = 3) -> PairFeatures:
+    mask = torch.tensor([[True] * 4, [True, True, False, True], [True, True, False, False]])[:size]
+    texts = unit(size, 4, D, seed=seed), unit(size, D, seed=seed + 1)
+    return PairFeatures(
+        unit(size, D, seed=seed + 2), texts[0], mask, texts[1], torch.tensor([True, False, True])[:size]
+    )
+
+
 def everything(seed: int = 0, **changes: Any) -> Features:
     """Return features that hold all there is, some slots and tokens empty."""
     draws = torch.Generator().manual_seed(seed + 100)
@@ -96,6 +106,7 @@ def everything(seed: int = 0, **changes: Any) -> Features:
         "prompts": unit(3, D, seed=seed + 8),
         "triplets": some_facts(seed + 9),
         "phrases": some_phrases(seed + 13),
+        "pairs": some_pairs(seed + 15),
         "negative_type": torch.randint(-1, len(NEGATIVE_TYPES), (B, K), generator=draws),
         "identity": torch.tensor([[100 * seed + i, 1000 + 100 * seed + i] for i in range(B)]),
     }
@@ -428,6 +439,27 @@ def test_units_that_two_images_have_are_no_negatives(labels: Tensor | None) -> N
     assert float(UnitContrast(per_caption=1)(shared)) == float(UnitContrast()(one)) != float(UnitContrast()(shared))
 
 
+def joined_by_loops(f: Features) -> float:
+    assert f.pairs is not None
+    image, text, mask, scale = f.pairs.image, f.pairs.positives, f.pairs.mask, float(f.logit_scale)
+    contrasts = []
+    for k in range(4):
+        rows, losses = [m for m in range(3) if mask[m, k]], list[float]()
+        for m in rows:
+            own = scale * dot(image[m], text[m, k])
+            losses.append(lse([scale * dot(image[m], text[other, k]) for other in rows]) - own)
+            losses.append(lse([scale * dot(image[other], text[m, k]) for other in rows]) - own)
+        contrasts.append(np.mean(losses))
+    exchanges = [
+        math.log(1 + math.exp(scale * (dot(image[m], f.pairs.negative[m]) - dot(image[m], text[m, k]))))
+        for m in range(3)
+        for k in range(4)
+        if mask[m, k] and f.pairs.negative_mask[m]
+    ]
+    apart = [sum((float(a) - float(b)) ** 2 for a, b in zip(text[m, 0], text[m, 1], strict=True)) for m in range(3)]
+    return float(0.5 * np.mean(contrasts) + 0.5 * np.mean(exchanges) + np.mean(apart))
+
+
 def cutoff_by_loops(f: Features) -> float:
     assert f.cut_text is not None
     texts = [*f.text, *f.cut_text]
@@ -524,6 +556,7 @@ CASES: list[tuple[Objective, Callable[[Features], float]]] = [
     (LocalContrast(), local_by_loops),
     (MultiScaleContrast(), scales_by_loops),
     (UnitContrast(), units_by_loops),
+    (JoinedContrast(), joined_by_loops),
     (CutoffContrast(), cutoff_by_loops),
     (GroupParity(smallest=2), parity_by_loops),
 ]
@@ -584,7 +617,7 @@ def test_gradients_are_right_and_reach_both_towers(objective: Objective) -> None
     inputs = tuple(value.clone().requires_grad_() for value in parts)
     if not isinstance(objective, LocalContrast | MultiScaleContrast):
         assert torch.autograd.gradcheck(loss, inputs)
-    if "triplets" not in objective.needs:  # their features are none of these
+    if not {"triplets", "pairs"} & {*objective.needs}:  # their features are none of these
         gradients = torch.autograd.grad(loss(*inputs), inputs, allow_unused=True)
         assert any(gradient is not None and float(gradient.abs().max()) > 0 for gradient in gradients)
 
@@ -607,6 +640,7 @@ NOTHING = {
     "positives": EMPTY,
     "groups": torch.full((B, 2), -1),
     "triplets": some_facts(9, ((0, 0, 1),)),
+    "pairs": some_pairs(1, 0),
     "phrases": dataclasses.replace(some_phrases(1), mask=torch.zeros(B, P, dtype=torch.bool)),
 }
 
@@ -615,7 +649,7 @@ NOTHING = {
 def test_a_batch_that_happens_to_hold_none_contributes_zero_with_a_gradient(objective: Objective) -> None:
     zero = {
         "cross_modal_rank", "group_alignment", "group_parity", "intra_modal_contrast", "knowledge_contrast", "local_contrast",
-        "negative_contrast", "text_analogy", "triplet_contrast", "paraphrase_contrast", "multi_scale_contrast", "unit_contrast", "relation_contrast", "entity_contrast", "neighbour_contrast",
+        "negative_contrast", "text_analogy", "triplet_contrast", "paraphrase_contrast", "multi_scale_contrast", "unit_contrast", "joined_contrast", "relation_contrast", "entity_contrast", "neighbour_contrast",
     }  # fmt: skip
     features = everything(**NOTHING)
     features = dataclasses.replace(
@@ -732,6 +766,7 @@ def test_a_run_starts_only_with_what_its_objectives_need(
         (GroupParity(), "no batch has 4 samples of two of them"),
         (EntityContrast(), "no batch has captions that state two of them"),
         (UnitContrast(), "no caption of this data set version has any"),
+        (JoinedContrast(), "no two captions that are joined have words of one class"),
     ],
     ids=lambda item: getattr(item, "name", ""),
 )

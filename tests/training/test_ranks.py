@@ -75,7 +75,13 @@ def tags_and_facts(number: int) -> dict[str, Any]:
     rule = Edge(colour, relation, ("colour", "paint", "light")[number % 3]).uri
     views = [{"text": "a colour", "caption": at, "kind": "knowledge", "rule": rule} for at in (0, 1)]
     parts = [{"caption": at, "scale": "word", "text": colour, "foil": f"no {colour}"} for at in (0, 1) if number % 3]
-    return {"phrase_foils": parts, "attribute_tags": f"hue:{('warm', 'cold')[number % 2]}", "views": views}
+    words = [{"caption": at, "class": "ADJ", "word": colour} for at in (0, 1)]
+    return {
+        "words": words,
+        "phrase_foils": parts,
+        "attribute_tags": f"hue:{('warm', 'cold')[number % 2]}",
+        "views": views,
+    }
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from training.model.spec import ModelSpec
 from training.objectives.ce_clip import CrossModalRank
 from training.objectives.fairness import GroupParity
 from training.objectives.info_nce import InfoNCE, MemoryContrast
+from training.objectives.joined_contrast import JoinedContrast
 from training.objectives.knowledge import Distillation, RelationContrast, TripletContrast
 from training.objectives.local_contrast import LocalContrast, MultiScaleContrast
 from training.objectives.negative_contrast import NegativeContrast
@@ -48,7 +49,16 @@ PARTS = TrainParts(
 )
 FAIR = GroupParity(groups=("hue:warm|hue:cold",), smallest=1)
 LOCAL = replace(
-    PARTS, objectives=(*OBJECTIVES, LocalContrast(), MultiScaleContrast(), FAIR, TripletContrast(), RelationContrast())
+    PARTS,
+    objectives=(
+        *OBJECTIVES,
+        LocalContrast(),
+        MultiScaleContrast(),
+        JoinedContrast(),
+        FAIR,
+        TripletContrast(),
+        RelationContrast(),
+    ),
 )
 ONLINE = replace(PARTS, planner=SimclipPlan(cluster_size=4, online=True))
 CONFIG = TrainConfig(
@@ -74,7 +84,8 @@ def three_steps(version: DatasetVersion, parts: TrainParts, folder: Path, ranks:
     found = {}
     for step in range(3):
         batch: Batch = batches.batch(step)
-        record = trainer.make_step(replace(batch, image=batch.image.double()))
+        joined = None if batch.joined is None else batch.joined.double()
+        record = trainer.make_step(replace(batch, image=batch.image.double(), joined=joined))
         found[f"{step}/loss"] = torch.tensor([record["loss"], record["negatives"]["count"]], dtype=torch.float64)
         for name, parameter in trainer.model.module.named_parameters():
             if parameter.grad is not None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from training.batches.text_sampling import CaptionViews, FurtherTexts
     from training.hard_negatives import Negatives
+    from training.pairs import JoinedTexts
 
 SampleRecord = dict[str, Any]
 """A negative as the data set holds it: text, caption, operation, span_class, edits, rule, source."""
@@ -24,11 +25,13 @@ class TextSampling:
         negatives: Says how many negatives; None for none.
         views: Draws among a caption, its rewrites and knowledge captions; None shows the caption.
         positives: Draws further texts; None for none.
+        pairs: Whether samples are joined two by two; see `training.pairs`.
     """
 
     negatives: Negatives | None = None
     views: CaptionViews | None = None
     positives: FurtherTexts | None = None
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class StepTexts:
         equal_views: The same for views and further texts.
         facts: The rules of some of each sample's knowledge captions, in drawn order; see `training.facts`.
         phrases: Parts of each sample's planned caption with their foils: (``phrase`` or ``word``, text, foil), in drawn order.
+        pairs: The texts of the first two samples, of the next two, and so on, where samples are joined.
         tags: Each sample's attributes, such as ``gender:female age:child``; empty texts where nobody tagged any.
     """
 
@@ -62,6 +66,7 @@ class StepTexts:
     tags: tuple[str, ...] = ()
     facts: list[list[str]] = field(default_factory=list)
     phrases: list[list[tuple[str, str, str]]] = field(default_factory=list)
+    pairs: list[JoinedTexts] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Batch:
         text_cached: See `text`.
         positives: Further texts, [B, P, ...], as `negatives`.
         positive_mask: True where there is one, bool [B, P].
+        joined: Pixels of the pictures joined two by two [B / 2, 3, size, size], where samples are joined.
     """
 
     step: int
@@ -91,6 +97,7 @@ class Batch:
     text_cached: bool
     positives: Tensor | None = None
     positive_mask: Tensor | None = None
+    joined: Tensor | None = None
 
     def to(self, device: str) -> Batch:
         """Return the batch on a device; the copy does not wait where the batch is pinned."""

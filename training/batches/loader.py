@@ -37,6 +37,7 @@ from training.batches.plan import BatchPlan
 from training.batches.remote_shards import CheckedTexts, RemoteVersion, fetch_ahead, open_shards
 from training.batches.text_sampling import take_unequal
 from training.hard_negatives import in_slots, in_turn
+from training.pairs import JoinedTexts, PairSide, check_even, draw_pair, join_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -211,6 +212,7 @@ class PlannedBatches:
             tuple(one.tags for one in drawn),
             [one.facts for one in drawn],
             [one.phrases for one in drawn],
+            self._pairs(drawn, step, uids) if self._sampling.pairs else [],
         )
 
     def _draw_texts(self, sample: SampleRecord, caption: int, step: int, uid: str) -> _SampleTexts:
@@ -232,21 +234,35 @@ class PlannedBatches:
         ]
         told = [str(view.get("rule")) for view in sample.get("views", []) if view["kind"] == "knowledge"]
         parts, facts = self._shuffled(matched, "phrases", step, uid), self._shuffled(told, "facts", step, uid)
+        words = [(str(one["class"]), str(one["word"])) for one in _of_caption(sample, "words", caption)]
+        side = PairSide(text, [str(one) for one in sample["captions"]], words)
         return _SampleTexts(
-            shown, records, positives, equal_negatives, equal_views + more, tags, facts[:FACTS_OF_SAMPLE], parts
+            shown, records, positives, equal_negatives, equal_views + more, tags, facts[:FACTS_OF_SAMPLE], parts, side
         )
+
+    def _pairs(self, drawn: list[_SampleTexts], step: int, uids: Sequence[str]) -> list[JoinedTexts]:
+        """Return the texts of the samples joined two by two; a negative that the model reads as one of the true texts is none."""
+        check_even(len(drawn))
+        found = []
+        for first in range(0, len(drawn), 2):
+            rng = generator(self._config.seed, "pairs", step, uids[first], uids[first + 1])
+            pair = draw_pair(drawn[first].side, drawn[first + 1].side, rng)
+            read = self._tokens([pair.negative, *pair.positives])
+            found.append(pair._replace(negative="") if read[0] in read[1:] else pair)
+        return found
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
         import torch
 
-        members, rows = ["json"] if self._images is not None else ["json", "image"], self._plan.rows[step].tolist()
+        pixels_needed = self._images is None or self._sampling.pairs
+        members, rows = ["json", "image"] if pixels_needed else ["json"], self._plan.rows[step].tolist()
         fetch_ahead(self._reader, (self._index.byte_range(row, member) for row in rows for member in members))
         texts = self.texts(step)
-        if self._images is None:
-            image = torch.stack(list(self._pool.map(self._pixels, rows)))
-        else:
-            image = self._images.take(texts.uids)
+        pixels = list(self._pool.map(self._pixels, rows)) if pixels_needed else []
+        image = torch.stack(pixels) if self._images is None else self._images.take(texts.uids)
+        sides = zip(pixels[::2], pixels[1::2], texts.pairs, strict=True) if self._sampling.pairs else ()
+        joined = torch.stack([join_images(*pair) for pair in sides]) if self._sampling.pairs else None
         false = [[str(record["text"]) for record in row] for row in texts.records]
         encoded = self._encode([*texts.captions, *chain(*false, *texts.positives)])
         size, end = len(texts.captions), len(encoded) - sum(map(len, texts.positives))
@@ -254,7 +270,7 @@ class PlannedBatches:
         negatives = _slots(encoded[size:end], false, chooser.candidates if chooser else None)
         positives = _slots(encoded[end:], texts.positives, further.count if further else None)
         cached = self._images is not None, self._texts is not None
-        made = Batch(step, texts, image, encoded[:size], *negatives, *cached, *positives)
+        made = Batch(step, texts, image, encoded[:size], *negatives, *cached, *positives, joined)
         return made.pinned() if self._config.device == "cuda" else made
 
     def __iter__(self) -> Iterator[Batch]:
@@ -381,6 +397,7 @@ class _SampleTexts(NamedTuple):
     tags: str
     facts: list[str]
     phrases: list[tuple[str, str, str]]
+    side: PairSide
 
 
 class _ByteRanges:

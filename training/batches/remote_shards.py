@@ -180,7 +180,7 @@ class CheckedTexts:
         self._lock = threading.Lock()
 
     def check(self, shard: int, row: int, sample: Mapping[str, Any]) -> None:
-        """Check a sample's captions, negatives, views, phrases and tags.
+        """Check a sample's captions, negatives, views, phrases, words and tags.
 
         Args:
             shard: Its shard.
@@ -216,15 +216,28 @@ class CheckedTexts:
 
 
 _DIGEST_BYTES = 8
-_TEXT_COLUMNS = ("captions", "negatives", "views", "phrase_foils", "attribute_tags")
-_TEXT_FIELDS = ("text", "caption", "difficulty", "type", "against", "source", "kind", "rule", "scale", "foil")
+_TEXT_COLUMNS = ("captions", "negatives", "views", "phrase_foils", "words", "attribute_tags")
+_TEXT_FIELDS = (
+    "text",
+    "caption",
+    "difficulty",
+    "type",
+    "against",
+    "source",
+    "kind",
+    "rule",
+    "scale",
+    "foil",
+    "class",
+    "word",
+)
 
 
 def _digest(sample: Mapping[str, Any]) -> bytes:
-    """Return a hash of a sample's captions and tags, and of its negatives, views and phrases as far as training uses them."""
+    """Return a hash of a sample's captions and tags, and of its negatives, views, phrases and words as far as training uses them."""
     others = [
         [[text.get(name) for name in _TEXT_FIELDS] for text in sample.get(column) or ()]
-        for column in _TEXT_COLUMNS[1:4]
+        for column in _TEXT_COLUMNS[1:-1]
     ]
     return blake3(canonical([sample.get("captions"), others, sample.get("attribute_tags")])).digest(
         length=_DIGEST_BYTES
