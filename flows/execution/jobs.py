@@ -284,6 +284,7 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         events.on_answers(_import_answers(job, job.llm_answers))
     recipe = load_recipe(job.recipe, job, job.settings)
     _check_bands(job, recipe)
+    _check_writer(job, recipe)
     source = open_source(job.source, job.split)
     if not job.catalog.workspace.is_dir():
         require_writable("--workspace", job.catalog.workspace)
@@ -348,6 +349,20 @@ def _choose_fits(job: CurateJob, recipe: Recipe) -> tuple[FitPolicy, str]:
         return FitPolicy(kept_fits(job.catalog, manifest), refit, given=True), f"{ref} {manifest.fingerprint}"
     latest = job.catalog.latest(job.name)
     return FitPolicy(kept_fits(job.catalog, latest) if latest else {}, refit), ""
+
+
+def _check_writer(job: CurateJob, recipe: Recipe) -> None:
+    """Check that a recipe that cannot do without a language model has one.
+
+    Raises:
+        InputError: it has none.
+    """
+    if recipe.needs_llm and (job.llm or "rules") == "rules":
+        raise InputError(
+            f"recipe {recipe.name} needs a language model, and there is none",
+            allowed="--llm http://HOST:PORT/v1#MODEL or vllm:MODEL",
+            fix="start one (clipcurate llm serve) and name it, or take a recipe whose texts are made by rules, such as laclip",
+        )
 
 
 def _check_bands(job: CurateJob, recipe: Recipe) -> None:

@@ -421,7 +421,7 @@ def smoke_job(catalog: Catalog, **options: Any) -> CompareJob:
 def test_a_smoke_test_has_every_recipe_that_can_run_in_it(tmp_path: Path) -> None:
     job = smoke_job(Catalog(tmp_path, tmp_path))
     needing = {name for name in recipe_names() if load_recipe(name).needs_llm}
-    assert needing == {"triplet_clip"} and {row.recipe for row in job.rows} == {*recipe_names()} - needing
+    assert needing == {"tda_sp", "triplet_clip"} and {row.recipe for row in job.rows} == {*recipe_names()} - needing
     rows = smoke_job(Catalog(tmp_path, tmp_path), llm="http://127.0.0.1:1/v1#any").rows
     assert {row.recipe for row in rows} == {*recipe_names()}
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
 
 from flows.recipe import load_recipe
+from tests.curation.llm_servers import MODEL, Server
 from tests.flows.test_bad_input import Shell, shell
+from tests.flows.test_forget_answers import nearly_the_same
 
 __all__ = ["shell"]
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStorage is deprecated")
@@ -63,6 +66,19 @@ def test_every_term_of_a_recipe_is_at_work(shell: Shell, recipe: str) -> None:
     losses = [step["objective"] for step in steps]
     assert len(losses) == 3 and set(losses[0]) == {item.name for item in load_recipe(recipe).objectives}
     assert all(max(loss[name] for loss in losses) > 0 for name in losses[0]), losses
+
+
+def test_rewrites_that_vary_one_thing_need_a_language_model(shell: Shell) -> None:
+    code, _, err = curate(shell, "tda_sp")
+    assert code == 2 and "recipe tda_sp needs a language model" in err and "--llm http" in err
+    with Server(nearly_the_same) as server:
+        code, _, err = curate(shell, "tda_sp", "--llm", f"{server.url}#{MODEL}")
+        assert code == 0, err
+    table = pq.read_table(shell.catalog.open("toy").folder / "00000.parquet", columns=["views"])
+    views = [view for views in table["views"].to_pylist() for view in views]
+    assert len(views) > 30 and {view["family"].split("/")[0] for view in views} == {"tda_sp"}
+    code, _, err = train(shell, "tda_sp")
+    assert code == 0, err
 
 
 def test_without_groups_the_fair_loss_says_so_before_the_first_step(shell: Shell) -> None:
