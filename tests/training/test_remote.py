@@ -23,7 +23,15 @@ from tests.training.conftest import MakeVersion, seal
 from tests.training.test_data import CONFIG, equal, plan_for
 from training.batches.batch import TextSampling
 from training.batches.loader import PlannedBatches
-from training.batches.remote_shards import GAP_BYTES, RemoteShards, RemoteVersion, join_ranges, open_remote, open_url
+from training.batches.remote_shards import (
+    GAP_BYTES,
+    RemoteShards,
+    RemoteVersion,
+    _digest,
+    join_ranges,
+    open_remote,
+    open_url,
+)
 from training.hard_negatives import UniformNegatives
 from training.model.spec import ModelSpec
 
@@ -187,3 +195,43 @@ def test_another_versions_shards_are_refused(remote: Any, tmp_path: Path) -> Non
     for url in ("ftp://x/y", "/folder", "s4://bucket"):
         with pytest.raises(InputError, match=r"https://"):
             open_url(url)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"captions": ["a cat"]},
+        {"attribute_tags": "gender:male"},
+        {"words": [{"caption": 0, "class": "NOUN", "word": "cat"}]},
+        {"phrase_foils": [{"caption": 0, "scale": "word", "text": "dog", "foil": "bird"}]},
+        {
+            "views": [
+                {
+                    "text": "a dog, an animal",
+                    "caption": 0,
+                    "kind": "knowledge",
+                    "rule": "/a/[/r/IsA/,/c/en/dog/,/c/en/cat/]",
+                }
+            ]
+        },
+        {"negatives": []},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_training_reads_of_a_sample_is_in_its_digest(change: dict[str, Any]) -> None:
+    sample = {
+        "captions": ["a dog"],
+        "negatives": [{"text": "a cat", "caption": 0}],
+        "views": [
+            {
+                "text": "a dog, an animal",
+                "caption": 0,
+                "kind": "knowledge",
+                "rule": "/a/[/r/IsA/,/c/en/dog/,/c/en/animal/]",
+            }
+        ],
+        "attribute_tags": "gender:female",
+        "words": [{"caption": 0, "class": "NOUN", "word": "dog"}],
+        "phrase_foils": [{"caption": 0, "scale": "word", "text": "dog", "foil": "cat"}],
+    }
+    assert _digest(sample | {"width": 3}) == _digest(sample) != _digest(sample | change)
