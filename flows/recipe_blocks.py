@@ -45,7 +45,7 @@ def checked_negatives(
     """
     replaced, mined = ReplaceWords(graph=graph), MineContrasts(graph=graph, vocabulary=vocabulary, per_caption=6)
     if many:
-        replaced, mined = replace(replaced, per_caption=12, per_slot=4), replace(mined, per_caption=14)
+        replaced, mined = replace(replaced, per_caption=12, per_slot=4), replace(mined, per_caption=14, at_least=14)
     made: tuple[Stage, ...] = (
         SwapWords(), replaced, BindAttributes(), SwapRoles(), InvertRelations(), ChangeNumbers(), mined,
     )  # fmt: skip

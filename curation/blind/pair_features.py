@@ -61,6 +61,25 @@ def pair_features(views: list[TokenView], dense: Float64s) -> csr_array:
     return found
 
 
+def word_differences(captions: Padded, negatives: Padded, shape: tuple[int, int]) -> csr_array:
+    """Return how often each caption has each word minus how often its negative has it [pairs, words]; what both have is left out.
+
+    Args:
+        captions: The captions of pairs where they differ from their negatives; see `pad_differences`.
+        negatives: The negatives.
+        shape: Number of pairs, and size of the vocabulary.
+    """
+    from scipy.sparse import csr_array
+
+    rows = np.concatenate([captions.owner, negatives.owner])
+    columns = np.concatenate([captions.ids, negatives.ids])
+    values = np.repeat([1.0, -1.0], [len(captions.ids), len(negatives.ids)])
+    found = csr_array((values, (rows.astype(np.int32), columns.astype(np.int32))), shape=shape)
+    found.sum_duplicates()
+    found.eliminate_zeros()
+    return found
+
+
 def _ngrams(texts: Padded, longest: int, salt: int) -> tuple[Int64s, Int64s]:
     """Return the text and the hash of every n-gram of 1 .. `longest` tokens, both ends of a text included."""
     numbers = texts.ids.astype(np.uint64)

@@ -63,10 +63,18 @@ class ImagePairs(NamedTuple):
         return cls(PairTexts(words, captions, negatives), kinds, draws, folds, further)
 
     def with_smallest_draws(self, most: int) -> ImagePairs:
-        """Return the pairs with the smallest draws, at most so many, in their order."""
+        """Return at most so many pairs, in their order: of every kind the one with the smallest draw, then the second of each.
+
+        So little is left out of rare kinds, of which there is little to learn from.
+        """
         if len(self.draws) <= most:
             return self
-        return self.take(np.sort(np.argsort(self.draws, kind="stable")[:most]))
+        seen: Counter[Kind] = Counter()
+        ranks = np.zeros(len(self.draws), np.int64)
+        for place in np.argsort(self.draws, kind="stable").tolist():
+            ranks[place] = seen[self.kinds[place]]
+            seen[self.kinds[place]] += 1
+        return self.take(np.sort(np.lexsort((self.draws, ranks))[:most]))
 
     def take(self, chosen: Int64s) -> ImagePairs:
         """Return some pairs and their texts."""
@@ -124,13 +132,13 @@ class Refinement:
         The scorers are the judge (of the last round that the pair was in), n-grams of words, of classes, and further ones.
         """
         groups = group_numbers(pairs.kinds, self.groups)
-        fixed, features = self.scorers.score(pairs.texts, pairs.folds[:, 0])
-        gaps = np.column_stack([np.zeros(len(groups)), fixed, pairs.further])
+        scored = self.scorers.score(pairs.texts, pairs.folds[:, 0])
+        gaps = np.column_stack([np.zeros(len(groups)), scored.gaps, pairs.further])
         foreign = _has_foreign_words(pairs.texts, self.heard)
         chosen = np.flatnonzero(~foreign)
         for number, (judges, odds) in enumerate(self.rounds):
-            gaps[chosen, 0] = judges.gaps(features[chosen], pairs.folds[chosen, number])
-            chosen = chosen[odds.keeps(gaps[chosen], groups[chosen], pairs.draws[chosen])]
+            gaps[chosen, 0] = judges.gaps(scored.features[chosen], pairs.folds[chosen, number])
+            chosen = chosen[odds.keeps(gaps[chosen], groups[chosen], pairs.draws[chosen], scored.words[chosen])]
         kept: Mask = np.zeros(len(groups), np.bool_)
         kept[chosen] = True
         reasons = zip(groups.tolist(), foreign.tolist(), strict=True)
@@ -167,7 +175,7 @@ def learn_refinement(
         texts = texts._replace(pairs=texts.pairs.take(np.flatnonzero(~foreign)))
     pairs = texts.pairs
     arrays = learn_scorers(texts.captions, texts.folds, pairs.texts, texts.tags)
-    fixed, features, others = _scored(pairs, BlindScorers(arrays, num_folds))
+    fixed, features, words, others = _scored(pairs, BlindScorers(arrays, num_folds))
     names = _group_names(pairs.kinds)
     groups, draws, folds = group_numbers(pairs.kinds, names), pairs.draws, pairs.folds
     del texts, pairs  # much memory
@@ -176,15 +184,15 @@ def learn_refinement(
         steps = _LATER_STEPS if number else _FIRST_STEPS
         judges = FoldJudges.learn(features, folds[:, number], num_folds, steps)
         gaps = np.column_stack([judges.gaps(features, folds[:, number]), fixed])
-        odds = MirrorOdds.learn(gaps, groups, draws, others, least_share)
+        odds = MirrorOdds.learn(gaps, groups, draws, others, words, folds[:, number] % 2, least_share)
         found: dict[str, np.ndarray[Any, Any]] = {
             "columns": judges.columns,
             "weights": judges.weights,
             **odds.arrays(),
         }
         arrays |= {f"round{number}_{name}": array for name, array in found.items()}
-        kept = odds.keeps(gaps, groups, draws)
-        features, fixed, others, groups = features[kept], fixed[kept], others[kept], groups[kept]
+        kept = odds.keeps(gaps, groups, draws, words)
+        words, features, fixed, others, groups = words[kept], features[kept], fixed[kept], others[kept], groups[kept]
         draws, folds = draws[kept], folds[kept]
     return {**arrays, "heard": heard}, names
 
@@ -205,20 +213,24 @@ def _has_foreign_words(pairs: PairTexts, heard: UInt64s) -> Mask:
     return np.asarray(numbers[pairs.negatives] > numbers[pairs.captions])
 
 
-def _scored(pairs: ImagePairs, scorers: BlindScorers) -> tuple[Float64s, csr_array, Float64s]:
-    """Return the gaps of fixed scorers [pairs, scorers], features for a judge, and gaps of another scorer [pairs, 1]."""
-    fixed, others = list[Float64s](), list[Float64s]()
+def _scored(pairs: ImagePairs, scorers: BlindScorers) -> tuple[Float64s, csr_array, csr_array, Float64s]:
+    """Return the gaps of fixed scorers [pairs, scorers], features for a judge, words, and gaps of another scorer [pairs, 1]."""
+    from scipy.sparse import csr_array, vstack
+
+    fixed, words, others = list[Float64s](), list[csr_array](), list[Float64s]()
 
     def features() -> Iterator[csr_array]:
         for start in range(0, max(len(pairs.draws), 1), _PAIRS_PER_CHUNK):
             stop = start + _PAIRS_PER_CHUNK
-            part = scorers.score_to_learn(pairs.texts.take(slice(start, stop)), pairs.folds[start:stop, 0])
-            fixed.append(part[0])
-            others.append(part[2])
-            yield part[1]
+            part, other = scorers.score_to_learn(pairs.texts.take(slice(start, stop)), pairs.folds[start:stop, 0])
+            fixed.append(part.gaps)
+            words.append(part.words)
+            others.append(other)
+            yield part.features
 
     found = stack_features(features())
-    return np.column_stack([np.concatenate(fixed), pairs.further]), found, np.concatenate(others)[:, None]
+    gaps = np.column_stack([np.concatenate(fixed), pairs.further])
+    return gaps, found, vstack(words, format="csr"), np.concatenate(others)[:, None]
 
 
 def _group_names(kinds: Sequence[Kind]) -> list[str]:

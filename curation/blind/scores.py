@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from curation.blind.ngram_model import NgramModel, TrigramCounts
-from curation.blind.pair_features import TokenView, fit_logistic, fitting, pair_features
+from curation.blind.pair_features import TokenView, fit_logistic, fitting, pair_features, word_differences
 from curation.blind.tokens import (
     Encoded,
     Float64s,
@@ -98,6 +98,20 @@ class _Sides(NamedTuple):
     texts: Encoded
 
 
+class Scored(NamedTuple):
+    """What scorers find in pairs.
+
+    Attributes:
+        gaps: Gaps of the n-gram models of words and of classes [pairs, 2].
+        features: Features for a judge.
+        words: How often the caption has each word, minus how often the negative has it [pairs, words].
+    """
+
+    gaps: Float64s
+    features: csr_array
+    words: csr_array
+
+
 class BlindScorers:
     """N-gram models and word vectors that score pairs; each image is scored by what was learned from the other folds.
 
@@ -114,8 +128,8 @@ class BlindScorers:
         self._models = [NgramModel.of(table, len(self._vocabulary), num_folds) for table in counts]
         self._trigrams = counts[0]
 
-    def score(self, pairs: PairTexts, folds: Int64s) -> tuple[Float64s, csr_array]:
-        """Return gaps of the n-gram models of words and of classes [pairs, 2], and the features for a judge.
+    def score(self, pairs: PairTexts, folds: Int64s) -> Scored:
+        """Return gaps of the n-gram models of words and of classes, features for a judge, and which words differ.
 
         Args:
             pairs: The pairs.
@@ -123,7 +137,7 @@ class BlindScorers:
         """
         return self._score(pairs, self._sides(pairs), folds)
 
-    def score_to_learn(self, pairs: PairTexts, folds: Int64s) -> tuple[Float64s, csr_array, Float64s]:
+    def score_to_learn(self, pairs: PairTexts, folds: Int64s) -> tuple[Scored, Float64s]:
         """Return what `score` does, and gaps of n-grams of words learned from half of the other captions [pairs].
 
         Another judge makes other errors.
@@ -134,9 +148,9 @@ class BlindScorers:
         """
         sides, halves = self._sides(pairs), folds % 2
         captions, negatives = (self._halves.score_read(side, halves) for side in sides.words)
-        return *self._score(pairs, sides, folds), np.round(captions - negatives, _DECIMALS)
+        return self._score(pairs, sides, folds), np.round(captions - negatives, _DECIMALS)
 
-    def _score(self, pairs: PairTexts, sides: _Sides, folds: Int64s) -> tuple[Float64s, csr_array]:
+    def _score(self, pairs: PairTexts, sides: _Sides, folds: Int64s) -> Scored:
         gaps = np.empty((len(folds), 2))
         for number, (model, view) in enumerate(zip(self._models, (sides.words, sides.classes), strict=True)):
             captions, negatives = (model.score_read(side, folds) for side in view)
@@ -145,7 +159,8 @@ class BlindScorers:
         longer = (lengths[pairs.captions] - lengths[pairs.negatives]).astype(np.float64)
         dense = np.column_stack([gaps / _GAP_SIZE, longer, meanings[pairs.captions] - meanings[pairs.negatives]])
         views = [TokenView(*sides.words, 3), TokenView(*sides.classes, 4)]
-        return gaps, pair_features(views, dense)
+        differ = word_differences(*sides.words, (len(folds), len(self._vocabulary)))
+        return Scored(gaps, pair_features(views, dense), differ)
 
     @cached_property
     def _halves(self) -> NgramModel:

@@ -117,6 +117,15 @@ def exchanges(pairs: Sequence[tuple[Sample, Mapping[str, Any]]]) -> Counter[tupl
     return found
 
 
+def test_exchanges_that_the_draw_is_against_fill_up_a_caption() -> None:
+    fit, samples = learned(), machines()[:100]
+    few, usual, many = (
+        {(one.uid, record["text"]) for one, record in made(fit, samples, MineContrasts(at_least=least))}
+        for least in (0, 8, 12)
+    )
+    assert few < usual < many
+
+
 def test_classes_are_found_and_neither_synonyms_nor_noise_are_in_them() -> None:
     found = classes_of(learned())
     assert set(SIDES) in found
@@ -317,6 +326,8 @@ def test_words() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(InputError, match="per_caption"):
         MineContrasts(per_caption=0)
+    with pytest.raises(InputError, match="at_least"):
+        MineContrasts(at_least=-1)
     few = replace(MineContrasts(), per_caption=1)
     assert max(Counter((one.uid, record["caption"]) for one, record in made(learned(), machines(), few)).values()) == 1
     assert ContrastVocabulary().applied_to([], {}) == []

@@ -17,6 +17,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from curation.blind.judges import JUDGES, Pair, blind_accuracy
 from curation.blind.mirror_odds import MirrorOdds
@@ -298,8 +299,16 @@ def test_an_external_model_is_balanced_too() -> None:
 GAPS = st.lists(st.tuples(*[st.sampled_from([-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])] * 2), min_size=1, max_size=60)
 
 
+def no_words(num: int) -> Any:
+    return csr_array((num, 9))
+
+
 def learned_odds(gaps: Any, groups: Any, draws: Any, least_share: float = 0.0) -> MirrorOdds:
-    return MirrorOdds.learn(gaps, groups, draws, gaps[:, :1], least_share)
+    return MirrorOdds.learn(gaps, groups, draws, gaps[:, :1], no_words(len(gaps)), groups * 0, least_share)
+
+
+def kept_by(odds: MirrorOdds, gaps: Any, groups: Any, draws: Any) -> Any:
+    return odds.keeps(gaps, groups, draws, no_words(len(gaps)))
 
 
 @settings(max_examples=100, deadline=None)
@@ -312,12 +321,12 @@ def test_a_pair_or_its_mirror_is_kept_whatever_its_draw_and_its_company(
     draws = np.array([draw.getrandbits(64) for _ in rows], np.uint64)
     odds = learned_odds(gaps, groups, draws)
     odds.given_up[:] = False
-    kept, mirrored = odds.keeps(gaps, groups, draws), odds.keeps(-gaps, groups, draws)
+    kept, mirrored = kept_by(odds, gaps, groups, draws), kept_by(odds, -gaps, groups, draws)
     assert (kept | mirrored).all()
     order = np.array(draw.sample(range(num), num))[: 1 + num // 2]
-    assert odds.keeps(gaps[order], groups[order], draws[order]).tolist() == kept[order].tolist()
-    assert not odds.keeps(gaps, groups * 0 - 1, draws).any()  # a group that nothing was learned of
-    assert not odds.keeps(gaps, groups + 2, draws).any()
+    assert kept_by(odds, gaps[order], groups[order], draws[order]).tolist() == kept[order].tolist()
+    assert not kept_by(odds, gaps, groups * 0 - 1, draws).any()  # a group that nothing was learned of
+    assert not kept_by(odds, gaps, groups + 2, draws).any()
 
 
 def drawn_pairs(num: int, mean: float, seed: int = 0) -> tuple[Any, Any, Any]:
@@ -330,9 +339,9 @@ def drawn_pairs(num: int, mean: float, seed: int = 0) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("num", [20, 100, 400, 3000])
 def test_what_tells_nothing_is_left_whole_and_what_tells_is_balanced_at_any_size(num: int) -> None:
     pairs = drawn_pairs(num, 0.0)
-    assert learned_odds(*pairs).keeps(*pairs).mean() > 0.9 - 2 / num
+    assert kept_by(learned_odds(*pairs), *pairs).mean() > 0.9 - 2 / num
     pairs = drawn_pairs(num, 0.8)  # captions are preferred by 78 %
-    kept = learned_odds(*pairs).keeps(*pairs)
+    kept = kept_by(learned_odds(*pairs), *pairs)
     told = (pairs[0] > 0).mean()
     assert kept.mean() > 0.85 * 2 * (1 - told)  # no balance keeps more than twice the mirrors
     assert (pairs[0][kept] > 0).mean(axis=0).max() < 0.52 + 0.6 / num**0.5
@@ -342,7 +351,7 @@ def test_what_tells_nothing_is_left_whole_and_what_tells_is_balanced_at_any_size
 def test_new_pairs_stay_with_the_shares_of_those_learned_from() -> None:
     learned, new = drawn_pairs(4000, 0.8), drawn_pairs(4000, 0.8, seed=1)
     odds = learned_odds(*learned)
-    shares = [odds.keeps(*pairs) for pairs in (learned, new)]
+    shares = [kept_by(odds, *pairs) for pairs in (learned, new)]
     assert abs(shares[0].mean() - shares[1].mean()) < 0.03
     assert (learned[0][shares[0]] > 0).mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.03)
     assert (new[0][shares[1]] > 0).mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.05)
@@ -354,20 +363,36 @@ def test_what_one_scorer_errs_in_another_must_not_tell() -> None:
     truth = draw.normal(2.0, 0.5, size=600)
     gaps, others = (np.round(truth + draw.normal(0, 1.3, 600), 4)[:, None] for _ in range(2))
     groups, draws = np.zeros(600, np.int64), draw.integers(2**63, size=600, dtype=np.uint64)
-    seen, checked = (MirrorOdds.learn(gaps, groups, draws, one, 0.0) for one in (gaps, others))
+    seen, checked = (MirrorOdds.learn(gaps, groups, draws, one, no_words(600), groups, 0.0) for one in (gaps, others))
     assert not seen.given_up.any()
-    assert (others[seen.keeps(gaps, groups, draws)] > 0).mean() > 0.65
+    assert (others[kept_by(seen, gaps, groups, draws)] > 0).mean() > 0.65
     assert checked.given_up.all()
-    assert not checked.keeps(gaps, groups, draws).any()
+    assert not kept_by(checked, gaps, groups, draws).any()
 
 
 def test_kinds_of_which_little_would_stay_are_given_up() -> None:
     pairs, many = drawn_pairs(300, 1.7), drawn_pairs(3000, 1.7)  # captions are preferred by 95 %
     few, all_of_it = (learned_odds(*pairs, share) for share in (0.3, 0.0))
     assert few.given_up.tolist() == [True]
-    assert not few.keeps(*pairs).any()
-    assert 0.05 < all_of_it.keeps(*pairs).mean() < 0.2
+    assert not kept_by(few, *pairs).any()
+    assert 0.05 < kept_by(all_of_it, *pairs).mean() < 0.2
     assert learned_odds(*many, 0.3).given_up.tolist() == [False]  # what is left of them is no accident
+
+
+@pytest.mark.parametrize("times", [30, 300])
+def test_exchanges_are_mirrored_although_every_scorer_is_at_one_half(times: int) -> None:
+    """ "two" becomes "three" five times as often as "three" becomes "two", and context alone tells the scorers nothing."""
+    num, direction = 6 * times, np.repeat([1.0, -1.0], [5 * times, times])
+    words, draw = csr_array(np.column_stack([direction, -direction])), np.random.default_rng(0)
+    gaps, groups = np.round(draw.normal(size=(num, 2)), 4), np.zeros(num, np.int64)
+    draws = draw.integers(2**63, size=num, dtype=np.uint64)
+    odds = MirrorOdds.learn(gaps, groups, draws, gaps[:, :1], words, np.arange(num) % 2, 0.0)
+    kept = odds.keeps(gaps, groups, draws, words)
+    assert abs((direction[kept] > 0).mean() - 0.5) < 0.03 + 1.5 / num**0.5
+    assert kept.sum() > 1.5 * times  # no mirror keeps more than twice the rarer direction
+    assert (kept | odds.keeps(-gaps, groups, draws, -words)).all()
+    assert odds.keeps(gaps[-1:], groups[-1:], draws[-1:], words[[num - 1]]).tolist() == kept[-1:].tolist()
+    assert kept_by(odds, gaps, groups, draws).mean() > 0.85  # other words of the kind stay as they are
 
 
 def test_a_sample_alone_in_a_batch_or_elsewhere_has_the_same_result() -> None:
@@ -413,7 +438,7 @@ def test_what_is_learned_from_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sum(len(result["refined_negatives"]) for result in results) > 80  # the rest has results too
 
 
-def test_of_an_image_with_many_pairs_those_with_the_smallest_draws_are_learned_from(
+def test_of_an_image_with_many_pairs_those_with_the_smallest_draws_of_each_kind_are_learned_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     corpus, stage = made(60), RefineNegatives()
@@ -421,8 +446,14 @@ def test_of_an_image_with_many_pairs_those_with_the_smallest_draws_are_learned_f
     for uid, captions, records in zip(
         corpus.uids, corpus.columns["captions"], fewer.columns["swap_negatives"], strict=True
     ):
-        draws = [draw_seed(0, stage.name, uid, captions[one["caption"]], one["text"]) for one in records]
-        records[:] = [one for one, draw in zip(records, draws, strict=True) if draw < max(draws)]
+        of_kind: dict[str, list[int]] = {}
+        for one in records:
+            draw = draw_seed(0, stage.name, uid, captions[one["caption"]], one["text"])
+            of_kind.setdefault(one["span_class"], []).append(draw)
+        last = max((sorted(draws).index(draw), draw) for draws in of_kind.values() for draw in draws)
+        records[:] = [
+            one for one in records if draw_seed(0, stage.name, uid, captions[one["caption"]], one["text"]) != last[1]
+        ]
     assert sum(map(len, fewer.columns["swap_negatives"])) == 3 * 60
     expected = stage.fit(ListedColumns(fewer.samples())).to_bytes()
     assert stage.fit(ListedColumns(corpus.samples())).to_bytes() != expected

@@ -29,8 +29,6 @@ from data_manifests.sample import Sample
 
 _MAX_CAPTIONS = 100_000
 _LEAST_COUNT = 3
-_FEW = 8
-"""So many exchanges of a caption are made, where there are as many, although the draw is against some of them."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class MineContrasts(FittedStage):
 
     Applied: each word of a class is exchanged for each other word of it with a probability such that exchanges go as
     often in one direction as in the other between the same neighbours; see `curation.contrasts.substitutes`. In English
-    each word that can be exchanged gives one negative at least, and a caption eight where it can, although the draw is
+    each word that can be exchanged gives one negative at least, and a caption `at_least` where it can, although the draw is
     against them: the balance chooses among them. No new word is one that a caption of the image has; what a negation denies, words
     fixed to a neighbour ("soft tissue") and, where a parser says what a word is, words of another kind are left alone. A
     draw depends on uid and caption alone, so that an edited caption changes its own negatives only.
@@ -67,6 +65,8 @@ class MineContrasts(FittedStage):
     Attributes:
         seed: Seed of the draws.
         per_caption: Most negatives per caption, 1 or more.
+        at_least: So many exchanges of an English caption are made, where there are as many, although the draw is against some; 0
+            makes one of each word.
         graph: Synonyms and kinds beyond our own lists; None uses the lists only.
         vocabulary: Classes, synonyms and words to keep that people have decided; stronger than all evidence.
         language: The captions' language: its function words are never exchanged, nothing behind its negations is. The
@@ -74,7 +74,7 @@ class MineContrasts(FittedStage):
             corpus has behind words with these endings.
 
     Raises:
-        InputError: `per_caption` is below 1.
+        InputError: `per_caption` is below 1, or `at_least` below 0.
 
     Source: Harris 1954, "Distributional structure": words that stand in the same places; Levy and Goldberg 2014 for the
         space; Metropolis et al. 1953 for exchanges that leave a distribution as it is.
@@ -90,12 +90,13 @@ class MineContrasts(FittedStage):
 
     seed: int = field(default=0, kw_only=True)
     per_caption: int = field(default=12, kw_only=True)
+    at_least: int = field(default=8, kw_only=True)
     graph: KnowledgeGraph | None = None
     vocabulary: VocabularyFile | None = None
     language: CaptionLanguage = ENGLISH
 
     def __post_init__(self) -> None:
-        self.check_least(per_caption=1)
+        self.check_least(per_caption=1, at_least=0)
 
     def fit(self, columns: Columns) -> Fit:
         """Learn classes of words and their contexts from a sample of the captions."""
@@ -134,7 +135,7 @@ class MineContrasts(FittedStage):
             least = len(records)
             tags = dict(zip(parse["starts"], parse["pos"], strict=True))
             drawn = found.of_caption(caption, words_of[number], named, tags, self.seed, self.name, sample.uid)
-            for one in _chosen(drawn, fill=self.language.is_english):
+            for one in _chosen(drawn, self.at_least, fill=self.language.is_english):
                 record = self._record(number, caption, parse, one)
                 if (text := normalise(record["text"])) in taken:
                     continue
@@ -219,11 +220,12 @@ def _article(caption: str, one: Substitute) -> list[Edit]:
     )
 
 
-def _chosen(possible: Sequence[Substitute], *, fill: bool) -> list[Substitute]:
+def _chosen(possible: Sequence[Substitute], at_least: int, *, fill: bool) -> list[Substitute]:
     """Return the exchanges that were drawn, so that every place of the caption comes once before any comes twice.
 
     Args:
         possible: All exchanges of a caption, by their draws.
+        at_least: How many to have, if there are as many.
         fill: Add the first of every place without one although the draw was against it, and others if there are still few.
     """
     counts: Counter[int] = Counter()
@@ -234,5 +236,5 @@ def _chosen(possible: Sequence[Substitute], *, fill: bool) -> list[Substitute]:
         chosen.append((counts[one.word.start], one))
         counts[one.word.start] += 1
     if fill:
-        ranked += others[: max(_FEW - len(ranked), 0)]
+        ranked += others[: max(at_least - len(ranked), 0)]
     return [one for _, one in sorted(ranked, key=lambda item: item[0])]

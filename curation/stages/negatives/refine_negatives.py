@@ -24,7 +24,7 @@ from data_manifests.sample import Sample
 from data_manifests.seeds import canonical, draw_seed
 
 _DECIMALS = 4
-_MAX_CAPTIONS, _MAX_PAIRS, _MAX_PAIRS_OF_IMAGE = 50_000, 125_000, 16
+_MAX_CAPTIONS, _MAX_PAIRS, _MAX_PAIRS_OF_IMAGE = 50_000, 125_000, 20
 """Most captions and pairs to learn from; many pairs of few images would leave few captions."""
 
 _MAX_DISTANCE = 0.05
@@ -66,12 +66,13 @@ class RefineNegatives(NegativesStage, FittedStage):
     A gap is a scorer's score of the caption minus its score of the negative. Scorers are trigrams of words, trigrams of
     word classes, a linear judge trained to distinguish captions from negatives, and optionally an external model. The
     first three have not seen the image: each image is scored by what was learned from the other folds. From the gaps of
-    a kind's pairs it is learned by which odds scorers prefer captions there; a negative stays with a chance that makes
-    up for its odds, so that as many are preferred to their captions as not. What shows no preference stays whole, few
-    or many (`MirrorOdds`). Kinds that wording gives away are dropped: the manifest's usage holds the numbers before and
+    a kind's pairs, and from the words that captions have and negatives have not, it is learned by which odds captions are
+    preferred there; a negative stays with a chance that makes up for its odds, so that as many are preferred to their
+    captions as not, and "two" becomes "three" about as often as "three" becomes "two". What shows no preference stays
+    whole, few or many (`MirrorOdds`). Kinds that wording gives away are dropped: the manifest's usage holds the numbers before and
     after of each.
 
-    Fitted, from the images with the smallest hashes (at most 50,000 captions and 125,000 pairs, 16 of an image): counts of trigrams by
+    Fitted, from the images with the smallest hashes (at most 50,000 captions and 125,000 pairs, 20 of an image): counts of trigrams by
     fold, classes and vectors of words, each round's judge of each fold, and the odds of each kind. Applied: the
     negatives of one image are scored; a hash of uid and texts is a negative's draw, so what happens to it depends on no
     other. Words are held as hashes. Checked: the blind accuracy of the kept negatives by each scorer is within 5 points
@@ -105,7 +106,7 @@ class RefineNegatives(NegativesStage, FittedStage):
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),
