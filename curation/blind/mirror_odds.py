@@ -19,8 +19,9 @@ _NUM_STEPS = 200
 _EVEN = 0.1
 """Log odds that count as even: 52.5 to 47.5."""
 
-_NEAR, _ERRORS, _BELOW, _OPTIMISM = 0.015, 0.5, 0.045, 0.4
-"""By how much a scorer's accuracy may exceed one half, and by how many standard errors more; by how much it may fall short."""
+_NEAR, _NEAREST, _ERRORS, _BELOW, _OPTIMISM = 0.03, 0.015, 0.5, 0.045, 0.4
+"""By how much a scorer's accuracy may exceed one half where all pairs are learned from, and where few of them are: the
+others come out a little worse; by how many standard errors more; by how much it may fall short."""
 
 _STRENGTHS = tuple(number / 20 for number in range(41))
 _STRENGTHS_OF_WORDS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -60,10 +61,11 @@ class MirrorOdds:
     What words tell is a scorer, too, learned from one half of the images and judging the other: odds of words count where
     it tells, and by no more.
 
-    Odds of gaps, and of words, are weakened as far as no scorer's expected accuracy exceeds one half by more than 1.5
-    points and half a standard error, or falls short of it by more than 4.5 points, and that of all gaps together by no
-    more than what a fit finds in meaningless numbers: of the strengths that do, those are taken that keep most. A group
-    that shows too little to be told from chance is left as it is, however few its pairs.
+    Odds of gaps, and of words, are weakened as far as no scorer's expected accuracy exceeds one half by more than 3
+    points and half a standard error (1.5 points, if half of the pairs or fewer are learned from: the rest comes out worse),
+    or falls short of it by more than 4.5 points, and that of all gaps together by no more than what a fit finds in
+    meaningless numbers: of the strengths that do, those are taken that keep most. A group that shows too little to be
+    told from chance is left as it is, however few its pairs.
     Others, scorers that learned from other captions, must agree: what looks better than its caption by an error of the
     first is told by them. A group in which odds of twice the fitted strength do not bring all of them near one half is
     given up, and so is one of which fewer than 100 pairs and less than the least share would stay: scorers' errors
@@ -104,6 +106,7 @@ class MirrorOdds:
         words: csr_array,
         halves: Int64s,
         least_share: float,
+        share: float,
     ) -> MirrorOdds:
         """Learn the odds of each group.
 
@@ -116,6 +119,7 @@ class MirrorOdds:
             words: How much oftener the caption has each word than the negative [pairs, words].
             halves: 0 or 1, the same for all pairs of an image.
             least_share: Groups of which a smaller share would stay are given up.
+            share: Share of the pairs to choose from that are among these.
         """
         num, num_scorers = int(groups.max(initial=-1)) + 1, gaps.shape[1]
         scales, odds = np.ones((num, num_scorers)), np.zeros((num, 2 * num_scorers))
@@ -127,7 +131,7 @@ class MirrorOdds:
             chosen = order[bounds[group] : bounds[group + 1]]
             if len(chosen):
                 pairs = _Pairs(gaps[chosen], draws[chosen], others[chosen], words[chosen], halves[chosen])
-                one = _learn_group(pairs, least_share)
+                one = _learn_group(pairs, least_share, share)
                 scales[group], odds[group], trials[group], given_up[group] = one[:4]
                 keys.append(group * _MOST_WORDS + one.words)
                 weights.append(one.word_odds)
@@ -203,7 +207,7 @@ class _Group(NamedTuple):
     word_odds: Float64s
 
 
-def _learn_group(pairs: _Pairs, least_share: float) -> _Group:
+def _learn_group(pairs: _Pairs, least_share: float, share: float) -> _Group:
     """Learn the odds of one group; its arguments are as in `MirrorOdds.learn`."""
     from scipy.sparse import csr_array, hstack
 
@@ -220,7 +224,7 @@ def _learn_group(pairs: _Pairs, least_share: float) -> _Group:
     log_odds = np.column_stack([of_gaps @ odds, of_words @ word_odds])
     signs = np.sign(np.column_stack([pairs.gaps, pairs.others]))
     told = np.sign(_crossed(of_words, pairs.halves))
-    beyond, strengths = _strengths(log_odds, np.column_stack([signs, told]), len(odds))
+    beyond, strengths = _strengths(log_odds, np.column_stack([signs, told]), len(odds), max(_NEAREST, share * _NEAR))
     chances = _chances(log_odds @ strengths)
     few = chances.sum() < _FEW and chances.mean() < least_share
     given_up = bool(few or beyond > _BEYOND + _ERRORS * 0.5 / num**0.5)
@@ -245,7 +249,7 @@ def _signs_and_sizes(gaps: Float64s, scales: Float64s) -> Float64s:
     return np.concatenate([np.sign(gaps), np.tanh(gaps / scales)], axis=1)
 
 
-def _strengths(log_odds: Float64s, signs: Float64s, num_weights: int) -> tuple[float, Float64s]:
+def _strengths(log_odds: Float64s, signs: Float64s, num_weights: int, near: float) -> tuple[float, Float64s]:
     """Return by how much expected accuracies leave their limits at the best, and by how much to weaken log odds.
 
     Of strengths within the limits, those that keep most.
@@ -254,9 +258,10 @@ def _strengths(log_odds: Float64s, signs: Float64s, num_weights: int) -> tuple[f
         log_odds: Log odds of gaps, and of words, as fitted [pairs, 2].
         signs: Signs of the gaps [pairs, scorers].
         num_weights: Number of weights of gaps.
+        near: By how much accuracies may exceed one half, beside errors.
     """
     num = len(log_odds)
-    above = _NEAR + _ERRORS * 0.5 / num**0.5
+    above = near + _ERRORS * 0.5 / num**0.5
     # all scorers together look better than they are where they were fitted, by this much if they tell nothing
     limits = np.array([above] * signs.shape[1] + [above + _OPTIMISM * (num_weights / num) ** 0.5])
     judged = np.column_stack([signs, np.sign(log_odds[:, 0])])

@@ -154,7 +154,7 @@ class Refinement:
 
 
 def learn_refinement(
-    texts: LearningTexts, num_rounds: int, num_folds: int, least_share: float
+    texts: LearningTexts, num_rounds: int, num_folds: int, least_share: float, share: float
 ) -> tuple[dict[str, np.ndarray[Any, Any]], list[str]]:
     """Learn a refinement.
 
@@ -163,6 +163,7 @@ def learn_refinement(
         num_rounds: How often a judge is trained again on what is left.
         num_folds: Number of folds.
         least_share: See `MirrorOdds.learn`.
+        share: Share of the images' pairs that are among those to learn from.
 
     Returns:
         Arrays by name, and the names of groups; see `Refinement.of`.
@@ -184,7 +185,7 @@ def learn_refinement(
         steps = _LATER_STEPS if number else _FIRST_STEPS
         judges = FoldJudges.learn(features, folds[:, number], num_folds, steps)
         gaps = np.column_stack([judges.gaps(features, folds[:, number]), fixed])
-        odds = MirrorOdds.learn(gaps, groups, draws, others, words, folds[:, number] % 2, least_share)
+        odds = MirrorOdds.learn(gaps, groups, draws, others, words, folds[:, number] % 2, least_share, share)
         found: dict[str, np.ndarray[Any, Any]] = {
             "columns": judges.columns,
             "weights": judges.weights,

@@ -134,7 +134,7 @@ class RefineNegatives(NegativesStage, FittedStage):
 
     def fit(self, columns: Columns) -> Fit:
         """Learn scorers and grids from a sample of the images."""
-        sample: ImageSample[bytes] = ImageSample("refine_negatives", _MAX_CAPTIONS, _MAX_PAIRS)
+        sample: ImageSample[tuple[bytes, int]] = ImageSample("refine_negatives", _MAX_CAPTIONS, _MAX_PAIRS)
         packer, tags = ImagePacker(), dict[str, int]()
         for batch in columns.batches():
             wanted = [one for one in batch if sample.wants(one.uid)]
@@ -142,15 +142,16 @@ class RefineNegatives(NegativesStage, FittedStage):
                 captions = pairs.texts.words.take(np.arange(len(one.captions)))
                 some = pairs.with_smallest_draws(_MAX_PAIRS_OF_IMAGE)
                 learned = PackedImage(some, captions, self._folds(one.uid)[0], *_tagged(one["parses"], tags))
-                sample.add(one.uid, packer.pack(learned), len(one.captions), len(some.draws))
+                sample.add(one.uid, (packer.pack(learned), len(pairs.draws)), len(one.captions), len(some.draws))
         images, (_, num_pairs) = sample.items(), sample.totals
         if not num_pairs:
             return Fit({"groups": []})
         del sample
+        share = num_pairs / sum(num for _, num in images)
         # each step frees what the one before it held
-        texts = [packer.joined(images, list(tags))]
+        texts = [packer.joined([packed for packed, _ in images], list(tags))]
         del images
-        arrays, groups = learn_refinement(texts.pop(), self.num_rounds, self.num_folds, self.least_share)
+        arrays, groups = learn_refinement(texts.pop(), self.num_rounds, self.num_folds, self.least_share, share)
         return Fit({"groups": groups}, arrays)
 
     def apply(self, samples: Sequence[Sample], fit: Fit) -> list[dict[str, Any] | Drop]:
