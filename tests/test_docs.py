@@ -35,6 +35,9 @@ MAX_README_WORDS = 1000
 """Outside the generated table of recipes, which has about 35 words a recipe: with today's recipes 1,500 in all."""
 GUIDES = [path for path in pages() if path.parent.name not in PACKAGES]
 NUM_PHOTOGRAPHS = 40
+LONG = ("README.md", "docs/curate.md")
+"""Pages whose commands take more than 20 seconds."""
+
 FOREIGN_OPTIONS = {"--help", "--json-text-key"}
 """Options in prose that are not ours, or that every command has."""
 
@@ -245,6 +248,12 @@ def runnable(*, slow: bool) -> list[Path]:
     return [page for page in GUIDES if any(block.runs and (block.note == "slow") == slow for block in fenced(page))]
 
 
+def marked(pages: list[Path]) -> list[Any]:
+    """Return pages as parameters, those whose commands take more than 20 seconds as slow ones."""
+    long = [pytest.mark.slow]
+    return [pytest.param(page, id=page_id(page), marks=long if page_id(page) in LONG else []) for page in pages]
+
+
 ignoring = pytest.mark.filterwarnings(
     "ignore:model 'tiny'", "ignore:TypedStorage is deprecated", "ignore:model 'lite0_minilm'"
 )
@@ -252,7 +261,7 @@ ignoring = pytest.mark.filterwarnings(
 
 @ignoring
 @with_examples
-@pytest.mark.parametrize("page", runnable(slow=False), ids=page_id)
+@pytest.mark.parametrize("page", marked(runnable(slow=False)))
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page(page, tmp_path, monkeypatch, slow=False)
 

@@ -196,7 +196,7 @@ class _Pairs(NamedTuple):
     halves: Int64s
 
 
-class _Group(NamedTuple):
+class _GroupOdds(NamedTuple):
     """What was learned of one group; see `MirrorOdds`."""
 
     scales: list[float]
@@ -207,7 +207,7 @@ class _Group(NamedTuple):
     word_odds: Float64s
 
 
-def _learn_group(pairs: _Pairs, least_share: float, share: float) -> _Group:
+def _learn_group(pairs: _Pairs, least_share: float, share: float) -> _GroupOdds:
     """Learn the odds of one group; its arguments are as in `MirrorOdds.learn`."""
     from scipy.sparse import csr_array, hstack
 
@@ -231,7 +231,7 @@ def _learn_group(pairs: _Pairs, least_share: float, share: float) -> _Group:
     trial = _nearest_trial(chances, signs, pairs.draws)
     scaled = strengths[1] * word_odds * _WORD_PENALTY**-0.5
     used = np.flatnonzero(scaled)
-    return _Group(scales, strengths[0] * odds, trial, given_up, known[used], scaled[used])
+    return _GroupOdds(scales, strengths[0] * odds, trial, given_up, known[used], scaled[used])
 
 
 def _crossed(words: csr_array, halves: Int64s) -> Float64s:

@@ -19,9 +19,9 @@ def simclip(model: ModelSpec) -> Recipe:
     return Recipe(
         name="simclip",
         paper="SimCLIP, FITML workshop at NeurIPS 2024",
-        differs="clusters by image; half of each batch comes in clusters, where the command of the authors' README has all (planner.fraction=1); "
-        "a sample comes at most once an epoch; no warm-up of the share unless asked for, as runs "
-        "are short; LoRA",
+        differs="clusters by image; half of each batch comes in clusters, where the authors' own command takes all of it "
+        "(planner.fraction=1); a sample comes at most once an epoch; no warm-up of the share unless asked for, as runs are "
+        "short; LoRA",
         stages=(EmbedSamples(model), FindNeighbours()),
         planner=SimclipPlan(),
         objectives=(InfoNCE(negatives=False),),

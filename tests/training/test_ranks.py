@@ -98,6 +98,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     return folder, version
 
 
+@pytest.mark.slow
 def test_two_ranks_have_the_gradients_of_one(both: tuple[Path, DatasetVersion]) -> None:
     folder, version = both
     alone = two_ranks.three_steps(version, two_ranks.LOCAL, folder, Ranks())
@@ -108,6 +109,7 @@ def test_two_ranks_have_the_gradients_of_one(both: tuple[Path, DatasetVersion]) 
             assert torch.allclose(shared[key], value, rtol=1e-8, atol=1e-11), (key, shared[key] - value)
 
 
+@pytest.mark.slow
 def test_two_ranks_leave_one_run_and_the_order_of_one(both: tuple[Path, DatasetVersion], tmp_path: Path) -> None:
     folder, version = both
     alone = train(version, two_ranks.PARTS, two_ranks.TINY, two_ranks.CONFIG, tmp_path / "run")
@@ -133,6 +135,7 @@ def test_batches_that_do_not_divide_are_refused() -> None:
     assert [Ranks(rank, 4).batch_slice(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
 
 
+@pytest.mark.slow
 def test_a_plan_that_looks_at_the_model_is_that_of_one_rank(both: tuple[Path, DatasetVersion], tmp_path: Path) -> None:
     folder, version = both
     alone = train(version, two_ranks.ONLINE, two_ranks.TINY, two_ranks.CONFIG, tmp_path / "online")
@@ -187,6 +190,7 @@ def go_through(folder: Path, rounds: list[tuple[int, int]], last: int) -> None:
     assert apart < TOLERANCE, rounds
 
 
+@pytest.mark.slow
 def test_kill_9_and_go_on_with_another_number_of_ranks(tmp_path: Path) -> None:
     at = int.from_bytes(os.urandom(1), "big") % 34
     go_through(tmp_path, [(2, at)], last=1)
