@@ -31,6 +31,14 @@ _FIELDS = (
 )  # fmt: skip
 
 
+_BLUE_OR_GREEN = '["scene_background_colour:blue|scene_background_colour:green"]'
+SCENE_TAGS = 'stages.tag_attributes.columns=["scene.background.colour"]'
+SCENES_BALANCED = f"stages.balance_attributes.sensitive={_BLUE_OR_GREEN}"
+SCENES_COMPARED = (f"objectives.group_parity.groups={_BLUE_OR_GREEN}", "objectives.group_parity.smallest=1")
+"""Settings for generated scenes, which show nobody whose gender a caption could tell: the background's colour stands for it
+as a tag, in the balance of samples, and in the fair loss."""
+
+
 def checked_negatives(
     graph: KnowledgeGraph, vocabulary: VocabularyFile | None, *, many: bool = False
 ) -> tuple[Stage, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from curation.engine.stage import Stage
 from curation.models.parser import open_parser
-from curation.negatives.records import NegativesStage
+from curation.negatives.records import ReadsNegatives
 from curation.text.languages import CaptionLanguage, other_language
 from curation.versions.publish import generator_names
 from data_manifests.errors import InputError
@@ -36,7 +36,7 @@ def stages_in_language(
         return tuple(stages), ()
     known, kept, left_out = {*REQUIRABLE}, list[Stage](), list[str]()
     for stage in stages:
-        able = stage.reading_only(known) if isinstance(stage, NegativesStage) else stage
+        able = stage.reading_only(known) if isinstance(stage, ReadsNegatives) else stage
         if stage.knows_only_english or not known.issuperset(able.required_fields()):
             left_out.append(stage.name)
             continue

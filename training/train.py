@@ -35,12 +35,10 @@ from training.online_plan import GrowingPlan, embed_images, plan_ahead
 from training.precompute import FrozenPrefixes
 from training.train_parts import (
     TrainParts,
-    check_facts,
     check_groups,
+    check_ingredients,
     check_model_needs,
     check_needs,
-    check_pairs,
-    check_phrases,
     check_texts,
 )
 
@@ -156,12 +154,10 @@ def check_plan(plan: BatchPlan, trainer: Trainer, dataset: DatasetVersion, say: 
     """Check texts and groups of the steps ahead, see `train_parts`; they rarely read more than the first step's."""
     model, sampling, start = trainer.model, trainer.parts.text_sampling, trainer.step
     with closing(PlannedBatches(dataset, plan, model, trainer.config, sampling, start)) as batches:
-        steps = (batches.texts(step) for step in range(start, plan.num_steps))
-        check_groups(trainer.parts, (batches.texts(step).tags for step in range(start, plan.num_steps)))
-        check_facts(trainer.parts, (batches.texts(step).facts for step in range(start, plan.num_steps)))
-        check_pairs(trainer.parts, (batches.texts(step).pairs for step in range(start, plan.num_steps)))
-        check_phrases(trainer.parts, (batches.texts(step).phrases for step in range(start, plan.num_steps)))
-        if warning := check_texts(trainer.parts, steps, model.context_length):
+        ahead = range(start, plan.num_steps)
+        check_groups(trainer.parts, (batches.texts(step).tags for step in ahead))
+        check_ingredients(trainer.parts, (batches.texts(step) for step in ahead))
+        if warning := check_texts(trainer.parts, (batches.texts(step) for step in ahead), model.context_length):
             say(f"warning: {warning}")
 
 

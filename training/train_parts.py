@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from training.hard_negatives import Negatives
     from training.model.clip_model import ClipModel
     from training.objectives.interface import Objective
-    from training.pairs import JoinedTexts
 
 _LISTED_TAGS = 12
 """Tags that an error message names."""
@@ -254,65 +253,64 @@ def check_groups(parts: TrainParts, batches: Iterable[Sequence[str]]) -> None:
     )
 
 
-def check_facts(parts: TrainParts, batches: Iterable[Sequence[Sequence[str]]]) -> None:
-    """Check that some batch has two facts, if an objective compares facts.
+class Ingredient(NamedTuple):
+    """What objectives need that only the texts of a step tell: of which data sets may have nothing.
 
-    Args:
-        parts: The recipe's training half.
-        batches: The rules of each step's samples; read until one has two facts.
-
-    Raises:
-        InputError: there is none, and an objective needs some.
+    Attributes:
+        is_in: Whether the texts of a step have enough of it for a loss.
+        problem: What an objective that lacks it does, and what there is not.
+        allowed: Which data sets have it.
+        fix: What to do.
     """
-    name = next((item.name for item in parts.objectives if "triplets" in item.needs), None)
-    if name is None or any(len(distinct_facts(rules)) > 1 for rules in batches):
-        return
-    raise InputError(
-        f"objective {name} compares facts of a knowledge graph, and no batch has captions that state two of them",
-        allowed="a version with knowledge captions",
-        fix="curate with a recipe that has the stage expand_knowledge, such as ke_negclip, and a graph that knows what the captions "
+
+    is_in: Callable[[StepTexts], bool]
+    problem: str
+    allowed: str
+    fix: str
+
+
+INGREDIENTS: Mapping[str, Ingredient] = {
+    "triplets": Ingredient(
+        lambda texts: len(distinct_facts(texts.facts)) > 1,
+        "compares facts of a knowledge graph, and no batch has captions that state two of them",
+        "a version with knowledge captions",
+        "curate with a recipe that has the stage expand_knowledge, such as ke_negclip, and a graph that knows what the captions "
         "name (--graph FILE); larger batches",
-    )
+    ),
+    "phrases": Ingredient(
+        lambda texts: any(texts.phrases),
+        "compares phrases and words with foils, and no caption of this data set version has any",
+        "a version with phrase_foils",
+        "curate with a recipe that has the stage match_phrases, such as ms_svta, from captions of which words can be replaced",
+    ),
+    "pairs": Ingredient(
+        lambda texts: any(pair.negative for pair in texts.pairs),
+        "exchanges words between captions, and no two captions that are joined have words of one class",
+        "a version whose samples have words",
+        "curate with a recipe that has the stage list_words, such as clic",
+    ),
+}
+"""By feature."""
 
 
-def check_phrases(parts: TrainParts, batches: Iterable[Sequence[Sequence[Any]]]) -> None:
-    """Check that some batch has a part of a caption with a foil, if an objective needs some.
-
-    Args:
-        parts: The recipe's training half.
-        batches: The parts of each step's captions; read until one has any.
-
-    Raises:
-        InputError: there is none, and an objective needs some.
-    """
-    name = next((item.name for item in parts.objectives if "phrases" in item.needs), None)
-    if name is None or any(own for batch in batches for own in batch):
-        return
-    raise InputError(
-        f"objective {name} compares phrases and words with foils, and no caption of this data set version has any",
-        allowed="a version with phrase_foils",
-        fix="curate with a recipe that has the stage match_phrases, such as ms_svta, from captions of which words can be replaced",
-    )
-
-
-def check_pairs(parts: TrainParts, batches: Iterable[Sequence[JoinedTexts]]) -> None:
-    """Check that words can be exchanged between some samples that are joined, if an objective joins samples.
+def check_ingredients(parts: TrainParts, steps: Iterable[StepTexts]) -> None:
+    """Check that some step has what objectives need of its texts, see `INGREDIENTS`.
 
     Args:
         parts: The recipe's training half.
-        batches: The texts of each step's pairs; read until one has a negative.
+        steps: The texts of each step; read once, until all is found.
 
     Raises:
-        InputError: there is none, and an objective joins samples.
+        InputError: an objective needs what no step has.
     """
-    name = next((item.name for item in parts.objectives if "pairs" in item.needs), None)
-    if name is None or any(pair.negative for batch in batches for pair in batch):
-        return
-    raise InputError(
-        f"objective {name} exchanges words between captions, and no two captions that are joined have words of one class",
-        allowed="a version whose samples have words",
-        fix="curate with a recipe that has the stage list_words, such as clic",
-    )
+    wanted = [name for name in INGREDIENTS if name in parts.needs]
+    texts = iter(steps)
+    while wanted and (step := next(texts, None)) is not None:
+        wanted = [name for name in wanted if not INGREDIENTS[name].is_in(step)]
+    if wanted:
+        lacking = INGREDIENTS[wanted[0]]
+        objective = next(item.name for item in parts.objectives if wanted[0] in item.needs)
+        raise InputError(f"objective {objective} {lacking.problem}", allowed=lacking.allowed, fix=lacking.fix)
 
 
 def _most(column: str, table: pa.Table, rows: IndexColumn) -> int:

@@ -21,8 +21,8 @@ STAGE_OF_UNSIGNED_FIELD = {"swap_negatives": "swap_words"}
 
 
 @dataclass(frozen=True)
-class NegativesStage(Stage):
-    """Base of the stages that read the negatives of `fields` and publish their own field in place of these.
+class ReadsNegatives(Stage):
+    """Base of the stages that read the negatives of `fields`.
 
     Attributes:
         fields: Fields of negatives.
@@ -45,10 +45,15 @@ class NegativesStage(Stage):
         """Return the fields that it reads."""
         return (*self.requires, *self.fields)
 
-    def reading_only(self, provided: Collection[str]) -> NegativesStage:
+    def reading_only(self, provided: Collection[str]) -> ReadsNegatives:
         """Return the stage with those of its fields that other stages provide; itself if none does."""
         known = tuple(name for name in self.fields if name in provided)
         return replace(self, fields=known) if known else self
+
+
+@dataclass(frozen=True)
+class NegativesStage(ReadsNegatives):
+    """Base of the stages that publish their own field of negatives in place of those that they read."""
 
     def superseded_fields(self) -> tuple[str, ...]:
         """Return the fields that its own field replaces."""

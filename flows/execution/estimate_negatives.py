@@ -13,7 +13,7 @@ from curation.engine.engine import run_stages
 from curation.engine.intake import Snapshot
 from curation.engine.stage import FittedStage, Stage
 from curation.engine.store import ALL_SAMPLES
-from curation.negatives.records import NegativesStage
+from curation.negatives.records import NegativesStage, ReadsNegatives
 from curation.versions.numbering import stage_record
 from curation.versions.publish import candidate_statistics, generator_names
 from data_manifests.caption_negatives import CaptionNegatives
@@ -110,7 +110,7 @@ def _runnable(stages: Sequence[Stage], *, are_all: bool) -> tuple[list[Stage], t
     """
     fields, runnable, left_out = {*REQUIRABLE}, list[Stage](), list[str]()
     for stage in stages:
-        able = stage.reading_only(fields) if isinstance(stage, NegativesStage) else stage
+        able = stage.reading_only(fields) if isinstance(stage, ReadsNegatives) else stage
         learns = isinstance(stage, FittedStage) and not isinstance(stage, NegativesStage) and not are_all
         if able.runs_model() or learns or not fields.issuperset(able.required_fields()):
             left_out += [stage.name] if any(field.role == "negatives" for field in stage.provides) else []

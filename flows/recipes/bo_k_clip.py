@@ -14,7 +14,7 @@ from curation.stages.embedding.find_positives import FindPositives
 from curation.stages.selection.balance_attributes import BalanceAttributes
 from curation.stages.selection.tag_attributes import TagAttributes
 from flows.recipe import Recipe
-from flows.recipe_blocks import caption_view_stages, checked_negatives
+from flows.recipe_blocks import SCENE_TAGS, SCENES_BALANCED, SCENES_COMPARED, caption_view_stages, checked_negatives
 from training.batches.basic import ClusterPlan
 from training.batches.similarity import WeightedPlan
 from training.batches.text_sampling import CaptionViews
@@ -48,10 +48,5 @@ def bo_k_clip(
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),
         train=TrainConfig(),
-        scene_settings=(
-            'stages.tag_attributes.columns=["scene.background.colour"]',
-            'stages.balance_attributes.sensitive=["scene_background_colour:blue|scene_background_colour:green"]',
-            'objectives.group_parity.groups=["scene_background_colour:blue|scene_background_colour:green"]',
-            "objectives.group_parity.smallest=1",
-        ),
+        scene_settings=(SCENE_TAGS, SCENES_BALANCED, *SCENES_COMPARED),
     )

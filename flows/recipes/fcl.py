@@ -5,6 +5,7 @@ from __future__ import annotations
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.selection.tag_attributes import TagAttributes
 from flows.recipe import Recipe
+from flows.recipe_blocks import SCENE_TAGS, SCENES_COMPARED
 from training.batches.basic import ShuffledPlan
 from training.config import TrainConfig
 from training.objectives.fairness import GroupParity
@@ -26,9 +27,5 @@ def fcl() -> Recipe:
         planner=ShuffledPlan(),
         objectives=(InfoNCE(negatives=False), GroupParity()),
         train=TrainConfig(),
-        scene_settings=(
-            'stages.tag_attributes.columns=["scene.background.colour"]',
-            'objectives.group_parity.groups=["scene_background_colour:blue|scene_background_colour:green"]',
-            "objectives.group_parity.smallest=1",
-        ),
+        scene_settings=(SCENE_TAGS, *SCENES_COMPARED),
     )

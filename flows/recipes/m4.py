@@ -6,6 +6,7 @@ from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.selection.balance_attributes import BalanceAttributes
 from curation.stages.selection.tag_attributes import TagAttributes
 from flows.recipe import Recipe
+from flows.recipe_blocks import SCENE_TAGS, SCENES_BALANCED
 from training.batches.basic import ShuffledPlan
 from training.batches.similarity import WeightedPlan
 from training.config import TrainConfig
@@ -28,8 +29,5 @@ def m4() -> Recipe:
         planner=WeightedPlan(ShuffledPlan()),  # all weights are 1 where samples are dropped
         objectives=(InfoNCE(negatives=False),),
         train=TrainConfig(),
-        scene_settings=(
-            'stages.tag_attributes.columns=["scene.background.colour"]',
-            'stages.balance_attributes.sensitive=["scene_background_colour:blue|scene_background_colour:green"]',
-        ),
+        scene_settings=(SCENE_TAGS, SCENES_BALANCED),
     )

@@ -13,7 +13,7 @@ from curation.stages.embedding.embed_samples import EmbedSamples
 from curation.stages.embedding.find_positives import FindPositives
 from curation.stages.selection.tag_attributes import TagAttributes
 from flows.recipe import Recipe
-from flows.recipe_blocks import checked_negatives
+from flows.recipe_blocks import SCENE_TAGS, SCENES_COMPARED, checked_negatives
 from training.batches.similarity import SimclipPlan
 from training.batches.text_sampling import CaptionViews
 from training.config import TrainConfig
@@ -52,9 +52,5 @@ def small_knowledge_clip(model: ModelSpec, graph: KnowledgeGraph, vocabulary: Vo
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),
         train=TrainConfig(),
-        scene_settings=(
-            'stages.tag_attributes.columns=["scene.background.colour"]',
-            'objectives.group_parity.groups=["scene_background_colour:blue|scene_background_colour:green"]',
-            "objectives.group_parity.smallest=1",
-        ),
+        scene_settings=(SCENE_TAGS, *SCENES_COMPARED),
     )

@@ -8,12 +8,13 @@ import torch
 from curation.knowledge.interface import Edge
 from data_manifests.errors import InputError
 from training.batches.basic import ShuffledPlan
+from training.batches.batch import StepTexts
 from training.facts import Fact, distinct_facts, encode_facts, read_fact
 from training.model.clip_model import StepEncoder
 from training.model.spec import ModelSpec
 from training.objectives.info_nce import InfoNCE
 from training.objectives.knowledge import EntityContrast
-from training.train_parts import TrainParts, check_facts
+from training.train_parts import TrainParts, check_ingredients
 
 DOG = Edge("hot dog", "AtLocation", "street corner", head_sense="n/wn/food", tail_sense="n")
 
@@ -61,7 +62,14 @@ def test_facts_of_a_batch_come_once_and_each_text_is_encoded_once() -> None:
 def test_a_run_without_facts_is_refused() -> None:
     parts = TrainParts("own", ShuffledPlan(), (InfoNCE(negatives=False), EntityContrast()))
     other = Edge("cat", "IsA", "animal").uri
-    check_facts(parts, [[[], []], [[DOG.uri], [other]]])
-    check_facts(TrainParts("own", ShuffledPlan(), (InfoNCE(negatives=False),)), [[[], []]])
+    check_ingredients(parts, [step_of([[], []]), step_of([[DOG.uri], [other]])])
+    check_ingredients(TrainParts("own", ShuffledPlan(), (InfoNCE(negatives=False),)), [step_of([[], []])])
     with pytest.raises(InputError, match="objective entity_contrast compares facts of a knowledge graph, and no batch"):
-        check_facts(parts, [[[DOG.uri], ["none"]], [[other]]])
+        check_ingredients(parts, [step_of([[DOG.uri], ["none"]]), step_of([[other]])])
+
+
+def step_of(facts: list[list[str]]) -> StepTexts:
+    """Return the texts of a step of which only the facts are known."""
+    empty: list[list[str]] = [[] for _ in facts]
+    names = tuple(str(number) for number in range(len(facts)))
+    return StepTexts(names, names, [[] for _ in facts], empty, names, empty, empty, (), (), facts=facts)

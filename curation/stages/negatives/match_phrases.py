@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field, MapStage
 from curation.models.parser import CaptionParse
-from curation.negatives.records import NegativeRecord
+from curation.negatives.records import NegativeRecord, ReadsNegatives
 from data_manifests.sample import Sample
 
 
 @dataclass(frozen=True)
-class MatchPhrases(MapStage):
+class MatchPhrases(ReadsNegatives, MapStage):
     """For each negative that changes one noun phrase: that phrase against the negative's, and the changed word likewise.
 
     Provides ``phrase_foils``, a list of ``{"caption", "scale": "phrase" or "word", "text", "foil"}``: "a red ball" with
@@ -38,20 +38,6 @@ class MatchPhrases(MapStage):
     requires: ClassVar[tuple[str, ...]] = ("captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("phrase_foils", publish="sample"),)
     source: ClassVar[str] = "this project's notes; near CS-CLIP 2026"
-
-    fields: tuple[str, ...] = ("swap_negatives",)
-
-    def __post_init__(self) -> None:
-        self.require(
-            0 < len(self.fields) == len(set(self.fields)),
-            "fields",
-            allowed="one or more fields of negatives, each once",
-            fix="name the fields that earlier stages provide, such as 'graded_negatives'",
-        )
-
-    def required_fields(self) -> tuple[str, ...]:
-        """Return the fields that it reads."""
-        return (*self.requires, *self.fields)
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Return ``phrase_foils`` of each sample."""
