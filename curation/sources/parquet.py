@@ -20,17 +20,9 @@ from curation.sources.reading.files import (
     shown,
     stat_of,
 )
-from curation.sources.reading.table_rows import (
-    BadRow,
-    attributes_of,
-    captions_of,
-    find_caption_columns,
-    find_column,
-    numbered_columns,
-    parquet_columns,
-    parquet_rows,
-    split_of,
-)
+from curation.sources.reading.query import COLUMN_OPTIONS
+from curation.sources.reading.table_columns import TableColumns, find_columns
+from curation.sources.reading.table_rows import BadRow, parquet_columns, parquet_rows
 from data_manifests.sample import ImageRef
 
 _BYTES_COLUMNS = ("image", "image_bytes", "jpg", "jpeg", "png", "webp")
@@ -45,7 +37,7 @@ class ParquetSource(FileSource):
 
     Columns: the image as bytes, as Hugging Face's ``{bytes, path}``, or as a path relative to the file; ``captions``
     (a list), ``caption`` or ``text``; optionally ``split`` (otherwise the split that the file's name begins with).
-    All other columns are attributes, except raw bytes. Embedded images are named ``<file>#<row>``. Adjacent rows of one
+    ``?image=A&caption=B&caption=C&split=D`` names other columns. The rest are attributes, except raw bytes. Embedded images are named ``<file>#<row>``. Adjacent rows of one
     image are one record; the intake unites the others.
 
     Raises:
@@ -53,17 +45,18 @@ class ParquetSource(FileSource):
     """
 
     kind: ClassVar[str] = "parquet"
+    OPTIONS: ClassVar[tuple[str, ...]] = COLUMN_OPTIONS
 
     def __init__(self, path: str, split: str | None = None) -> None:
         super().__init__(path, split)
         self._files = self._list_files(".parquet")
         first = next(iter(self._files.values()))
-        _image_column(first, parquet_columns(first))
-        if self._split and not any(_has_split(file) for file in self._files.values()):
+        split = self._columns(first)[1].split
+        if self._split and not any(_has_split(file, split) for file in self._files.values()):
             raise self._no_split(
-                f"{self._name} has no column 'split', and no file's name begins with a split",
-                allowed="a column 'split' with train, dev or test, or files like train-00000.parquet",
-                fix="add the column",
+                f"{self._name} has no column '{split}', and no file's name begins with a split",
+                allowed=f"a column '{split}' with train, dev or test, or files like train-00000.parquet",
+                fix=f"add the column, or name yours: --source {self.kind}:{self._path}?split=COLUMN",
             )
 
     def splits(self) -> list[RecordSplit]:
@@ -74,8 +67,34 @@ class ParquetSource(FileSource):
         """Return a hash of the names, sizes and times of the files, and of the images that they name."""
         files = {stat_of(path, label) for label, path in self._files.items()}
         for label, file in self._files.items():
-            files.update(_named_images(label, file))
+            files.update(self._named_images(label, file))
         return self._signature(files)
+
+    def _columns(self, file: Path) -> tuple[dict[str, str], TableColumns]:
+        """Return the columns of a file with their types, and which of them are which.
+
+        Raises:
+            InputError: a column is missing.
+        """
+        columns = parquet_columns(file)
+        return columns, find_columns(file, columns, self._query, IMAGE_COLUMNS, "the image")
+
+    def _named_images(self, label: str, file: Path) -> Iterator[FileStat]:
+        """Yield the image files that the rows of one file name."""
+        columns, found = self._columns(file)
+        column = found.image
+        if columns[column] == "bytes":
+            return
+        root = file.parent.resolve()
+        paths = [f"{column}.path"] if columns[column] == "struct" else [column]
+        for _, row in parquet_rows(file, paths):
+            value = None if isinstance(row, BadRow) else row.get(column)
+            path = value.get("path") if isinstance(value, dict) else value
+            if not isinstance(path, str) or not path:
+                continue
+            image = image_in(root, path)
+            if isinstance(image, ImageRef):
+                yield stat_of(Path(image.path), _relative_to_source(label, path))
 
     def _records(self, label: str, file: Path) -> Iterator[SourceRecord | Rejected]:
         """Yield one record per row of a file, or per adjacent rows of one image."""
@@ -90,68 +109,37 @@ class ParquetSource(FileSource):
 
     def _items(self, label: str, file: Path) -> Iterator[SourceRecord | Rejected]:
         """Yield every row of one file that is in the selected split."""
-        columns = parquet_columns(file)
-        image_column = _image_column(file, columns)
-        used = [name for name, content in columns.items() if content != "bytes" or name == image_column]
+        types, columns = self._columns(file)
+        used = [name for name, content in types.items() if content != "bytes" or name == columns.image]
         split_in_name = _SPLIT_IN_NAME.match(file.name)
         file_split = SPLITS[split_in_name[1]] if split_in_name else None
-        caption_columns, numbered = find_caption_columns(file, columns), numbered_columns(used)
-        no_attributes = {image_column, "split", *(name for name in used if name.startswith("__index_"))}
+        no_attributes = {name for name in used if name.startswith("__index_")}
         for number, row in parquet_rows(file, used):
             name = f"{label}#{number}"
             if isinstance(row, BadRow):
                 yield Rejected(name, "unreadable_rows", f"{label}: {row.problem}")
                 continue
             try:
-                captions, used_columns = captions_of(row, caption_columns, numbered)
-                split = split_of(row) or file_split
-                attributes = attributes_of(row, no_attributes | used_columns)
+                captions, used_columns = columns.captions_of(row)
+                split = columns.split_of(row) or file_split
+                attributes = columns.attributes_of(row, no_attributes | used_columns)
             except ValueError as error:
                 yield Rejected(name, "malformed_line", f"{name}: {shown(str(error))}")
                 continue
             if self._split not in (None, split):
                 continue
-            image, own_name, more = _image_of(row[image_column], label, file)
+            image, own_name, more = _image_of(row[columns.image], label, file)
             if isinstance(image, Rejected):
                 yield Rejected(image.name or name, image.reason, f"{name}: {image.detail}")
             elif not captions:
-                yield Rejected(own_name or name, "no_captions", f"{name}: no text in {', '.join(caption_columns)}")
+                yield Rejected(own_name or name, "no_captions", f"{name}: no text in {', '.join(columns.captions)}")
             else:
                 yield SourceRecord(own_name or name, image, captions, split, attributes | more)
 
 
-def _named_images(label: str, file: Path) -> Iterator[FileStat]:
-    """Yield the image files that the rows of one file name."""
-    columns = parquet_columns(file)
-    column = _image_column(file, columns)
-    if columns[column] == "bytes":
-        return
-    root = file.parent.resolve()
-    paths = [f"{column}.path"] if columns[column] == "struct" else [column]
-    for _, row in parquet_rows(file, paths):
-        value = None if isinstance(row, BadRow) else row.get(column)
-        path = value.get("path") if isinstance(value, dict) else value
-        if not isinstance(path, str) or not path:
-            continue
-        image = image_in(root, path)
-        if isinstance(image, ImageRef):
-            yield stat_of(Path(image.path), _relative_to_source(label, path))
-
-
-def _image_column(file: Path, columns: dict[str, str]) -> str:
-    """Return the column with the image.
-
-    Raises:
-        InputError: the file has no such column, or none with captions.
-    """
-    column = find_column(file, columns, IMAGE_COLUMNS, "the image")
-    find_caption_columns(file, columns)
-    return column
-
-
-def _has_split(file: Path) -> bool:
+def _has_split(file: Path, column: str) -> bool:
     """Return whether the rows of a file have a split."""
-    return bool(_SPLIT_IN_NAME.match(file.name)) or "split" in parquet_columns(file)
+    return bool(_SPLIT_IN_NAME.match(file.name)) or column in parquet_columns(file)
 
 
 def _image_of(value: Any, label: str, file: Path) -> tuple[ImageRef | bytes | Rejected, str, dict[str, str]]:

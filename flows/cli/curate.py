@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curation.sources import KINDS
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.options import BandsOpt, CurationOptions, JsonOpt, ShardOpt, expand_options
@@ -38,9 +39,7 @@ class CurateOptions(CurationOptions):
     """Options of plan, curate and schedule."""
 
     recipe: Annotated[str, typer.Argument(help="a recipe; see clipcurate recipes")]
-    source: Annotated[
-        str, typer.Option("--source", help="KIND:PATH, KIND one of flickr coco folder parquet webdataset scenes")
-    ]
+    source: Annotated[str, typer.Option("--source", help=f"KIND:PATH, KIND one of {' '.join(KINDS)}")]
     name: Annotated[str, typer.Option("--name", help="data set's name")]
     shard_mb: ShardOpt = 64
     bands: BandsOpt = 0

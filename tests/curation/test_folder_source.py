@@ -169,7 +169,7 @@ def test_a_table_that_is_sorted_in_pieces_gives_the_same_batches(
         put(tmp_path / f"{number}.jpg", picture(number))
     source = open_source(f"folder:{tmp_path}")
     at_once = list(read_batches(source))
-    monkeypatch.setattr("curation.sources.folder.ROWS_PER_TABLE", 3)
+    monkeypatch.setattr("curation.sources.reading.table_source.ROWS_PER_TABLE", 3)
     monkeypatch.setattr("curation.sources.reading.sorted_rows.MAX_PIECE_BYTES", 1)
     monkeypatch.setattr("curation.sources.reading.sorted_rows.MAX_MERGED_FILES", 4)
     assert list(read_batches(source)) == at_once

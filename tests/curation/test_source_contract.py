@@ -45,6 +45,15 @@ def a_coco(root: Path) -> str:
     return f"coco:{root}"
 
 
+def a_csv(root: Path) -> str:
+    """open_clip's table, with rows that name the same picture, lead out or are none; the user names the columns."""
+    rows = [f"{number % 40}.jpg\ttitle {number}\t\ttrain" for number in range(97)]
+    put(root / "train.tsv", "\n".join(["picture\ttitle\tsubtitle\tfold", *rows, "../x.jpg\tlost\t\t", "0.jpg"]))
+    for number in range(40):
+        put(root / f"{number}.jpg", picture(number))
+    return f"csv:{root}/train.tsv?image=picture&caption=title&caption=subtitle&split=fold"
+
+
 def a_flickr(root: Path) -> str:
     """The official layout, and a table whose encoding is guessed."""
     flickr8k(root)
@@ -83,6 +92,7 @@ def a_webdataset(root: Path) -> str:
 
 INPUTS: Mapping[str, Callable[[Path], str]] = {
     "coco": a_coco,
+    "csv": a_csv,
     "flickr": a_flickr,
     "folder": a_folder,
     "parquet": a_parquet,

@@ -110,7 +110,7 @@ def test_an_object_without_captions_is_named_as_that(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("labels.csv", b"file_name,caption\na.jpg,a dog\n", "rename it to captions.csv"),
+        ("labels.csv", b"file_name,caption\na.jpg,a dog\n", "if labels.csv has the captions: --source csv:"),
         ("captions.json", b'[{"file_name": "a.jpg", "caption": "a dog"}]', r"jq -c '\.\[\]' captions\.json > lines"),
         ("captions.csv.gz", gzip.compress(b"file_name,caption\n", mtime=0), "gunzip captions.csv.gz"),
         ("table.xlsx", b"PK\3\4", "save it as captions.csv"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,11 +68,17 @@ class _TableFormat:
         return has_image_ending(name) or name.lower().endswith(OTHER_IMAGE_ENDINGS)
 
 
-def csv_rows(path: Path) -> Iterator[TableRow]:
+def csv_rows(path: Path, named: Collection[str] = (), image: str | None = None) -> Iterator[TableRow]:
     """Yield the rows below the header of a delimited table, numbered by the line on which each begins.
 
     Separated by comma, semicolon, tab or ``|``; in UTF-8 or UTF-16. A quoted field may have line breaks, but a line
-    that begins like a row of its own is never part of it: then the row with the quote is malformed.
+    that begins like a row of its own is never part of it: then the row with the quote is malformed. So is the header
+    where it comes again, as in tables that were joined.
+
+    Args:
+        path: The table.
+        named: Columns that the user named, by which the separator is found as well.
+        image: The column with the image's file name, if the user named it.
     """
     waiting: deque[_Line] = deque()
     rest = text_lines(path, keep_blank=True)
@@ -89,18 +95,19 @@ def csv_rows(path: Path) -> Iterator[TableRow]:
             if declared and separator is None:
                 separator = declared[1]
             else:
-                layout = _format_of(text, separator)
+                layout = _format_of(text, separator, named, image)
         else:
             yield number, _row(text, layout, waiting, rest)
 
 
-def _format_of(header: str, separator: str | None) -> _TableFormat:
+def _format_of(header: str, separator: str | None, named: Collection[str], image: str | None) -> _TableFormat:
     """Return the format that a table's first line stands for."""
-    separator = separator or max(_SEPARATORS, key=lambda one: _rank(_names(header, one)))
+    separator = separator or max(_SEPARATORS, key=lambda one: _rank(_names(header, one), named))
     cells = header.split(separator)
     names = _names(header, separator)
     lower = [name.lower() for name in names]
     index = next((lower.index(name) for name in FILE_COLUMNS if name in lower), 0)
+    index = names.index(image) if image in names else index
     spaced = len(cells) > 1 and all(cell.startswith(" ") for cell in cells[1:])
     return _TableFormat(separator, spaced, _unique(names), index)
 
@@ -111,11 +118,11 @@ def _names(header: str, separator: str) -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def _rank(names: list[str]) -> tuple[int, int]:
-    """Return how well names fit a caption table: known columns; without any, the number of columns."""
+def _rank(names: list[str], named: Collection[str]) -> tuple[int, int, int]:
+    """Return how well names fit a caption table: named columns, known ones; without any, the number of columns."""
     lower = {re.sub(r"[_.\- ]?\d+$", "", name.lower()) for name in names}
     known = sum(bool(lower & set(group)) for group in (FILE_COLUMNS, (*CAPTION_COLUMNS, *CAPTION_SYNONYMS)))
-    return known, 0 if known else len(names)
+    return len(set(named).intersection(_unique(names))), known, 0 if known else len(names)
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -143,6 +150,8 @@ def _row(text: str, layout: _TableFormat, waiting: deque[_Line], rest: Iterator[
         separators = {"\t": "tab"}
         name = separators.get(layout.separator, repr(layout.separator))
         return BadRow(f"{len(cells)} fields where the header has {len(layout.columns)} (separator: {name})", text)
+    if _unique([cell.strip() for cell in cells]) == layout.columns:
+        return BadRow("the header again", text)
     return dict(zip(layout.columns, cells, strict=True))
 
 

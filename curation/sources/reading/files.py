@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from blake3 import blake3
 
 from curation.sources import Rejected, SourceRecord, SourceSplit
+from curation.sources.reading.query import Query, take_query, written_query
 from data_manifests.errors import InputError, nearest
 from data_manifests.image_decoder import IMAGE_ENDINGS
 from data_manifests.sample import ImageRef
@@ -258,10 +259,17 @@ def stat_of(path: Path, name: str) -> FileStat:
     return name, found.st_size, found.st_mtime_ns
 
 
-def signature_of(kind: str, split: str | None, files: Iterable[FileStat]) -> str:
-    """Return BLAKE3-128 (hex) of the names, sizes and modification times of the files that a source reads."""
+def signature_of(kind: str, split: str | None, files: Iterable[FileStat], options: str = "") -> str:
+    """Return BLAKE3-128 (hex) of the names, sizes and modification times of the files that a source reads.
+
+    Args:
+        kind: The source's kind.
+        split: The split that is read, or None for all.
+        files: The files.
+        options: What else decides what is read, such as the names of columns.
+    """
     entries = (f"{name}\0{size}\0{mtime}" for name, size, mtime in sorted(files))
-    lines = [f"{READER_VERSION}\0{kind}\0{split or ''}", *entries]
+    lines = [f"{READER_VERSION}\0{kind}\0{split or ''}" + (f"\0{options}" if options else ""), *entries]
     return blake3("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest(length=16)
 
 
@@ -322,12 +330,17 @@ class FileSource(ABC):
     """
 
     kind: ClassVar[str]
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+    """What may stand after ``?`` in the path."""
     _root: Path
     """Real path of the folder that names are relative to, for sources that are a folder."""
 
     def __init__(self, path: str, split: str | None) -> None:
-        self._path, self._name = path, base_name(path)
+        self._query: Query
+        self._path, self._query = take_query(self.kind, path, self.OPTIONS) if self.OPTIONS else (path, {})
+        self._name = base_name(self._path)
         self._linked: tuple[Path, ...] = ()
+        self._targets: tuple[Path, ...] = ()
         check_split(split, SPLITS)
         self._split = None if split is None else SPLITS[split]
 
@@ -345,7 +358,7 @@ class FileSource(ABC):
 
     def _signature(self, files: Iterable[FileStat]) -> str:
         """Return the signature of a source that reads these files."""
-        return signature_of(self.kind, self._split, files)
+        return signature_of(self.kind, self._split, files, written_query(self._query))
 
     def _error(self, problem: str, *, allowed: str, fix: str) -> InputError:
         """Return the error that the path cannot be used as a source of this kind."""
@@ -372,6 +385,7 @@ class FileSource(ABC):
                     allowed=f"{self.kind}:FOLDER::TARGET, TARGET a folder that links in FOLDER point to",
                     fix="check the path after ::",
                 )
+        self._targets = tuple(Path(os.path.normpath(Path(target).absolute())) for target in targets)
         self._linked = tuple(Path(target).resolve() for target in targets)
 
     def _deeper(self, is_table: Callable[[str], bool]) -> str | None:

@@ -351,17 +351,17 @@ def _written_list(text: str, column: str) -> str | list[Any]:
     return text
 
 
-def split_of(row: Mapping[str, Any]) -> str | None:
-    """Return a row's split: ``train``, ``dev``, ``test``, or None when the row has none.
+def split_of(row: Mapping[str, Any], column: str = "split") -> str | None:
+    """Return a row's split, as a column says: ``train``, ``dev``, ``test``, or None when the row has none.
 
     Raises:
         ValueError: it is not the name of a split.
     """
-    value = row.get("split")
+    value = row.get(column)
     if value is None or value == "":
         return None
     if not isinstance(value, str) or value not in SPLITS:
-        raise ValueError(f"split {shown(str(value), 40)!r} is none of {', '.join(SPLITS)}")
+        raise ValueError(f"{column} {shown(str(value), 40)!r} is none of {', '.join(SPLITS)}")
     return SPLITS[value]
 
 
