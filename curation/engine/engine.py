@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from curation.engine.columns import StoredColumns
+from curation.engine.early import EarlyUnits, StartsUnits
 from curation.engine.fits import (
     FIRST_FIT,
     FIT_OF,
@@ -316,7 +317,9 @@ def samples_after(
     check_order(stages)
     here = replace(snapshot, folder=snapshot.folder.absolute())  # a worker may run in another folder
     samples = Replay(here, Store(store.absolute()), ALL_SAMPLES)
-    run = _StageRun(here, store.absolute(), executor, events or Events(), fits or FitPolicy(), samples)
+    starter = executor if isinstance(executor, StartsUnits) else None
+    early = EarlyUnits[UnitReport](stages, starter, here.folder, samples.store.root)
+    run = _StageRun(here, store.absolute(), executor, events or Events(), fits or FitPolicy(), samples, early)
     for stage in stages:
         started = time.perf_counter()
         report = run.fitted(stage) if isinstance(stage, FittedStage) else run.units(stage)
@@ -337,6 +340,7 @@ class _StageRun:
     events: Events
     fits: FitPolicy
     samples: Replay
+    early: EarlyUnits[UnitReport]
     finished: list[FinishedStage] = field(default_factory=list)
     reports: list[StageReport] = field(default_factory=list)
 
@@ -346,28 +350,40 @@ class _StageRun:
         Raises:
             WaitingError: the stage needs something from outside.
         """
-        stored, parts, num_samples = None, [ALL_SAMPLES], self.samples.num_samples
+        known, parts, num_samples = list[UnitReport](), [ALL_SAMPLES], self.samples.num_samples
         if isinstance(stage, MapStage) or fit:
-            lacking, _ = self.samples.lacking(stage, Store(self.store).folder(stage, fit))
-            stored = UnitReport(0, num_samples - len(lacking))
-            parts, num_samples = self._partitions(lacking), len(lacking)
+            report, lacking = self._known(stage, fit)
+            known, parts, num_samples = [report], self._partitions(lacking), len(lacking)
         units = [WorkUnit(stage, tuple(self.finished), self.snapshot.folder, self.store, part, fit) for part in parts]
         total, waiting = StageReport(stage), None
-        self.events.stage_started(stage, len(units) + (stored is not None))
+        self.events.stage_started(stage, len(units) + len(known))
         # of few samples, one unit takes less time here than in a process that may have to start first
         alone = len(units) == 1 and num_samples <= _FEW_SAMPLES
+        if alone:
+            self.early.start(stage, self.samples)
         done = (
             (run_over(unit, self.samples) for unit in units)
             if alone
             else (run_serially if stage.runs_in_main_process() else self.executor)(run_unit, units)
         )
-        for report in chain([] if stored is None else [stored], done):
+        for report in chain(known, done):
             total.add(report)
             waiting = report.waiting or waiting
             self.events.unit_done(stage, report)
         if waiting is not None:
             raise waiting
         return total
+
+    def _known(self, stage: Stage, fit: str) -> tuple[UnitReport, Positions]:
+        """Return how many samples have a result of a stage, with those that were started early, and which lack one."""
+        early = self.early.finish(stage, self.samples)
+        lacking, _ = self.samples.lacking(stage, Store(self.store).folder(stage, fit))
+        num_stored = self.samples.num_samples - len(lacking)
+        if early is None:
+            return UnitReport(0, num_stored), lacking
+        report, num_there = early
+        num_computed = min(report.num_computed, num_there)
+        return replace(report, num_computed=num_computed, num_reused=num_stored - num_computed), lacking
 
     def _partitions(self, lacking: Positions) -> list[Partition]:
         """Return partitions that have all of some samples; neighbours with few of them are one."""

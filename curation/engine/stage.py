@@ -117,6 +117,7 @@ class Stage(ABC):
         drops: Reasons for which it may drop a sample.
         source: The paper, with section or equation.
         knows_only_english: Whether its rules or word lists are for English captions; with another language it is left out.
+        starts_slowly: Whether it loads a model, which takes longer than a few samples: see `curation.engine.early`.
     """
 
     name: ClassVar[str]
@@ -126,6 +127,7 @@ class Stage(ABC):
     drops: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str]
     knows_only_english: ClassVar[bool] = False
+    starts_slowly: ClassVar[bool] = False
 
     def require(self, condition: bool, settings: str, *, allowed: str, fix: str = "leave them out") -> None:
         """Check a condition on settings (names, separated by spaces).

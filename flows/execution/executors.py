@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import ParamSpec, TypeVar
 
-from curation.engine.engine import Executor, UnitReport, run_serially
+from curation.engine.engine import Executor, UnitReport, run_serially, run_unit
 from curation.engine.replay import WorkUnit
 from data_manifests.errors import InputError
 
@@ -32,19 +33,38 @@ def local_executor(workers: int) -> Iterator[Executor]:
         yield run_serially
         return
     with process_pool(workers) as pool:
+        yield _PoolExecutor(pool)
 
-        def run(work: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUnit]) -> Iterator[UnitReport]:
-            futures = [pool.submit(work, unit) for unit in units]
+
+@dataclass(frozen=True)
+class _PoolExecutor:
+    """Runs units in the processes of a pool."""
+
+    pool: ProcessPoolExecutor
+
+    def __call__(self, work: Callable[[WorkUnit], UnitReport], units: Sequence[WorkUnit]) -> Iterator[UnitReport]:
+        """Run units; yield their reports as they come."""
+        futures = [self.pool.submit(work, unit) for unit in units]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise worker_death_error() from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def start(self, unit: WorkUnit) -> Callable[[], UnitReport]:
+        """Start a unit; return what waits for its report."""
+        future = self.pool.submit(run_unit, unit)
+
+        def wait() -> UnitReport:
             try:
-                for future in as_completed(futures):
-                    yield future.result()
+                return future.result()
             except BrokenProcessPool:
                 raise worker_death_error() from None
-            finally:
-                for future in futures:
-                    future.cancel()
 
-        yield run
+        return wait
 
 
 @contextmanager

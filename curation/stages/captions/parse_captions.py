@@ -47,6 +47,7 @@ class ParseCaptions(MapStage):
     requires: ClassVar[tuple[str, ...]] = ("captions",)
     provides: ClassVar[tuple[Field, ...]] = (Field("parses"),)
     source: ClassVar[str] = "Yuksekgonul et al. 2023, section 4, arXiv 2210.01936"
+    starts_slowly: ClassVar[bool] = True
 
     parser: Parser = field(default_factory=SpacyParser)
     max_chars: int = 2000

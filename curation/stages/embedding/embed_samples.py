@@ -36,6 +36,7 @@ class EmbedSamples(MapStage):
     )
     source = "Radford 2021, section 2.3, arXiv 2103.00020"
     batch_size = 64
+    starts_slowly = True
 
     model: EncoderSpec
 

@@ -70,6 +70,7 @@ class FillMasks(SlotStage):
     )
     source: ClassVar[str] = "Zhang et al. 2023, section 3, arXiv 2306.08832; Doveh et al. 2023, arXiv 2211.11733"
     knows_only_english: ClassVar[bool] = True
+    starts_slowly: ClassVar[bool] = True
     operation: ClassVar[str] = "mask"
 
     model: MaskedModel
