@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from data_manifests.blind_accuracy import blind_rows
+from data_manifests.markdown import code, markdown_table, one_line, papers, plain
 from data_manifests.nested import leaves
 
 Body = Mapping[str, Any]
 
-_MAX_TEXT = 400
 _MAX_ROWS = 200
-_ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
-_MARKS = re.compile(r"([\\|`*_\[\]])")
 
 
 def card_path(manifest: Path) -> Path:
@@ -57,8 +53,8 @@ def _head(body: Body) -> Iterator[str]:
     yield ""
     yield (
         f"{counts['samples']:,} photographs with {counts['captions']:,} captions, {counts.get('views', 0):,} rewrites and "
-        f"knowledge captions and {counts['negatives']:,} hard negatives, curated from the {_code(source.get('kind'))} source "
-        f"{_code(source.get('name'))} by the recipe {_code(recipe.get('name'))} ({_papers(recipe.get('paper', 'no paper'))})."
+        f"knowledge captions and {counts['negatives']:,} hard negatives, curated from the {code(source.get('kind'))} source "
+        f"{code(source.get('name'))} by the recipe {code(recipe.get('name'))} ({papers(recipe.get('paper', 'no paper'))})."
     )
     yield ""
     yield f"Manifest fingerprint `{body['fingerprint']}`, {_parent(body)}. This card is made from the manifest alone."
@@ -71,17 +67,23 @@ def _parent(body: Body) -> str:
     return f"made after `{parent.get('name', body['name'])}@{parent['version']}` (`{parent['fingerprint']}`)"
 
 
-def _licences(body: Body) -> Iterator[str]:
+def licence_table(body: Body) -> Iterator[str]:
+    """Yield a table of what a version was made from, with licences and who uses it."""
     source = body["source"]
     terms = (
-        _plain(source["licence"]) if source.get("licence") else "not stated by the source: ask whoever has the rights"
+        plain(source["licence"]) if source.get("licence") else "not stated by the source: ask whoever has the rights"
     )
-    rows = [(f"photographs and captions ({_code(source.get('kind'))} {_code(source.get('name'))})", terms, "")]
+    rows = [(f"photographs and captions ({code(source.get('kind'))} {code(source.get('name'))})", terms, "")]
     for item, stages in _resources(body):
-        terms = ", ".join(map(_plain, item["licences"])) if item.get("licences") else "not recorded"
-        rows.append((f"{_plain(item['name'])} (`{item['hash'][:12]}`)", terms, ", ".join(map(_code, stages))))
-    yield from _table(("what", "licence", "used by"), rows)
-    details = [f"{key}: {_plain(value)}" for key, value in source.items() if value is not None and key != "licence"]
+        terms = ", ".join(map(plain, item["licences"])) if item.get("licences") else "not recorded"
+        rows.append((f"{plain(item['name'])} (`{item['hash'][:12]}`)", terms, ", ".join(map(code, stages))))
+    yield from markdown_table(("what", "licence", "used by"), rows)
+
+
+def _licences(body: Body) -> Iterator[str]:
+    source = body["source"]
+    yield from licence_table(body)
+    details = [f"{key}: {plain(value)}" for key, value in source.items() if value is not None and key != "licence"]
     yield ""
     yield f"The source as the manifest has it: {', '.join(details)}."
 
@@ -103,9 +105,9 @@ def _made(body: Body) -> Iterator[str]:
     rows = []
     for stage in body["stages"]:
         config = ", ".join(f"{key} = {value}" for key, value in stage["config"].items() if value is not None)
-        name = f"{_code(stage['name'])} /{stage['version']}"
-        rows.append((name, _papers(stage["source"]), _plain(config), f"`{stage['fingerprint'][:12]}`"))
-    yield from _table(("stage /version", "paper", "settings", "fingerprint"), rows)
+        name = f"{code(stage['name'])} /{stage['version']}"
+        rows.append((name, papers(stage["source"]), plain(config), f"`{stage['fingerprint'][:12]}`"))
+    yield from markdown_table(("stage /version", "paper", "settings", "fingerprint"), rows)
 
 
 def _holds(body: Body) -> Iterator[str]:
@@ -121,8 +123,8 @@ def _holds(body: Body) -> Iterator[str]:
         rows.append(("words of a caption: mean, least, most", f"{mean:.1f}, {min(words)}, {max(words)}"))
     if sizes := sorted(statistics.get("cluster_sizes", {}).values()):
         rows.append(("clusters: number, smallest, largest", f"{len(sizes):,}, {sizes[0]:,}, {sizes[-1]:,}"))
-    rows += [(f"split {_plain(name)}", f"{number:,}") for name, number in sorted(statistics.get("splits", {}).items())]
-    yield from _table(("what", ">number"), rows)
+    rows += [(f"split {plain(name)}", f"{number:,}") for name, number in sorted(statistics.get("splits", {}).items())]
+    yield from markdown_table(("what", ">number"), rows)
     for title, name in (("Negatives by kind", "negatives"), ("Rewrites and knowledge captions by kind", "views")):
         yield from _counts(title, {(kind,): number for kind, number in statistics.get(name, {}).items()}, ("kind",))
 
@@ -133,19 +135,19 @@ def _quality(body: Body) -> Iterator[str]:
     if not judges:
         yield "How well negatives are told from captions without the image was not measured."
     else:
-        rows = [(_plain(name), *shares) for name, shares in blind_rows(judges)]
+        rows = [(plain(name), *shares) for name, shares in blind_rows(judges)]
         yield "How often a judge that sees no image tells the caption from its negative, in % (chance is 50; 95 % intervals):"
         yield ""
-        yield from _table(("negatives", *(f">{_plain(name)}" for name in judges)), rows)
+        yield from markdown_table(("negatives", *(f">{plain(name)}" for name in judges)), rows)
     rest = {name: value for name, value in found.items() if name != "blind_accuracy"}
     rows = [
-        (_code(stage), _plain(name), _plain(value))
+        (code(stage), plain(name), plain(value))
         for stage, found_by in rest.items()
         for name, value in leaves(found_by, ", ")
     ]
     if rows:
         yield ""
-        yield from _table(("found by", "what", ">value"), rows)
+        yield from markdown_table(("found by", "what", ">value"), rows)
 
 
 def _lost(body: Body) -> Iterator[str]:
@@ -159,6 +161,11 @@ def _lost(body: Body) -> Iterator[str]:
 
 
 def _limits(body: Body) -> Iterator[str]:
+    yield from (f"- {text}" for text in limits_of(body))
+
+
+def limits_of(body: Body) -> list[str]:
+    """Return what a version does not promise, a sentence each."""
     ran = {stage["name"] for stage in body["stages"]}
     leaks = [stage["resources"].values() for stage in body["stages"] if stage["name"] == "remove_leaks"]
     sought = any(_is_used(item) for items in leaks for item in items)
@@ -188,14 +195,14 @@ def _limits(body: Body) -> Iterator[str]:
         ("balance_attributes" not in ran, "Who is shown doing what was not balanced: it is as the source has it."),
         (True, "Words and rules are English."),
     ]
-    yield from (f"- {text}" for holds, text in limits if holds)
+    return [text for holds, text in limits if holds]
 
 
 def _again(body: Body) -> Iterator[str]:
     source, name = body["source"], f"{body['name']}@{body['version']}"
     options = "".join(f" --{key} {source[key]}" for key in ("split", "limit") if source.get(key) is not None)
     yield "```"
-    yield _line(
+    yield one_line(
         f"clipcurate curate {body['recipe'].get('name')} --source {source.get('kind')}:PATH{options} --name {body['name']}"
     )
     yield f"clipcurate verify {name}"
@@ -219,31 +226,4 @@ def _counts(title: str, found: Mapping[tuple[str, ...], int], names: tuple[str, 
     yield ""
     yield f"{title}:"
     yield ""
-    yield from _table((*names, ">number"), [(*map(_plain, key), f"{number:,}") for number, key in rows])
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(name.removeprefix(">") for name in columns) + " |"
-    yield "| " + " | ".join("---:" if name.startswith(">") else "---" for name in columns) + " |"
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
-
-
-def _plain(value: object) -> str:
-    """Return a value as one line of text without Markdown."""
-    return _MARKS.sub(r"\\\1", html.escape(_line(str(value)), quote=False))
-
-
-def _code(value: object) -> str:
-    """Return a value as code, without the characters that could end it."""
-    return f"`{_line(re.sub('[`|<>]', '', str(value))) or '?'}`"
-
-
-def _line(text: str) -> str:
-    text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
-
-
-def _papers(text: str) -> str:
-    """Return a citation with links at its arXiv numbers."""
-    return _ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", _plain(text))
+    yield from markdown_table((*names, ">number"), [(*map(plain, key), f"{number:,}") for number, key in rows])

@@ -31,7 +31,6 @@ PACKAGES = ("curation", "data_manifests", "flows", "training")
 WAITING: Mapping[str, str] = {
     "BorrowCaptions": "the recipes of the further papers",
     "ShuffleOrder": "a recipe; until then the benchmarks of negatives use it",
-    "merge": "exporting a tuned model with its adapters folded in (training/model/lora.py)",
 }
 """Name -> what it waits for."""
 

@@ -1,4 +1,4 @@
-"""``clipcurate export``: a version in the layouts of other tools."""
+"""``clipcurate export``: a version or a run in the layouts of other tools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_manifests.outputs import record_output
 from flows.cli.options import JsonOpt, RefArg
 from flows.terminal import console
 
-app = typer.Typer(name="export", no_args_is_help=True, help="A version in the layouts of other tools.")
+app = typer.Typer(name="export", no_args_is_help=True, help="A version or a run in the layouts of other tools.")
 
 
 @app.command()
@@ -54,3 +54,36 @@ def uids(
         console.print_json({"version": ref, "file": str(out), "uids": number})
     else:
         console.out.print(f"wrote {number:,} uids to {out}")
+
+
+@app.command()
+def model(
+    ctx: typer.Context,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder of clipcurate train")],
+    out: Annotated[Path, typer.Option("--out", help="the folder to make; must not exist")],
+    layout: Annotated[
+        Literal["open_clip", "hf", "adapter"],
+        typer.Option("--format", help="open_clip's folder, transformers' CLIPModel, or peft's adapter (LoRA runs)"),
+    ] = "open_clip",
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option("--evaluation", help="results of evaluate --json for the card; default: those next to the run"),
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option("--push", help="upload to this repository of the Hugging Face Hub")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write a run's model, adapters folded in, with a model card, for open_clip, transformers or peft."""
+    from flows.cli.hub import check_hub, upload
+    from flows.cli.model_export import export_model
+
+    if push is not None:
+        check_hub(push)
+    export_model(ctx.obj, run, layout, out, evaluation or ())
+    address = upload(out, push, "model") if push is not None else None
+    files = sorted(path.name for path in out.iterdir())
+    if as_json:
+        console.print_json({"run": str(run), "format": layout, "folder": str(out), "files": files, "pushed": address})
+    else:
+        console.out.print(f"{out}: {', '.join(files)}{f'; pushed to {address}' if address else ''}", markup=False)

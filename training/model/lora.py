@@ -276,13 +276,3 @@ def load_trainable_state(model: ClipModel, state: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in mine.items():
             value.copy_(state[name])
-
-
-def merge(model: ClipModel) -> None:
-    """Fold the adapters into the weights: same features up to rounding, original names, nothing trained any more."""
-    if model.peft is not None:
-        model.module = model.peft.merge_and_unload()
-        model.peft = None
-    model.module.requires_grad_(requires_grad=True)
-    model.tune = ""
-    model.cut_at_first_trained(keep_statistics=False)

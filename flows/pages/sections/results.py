@@ -29,7 +29,7 @@ def results_section(columns: Sequence[ResultColumn]) -> Html:
         values = [dict(flat_metrics(item["metrics"])) for item in of_benchmark]
         names = dict.fromkeys(name for column in values for name in column)
         rows = [
-            (metric_name(name), *(_shown(column.get(name)) for column in values), _change(name, values))
+            (metric_name(name), *(shown_value(column.get(name)) for column in values), _change(name, values))
             for name in names
         ]
         heads = [f">{_label(item)}" for item in of_benchmark]
@@ -155,7 +155,8 @@ def flat_metrics(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple
             yield prefix + name, value
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """Return a number with its interval if it is known; nothing without a number."""
     if isinstance(value, Mapping):
         number, low, high = measured(value)
         return f"{number:.4f}" if low is None or high is None else f"{number:.4f} ({low:.4f} to {high:.4f})"
