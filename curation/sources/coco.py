@@ -45,13 +45,15 @@ class CocoSource(FileSource):
     """``annotations/captions_<split><year>.json`` next to ``<split><year>/``, or one captions file.
 
     Records come split by split (train, dev, test), and within a split sorted by image name. Photographs may be in
-    ``<split><year>/``, ``images/<split><year>/``, ``images/`` or next to the captions file.
+    ``<split><year>/``, ``images/<split><year>/``, ``images/`` or next to the captions file; ``FILE?images=DIR`` names their
+    folder.
 
     Raises:
         InputError: no captions file, no photographs where they are looked for, or two files for one split.
     """
 
     kind: ClassVar[str] = "coco"
+    OPTIONS: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(self, path: str, split: str | None = None) -> None:
         super().__init__(path, split)
@@ -121,6 +123,13 @@ class CocoSource(FileSource):
 
     def _image_folder(self, file: Path) -> Path:
         """Return the real path of the folder that contains the images of a captions file."""
+        if "images" in self._query:
+            given = Path(self._query["images"][0])
+            if not given.is_dir():
+                raise self._error(
+                    f"images={given}: no such folder", allowed=f"{self.kind}:FILE?images=DIR", fix="check the path"
+                )
+            return self._as_text(given.resolve())
         match = _FILE_NAME.fullmatch(file.name)
         own = [match[1] + match[2]] if match and match[1] else []
         candidates = [*own, *(f"images/{name}" for name in own), "images"]
@@ -133,7 +142,7 @@ class CocoSource(FileSource):
             f"no folder with the images of {base_name(file)}",
             allowed=f"{', '.join(name + '/' for name in candidates)}, or images next to the file; "
             f"{contents_of(self._root)}",
-            fix="add the images, or select what is there with --split or by giving one captions file",
+            fix=f"name their folder: --source {self.kind}:{self._path}?images=DIR; or select what is there with --split",
         )
 
 

@@ -1,4 +1,4 @@
-"""A folder of images with one table of captions at its top."""
+"""A folder of images with one table of captions at its top, or with a text file beside each image."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import ClassVar
 from urllib.parse import unquote
 
 from curation.sources import Note, RecordSplit, Rejected, SourceRecord
+from curation.sources.reading.caption_files import ENDING, caption_file_records, has_caption_files
 from curation.sources.reading.files import contents_of, has_image_ending, image_in, scan, shown, stat_of
 from curation.sources.reading.table_source import TO_LINES, TableSource
 from data_manifests.sample import ImageRef
@@ -45,6 +46,8 @@ class FolderSource(TableSource):
     ``DIR?image=A&caption=B&caption=C&split=D``. Records come sorted by name, then rejections of the images without a row
     (not with ``--split``: they are in no split).
 
+    A folder without a table whose images have text files beside them (``7.jpg``, ``7.txt``) has its captions there, one a line.
+
     Raises:
         InputError: no such folder, no table, two tables, or a column is missing.
     """
@@ -56,6 +59,10 @@ class FolderSource(TableSource):
         self._take_linked()
         self._root = self._folder()
         tables = [name for name in TABLES if (self._root / name).is_file()]
+        self._has_table = bool(tables) or not has_caption_files(self._root, self._linked)
+        if not self._has_table:
+            self._check_without_table()
+            return
         if len(tables) != 1:
             problem = (
                 f"{len(tables)} captions files: {', '.join(tables)}" if tables else "no captions file in this folder"
@@ -73,6 +80,9 @@ class FolderSource(TableSource):
 
     def _records(self) -> Iterator[SourceRecord | Rejected | Note]:
         """Yield the unusable rows, one record per image and split, and rejections of the images without a row."""
+        if not self._has_table:
+            yield from caption_file_records(self._root, self._linked)
+            return
         listed: set[str] = set()
         yield from self._table_records(listed)
         if self._split is None:
@@ -82,17 +92,31 @@ class FolderSource(TableSource):
                     yield Rejected(shown(name), "no_captions", f"{self._table.name} does not name it")
 
     def signature(self) -> str:
-        """Return a hash of the names, sizes and times of the table and of all images."""
-        images = [file for file in scan(self._root, self._linked) if has_image_ending(file[0])]
-        return self._signature([stat_of(self._table, self._table.name), *images])
+        """Return a hash of the names, sizes and times of the table, or of the text files, and of all images."""
+        endings = () if self._has_table else (ENDING,)
+        files = [
+            file for file in scan(self._root, self._linked) if has_image_ending(file[0]) or file[0].endswith(endings)
+        ]
+        table = [stat_of(self._table, self._table.name)] if self._has_table else []
+        return self._signature([*table, *files])
+
+    def _check_without_table(self) -> None:
+        """Check that nothing is asked of a table, since captions are in text files beside the images."""
+        if self._query:
+            raise self._error(
+                "options name columns, and this folder has no table but a .txt beside each image",
+                allowed=f"a folder with one of {', '.join(TABLES)}, or no options",
+                fix="leave the options out, or add the table",
+            )
+        if self._split:
+            raise self._no_split(
+                "text files beside images have no split",
+                allowed="a table with a column 'split'",
+                fix="give the folder of that split",
+            )
 
     def _without_table(self) -> str:
         """Return what to do about a folder without a table."""
-        if any(item.suffix == ".txt" and item.with_suffix(".jpg").is_file() for item in self._root.iterdir()):
-            return (
-                f"a .txt beside each image is WebDataset's layout: tar --sort=name -cf 00000.tar -C {self._path} . "
-                "and then --source webdataset:00000.tar"
-            )
         for pattern, kind in OTHER_LAYOUTS.items():
             if found := next(self._root.glob(pattern), None):
                 return f"{shown(found.name)} is what another kind reads: --source {kind}:{self._path}"

@@ -71,6 +71,20 @@ def a_folder(root: Path) -> str:
     return f"folder:{root}"
 
 
+def a_hf(root: Path) -> str:
+    """What `save_to_disk` writes, with two of the library's splits, and rows without image or caption."""
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.List(datasets.Value("string"))})
+    parts = {}
+    for number, name in enumerate(("train", "validation")):
+        images = [{"bytes": picture(number + place), "path": None} for place in range(29)] + [None]
+        captions = [["", "one", None] if place % 7 else [f"caption {place}"] for place in range(29)] + [["lost"]]
+        parts[name] = datasets.Dataset.from_dict({"image": images, "caption": captions}, features=features)
+    datasets.DatasetDict(parts).save_to_disk(str(root))
+    return f"hf:{root}"
+
+
 def a_parquet(root: Path) -> str:
     """Three files of pictures' bytes; the same picture is in two of them."""
     root.mkdir()
@@ -95,6 +109,7 @@ INPUTS: Mapping[str, Callable[[Path], str]] = {
     "csv": a_csv,
     "flickr": a_flickr,
     "folder": a_folder,
+    "hf": a_hf,
     "parquet": a_parquet,
     "scenes": lambda _root: "scenes:25@4",
     "webdataset": a_webdataset,

@@ -180,12 +180,6 @@ def test_a_table_of_links_says_to_download_them(kind: str, tmp_path: Path) -> No
     assert "'URL' has only links: download the images with img2dataset first" in refused(f"{kind}:{tmp_path}")
 
 
-def test_texts_beside_the_images_are_a_tar_to_be(tmp_path: Path) -> None:
-    put(tmp_path / "0.jpg", picture())
-    put(tmp_path / "0.txt", "a dog")
-    assert "tar --sort=name -cf 00000.tar" in refused(f"folder:{tmp_path}")
-
-
 @pytest.mark.parametrize(
     ("file", "kind"),
     [
