@@ -432,7 +432,7 @@ def read_source(
     """
     signature = blake3(canonical([INTAKE_VERSION, location, source.signature(), limit])).hexdigest(length=16)
     folder, denylist = root.absolute() / signature, denylist or Denylist()
-    if _is_usable(folder, denylist):
+    if is_usable(folder, denylist):
         return Snapshot.load(folder)
     with draft_folder(root) as draft:
         (draft / _ROWS).mkdir()
@@ -454,23 +454,23 @@ def read_source(
         about = {"num_samples": num_samples, "num_records": num_records, "content": content}
         about |= {"notes": [note for report in reports for note in report.notes]}
         write_atomically(draft / "about.json", orjson.dumps(about))
-        _publish_snapshot(draft, folder, denylist)
+        publish_snapshot(draft, folder, denylist)
     return Snapshot.load(folder)
 
 
-def _publish_snapshot(draft: Path, folder: Path, denylist: Denylist) -> None:
+def publish_snapshot(draft: Path, folder: Path, denylist: Denylist) -> None:
     """Put a finished snapshot in its place, unless another run has put the same one there meanwhile and may be reading it."""
-    if folder.exists() and not _is_usable(folder, denylist):
+    if folder.exists() and not is_usable(folder, denylist):
         shutil.rmtree(folder)
     if not folder.exists():
         try:
             publish_folder(draft, folder)
         except OSError:
-            if not _is_usable(folder, denylist):
+            if not is_usable(folder, denylist):
                 raise
 
 
-def _is_usable(folder: Path, denylist: Denylist) -> bool:
+def is_usable(folder: Path, denylist: Denylist) -> bool:
     """Return whether a folder holds a finished snapshot without a sample that was forgotten after it was made."""
     return (folder / "about.json").is_file() and not _has_denied(folder, denylist)
 
@@ -522,19 +522,25 @@ def _write_samples(draft: Path, files: list[Path], rejected: list[tuple[str, str
         files: The rows of all records, in the source's order; they are removed.
         rejected: Receives the rejections of equal images.
     """
+    found = write_rows(draft / "samples.parquet", _samples(draft, files, rejected))
+    shutil.rmtree(draft / _ROWS)
+    return found
+
+
+def write_rows(path: Path, tables: Iterator[pa.Table]) -> tuple[int, str]:
+    """Write samples, sorted by uid, piece by piece; return their number and the hash of their content."""
     import pyarrow.parquet as pq
 
     num_samples, hasher = 0, blake3()
     options = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
-    with open_atomically(draft / "samples.parquet") as file, pq.ParquetWriter(file, _row_schema(), **options) as writer:
-        for chunk in _chunks(_samples(draft, files, rejected)):
+    with open_atomically(path) as file, pq.ParquetWriter(file, _row_schema(), **options) as writer:
+        for chunk in _chunks(tables):
             writer.write_table(chunk)
             num_samples += len(chunk)
             columns = (chunk[name].to_pylist() for name in ("uid", "name", "captions", "split", "attributes"))
             for uid, name, captions, split, attributes in zip(*columns, strict=True):
                 hasher.update(canonical([uid, name, captions, split]))
                 hasher.update(attributes)
-    shutil.rmtree(draft / _ROWS)
     return num_samples, hasher.hexdigest(length=16)
 
 

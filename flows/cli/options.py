@@ -61,6 +61,10 @@ class CurationOptions:
     language: Annotated[
         str, typer.Option("--language", help="language of the captions: en de fr es it nl pt zh, or another of spaCy's")
     ] = "en"
+    edits: Annotated[
+        str | None,
+        typer.Option("--edits", help="JSON Lines file of corrections: captions changed, added, removed; drops"),
+    ] = None
     split: SplitOpt = None
     limit: LimitOpt = None
     workers: Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")] = 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from curation.engine.caption_edits import edited, read_edits
 from curation.engine.denylist import Denylist, check_no_interrupted_forget
 from curation.engine.engine import Events, Executor, StageReport, samples_after
 from curation.engine.fits import FitPolicy, FitRecord
@@ -17,6 +18,7 @@ from curation.engine.intake import Snapshot, read_source
 from curation.engine.stage import FittedStage
 from curation.engine.store import ALL_SAMPLES
 from curation.sources import open_source
+from curation.sources.reading.files import base_name
 from curation.versions.numbering import VersionRequest, dataset_lock, kept_fits, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.caption_negatives import CaptionNegatives
@@ -61,6 +63,7 @@ class CurateJob(RecipeInputs):
         fits: ``NAME@VER`` whose fits are used without checks; None keeps those of the newest version while they hold.
         refit: Stages that fit anew; ``all`` means all of them.
         wait_s: How long to wait for another run on the same name.
+        edits: File of corrections that are laid over the source.
     """
 
     recipe: str
@@ -77,6 +80,7 @@ class CurateJob(RecipeInputs):
     fits: str | None = None
     refit: tuple[str, ...] = ()
     wait_s: float = 0.0
+    edits: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; `from_json` reads them back."""
@@ -286,8 +290,10 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     _check_bands(job, recipe)
     _check_writer(job, recipe)
     source = open_source(job.source, job.split)
+    edits = read_edits(Path(job.edits)) if job.edits else []
     if not job.catalog.workspace.is_dir():
         require_writable("--workspace", job.catalog.workspace)
+    denylist = Denylist.load(job.catalog.manifests)
     with process_map(job.num_workers) as processes:
         snapshot = read_source(
             source,
@@ -295,9 +301,13 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
             location=f"{Path.cwd()}|{job.source}",
             limit=job.limit,
             progress=events.on_read,
-            denylist=Denylist.load(job.catalog.manifests),
+            denylist=denylist,
             processes=processes,
         )
+    about = source.describe() | {"limit": job.limit}
+    if job.edits:
+        snapshot = edited(snapshot, edits, job.catalog.workspace / "intake", denylist)
+        about["edits"] = f"{base_name(job.edits)} ({len(edits)} lines)"
     for path in filter(None, (job.llm_batch, job.llm_answers)):
         record_output(job.catalog.workspace, Path(path), "curate --llm-batch")
     events.on_notes([*snapshot.notes, *_language_notes(recipe, snapshot)])
@@ -305,7 +315,7 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     request = VersionRequest(
         job.name,
         {"name": recipe.name, "paper": recipe.paper, **_language_record(recipe)},
-        source.describe() | {"limit": job.limit},
+        about,
         job.shard_bytes,
         job.bands,
         fits_from,

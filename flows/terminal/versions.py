@@ -15,6 +15,8 @@ from data_manifests.shards import ShardReader
 from flows.terminal.console import clean, out, print_json, print_table
 from flows.terminal.curation import print_blind_accuracy, print_caption_negatives, print_drops
 
+_EDIT_COLUMNS = ("action", "caption", "author", "note")
+
 
 def list_versions(catalog: Catalog, name: str, *, as_json: bool) -> None:
     """Print a data set's versions."""
@@ -140,6 +142,7 @@ def sample_lineage(version: DatasetVersion, uid: str) -> dict[str, Any]:
         "place": location,
         "source": {**version.manifest.body["source"], "name": payload["name"]},
         "captions": [{"text": text, "from": "source"} for text in payload["captions"]],
+        "edits": orjson.loads(payload["attributes"]).get("edits", []),
         "negatives": [{**record, "made_by": _stage_of(stages[record["source"]])} for record in payload["negatives"]],
         "views": [{**record, "made_by": _stage_of(stages[record["source"]])} for record in payload.get("views", [])],
         "fields": {
@@ -186,6 +189,9 @@ def print_sample(version: DatasetVersion, uid: str, *, as_json: bool) -> None:
         for number, caption in enumerate(lineage["captions"])
     ]
     print_table("captions (from the source)", (">#", "text", ">negatives"), captions)
+    if lineage["edits"]:
+        cells = [tuple(_shown(str(edit.get(key, ""))) for key in _EDIT_COLUMNS) for edit in lineage["edits"]]
+        print_table("edits by people", _EDIT_COLUMNS, cells)
     columns = (">caption", "text", "kind", "rule", "stage", "fingerprint")
     print_table("views (made from captions)", columns, (_made_text(item, "kind") for item in views))
     columns = (">caption", "text", "type", "rule", "stage", "fingerprint")
