@@ -87,3 +87,30 @@ def model(
         console.print_json({"run": str(run), "format": layout, "folder": str(out), "files": files, "pushed": address})
     else:
         console.out.print(f"{out}: {', '.join(files)}{f'; pushed to {address}' if address else ''}", markup=False)
+
+
+@app.command()
+def dataset(
+    ctx: typer.Context,
+    ref: RefArg,
+    hf: Annotated[Path, typer.Option("--hf", metavar="DIR", help="the folder to make; must not exist")],
+    push: Annotated[str | None, typer.Option("--push", help="upload to this data set of the Hugging Face Hub")] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write a version as Hugging Face's datasets reads it, with a data set card: parquet files with the images."""
+    from data_manifests.hub_dataset import export_hub_dataset
+    from flows.cli.hub import check_hub, upload
+
+    if push is not None:
+        check_hub(push)
+    version = ctx.obj.open(ref)
+    rows = export_hub_dataset(version, hf)
+    record_output(ctx.obj.workspace, hf, "export dataset")
+    address = upload(hf, push, "dataset") if push is not None else None
+    if as_json:
+        console.print_json({"version": version.ref, "folder": str(hf), "rows": rows, "pushed": address})
+    else:
+        numbers = ", ".join(f"{name} {number:,}" for name, number in rows.items())
+        console.out.print(
+            f"{version.ref}: {numbers} rows in {hf}{f'; pushed to {address}' if address else ''}", markup=False
+        )
