@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curation.blind.tokens import Float64s, Int64s, Mask, UInt64s, hash_words
+from curation.contrasts.decisions import merged_contexts, merged_forms
 from curation.contrasts.learn import FORM_WEIGHTS, WEIGHTS
 from curation.engine.fits import Fit
 
@@ -56,6 +57,7 @@ class Members:
         hashes: Their hashes [words].
         times: How often each comes [words].
         meanings: Numbers of their meanings [words]: words of one meaning do not exclude each other.
+        moved: Which have been put into another class: they count here, and are not exchanged [words].
     """
 
     name: str
@@ -67,16 +69,17 @@ class Members:
     hashes: UInt64s
     times: Float64s
     meanings: Int64s
+    moved: Mask
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Members:
-        """Return the words of a class of a fit."""
+        """Return the words of a class of a fit; see `curation.contrasts.decisions.classes_of`."""
         words, times, forms = (list(column) for column in zip(*described["members"], strict=True))
         known = described["meanings"]
         meanings = np.array([known.get(word, -1 - place) for place, word in enumerate(words)], np.int64)
         return cls(
             described["name"], described["type"], described["form"], described["reason"], words, forms,
-            hash_words(words), np.array(times, np.float64), meanings,
+            hash_words(words), np.array(times, np.float64), meanings, np.isin(words, described["moved"]),
         )  # fmt: skip
 
 
@@ -84,11 +87,12 @@ class Counts:
     """How often words come, alone and beside others.
 
     Args:
-        fit: What `Learner.learn` returned.
+        fit: What `with_decisions` returned.
     """
 
     def __init__(self, fit: Fit) -> None:
-        self._arrays = fit.arrays
+        self._tables = {name: merged_contexts(fit.arrays, name) for name in WEIGHTS}
+        self._attested = merged_forms(fit.arrays)
         self._num_words = fit.values["num_words"]
         self._known: dict[str, np.uint64] = {}
         self._times: dict[str, float] = {}
@@ -108,7 +112,7 @@ class Counts:
             (part * np.uint64(weight) for part, weight in zip(hashes, FORM_WEIGHTS, strict=True)),
             np.zeros(1, np.uint64),
         )
-        known = self._arrays["forms"]
+        known = self._attested
         at = int(np.searchsorted(known, key)[0])
         return at < len(known) and bool(known[at] == key[0])
 
@@ -132,11 +136,11 @@ class Counts:
         return self.times(word) / float(self._num_words)
 
     def _counts(self, table: str, keys: UInt64s) -> Float64s:
-        known = self._arrays[f"{table}_keys"]
+        known, counts = self._tables[table]
         if not len(known):
             return np.zeros(len(keys))
         at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        return np.where(known[at] == keys, self._arrays[f"{table}_counts"][at], 0).astype(np.float64)
+        return np.where(known[at] == keys, counts[at], 0).astype(np.float64)
 
     def _hash(self, word: str) -> UInt64s:
         known = self._known.get(word)

@@ -16,7 +16,6 @@ from curation.contrasts.evidence import Occurrences, PairEvidence
 from curation.contrasts.general_classes import GeneralClass, exclude, general_classes, places_of
 from curation.contrasts.numbers import numbers_of_units
 from curation.contrasts.open_slots import OpenSlot, open_slots
-from curation.contrasts.vocabulary import ContrastVocabulary
 from curation.text.languages import ENGLISH, CaptionLanguage
 
 _LEAST_COUNT, _CAPTIONS_PER_COUNT = 3, 4_000
@@ -29,6 +28,9 @@ _MAX_CONTRASTS = 40
 _ENDS = frozenset(".!?:")
 """Behind which a word has a capital, whatever it is."""
 """Most pairs of a class whose evidence is kept to be read."""
+DECIDED = "people decided so"
+"""Why words of a vocabulary's class exclude each other."""
+
 _TYPES = {
     "NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action", "NUM": "number", "X": "attribute",
 }  # fmt: skip
@@ -55,22 +57,20 @@ class Learner:
         images: The captions to learn from.
         may_be_same: Whether lists or a graph say that two words may be true of one thing.
         exclude: Whether lists say that two words exclude each other.
-        vocabulary: What people have decided, which is stronger than all evidence.
         language: The captions' language.
     """
 
     images: Sequence[LearningImage]
     may_be_same: Relation
     exclude: Relation
-    vocabulary: ContrastVocabulary
     language: CaptionLanguage = ENGLISH
 
     def learn(self) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-        """Return JSON values and arrays of a fit; see `curation.contrasts.substitutes.Substitutes`."""
+        """Return JSON values and arrays of a fit; see `curation.contrasts.decisions.with_decisions`, which adds to them."""
         num_captions = sum(len(image.captions) for image in self.images)
         least = max(_LEAST_COUNT, num_captions // _CAPTIONS_PER_COUNT)
-        lowered = [[[word.lower() for word in caption] for caption in image.captions] for image in self.images]
-        joined: set[tuple[str, str]] = self.vocabulary.joined_pairs()
+        lowered = lowered_captions(self.images)
+        joined: set[tuple[str, str]] = set()
         for _ in range(JOIN_ROUNDS):
             table = WordTable.of([[join(caption, joined) for caption in image] for image in lowered])
             joined |= table.pairs_to_join(2 * least, self.language.kept_words)
@@ -83,81 +83,77 @@ class Learner:
             verdicts = judge(found, evidence, self.language.kept_words, self.may_be_same, self.exclude)
             classes = build_classes(found, evidence, verdicts)
             refused = _refused(found, evidence, verdicts)
-        classes = self.vocabulary.applied_to(classes, _counts(table))
         general = self._general_classes(lowered)
         names = {word: one.of.name for one in reversed(general) for word in one.members}
         names |= {word: one.name for one in classes for word in one.members if word not in names}
         captions = [caption for image in lowered for caption in image]
-        slots = [_of_names(slot, self.vocabulary) for slot in open_slots(captions, names, self.language.kept_words)]
-        classes += [one for one in slots if len(one.members) > 1]
+        classes += map(_of_names, open_slots(captions, names, self.language.kept_words))
         known = {word for one in classes for word in one.members} | {word for one in general for word in one.members}
         phrases = Phrases(known)
         table = WordTable.of([[phrases.join(caption) for caption in image] for image in lowered])
-        forms, types = self._forms(known, phrases), self._types()
-        counts = _counts(table)
-        described = [_describe(one, forms, types, self.language.negations) for one in classes]
+        forms, types = written_forms(self.images, known, phrases), types_of_words(self.images)
+        counts = count_words(table)
+        described = [describe(one, forms, types, self.language.negations) for one in classes]
         is_lower = all(word == word.lower() for image in self.images for caption in image.captions for word in caption)
         described += [_describe_general(one, counts, forms, is_lower) for one in general]
         values = {
             "classes": [one for one in described if len(set(_meanings(one))) > 1],
-            "synonyms": sorted(map(sorted, self.vocabulary.synonyms)),
             "refused": refused,
-            "keep": sorted(self.vocabulary.keep),
             "numbers": numbers_of_units(table),
             "language": self.language.code,
             "num_captions": num_captions,
             "num_words": len(table.ids),
         }
-        return values, {**_contexts(table, known), "forms": _forms_attested(table, known, self.language)}
+        return values, context_arrays(table, known, self.language)
 
     def _general_classes(self, lowered: Sequence[Sequence[Sequence[str]]]) -> list[_Named]:
         """Return the general classes of which the captions have two meanings or more."""
-        decided = self.vocabulary.keep | {word for one in self.vocabulary.classes for word in one}
-        known = (
-            [word for word in places_of() if decided.isdisjoint((word, *word.split(" ")))]
-            if self.language.is_english
-            else []
-        )
+        known = list(places_of()) if self.language.is_english else []
         phrases = Phrases(known)
         counts = Counter(word for image in lowered for caption in image for word in phrases.join(caption))
         return _clearest(general_classes(), {word: counts[word] for word in known if counts[word]})
 
-    def _forms(self, members: set[str], phrases: Phrases) -> dict[str, str]:
-        """Return how each member is mostly written within captions: "CT", "Men"."""
-        written: dict[str, Counter[str]] = {word: Counter() for word in members}
-        parts = {word.split(" ")[0] for word in members}
-        for image in self.images:
-            for caption in image.captions:
-                lowered = [word.lower() for word in caption]
-                if parts.isdisjoint(lowered):
-                    continue
-                at = 0
-                for word in phrases.join(lowered):
-                    stop = at + 1 + word.count(" ")
-                    if word in written:
-                        # the first word of a sentence is capitalised, whatever it is
-                        begins = not at or caption[at - 1] in _ENDS
-                        written[word][as_written(" ".join(caption[at:stop]))] += 0 if begins else 1
-                    at = stop
-        most = {word: min(forms, key=lambda form: (-forms[form], form)) for word, forms in written.items() if forms}
-        # what was seen at the beginning only may owe its capital to that, but "ERCP" does not
-        return {word: form for word, form in most.items() if written[word][form] or form[1:] != word[1:]}
 
-    def _types(self) -> dict[str, str]:
-        """Return the type of negative that each word makes, by the part of speech that most images have it as."""
-        votes: dict[str, Counter[str]] = {}
-        for image in self.images:
-            for word, pos in image.pos.items():
-                votes.setdefault(word, Counter())[pos] += 1
-        most = {word: min(found, key=lambda pos: (-found[pos], pos)) for word, found in votes.items()}
-        return {word: _TYPES.get(pos, "relation") for word, pos in most.items()}
+def lowered_captions(images: Sequence[LearningImage]) -> list[list[list[str]]]:
+    """Return the words of the captions of images in lower case."""
+    return [[[word.lower() for word in caption] for caption in image.captions] for image in images]
 
 
-def _of_names(slot: OpenSlot, vocabulary: ContrastVocabulary) -> ContrastClass:
-    """Return the class of the names of a slot, without what people have decided about."""
-    decided = vocabulary.keep | {word for one in vocabulary.classes for word in one}
-    names = {filler: count for filler, count in slot.fillers.items() if filler not in decided}
-    return ContrastClass("/".join(list(names)[:2]), names, (), slot.evidence)
+def written_forms(images: Sequence[LearningImage], members: set[str], phrases: Phrases) -> dict[str, str]:
+    """Return how each member is mostly written within captions: "CT", "Men"."""
+    written: dict[str, Counter[str]] = {word: Counter() for word in members}
+    parts = {word.split(" ")[0] for word in members}
+    for image in images:
+        for caption in image.captions:
+            lowered = [word.lower() for word in caption]
+            if parts.isdisjoint(lowered):
+                continue
+            at = 0
+            for word in phrases.join(lowered):
+                stop = at + 1 + word.count(" ")
+                if word in written:
+                    # the first word of a sentence is capitalised, whatever it is
+                    begins = not at or caption[at - 1] in _ENDS
+                    written[word][as_written(" ".join(caption[at:stop]))] += 0 if begins else 1
+                at = stop
+    most = {word: min(forms, key=lambda form: (-forms[form], form)) for word, forms in written.items() if forms}
+    # what was seen at the beginning only may owe its capital to that, but "ERCP" does not
+    return {word: form for word, form in most.items() if written[word][form] or form[1:] != word[1:]}
+
+
+def types_of_words(images: Sequence[LearningImage]) -> dict[str, str]:
+    """Return the type of negative that each word makes, by the part of speech that most images have it as."""
+    votes: dict[str, Counter[str]] = {}
+    for image in images:
+        for word, pos in image.pos.items():
+            votes.setdefault(word, Counter())[pos] += 1
+    most = {word: min(found, key=lambda pos: (-found[pos], pos)) for word, found in votes.items()}
+    return {word: _TYPES.get(pos, "relation") for word, pos in most.items()}
+
+
+def _of_names(slot: OpenSlot) -> ContrastClass:
+    """Return the class of the names of a slot."""
+    return ContrastClass("/".join(list(slot.fillers)[:2]), slot.fillers, (), slot.evidence)
 
 
 class _Named(NamedTuple):
@@ -190,7 +186,8 @@ def _clearest(classes: Sequence[GeneralClass], counts: Mapping[str, int]) -> lis
     return found
 
 
-def _counts(table: WordTable) -> dict[str, int]:
+def count_words(table: WordTable) -> dict[str, int]:
+    """Return how often each word comes."""
     return dict(zip(table.words, np.bincount(table.ids, minlength=len(table.words)).tolist(), strict=True))
 
 
@@ -204,7 +201,7 @@ def _refused(found: Occurrences, evidence: PairEvidence, verdicts: Verdicts) -> 
     return [pair for pair in pairs if not exclude(*pair, closed=True)]
 
 
-def _describe(
+def describe(
     one: ContrastClass, forms: Mapping[str, str], types: Mapping[str, str], negations: frozenset[str]
 ) -> dict[str, Any]:
     """Return a class as JSON."""
@@ -218,14 +215,14 @@ def _describe(
         "members": [[word, count, forms.get(word, as_written(word))] for word, count in one.members.items()],
         "meanings": {},
         "contrasts": [list(contrast) for contrast in one.contrasts[:_MAX_CONTRASTS]]
-        or _two_of(list(one.members), {}, one.evidence or "people decided so"),
+        or _two_of(list(one.members), {}, one.evidence or DECIDED),
     }
 
 
 def _describe_general(
     one: _Named, counts: Mapping[str, int], forms: Mapping[str, str], is_lower: bool
 ) -> dict[str, Any]:
-    """Return a general class as JSON, as `_describe` does; without what captions write as another word: "TOE", "pet"."""
+    """Return a general class as JSON, as `describe` does; without what captions write as another word: "TOE", "pet"."""
     written: dict[str, str] = {}
     for word in sorted(one.members, key=lambda word: (-counts.get(word, 0), word)):
         capitals = one.of.capitals.get(word, "")
@@ -269,19 +266,28 @@ def _forms_attested(table: WordTable, members: set[str], language: CaptionLangua
     return np.unique(keys)
 
 
-def _contexts(table: WordTable, members: set[str]) -> dict[str, np.ndarray[Any, Any]]:
+def context_arrays(
+    table: WordTable, members: set[str], language: CaptionLanguage, *, counted: set[str] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
     """Return how often each word comes, and each member after a word and before one: sorted keys and counts.
 
     Of more than 400,000 contexts of a kind the most frequent are kept.
+
+    Args:
+        table: The captions.
+        members: Words of classes.
+        language: The captions' language; in one that inflects, keys of forms are there, too.
+        counted: The words of which it is said how often they come; None for all.
     """
     hashes = hash_words(list(table.words))
     if "an" in table.words and "a" in table.words:
         hashes = hashes.copy()
         hashes[table.words.index("an")] = hashes[table.words.index("a")]
     is_member = np.array([word in members for word in table.words])[table.ids]
-    found: dict[str, np.ndarray[Any, Any]] = {}
+    is_counted = np.array([counted is None or word in counted for word in table.words])[table.ids]
+    found: dict[str, np.ndarray[Any, Any]] = {"forms": _forms_attested(table, members, language)}
     for name, weights in WEIGHTS.items():
-        at = np.flatnonzero(is_member[1:-1] | (name == "words")) + 1
+        at = np.flatnonzero(is_counted[1:-1] if name == "words" else is_member[1:-1]) + 1
         sides = [hashes[table.ids[at + step]] for step in (-1, 0, 1)]
         keys, counts = np.unique(
             sum(

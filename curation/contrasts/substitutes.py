@@ -16,6 +16,7 @@ import numpy as np
 from curation.blind.tokens import Float64s
 from curation.contrasts.caption_words import EDGE, Phrases, Word, is_number
 from curation.contrasts.class_counts import Around, Counts, Members, Place
+from curation.contrasts.decisions import classes_of
 from curation.contrasts.evidence import mixed
 from curation.contrasts.general_classes import free_modifiers
 from curation.contrasts.numbers import Numbers, Options
@@ -70,24 +71,25 @@ class Substitutes:
     """The contrasts of a fit, ready to be used.
 
     Args:
-        fit: What `Learner.learn` returned.
+        fit: What `with_decisions` returned.
     """
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
-        self._classes = [Members.of(one) for one in fit.values["classes"]]
+        classes = classes_of(fit.values)
         self._of_word: dict[str, list[Members]] = {}
         self._forms: dict[str, str] = {}
-        for one in self._classes:
-            for word, form in zip(one.words, one.forms, strict=True):
-                self._of_word.setdefault(word, []).append(one)
-                self._forms.setdefault(word, form)
+        for one in map(Members.of, classes):
+            for word, form, is_moved in zip(one.words, one.forms, one.moved.tolist(), strict=True):
+                if not is_moved:
+                    self._of_word.setdefault(word, []).append(one)
+                    self._forms.setdefault(word, form)
         self._phrases = Phrases(self._of_word)
         self._language = CaptionLanguage(fit.values["language"])
         self._negations, self._inflects = self._language.negations, self._language.inflects
         self._evidence = {
             frozenset((one, other)): evidence
-            for item in fit.values["classes"]
+            for item in reversed(classes)  # what people have decided is said first
             for one, other, evidence, _ in item["contrasts"]
         }
         self._keep = frozenset(fit.values["keep"])
@@ -187,7 +189,9 @@ class Substitutes:
             return None
         weights = around.weights()
         shares = np.minimum(weights / weights[own], 1.0)
-        allowed = around.goes(one.form, place) & (shares >= _LEAST_SHARE) & (one.meanings != one.meanings[own])
+        allowed = (
+            around.goes(one.form, place) & (shares >= _LEAST_SHARE) & (one.meanings != one.meanings[own]) & ~one.moved
+        )
         refused = self._refused.get(place.word, ())
         parts = set(place.word.split(" ")) if not one.form else set()
         kept = [

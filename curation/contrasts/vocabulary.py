@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 from blake3 import blake3
 
 from curation.contrasts.caption_words import split
-from curation.contrasts.classes import ContrastClass
 from data_manifests.errors import InputError, nearest
 
 KEYS = ("classes", "synonyms", "keep")
@@ -40,41 +39,6 @@ class ContrastVocabulary:
     classes: Sequence[tuple[str, ...]] = ()
     synonyms: Sequence[tuple[str, ...]] = ()
     keep: frozenset[str] = frozenset()
-
-    def joined_pairs(self) -> set[tuple[str, str]]:
-        """Return the pairs of words that become one, so that the phrases of its classes are found in captions."""
-        found = set()
-        for phrase in {word for one in self.classes for word in one if " " in word}:
-            words = phrase.split(" ")
-            found |= {(" ".join(words[:at]), words[at]) for at in range(1, len(words))}
-        return found
-
-    def applied_to(self, classes: Sequence[ContrastClass], counts: Mapping[str, int]) -> list[ContrastClass]:
-        """Return the learned classes as changed by the decisions; words that it does not name stay where they are.
-
-        Args:
-            classes: The learned classes.
-            counts: How often each word comes.
-        """
-        moved = frozenset(word for one in self.classes for word in one)
-        changed = [_without(one, moved) for one in classes]
-        given = []
-        for words in self.classes:
-            ordered = sorted(words, key=lambda word: (-counts.get(word, 0), word))
-            given.append(
-                ContrastClass("/".join(ordered[:2]), {word: counts[word] for word in ordered if word in counts}, ())
-            )
-        return [one for one in (*given, *changed) if len(one.members) > 1]
-
-
-def _without(one: ContrastClass, words: frozenset[str]) -> ContrastClass:
-    if words.isdisjoint(one.members):
-        return one
-    return ContrastClass(
-        one.name,
-        {word: count for word, count in one.members.items() if word not in words},
-        [contrast for contrast in one.contrasts if words.isdisjoint((contrast.one, contrast.other))],
-    )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from curation.engine.fits import (
     FIRST_FIT,
     FIT_OF,
     FITS_FOLDER,
+    SHARE_NEW,
     Evidence,
     Fit,
     FitCheck,
@@ -38,6 +39,7 @@ from curation.engine.fits import (
     save_fit,
     sketch_of,
 )
+from curation.engine.followed import Followed
 from curation.engine.intake import Snapshot
 from curation.engine.receipts import Receipt, add_up, publish_receipts
 from curation.engine.replay import FinishedStage, Positions, Replay, WorkUnit, inputs_hash, release_samples
@@ -124,7 +126,7 @@ def _run(unit: WorkUnit, samples: Replay) -> UnitReport:
         return _process(unit, samples, stage, stage.process)
     if isinstance(stage, FittedStage):
         if not unit.fit:
-            return _learn(unit, samples, stage)
+            return _amend(unit, samples, stage) if unit.amends else _learn(unit, samples, stage)
         fit = load_fit(fit_path(Store(unit.store).folder(stage), unit.fit))
         return _process(unit, samples, stage, partial(stage.apply, fit=fit))
     if isinstance(stage, IndexedStage):
@@ -194,6 +196,18 @@ def _learn(unit: WorkUnit, samples: Replay, stage: FittedStage) -> UnitReport:
     name = save_fit(folder, learned.to_bytes())
     write_atomically(known, name.encode())
     return UnitReport(0, 0, name, len(ids))
+
+
+def _amend(unit: WorkUnit, samples: Replay, stage: FittedStage) -> UnitReport:
+    """Bring what people have decided into a fit that was learned before.
+
+    Its sketch has the samples of now, too: what they say of decided words is in it.
+    """
+    folder, columns = Store(unit.store).folder(stage), StoredColumns(unit, samples)
+    fit = load_fit(fit_path(folder, unit.amends))
+    sketch = sketch_of((key for key, _ in columns.input_ids), fit.sketch)
+    amended = replace(stage.amend(fit, columns), num_samples=fit.num_samples, sketch=sketch)
+    return UnitReport(0, 0, save_fit(folder, amended.to_bytes()), fit.num_samples)
 
 
 def _encode(stage: Stage, uid: str, result: Mapping[str, Any] | Drop) -> StageResult:
@@ -322,7 +336,11 @@ def samples_after(
     run = _StageRun(here, store.absolute(), executor, events or Events(), fits or FitPolicy(), samples, early)
     for stage in stages:
         started = time.perf_counter()
-        report = run.fitted(stage) if isinstance(stage, FittedStage) else run.units(stage)
+        if isinstance(stage, FittedStage):
+            report = run.fitted(stage)
+        else:
+            report = run.units(stage)
+            run.followed.passed(stage)
         report.wall_s = time.perf_counter() - started
         run.finish(FinishedStage(stage, report.fit.hash if report.fit else report.key, report.fit))
         run.reports.append(report)
@@ -344,7 +362,10 @@ class _StageRun:
     finished: list[FinishedStage] = field(default_factory=list)
     reports: list[StageReport] = field(default_factory=list)
 
-    def units(self, stage: Stage, fit: str = "") -> StageReport:
+    def __post_init__(self) -> None:
+        self.followed = Followed(self.fits)
+
+    def units(self, stage: Stage, fit: str = "", amends: str = "") -> StageReport:
         """Run a stage over all partitions (one that fits or indexes: as one unit) and return the sum of the reports.
 
         Raises:
@@ -354,7 +375,8 @@ class _StageRun:
         if isinstance(stage, MapStage) or fit:
             report, lacking = self._known(stage, fit)
             known, parts, num_samples = [report], self._partitions(lacking), len(lacking)
-        units = [WorkUnit(stage, tuple(self.finished), self.snapshot.folder, self.store, part, fit) for part in parts]
+        given = (stage, tuple(self.finished), self.snapshot.folder, self.store)
+        units = [WorkUnit(*given, part, fit, amends) for part in parts]
         total, waiting = StageReport(stage), None
         self.events.stage_started(stage, len(units) + len(known))
         # of few samples, one unit takes less time here than in a process that may have to start first
@@ -407,15 +429,20 @@ class _StageRun:
     def fitted(self, stage: FittedStage) -> StageReport:
         """Apply the fit of an earlier version if there is one and it holds; otherwise fit, then apply."""
         why = "requested" if {stage.name, "*"} & self.fits.refit else FIRST_FIT
-        kept = self.fits.of(stage.name, stage.fingerprint())
+        kept = self.fits.of(stage.name, stage.learning_fingerprint())
         if kept is not None and (fit := self._take_over(stage, kept)) is not None:
-            report = self.units(stage, kept.hash)
-            report.evidence, overlap = evidence_of(self.samples.after(FinishedStage(stage, kept.hash)), fit)
-            checks = check_fit(stage, fit, report.evidence, overlap)
+            is_amended = kept.stage_fingerprint != stage.fingerprint()
+            key = self.units(stage, amends=kept.hash).key if is_amended else kept.hash
+            report = self.units(stage, key)
+            report.evidence, overlap = evidence_of(self.samples.after(FinishedStage(stage, key)), fit)
+            most_new = self.followed.most_new(stage, kept, overlap)
+            checks = check_fit(stage, fit, report.evidence, overlap, most_new)
             failed = [check for check in checks if not check.holds]
             if not failed or self.fits.given:
                 reason = "requested" if self.fits.given else "every check holds"
-                report.fit = FitRecord(kept.hash, fit.num_samples, kept.learned_on, checks, reason)
+                reason += f"; with other {', '.join(stage.decisions)}" if is_amended else ""
+                report.fit = FitRecord(key, fit.num_samples, kept.learned_on, checks, reason)
+                self.followed.passed(stage, kept)
                 return report
             why = "; ".join(f"{item.measure} is {item.figure:.4g}, above {item.bound:.4g}" for item in failed)
         elif kept is not None:
@@ -424,6 +451,7 @@ class _StageRun:
         report = self.units(stage, learned.key)
         report.peak_memory_bytes = max(report.peak_memory_bytes, learned.peak_memory_bytes)
         report.fit = FitRecord(learned.key, learned.num_learned_from, why=why)
+        self.followed.passed(stage)
         return report
 
     def _take_over(self, stage: FittedStage, kept: KeptFit) -> Fit | None:
@@ -453,9 +481,11 @@ def evidence_of(samples: Replay, fit: Fit) -> tuple[Evidence, Overlap]:
     return evidence, Overlap.of(fit, results["input_id"].to_pylist())
 
 
-def check_fit(stage: FittedStage, fit: Fit, evidence: Evidence, overlap: Overlap) -> tuple[FitCheck, ...]:
-    """Return the checks of a kept fit: the share of samples that are new to it, and the stage's own."""
+def check_fit(
+    stage: FittedStage, fit: Fit, evidence: Evidence, overlap: Overlap, most_new: float
+) -> tuple[FitCheck, ...]:
+    """Return the checks of a kept fit: the share of samples that are new to it, at most `most_new`, and the stage's own."""
     return (
-        FitCheck("share of samples new to the fit", overlap.share_new, stage.max_share_new),
+        FitCheck(SHARE_NEW, overlap.share_new, round(most_new, 6)),
         *stage.check(fit, evidence),
     )

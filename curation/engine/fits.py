@@ -24,6 +24,9 @@ from data_manifests.seeds import canonical
 FIRST_FIT = "first fit"
 """Why a stage was fitted that had no fit before."""
 
+SHARE_NEW = "share of samples new to the fit"
+"""What the first check of a kept fit measures."""
+
 FITS_FOLDER = "fits"
 """Folder of a stage's fits, beside its results."""
 
@@ -96,10 +99,10 @@ def fit_hash(data: bytes) -> str:
     return blake3(data).hexdigest(length=16)
 
 
-def sketch_of(input_ids: Iterable[bytes]) -> UInt64s:
-    """Return the smallest hashes of input ids, sorted, at most 4,096."""
-    numbers = np.unique(np.array([int.from_bytes(key[:8], "little") for key in input_ids], np.uint64))
-    return numbers[:_SKETCH_SIZE]
+def sketch_of(input_ids: Iterable[bytes], before: UInt64s | None = None) -> UInt64s:
+    """Return the smallest hashes of input ids, and of those of an earlier sketch, sorted, at most 4,096."""
+    numbers = np.array([int.from_bytes(key[:8], "little") for key in input_ids], np.uint64)
+    return np.unique(numbers if before is None else np.concatenate([numbers, before]))[:_SKETCH_SIZE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +188,16 @@ class KeptFit:
         path: Its file in that version's folder.
         hash: Its hash.
         learned_on: ``name@X.Y.Z`` of the version that it was learned on.
+        learning_fingerprint: That of the stage without what people have decided.
+        most_new: With which share of new samples it is kept; 0 for the stage's own.
     """
 
     stage_fingerprint: str
     path: Path
     hash: str
     learned_on: str
+    learning_fingerprint: str
+    most_new: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -201,13 +208,15 @@ class FitPolicy:
         kept: Fits of an earlier version, by stage name.
         refit: Stages that fit anew; ``*`` means all.
         given: Whether the fits were requested (``--fits``): they are used without checks.
+        before: Fingerprints of all stages of that version, by name.
     """
 
     kept: Mapping[str, KeptFit] = field(default_factory=dict)
     refit: frozenset[str] = frozenset()
     given: bool = False
+    before: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, stage_name: str, stage_fingerprint: str) -> KeptFit | None:
+    def of(self, stage_name: str, learning_fingerprint: str) -> KeptFit | None:
         """Return the fit that a stage should try to keep.
 
         Raises:
@@ -216,7 +225,7 @@ class FitPolicy:
         if stage_name in self.refit or "*" in self.refit:
             return None
         fit = self.kept.get(stage_name)
-        if fit is not None and fit.stage_fingerprint == stage_fingerprint:
+        if fit is not None and fit.learning_fingerprint == learning_fingerprint:
             return fit
         if self.given:
             got = "has no fit there" if fit is None else "was fitted there with other settings, models or word lists"

@@ -80,6 +80,7 @@ class WorkUnit:
         store: Folder of the memo store.
         partition: The samples; a unit that fits or indexes has all of them.
         fit: Hash of the fit that a fitted stage applies; empty for a unit that learns one.
+        amends: Hash of the fit into which a unit that learns brings what people have decided since; empty to learn anew.
     """
 
     stage: Stage
@@ -88,6 +89,7 @@ class WorkUnit:
     store: Path
     partition: Partition
     fit: str = ""
+    amends: str = ""
 
 
 @dataclass(frozen=True, slots=True)

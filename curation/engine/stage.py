@@ -282,6 +282,26 @@ class FittedStage(Stage):
     max_share_new: ClassVar[float] = 0.1
     """Largest share of samples that are new to a fit with which it is kept."""
 
+    decisions: ClassVar[tuple[str, ...]] = ()
+    """Settings that say what people have decided: `amend` brings them into an earlier fit, and nothing is learned anew."""
+
+    def learning_fingerprint(self) -> str:
+        """Return the fingerprint without `decisions`: fits of stages with the same one differ by these alone."""
+        if not self.decisions:
+            return self.fingerprint()
+        identity = self.identity()
+        for part in ("config", "resources"):
+            identity[part] = {name: value for name, value in identity[part].items() if name not in self.decisions}
+        return blake3(canonical(identity)).hexdigest(length=16)
+
+    def amend(self, fit: Fit, columns: Columns) -> Fit:
+        """Return a fit that was learned with other `decisions`, with this stage's in their place; what was learned stays.
+
+        Raises:
+            NotImplementedError: the stage has no decisions.
+        """
+        raise NotImplementedError(f"stage '{self.name}' has no decisions, or does not say how a fit takes them up")
+
     @abstractmethod
     def fit(self, columns: Columns) -> Fit:
         """Learn from all samples, in memory that is bounded as their number grows; ties are broken by uid."""

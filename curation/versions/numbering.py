@@ -15,10 +15,10 @@ import numpy as np
 from blake3 import blake3
 from filelock import FileLock, Timeout
 
-from curation.engine.fits import KeptFit
+from curation.engine.fits import SHARE_NEW, FitPolicy, KeptFit
 from curation.engine.intake import Snapshot
 from curation.engine.replay import FinishedStage, Replay
-from curation.engine.stage import IndexedStage, Licensed, Resource, Stage
+from curation.engine.stage import FittedStage, IndexedStage, Licensed, Resource, Stage
 from curation.engine.store import ALL_SAMPLES, Store
 from curation.versions.layout import Layout
 from curation.versions.publish import write_contents
@@ -182,7 +182,7 @@ def publish_version(
             "build": build,
             "recipe": dict(request.recipe),
             "source": dict(request.source),
-            "stages": [_finished_record(item, f"{request.name}@{number}") for item in finished],
+            "stages": _finished_records(finished, restored, f"{request.name}@{number}"),
         }
         manifest = seal_contents(contents, body)
         if restored is not None:
@@ -242,6 +242,11 @@ def _resource(resource: Resource) -> dict[str, Any]:
     return record | ({"licences": list(resource.licences())} if isinstance(resource, Licensed) else {})
 
 
+def _finished_records(finished: Sequence[FinishedStage], restored: Manifest | None, ref: str) -> list[dict[str, Any]]:
+    """Return the records of stages that have run; a restored version has its own: its fits are kept now, whatever they were then."""
+    return [_finished_record(item, ref) for item in finished] if restored is None else restored.body["stages"]
+
+
 def _finished_record(item: FinishedStage, ref: str) -> dict[str, Any]:
     """Return a manifest's record of a stage that has run; `ref` is the version it is in."""
     if item.fit is None:
@@ -254,6 +259,8 @@ def _finished_record(item: FinishedStage, ref: str) -> dict[str, Any]:
         "why": item.fit.why,
         "checks": [check.to_json() for check in item.fit.checks],
     }
+    if isinstance(item.stage, FittedStage) and item.stage.decisions:
+        fit["learning"] = item.stage.learning_fingerprint()
     return {**stage_record(item.stage), "fit": fit}
 
 
@@ -271,11 +278,24 @@ def kept_fits(catalog: Catalog, manifest: Manifest) -> dict[str, KeptFit]:
     folder = catalog.folder(manifest.name, manifest.version)
     return {
         record["name"]: KeptFit(
-            record["fingerprint"], folder / record["fit"]["file"], record["fit"]["hash"], record["fit"]["learned_on"]
+            record["fingerprint"],
+            folder / record["fit"]["file"],
+            record["fit"]["hash"],
+            record["fit"]["learned_on"],
+            record["fit"].get("learning", record["fingerprint"]),
+            next((check["bound"] for check in record["fit"]["checks"] if check["measure"] == SHARE_NEW), 0.0),
         )
         for record in manifest.body["stages"]
         if record.get("fit", {"file": ""})["file"]
     }
+
+
+def fit_policy(
+    catalog: Catalog, manifest: Manifest, refit: frozenset[str] = frozenset(), *, given: bool = False
+) -> FitPolicy:
+    """Return that the fits of a version are kept; see `FitPolicy` for `refit` and `given`."""
+    before = {record["name"]: record["fingerprint"] for record in manifest.body["stages"]}
+    return FitPolicy(kept_fits(catalog, manifest), refit, given, before)
 
 
 def _follows(latest: Manifest, finished: Sequence[FinishedStage]) -> tuple[list[str], frozenset[str]]:

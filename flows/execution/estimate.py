@@ -12,6 +12,7 @@ import orjson
 
 from curation.engine.engine import STATE_FILE, previous_index
 from curation.engine.fits import FIT_OF, FITS_FOLDER, Fit, KeptFit, Overlap, fit_path
+from curation.engine.followed import Followed
 from curation.engine.replay import FinishedStage, Replay, inputs_hash
 from curation.engine.stage import DescribesMethod, FittedStage, MapStage, Stage
 from curation.engine.store import Store, partitions
@@ -157,11 +158,13 @@ class _StagePlanner:
         self._uids = {uid for part in self._samples for uid in part.uids}
         self._uids_before = _uids_of(prepared.job.catalog, latest)
         self._blocked = False
+        self._followed = Followed(prepared.fits)
 
     def look_up(self, stage: Stage) -> _Missing:
         """Return what the next stage must compute."""
         dropped = {uid for part in self._samples for uid in part.dropped_uids()}
-        kept = self._prepared.fits.of(stage.name, stage.fingerprint()) if isinstance(stage, FittedStage) else None
+        fits = self._prepared.fits
+        kept = fits.of(stage.name, stage.learning_fingerprint()) if isinstance(stage, FittedStage) else None
         folder = self._store.folder(stage, kept.hash if kept else "")
         inputs = [item for part in self._samples for item in part.input_ids(stage, folder)[0]]
         remaining = len(self._uids) - len(dropped)
@@ -169,8 +172,10 @@ class _StagePlanner:
             found, key = self._fitted(stage, kept, inputs, self._uids - dropped - {uid for _, uid in inputs})
         elif isinstance(stage, MapStage):
             found, key = self._results(stage, "", remaining), ""
+            self._followed.passed(stage)
         else:
             found, key = self._indexed(stage, inputs, remaining)
+            self._followed.passed(stage)
         self._samples = [part.after(FinishedStage(stage, key)) for part in self._samples]
         self._blocked = self._blocked or found.num_compute > 0
         return found
@@ -188,16 +193,23 @@ class _StagePlanner:
         folder, remaining = self._store.folder(stage), len(inputs) + len(unknown)
         if kept is not None and (fit := _load_fit(kept, fit_path(folder, kept.hash))) is not None:
             found = self._results(stage, kept.hash, remaining)
-            new = Overlap.of(fit, [key for key, _ in inputs]).share_new * len(inputs)
+            overlap = Overlap.of(fit, [key for key, _ in inputs])
+            new, new_images = overlap.share_new * len(inputs), len(unknown - self._uids_before)
             # what an earlier stage has yet to compute is certainly new for a new image, or if the source is read
             is_certain = bool({*REQUIRABLE[1:]} & {*stage.required_fields()})
-            certain = new + len(unknown if is_certain else unknown - self._uids_before)
-            refits, why = _decide(
-                stage, kept, (certain, new + len(unknown), remaining), given=self._prepared.fits.given
-            )
+            numbers = new + (len(unknown) if is_certain else new_images), new + len(unknown)
+            if self._followed.follows_decisions(stage):
+                numbers = new + new_images, new + new_images
+            most_new = self._followed.most_new(stage, kept, overlap)
+            refits, why = _decide(kept, (*numbers, remaining), most_new, given=self._prepared.fits.given)
+            self._followed.passed(stage, None if refits else kept)
             if refits:
                 return _Missing(remaining, 0, why, is_anew=True), "unknown"
+            if kept.stage_fingerprint != stage.fingerprint():
+                why += f"; brings other {', '.join(stage.decisions)} into it"
+                return _Missing(remaining, 0, why), "unknown"
             return (found._replace(why=f"{why}; {found.why}") if found.num_compute else found), kept.hash
+        self._followed.passed(stage)
         if not self._blocked and (memo := folder / FITS_FOLDER / f"{FIT_OF}{inputs_hash(inputs)}").is_file():
             key = memo.read_text()
             return self._results(stage, key, remaining), key
@@ -219,17 +231,17 @@ class _StagePlanner:
         return _Missing(remaining - present, present, why), before.key
 
 
-def _decide(stage: FittedStage, kept: KeptFit, numbers: tuple[float, float, int], *, given: bool) -> tuple[bool, str]:
+def _decide(kept: KeptFit, numbers: tuple[float, float, int], most_new: float, *, given: bool) -> tuple[bool, str]:
     """Return whether a stage will be fitted anew, and why.
 
     Args:
-        stage: The stage.
         kept: The earlier fit.
         numbers: Samples that are certainly new to it, those that may be, and all samples.
+        most_new: The share of new samples with which it is kept.
         given: Whether the fit was requested.
     """
     certain, possible, total = numbers
-    bound, most = stage.max_share_new * total, f"{100 * stage.max_share_new:.0f} %"
+    bound, most = most_new * total, f"{100 * most_new:.0f} %"
     new, unclear = (f"{100 * number / max(total, 1):.1f} % of the samples" for number in (certain, possible - certain))
     if given:
         return False, f"applies the fit of {kept.learned_on}"

@@ -19,7 +19,7 @@ from curation.engine.stage import FittedStage
 from curation.engine.store import ALL_SAMPLES
 from curation.sources import open_source
 from curation.sources.reading.files import base_name
-from curation.versions.numbering import VersionRequest, dataset_lock, kept_fits, publish_version, up_to_date
+from curation.versions.numbering import VersionRequest, dataset_lock, fit_policy, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from data_manifests.caption_negatives import CaptionNegatives
 from data_manifests.disk_space import free_bytes
@@ -356,9 +356,9 @@ def _choose_fits(job: CurateJob, recipe: Recipe) -> tuple[FitPolicy, str]:
     if job.fits:
         manifest = job.catalog.open(job.fits).manifest
         ref = f"{manifest.name}@{manifest.version}"
-        return FitPolicy(kept_fits(job.catalog, manifest), refit, given=True), f"{ref} {manifest.fingerprint}"
+        return fit_policy(job.catalog, manifest, refit, given=True), f"{ref} {manifest.fingerprint}"
     latest = job.catalog.latest(job.name)
-    return FitPolicy(kept_fits(job.catalog, latest) if latest else {}, refit), ""
+    return fit_policy(job.catalog, latest, refit) if latest else FitPolicy(refit=refit), ""
 
 
 def _check_writer(job: CurateJob, recipe: Recipe) -> None:

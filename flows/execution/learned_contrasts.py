@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.contrasts.caption_words import as_written
+from curation.contrasts.decisions import shown_classes
 from curation.engine.fits import Fit
 from curation.stages.negatives.mine_contrasts import MineContrasts
 from curation.versions.numbering import kept_fits
@@ -71,7 +72,7 @@ def read_contrasts(catalog: Catalog, version: DatasetVersion) -> LearnedContrast
             counts[one["name"]],
             examples.get(one["name"]),
         )
-        for one in values["classes"]
+        for one in shown_classes(values)
     ]
     classes.sort(key=lambda one: (-one.num_negatives, -sum(one.members.values()), one.name))
     numbers = {unit: [number for number, _ in found] for unit, found in values["numbers"].items()}

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from curation.contrasts.caption_words import as_written, is_exchangeable, split
+from curation.contrasts.decisions import shown_classes
 from curation.engine.engine import run_stages
 from curation.engine.fits import Fit, fit_path, load_fit
 from curation.engine.store import ALL_SAMPLES, Store
@@ -74,7 +75,7 @@ def suggest_from_version(catalog: Catalog, version: DatasetVersion) -> Suggestio
         for text in row
     )
     language = CaptionLanguage(values["language"])
-    return Suggestion(version.ref, values["classes"], _frequent(captions, language), language)
+    return Suggestion(version.ref, shown_classes(values), _frequent(captions, language), language)
 
 
 def suggest_from_source(job: CurateJob, events: JobEvents) -> Suggestion:
@@ -96,7 +97,7 @@ def suggest_from_source(job: CurateJob, events: JobEvents) -> Suggestion:
     batches = prepared.snapshot.batches(ALL_SAMPLES)
     captions = (text for batch in batches for row in batch["captions"].to_pylist() for text in row)
     language = prepared.recipe.language
-    return Suggestion(job.source, values["classes"], _frequent(captions, language), language)
+    return Suggestion(job.source, shown_classes(values), _frequent(captions, language), language)
 
 
 def _frequent(captions: Iterable[str], language: CaptionLanguage) -> list[str]:

@@ -22,7 +22,7 @@ from curation.sources import SourceRecord
 from curation.sources.scenes import ScenesSource
 from curation.stages.hygiene.check_images import CheckImages
 from curation.versions.layout import Layout
-from curation.versions.numbering import VersionRequest, kept_fits, publish_version, up_to_date
+from curation.versions.numbering import VersionRequest, fit_policy, kept_fits, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
 from curation.versions.reshard import reshard
 from data_manifests.diff import diff_versions
@@ -124,6 +124,7 @@ class World:
 
     def __init__(self, root: Path, workers: int = 1) -> None:
         self.catalog, self.root, self.workers = Catalog(root / "m", root), root, workers
+        self.stages = STAGES
 
     def run(
         self, records: Sequence[SourceRecord], fits: FitPolicy | None = None
@@ -131,14 +132,14 @@ class World:
         source = Listed(records)
         snapshot = read_source(source, self.root / "intake", location="here")  # type: ignore[arg-type]
         latest = self.catalog.latest("toy")
-        policy = fits or FitPolicy(kept_fits(self.catalog, latest) if latest else {})
+        policy = fits or (fit_policy(self.catalog, latest) if latest else FitPolicy())
         with local_executor(self.workers) as runner:
-            samples, reports = samples_after(STAGES, snapshot, self.root / "store", runner, fits=policy)
+            samples, reports = samples_after(self.stages, snapshot, self.root / "store", runner, fits=policy)
             done = samples.finished
         request = VersionRequest("toy", {"name": "toy", "paper": ""}, source.describe(), DEFAULT_SHARD_BYTES)
         self.snapshot, self.done = snapshot, done
         made = publish_version(self.catalog, request, done, snapshot, self.root / "store")
-        assert up_to_date(self.catalog, request, STAGES, snapshot) is not None
+        assert up_to_date(self.catalog, request, self.stages, snapshot) is not None
         return made.manifest, reports, made.why
 
     def samples(self) -> list[Sample]:
@@ -240,6 +241,16 @@ def test_requested_fits_are_used_without_checks_and_must_exist(tmp_path: Path, r
     assert (
         reports[LENGTH].fit is not None and reports[LENGTH].fit.why == "the fit of toy@1.0.0 is not in this workspace"
     )
+
+
+def test_lost_files_of_a_version_with_fits_are_restored(tmp_path: Path, records: list[SourceRecord]) -> None:
+    """Its fits were learned then and are kept now; its manifest stays as it is."""
+    world = World(tmp_path)
+    for _ in range(2):
+        made, *_ = world.run(records)
+        shutil.rmtree(tmp_path / "datasets" / "toy" / "1.0.0")
+        restored, _, why = world.run(records)
+        assert restored.body == made.body and why == "files restored from the same inputs"
 
 
 def test_the_reason_tells_fits_that_were_given_from_fits_learned_anew(

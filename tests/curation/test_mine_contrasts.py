@@ -15,7 +15,8 @@ from blake3 import blake3
 
 from curation.blind.judges import JUDGES, Pair, blind_accuracy
 from curation.contrasts.caption_words import Phrases, are_forms_of_one_word, is_exchangeable, is_number, split
-from curation.contrasts.vocabulary import ContrastVocabulary, VocabularyFile
+from curation.contrasts.decisions import shown_classes
+from curation.contrasts.vocabulary import VocabularyFile
 from curation.engine.fits import Fit
 from curation.entailment.word_meanings import WordRelations
 from curation.sources.scenes import ScenesSource
@@ -246,12 +247,34 @@ def test_a_vocabulary_changes_what_it_names_alone(tmp_path: Path) -> None:
         if {"knob", "panel", "left"}.isdisjoint(pair) and set(pair) != {"crimson", "mauve"}:
             # others take the room that the exchanges of a caption leave which are no more made
             assert after[pair] >= before[pair] - 5, pair
-    named = {"knob", "panel", "left"}
-    kept = [words - named for words in classes_of(learned()) if len(words - named) > 1]
-    assert all(words in classes_of(changed) for words in kept)
+    kept = [words - {"knob", "panel"} for words in classes_of(learned())]
+    shown = [{word for word, _, _ in one["members"]} for one in shown_classes(changed.values)]
+    assert all(words - {"left"} in shown for words in kept if len(words - {"left"}) > 1)
     assert ("left", "right") in before and ("left", "right") not in after
     assert ("crimson", "mauve") in before and ("crimson", "mauve") not in after
-    assert {"knob", "panel"} in classes_of(changed)
+    assert {"knob", "panel"} in shown
+
+
+def test_a_vocabulary_that_changes_is_brought_into_the_fit(tmp_path: Path) -> None:
+    """The fit is the one that would be learned with it, and with none again it is what it was."""
+    columns = ListedColumns(machines())
+    text = 'classes = [["crimson knob", "teal dial", "zzz"]]\nsynonyms = [["crimson", "mauve"]]\nkeep = ["left"]\n'
+    stage = MineContrasts(vocabulary=VocabularyFile.open(write(tmp_path, text)))
+    assert stage.learning_fingerprint() == MineContrasts().learning_fingerprint() != stage.fingerprint()
+    amended = stage.amend(learned(), columns)
+    assert amended.to_bytes() == stage.fit(columns).to_bytes() != learned().to_bytes()
+    assert MineContrasts().amend(amended, columns).to_bytes() == learned().to_bytes()
+    words = {"knob", "teal", "dial", "crimson", "mauve", "left"}
+    for one, before, after in zip(
+        machines(), stage.apply(machines(), learned()), stage.apply(machines(), amended), strict=True
+    ):
+        if before != after:  # then a named word is in a caption, or was or is in a negative
+            assert isinstance(before, dict) and isinstance(after, dict)
+            texts = [*one.captions, *(item["text"] for row in (before, after) for item in row["mined_negatives"])]
+            assert not words.isdisjoint(" ".join(texts).lower().split())
+    assert any("teal dial" in item["rule"] for _, item in made(amended, machines(), stage))
+    shown = [{word for word, _, _ in one["members"]} for one in shown_classes(amended.values)]
+    assert {"crimson knob", "teal dial"} in shown and not any("left" in words for words in shown)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +353,6 @@ def test_settings_are_checked() -> None:
         MineContrasts(at_least=-1)
     few = replace(MineContrasts(), per_caption=1)
     assert max(Counter((one.uid, record["caption"]) for one, record in made(learned(), machines(), few)).values()) == 1
-    assert ContrastVocabulary().applied_to([], {}) == []
 
 
 def test_on_scenes_whose_truth_is_known() -> None:

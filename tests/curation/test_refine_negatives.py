@@ -481,7 +481,9 @@ def test_kinds_that_nothing_was_learned_of_are_rejected_by_name() -> None:
     )[0]
     assert [one["reason"] for one in result["refine_rejected"]] == ["unknown_kind"] * 2
     assert result["refined_negatives"] == []
-    assert result["refine_evidence"] == {}
+    assert result["refine_evidence"] == {"given": 2.0, "unknown": 2.0}
+    failed = [one.measure for one in stage.check(fit, Evidence(1, 0, result["refine_evidence"])) if not one.holds]
+    assert failed == ["share of negatives of operations that it has not learned from"]
     empty = stage.fit(ListedColumns([]))
     results: list[Any] = stage.apply(samples, empty)
     assert {one["reason"] for result in results for one in result["refine_rejected"]} == {"unknown_kind"}

@@ -85,12 +85,18 @@ def negatives_of(folder: Path, version: str) -> dict[str, dict[str, str]]:
 def test_a_vocabulary_changes_what_it_names_and_diff_names_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """With the other fits kept, negatives without the word stay, but for those that take a place that became free."""
+    """All fits are kept; negatives without the word stay, but for those that take a place that became free."""
     assert curate(capsys, tmp_path, "contrasts")[0] == 0
     path = tmp_path / "words.toml"
     path.write_text('keep = ["red"]\n', "utf-8")
-    kept = ["--fits", "toy@1.0.0", "--refit", "mine_contrasts"]
-    assert curate(capsys, tmp_path, "contrasts", "--vocabulary", str(path), *kept)[0] == 0
+    plan = ["--source", "scenes:40@5", "--name", "toy", "--vocabulary", str(path), "--why", "--json"]
+    planned = orjson.loads(run(capsys, tmp_path, "plan", "contrasts", *plan)[1])["stages"]
+    why = {item["stage"]: item["why"] for item in planned}
+    assert "brings other vocabulary into it" in why["mine_contrasts"] and "keeps the fit" in why["refine_negatives"]
+    code, text, _ = curate(capsys, tmp_path, "contrasts", "--vocabulary", str(path), "--json")
+    fits = {item["stage"]: item["fit"] for item in orjson.loads(text)["stages"] if "fit" in item}
+    assert code == 0 and {fit["kept_from"] for fit in fits.values()} == {"toy@1.0.0"}
+    assert fits["refine_negatives"]["checks"][0]["figure"] > 0.1  # many samples have other negatives
     before, after = negatives_of(tmp_path, "1.0.0"), negatives_of(tmp_path, "1.1.0")
     assert any("-> red;" in rule for rules in before.values() for rule in rules.values())
     assert not any("-> red;" in rule or ": red ->" in rule for rules in after.values() for rule in rules.values())

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from curation.blind.image_sample import ImageSample
 from curation.contrasts import general_classes
 from curation.contrasts.caption_words import is_plural, split
+from curation.contrasts.decisions import with_decisions
 from curation.contrasts.evidence import EXCLUSIVE_WORDS
 from curation.contrasts.learn import Learner, LearningImage
 from curation.contrasts.substitutes import Substitute, Substitutes, all_forms
@@ -68,7 +69,8 @@ class MineContrasts(FittedStage):
         at_least: So many exchanges of an English caption are made, where there are as many, although the draw is against some; 0
             makes one of each word.
         graph: Synonyms and kinds beyond our own lists; None uses the lists only.
-        vocabulary: Classes, synonyms and words to keep that people have decided; stronger than all evidence.
+        vocabulary: Classes, synonyms and words to keep that people have decided; stronger than all evidence. Another one is
+            brought into an earlier fit, and nothing is learned anew: words that it does not name are exchanged as before.
         language: The captions' language: its function words are never exchanged, nothing behind its negations is. The
             classes from general knowledge and our lists of synonyms are English, and used for English only. In languages that inflect, a new word is one that the
             corpus has behind words with these endings.
@@ -83,10 +85,11 @@ class MineContrasts(FittedStage):
     """
 
     name: ClassVar[str] = "mine_contrasts"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("mined_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Harris 1954, distributional structure; Metropolis et al. 1953"
+    decisions: ClassVar[tuple[str, ...]] = ("vocabulary",)
 
     seed: int = field(default=0, kw_only=True)
     per_caption: int = field(default=12, kw_only=True)
@@ -99,19 +102,31 @@ class MineContrasts(FittedStage):
         self.check_least(per_caption=1, at_least=0)
 
     def fit(self, columns: Columns) -> Fit:
-        """Learn classes of words and their contexts from a sample of the captions."""
+        """Learn classes of words and their contexts from a sample of the captions; then bring the vocabulary in."""
+        images = self._images(columns)
+        relations = self._relations(images)
+        same, exclude = partial(_may_be_same, relations), _exclude
+        if not self.language.is_english:
+            same, exclude = partial(_graph_says_same, relations), self.language.lists_say_exclude
+        learned = Fit(*Learner(images, same, exclude, self.language).learn())
+        return with_decisions(learned, self._decided(), images, self.language)
+
+    def amend(self, fit: Fit, columns: Columns) -> Fit:
+        """Return a fit with this vocabulary in place of the one it was made with; classes that it does not name stay."""
+        decided = self._decided()
+        return with_decisions(fit, decided, self._images(columns) if decided.classes else [], self.language)
+
+    def _decided(self) -> ContrastVocabulary:
+        return self.vocabulary.read() if self.vocabulary is not None else ContrastVocabulary()
+
+    def _images(self, columns: Columns) -> list[LearningImage]:
+        """Return a sample of the captions."""
         sample: ImageSample[LearningImage] = ImageSample(self.name, _MAX_CAPTIONS)
         for batch in columns.batches():
             for one in batch:
                 if sample.wants(one.uid):
                     sample.add(one.uid, _read(one), len(one.captions))
-        images = sample.items()
-        vocabulary = self.vocabulary.read() if self.vocabulary is not None else ContrastVocabulary()
-        relations = self._relations(images)
-        same, exclude = partial(_may_be_same, relations), _exclude
-        if not self.language.is_english:
-            same, exclude = partial(_graph_says_same, relations), self.language.lists_say_exclude
-        return Fit(*Learner(images, same, exclude, vocabulary, self.language).learn())
+        return sample.items()
 
     def _relations(self, images: Sequence[LearningImage]) -> WordRelations:
         """Return the graph's relations of the words that come often enough to be exchanged."""

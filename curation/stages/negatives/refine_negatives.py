@@ -27,6 +27,9 @@ _DECIMALS = 4
 _MAX_CAPTIONS, _MAX_PAIRS, _MAX_PAIRS_OF_IMAGE = 50_000, 125_000, 20
 """Most captions and pairs to learn from; many pairs of few images would leave few captions."""
 
+_MOST_UNKNOWN = 0.1
+"""Largest share of negatives that no group was learned for with which a fit is kept."""
+
 _MAX_DISTANCE = 0.05
 """Largest distance of the blind accuracy from one half, beside two standard errors, with which a fit is kept."""
 
@@ -76,13 +79,13 @@ class RefineNegatives(NegativesStage, FittedStage):
     fold, classes and vectors of words, each round's judge of each fold, and the odds of each kind. Applied: the
     negatives of one image are scored; a hash of uid and texts is a negative's draw, so what happens to it depends on no
     other. Words are held as hashes. Checked: the blind accuracy of the kept negatives by each scorer is within 5 points
-    of one half, or two standard errors more.
+    of one half, or two standard errors more, and at most a tenth of the negatives are of an operation of which it learned from none.
 
     Provides ``refined_negatives``, the records that stay with their gaps under ``scores`` (``blind_words``,
     ``blind_tags``, ``blind_learned``, ``blind_model``: above 0 where the caption scores higher), ``refine_rejected``,
     the others (``unbalanced``; ``given_away``: all of its kind are dropped; ``unknown_kind``: none of its operation was
     learned from; ``foreign_word``: it has a word that none of 300 or more captions has, "hedge" among X-rays), ``refine_usage``, counts per operation, and ``refine_evidence``, how often each scorer prefers the
-    caption to a kept negative.
+    caption to a kept negative, and how many it was given, or knows nothing of.
 
     Attributes:
         fields: Fields of negatives that are balanced together; this stage's own field is published in their place.
@@ -106,7 +109,7 @@ class RefineNegatives(NegativesStage, FittedStage):
     """
 
     name: ClassVar[str] = "refine_negatives"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (
         Field("refined_negatives", publish="sample", role="negatives"),
@@ -172,8 +175,9 @@ class RefineNegatives(NegativesStage, FittedStage):
         return results
 
     def check(self, fit: Fit, evidence: Evidence) -> Sequence[FitCheck]:  # noqa: ARG002 - one half, whatever the fit
-        """Return by how much each scorer's accuracy on the kept negatives differs from one half."""
-        num = evidence.sums.get("kept", 0.0)
+        """Return by how much each scorer's accuracy on the kept negatives differs from one half, and what it knows nothing of."""
+        num, given = evidence.sums.get("kept", 0.0), evidence.sums.get("given", 0.0)
+        unknown = evidence.sums.get("unknown", 0.0) / max(given, 1.0)
         bound = round(_MAX_DISTANCE + 2 * 0.5 / max(num, 1.0) ** 0.5, 4)
         return [
             FitCheck(
@@ -183,7 +187,7 @@ class RefineNegatives(NegativesStage, FittedStage):
             )
             for name, label in _LABELS.items()
             if num and name in evidence.sums
-        ]
+        ] + [FitCheck("share of negatives of operations that it has not learned from", unknown, _MOST_UNKNOWN)]
 
     def _read(self, sample: Sample) -> list[_Negative]:
         """Return the negatives of a sample, field by field."""
@@ -246,7 +250,9 @@ class RefineNegatives(NegativesStage, FittedStage):
         for one, own, reason in zip(negatives, gaps, reasons, strict=True):
             kind, scores = " ".join(one.kind), dict(zip(_SCORERS, own, strict=False))
             usage[f"given {kind}"] += 1
+            evidence["given"] += 1
             if reason:
+                evidence["unknown"] += reason == UNKNOWN_KIND
                 rejected.append(rejection(one.record, reason, f"{kind} {canonical(scores).decode()}"))
                 continue
             usage[f"kept {kind}"] += 1
