@@ -527,11 +527,11 @@ def test_a_fit_holds_until_judges_tell_the_kept_negatives() -> None:
         assert isinstance(result, dict)
         sums.update(result["refine_evidence"])
     checks = stage.check(fit, Evidence(150, 0, sums))
-    assert [check.figure for check in checks] == pytest.approx([0, 0, 0], abs=0.05)
+    assert [check.figure for check in checks] == pytest.approx([0, 0, 0, 0], abs=0.05)
     assert all(check.holds for check in checks)
     assert checks[0].bound == pytest.approx(0.05 + sums["kept"] ** -0.5, abs=1e-4)
     told = {**sums, "blind_words": 0.5 * sums["kept"] + (checks[0].bound + 0.01) * sums["kept"]}
-    assert [check.holds for check in stage.check(fit, Evidence(150, 0, told))] == [True, False, True]
+    assert [check.holds for check in stage.check(fit, Evidence(150, 0, told))] == [True, False, True, True]
     assert stage.check(fit, Evidence(150, 0, {})) == []
 
 

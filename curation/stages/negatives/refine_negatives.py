@@ -177,7 +177,8 @@ class RefineNegatives(NegativesStage, FittedStage):
     def check(self, fit: Fit, evidence: Evidence) -> Sequence[FitCheck]:  # noqa: ARG002 - one half, whatever the fit
         """Return by how much each scorer's accuracy on the kept negatives differs from one half, and what it knows nothing of."""
         num, given = evidence.sums.get("kept", 0.0), evidence.sums.get("given", 0.0)
-        unknown = evidence.sums.get("unknown", 0.0) / max(given, 1.0)
+        share = evidence.sums.get("unknown", 0.0) / max(given, 1.0)
+        unknown = FitCheck("share of negatives of operations that it has not learned from", share, _MOST_UNKNOWN)
         bound = round(_MAX_DISTANCE + 2 * 0.5 / max(num, 1.0) ** 0.5, 4)
         return [
             FitCheck(
@@ -187,7 +188,7 @@ class RefineNegatives(NegativesStage, FittedStage):
             )
             for name, label in _LABELS.items()
             if num and name in evidence.sums
-        ] + [FitCheck("share of negatives of operations that it has not learned from", unknown, _MOST_UNKNOWN)]
+        ] + [unknown] * (given > 0)
 
     def _read(self, sample: Sample) -> list[_Negative]:
         """Return the negatives of a sample, field by field."""
