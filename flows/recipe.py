@@ -54,6 +54,7 @@ class Recipe:
         positives: More texts of each image, for objectives that need them.
         gate: Finds false negatives among the pairs of a batch.
         train: Numbers of the training run.
+        in_turn: Whether the objectives take turns, one a step, instead of being added up.
         needs_llm: Whether curation cannot run without ``--llm``.
         scene_settings: `--set` texts with which it runs on generated scenes, whose captions name no people.
         language: The captions' language.
@@ -71,6 +72,7 @@ class Recipe:
     views: CaptionViews | None = None
     positives: FurtherTexts | None = None
     gate: PositiveGate | None = None
+    in_turn: bool = False
     needs_llm: bool = False
     scene_settings: tuple[str, ...] = ()
     language: CaptionLanguage = ENGLISH
@@ -84,7 +86,14 @@ class Recipe:
     def train_parts(self) -> TrainParts:
         """Return what the trainer needs."""
         return TrainParts(
-            self.name, self.planner, self.objectives, self.negatives, self.views, self.positives, self.gate
+            self.name,
+            self.planner,
+            self.objectives,
+            self.negatives,
+            self.views,
+            self.positives,
+            self.gate,
+            self.in_turn,
         )
 
 

@@ -28,10 +28,7 @@ from training.model.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("curation", "data_manifests", "flows", "training")
-WAITING: Mapping[str, str] = {
-    "BorrowCaptions": "the recipes of the further papers",
-    "ShuffleOrder": "a recipe; until then the benchmarks of negatives use it",
-}
+WAITING: Mapping[str, str] = {}
 """Name -> what it waits for."""
 
 FOUND_BY_FILE = ("curation/sources", "flows/evaluation/benchmarks")

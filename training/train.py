@@ -262,7 +262,7 @@ class Trainer:
 
         from training.model.clip_model import StepEncoder
 
-        config, ranks, objectives = self.config, self.ranks, self.parts.objectives
+        config, ranks, objectives = self.config, self.ranks, self.parts.at_step(batch.step)
         # a generator's state need not be saved when every step starts from its own seed
         rank_seed = ("rank", ranks.rank) if ranks.size > 1 else ()
         torch.manual_seed(draw_seed(config.seed, "step", batch.step, *rank_seed))
@@ -277,7 +277,7 @@ class Trainer:
         equal = config.ignore_equal_captions
         features = with_labels(features, batch, choice, self.needs.gate, ignore_equal_captions=equal)
         # loss: the weighted sum of the objectives
-        losses = {name: term(features) for name, term in self.terms.items()}
+        losses = {item.name: self.terms[item.name](features) for item in objectives}
         loss = torch.stack([objective.weight * losses[objective.name] for objective in objectives]).sum()
         lr = learning_rate(config, batch.step)
         if not bool(torch.isfinite(loss)):

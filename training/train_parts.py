@@ -49,6 +49,7 @@ class TrainParts:
         views: Draws among a caption and its rewrites and knowledge captions; None shows captions only.
         positives: Draws further texts of each image for the objectives that need them.
         gate: Finds pairs of a batch that are no negatives.
+        in_turn: Whether the objectives take turns, one a step, in their order; otherwise each step has all of them.
     """
 
     name: str
@@ -58,11 +59,18 @@ class TrainParts:
     views: CaptionViews | None = None
     positives: FurtherTexts | None = None
     gate: PositiveGate | None = None
+    in_turn: bool = False
 
     @property
     def text_sampling(self) -> TextSampling:
         """How the texts of each sample are drawn."""
-        return TextSampling(self.negatives, self.views, self.positives, "pairs" in self.needs)
+        turns = len(self.objectives) if self.in_turn else 1
+        joining = (turn for turn in range(turns) if any("pairs" in item.needs for item in self.at_step(turn)))
+        return TextSampling(self.negatives, self.views, self.positives, tuple(joining), turns)
+
+    def at_step(self, step: int) -> tuple[Objective, ...]:
+        """Return the objectives that a step minimises."""
+        return (self.objectives[step % len(self.objectives)],) if self.in_turn else self.objectives
 
     @property
     def needs(self) -> frozenset[str]:
@@ -121,6 +129,7 @@ class TrainParts:
             "planner": describe(self.planner),
             "objectives": [describe(objective) for objective in self.objectives],
             **{name: None if part is None else describe(part) for name, part in optional.items()},
+            **({"in_turn": True} if self.in_turn else {}),
         }
 
 

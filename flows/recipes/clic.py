@@ -12,15 +12,18 @@ from training.objectives.joined_contrast import JoinedContrast
 
 
 def clic() -> Recipe:
-    """Return the recipe; neighbours in the plan are joined, so that the plan is the list of partners."""
+    """Return the recipe; neighbours in the plan are joined, so that the plan is the list of partners.
+
+    Every second step is plain InfoNCE on single samples; `--set in_turn=false` adds both up at every step.
+    """
     return Recipe(
         name="clic",
         paper="CLIC: compositional awareness in CLIP, NeurIPS 2025, arXiv 2505.24424",
         differs="partners are planned, and each of the two pictures is prepared as every other (there, joined ones had other "
-        "statistics); InfoNCE on single samples at every step instead of every second; no exchange where the captions share no "
-        "word class; LoRA on the text tower instead of its weights",
+        "statistics); no exchange where the captions share no word class; LoRA on the text tower instead of its weights",
         stages=(ParseCaptions(), ListWords()),
         planner=ShuffledPlan(),
         objectives=(InfoNCE(negatives=False), JoinedContrast()),
         train=TrainConfig(lora_targets="text"),
+        in_turn=True,
     )

@@ -33,7 +33,6 @@ from curation.stages import stage_classes
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.negatives.find_false_negatives import FindFalseNegatives
 from curation.stages.negatives.refine_negatives import RefineNegatives
-from curation.stages.negatives.shuffle_order import ShuffleOrder
 from data_manifests.sample import ImageRef, Sample, image_uid
 from tests.curation.gru_judge import GruJudge
 from tests.curation.listed_columns import ListedColumns
@@ -57,12 +56,12 @@ def read_flickr(folder: Path, limit: int, offset: int = 0) -> list[Sample]:
 
 
 def generators() -> list[MapStage]:
-    """Return every stage that makes negatives from captions and parses alone, but shuffles, which only tests use."""
+    """Return every stage that makes negatives from captions and parses alone."""
     found = []
     for kind in stage_classes():
         wanted = [item.name for item in dataclasses.fields(kind) if item.default is dataclasses.MISSING]
         made_here = any(field.role == "negatives" for field in kind.provides)
-        if issubclass(kind, MapStage) and made_here and not wanted and kind is not ShuffleOrder:
+        if issubclass(kind, MapStage) and made_here and not wanted:
             stage = kind()
             if not stage.superseded_fields() and set(stage.required_fields()) <= {"uid", "captions", "parses"}:
                 found.append(stage)

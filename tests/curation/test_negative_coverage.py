@@ -21,7 +21,6 @@ from curation.sources.scenes import ScenesSource
 from curation.stages import stage_classes
 from curation.stages.hygiene.check_images import CheckImages
 from curation.stages.negatives.negate_captions import NegateCaptions
-from curation.stages.negatives.shuffle_order import ShuffleOrder
 from curation.stages.negatives.swap_words import SwapWords
 from data_manifests.sample import Sample
 from flows.execution.executors import local_executor
@@ -124,7 +123,7 @@ def test_golden_swaps_of_fifty_captions() -> None:
 def chain() -> list[Stage]:
     recipe = load_recipe("fsc_clip").all_stages()
     place = [stage.name for stage in recipe].index("find_false_negatives")
-    return [*recipe[:place], NegateCaptions(), ShuffleOrder(), *recipe[place:]]
+    return [*recipe[:place], NegateCaptions(), *recipe[place:]]
 
 
 @pytest.fixture(scope="module")

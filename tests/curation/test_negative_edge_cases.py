@@ -84,7 +84,7 @@ ODD = [
 
 def test_there_are_operations() -> None:
     assert {stage.name for stage in STAGES} >= {
-        "bind_attributes", "change_numbers", "invert_relations", "negate_captions", "replace_words", "shuffle_order", "swap_roles",
+        "bind_attributes", "change_numbers", "invert_relations", "negate_captions", "replace_words", "swap_roles",
     }  # fmt: skip
 
 
@@ -164,11 +164,10 @@ def test_invariants_and_coverage_over_real_captions() -> None:
             records = made(stage, one)
             check(stage, one, records)
             per_stage |= {(number, record["caption"]) for record in records}
-            if stage.name != "shuffle_order":
-                reached.update((number, record["caption"]) for record in records)
+            reached.update((number, record["caption"]) for record in records)
         print(f"{stage.name}: {len(per_stage) / num_captions:.3f} of captions have a negative")
     some, three = (sum(count >= least for count in reached.values()) / num_captions for least in (1, 3))
-    print(f"without shuffles: {some:.3f} of captions have at least one, {three:.3f} at least three")
+    print(f"{some:.3f} of captions have at least one, {three:.3f} at least three")
     assert some > 0.95
     assert three > 0.7
 
@@ -189,8 +188,10 @@ def scenes() -> list[Sample]:
     return parsed(plain)
 
 
-MOST_TRUE = {"replace_words": 0.12, "bind_attributes": 0.05, "swap_roles": 0.05, "invert_relations": 0.05, "swap_words": 0.5,
-             "change_numbers": 0.5, "shuffle_order": 0.5}  # fmt: skip
+MOST_TRUE = {
+    "replace_words": 0.12, "bind_attributes": 0.05, "swap_roles": 0.05, "invert_relations": 0.05, "swap_words": 0.5,
+    "change_numbers": 0.5,
+}  # fmt: skip
 """Bounds on the share of negatives that are true of their scene; what is left is for a later gate to find."""
 
 

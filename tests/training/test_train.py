@@ -28,6 +28,7 @@ from training.model.spec import ModelSpec
 from training.objectives.ce_clip import CrossModalRank
 from training.objectives.cutoff import CutoffContrast
 from training.objectives.info_nce import InfoNCE
+from training.objectives.joined_contrast import JoinedContrast
 from training.objectives.knowledge import Distillation
 from training.objectives.negative_contrast import NegativeContrast
 from training.objectives.sigmoid import Sigmoid
@@ -342,3 +343,29 @@ def test_a_damaged_version_is_not_trained_on(name: str, make_version: MakeVersio
     with pytest.raises(InputError, match=f"{name} is damaged: its sha256 is"):
         train(version, PLAIN, TINY, CONFIG, tmp_path / "run")
     assert not (tmp_path / "run" / "done.json").exists()
+
+
+def test_objectives_in_turn(make_version: MakeVersion, tmp_path: Path) -> None:
+    """Each step has the loss of one objective alone, of the model that the steps before left; a run resumes in its turn."""
+    version, config = make_version(20), replace(CONFIG, steps=5, lora_dropout=0.0)
+    both = InfoNCE(), Sigmoid(weight=0.1)
+    turns = TrainParts("turns", ShuffledPlan(), both, in_turn=True)
+    whole = train(version, turns, TINY, config, tmp_path / "turns")
+    losses = [line["objective"] for line in log_of(whole.run)]
+    assert [list(loss) for loss in losses] == [["info_nce"], ["sigmoid"]] * 2 + [["info_nce"]]
+    alone = train(version, replace(PLAIN, objectives=both[:1]), TINY, config, tmp_path / "alone")
+    added = train(version, replace(turns, in_turn=False), TINY, config, tmp_path / "added")
+    first, steps_alone, sums = (log_of(result.run) for result in (whole, alone, added))
+    assert first[0] == steps_alone[0], "the first step has the first objective and nothing else"
+    assert first[1]["loss"] == pytest.approx(0.1 * losses[1]["sigmoid"])
+    assert sums[0]["loss"] == pytest.approx(first[0]["loss"] + 0.1 * sums[0]["objective"]["sigmoid"])
+    assert "in_turn" in turns.to_json() and "in_turn" not in PLAIN.to_json()
+
+
+def test_samples_are_joined_when_it_is_their_turn() -> None:
+    both = InfoNCE(), JoinedContrast()
+    turns = TrainParts("turns", ShuffledPlan(), both, in_turn=True).text_sampling
+    assert [turns.joins(step) for step in range(5)] == [False, True, False, True, False]
+    added = TrainParts("added", ShuffledPlan(), both).text_sampling
+    assert added.joins(0) and added.joins(1)
+    assert not PLAIN.text_sampling.joins(0)

@@ -25,13 +25,19 @@ class TextSampling:
         negatives: Says how many negatives; None for none.
         views: Draws among a caption, its rewrites and knowledge captions; None shows the caption.
         positives: Draws further texts; None for none.
-        pairs: Whether samples are joined two by two; see `training.pairs`.
+        pairs: The turns in which samples are joined two by two, see `training.pairs`; empty for never.
+        turns: How many turns there are: a step's turn is its number modulo this.
     """
 
     negatives: Negatives | None = None
     views: CaptionViews | None = None
     positives: FurtherTexts | None = None
-    pairs: bool = False
+    pairs: tuple[int, ...] = ()
+    turns: int = 1
+
+    def joins(self, step: int) -> bool:
+        """Return whether a step's samples are joined."""
+        return step % self.turns in self.pairs
 
 
 @dataclass(frozen=True)

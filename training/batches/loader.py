@@ -212,7 +212,7 @@ class PlannedBatches:
             tuple(one.tags for one in drawn),
             [one.facts for one in drawn],
             [one.phrases for one in drawn],
-            self._pairs(drawn, step, uids) if self._sampling.pairs else [],
+            self._pairs(drawn, step, uids) if self._sampling.joins(step) else [],
         )
 
     def _draw_texts(self, sample: SampleRecord, caption: int, step: int, uid: str) -> _SampleTexts:
@@ -255,14 +255,15 @@ class PlannedBatches:
         """Return the batch of a step."""
         import torch
 
-        pixels_needed = self._images is None or self._sampling.pairs
+        joins = self._sampling.joins(step)
+        pixels_needed = self._images is None or joins
         members, rows = ["json", "image"] if pixels_needed else ["json"], self._plan.rows[step].tolist()
         fetch_ahead(self._reader, (self._index.byte_range(row, member) for row in rows for member in members))
         texts = self.texts(step)
         pixels = list(self._pool.map(self._pixels, rows)) if pixels_needed else []
         image = torch.stack(pixels) if self._images is None else self._images.take(texts.uids)
-        sides = zip(pixels[::2], pixels[1::2], texts.pairs, strict=True) if self._sampling.pairs else ()
-        joined = torch.stack([join_images(*pair) for pair in sides]) if self._sampling.pairs else None
+        sides = zip(pixels[::2], pixels[1::2], texts.pairs, strict=True) if joins else ()
+        joined = torch.stack([join_images(*pair) for pair in sides]) if joins else None
         false = [[str(record["text"]) for record in row] for row in texts.records]
         encoded = self._encode([*texts.captions, *chain(*false, *texts.positives)])
         size, end = len(texts.captions), len(encoded) - sum(map(len, texts.positives))

@@ -32,8 +32,8 @@ class JoinedContrast(Objective):
         order: Of the third.
 
     Source: CLIC (NeurIPS 2025, arXiv 2505.24424), equations for concatenated images; read from the authors' `losses.py`.
-    Differs: stands beside InfoNCE at every step instead of taking turns with it; no exchange where no word class is in both
-        captions (there, two random tokens).
+    Differs: no exchange where no word class is in both captions (there, two random tokens). In the paper it takes turns with
+        InfoNCE, as in the recipe `clic`; beside other objectives it is added to them.
     """
 
     name: ClassVar[str] = "joined_contrast"
