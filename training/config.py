@@ -14,7 +14,7 @@ from training.model import lora
 Schedule = Literal["cosine", "constant"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bf16"]
-_LATER: Mapping[str, object] = {"wise_ft": 1.0, "cache_gb": 10.0}
+_LATER: Mapping[str, object] = {"wise_ft": 1.0, "cache_gb": 10.0, "prompt_tokens": 4}
 """Fields that came later, with what was done before: runs and cells of comparisons made without them stay the same."""
 
 
@@ -32,14 +32,15 @@ class TrainConfig:
         warmup_steps: Steps of linear warm-up from zero.
         schedule: ``cosine`` to zero at the last step, or ``constant`` after the warm-up.
         seed: Seed of every draw of the run.
-        tune: ``lora`` adapters, ``full`` weights, the ``projection`` heads alone, or ``top:N``: the last N blocks of each
-            tower and the heads. See `training.model.lora`.
+        tune: ``lora`` adapters, ``full`` weights, the ``projection`` heads alone, ``prompt`` (context tokens before each text), or
+            ``top:N``: the last N blocks of each tower and the heads. See `training.model.lora`.
         lora_rank: Rank of the adapters.
         lora_alpha: Adapters are scaled by alpha / rank.
         lora_dropout: Dropout on the adapters' inputs, 0 to below 1.
         lora_targets: ``image`` or ``text`` for one tower alone, or a full-match regular expression of the modules to
             adapt; empty for the model's own choice.
         lora_layers: Numbers of the layers to adapt; empty for all.
+        prompt_tokens: Number of context tokens of ``prompt``.
         split: Only samples of this split are trained on, and those that have none.
         logit_scale_max: exp(logit_scale) is clamped to at most this.
         grad_clip: Largest gradient norm; 0 leaves gradients as they are.
@@ -76,6 +77,7 @@ class TrainConfig:
     lora_dropout: float = 0.0
     lora_targets: str = ""
     lora_layers: tuple[int, ...] = ()
+    prompt_tokens: int = 4
     split: str = "train"
     logit_scale_max: float = 100.0
     grad_clip: float = 1.0
@@ -97,7 +99,15 @@ class TrainConfig:
         Raises:
             InputError: a value is out of range; the message names the field.
         """
-        for name in ("steps", "lora_rank", "checkpoint_every", "num_threads", "max_image_px", "readers"):
+        for name in (
+            "steps",
+            "lora_rank",
+            "prompt_tokens",
+            "checkpoint_every",
+            "num_threads",
+            "max_image_px",
+            "readers",
+        ):
             value = getattr(self, name)
             _check(name, value, isinstance(value, int) and value >= 1, "1 or more")
         _check("batch_size", self.batch_size, self.batch_size >= 2, "2 or more: a contrast needs another sample")

@@ -29,6 +29,7 @@ from training.feedback import FeedbackLog
 from training.log import Clock, Display, RunLog
 from training.model import lora
 from training.model.checkpoint_files import state_hash
+from training.model.context_tokens import match_context
 from training.model.run_folder import save_run_model
 from training.model.wise_ft import step_back
 from training.online_plan import GrowingPlan, embed_images, plan_ahead
@@ -229,6 +230,7 @@ class Trainer:
             dropout=config.lora_dropout,
             targets=config.lora_targets or None,
             layers=list(config.lora_layers) or None,
+            prompt_tokens=config.prompt_tokens,
         )
         for line in report.lines():
             say(line)
@@ -241,6 +243,7 @@ class Trainer:
         terms = {objective.name: objective.start() for objective in parts.objectives}
         needs = parts.feature_needs(spec.load, statistics or {})
         if needs.teacher:
+            match_context(needs.teacher, model)
             needs.teacher.module.to(config.device)
             needs.teacher.cuts = dict(model.cuts)  # it reads the same cached activations
         optimizer = make_optimizer(model, config, [item for term in terms.values() for item in term.parameters()])

@@ -107,7 +107,10 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="run folder")],
     steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
     tune: Annotated[
-        str | None, typer.Option("--tune", help="lora, full, projection or top:N, the last N blocks of each tower")
+        str | None,
+        typer.Option(
+            "--tune", help="lora, full, projection, prompt (context tokens) or top:N, the last N blocks of each tower"
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
     settings: SetOpt = None,

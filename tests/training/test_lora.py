@@ -119,7 +119,7 @@ def test_targets_and_layers() -> None:
             tuned("tiny", "lora", **options)
     with pytest.raises(InputError, match="tuned already"):
         lora.apply_tuning(model, "full")
-    with pytest.raises(InputError, match="allowed: lora, full, projection or top:N"):
+    with pytest.raises(InputError, match="allowed: lora, full, projection, prompt"):
         lora.apply_tuning(load("tiny"), "ia3")
 
 

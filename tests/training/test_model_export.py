@@ -156,3 +156,11 @@ def test_settings_that_transformers_does_not_have_are_named(part: str, setting: 
     (run / "model.json").write_bytes(canonical(record))
     with pytest.raises(InputError, match=next(iter(setting))):
         _export(run, "hf")
+
+
+@pytest.mark.parametrize("layout", ["open_clip", "hf"])
+def test_context_tokens_have_no_place_in_other_libraries(layout: str, tmp_path: Path) -> None:
+    run, _ = _run(tmp_path, "tiny", "prompt")
+    with pytest.raises(InputError, match="its texts begin with 4 learned context tokens"):
+        _export(run, layout)
+    assert not list((tmp_path / layout).iterdir())

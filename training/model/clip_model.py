@@ -184,7 +184,7 @@ class ClipModel:
             raise InputError(
                 f"the blocks of this model's {side} tower ({kind.__name__}) are not known",
                 allowed="ViT, ResNet, EfficientNet and ConvNeXt; CLIP's text transformer, BERT and DistilBERT",
-                fix="--tune lora, full or projection",
+                fix="--tune lora, full, projection or prompt",
             )
         return found
 

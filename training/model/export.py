@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
 from training.model import checkpoint_files, run_folder
+from training.model.context_tokens import context_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +86,13 @@ def write_export(run: Path, layout: str, folder: Path) -> None:
     if problem := checks[layout](record["config"]):
         raise _unfit(run, record, layout, problem)
     model = run_folder.load_run_model(run)
+    context = context_of(model)
+    if context is not None:
+        raise InputError(
+            f"{run}: cannot be written as '{layout}': its texts begin with {len(context)} learned context tokens",
+            allowed="runs without --tune prompt in their history: other libraries' tokenizers write no context tokens",
+            fix="give the run folder itself to who needs the model; --model RUN reads it",
+        )
     checkpoint_files.check_finite(model.module.state_dict(), f"run {run}")
     (_write_open_clip if layout == "open_clip" else _write_transformers)(model, folder)
 

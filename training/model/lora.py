@@ -1,4 +1,4 @@
-"""Which parameters are trained: `lora` (adapters by peft), `full` (everything), `projection` (the heads alone) or `top:N`.
+"""Which parameters are trained: `lora` (adapters by peft), `full` (everything), `projection` (the heads alone), `prompt` or `top:N`.
 
 | model | `lora` adapts | `projection` trains | `top:N` trains, of each tower |
 | --- | --- | --- | --- |
@@ -10,6 +10,8 @@
 The logit scale is trained always. `lora` also trains the heads of a two-tower assembly, which start random; the
 pretrained projection matrices of an open_clip model stay as they are, for their trunks were trained against them.
 An attention pool is part of the tower's head.
+
+`prompt` trains context tokens that come before every text, and nothing else but the logit scale; see `context_tokens`.
 
 `top:N` leaves the statistics of batch normalisation as they are (scales and shifts are trained): a few hundred steps of
 small batches would only blur them, and so each image is computed alone, in chunks and on several ranks, too.
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
     from training.model.clip_model import ClipModel
 
-TUNES = ("lora", "full", "projection")
-TUNE_HELP = "lora, full, projection or top:N (the last N blocks of each tower and the heads)"
+TUNES = ("lora", "full", "projection", "prompt")
+TUNE_HELP = "lora, full, projection, prompt (context tokens before each text) or top:N (the last N blocks of each tower and the heads)"
 
 # open_clip's attention is one fused module: peft must be given `attn` as a whole, for an adapter on its `out_proj`
 # is never called. A bare `attn` or `proj` would in turn hit timm's Attention and patch embedding.
@@ -96,18 +98,22 @@ def apply_tuning(
     dropout: float = 0.0,
     targets: str | None = None,
     layers: Sequence[int] | None = None,
+    prompt_tokens: int = 4,
 ) -> FreezeReport:
     """Decide what is trained; changes `model.module` in place. At first the model computes what it did before.
 
+    With `prompt` it computes at first what it did of texts with the starting context before them.
+
     Args:
         model: A freshly loaded model.
-        tune: `lora`, `full`, `projection` or `top:N`.
+        tune: `lora`, `full`, `projection`, `prompt` or `top:N`.
         rank: Rank of the adapters.
         alpha: Adapters are scaled by alpha / rank; the rank when None.
         dropout: Dropout on the adapters' inputs; peft ignores it on open_clip's fused attention.
         targets: `image` or `text` for one tower alone, or a full-match regular expression of module names; None for
             the config's `lora` entry, else the table above.
         layers: Numbers of the layers to adapt; None for all.
+        prompt_tokens: With `prompt`, how many context tokens; a model that has some is tuned on with those.
 
     Adapters are drawn from torch's global generator: seed it first.
 
@@ -127,6 +133,8 @@ def apply_tuning(
         blocks = _train_top(model, tune)
     else:
         model.module.requires_grad_(requires_grad=False)
+        if tune == "prompt":
+            _train_context(model, prompt_tokens)
         if tune == "lora":
             chosen = _choose_targets(model, targets, layers)
             model.peft = _adapt(model.module, chosen, rank, rank if alpha is None else alpha, dropout)
@@ -211,10 +219,22 @@ def _adapt(model: nn.Module, targets: str, rank: int, alpha: float, dropout: flo
     return adapted
 
 
+def _train_context(model: ClipModel, num_tokens: int) -> None:
+    from training.model.context_tokens import add_context, context_of
+
+    context = context_of(model)
+    if context is not None and len(context) != num_tokens:
+        raise InputError(
+            f"tuning 'prompt' with {num_tokens} context tokens: the model has {len(context)} already",
+            fix=f"--set train.prompt_tokens={len(context)}",
+        )
+    (add_context(model, num_tokens) if context is None else context).requires_grad = True
+
+
 def _train_heads(model: ClipModel, tune: str) -> None:
     from training.model.clip_model import group_of
 
-    heads = tune == "projection" or model.config.get("kind") == "two_tower"
+    heads = tune == "projection" or (tune == "lora" and model.config.get("kind") == "two_tower")
     wanted = {"logit_scale"} | ({"image_head", "text_head"} if heads else set())
     found = set()
     for name, parameter in model.module.named_parameters():

@@ -3,9 +3,9 @@
 ```
 model.json          how to rebuild it: config, seed, tuning, and by content what it started from; written last
 adapter/            a standard peft adapter (tune lora)
-head.safetensors    trained tensors outside the adapter: projections, logit scale, the last blocks (lora, projection, top:N)
+head.safetensors    trained tensors outside the adapter: projections, logit scale, context tokens, the last blocks (lora, projection, prompt, top:N)
 model.safetensors   everything (tune full)
-base.safetensors    frozen tensors that no public file holds (lora, projection, top:N)
+base.safetensors    frozen tensors that no public file holds (lora, projection, prompt, top:N)
 ```
 
 A frozen tensor is left out only while it lies unchanged in a file that the config names: weights from the hub or
@@ -33,6 +33,7 @@ from data_manifests.seeds import canonical
 from training.model import build, checkpoint_files, lora
 from training.model.checkpoint_files import library_errors
 from training.model.clip_model import group_of
+from training.model.context_tokens import add_context, stored_context
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,6 +127,8 @@ def load_run_model(run: Path) -> ClipModel:
     for name in TENSOR_FILES:
         if (run / name).is_file():
             tensors |= checkpoint_files.load_state(run / name)
+    if num_tokens := stored_context(tensors):
+        add_context(model, num_tokens)
     state = model.module.state_dict()
     public = {
         name: value
@@ -182,6 +185,7 @@ def read_record(run: Path) -> dict[str, Any]:
     needed = {
         "lora": ("head.safetensors", *ADAPTER_FILES),
         "projection": ("head.safetensors",),
+        "prompt": ("head.safetensors",),
         "top": ("head.safetensors",),
         "full": ("model.safetensors",),
     }

@@ -96,7 +96,7 @@ def encode_tokens(model: ClipModel, tokens: Tensor) -> tuple[Tensor, Tensor, Ten
         hidden = cast("Tensor", model.native_text_hidden(tokens))
         pooled = hidden[torch.arange(len(tokens), device=tokens.device), last]
     position = torch.arange(tokens.shape[1], device=tokens.device)
-    inside = (position > 0) & (position < last[:, None])
+    inside = (position > 0) & (position < last[:, None]) & (tokens >= 0)  # context tokens are no words of the text
     return F.normalize(model.text_head(pooled), dim=-1), F.normalize(model.text_head(hidden), dim=-1), inside
 
 
@@ -109,9 +109,10 @@ def cut_tokens(model: ClipModel, tokens: Tensor, ratio: float) -> Tensor:
     Raises:
         InputError: the tower's tokens cannot be reached.
     """
-    length = (_last_token(model, tokens) - 1).clamp_min(0)
+    first = 1 + (tokens < 0).sum(dim=1)  # context tokens stay, too
+    length = (_last_token(model, tokens) - first).clamp_min(0)
     run = (length * ratio).round().long().clamp_min(1).minimum((length - 1).clamp_min(0))
-    start = 1 + (torch.rand(len(tokens)).to(length.device) * (length - run + 1)).long()
+    start = first + (torch.rand(len(tokens)).to(length.device) * (length - run + 1)).long()
     position = torch.arange(tokens.shape[1], device=tokens.device)
     removed = (position >= start[:, None]) & (position < (start + run)[:, None])
     cut = tokens.masked_fill(removed, model.pad_id)

@@ -17,7 +17,8 @@ def blend(base: ClipModel, tuned: ClipModel, shares: Iterable[float]) -> Iterato
     """Yield `tuned` set to base + share * (tuned - base) for each share in turn, in place; 0 is the base, 1 as it was.
 
     With adapters merged, as runs are loaded, this is the straight line between the two sets of weights. What lies before the
-    first tensor in which they differ becomes the prefix of each of `tuned`'s towers.
+    first tensor in which they differ becomes the prefix of each of `tuned`'s towers. A base without the context tokens of
+    `tuned` counts as one with the context that its tuning began with.
 
     Args:
         base: What the tuned model started from.
@@ -32,7 +33,10 @@ def blend(base: ClipModel, tuned: ClipModel, shares: Iterable[float]) -> Iterato
     """
     import torch
 
-    start, changing = base.module.state_dict(), tuned.module.state_dict()
+    from training.model.context_tokens import starting_context
+
+    changing = tuned.module.state_dict()
+    start = starting_context(tuned) | base.module.state_dict()
     odd = sorted(start.keys() ^ changing.keys()) or [
         name for name in changing if start[name].shape != changing[name].shape
     ]
