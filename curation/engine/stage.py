@@ -118,6 +118,7 @@ class Stage(ABC):
         source: The paper, with section or equation.
         knows_only_english: Whether its rules or word lists are for English captions; with another language it is left out.
         starts_slowly: Whether it loads a model, which takes longer than a few samples: see `curation.engine.early`.
+        judges_negatives: Whether its negatives are those of other stages, which count as having made them.
     """
 
     name: ClassVar[str]
@@ -128,6 +129,7 @@ class Stage(ABC):
     source: ClassVar[str]
     knows_only_english: ClassVar[bool] = False
     starts_slowly: ClassVar[bool] = False
+    judges_negatives: ClassVar[bool] = False
 
     def require(self, condition: bool, settings: str, *, allowed: str, fix: str = "leave them out") -> None:
         """Check a condition on settings (names, separated by spaces).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -54,6 +54,8 @@ class ReadsNegatives(Stage):
 @dataclass(frozen=True)
 class NegativesStage(ReadsNegatives):
     """Base of the stages that publish their own field of negatives in place of those that they read."""
+
+    judges_negatives: ClassVar[bool] = True
 
     def superseded_fields(self) -> tuple[str, ...]:
         """Return the fields that its own field replaces."""

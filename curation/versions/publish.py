@@ -88,11 +88,11 @@ def write_contents(
 
 
 def generator_names(stages: Sequence[Stage]) -> list[str]:
-    """Return the names of the stages that make negatives; those that judge the negatives of others supersede fields."""
+    """Return the names of the stages that make negatives; those that judge the negatives of others make none."""
     return [
         stage.name
         for stage in stages
-        if any(field.role == "negatives" for field in stage.provides) and not stage.superseded_fields()
+        if any(field.role == "negatives" for field in stage.provides) and not stage.judges_negatives
     ]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from curation.negatives.denied_words import deny_words
 from curation.stages.negatives.negate_captions import NegateCaptions
 from curation.text.lexicon import NEGATIONS
 from tests.curation.negative_checks import made, parsed, sample, texts
@@ -86,3 +89,102 @@ def test_every_denial_is_told_from_a_denial_and_each_true_one_is_a_view() -> Non
         (record["caption"], record["against"]) for record in records
     }
     assert {view["family"] for view in views} == {"negation"}
+
+
+def changed(caption: str, *pairs: tuple[str, str]) -> dict[str, Any]:
+    """Return a negative of caption 0 in which the first of each pair is replaced by the second."""
+    text, edits, shift = caption, [], 0
+    for old, new in pairs:
+        at = caption.index(old)
+        text = text[: at + shift] + new + text[at + shift + len(old) :]
+        edits.append([at, at + len(old), at + shift, at + shift + len(new)])
+        shift += len(new) - len(old)
+    return {"text": text, "caption": 0, "operation": "replace", "type": "attribute", "edits": edits}
+
+
+def denied(caption: str, *pairs: tuple[str, str]) -> list[tuple[str, str]]:
+    (one,) = parsed([sample(caption)])
+    records = list(deny_words(one.captions, one["parses"], [changed(caption, *pairs)], "negate_captions"))
+    for record in records:
+        (start, end, new_start, new_end) = record["edits"][-1]
+        assert caption[:start] in record["text"] or len(record["edits"]) > 1
+        assert record["text"][new_end:] == caption[end:] and record["text"][new_start:new_end]
+    return [(record["text"], record["against"]) for record in records]
+
+
+@pytest.mark.parametrize(
+    ("caption", "pairs", "false", "true"),
+    [
+        (
+            "Proline Men Navy Tracksuit",
+            [("Navy", "Black")],
+            "Proline Men Black, not Navy, Tracksuit",
+            "Proline Men Navy, not Black, Tracksuit",
+        ),
+        (
+            "Nike Men White Socks",
+            [("Socks", "Caps")],
+            "Nike Men White Caps, not Socks",
+            "Nike Men White Socks, not Caps",
+        ),
+        (
+            "Stone in the left kidney (arrow).",
+            [("left", "right")],
+            "Stone in the right, not left, kidney (arrow).",
+            "Stone in the left, not right, kidney (arrow).",
+        ),
+        (
+            "Coronal section of the knee.",
+            [("Coronal", "Axial")],
+            "Axial, not coronal, section of the knee.",
+            "Coronal, not axial, section of the knee.",
+        ),
+        ("CT of the chest.", [("CT", "MRI")], "MRI, not CT, of the chest.", "CT, not MRI, of the chest."),
+        (
+            "many trees are around the square .",
+            [("square", "airport")],
+            "many trees are around the airport, not the square .",
+            "many trees are around the square, not the airport .",
+        ),
+        ("an owl sits .", [("an", "a"), ("owl", "hawk")], "a hawk, not an owl, sits .", "an owl, not a hawk, sits ."),
+    ],
+)
+def test_a_checked_negative_is_denied_both_ways(
+    caption: str, pairs: list[tuple[str, str]], false: str, true: str
+) -> None:
+    assert denied(caption, *pairs) == [(false, true)]
+
+
+@pytest.mark.parametrize(
+    ("caption", "pairs"),
+    [
+        ("A dog without a ball .", [("dog", "cat")]),
+        ("A black dog and a white cat .", [("black", "white"), ("white", "black")]),
+        ("a 5-year-old boy", [("5", "4")]),
+        ("A red ball .", [("red", "not red")]),
+        ("A doghouse .", [("dog", "bird")]),
+        ("犬 “ ” e.g. N° 5", [("5", "6")]),
+    ],
+)
+def test_what_is_not_denied(caption: str, pairs: list[tuple[str, str]]) -> None:
+    found = denied(caption, *pairs)
+    assert found == [] or caption.startswith("犬")
+
+
+def test_denied_negatives_take_the_place_of_the_given_ones() -> None:
+    caption = "Proline Men Navy Tracksuit"
+    (one,) = parsed([sample(caption)])
+    records = [changed(caption, ("Navy", colour)) for colour in ("Black", "Blue", "Green", "White")]
+    (result,) = NegateCaptions(("true_negatives",), per_caption=2).process([one.adding({"true_negatives": records})])
+    assert isinstance(result, dict)
+    texts_of = [(record["text"], record["against"], record["span_class"]) for record in result["negate_negatives"]]
+    assert len(texts_of) == 2 and {kind for _, _, kind in texts_of} == {"contrast"}
+    assert [view["text"] for view in result["denial"]] == [true for _, true, _ in texts_of]
+    assert NegateCaptions(("true_negatives",)).superseded_fields() == ("true_negatives",)
+    assert {*NegateCaptions(("true_negatives",)).required_fields()} > {"true_negatives"}
+    other = NegateCaptions(("true_negatives",), per_caption=2, seed=5).process(
+        [one.adding({"true_negatives": records})]
+    )
+    seeds = [NegateCaptions(("true_negatives",), per_caption=2, seed=seed) for seed in range(6)]
+    drawn = {str(stage.process([one.adding({"true_negatives": records})])) for stage in seeds}
+    assert len(drawn) > 1 and str(other) in drawn

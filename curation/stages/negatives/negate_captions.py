@@ -1,4 +1,4 @@
-"""Negate an object or action of a caption."""
+"""Negate an object or action of a caption, or deny what a checked negative says."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from functools import partial
 from typing import Any, ClassVar
 
 from curation.engine.stage import Drop, Field
+from curation.negatives.denied_words import deny_words
 from curation.negatives.paired_positives import PairedPositives, negate_other_word, positive_views
 from curation.negatives.replace_nouns import object_slots
 from curation.negatives.replace_verbs import action_slots
-from curation.negatives.slots import Change, Slot, SlotStage
+from curation.negatives.slots import Change, Draw, Slot, SlotStage
 from curation.text.edits import Edit, match_case
 from curation.text.phrases import Caption, verb_form
 from curation.text.wordlists import word_sets
 from data_manifests.sample import Sample
+from data_manifests.seeds import draw_seed
 
 _SETS = word_sets("negate_captions")
 
@@ -36,6 +38,10 @@ class NegateCaptions(SlotStage):
     "is not running", "runs" to "does not run", "a dog running" to "a dog not running"). A caption with a negation is
     left out.
 
+    With `fields`, their negatives are denied, too, `per_caption` of each caption: each of them that changes one word gives "a
+    blue, not a red, cube" as a negative and "a red, not a blue, cube" as its true text (``span_class`` ``contrast``); see
+    `curation.negatives.denied_words`. Captions without verbs, or of things that our lists do not know, have no other.
+
     If every text with a negation were a negative, a model would learn the word "no" and not its meaning. So each record
     names under ``against`` the same negation of something absent ("wearing no helmet" for "wearing no hat"), the text to
     compare it with. The absent word is a rival of the caption's that the false negative check finds false of the image.
@@ -44,6 +50,7 @@ class NegateCaptions(SlotStage):
     Attributes:
         seed: Seed of the draws; each draw also depends on uid and caption, on nothing else.
         per_caption: Most negatives per caption, 1 or more.
+        fields: Fields of negatives that are false of the image, such as ``true_negatives``; they are not published themselves.
         paired: Whether negations without a true counterpart are left out.
 
     Raises:
@@ -65,7 +72,16 @@ class NegateCaptions(SlotStage):
     knows_only_english: ClassVar[bool] = True
     operation: ClassVar[str] = "negate"
 
+    fields: tuple[str, ...] = ()
     paired: bool = True
+
+    def required_fields(self) -> tuple[str, ...]:
+        """Return the fields that it reads."""
+        return (*self.requires, *self.fields)
+
+    def superseded_fields(self) -> tuple[str, ...]:
+        """Return the fields whose negatives are published denied, in their place."""
+        return self.fields
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Negate something in every caption of every sample."""
@@ -73,8 +89,23 @@ class NegateCaptions(SlotStage):
         for sample in samples:
             positives = PairedPositives(sample)
             records = positives.keep_true(self.negatives(sample, partial(_find_slots, positives, self.paired)))
+            records += self._denied(sample)
             results.append({"negate_negatives": records, "denial": positive_views(records, "negation")})
         return results
+
+    def _denied(self, sample: Sample) -> list[dict[str, Any]]:
+        """Return denials of the negatives of `fields`, drawn, in the captions' order."""
+        given = [record for name in self.fields for record in sample[name]]
+        if not given:
+            return []
+        by_caption: dict[int, list[dict[str, Any]]] = {}
+        for record in deny_words(sample.captions, sample["parses"], given, self.name):
+            by_caption.setdefault(record["caption"], []).append(record)
+        drawn: list[dict[str, Any]] = []
+        for caption, records in sorted(by_caption.items()):
+            draw = Draw(draw_seed(self.seed, self.name, sample.uid, caption, "contrast"))
+            drawn += draw.sample(records, self.per_caption)
+        return drawn
 
 
 def _find_slots(positives: PairedPositives, paired: bool, caption: Caption) -> list[Slot]:
