@@ -43,6 +43,7 @@ DOCUMENTED = {
 LOADED_BY_OTHERS = {
     "redirect_request": "urllib calls it",
     "find_spec": "Python's import system calls it",
+    "find_class": "an unpickler calls it",
 }
 """Methods that a library calls."""
 

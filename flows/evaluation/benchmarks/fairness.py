@@ -1,9 +1,10 @@
-"""``fairness:SRC?by=gender`` or ``fairness:SRC?column=NAME``: groups found in captions or in a column of the source."""
+"""``fairness:SRC?by=gender`` or ``fairness:SRC?column=NAME``: groups found in captions, in a column, or in FairFace or UTKFace."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy as np
 from curation.stages.captions.parse_captions import ParseCaptions
 from curation.stages.selection.tag_attributes import TagAttributes
 from data_manifests.errors import InputError, nearest
-from flows.evaluation.interface import EvalOptions, Target
+from flows.evaluation.faces import Face, evenly, read_faces
+from flows.evaluation.interface import Benchmark, EvalOptions, Target
 from flows.evaluation.sample_benchmark import SampleBenchmark, samples_with_fields
 from training.evaluate.fairness import Groups, fairness
 from training.evaluate.features import TextEmbeddingCache, encode_sample_images
+from training.evaluate.image_files import encode_image_files
 
 if TYPE_CHECKING:
     from curation.engine.stage import Stage
@@ -36,7 +39,7 @@ class FairnessBenchmark(SampleBenchmark):
 
     An image whose captions name people of several groups, or of an unknown group, is left out; one whose captions name
     nobody counts as without people, and so does one without a value in the column. Groups of fewer than 20 images are
-    left out.
+    left out. A folder in place of a source is FairFace or UTKFace, whose faces have no captions; see `faces`.
 
     Raises:
         InputError: an unknown attribute, or both options; in `run`, fewer than two groups.
@@ -52,10 +55,27 @@ class FairnessBenchmark(SampleBenchmark):
                 allowed="?by=" + ", ?by=".join(ATTRIBUTES) + ", or ?column=NAME of the source",
                 fix=nearest(self._by, ATTRIBUTES),
             )
-        super().__init__(target, eval_options)
+        self.faces: list[Face] = []
+        if not Path(target.source).is_dir():
+            super().__init__(target, eval_options)
+            return
+        if self._column:
+            raise InputError(
+                f"--on fairness:{target.source}?column={self._column}", allowed="?by=" + ", ?by=".join(ATTRIBUTES)
+            )
+        Benchmark.__init__(self, target, eval_options)
+        self.samples = ()
+        self.faces = evenly(read_faces(Path(target.source), eval_options.split), eval_options.limit)
+        self.count(len(self.faces), 0)
 
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return biases of representation and association, parity, skew and NDKL."""
+        if self.faces:
+            image, readable = encode_image_files(model, [face.image for face in self.faces], report)
+            self.count(len(self.faces), int((~readable).sum()))
+            self.faces = [face for face, is_readable in zip(self.faces, readable, strict=True) if is_readable]
+            names = [face.name for face in self.faces]
+            return fairness(TextEmbeddingCache(model), image[readable], names, self.groups())
         groups = self.groups()
         image = encode_sample_images(model, self.samples, report)
         return fairness(TextEmbeddingCache(model), image, [sample.uid for sample in self.samples], groups)
@@ -66,12 +86,12 @@ class FairnessBenchmark(SampleBenchmark):
         Raises:
             InputError: fewer than two groups of 20 images.
         """
-        tags = self._tags()
+        tags = {} if self.faces else self._tags()
         attribute = re.sub(r"[^a-z0-9]+", "_", self._column.casefold()).strip("_") if self._column else self._by
         values = [
             {tag.partition(":")[2] for tag in tags[sample.uid].split() if tag.startswith(f"{attribute}:")}
             for sample in self.samples
-        ]
+        ] or [{face.groups[attribute]} if attribute in face.groups else set[str]() for face in self.faces]
         single = [next(iter(groups)) if len(groups) == 1 else None for groups in values]
         counts = Counter(group for group in single if group is not None)
         names = tuple(sorted(name for name, number in counts.items() if number >= MIN_IMAGES))
@@ -84,6 +104,7 @@ class FairnessBenchmark(SampleBenchmark):
         of_image = np.array([names.index(group) if group in names else -1 for group in single], dtype=np.int64)
         prefix = f"{attribute}:" if self._column else "person:"
         nobody = [not any(tag.startswith(prefix) for tag in tags[sample.uid].split()) for sample in self.samples]
+        nobody += [False] * len(self.faces)
         prompts = tuple(PEOPLE.get(f"{attribute}:{name}", f"a {name.replace('_', ' ')} person") for name in names)
         no_people = np.array(nobody) & (of_image < 0)  # "his ball" names a gender and nobody
         return Groups(attribute, names, prompts, of_image, no_people)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from data_manifests.errors import InputError
 from data_manifests.image_decoder import IMAGE_ENDINGS
+from flows.evaluation.class_names import load_class_names
 from flows.evaluation.interface import Benchmark, CaseName, EvalOptions, ShownCase, Target, round_robin
+from flows.evaluation.labelled_images import LabelledImages, find_labelled_images
 from training.evaluate.image_files import ImageFile, encode_image_files
 from training.evaluate.small_files import read_json, read_lines
 from training.evaluate.zero_shot import TEMPLATES, class_embeddings, zero_shot
@@ -24,7 +26,8 @@ MAX_NAMES = 20
 MAX_NAMED = 5
 MACOS_FOLDER = "__MACOSX"
 """What macOS puts into a ZIP file: shadow files named as the images, but no images."""
-LAYOUT = "a folder with one subfolder of images for each class"
+LAYOUT = "a folder with one subfolder of images for each class, or CIFAR, Food-101, Pets, Caltech-101 or ImageNet as unpacked"
+NAME_FILES = ("classes.txt", "classes.json")
 
 
 class ZeroShotBenchmark(Benchmark):
@@ -36,20 +39,65 @@ class ZeroShotBenchmark(Benchmark):
     to its name or a list of names. Without either, a class is named by its folder, with spaces for underscores.
     ``templates.txt`` has one text a line, with ``{}`` where the name goes. With `limit`, images are taken from the classes in turn.
 
+    CIFAR, Food-101, Pets, Caltech-101 and ImageNet are read as their archives unpack, see `labelled_images`, with their own names
+    and templates; ``?classes=NAME`` takes these for any folder whose subfolders are called as their classes.
+
     Raises:
         InputError: not such a folder, no image, names that do not match, a template without ``{}``.
     """
 
+    options: ClassVar[tuple[str, ...]] = ("classes",)
+
     def __init__(self, target: Target, eval_options: EvalOptions) -> None:
         super().__init__(target, eval_options)
-        folder = Path(target.source)
+        folder, wanted = Path(target.source), target.options.get("classes", "")
         if not folder.is_dir():
             raise InputError(f"--on zero_shot: there is no folder {folder}", allowed=LAYOUT)
-        images, others = _classes(folder)
+        own = any((folder / name).is_file() for name in (*NAME_FILES, "templates.txt"))
+        found = None if own or wanted else find_labelled_images(folder, eval_options.split)
+        if isinstance(found, LabelledImages):
+            self._take(found)
+            return
+        left_out: tuple[str, ...] = ()
+        if found is not None:
+            folder, wanted, left_out = found.folder, found.name, found.left_out
+        self._read_folder(folder, wanted, left_out)
+
+    def _take(self, found: LabelledImages) -> None:
+        """Take the images, names and templates of a published data set."""
+        known = load_class_names(found.name)
+        by_class: dict[str, list[tuple[str, ImageFile]]] = {}
+        for label, name, image in found.images:
+            by_class.setdefault(label, []).append((name, image))
+        self.classes = [name for name in known.classes if name in by_class]
+        self.names = [[known.classes[name]] for name in self.classes]
+        self.templates = known.templates
+        number = {name: row for row, name in enumerate(self.classes)}
+        listed = [[(label, *item) for item in items] for label, items in by_class.items()]
+        chosen = sorted(round_robin(listed, self.eval_options.limit), key=lambda item: item[1])
+        self.ids = [name for _, name, _ in chosen]
+        self.labels = [number[label] for label, _, _ in chosen]
+        self.files = [image for _, _, image in chosen]
+        if len(self.classes) < 2:
+            raise InputError(
+                f"--on {self.target.kind}:{self.target.source}: images of {len(self.classes)} classes of {found.name}"
+            )
+        self.notes.append(
+            f"{found.name}: {len(self.classes)} classes, its own names and {len(self.templates)} templates"
+        )
+        self.count(len(self.ids), 0)
+
+    def _read_folder(self, folder: Path, wanted: str, left_out: Collection[str]) -> None:
+        """Take the images of a folder with one subfolder for each class, with the names of a published data set if one is wanted."""
+        images, others = _classes(folder, left_out)
         self._note_left_out("no classes (hidden, __MACOSX or without an image)", others)
         self.classes = list(images)
-        self.names = _names(folder, self.classes)
-        self.templates = _templates(folder)
+        if wanted:
+            known = load_class_names(wanted)
+            self.names = known.of_folders(self.classes, f"--on zero_shot:{folder}")
+            self.templates = known.templates
+        else:
+            self.names, self.templates = _names(folder, self.classes), _templates(folder)
         unread = [
             path
             for name in self.classes
@@ -57,11 +105,11 @@ class ZeroShotBenchmark(Benchmark):
             if path.suffix.lower() not in IMAGE_ENDINGS
         ]
         self._note_left_out("files that are not JPEG, PNG or WebP", [_relative(path, folder) for path in unread])
-        files = round_robin(images.values(), eval_options.limit)
+        files = round_robin(images.values(), self.eval_options.limit)
         number = {name: row for row, name in enumerate(self.classes)}
         self.ids = sorted(_relative(path, folder) for path in files)
         self.labels = [number[name.split("/")[0]] for name in self.ids]
-        self.files = [folder / name for name in self.ids]
+        self.files = [ImageFile(folder / name) for name in self.ids]
         if len(self.classes) < 2 or not files:
             raise InputError(
                 f"--on zero_shot:{folder}: {len(files)} images in {len(self.classes)} subfolders with images",
@@ -72,7 +120,7 @@ class ZeroShotBenchmark(Benchmark):
 
     def run(self, model: ClipModel, report: EvalProgress) -> BenchmarkResult:
         """Return top-1 and top-5 accuracy, and the accuracy of each class."""
-        image, readable = encode_image_files(model, [ImageFile(path) for path in self.files], report)
+        image, readable = encode_image_files(model, self.files, report)
         self.count(len(self.ids), int((~readable).sum()))
         refused = [name for name, is_readable in zip(self.ids, readable, strict=True) if not is_readable]
         self._note_left_out("unreadable images", refused)
@@ -84,7 +132,7 @@ class ZeroShotBenchmark(Benchmark):
         """Return the images with their classes."""
         row = {name: number for number, name in enumerate(self.ids)}
         return {
-            name: ShownCase(ImageFile(self.files[at]).read(), self.names[self.labels[at]][:1])
+            name: ShownCase(self.files[at].read(), self.names[self.labels[at]][:1])
             for name in names
             if (at := row.get(name.id)) is not None
         }
@@ -106,10 +154,12 @@ def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _classes(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+def _classes(folder: Path, left_out: Collection[str]) -> tuple[dict[str, list[Path]], list[str]]:
     """Return the image files of each class by its folder's name, in order, and the folders that are no classes."""
     folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    found = {name: _files(folder / name) for name in folders if name[0] != "." and name != MACOS_FOLDER}
+    found = {
+        name: _files(folder / name) for name in folders if name[0] != "." and name not in {MACOS_FOLDER, *left_out}
+    }
     classes = {name: files for name, files in found.items() if files}
     return classes, [name for name in folders if name not in classes]
 
@@ -132,7 +182,7 @@ def _shown_files(folder: Path) -> list[Path]:
 
 def _names(folder: Path, classes: list[str]) -> list[list[str]]:
     """Return the names of each class."""
-    lines, table = folder / "classes.txt", folder / "classes.json"
+    lines, table = (folder / name for name in NAME_FILES)
     if table.is_file():
         record = read_json(table)
         if not isinstance(record, dict):
