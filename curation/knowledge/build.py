@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from curation.knowledge.formats import assertions, conceptnet_lite, triples, visual_genome
+from curation.knowledge.formats import assertions, conceptnet_lite, triples, visual_genome, visualsem
 from curation.knowledge.formats.rows import BuildProgress, EdgeRow, Keep, ReadCounts, require_file
 from curation.knowledge.store_reader import StoreInfo, open_store
 from curation.knowledge.store_writer import publish_store, require_writable
 from data_manifests.errors import InputError, nearest
 
-GraphFormat = Literal["assertions", "conceptnet-lite", "visual-genome", "triples"]
+GraphFormat = Literal["assertions", "conceptnet-lite", "visual-genome", "visualsem", "triples"]
 _Reader = Callable[[Path, Keep, ReadCounts, BuildProgress], Iterator[EdgeRow]]
 
 
@@ -27,6 +27,7 @@ _FORMATS: dict[str, _Format] = {
     "assertions": _Format(assertions.read_assertions, assertions.ALLOWED, "line"),
     "conceptnet-lite": _Format(conceptnet_lite.read_conceptnet_lite, conceptnet_lite.ALLOWED, "edge"),
     "visual-genome": _Format(visual_genome.read_visual_genome, visual_genome.ALLOWED, "image"),
+    "visualsem": _Format(visualsem.read_visualsem, visualsem.ALLOWED, "node"),
     "triples": _Format(triples.read_triples, triples.ALLOWED, "line"),
 }
 
@@ -37,7 +38,7 @@ class GraphSource:
 
     Attributes:
         kind: Its format; also the name of the command line's option.
-        path: A file, or for Visual Genome a folder.
+        path: A file, or for Visual Genome and VisualSem a folder.
     """
 
     kind: GraphFormat
@@ -51,6 +52,8 @@ class GraphSource:
         """
         if self.kind == "visual-genome":
             return visual_genome.find_files(self.path)
+        if self.kind == "visualsem":
+            return visualsem.find_files(self.path)
         return [require_file(self.path, f"--{self.kind}")]
 
 

@@ -26,6 +26,9 @@ def build(
     visual_genome: Annotated[
         FilesOpt, typer.Option("--visual-genome", help="folder of relationships.json, attributes.json; may be repeated")
     ] = None,
+    visualsem: Annotated[
+        FilesOpt, typer.Option("--visualsem", help="folder of nodes.v2.json, tuples.v2.json; may be repeated")
+    ] = None,
     triples: Annotated[FilesOpt, typer.Option("--triples", help="CSV of head,relation,tail; may be repeated")] = None,
     languages: Annotated[list[str] | None, typer.Option("--languages", help="both ends are of this language")] = None,
     relations: Annotated[
@@ -35,7 +38,7 @@ def build(
     license_name: Annotated[str, typer.Option("--license", help="of triples that state none")] = "unknown",
     as_json: JsonOpt = False,
 ) -> None:
-    """Compile ConceptNet, conceptnet-lite, Visual Genome or triples into one store."""
+    """Compile ConceptNet, conceptnet-lite, Visual Genome, VisualSem or triples into one store."""
     from curation.knowledge.build import GraphSource
     from flows.terminal.kg import build as run
     from flows.terminal.kg import keep_of
@@ -44,6 +47,7 @@ def build(
     sources = [GraphSource("assertions", path) for path in assertions or ()]
     sources += [GraphSource("conceptnet-lite", path) for path in conceptnet_lite or ()]
     sources += [GraphSource("visual-genome", path) for path in visual_genome or ()]
+    sources += [GraphSource("visualsem", path) for path in visualsem or ()]
     sources += [GraphSource("triples", path) for path in triples or ()]
     run(sources, out, keep, as_json=as_json)
 

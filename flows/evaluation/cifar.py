@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -172,7 +172,15 @@ class _Array:
         return found if len(content) == math.prod(found) else None
 
 
-_ADMITTED: Mapping[tuple[str, str], type] = {
+def _latin1(text: Any, encoding: Any) -> bytes:
+    """Return a text as bytes: how Python 3 writes bytes for Python 2."""
+    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+        _refuse(f"it encodes {type(text).__name__} as {encoding!r}")
+    return text.encode("latin1")
+
+
+_ADMITTED: Mapping[tuple[str, str], Callable[..., Any]] = {
+    ("_codecs", "encode"): _latin1,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("numpy", "ndarray"): _Array,
@@ -184,7 +192,7 @@ _ADMITTED: Mapping[tuple[str, str], type] = {
 class _PlainUnpickler(pickle.Unpickler):
     """Reads numbers, texts, lists, dictionaries and stand-ins of arrays; whatever else a pickle names is refused."""
 
-    def find_class(self, module: str, name: str) -> type:
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
         """Return the stand-in of a name.
 
         Raises:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from curation.knowledge.build import Built, GraphFormat, GraphSource, build_graph
 from curation.knowledge.formats import json_items, lines
 from curation.knowledge.formats.conceptnet_lite import ConceptNetLiteGraph, is_conceptnet_lite, relation_name
-from curation.knowledge.formats.json_items import read_items
+from curation.knowledge.formats.json_items import read_items, read_members
 from curation.knowledge.formats.lines import read_lines
 from curation.knowledge.formats.rows import Keep
 from curation.knowledge.interface import Edge, KnowledgeGraph
@@ -332,3 +332,95 @@ def test_real_assertions(tmp_path: Path) -> None:
     tails = {edge.tail for edge in graph.edges_from(["dog"], ["IsA"])["dog"]}
     assert {"bird", "biped"} & tails
     assert "ant" in {edge.head for edge in graph.edges_to(["animal"], ["IsA"])["animal"]}
+
+
+NODES = {
+    "bn:1n": {"ms": "WN:EN:dog", "se": ["dog"], "ims": ["e5"]},
+    "bn:2n": {"ms": "WIKI:EN:Jaguar_(animal)", "ims": []},
+    "bn:3n": {"ms": "WN:EN:domestic_animal"},
+    "bn:4v": {"ms": "run#v#1"},
+    "bn:5n": {"ms": "WIKI:DE:Hütte_„x“"},
+    "bn:6n": {"ims": []},
+    "bn:7n": {"ms": "WN:EN:"},
+}
+TUPLES = {
+    "bn:3n": [{"s": "bn:1n", "r": "is-a", "r_id": 0}, {"s": "bn:2n", "r": "IsA", "r_id": 1}],
+    "bn:4v": [{"s": "bn:1n", "r": "gloss-related", "r_id": 2}, {"s": "bn:5n", "r": "located-at", "r_id": 3}],
+    "bn:1n": [{"s": "bn:6n", "r": "is-a"}, {"s": "bn:9n", "r": "is-a"}, {"s": "bn:7n", "r": "is-a"}, {"r": "is-a"}, 3],
+    "bn:2n": "no list",
+}
+
+
+def visualsem(folder: Path, nodes: Any = NODES, tuples: Any = TUPLES) -> Path:
+    for name, content in (("nodes.v2.json", nodes), ("tuples.v2.json", tuples)):
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_visualsem(tmp_path: Path) -> None:
+    built, graph = build(tmp_path, "visualsem", visualsem(tmp_path))
+    (tally,) = built.tallies
+    assert (tally.name, tally.unit) == ("tuples.v2.json", "node")
+    assert (tally.num_read, tally.num_kept, tally.num_skipped, tally.num_malformed) == (4, 3, 1, 6)
+    said = " ".join(tally.examples)
+    assert all(
+        text in said for text in ("bn:6n has no main sense", "no node bn:9n", "the main sense of bn:7n is empty")
+    )
+    about = ("/d/visualsem", "https://babelnet.org/license")
+    assert graph.edges_from(["dog", "jaguar"]) == {
+        "dog": [
+            Edge("dog", "IsA", "domestic animal", 1.0, *about, "n/bn:1n", "n/bn:3n"),
+            Edge("dog", "gloss-related", "run", 1.0, *about, "n/bn:1n", "v/bn:4v"),
+        ],
+        "jaguar": [Edge("jaguar", "IsA", "domestic animal", 1.0, *about, "n/bn:2n", "n/bn:3n")],
+    }
+    assert build(tmp_path, "visualsem", tmp_path, Keep(relations=("IsA",)))[0].info.relations == {"IsA": 2}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tuples", "said"),
+    [
+        ("[]", TUPLES, "nodes.v2.json: no JSON object"),
+        (NODES, "[1]", "tuples.v2.json: no JSON object"),
+        (NODES, '{"bn:3n": [', "tuples.v2.json: not JSON, or the file is cut short"),
+        (NODES, '{"bn:3n": []', "the file is cut short"),
+        (NODES, "{3: []}", "a name is not a text"),
+        (NODES, '{"a" []}', "no colon after a name"),
+        (NODES, '{"a": [] "b": []}', "neither a comma nor the object's end"),
+        (NODES, {}, "no usable edge"),
+        ({}, TUPLES, "no usable edge"),
+    ],
+)
+def test_damaged_visualsem_is_refused_by_name(tmp_path: Path, nodes: Any, tuples: Any, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        build(tmp_path, "visualsem", visualsem(tmp_path, nodes, tuples))
+    assert not (tmp_path / "made.graph").exists()
+
+
+def test_visualsem_needs_both_files(tmp_path: Path) -> None:
+    for name in ("tuples.v2.json", "nodes.v2.json"):
+        visualsem(tmp_path)
+        (tmp_path / name).unlink()
+        with pytest.raises(InputError, match=f"no {name}"):
+            build(tmp_path, "visualsem", tmp_path)
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+        st.recursive(
+            st.integers() | st.text(st.characters(exclude_categories=["Cs"]), max_size=5), st.lists, max_leaves=5
+        ),
+        max_size=6,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_members_of_any_object_in_small_windows(content: dict[str, Any]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_items, "_CHUNK_CHARS", 3)
+        path = Path(folder) / "object.json"
+        path.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        assert list(read_members(path)) == list(content.items())

@@ -1,4 +1,4 @@
-"""The items of a JSON array, one at a time, however large the file."""
+"""The items of a JSON array, or the members of an object, one at a time, however large the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_manifests.errors import InputError
 
 MAX_ITEM_CHARS = 1 << 25
 _CHUNK_CHARS = 1 << 20
-_ENDS = frozenset(",] \t\r\n")
+_ENDS = frozenset(",]} \t\r\n")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -23,9 +23,23 @@ def read_items(path: Path) -> Iterator[Any]:
         InputError: no JSON array, an item over `MAX_ITEM_CHARS`, or a file that is cut short or not UTF-8.
     """
     with path.open(encoding="utf-8-sig") as file:
-        window = _Window(path, file)
+        window = _Window(path, file, "one JSON array, as Visual Genome publishes it")
         try:
             yield from window.items()
+        except UnicodeDecodeError as error:
+            raise window.error("not UTF-8") from error
+
+
+def read_members(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of the members of the object that a file holds.
+
+    Raises:
+        InputError: no JSON object, a value over `MAX_ITEM_CHARS`, or a file that is cut short or not UTF-8.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        window = _Window(path, file, "one JSON object, as it was published")
+        try:
+            yield from window.members()
         except UnicodeDecodeError as error:
             raise window.error("not UTF-8") from error
 
@@ -33,8 +47,8 @@ def read_items(path: Path) -> Iterator[Any]:
 class _Window:
     """The part of a file in memory that is read and not yet used."""
 
-    def __init__(self, path: Path, file: TextIO) -> None:
-        self._path, self._file = path, file
+    def __init__(self, path: Path, file: TextIO, allowed: str) -> None:
+        self._path, self._file, self._allowed = path, file, allowed
         self._text, self._at, self._ended = "", 0, False
         self._number = 0
 
@@ -42,7 +56,7 @@ class _Window:
         """Return the error for this place."""
         return InputError(
             f"{self._path}: {what}, at item {self._number + 1}",
-            allowed="one JSON array, as Visual Genome publishes it",
+            allowed=self._allowed,
             fix="fetch or unpack the file again; nothing was written",
         )
 
@@ -62,6 +76,30 @@ class _Window:
                 raise self.error("neither a comma nor the array's end" if following else "the file is cut short")
             self._at += 1
             if following == "]":
+                return
+
+    def members(self) -> Iterator[tuple[str, Any]]:
+        """Yield the object's members."""
+        if self._peek() != "{":
+            raise self.error("no JSON object")
+        self._at += 1
+        if self._peek() == "}":
+            return
+        while True:
+            if self._peek() != '"':
+                raise self.error("a name is not a text")
+            name = self._item()
+            if self._peek() != ":":
+                raise self.error("no colon after a name")
+            self._at += 1
+            self._peek()
+            yield name, self._item()
+            self._number += 1
+            following = self._peek()
+            if following not in {",", "}"}:
+                raise self.error("neither a comma nor the object's end" if following else "the file is cut short")
+            self._at += 1
+            if following == "}":
                 return
 
     def _item(self) -> Any:
