@@ -34,14 +34,18 @@ def plain_text(caption: str) -> str:
     return " ".join(_WORD.findall(caption.casefold()))
 
 
-def same_caption_pairs(captions: Sequence[Sequence[str]]) -> dict[tuple[int, int], float]:
+def plain_texts(captions: Sequence[str]) -> list[str]:
+    """Return the different captions of a sample as plain texts, sorted; none of those without a word."""
+    return sorted({plain_text(caption) for caption in captions} - {""})
+
+
+def same_caption_pairs(plain: Sequence[Sequence[str]]) -> dict[tuple[int, int], float]:
     """Return pairs of samples with near-duplicate captions, and their share of the captions of the smaller sample.
 
     Args:
-        captions: The captions of each sample.
+        plain: The `plain_texts` of each sample.
     """
     owners: defaultdict[str, list[int]] = defaultdict(list)
-    plain = [sorted({plain_text(caption) for caption in each} - {""}) for each in captions]
     for sample, each in enumerate(plain):
         for text in each:
             owners[text].append(sample)
@@ -177,12 +181,14 @@ def edits_within(left: str, right: str, limit: int) -> bool:
     return previous.get(len(right), far) <= limit
 
 
-def shared_caption_groups(captions: Sequence[Sequence[str]]) -> list[int]:
+def shared_caption_groups(plain: Sequence[Sequence[str]]) -> list[int]:
     """Return for each sample the first sample that has the same caption, or -1.
 
     Each sample counts only for its most common caption, so that groups do not merge through chains.
+
+    Args:
+        plain: The `plain_texts` of each sample.
     """
-    plain = [sorted({plain_text(caption) for caption in each} - {""}) for each in captions]
     count = Counter(text for each in plain for text in each)
     chosen = [max(each, key=lambda text: (count[text], text), default="") for each in plain]
     first: dict[str, int] = {}

@@ -59,11 +59,10 @@ class StoredColumns:
     def batches(self, *fields: str) -> Iterator[list[Sample]]:
         """Yield the samples in batches, with some fields or all that the stage requires."""
         for block in self._samples.blocks():
-            for start in range(0, len(block), _BATCH_SIZE):
-                positions = block[start : start + _BATCH_SIZE]
-                yield [
-                    item.sample for item in self._samples.encoded(fields or self._stage.required_fields(), positions)
-                ]
+            # each file is read once for a block, not for each batch; values are decoded batch by batch
+            items = self._samples.unencoded(fields or self._stage.required_fields(), block)
+            for start in range(0, len(items), _BATCH_SIZE):
+                yield [item.sample for item in items[start : start + _BATCH_SIZE]]
 
     def vectors(self, name: str) -> Float16s:
         """Return a field of one vector a sample, memory-mapped [num_samples, dims]."""

@@ -247,6 +247,17 @@ class Replay:
         rows = self._rows() if positions is None else self._rows()[positions]
         return self._encoded(names, rows, self._end)
 
+    def unencoded(self, names: Collection[str], positions: Positions) -> list[EncodedSample]:
+        """Return what `encoded` does, without the bytes of what the source has: those of whom only `sample` is wanted.
+
+        Args:
+            names: The fields.
+            positions: Which of `uids`.
+        """
+        rows = self._rows()[positions]
+        sources = _source_samples(self.snapshot, tuple(self._uids_of(rows)))
+        return self._filled([EncodedSample(source, {}) for source in sources], names, rows, self._end)
+
     def column(self, name: str, positions: Positions) -> pa.LargeBinaryArray:
         """Return the encoded values of a stage's field for some of `uids`, in ascending order."""
         import pyarrow as pa
@@ -450,7 +461,13 @@ class Replay:
                 yield input_id_of(names, item.encoded)
 
     def _encoded(self, names: Collection[str], rows: Positions, end: int) -> list[EncodedSample]:
-        items = list(_encoded_samples(self.snapshot, tuple(self._uids_of(rows))))
+        return self._filled(_encoded_samples(self.snapshot, tuple(self._uids_of(rows))), names, rows, end)
+
+    def _filled(
+        self, samples: Sequence[EncodedSample], names: Collection[str], rows: Positions, end: int
+    ) -> list[EncodedSample]:
+        """Return samples, which are those of `rows`, with the fields that stages before `end` provide."""
+        items = list(samples)
         for number, fields in self._providers(names, end):
             results = self._read(number, rows, [field.name for field in fields])
             items = [
@@ -528,15 +545,20 @@ def _source_id(name: str, value: Any) -> bytes:
 @lru_cache(maxsize=_CACHED_PARTITIONS)
 def _encoded_samples(snapshot: Snapshot, uids: tuple[str, ...]) -> tuple[EncodedSample, ...]:
     """Return samples as the source has them; the snapshot has a hash of its content."""
-    return tuple(encode_sample(sample) for sample in snapshot.samples_of(uids))
+    return tuple(map(encode_sample, snapshot.samples_of(uids)))
+
+
+@lru_cache(maxsize=_CACHED_PARTITIONS)
+def _source_samples(snapshot: Snapshot, uids: tuple[str, ...]) -> tuple[Sample, ...]:
+    return tuple(snapshot.samples_of(uids))
 
 
 def release_samples() -> None:
     """Forget the samples that are kept for the next stage, and give free memory back to the system."""
     import pyarrow as pa
 
-    _source_ids.cache_clear()
-    _encoded_samples.cache_clear()
+    for kept in (_source_ids, _encoded_samples, _source_samples):
+        kept.cache_clear()
     pa.default_memory_pool().release_unused()
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.dedup.captions import same_caption_pairs
+from curation.dedup.captions import plain_texts, same_caption_pairs
 from curation.dedup.evaluation_sets import image_signatures
 from curation.dedup.matching import Candidates, Detectors, ImageSignatures, candidates_between, candidates_within
 from curation.engine.engine import run_stages
@@ -171,7 +171,7 @@ def captions(planted: Planted) -> None:
     """Print what captions alone find, and what is found between originals by pixels."""
     started = time.process_time()
     both = planted.both()
-    shares = same_caption_pairs([sample.captions for sample in both])
+    shares = same_caption_pairs([plain_texts(sample.captions) for sample in both])
     for least in (0.2, 0.5, 0.8):
         found = {ordered(both[one].uid, both[two].uid) for (one, two), share in shares.items() if share >= least}
         report(f"captions, {least:.0%} of them", found, planted.kinds, time.process_time() - started)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from curation.dedup.captions import edits_within, plain_text, same_caption_pairs, shared_caption_groups
+from curation.dedup.captions import edits_within, plain_texts, same_caption_pairs, shared_caption_groups
 from curation.dedup.groups import star_groups
 from curation.dedup.hash_search import near_pairs
 from curation.dedup.matching import Detectors, ImageSignatures, Match, candidates_between, candidates_within
@@ -187,14 +187,16 @@ def test_edits_within_equals_the_full_levenshtein_table(left: str, right: str, l
 def test_near_duplicate_captions_are_found_and_others_are_not() -> None:
     draw = random.Random(1)
     captions = [record.captions for record in ScenesSource("120@3").records()]
-    originals = [sorted({plain_text(text) for text in each}) for each in captions]
+    originals = list(map(plain_texts, captions))
     copies = [[with_typo(text, draw) for text in each] for each in originals[:40]]
-    pairs = same_caption_pairs([*originals, *copies])
+    pairs = same_caption_pairs([*originals, *map(plain_texts, copies)])
     found = {pair for pair, share in pairs.items() if share >= 0.5}
     planted = {(at, at + 120) for at in range(40)}
     assert len(planted & found) >= 38
-    assert same_caption_pairs([["A dog."], ["a DOG"], ["a cat"], ["!!"]]) == {(0, 1): 1.0}
-    assert shared_caption_groups([["A dog."], ["a dog", "x"], ["x"], ["y"], ["a dog"]]) == [0, 0, -1, -1, 0]
+    few = [["A dog."], ["a DOG"], ["a cat"], ["!!"]]
+    assert same_caption_pairs(list(map(plain_texts, few))) == {(0, 1): 1.0}
+    shared = [["A dog."], ["a dog", "x"], ["x"], ["y"], ["a dog"]]
+    assert shared_caption_groups(list(map(plain_texts, shared))) == [0, 0, -1, -1, 0]
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.dedup.captions import same_caption_pairs, shared_caption_groups
+from curation.dedup.captions import plain_texts, same_caption_pairs, shared_caption_groups
 from curation.dedup.groups import star_groups
 from curation.dedup.matching import (
     TRAIN_SPLITS,
@@ -96,7 +96,8 @@ class FindDuplicates(Detectors, IndexedStage):
             windows += [sample["hash_windows"] for sample in samples]
             splits += [sample.split for sample in samples]
             sizes += [sample["image_info"]["width"] * sample["image_info"]["height"] for sample in samples]
-        shares = same_caption_pairs(captions)
+        plain = [plain_texts(texts) for texts in captions]
+        shares = same_caption_pairs(plain)
         vectors = columns.vectors("image_embedding") if self.embeddings else None
         images = ImageSignatures(columns.uids, windows, stacked_thumbnails(columns), vectors)
         earlier = Earlier.of(before, self.neighbours)
@@ -107,7 +108,7 @@ class FindDuplicates(Detectors, IndexedStage):
             arrays={
                 **pairs.arrays(),
                 "caption_share": np.array(shared, np.float64),
-                "caption_group": np.array(shared_caption_groups(captions), np.int32),
+                "caption_group": np.array(shared_caption_groups(plain), np.int32),
                 "num_captions": np.array([len(set(texts)) for texts in captions], np.int32),
                 "size_px": np.array(sizes, np.int64),
                 "trained": np.array([split in TRAIN_SPLITS for split in splits], np.uint8),
