@@ -8,7 +8,7 @@ from typing import Any, Literal
 from data_manifests.deadline import answer_within
 from data_manifests.errors import InputError
 
-ANSWER_S = 8.0
+ANSWER_S = 5.0
 """How long the hub has to answer, looking up its name included."""
 
 
@@ -19,7 +19,7 @@ def check_hub(repo: str) -> None:
         repo: ``OWNER/NAME``, or ``NAME`` of one's own.
 
     Raises:
-        InputError: no answer in 8 seconds, no token, a token that is refused, or a name that is none.
+        InputError: no answer in 5 seconds, no token, a token that is refused, or a name that is none.
     """
     import huggingface_hub.utils
     from huggingface_hub import constants

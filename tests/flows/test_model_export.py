@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from data_manifests.manifest import Catalog
 from data_manifests.seeds import canonical
@@ -132,6 +135,32 @@ def test_the_card_says_what_it_is_made_from_and_how_well_it_does(
     code, printed = command("export", "model", str(run_folder), "--out", str(tmp_path / "again"))
     assert code == 0 and (tmp_path / "again" / "README.md").read_text() == card
     assert str(out) in (tmp_path / "w" / "outputs.jsonl").read_text()
+
+
+def test_the_trainer_of_open_clip_starts_from_the_export_and_reads_our_shards(
+    command: Command, run_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert command("export", "model", str(run_folder), "--out", str(out))[0] == 0
+    shard = Catalog(tmp_path / "m", tmp_path / "w").open("toy").folder / "00000.tar"
+    code = (
+        "import sys; from training.model.torchvision_cpu import declare_operators; declare_operators();"
+        "from open_clip_train.main import main; main(sys.argv[1:])"
+    )
+    options = {
+        "model": f"local-dir:{out}", "train-data": shard, "dataset-type": "webdataset", "train-num-samples": 8,
+        "batch-size": 4, "epochs": 1, "workers": 0, "device": "cpu", "precision": "fp32", "warmup": 0, "lr": 0, "wd": 0,
+        "logs": tmp_path / "logs", "name": "theirs",
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "Train Epoch: 0 [8/8 (100%)]" in ran.stderr + ran.stdout
+    saved = torch.load(tmp_path / "logs" / "theirs" / "checkpoints" / "epoch_1.pt", weights_only=True)["state_dict"]
+    exported = load_file(str(out / "open_clip_model.safetensors"))
+    assert saved.keys() == exported.keys()
+    # with a learning rate of 0 they are what training began with
+    assert all(torch.equal(saved[name], exported[name]) for name in exported)
 
 
 def test_nothing_is_overwritten_and_nothing_is_left_half(

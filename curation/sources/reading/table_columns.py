@@ -100,7 +100,13 @@ def find_columns(
             allowed="one column each for image, caption and split",
             fix="correct the names after '?'",
         )
-    image = query["image"][0] if "image" in query else find_column(table, columns, images, content)
-    captions = query["caption"] if "caption" in query else find_caption_columns(table, columns)
+    try:
+        image = query["image"][0] if "image" in query else find_column(table, columns, images, content)
+        captions = query["caption"] if "caption" in query else find_caption_columns(table, columns)
+    except InputError as error:
+        fix = error.fix.replace(
+            "rename the column", "name yours after the path, ?image=A&caption=B, or rename the column"
+        )
+        raise InputError(error.got, allowed=error.allowed, fix=fix) from None
     split = query["split"][0] if "split" in query else SPLIT_COLUMN
     return TableColumns(image, captions, split, "caption" in query)
