@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, ClassVar
 from curation.sources import RecordSplit, Rejected, SourceRecord
 from curation.sources.reading.encodings import decoded
 from curation.sources.reading.files import FileSource, clean_name, scan, shown, stat_of
+from curation.sources.reading.query import Query
+from curation.sources.reading.table_columns import SPLIT_COLUMN, TableColumns
 from curation.sources.reading.table_rows import (
     MAX_TEXT_BYTES,
     attributes_of,
@@ -82,7 +84,8 @@ class WebDatasetSource(FileSource):
     up to the last dot when only members with dotted endings (``22.05.jpg``) are images. They need not be adjacent: a tar's
     headers are read twice, first to learn which keys come again. Images are
     not copied: records point into the tar. Captions come from the JSON (``captions``, otherwise ``caption``), preceded
-    by the text of the ``.txt`` unless it is one of them. Records come in the order of their last members and are named
+    by the text of the ``.txt`` unless it is one of them; ``TARS?caption=A&caption=B&split=C`` names keys of the JSON, and
+    captions are then those alone. Records come in the order of their last members and are named
     ``<tar>/<key>``, since keys may repeat from tar to tar. Members with other endings are not read.
 
     Raises:
@@ -90,14 +93,15 @@ class WebDatasetSource(FileSource):
     """
 
     kind: ClassVar[str] = "webdataset"
+    OPTIONS: ClassVar[tuple[str, ...]] = ("caption", "split")
 
     def __init__(self, path: str, split: str | None = None) -> None:
         super().__init__(path, split)
-        if re.match("pipe:|[a-z0-9]+://", path):
+        if re.match("pipe:|[a-z0-9]+://", self._path):
             raise self._error("not a local path", allowed="tars on a local disk", fix="download the tars first")
-        if Path(path).is_dir():  # compressed tars would be ignored
-            for name in sorted(name for name, _, _ in scan(Path(path)) if name.endswith(COMPRESSED)):
-                raise self._compressed(Path(path) / name)
+        if Path(self._path).is_dir():  # compressed tars would be ignored
+            for name in sorted(name for name, _, _ in scan(Path(self._path)) if name.endswith(COMPRESSED)):
+                raise self._compressed(Path(self._path) / name)
         self._files = self._list_files(".tar")
         for file in self._files.values():
             with file.open("rb") as tar:
@@ -109,7 +113,9 @@ class WebDatasetSource(FileSource):
         """Return one split for each tar."""
         if self._split:
             self._check_split()
-        return [RecordSplit(partial(_records, path, label, self._split)) for label, path in self._files.items()]
+        return [
+            RecordSplit(partial(_records, path, label, self._split, self._query)) for label, path in self._files.items()
+        ]
 
     def signature(self) -> str:
         """Return a hash of the names, sizes and times of the tars."""
@@ -117,7 +123,7 @@ class WebDatasetSource(FileSource):
 
     def _check_split(self) -> None:
         """Check that a record has a split, unless there is no record at all."""
-        records = (item for label, path in self._files.items() for item in _records(path, label, None))
+        records = (item for label, path in self._files.items() for item in _records(path, label, None, self._query))
         num_records = 0
         for record in records:
             if isinstance(record, SourceRecord):
@@ -126,8 +132,8 @@ class WebDatasetSource(FileSource):
                 num_records += 1
         if num_records:
             raise self._no_split(
-                f"no JSON in {self._name} has a 'split'",
-                allowed="JSON members with 'split': train, dev or test",
+                f"no JSON in {self._name} has a split",
+                allowed="JSON members with 'split', or what ?split=KEY names: train, dev or test",
                 fix="give only the tars of that split",
             )
 
@@ -140,17 +146,18 @@ class WebDatasetSource(FileSource):
         )
 
 
-def _records(path: Path, label: str, split: str | None) -> Iterator[SourceRecord | Rejected]:
+def _records(path: Path, label: str, split: str | None, query: Query) -> Iterator[SourceRecord | Rejected]:
     """Yield one record or rejection per key of a tar, in its order, and the rejections of unusable members.
 
     Args:
         path: The tar.
         label: Its name in the source.
         split: Leave out the records of other splits.
+        query: The keys of the JSON that the user named.
     """
     with path.open("rb") as file:
         for item in _groups(file, label):
-            record = item if isinstance(item, Rejected) else _record(item, label, path, file)
+            record = item if isinstance(item, Rejected) else _record(item, label, path, file, query)
             if isinstance(record, Rejected) or split in (None, record.split):
                 yield record
 
@@ -306,7 +313,7 @@ def _add(group: _Group, ending: str, member: TarMember) -> bool:
     return members.setdefault(ending, member) is member
 
 
-def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceRecord | Rejected:
+def _record(group: _Group, label: str, path: Path, file: BinaryIO, query: Query) -> SourceRecord | Rejected:
     """Return the record of a group, or why it has none."""
     name = f"{label}/{group.key}"
     problem = _group_problem(group)
@@ -317,14 +324,19 @@ def _record(group: _Group, label: str, path: Path, file: BinaryIO) -> SourceReco
         file.seek(member.offset)
         contents[ending] = file.read(member.size_bytes)
     try:
-        captions, split, attributes = _read_texts(contents)
+        captions, split, attributes = _read_texts(contents, query)
     except ValueError as error:
         return Rejected(name, "malformed_text", f"{label}: {shown(str(error))}")
     if not captions:
         others = (
             f"; it has .{', .'.join(shown(ending, 20) for ending in sorted(group.others)[:8])}" if group.others else ""
         )
-        return Rejected(name, "no_captions", f"{label}: neither .txt nor a caption in .json{others}")
+        where = (
+            f"no text in {', '.join(query['caption'])} of .json"
+            if "caption" in query
+            else "neither .txt nor a caption in .json"
+        )
+        return Rejected(name, "no_captions", f"{label}: {where}{others}")
     image = next(iter(group.images.values()))
     return SourceRecord(name, ImageRef(str(path), image.offset, image.size_bytes), captions, split, attributes)
 
@@ -343,7 +355,7 @@ def _group_problem(group: _Group) -> tuple[str, str] | None:
     return None
 
 
-def _read_texts(contents: dict[str, bytes]) -> tuple[tuple[object, ...], str | None, dict[str, Any]]:
+def _read_texts(contents: dict[str, bytes], query: Query) -> tuple[tuple[object, ...], str | None, dict[str, Any]]:
     """Return captions, split and attributes from the ``.txt`` and ``.json`` of a group.
 
     Raises:
@@ -358,12 +370,17 @@ def _read_texts(contents: dict[str, bytes]) -> tuple[tuple[object, ...], str | N
             raise ValueError(f".json is {problem}")
         case row:
             numbered = numbered_columns(row)
-            captions, used = captions_of(row, numbered=() if row.get("captions") else numbered)
+    split = next(iter(query.get("split", ())), SPLIT_COLUMN)
+    if "caption" in query:
+        columns = TableColumns("", query["caption"], split, are_named=True)
+        captions, used = columns.captions_of(row)
+        return captions, columns.split_of(row), columns.attributes_of(row, {*_MEASURED, *used})
+    captions, used = captions_of(row, numbered=() if row.get("captions") else numbered)
     known = {"", *(caption.strip() for caption in captions if isinstance(caption, str))}
     if text is not None and (not captions or text.strip() not in known):
         captions = (text, *captions)
     nested = row.get("attributes")
     if isinstance(nested, str):  # our own shards store attributes as JSON text
         nested = json_object(nested)
-    attributes = attributes_of(row, {*_MEASURED, *used, *numbered})
-    return captions, split_of(row), (attributes_of(nested, ()) if isinstance(nested, dict) else {}) | attributes
+    attributes = attributes_of(row, {*_MEASURED, split, *used, *numbered})
+    return captions, split_of(row, split), (attributes_of(nested, ()) if isinstance(nested, dict) else {}) | attributes

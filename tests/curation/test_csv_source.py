@@ -10,7 +10,7 @@ import pytest
 
 from curation.sources import Note, Rejected, open_source
 from data_manifests.errors import InputError
-from tests.curation.source_inputs import bytes_of, picture, put, read, records_of, refused
+from tests.curation.source_inputs import bytes_of, pack, picture, put, read, records_of, refused, sample
 
 
 def _table(root: Path, text: str | bytes, name: str = "train.csv", pictures: int = 3) -> str:
@@ -61,6 +61,24 @@ def test_columns_of_ones_own(form: str, tmp_path: Path) -> None:
         open_source(f"{spec}{query}").signature() != open_source(f"{spec}?image=picture&caption=subtitle").signature()
     )
     assert open_source(f"{spec}{query}").describe()["name"] in {"x.csv", tmp_path.name, "x.parquet"}
+
+
+def test_keys_of_ones_own_in_the_json_of_a_tar(tmp_path: Path) -> None:
+    members = [
+        *sample("a", "of the txt", alt="a shoe", more="red", fold="test"),
+        *sample("b", "of the txt", alt="a hat", more="", fold="train"),
+        *sample("c", "of the txt"),
+    ]
+    spec = f"webdataset:{pack(tmp_path / '0.tar', members)}?caption=alt&caption=more&split=fold"
+    records, rejected = read(spec)
+    assert [(record.captions, record.split) for record in records] == [
+        (("a shoe", "red"), "test"),
+        (("a hat",), "train"),
+    ]
+    assert set(records[0].attributes) == {"url", "caption"}
+    assert rejected == [("0.tar/c", "no_captions")]
+    assert [record.captions for record in read(spec, "train")[0]] == [("a hat",)]
+    assert "unknown option 'image'" in refused(f"webdataset:{tmp_path}/0.tar?image=jpg")
 
 
 def test_names_of_columns_may_have_any_sign(tmp_path: Path) -> None:
