@@ -41,7 +41,7 @@ _TAGS_OF_FORMS: Mapping[str, frozenset[str]] = {
     "mass": frozenset({"VERB", "AUX", "ADP", "ADV", "PRON", "DET"}),
     "adjective": frozenset({"VERB", "AUX", "ADP", "PRON", "SCONJ"}),
     "bound": frozenset({"VERB", "AUX", "ADP", "PRON", "SCONJ"}),
-    "verb": frozenset({"NOUN", "ADP", "DET"}),
+    "verb": frozenset({"NOUN", "ADP", "DET", "ADJ", "ADV"}),
     "place": frozenset({"NOUN", "ADJ", "VERB"}),
 }
 """Parts of speech that the last word of a member of such a class does not have."""

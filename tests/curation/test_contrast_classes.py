@@ -177,6 +177,19 @@ def test_a_noun_before_a_function_word_is_no_adjective() -> None:
     assert negatives(MineContrasts(), fit, sample_of("the middle window", tags)) != []
 
 
+@pytest.mark.parametrize("tag", ["ADJ", "ADV"])
+def test_what_is_no_verb_is_not_exchanged_as_one(tag: str) -> None:
+    fit = learned(["they open the gate", "they close the gate", "a tree is close to the gate"] * 4)
+    assert "they open the gate" in negatives(MineContrasts(), fit, sample_of("they close the gate", {"close": "VERB"}))
+    near = negatives(MineContrasts(), fit, sample_of("a tree is close to the gate", {"close": tag}))
+    assert not any("open" in text for text in near)
+
+
+def test_cars_exclude_other_vehicles() -> None:
+    fit = learned(["many cars in a row", "many planes in a row", "many boats in a row"] * 3)
+    assert "many boats in a row" in negatives(MineContrasts(), fit, sample_of("many cars in a row"))
+
+
 def test_general_classes_are_english_only() -> None:
     samples = [sample_of(caption) for caption in ("ein Mann mit Hand und Arm", "a red arm", "a blue hand")]
     fit = MineContrasts(language=CaptionLanguage("de")).fit(ListedColumns(samples))

@@ -85,7 +85,7 @@ class MineContrasts(FittedStage):
     """
 
     name: ClassVar[str] = "mine_contrasts"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     requires: ClassVar[tuple[str, ...]] = ("uid", "captions", "parses")
     provides: ClassVar[tuple[Field, ...]] = (Field("mined_negatives", publish="sample", role="negatives"),)
     source: ClassVar[str] = "Harris 1954, distributional structure; Metropolis et al. 1953"
