@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from training.hard_negatives import NegativeChooser
     from training.model.clip_model import ClipModel
     from training.model.spec import ModelSpec
-    from training.objectives.interface import Term
+    from training.objectives.interface import Objective, Term
 
 
 def train(
@@ -190,6 +190,7 @@ class Trainer:
         step: Steps done.
         loss: Loss of the last one.
         start_state: What training changes, before the first step; kept if the end goes back part of the way.
+        turns: The objectives of each step, from the first to the last and again.
     """
 
     model: ClipModel
@@ -204,6 +205,11 @@ class Trainer:
     step: int = 0
     loss: float = math.nan
     start_state: dict[str, Tensor] = field(default_factory=dict)
+    turns: tuple[tuple[Objective, ...], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the turns from the recipe."""
+        self.turns = self.parts.turns
 
     @classmethod
     def start(
@@ -265,7 +271,7 @@ class Trainer:
 
         from training.model.clip_model import StepEncoder
 
-        config, ranks, objectives = self.config, self.ranks, self.parts.at_step(batch.step)
+        config, ranks, objectives = self.config, self.ranks, self.turns[batch.step % len(self.turns)]
         # a generator's state need not be saved when every step starts from its own seed
         rank_seed = ("rank", ranks.rank) if ranks.size > 1 else ()
         torch.manual_seed(draw_seed(config.seed, "step", batch.step, *rank_seed))

@@ -64,13 +64,14 @@ class TrainParts:
     @property
     def text_sampling(self) -> TextSampling:
         """How the texts of each sample are drawn."""
-        turns = len(self.objectives) if self.in_turn else 1
-        joining = (turn for turn in range(turns) if any("pairs" in item.needs for item in self.at_step(turn)))
-        return TextSampling(self.negatives, self.views, self.positives, tuple(joining), turns)
+        turns = self.turns
+        joining = (number for number, turn in enumerate(turns) if any("pairs" in item.needs for item in turn))
+        return TextSampling(self.negatives, self.views, self.positives, tuple(joining), len(turns))
 
-    def at_step(self, step: int) -> tuple[Objective, ...]:
-        """Return the objectives that a step minimises."""
-        return (self.objectives[step % len(self.objectives)],) if self.in_turn else self.objectives
+    @property
+    def turns(self) -> tuple[tuple[Objective, ...], ...]:
+        """The objectives that a step minimises, for the first step and the next ones, then from the first again."""
+        return tuple((objective,) for objective in self.objectives) if self.in_turn else (self.objectives,)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -179,6 +180,8 @@ def _problems(need: str, parts: TrainParts, table: pa.Table, rows: IndexColumn) 
                 "the recipe draws no further texts of an image",
                 "draw some: --set positives=further_texts, or in a recipe of your own positives=FurtherTexts(...)",
             )
+        elif drawn.or_shown:
+            return
         elif not (drawn.captions and _most("num_captions", table, rows) > 1) and (
             not (drawn.rewrites or drawn.knowledge) or _most("num_views", table, rows) < 1
         ):

@@ -250,6 +250,25 @@ def paraphrase_by_loops(f: Features) -> float:
     return float(np.mean(losses))
 
 
+def paraphrase_among_negatives_by_loops(f: Features) -> float:
+    assert f.positives is not None and f.negatives is not None and f.negative_mask is not None
+    losses = []
+    for i in range(B):
+        if not f.positives.mask[i, 0]:
+            continue
+        texts = [f.text[i]]
+        texts += [f.text[j] for j in range(B) if j != i and (f.labels is None or f.labels[i, j] == -1)]
+        for j in range(B):
+            for k in range(K):
+                wide = f.labels is not None and f.labels.shape[1] > B
+                false = not wide or (f.labels is not None and f.labels[i, B + j * K + k] == -1)
+                if f.negative_mask[j, k] and false:
+                    texts.append(f.negatives[j, k])
+        logits = [float(f.logit_scale) * dot(f.positives.features[i, 0], text) for text in texts]
+        losses.append(lse(logits) - logits[0])
+    return float(np.mean(losses))
+
+
 def bag(f: Features, image: int, of: int) -> list[float]:
     assert f.positives is not None
     false = of == image or f.labels is None or f.labels[image, of] == -1
@@ -547,6 +566,7 @@ CASES: list[tuple[Objective, Callable[[Features], float]]] = [
     (TextAnalogy(), analogy_by_loops),
     (MultipleInstance(), instances_by_loops),
     (ParaphraseContrast(), paraphrase_by_loops),
+    (ParaphraseContrast(negatives=True), paraphrase_among_negatives_by_loops),
     (KnowledgeContrast(), knowledge_by_loops),
     (TripletContrast(), triplets_by_loops),
     (RelationContrast(), relations_by_loops),
@@ -570,7 +590,7 @@ def test_each_is_its_equation(objective: Objective, by_loops: Callable[[Features
 
 
 @pytest.mark.parametrize("labels", LABELS[1:2])
-@pytest.mark.parametrize(("objective", "by_loops"), CASES[1:5], ids=lambda item: getattr(item, "name", ""))
+@pytest.mark.parametrize(("objective", "by_loops"), CASES[1:6], ids=lambda item: getattr(item, "name", ""))
 def test_further_texts_have_the_label_of_their_caption(
     objective: Objective, by_loops: Callable[[Features], float], labels: Tensor | None
 ) -> None:
@@ -586,6 +606,9 @@ def defaults() -> list[Objective]:
     return [dataclasses.replace(item, smallest=2) if hasattr(item, "smallest") else item for item in made]
 
 
+VARIANTS: list[Objective] = [Sigmoid(further=True, bias=0.0), ParaphraseContrast(negatives=True)]
+
+
 def test_objectives_are_found_by_their_files() -> None:
     found = all_objectives()
     assert {InfoNCE, MemoryContrast, GroupParity, TripletContrast} <= set(found.values())
@@ -593,7 +616,7 @@ def test_objectives_are_found_by_their_files() -> None:
     assert all(set(objective.needs) <= known for objective in defaults())
 
 
-@pytest.mark.parametrize("objective", [*defaults(), Sigmoid(further=True, bias=0.0)], ids=lambda item: item.name)
+@pytest.mark.parametrize("objective", [*defaults(), *VARIANTS], ids=lambda item: item.name)
 def test_gradients_are_right_and_reach_both_towers(objective: Objective) -> None:
     base = everything(3)
     assert base.negatives is not None and base.tokens is not None and base.positives is not None
@@ -622,7 +645,7 @@ def test_gradients_are_right_and_reach_both_towers(objective: Objective) -> None
         assert any(gradient is not None and float(gradient.abs().max()) > 0 for gradient in gradients)
 
 
-@pytest.mark.parametrize("objective", defaults(), ids=lambda item: item.name)
+@pytest.mark.parametrize("objective", [*defaults(), *VARIANTS], ids=lambda item: item.name)
 def test_a_feature_that_is_missing_is_an_error_and_never_a_loss_of_zero(objective: Objective) -> None:
     for need in objective.needs:
         without = {"negatives": None, "negative_mask": None, "negative_type": None, "tokens": None}
@@ -757,6 +780,22 @@ def test_a_run_starts_only_with_what_its_objectives_need(
     with pytest.raises(InputError, match=message):
         train(version, recipe, ModelSpec.parse("tiny"), config, tmp_path / "run")
     assert not (tmp_path / "run").exists(), "nothing is written before the check"
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+def test_one_caption_an_image_is_enough_where_the_shown_text_stands_for_further_ones(
+    make_version: MakeVersion, tmp_path: Path
+) -> None:
+    objectives = (InfoNCE(), ParaphraseContrast(negatives=True))
+    version, config = make_version(12, columns={"num_captions": [1] * 12}), TrainConfig(steps=1, batch_size=4)
+    for or_shown in (False, True):
+        drawn = FurtherTexts(rewrites=False, or_shown=or_shown)
+        recipe = TrainParts("x", ShuffledPlan(), objectives, negatives=UniformNegatives(), positives=drawn)
+        if or_shown:
+            assert train(version, recipe, ModelSpec.parse("tiny"), config, tmp_path / "run")
+        else:
+            with pytest.raises(InputError, match="has a further text"):
+                train(version, recipe, ModelSpec.parse("tiny"), config, tmp_path / "run")
 
 
 @pytest.mark.filterwarnings("ignore:model 'tiny'")

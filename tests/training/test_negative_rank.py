@@ -18,7 +18,7 @@ from training.objectives.negative_contrast import NegativeContrast
 from training.objectives.negative_rank import NegativeRank
 
 
-def rank_by_loops(features: Features, text_share: float) -> float:
+def rank_by_loops(features: Features, text_share: float, focus: float = 0.0) -> float:
     """Transcribe the equation: one pair after the other."""
     assert features.negatives is not None and features.negative_mask is not None
     size, slots = features.negative_mask.shape
@@ -30,21 +30,48 @@ def rank_by_loops(features: Features, text_share: float) -> float:
             if not features.negative_mask[i, j] or label != -1:
                 continue
             weight = 1.0 if features.negative_weight is None else float(features.negative_weight[i, j])
-            by_image = math.log(1 + math.exp(scale * (float(features.image[i] @ features.negatives[i, j]) - own)))
+            gap = float(features.image[i] @ features.negatives[i, j]) - own
+            weight *= (1 / (1 + math.exp(-scale * gap))) ** focus
+            by_image = math.log(1 + math.exp(scale * gap))
             by_text = math.log(1 + math.exp(scale * (float(features.text[i] @ features.negatives[i, j]) - own)))
             top += weight * ((1 - text_share) * by_image + text_share * by_text)
             bottom += weight
     return top / bottom
 
 
+@pytest.mark.parametrize("focus", [0.0, 1.0, 2.5])
 @pytest.mark.parametrize("text_share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize(
     "changes", [{}, {"negative_weight": WEIGHTS}, {"labels": some_labels(5, 20), "negative_weight": WEIGHTS}]
 )
-def test_it_is_its_equation(text_share: float, changes: dict[str, Any]) -> None:
+def test_it_is_its_equation(text_share: float, changes: dict[str, Any], focus: float) -> None:
     features = make_features(**changes)
-    got = float(NegativeRank(text_share=text_share)(features))
-    assert got == pytest.approx(rank_by_loops(features, text_share), rel=1e-12)
+    got = float(NegativeRank(text_share=text_share, focus=focus)(features))
+    assert got == pytest.approx(rank_by_loops(features, text_share, focus), rel=1e-12)
+
+
+def test_focus_leaves_the_gradient_to_what_is_not_told_apart_yet() -> None:
+    shares = []
+    for focus in (0.0, 1.0):
+        objective = NegativeRank(text_share=0.0, focus=focus)
+        image = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        negatives = torch.tensor([[[0.9, math.sqrt(0.19)], [-1.0, 0.0]], [[-1.0, 0.0], [-1.0, 0.0]]])
+        slots = torch.tensor([[True, True], [False, False]])
+        features = Features(image, image.clone(), torch.tensor(20.0), negatives.requires_grad_(), slots)
+        (gradient,) = torch.autograd.grad(objective(features), negatives)
+        shares.append(float(gradient[0, 0].norm()))
+    assert shares[1] == pytest.approx(2 * shares[0], rel=1e-3), (
+        "of two, the one that is told apart no longer halves the other"
+    )
+
+
+def test_focus_where_all_are_told_apart_is_still_a_number() -> None:
+    image = torch.eye(2)
+    away = torch.tensor([[[-1.0, 0.0]], [[0.0, -1.0]]], requires_grad=True)
+    features = Features(image, image.clone(), torch.tensor(100.0), away, torch.ones(2, 1, dtype=torch.bool))
+    loss = NegativeRank(focus=2.0)(features)
+    (gradient,) = torch.autograd.grad(loss, away)
+    assert math.isfinite(loss.item()) and bool(gradient.isfinite().all())
 
 
 @pytest.mark.parametrize("gradient", ["both", "text", "image"])
@@ -69,7 +96,7 @@ def test_no_negative_gives_zero_and_bad_settings_are_refused() -> None:
     loss = NegativeRank()(make_features(image=image, negative_mask=torch.zeros(5, 3, dtype=torch.bool)))
     (gradient,) = torch.autograd.grad(loss, image)
     assert loss.item() == 0.0 and float(gradient.abs().max()) == 0.0
-    for wrong in ({"text_share": 1.5}, {"gradient": "none"}):
+    for wrong in ({"text_share": 1.5}, {"gradient": "none"}, {"focus": -1.0}):
         with pytest.raises(InputError, match="negative_rank: "):
             NegativeRank(**wrong)  # type: ignore[arg-type]
 

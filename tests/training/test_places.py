@@ -153,6 +153,9 @@ def test_further_texts_are_drawn_anew_at_each_step_and_never_the_shown_one() -> 
     assert knowledge.draw(sample, 0, "x", 0, 0, "u", letters) == (["a dog, an animal"], 0)
     # a model of five letters reads "a dog" twice
     assert knowledge.draw(sample, 0, "a dog", 0, 0, "u", lambda texts: letters(texts, 5)) == ([], 1)
+    itself = FurtherTexts(1, captions=False, rewrites=False, knowledge=True, or_shown=True)
+    assert itself.draw(sample, 0, "a dog", 0, 0, "u", lambda texts: letters(texts, 5)) == (["a dog"], 1)
+    assert itself.draw(sample, 0, "x", 0, 0, "u", letters) == (["a dog, an animal"], 0)
     own = FurtherTexts(3, captions=False, knowledge=True, of_shown=True)
     assert [own.draw(sample, at, "x", 0, 0, "u", letters)[0] for at in range(3)] == [
         ["a small dog"],

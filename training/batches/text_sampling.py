@@ -108,6 +108,8 @@ class FurtherTexts:
         rewrites: Whether rewrites are.
         knowledge: Whether knowledge captions are.
         of_shown: Whether rewrites and knowledge captions are only those made from the caption that is shown.
+        or_shown: Whether the shown text stands for the further texts of an image that has none, for losses that compare it
+            with its negatives.
 
     Raises:
         InputError: nothing to draw from, or nothing drawn.
@@ -124,6 +126,7 @@ class FurtherTexts:
     rewrites: bool = True
     knowledge: bool = False
     of_shown: bool = False
+    or_shown: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -153,6 +156,8 @@ class FurtherTexts:
         order = generator(seed, "positives", step, uid).permutation(len(others))
         drawn = [others[number] for number in order]
         taken, num_equal = take_unequal(drawn, shown, self.count, tokens)
+        if self.or_shown and not taken:
+            return [shown], num_equal
         return [drawn[number] for number in taken], num_equal
 
 

@@ -60,16 +60,24 @@ class ParaphraseContrast(Objective):
 
     Attributes:
         weight: Factor of this term in the loss.
+        negatives: Whether the chosen negatives of all samples stand among the captions: "a star left of a ring" and "a ring
+            right of a star" then lie together, and apart from "a star right of a ring", before any image says so.
 
     Source: READ-CLIP (NeurIPS 2025, arXiv 2510.16540), the alignment loss.
-    Differs: samples without a paraphrase take no part, where the released code takes another human caption.
+    Differs: samples without a paraphrase take no part, where the released code takes another human caption; negatives
+        may stand among the captions.
     """
 
     name: ClassVar[str] = "paraphrase_contrast"
     source: ClassVar[str] = "READ-CLIP 2025 (arXiv 2510.16540), the alignment loss"
-    needs: ClassVar[tuple[str, ...]] = ("positives",)
 
     weight: float = 0.5
+    negatives: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Further texts, and negatives if they stand among the captions."""
+        return ("positives", "negatives") if self.negatives else ("positives",)
 
     def __call__(self, features: Features) -> Tensor:
         """Return the mean over samples with a further text; 0 when the batch has none."""
@@ -79,9 +87,13 @@ class ParaphraseContrast(Objective):
         rows = positives.mask[:, 0].nonzero()[:, 0]
         if not len(rows):
             return 0.0 * features.text.sum()
-        size = len(features.text)
-        left_out = (features.pair_labels()[:, :size] != -1).fill_diagonal_(fill_value=False)
-        logits = features.logit_scale * positives.features[rows, 0] @ features.text.T
+        texts, left_out = features.text, features.pair_labels()[:, : len(features.text)] != -1
+        if self.negatives:
+            texts = torch.cat([texts, features.require("negatives").flatten(0, 1)])
+            empty = ~features.require("negative_mask").flatten()
+            left_out = torch.cat([left_out, (features.pair_labels()[:, len(left_out) :] != -1) | empty], dim=1)
+        left_out = left_out.fill_diagonal_(fill_value=False)
+        logits = features.logit_scale * positives.features[rows, 0] @ texts.T
         return torch.nn.functional.cross_entropy(logits.masked_fill(left_out[rows], float("-inf")), rows)
 
 
