@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from curation.entailment.check_negative import ImageClaims, SampleClaims, claim_words, read_sample_claims
@@ -11,6 +14,7 @@ from curation.knowledge.open_graph import SeedGraph
 from data_manifests.sample import Sample
 from tests.curation.negative_checks import made, operations, parsed, sample
 from tests.curation.negative_golden_captions import CAPTIONS
+from training.evaluate.word_order import perturb
 
 TOGETHER = 5
 
@@ -25,11 +29,23 @@ def with_negatives(images: list[Sample], *, copies: bool) -> list[SampleClaims]:
         read_sample_claims(
             one.captions,
             one["parses"],
-            [record for stage in operations() for record in made(stage, one)],
+            [*(record for stage in operations() for record in made(stage, one)), *shuffled(one)],
             copies=copies,
         )
         for one in images
     ]
+
+
+def shuffled(one: Sample) -> list[dict[str, Any]]:
+    """Return each caption with its words in other orders: what they say is often still open."""
+    rng = np.random.default_rng(0)
+    records = []
+    for number, caption in enumerate(one.captions):
+        words = caption.split()
+        for name in ("trigrams", "within_trigrams"):
+            text = " ".join(perturb(name, words, [""] * len(words), rng))
+            records.append({"caption": number, "text": text, "edits": [], "type": "order"})
+    return records
 
 
 @pytest.mark.parametrize("copies", [True, False])

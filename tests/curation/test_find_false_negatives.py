@@ -207,7 +207,7 @@ def test_false_negative_rate_on_scenes() -> None:
             assert (known > 200, before > 0.1) == (True, True)  # two adjectives of one noun are not exchanged
     total = sum(counts.values(), start=type(next(iter(counts.values())))())
     _, before, after, lost = rates(total)
-    assert before > 0.03
+    assert before > 0.02  # there is something to take out
     assert after <= 0.01
     assert lost <= 0.15
 
