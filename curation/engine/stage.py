@@ -287,6 +287,16 @@ class FittedStage(Stage):
     decisions: ClassVar[tuple[str, ...]] = ()
     """Settings that say what people have decided: `amend` brings them into an earlier fit, and nothing is learned anew."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check, where a stage is written, that one with `decisions` says how a fit takes them up.
+
+        Raises:
+            TypeError: it does not.
+        """
+        super().__init_subclass__(**kwargs)
+        if cls.decisions and cls.amend is FittedStage.amend:
+            raise TypeError(f"{cls.__name__} has decisions, {', '.join(cls.decisions)}, and no method amend")
+
     def learning_fingerprint(self) -> str:
         """Return the fingerprint without `decisions`: fits of stages with the same one differ by these alone."""
         if not self.decisions:
@@ -296,13 +306,12 @@ class FittedStage(Stage):
             identity[part] = {name: value for name, value in identity[part].items() if name not in self.decisions}
         return blake3(canonical(identity)).hexdigest(length=16)
 
-    def amend(self, fit: Fit, columns: Columns) -> Fit:
+    def amend(self, fit: Fit, _columns: Columns) -> Fit:
         """Return a fit that was learned with other `decisions`, with this stage's in their place; what was learned stays.
 
-        Raises:
-            NotImplementedError: the stage has no decisions.
+        A stage with `decisions` has a method of its own; without any there is nothing to bring in.
         """
-        raise NotImplementedError(f"stage '{self.name}' has no decisions, or does not say how a fit takes them up")
+        return fit
 
     @abstractmethod
     def fit(self, columns: Columns) -> Fit:

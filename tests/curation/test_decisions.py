@@ -130,5 +130,10 @@ def test_a_stage_without_decisions_amends_nothing() -> None:
     assert MarkWords(("a",)).learning_fingerprint() == MarkWords(("b",)).learning_fingerprint()
     assert MarkWords(("a",)).fingerprint() != MarkWords(("b",)).fingerprint()
     assert MarkWords(("a",)).learning_fingerprint() != MarkWords(("a",), 0.1).learning_fingerprint()
-    with pytest.raises(NotImplementedError, match="has no decisions"):
-        stage.amend(Fit(), None)  # type: ignore[arg-type]
+    fit = Fit()
+    assert stage.amend(fit, None) is fit  # type: ignore[arg-type]
+
+
+def test_a_stage_with_decisions_says_how_a_fit_takes_them_up() -> None:
+    with pytest.raises(TypeError, match="Silent has decisions, words, and no method amend"):
+        type("Silent", (CompareMarks,), {"decisions": ("words",)})

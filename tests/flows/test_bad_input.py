@@ -40,6 +40,11 @@ class Shell:
         printed = self._capsys.readouterr()
         return int(left.value.code or 0), printed.out, printed.err
 
+    def said(self, *words: str) -> tuple[int, str]:
+        """Run the command line; return its exit code and all that it printed, errors last."""
+        code, out, err = self(*words)
+        return code, out + err
+
     def curate(self, source: str, *more: str) -> tuple[int, str, str]:
         return self("curate", "clip", "--source", source, "--name", "toy", "--no-prefect", "--workers", "1", *more)
 

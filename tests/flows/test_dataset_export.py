@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,16 @@ import pytest
 from curation.engine.intake import read_source
 from curation.sources import open_source
 from data_manifests.manifest import Catalog, DatasetVersion
-from flows.cli.main import main
-from tests.flows.test_bad_input import picture
+from tests.flows.test_bad_input import Shell, picture, shell
+
+__all__ = ["shell"]
 
 Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line; return its exit code and all that it printed."""
-
-    def run(*words: str) -> tuple[int, str]:
-        places = ("--workspace", str(tmp_path / "w"), "--manifests", str(tmp_path / "m"))
-        monkeypatch.setattr(sys, "argv", ["clipcurate", *places, *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out + printed.err
-
-    monkeypatch.setenv("COLUMNS", "200")
-    return run
+def command(shell: Shell) -> Command:
+    return shell.said
 
 
 @pytest.fixture

@@ -20,10 +20,12 @@ from safetensors.torch import load_file
 from data_manifests.manifest import Catalog
 from data_manifests.seeds import canonical
 from flows.cli.hub import upload
-from flows.cli.main import main
+from tests.flows.test_bad_input import Shell, shell
 from tests.training.small_models import load
 from training.model import lora
 from training.model.run_folder import save_run_model
+
+__all__ = ["shell"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
 
@@ -66,19 +68,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line; return its exit code and all that it printed."""
-
-    def run(*words: str) -> tuple[int, str]:
-        places = ("--workspace", str(tmp_path / "w"), "--manifests", str(tmp_path / "m"))
-        monkeypatch.setattr(sys, "argv", ["clipcurate", *places, *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out + printed.err
-
-    monkeypatch.setenv("COLUMNS", "200")
-    return run
+def command(shell: Shell) -> Command:
+    return shell.said
 
 
 @pytest.fixture

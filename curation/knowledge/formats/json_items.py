@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,12 +23,8 @@ def read_items(path: Path) -> Iterator[Any]:
     Raises:
         InputError: no JSON array, an item over `MAX_ITEM_CHARS`, or a file that is cut short or not UTF-8.
     """
-    with path.open(encoding="utf-8-sig") as file:
-        window = _Window(path, file, "one JSON array, as Visual Genome publishes it")
-        try:
-            yield from window.items()
-        except UnicodeDecodeError as error:
-            raise window.error("not UTF-8") from error
+    with _window(path, "one JSON array, as Visual Genome publishes it") as window:
+        yield from window.items()
 
 
 def read_members(path: Path) -> Iterator[tuple[str, Any]]:
@@ -36,10 +33,17 @@ def read_members(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         InputError: no JSON object, a value over `MAX_ITEM_CHARS`, or a file that is cut short or not UTF-8.
     """
+    with _window(path, "one JSON object, as it was published") as window:
+        yield from window.members()
+
+
+@contextmanager
+def _window(path: Path, allowed: str) -> Iterator[_Window]:
+    """Open a file to read through; what is not UTF-8 in it is an `InputError`."""
     with path.open(encoding="utf-8-sig") as file:
-        window = _Window(path, file, "one JSON object, as it was published")
+        window = _Window(path, file, allowed)
         try:
-            yield from window.members()
+            yield window
         except UnicodeDecodeError as error:
             raise window.error("not UTF-8") from error
 
