@@ -173,7 +173,8 @@ def _options(command: Any) -> str:
     rows = [_row("option", "default", "what it does"), _row(*["---"] * 3)]
     for item in _shown(command):
         help_text = (item.help or "").replace("|", "\\|") + (" (repeatable)" if _unsaid_repeat(item) else "")
-        rows.append(_row(f"`{item.opts[0]}`", _default(item), help_text.strip()))
+        names = "/".join(f"`{name}`" for name in (item.opts[0], *item.secondary_opts))
+        rows.append(_row(names, _default(item), help_text.strip()))
     return "\n".join(rows)
 
 

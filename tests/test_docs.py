@@ -149,7 +149,8 @@ def resolve(words: list[str]) -> tuple[Any, str, list[str]]:
 
 
 def options(command: Any) -> set[str]:
-    return {option for item in command.params for option in item.opts if option.startswith("--")}
+    names = (name for item in command.params for name in (*item.opts, *item.secondary_opts))
+    return {name for name in names if name.startswith("--")}
 
 
 def check_clipcurate(words: list[str]) -> None:

@@ -18,7 +18,7 @@ from data_manifests.errors import CheckFailedError, InputError
 from data_manifests.interrupt import EXIT_INTERRUPTED, start_raising, was_interrupted
 from data_manifests.manifest import Catalog
 from flows.cli import compare, curate, export, kg, llm, report, versions, vocabulary
-from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt
+from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt, WhetherPrefectOpt
 from flows.evaluation.registry import KINDS
 from flows.execution.disk import check_folder
 
@@ -194,7 +194,7 @@ def evaluate(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for everything the demo makes")] = Path("demo"),
-    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="curate without Prefect; same bytes")] = False,
+    prefect: WhetherPrefectOpt = None,
     full: Annotated[
         bool, typer.Option("--full", help="more scenes and steps: about ten minutes instead of three")
     ] = False,
@@ -202,7 +202,7 @@ def demo(
     """Run the main job end to end on generated scenes: train a base, curate negatives, tune, evaluate, edit, diff."""
     from flows.cli.demo import FULL, QUICK, run_demo
 
-    run_demo(out, FULL if full else QUICK, with_prefect=not no_prefect)
+    run_demo(out, FULL if full else QUICK, prefect)
 
 
 def run() -> None:

@@ -10,7 +10,7 @@ import typer
 from curation.sources import KINDS
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.cli.options import BandsOpt, CurationOptions, JsonOpt, ShardOpt, expand_options
+from flows.cli.options import BandsOpt, CurationOptions, JsonOpt, ShardOpt, WhetherPrefectOpt, expand_options
 from flows.terminal.console import err
 
 if TYPE_CHECKING:
@@ -19,12 +19,21 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-def prefect_executor(runner: str = "local") -> JobExecutor:
-    """Return an executor that runs a curation as a Prefect flow run, and imports Prefect only when there is work."""
+def curation_executor(prefect: bool | None, runner: str = "local") -> JobExecutor:
+    """Return an executor that runs a curation here or as a Prefect flow run; Prefect is looked at only when there is work.
+
+    Args:
+        prefect: Whether it is a flow run; None where a server is configured, and with Dask, which runs units as tasks of a flow.
+        runner: ``local``, ``dask`` or ``dask:ADDRESS``.
+    """
 
     def execute(job: CurateJob, work: Any) -> Any:
-        from flows.execution.prefect_server import start_prefect
+        from flows.execution.jobs import execute_locally
+        from flows.execution.prefect_server import has_server, start_prefect
 
+        as_flow = prefect if prefect is not None else runner != "local" or has_server("give --no-prefect")
+        if not as_flow:
+            return execute_locally(job, work)
         err.print("starting Prefect (a first flow without a server takes up to half a minute) …")
         start_prefect("give --no-prefect")
         from flows.curate import run_in_flow
@@ -48,10 +57,13 @@ class CurateOptions(CurationOptions):
         typer.Option("--fits", help="NAME@VER whose fits are used; default: the newest version's while they hold"),
     ] = None
     refit: Annotated[list[str] | None, typer.Option("--refit", help="fit this stage anew; all: every stage")] = None
+    yes: Annotated[
+        bool, typer.Option("--yes", help="publish although --limit or --split is not that of the newest version")
+    ] = False
 
     def job(self, catalog: Catalog, **more: Any) -> CurateJob:
         """Return the job that the command line describes."""
-        data = {"recipe": self.recipe, "source": self.source, "name": self.name, "bands": self.bands}
+        data = {"recipe": self.recipe, "source": self.source, "name": self.name, "bands": self.bands, "yes": self.yes}
         fits = {"fits": self.fits, "refit": tuple(self.refit or ())}
         return self.curate_job(catalog, **data, **fits, shard_bytes=self.shard_mb * 2**20, **more)
 
@@ -83,20 +95,19 @@ def curate(
         str | None, typer.Option("--llm-answers", help="import answers from a file that vllm run-batch wrote")
     ] = None,
     runner: Annotated[str, typer.Option("--runner", help="local, dask or dask:ADDRESS")] = "local",
-    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="run without Prefect; same bytes")] = False,
+    prefect: WhetherPrefectOpt = None,
     wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait for another run on this name")] = 0.0,
     as_json: JsonOpt = False,
 ) -> None:
     """Run a recipe's curation and publish a data set version (or find that nothing has changed)."""
-    from flows.execution.jobs import execute_locally
     from flows.terminal.curation import run_curation
 
-    if no_prefect and runner != "local":
+    if prefect is False and runner != "local":
         raise InputError(
             f"--runner {runner} with --no-prefect", allowed="Dask runs units as tasks of Prefect: one or the other"
         )
     job = options.job(ctx.obj, wait_s=wait, llm_batch=llm_batch, llm_answers=llm_answers)
-    run_curation(job, execute_locally if no_prefect else prefect_executor(runner), as_json=as_json)
+    run_curation(job, curation_executor(prefect, runner), as_json=as_json)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from curation.sources.scenes import DEFAULT_LEVEL, ScenesSource
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
-from flows.cli.curate import prefect_executor
+from flows.cli.curate import curation_executor
 from flows.cli.report import show_diff, write_page
 from flows.evaluation.interface import EvalOptions, round_robin
 from flows.evaluation.registry import open_benchmark
@@ -91,13 +91,13 @@ class _Demo:
     Attributes:
         folder: Where everything goes.
         size: How much it does.
-        with_prefect: Whether the curation of step 4 is a Prefect flow.
+        prefect: Whether the curation of step 4 is a Prefect flow; None where a server is configured.
         results: Evaluations by the name of what was evaluated.
     """
 
     folder: Path
     size: DemoSize
-    with_prefect: bool
+    prefect: bool | None
     results: dict[str, Evaluation] = field(default_factory=dict)
 
     @property
@@ -128,8 +128,8 @@ class _Demo:
         self.say(3, f"plan: what the recipe {RECIPE} will do, before it does it")
         job = replace(job, recipe=RECIPE, name="scenes", model=str(base))
         show_plan(job, why=True)
-        self.say(4, "curate: make hard negatives, " + ("as a Prefect flow" if self.with_prefect else "without Prefect"))
-        first = run_curation(job, prefect_executor() if self.with_prefect else execute_locally)
+        self.say(4, "curate: make hard negatives" + (", as a Prefect flow" if self.prefect else ""))
+        first = run_curation(job, curation_executor(self.prefect))
 
         self.say(
             5,
@@ -230,13 +230,13 @@ def _train_silently(job: TrainJob) -> RunResult:
         return run_job(job)
 
 
-def run_demo(folder: Path, size: DemoSize = QUICK, *, with_prefect: bool = True) -> None:
+def run_demo(folder: Path, size: DemoSize = QUICK, prefect: bool | None = None) -> None:
     """Draw scenes, train a small CLIP, curate negatives, tune on them, evaluate, edit one caption, diff.
 
     Args:
         folder: Where everything goes.
         size: How much it does.
-        with_prefect: Whether the curation of step 4 is a Prefect flow.
+        prefect: Whether the curation of step 4 is a Prefect flow; None where a server is configured.
 
     Raises:
         InputError: the folder holds something else.
@@ -245,7 +245,7 @@ def run_demo(folder: Path, size: DemoSize = QUICK, *, with_prefect: bool = True)
     if folder.exists() and any(folder.iterdir()) and not (folder / "photos" / "captions.jsonl").is_file():
         raise InputError(f"--out {folder}: folder is not empty and holds no earlier demo", fix="give another --out")
     out.print(f"{NUM_STEPS} steps, about {sum(size.seconds) / 60:.0f} minutes on two quiet cores")
-    demo = _Demo(folder, size, with_prefect)
+    demo = _Demo(folder, size, prefect)
     tuned = demo.run()
     write_page(demo.catalog, str(tuned), folder / "run.html")
     err.print(f"done in {time.perf_counter() - started:.0f} s")

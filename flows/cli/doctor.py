@@ -133,7 +133,7 @@ def _prefect(_: Path) -> str:
         raise InputError(
             f"fastapi {fastapi}, sqlalchemy {sqlalchemy}", allowed="fastapi<0.151 and sqlalchemy<2.1 with Prefect 3.8"
         )
-    return f"prefect {prefect}, server {os.environ.get('PREFECT_API_URL', 'temporary (PREFECT_API_URL not set)')}"
+    return f"prefect {prefect}, PREFECT_API_URL {os.environ.get('PREFECT_API_URL', 'not set: curate runs without a server')}"
 
 
 def _dask(_: Path) -> str:

@@ -21,6 +21,13 @@ LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="at most so
 SetOpt = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as stages.swap_words.seed=1")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
 PrefectOpt = Annotated[bool, typer.Option("--prefect", help="run as a Prefect flow")]
+WhetherPrefectOpt = Annotated[
+    bool | None,
+    typer.Option(
+        "--prefect/--no-prefect",
+        help="run as a Prefect flow, or without Prefect; default: as a flow where a server is configured; same bytes",
+    ),
+]
 ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="target size of a shard in MiB")]
 BandsOpt = Annotated[
     int, typer.Option("--bands", min=0, help="difficulty bands that sort the samples of a cluster; 0: by uid alone")

@@ -55,7 +55,9 @@ class CompareJob:
         words = [folder or "comparison", row.curated_by[:20], *([row.name[:20]] if row.data_settings else [])]
         against = self.curation.against if "against" in recipe_arguments(row.curated_by) else ()
         settings = (*filter(changes_curation, self.settings), *row.data_settings)
-        return replace(self.curation, recipe=row.curated_by, name="-".join(words), settings=settings, against=against)
+        return replace(
+            self.curation, recipe=row.curated_by, name="-".join(words), settings=settings, against=against, yes=True
+        )
 
     def train_settings(self, row: Variant, seed: int) -> tuple[str, ...]:
         """Return the settings of a row's training."""

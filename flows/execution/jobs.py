@@ -64,6 +64,7 @@ class CurateJob(RecipeInputs):
         refit: Stages that fit anew; ``all`` means all of them.
         wait_s: How long to wait for another run on the same name.
         edits: File of corrections that are laid over the source.
+        yes: Publish although the newest version was made with another limit or split.
     """
 
     recipe: str
@@ -81,6 +82,7 @@ class CurateJob(RecipeInputs):
     refit: tuple[str, ...] = ()
     wait_s: float = 0.0
     edits: str | None = None
+    yes: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; `from_json` reads them back."""
@@ -258,6 +260,8 @@ def run_job(
     with dataset_lock(job.catalog, job.name, job.wait_s):
         if (unchanged := existing(prepared)) is not None:
             return unchanged
+        if (change := selection_change(prepared)) is not None and not job.yes:
+            raise change
         require_writable("--manifests", job.catalog.manifests)
         events.on_notes(_space_notes(job, prepared.snapshot.num_image_bytes()))
         made: CurationResult = executor(job, lambda runner: _compute_and_publish(prepared, runner, events))
@@ -396,6 +400,27 @@ def _import_answers(job: CurateJob, answers: str) -> ImportReport:
         )
     job.journal.parent.mkdir(parents=True, exist_ok=True)
     return import_answers(Path(answers), Path(job.llm_batch), job.journal)
+
+
+def selection_change(prepared: PreparedCuration) -> InputError | None:
+    """Return what to say where the newest version of this name was made with another limit or split."""
+    job, about = prepared.job, prepared.request.source
+    if (latest := job.catalog.latest(job.name)) is None:
+        return None
+    before = latest.body["source"]
+    changed = [name for name in ("limit", "split") if before.get(name) != about.get(name)]
+    if not changed:
+        return None
+
+    def said(source: Mapping[str, Any]) -> str:
+        given = (f"no --{name}" if source.get(name) is None else f"--{name} {source[name]}" for name in changed)
+        return " and ".join(given)
+
+    return InputError(
+        f"data set '{job.name}': {latest.name}@{latest.version} was made with {said(before)}, now it is {said(about)}",
+        allowed="one --limit and one --split for all versions of a name: another would add or drop samples unnoticed",
+        fix=f"{said(before)} as before, another --name, or --yes to publish it",
+    )
 
 
 def existing(prepared: PreparedCuration) -> CurationResult | None:

@@ -65,6 +65,27 @@ def start_prefect(instead: str) -> None:
         )
 
 
+def has_server(instead: str) -> bool:
+    """Return whether a server is configured: by PREFECT_API_URL, a profile or a settings file.
+
+    Prefect takes two seconds to import, so it is asked only where some variable or file may name one.
+
+    Raises:
+        InputError: Prefect's settings cannot be read.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    marks = {".env": b"PREFECT_", "pyproject.toml": b"[tool.prefect"}  # files that are not Prefect's alone
+    if not os.environ.get("PREFECT_PROFILE") and not any(
+        marks.get(path.name, b"") in path.read_bytes() for path in _settings_files()
+    ):
+        return False
+    check_settings(instead)
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
 def check_settings(instead: str) -> None:
     """Check what Prefect reads when it is imported: its settings, the active profile, the variables for proxies.
 

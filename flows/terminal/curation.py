@@ -51,10 +51,13 @@ def job_progress() -> Iterator[JobEvents]:
 def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:
     """Print what a run would do."""
     from flows.execution.estimate import estimate_curation
-    from flows.execution.jobs import prepare
+    from flows.execution.jobs import prepare, selection_change
 
     with job_progress() as events:
-        predicted = estimate_curation(prepare(job, events))
+        prepared = prepare(job, events)
+        predicted = estimate_curation(prepared)
+    if (change := selection_change(prepared)) is not None and not job.yes:
+        err.print(f"warning: curate will refuse: {change}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print_json(predicted.to_json())
         return

@@ -311,3 +311,32 @@ def test_a_version_without_a_negative_is_said_and_not_trained_on_with_negatives(
     assert "such as clip" in err and not (shell.root / "run").exists()
     code, _, err = shell(*curate[:1], "clip", *curate[2:], "--workers", "1")
     assert code == 0 and "warning" not in err, "a recipe without negatives owes none"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        (("--limit", "6"), ("--limit", "4"), "was made with --limit 6, now it is --limit 4"),
+        ((), ("--limit", "4"), "was made with no --limit, now it is --limit 4"),
+        (("--split", "train"), (), "was made with --split train, now it is no --split"),
+        (
+            ("--limit", "3", "--split", "train"),
+            (),
+            "with --limit 3 and --split train, now it is no --limit and no --split",
+        ),
+    ],
+)
+def test_another_limit_or_split_of_a_name_is_refused(
+    shell: Shell, first: tuple[str, ...], then: tuple[str, ...], said: str
+) -> None:
+    job = ("clip", "--source", "scenes:12@1", "--name", "toy", "--workers", "1")
+    assert shell("curate", *job, *first)[0] == 0
+    assert shell("curate", *job, *first)[0] == 0
+    code, _, err = shell("curate", *job, *then)
+    assert code == 2 and said in err and "--yes" in err
+    assert shell.catalog.versions("toy") == ["1.0.0"]
+    code, _, err = shell("plan", *job, *then)
+    assert code == 0 and said in err
+    assert shell("curate", *job, *then, "--yes")[0] == 0
+    assert shell("curate", *job, *then)[0] == 0
+    assert len(shell.catalog.versions("toy")) == 2

@@ -74,7 +74,8 @@ def curate_as_flow(shell: Shell, recipe: str, *words: str) -> None:
     """Curate in a process of its own: Prefect reads where its folder is once in a process, and keeps it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     places = ["--workspace", str(shell.workspace), "--manifests", str(shell.catalog.manifests)]
-    command = [sys.executable, "-m", "flows.cli.main", *places, "curate", recipe, *job_of(shell, recipe), *words]
+    job = ["curate", recipe, *job_of(shell, recipe), "--prefect"]
+    command = [sys.executable, "-m", "flows.cli.main", *places, *job, *words]
     environment = {**kept, "PREFECT_HOME": str(shell.root / "prefect")}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -121,7 +121,7 @@ def test_a_flow_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     if "dask" in options:
         pytest.importorskip("distributed", reason="extra 'cluster' is not installed")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
-    lines = curate_until_stored(tmp_path, *options)
+    lines = curate_until_stored(tmp_path, "--prefect", *options)
     assert len(lines) == 2
     assert lines[0].startswith("starting Prefect")
     assert lines[1] == STOPPED

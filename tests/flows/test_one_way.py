@@ -60,7 +60,7 @@ def calls(root: Path, *words: str) -> Counter[str]:
     return Counter(json.loads(ran.stdout.splitlines()[-1])) if ran.stdout else pytest.fail(ran.stderr[-3000:])
 
 
-@pytest.mark.parametrize("more", [("--no-prefect",), pytest.param((), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("more", [("--no-prefect",), (), pytest.param(("--prefect",), marks=pytest.mark.slow)])
 def test_a_curation_reads_and_imports_once(tmp_path: Path, more: tuple[str, ...]) -> None:
     (tmp_path / "answers.jsonl").touch()
     (tmp_path / "requests.jsonl").touch()
@@ -93,7 +93,7 @@ def test_the_demo_uses_its_own_workspace_and_manifests(tmp_path: Path, monkeypat
     held_out = next(iter(records_of(open_source(size.held_out))))
     uids = [image_uid(item.image if isinstance(item.image, bytes) else item.image.read()) for item in (first, held_out)]
     Denylist().adding(uids).save(folder / "data_manifests")
-    demo.run_demo(folder, size, with_prefect=False)
+    demo.run_demo(folder, size, prefect=False)
     catalog = Catalog(folder / "data_manifests", folder / "workspace")
     assert uids[0] not in catalog.open("scenes@1").index(["uid"])["uid"].to_pylist()
     for run in ("base", "plain", "negatives"):

@@ -50,7 +50,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) 
 
 
 def test_a_flow_makes_the_same_bytes(tmp_path: Path, environment: dict[str, str], bare: str) -> None:
-    assert curate(tmp_path, environment, "--workers", "2") == bare
+    assert curate(tmp_path, environment, "--workers", "2", "--prefect") == bare
 
 
 def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path, environment: dict[str, str], bare: str) -> None:

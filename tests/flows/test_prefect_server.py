@@ -148,3 +148,46 @@ def test_a_schedule_on_no_server_ends_with_exit_code_2(tmp_path: Path, closed_po
 def test_a_proxy_is_not_asked_for_this_machine(tmp_path: Path, closed_port: int) -> None:
     proxy = f"http://127.0.0.1:{closed_port}"
     assert start(tmp_path, HTTP_PROXY=proxy, HTTPS_PROXY=proxy, ALL_PROXY=proxy, NO_PROXY="example.com") == (0, "")
+
+
+CURATE = (
+    *(*CLI, "--workspace", "w", "--manifests", "m", "curate", "clip", "--source", "scenes:5", "--name", "toy"),
+    *("--workers", "1"),
+)
+
+
+def test_without_a_server_curation_starts_none(tmp_path: Path) -> None:
+    """And looks at no setting of Prefect that is wrong: nothing is asked of it."""
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "cwd" / "pyproject.toml").write_text('[project]\ndependencies = ["prefect"]')
+    code, errors = start(tmp_path, CURATE, PREFECT_LOGGING_LEVEL="NOISY")
+    assert code == 0, errors
+    assert "starting Prefect" not in errors
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("cwd/.env", "PREFECT_API_URL={}"),
+        ("cwd/prefect.toml", '[api]\nurl = "{}"'),
+        ("cwd/pyproject.toml", '[tool.prefect.api]\nurl = "{}"'),
+        ("home/profiles.toml", 'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "{}"'),
+    ],
+)
+def test_a_server_is_configured_in_a_file(tmp_path: Path, closed_port: int, file: str, text: str) -> None:
+    url = f"http://127.0.0.1:{closed_port}/api"
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text(text.format(url))
+    code, errors = start(tmp_path, CURATE)
+    assert code == 2
+    assert "starting Prefect" in errors and url in errors and "--no-prefect" in errors
+    assert start(tmp_path, (*CURATE, "--no-prefect"))[0] == 0
+
+
+def test_a_settings_file_without_a_server(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "profiles.toml").write_text('active = "mine"\n[profiles.mine]\nPREFECT_LOGGING_LEVEL = "INFO"')
+    code, errors = start(tmp_path, CURATE)
+    assert code == 0, errors
+    assert "starting Prefect" not in errors
