@@ -95,6 +95,16 @@ def a_parquet(root: Path) -> str:
     return f"parquet:{root}"
 
 
+def a_visual_genome(root: Path) -> str:
+    """Photographs in both folders, one that is missing, and an entry without regions."""
+    regions = [{"phrase": f"thing {place}", "x": 0, "y": 0, "width": 9, "height": place + 1} for place in range(4)]
+    entries = [{"id": key, "regions": regions[: key % 5]} for key in range(20)]
+    put(root / "region_descriptions.json", orjson.dumps(entries))
+    for key in range(19):
+        put(root / f"VG_100K{'_2' * (key % 2)}" / f"{key}.jpg", picture(key))
+    return f"visual_genome:{root}"
+
+
 def a_webdataset(root: Path) -> str:
     """Three tars, one of which is cut short."""
     for number in range(3):
@@ -112,6 +122,7 @@ INPUTS: Mapping[str, Callable[[Path], str]] = {
     "hf": a_hf,
     "parquet": a_parquet,
     "scenes": lambda _root: "scenes:25@4",
+    "visual_genome": a_visual_genome,
     "webdataset": a_webdataset,
 }
 """Kind -> what makes an input with all that its source can yield; a new kind needs one."""
