@@ -13,8 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
+from data_manifests import image_decoder
 from data_manifests.errors import InputError
-from data_manifests.image_decoder import REASONS, UnusableImageError, decode_grey, decode_image, examine_image
+from data_manifests.image_decoder import (
+    MAX_PIXELS,
+    REASONS,
+    ImageFacts,
+    UnusableImageError,
+    decode_grey,
+    decode_image,
+    examine_image,
+)
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
 """As outside of tests, where the decoder's own filter holds."""
@@ -254,3 +263,58 @@ def test_too_little_memory_is_no_reason_to_drop_a_picture(monkeypatch: pytest.Mo
     with pytest.raises(InputError, match="picture 7: too little memory") as caught:
         decode_image(b"", "picture 7")
     assert not isinstance(caught.value, UnusableImageError)
+
+
+def plain_jpeg(size: tuple[int, int], seed: int, mode: str = "RGB", **options: Any) -> bytes:
+    image = Image.fromarray(noise(size, 3, seed)).convert(mode)
+    image.save(file := io.BytesIO(), "JPEG", **options)
+    return file.getvalue()
+
+
+def by_pillow(data: bytes, max_pixels: int) -> ImageFacts | tuple[str, str]:
+    """Return what `examine_image` finds where it may not take the short way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_decoder, "_size_of_sound_jpeg", lambda *_: None)
+        return found_in(data, max_pixels)
+
+
+def found_in(data: bytes, max_pixels: int) -> ImageFacts | tuple[str, str]:
+    try:
+        return examine_image(data, "x", max_pixels)
+    except UnusableImageError as error:
+        return error.reason, error.detail
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    size=SIZES,
+    seed=st.integers(0, 5),
+    mode=st.sampled_from(["RGB", "L"]),
+    options=st.fixed_dictionaries({"progressive": st.booleans(), "quality": st.sampled_from([40, 95]), "restart_marker_blocks": st.sampled_from([0, 2])}),
+    cut=st.none() | st.floats(0, 1),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=3),
+    max_pixels=st.sampled_from([64, 2**26]),
+)  # fmt: skip
+def test_the_short_way_for_plain_jpegs_finds_what_pillow_finds(
+    *, size: tuple[int, int], seed: int, mode: str, options: Any, cut: float | None, changes: Any, max_pixels: int
+) -> None:
+    data = bytearray(plain_jpeg(size, seed, mode, **options))
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    data = data[: int(cut * len(data))] if cut is not None else data
+    assert found_in(bytes(data), max_pixels) == by_pillow(bytes(data), max_pixels)
+
+
+def test_the_short_way_is_for_jpegs_that_nothing_turns_or_recolours() -> None:
+    def is_short(data: bytes, max_pixels: int = MAX_PIXELS) -> bool:
+        return image_decoder._size_of_sound_jpeg(data, max_pixels) is not None
+
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert is_short(plain_jpeg((9, 7), 0)) and is_short(plain_jpeg((9, 7), 0, "L", progressive=True, comment="by hand"))
+    assert not is_short(plain_jpeg((9, 7), 0), 62)
+    for options in ({"exif": exif}, {"icc_profile": profile}):
+        assert not is_short(plain_jpeg((9, 7), 0, **options))
+    assert not is_short(plain_jpeg((9, 7), 0, "CMYK"))
+    assert not is_short(plain_jpeg((9, 7), 0)[:-9]) and not is_short(b"\xff\xd8\xff") and not is_short(b"")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from curation.engine.stage import Drop, Field, MapStage
@@ -46,4 +46,4 @@ class CheckImages(MapStage):
             return Drop(error.reason, error.detail)
         except OSError as error:
             return Drop("unreadable_image", str(error))
-        return {"image_info": asdict(facts)}
+        return {"image_info": dict(vars(facts))}
