@@ -20,6 +20,8 @@ import typer
 
 from curation.stages import stage_classes
 from flows.cli.app import app
+from flows.cli.settings import variable
+from flows.project_file import OPTIONS
 from flows.recipe import Recipe, load_recipe, recipe_arguments, recipe_names
 from tests.benchmarks.keep_results import RESULTS
 
@@ -98,7 +100,7 @@ def stage_table() -> str:
 def cli_reference() -> str:
     """Return the reference of all commands, from the command line's own help texts."""
     root: Any = typer.main.get_command(app)
-    parts = [f"Global options, before the command:\n\n{_options(root)}"]
+    parts = [f"Before the command:\n\n{_options(root)}"]
     for name, command in _commands(root):
         arguments = [item for item in command.params if not item.opts[0].startswith("-")]
         words = " ".join(_argument(item) for item in arguments)
@@ -107,6 +109,12 @@ def cli_reference() -> str:
         text = "\n".join((inspect.cleandoc(command.help or ""), "", usage, *(["", *described] if described else [])))
         parts.append(f"## clipcurate {name}\n\n{text}" + (f"\n\n{_options(command)}" if _shown(command) else ""))
     return "\n\n".join(parts)
+
+
+def settings_table() -> str:
+    """Return the table of options that a project's file and variables may set."""
+    rows = [_row("in the file", "variable", "value"), _row(*["---"] * 3)]
+    return "\n".join(rows + [_row(f"`{key}`", f"`{variable(key)}`", kind.words) for key, kind in OPTIONS.items()])
 
 
 def included_file(path: str) -> str:
@@ -119,6 +127,7 @@ GENERATED: dict[str, Callable[..., str]] = {
     "recipe_details": recipe_details,
     "stages": stage_table,
     "cli": cli_reference,
+    "settings": settings_table,
     "file": included_file,
 }
 

@@ -28,7 +28,7 @@ from training.model.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("curation", "data_manifests", "flows", "training")
-WAITING: Mapping[str, str] = {}
+WAITING: Mapping[str, str] = {"tables": "deployments, which will stand in a project's file"}
 """Name -> what it waits for."""
 
 FOUND_BY_FILE = ("curation/sources", "flows/evaluation/benchmarks")

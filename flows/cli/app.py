@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import os
 import signal
 import sys
@@ -19,6 +20,15 @@ from data_manifests.interrupt import EXIT_INTERRUPTED, start_raising, was_interr
 from data_manifests.manifest import Catalog
 from flows.cli import compare, curate, export, kg, llm, report, versions, vocabulary
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt, WhetherPrefectOpt
+from flows.cli.settings import (
+    FILE_VARIABLE,
+    describe_settings,
+    misspelt_variables,
+    project_of,
+    set_where,
+    setting,
+    take_project,
+)
 from flows.evaluation.registry import KINDS
 from flows.execution.disk import check_folder
 
@@ -37,7 +47,12 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with _stopping_in_one_line():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except InputError as error:
+                for line in set_where(error, project_of(ctx)):
+                    error.add_note(line)
+                raise
 
 
 @contextmanager
@@ -69,14 +84,36 @@ for commands in (curate, compare, versions, report, kg, llm, vocabulary, export)
     app.add_typer(commands.app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clipcurate {importlib.metadata.version('clipcurate')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _global(
     ctx: typer.Context,
-    workspace: Annotated[Path, typer.Option("--workspace", help="store, shards, runs")] = Path("workspace"),
-    manifests: Annotated[Path, typer.Option("--manifests", help="manifests, meant to be committed")] = Path(
-        "data_manifests"
-    ),
+    config: Annotated[  # noqa: ARG001 - its callback reads the file
+        Path | None,
+        typer.Option(
+            "--config",
+            envvar=FILE_VARIABLE,
+            is_eager=True,
+            callback=take_project,
+            help="project file; default: clipcurate.toml here or in a folder above",
+        ),
+    ] = None,
+    workspace: Annotated[Path, setting("workspace", "store, shards, runs")] = Path("workspace"),
+    manifests: Annotated[Path, setting("manifests", "manifests, meant to be committed")] = Path("data_manifests"),
+    verbose: Annotated[bool, setting("verbose", "say which settings come from a file or a variable")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback prints and ends
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version and end")
+    ] = False,
 ) -> None:
+    for name, close in misspelt_variables():
+        typer.echo(f"clipcurate: {name} is no variable that is known; did you mean {close}?", err=True)
+    if verbose:
+        typer.echo("settings: " + "\n  ".join(describe_settings(project_of(ctx))), err=True)
     for option, folder in (("--workspace", workspace), ("--manifests", manifests)):
         check_folder(option, folder)
     ctx.obj = Catalog(manifests, workspace)
@@ -95,7 +132,9 @@ def doctor(ctx: typer.Context, as_json: JsonOpt = False) -> None:
     """Check that this machine has what every part needs."""
     from flows.cli.doctor import examine
 
-    raise typer.Exit(0 if examine(ctx.obj.workspace, as_json=as_json) else 1)
+    raise typer.Exit(
+        0 if examine(ctx.obj.workspace, "; ".join(describe_settings(project_of(ctx))), as_json=as_json) else 1
+    )
 
 
 @app.command()
@@ -103,7 +142,7 @@ def train(
     ctx: typer.Context,
     ref: RefArg,
     recipe: Annotated[str, typer.Option("--recipe", help="its planner, objectives and training numbers")],
-    model: Annotated[str, typer.Option("--model", help="model spec to start from")],
+    model: Annotated[str, setting("model", "model spec to start from")],
     out: Annotated[Path, typer.Option("--out", help="run folder")],
     steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
     tune: Annotated[
@@ -228,7 +267,7 @@ def _explained(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, CheckFailedError):
         return "\n".join((str(error), *error.examples)), EXIT_CHECK_FAILED
     if isinstance(error, InputError):
-        return str(error), EXIT_BAD_INPUT
+        return "\n".join((str(error), *getattr(error, "__notes__", ()))), EXIT_BAD_INPUT
     if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT, *_UNUSABLE_PATH):
         return None
     where = f" ({error.filename})" if error.filename else ""

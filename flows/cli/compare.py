@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +11,7 @@ import typer
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.options import CurationOptions, JsonOpt, PrefectOpt, expand_options
+from flows.cli.settings import command_text
 
 if TYPE_CHECKING:
     from flows.comparison.cells import Benchmarks
@@ -96,8 +95,8 @@ class CompareOptions(CurationOptions):
             limit_on=self.limit_on or 80,
         )
 
-    def compare_job(self, catalog: Catalog, *, smoke: bool) -> CompareJob:
-        """Return the job that the command line describes.
+    def compare_job(self, catalog: Catalog, command: str, *, smoke: bool) -> CompareJob:
+        """Return the job that the command line describes; `command` is what its files record as the command.
 
         Raises:
             InputError: something is missing, or given twice.
@@ -132,7 +131,7 @@ class CompareOptions(CurationOptions):
             self.curate_job(catalog, recipe="clip", source=self.source or "", name=""),
             ComparisonGate(self.gate_zero_shot, self.gate_retrieval),
             self.keep_within,
-            shlex.join(["clipcurate", *sys.argv[1:]]),
+            command,
         )
 
     def _benchmarks(self, catalog: Catalog) -> Benchmarks:
@@ -178,7 +177,7 @@ def compare(
     from flows.comparison.run import run_compare
     from flows.execution.prefect_server import start_prefect
 
-    job = (options.with_smoke_defaults() if smoke else options).compare_job(ctx.obj, smoke=smoke)
+    job = (options.with_smoke_defaults() if smoke else options).compare_job(ctx.obj, command_text(ctx), smoke=smoke)
     if plan:
         show_comparison_plan(job, as_json=as_json)
         return

@@ -11,6 +11,7 @@ from curation.sources import KINDS
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.options import BandsOpt, CurationOptions, JsonOpt, ShardOpt, WhetherPrefectOpt, expand_options
+from flows.cli.settings import setting
 from flows.terminal.console import err
 
 if TYPE_CHECKING:
@@ -94,9 +95,9 @@ def curate(
     llm_answers: Annotated[
         str | None, typer.Option("--llm-answers", help="import answers from a file that vllm run-batch wrote")
     ] = None,
-    runner: Annotated[str, typer.Option("--runner", help="local, dask or dask:ADDRESS")] = "local",
+    runner: Annotated[str, setting("runner", "local, dask or dask:ADDRESS")] = "local",
     prefect: WhetherPrefectOpt = None,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait for another run on this name")] = 0.0,
+    wait: Annotated[float, setting("wait", "seconds to wait for another run on this name", min=0)] = 0.0,
     as_json: JsonOpt = False,
 ) -> None:
     """Run a recipe's curation and publish a data set version (or find that nothing has changed)."""

@@ -27,10 +27,16 @@ Outcome = tuple[bool, str]
 """Whether a check holds, and what it found."""
 
 
-def examine(workspace: Path, *, as_json: bool) -> bool:
-    """Run all checks and print each as soon as it is done; return whether everything required is installed."""
+def examine(workspace: Path, settings: str, *, as_json: bool) -> bool:
+    """Run all checks and print each as soon as it is done; return whether everything required is installed.
+
+    Args:
+        workspace: Where free space is looked for.
+        settings: What is said of the project's file and variables; it cannot fail here.
+        as_json: Print only JSON.
+    """
     outcomes: dict[str, Outcome] = {}
-    required = {name: is_required for name, is_required, _ in _CHECKS}
+    required = {"settings": True, **{name: is_required for name, is_required, _ in _CHECKS}}
 
     def report(name: str, outcome: Outcome) -> None:
         passed, found = outcomes[name] = outcome
@@ -40,7 +46,8 @@ def examine(workspace: Path, *, as_json: bool) -> bool:
 
     with ThreadPoolExecutor() as threads:
         slow = {threads.submit(_run_child, name, workspace): name for name in required if name in _IN_CHILDREN}
-        for name in required:
+        report("settings", (True, settings))
+        for name, _, _ in _CHECKS:
             if name not in _IN_CHILDREN:
                 report(name, run_check(name, workspace))
         for future in as_completed(slow):

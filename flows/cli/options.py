@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from data_manifests.manifest import Catalog
+from flows.cli.settings import setting
 
 if TYPE_CHECKING:
     from flows.execution.jobs import CurateJob
@@ -20,17 +21,18 @@ SplitOpt = Annotated[str | None, typer.Option("--split", help="only this split: 
 LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many samples")]
 SetOpt = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as stages.swap_words.seed=1")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="print only JSON")]
-PrefectOpt = Annotated[bool, typer.Option("--prefect", help="run as a Prefect flow")]
+PrefectOpt = Annotated[bool, setting("prefect", "run as a Prefect flow", names="--prefect/--no-prefect")]
 WhetherPrefectOpt = Annotated[
     bool | None,
-    typer.Option(
-        "--prefect/--no-prefect",
-        help="run as a Prefect flow, or without Prefect; default: as a flow where a server is configured; same bytes",
+    setting(
+        "prefect",
+        "run as a Prefect flow, or without Prefect; default: as a flow where a server is configured; same bytes",
+        names="--prefect/--no-prefect",
     ),
 ]
-ShardOpt = Annotated[int, typer.Option("--shard-mb", min=1, help="target size of a shard in MiB")]
+ShardOpt = Annotated[int, setting("shard_mb", "target size of a shard in MiB", min=1)]
 BandsOpt = Annotated[
-    int, typer.Option("--bands", min=0, help="difficulty bands that sort the samples of a cluster; 0: by uid alone")
+    int, setting("bands", "difficulty bands that sort the samples of a cluster; 0: by uid alone", min=0)
 ]
 
 
@@ -38,35 +40,31 @@ BandsOpt = Annotated[
 class CurationOptions:
     """Options of every command that curates; the fields are called as in `CurateJob`, so a new one is one line here."""
 
-    model: Annotated[
-        str | None, typer.Option("--model", help="model spec: ARCH:PRETRAINED, config name, file or run folder")
-    ] = None
+    model: Annotated[str | None, setting("model", "model spec: ARCH:PRETRAINED, config name, file or run folder")] = (
+        None
+    )
     graph: Annotated[
-        str | None,
-        typer.Option("--graph", help="knowledge graph made by kg build, or a conceptnet-lite database; default seed"),
+        str | None, setting("graph", "knowledge graph made by kg build, or a conceptnet-lite database; default seed")
     ] = None
     llm: Annotated[
-        str | None,
-        typer.Option("--llm", help="what rewrites: rules, http://HOST:PORT/v1#MODEL or vllm:MODEL; default rules"),
+        str | None, setting("llm", "what rewrites: rules, http://HOST:PORT/v1#MODEL or vllm:MODEL; default rules")
     ] = None
     masked_model: Annotated[
-        str | None,
-        typer.Option("--masked-model", help="masked language model for fills: hub name or folder; default none"),
+        str | None, setting("masked_model", "masked language model for fills: hub name or folder; default none")
     ] = None
-    llm_slots: Annotated[int, typer.Option("--llm-slots", min=1, help="concurrent requests of each worker")] = 16
+    llm_slots: Annotated[int, setting("llm_slots", "concurrent requests of each worker", min=1)] = 16
     against: Annotated[
         list[str] | None,
-        typer.Option("--against", help="evaluation set whose images must not be in: KIND:PATH, KIND:PATH#test"),
+        setting("against", "evaluation set whose images must not be in: KIND:PATH, KIND:PATH#test"),
     ] = None
     feedback: Annotated[
         str | None, typer.Option("--feedback", help="run folder whose feedback on negatives the recipe applies")
     ] = None
     vocabulary: Annotated[
-        str | None,
-        typer.Option("--vocabulary", help="TOML file: words that exclude each other, synonyms, words to keep"),
+        str | None, setting("vocabulary", "TOML file: words that exclude each other, synonyms, words to keep")
     ] = None
     language: Annotated[
-        str, typer.Option("--language", help="language of the captions: en de fr es it nl pt zh, or another of spaCy's")
+        str, setting("language", "language of the captions: en de fr es it nl pt zh, or another of spaCy's")
     ] = "en"
     edits: Annotated[
         str | None,
@@ -74,7 +72,7 @@ class CurationOptions:
     ] = None
     split: SplitOpt = None
     limit: LimitOpt = None
-    workers: Annotated[int, typer.Option("--workers", min=0, help="processes; 0 means one for each core")] = 0
+    workers: Annotated[int, setting("workers", "processes; 0 means one for each core", min=0)] = 0
     settings: SetOpt = None
 
     def curate_job(self, catalog: Catalog, **more: Any) -> CurateJob:

@@ -10,6 +10,7 @@ import typer
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from flows.cli.options import LimitOpt, SplitOpt
+from flows.cli.settings import setting
 
 app = typer.Typer(name="vocabulary", no_args_is_help=True, help="Files of words that exclude each other.")
 
@@ -27,7 +28,7 @@ def suggest(
     source: Annotated[
         str | None, typer.Option("--source", help="KIND:PATH whose captions teach, instead of a version")
     ] = None,
-    language: Annotated[str, typer.Option("--language", help="language of the source's captions")] = "en",
+    language: Annotated[str, setting("language", "language of the source's captions")] = "en",
     split: SplitOpt = None,
     limit: LimitOpt = None,
     llm: Annotated[

@@ -51,9 +51,7 @@ def write_tar(folder: Path, count: int, number: int) -> None:
 
 def caption(rng: np.random.Generator, number: int) -> str:
     """Return a sentence; its number makes it differ from all others."""
-    one, two = (
-        f"{_COLOURS[rng.integers(len(_COLOURS))]} {_THINGS[rng.integers(len(_THINGS))]}" for _ in range(2)
-    )
+    one, two = (f"{_COLOURS[rng.integers(len(_COLOURS))]} {_THINGS[rng.integers(len(_THINGS))]}" for _ in range(2))
     doing, place = _DOINGS[rng.integers(len(_DOINGS))], _PLACES[rng.integers(len(_PLACES))]
     return f"a {one} {doing} beside the {two} {place}, picture {number}"
 
@@ -76,8 +74,25 @@ def samples_of(path: Path) -> Iterator[dict[str, bytes | str]]:
 def curate(source: Path, folder: Path, options: argparse.Namespace) -> tuple[float, float, dict[str, object]]:
     """Run the command; return seconds, the peak of any of its processes in MiB, and what it printed as JSON."""
     command = [sys.executable, "-m", "tests.benchmarks.bench_scale", "--measure", "--"]
-    command += [sys.executable, "-m", "flows.cli.main", "--workspace", str(folder / "w"), "--manifests", str(folder / "m")]
-    command += ["curate", options.recipe, "--source", f"webdataset:{source}", "--name", "scale", "--no-prefect", "--json"]
+    command += [
+        sys.executable,
+        "-m",
+        "flows.cli.main",
+        "--workspace",
+        str(folder / "w"),
+        "--manifests",
+        str(folder / "m"),
+    ]
+    command += [
+        "curate",
+        options.recipe,
+        "--source",
+        f"webdataset:{source}",
+        "--name",
+        "scale",
+        "--no-prefect",
+        "--json",
+    ]
     command += ["--workers", str(options.workers), *(f"--set={item}" for item in options.set)]
     command += ["--model", options.model] if options.model else []
     started = time.perf_counter()

@@ -40,7 +40,10 @@ def test_photographs_have_the_phrases_of_their_largest_regions(tmp_path: Path) -
         region(6, "the whole yard", 0, 0, 99, 80),
     ]
     genome(tmp_path, [{"id": 1, "regions": regions}, {"id": 2, "regions": [region(1, "b", 0, 0, 5, 5)]}])
-    put(tmp_path / "image_data.json", json.dumps([{"image_id": 1, "url": "https://x/1.jpg", "width": 100}, {"id": 2}, 3]))
+    put(
+        tmp_path / "image_data.json",
+        json.dumps([{"image_id": 1, "url": "https://x/1.jpg", "width": 100}, {"id": 2}, 3]),
+    )
     put(tmp_path / "VG_100K" / "1.jpg", photograph())
     put(tmp_path / "VG_100K_2" / "2.jpg", picture(3))
     records, rejected = read(f"visual_genome:{tmp_path}")
@@ -85,7 +88,10 @@ def test_regions_are_pictures_of_their_own(tmp_path: Path) -> None:
 def test_unusable_entries_are_named(tmp_path: Path) -> None:
     good = region(1, "a cat", 0, 0, 9, 9)
     entries = [
-        {"id": 1, "regions": [good, {"phrase": "no box"}, region(2, None, 0, 0, 8, 8), region(3, ["x"], 0, 0, 7, 7), 5]},
+        {
+            "id": 1,
+            "regions": [good, {"phrase": "no box"}, region(2, None, 0, 0, 8, 8), region(3, ["x"], 0, 0, 7, 7), 5],
+        },
         {"id": True, "regions": [good]},
         {"id": 3, "regions": "none"},
         {"id": "../../1", "regions": [good]},

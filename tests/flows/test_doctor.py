@@ -18,7 +18,7 @@ def test_a_line_is_printed_before_the_next_check(
         raise OSError("gone [x]")
 
     monkeypatch.setattr(doctor, "_CHECKS", (("first", True, lambda _: "1"), ("second", True, second)))
-    assert not doctor.examine(Path(), as_json=False)
+    assert not doctor.examine(Path(), "none", as_json=False)
     assert "second: missing gone [x]" in capsys.readouterr().out
 
 
