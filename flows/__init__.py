@@ -11,7 +11,8 @@ import training  # noqa: F401 - makes torchvision importable beside a CPU torch,
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+if "PREFECT_LOGGING_LEVEL" not in os.environ:  # the pages show the logs of runs, commands only warnings
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
 os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 
 

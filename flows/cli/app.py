@@ -170,9 +170,9 @@ def train(
     job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, replay)
     if prefect:
         start_prefect(_WITHOUT_PREFECT)
-        from flows.train import train_flow
+        from flows.train import train_in_flow
     try:
-        run_training(job, train_flow if prefect else execute_locally, as_json=as_json)
+        run_training(job, train_in_flow if prefect else execute_locally, as_json=as_json)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on{'' if resume else ' with --resume'}") from None
 
@@ -203,9 +203,8 @@ def evaluate(
     prefect: PrefectOpt = False,
 ) -> None:
     """Evaluate a model or run on held-out data."""
-    from flows.evaluation.blind import read_blind_texts
     from flows.evaluation.interface import EvalOptions
-    from flows.evaluation.run import ResultFiles, print_comparison, print_results, run_evaluation, run_sweep
+    from flows.evaluation.run import EvaluateJob, ResultFiles, print_comparison, print_results, run_sweep
     from flows.execution.prefect_server import start_prefect
 
     files = ResultFiles(json_file, items, clip_benchmark)
@@ -222,12 +221,23 @@ def evaluate(
         raise InputError(
             "--share without --blend", allowed="--share with --blend BASE", fix="give the run's base as --blend"
         )
-    texts = () if blind_texts is None else read_blind_texts(blind_texts)
+    written = {"json_file": json_file, "items": items, "clip_benchmark": clip_benchmark}
+    given = {name: str(path) for name, path in written.items() if path is not None}
+    job = EvaluateJob(
+        model=model,
+        on=tuple(on),
+        split=split,
+        limit=limit,
+        blind=blind,
+        blind_texts=blind_texts,
+        workspace=str(ctx.obj.workspace),
+        manifests=str(ctx.obj.manifests),
+        **given,
+    )
     if prefect:
         start_prefect(_WITHOUT_PREFECT)
-        from flows.evaluate import evaluate_flow
-    run = evaluate_flow if prefect else run_evaluation
-    print_results(run(model, on, EvalOptions(ctx.obj, split, limit, blind, texts), files))
+        from flows.evaluate import evaluate_in_flow
+    print_results(evaluate_in_flow(job) if prefect else job.run())
 
 
 @app.command()

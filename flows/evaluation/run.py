@@ -12,8 +12,10 @@ import orjson
 from rich.markup import escape
 
 from data_manifests.atomic_files import write_atomically
+from data_manifests.manifest import Catalog
 from data_manifests.nested import leaves
 from data_manifests.outputs import record_output
+from flows.evaluation.blind import read_blind_texts
 from flows.evaluation.interface import Benchmark, EvalOptions
 from flows.evaluation.registry import open_benchmark
 from flows.evaluation.results import Evaluation, write_clip_benchmark, write_items
@@ -26,6 +28,51 @@ if TYPE_CHECKING:
 
 
 MAX_ROWS = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateJob:
+    """An evaluation as the command line describes it; JSON values only.
+
+    Attributes:
+        model: A run folder or a model spec.
+        on: Benchmarks, ``KIND:SRC`` each.
+        split: Only this split of a source.
+        limit: At most this many samples of a source.
+        json_file: JSON file for all numbers.
+        items: Parquet file for the cases behind every number.
+        clip_benchmark: Folder for the numbers in the format of CLIP_benchmark.
+        blind: Only text-only judges: no image is opened.
+        blind_texts: Texts that blind judges learn from: a text file or ``KIND:PATH[#SPLIT]``.
+        workspace: Folder of store, shards and runs.
+        manifests: Folder of manifests.
+    """
+
+    model: str
+    on: tuple[str, ...]
+    split: str | None = None
+    limit: int | None = None
+    json_file: str | None = None
+    items: str | None = None
+    clip_benchmark: str | None = None
+    blind: bool = False
+    blind_texts: str | None = None
+    workspace: str = "workspace"
+    manifests: str = "data_manifests"
+
+    def run(self) -> list[Evaluation]:
+        """Evaluate and write the files.
+
+        Raises:
+            InputError: unknown kind, source or model.
+        """
+        texts = () if self.blind_texts is None else read_blind_texts(self.blind_texts)
+        catalog = Catalog(Path(self.manifests), Path(self.workspace))
+        options = EvalOptions(catalog, self.split, self.limit, self.blind, texts)
+        files = (self.json_file, self.items, self.clip_benchmark)
+        return run_evaluation(
+            self.model, self.on, options, ResultFiles(*(Path(file) if file else None for file in files))
+        )
 
 
 @dataclasses.dataclass(frozen=True)

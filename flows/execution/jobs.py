@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from curation.engine.caption_edits import edited, read_edits
 from curation.engine.denylist import Denylist, check_no_interrupted_forget
-from curation.engine.engine import Events, Executor, StageReport, samples_after
+from curation.engine.engine import Events, Executor, StageReport, UnitReport, samples_after
 from curation.engine.fits import FitPolicy, FitRecord
 from curation.engine.intake import Snapshot, read_source
-from curation.engine.stage import FittedStage
+from curation.engine.stage import FittedStage, Stage
 from curation.engine.store import ALL_SAMPLES
 from curation.sources import open_source
 from curation.sources.reading.files import base_name
@@ -158,10 +158,10 @@ class JobEvents:
     stages: Events = field(default_factory=Events)
 
 
-JobExecutor = Callable[[Any, Callable[[Executor], Any]], Any]
+JobExecutor = Callable[[Any, Callable[..., Any]], Any]
 """``executor(job, work)`` calls `work` once with a runner of the engine's units and returns its result.
 
-It decides where that happens: in this process and its worker processes, or in a Prefect flow run. Training has no units.
+`work` takes `Events` as well, where the executor shows progress besides the caller. The executor decides where that happens: in this process and its worker processes, or in a Prefect flow run. Training has no units.
 """
 
 
@@ -264,8 +264,27 @@ def run_job(
             raise change
         require_writable("--manifests", job.catalog.manifests)
         events.on_notes(_space_notes(job, prepared.snapshot.num_image_bytes()))
-        made: CurationResult = executor(job, lambda runner: _compute_and_publish(prepared, runner, events))
+
+        def work(runner: Executor, also: Events | None = None) -> CurationResult:
+            watched = events if also is None else dataclasses.replace(events, stages=both(events.stages, also))
+            return _compute_and_publish(prepared, runner, watched)
+
+        made: CurationResult = executor(job, work)
         return made
+
+
+def both(one: Events, other: Events) -> Events:
+    """Return events that call two."""
+
+    def started(stage: Stage, num_units: int) -> None:
+        one.stage_started(stage, num_units)
+        other.stage_started(stage, num_units)
+
+    def done(stage: Stage, report: UnitReport) -> None:
+        one.unit_done(stage, report)
+        other.unit_done(stage, report)
+
+    return Events(started, done)
 
 
 def _space_notes(job: CurateJob, image_bytes: int) -> list[str]:

@@ -215,6 +215,23 @@ def _silence_interrupt() -> None:
     signal.signal(signal.SIGINT, handle)
 
 
+def require_server(instead: str) -> None:
+    """Check that a server is configured and can be used; a temporary one would be gone before anything runs on schedule.
+
+    Raises:
+        InputError: none is, or it cannot be used.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if not (url := PREFECT_API_URL.value()):
+        raise InputError(
+            "no Prefect server to schedule on: PREFECT_API_URL is not set",
+            allowed="a running server; a temporary one cannot schedule",
+            fix="prefect server start &  then  export PREFECT_API_URL=http://127.0.0.1:4200/api",
+        )
+    check_server(url, instead)
+
+
 def check_server(url: str, instead: str) -> None:
     """Check that a server answers, is Prefect's, and takes our credentials.
 

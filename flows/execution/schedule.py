@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from data_manifests.errors import InputError
 from data_manifests.interrupt import was_interrupted
+from flows.execution.flow_parameters import parameters_of
 from flows.execution.jobs import CurateJob
-from flows.execution.prefect_server import check_server
+from flows.execution.prefect_server import require_server
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -25,27 +26,18 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
         InputError: the cron text is malformed, the job is unusable, or there is no server to schedule on that can be used.
         KeyboardInterrupt: Ctrl-C.
     """
-    from prefect.settings import PREFECT_API_URL
-
     from flows.recipe import load_recipe
 
     _check_cron(cron)
     load_recipe(job.recipe, job, job.settings)
-    url = PREFECT_API_URL.value()
-    if not url:
-        raise InputError(
-            "no Prefect server to schedule on: PREFECT_API_URL is not set",
-            allowed="a running server; a temporary one cannot schedule",
-            fix="prefect server start &  then  export PREFECT_API_URL=http://127.0.0.1:4200/api",
-        )
-    check_server(url, f"or {WITHOUT_PREFECT}")
+    require_server(f"or {WITHOUT_PREFECT}")
     workspace, manifests = (str(Path(folder).resolve()) for folder in (job.workspace, job.manifests))
     absolute = dataclasses.replace(job, workspace=workspace, manifests=manifests)
     with suppress(KeyboardInterrupt):  # Prefect takes it and comes back, unless it comes early
         flow.serve(
             name=f"{job.recipe}-{job.name}",
             cron=cron,
-            parameters={"job": absolute.to_json(), "runner": "local"},
+            parameters=parameters_of(absolute),
             limit=1,
         )
     if was_interrupted():

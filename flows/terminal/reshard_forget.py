@@ -86,8 +86,8 @@ def _has_blind_accuracy(manifest: Manifest) -> bool:
 
 def run_forget(
     catalog: Catalog, name: str, uids: Sequence[str], file: Path | None, *, dry_run: bool, as_json: bool
-) -> None:
-    """Finish an interrupted forget, then forget the given samples.
+) -> ForgetReport | None:
+    """Finish an interrupted forget, then forget the given samples; return what was removed, None if nothing was asked for.
 
     Raises:
         InputError: a uid is unknown or not unique, or there is nothing to do.
@@ -103,15 +103,15 @@ def run_forget(
     if not wanted:
         if interrupted is None:
             raise InputError(f"forget {name}: no uid given", fix="give uids, or --file LIST")
-        return
+        return None
     todo = plan_forget(catalog, complete_uids(catalog, name, wanted))
     if dry_run:
         _print_plan(todo, as_json=as_json)
-    else:
-        _carry_out(catalog, todo, as_json=as_json)
+        return None
+    return _carry_out(catalog, todo, as_json=as_json)
 
 
-def _carry_out(catalog: Catalog, todo: ForgetPlan, *, as_json: bool) -> None:
+def _carry_out(catalog: Catalog, todo: ForgetPlan, *, as_json: bool) -> ForgetReport:
     from curation.forget.forget import run_forget
 
     def forget_cached(uids: Sequence[str], texts: Sequence[str]) -> int:
@@ -129,6 +129,7 @@ def _carry_out(catalog: Catalog, todo: ForgetPlan, *, as_json: bool) -> None:
         # only their number: a forgotten uid is written nowhere
         _write_record(catalog, catalog.open(new).manifest, "forget", {"forgotten": len(report.uids)}, seconds)
     _print_report(report, seconds, as_json=as_json)
+    return report
 
 
 def _print_plan(todo: ForgetPlan, *, as_json: bool) -> None:

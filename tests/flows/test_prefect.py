@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from data_manifests.manifest import Catalog
+from tests.flows.prefect_servers import real_server, running, wait_for
 
 pytestmark = pytest.mark.slow
 
 CLI = (sys.executable, "-c", "from flows.cli.main import main; main()")
-START_S = 120
 SCHEDULE_S = 240
 
 
@@ -95,47 +90,7 @@ def test_evaluation_and_comparison_as_flows_give_the_same_numbers(tmp_path: Path
         assert found[0] == found[1]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(what: str, ready: Callable[[], bool], limit_s: float, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + limit_s
-    while not ready():
-        alive = process.poll() is None
-        assert alive, f"{what}: process ended\n{log.read_text()[-3000:]}"
-        assert time.monotonic() < end, f"{what}: not within {limit_s} s\n{log.read_text()[-3000:]}"
-        time.sleep(0.5)
-
-
-@contextmanager
-def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as file, subprocess.Popen(command, env=environment, stdout=file, stderr=file) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
 def test_a_schedule_makes_a_version(tmp_path: Path, environment: dict[str, str], bare: str) -> None:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    there = {**environment, "PREFECT_API_URL": url}
-    server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     serve = [
         *CLI,
         *places(tmp_path),
@@ -149,9 +104,9 @@ def test_a_schedule_makes_a_version(tmp_path: Path, environment: dict[str, str],
         "tiny",
     ]
     catalog = Catalog(tmp_path / "m", tmp_path / "w")
-    server_log, serve_log = tmp_path / "server.log", tmp_path / "serve.log"
-    with running(server, environment, server_log) as process:
-        wait_for("server", lambda: healthy(url), START_S, process, server_log)
+    serve_log = tmp_path / "serve.log"
+    with real_server(environment, tmp_path / "server.log") as url:
+        there = {**environment, "PREFECT_API_URL": url}
         with running([*serve, "--cron", "* * * * *"], there, serve_log) as served:
             wait_for("version", lambda: bool(catalog.versions("toy")), SCHEDULE_S, served, serve_log)
     assert catalog.open("toy").manifest.fingerprint == bare
