@@ -75,12 +75,15 @@ def plan(
     ctx: typer.Context,
     options: CurateOptions,
     why: Annotated[bool, typer.Option("--why", help="say why each stage runs")] = False,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="plan a first run over so many images like these instead")
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Show what curate would compute, reuse, take and need, before anything runs."""
+    """Show what curate would compute, reuse, take and need; before a first run, a few images are tried (20 s or less)."""
     from flows.terminal.curation import show_plan
 
-    show_plan(options.job(ctx.obj), why=why, as_json=as_json)
+    show_plan(options.job(ctx.obj), why=why, samples=samples, as_json=as_json)
 
 
 @app.command()

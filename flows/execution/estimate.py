@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from curation.engine.engine import STATE_FILE, previous_index
 from curation.engine.fits import FIT_OF, FITS_FOLDER, Fit, KeptFit, Overlap, fit_path
 from curation.engine.followed import Followed
 from curation.engine.replay import FinishedStage, Replay, inputs_hash
-from curation.engine.stage import DescribesMethod, FittedStage, MapStage, Stage
+from curation.engine.stage import DescribesMethod, FittedStage, IndexedStage, MapStage, Stage
 from curation.engine.store import Store, partitions
 from curation.llm.journal import Journal
 from curation.rewriting.llm_stage import LlmStage
@@ -26,6 +27,7 @@ from data_manifests.sample import REQUIRABLE
 from data_manifests.seeds import canonical
 from flows.execution.estimate_negatives import NegativesEstimate, estimate_negatives
 from flows.execution.jobs import CurationResult, PreparedCuration, existing
+from flows.execution.trial_run import TrialRun, speed_of, try_stages
 
 _TEXT_BYTES_PER_SAMPLE = 4096
 """Estimate for tar headers, JSON, text and sidecar of a sample; images are much larger."""
@@ -50,7 +52,7 @@ class StageEstimate:
         stage: The stage.
         num_compute: Samples to compute; all of them for a stage that is fitted anew.
         num_reuse: Samples whose results are in the store.
-        seconds: Estimate from earlier runs in this workspace, or None if there was none.
+        seconds: Estimate from earlier runs in this workspace, or from a trial on a few images; None where neither tells.
         why: Why it computes anything.
         llm_tokens: Tokens that a language model reads and writes for it.
     """
@@ -65,7 +67,20 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class CurationEstimate:
-    """What a run will do."""
+    """What a run will do.
+
+    Attributes:
+        up_to_date: The version that the job would only build again.
+        num_samples: Images of the source, or as many as were asked for.
+        num_rejected: Refused at intake.
+        stages: What each stage will do.
+        disk_bytes: What the version will take, and the store where that was tried.
+        free_bytes: What the workspace's disk has.
+        negatives: How many captions will get.
+        publish_s: Seconds of publication; None where nothing tells.
+        num_tried: Images of the trial that times come from; 0 without one.
+        peak_bytes: Memory of a process at most, as tried; 0 without a trial.
+    """
 
     up_to_date: CurationResult | None
     num_samples: int
@@ -74,6 +89,9 @@ class CurationEstimate:
     disk_bytes: int = 0
     free_bytes: int = 0
     negatives: NegativesEstimate | None = None
+    publish_s: float | None = None
+    num_tried: int = 0
+    peak_bytes: int = 0
 
     @property
     def llm_tokens(self) -> int:
@@ -82,8 +100,8 @@ class CurationEstimate:
 
     @property
     def seconds(self) -> float | None:
-        """Sum of the stages' estimates, or None when one is unknown."""
-        known = [item.seconds for item in self.stages]
+        """Sum of the stages' estimates and of publication, or None when one is unknown."""
+        known = [*(item.seconds for item in self.stages), self.publish_s]
         return None if any(value is None for value in known) else sum(value or 0.0 for value in known)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,6 +114,9 @@ class CurationEstimate:
             "free_bytes": self.free_bytes,
             "llm_tokens": self.llm_tokens,
             "seconds": self.seconds,
+            "publish_seconds": self.publish_s,
+            "samples_tried": self.num_tried,
+            "peak_memory_bytes": self.peak_bytes,
             **({} if self.negatives is None else {"negatives_per_caption": self.negatives.to_json()}),
             "stages": [
                 {
@@ -111,29 +132,76 @@ class CurationEstimate:
         }
 
 
-def estimate_curation(prepared: PreparedCuration) -> CurationEstimate:
-    """Estimate a run from what its store lacks; computes input ids, and negatives of a few captions."""
+def estimate_curation(prepared: PreparedCuration, num_samples: int | None = None) -> CurationEstimate:
+    """Estimate a run from what its store lacks; computes input ids, and a few images where no earlier run tells the times.
+
+    Args:
+        prepared: The job.
+        num_samples: Estimate a first run over so many images like these instead; None for the source as it is.
+    """
     snapshot, job = prepared.snapshot, prepared.job
-    up_to_date = existing(prepared)
+    up_to_date = existing(prepared) if num_samples is None else None
     latest = job.catalog.latest(job.name)
-    rates = _rates(job.catalog, job.num_workers)
-    planner = _StagePlanner(prepared, latest)
+    rates, publish_rate = _rates(job.catalog, job.num_workers, [stage.name for stage in prepared.recipe.all_stages()])
+    found = _look_up(prepared, latest) if num_samples is None else _all_of(prepared, num_samples)
+    unknown = {stage.name for stage, missing in found if missing.num_compute and stage.name not in rates}
+    publishes = not up_to_date and any(missing.num_compute for _, missing in found)
+    trial = None
+    if unknown or num_samples is not None or (publishes and publish_rate is None):
+        trial = try_stages(prepared.recipe.all_stages(), snapshot)
     stages: list[StageEstimate] = []
-    for stage in prepared.recipe.all_stages():
-        found = planner.look_up(stage)
-        missing = found.num_compute
-        seconds = 0.0 if not missing else rates[stage.name] * missing if stage.name in rates else None
-        why = found.why
-        if found.is_anew and isinstance(stage, DescribesMethod):
-            why += f" ({stage.describe_method(missing)})"
-        tokens = _estimate_tokens(stage, prepared, missing) if missing and isinstance(stage, LlmStage) else 0
-        stages.append(StageEstimate(stage, missing, found.num_reuse, seconds, why, tokens))
-    size = snapshot.num_image_bytes() + snapshot.num_samples * _TEXT_BYTES_PER_SAMPLE
-    disk_bytes, free = 0 if up_to_date else size, free_bytes(job.catalog.workspace)
-    negatives = estimate_negatives(prepared.recipe.all_stages(), snapshot, latest)
+    for stage, missing in found:
+        number, why = missing.num_compute, missing.why
+        if missing.is_anew and isinstance(stage, DescribesMethod):
+            why += f" ({stage.describe_method(number)})"
+        tokens = _estimate_tokens(stage, prepared, number) if number and isinstance(stage, LlmStage) else 0
+        seconds = _seconds_of(stage, number, rates, trial, job.num_workers)
+        stages.append(StageEstimate(stage, number, missing.num_reuse, seconds, why, tokens))
+    total = snapshot.num_samples if num_samples is None else num_samples
+    images = snapshot.num_image_bytes() * total // max(snapshot.num_samples, 1)
+    texts = _TEXT_BYTES_PER_SAMPLE if trial is None else trial.text_bytes + trial.store_bytes
+    publish_s = 0.0 if not publishes else None if publish_rate is None else publish_rate * total
+    if publishes and trial is not None:
+        publish_s = trial.publication.seconds(total, 1)
     return CurationEstimate(
-        up_to_date, snapshot.num_samples, len(snapshot.rejected), stages, disk_bytes, free, negatives
+        up_to_date,
+        total,
+        len(snapshot.rejected),
+        stages,
+        0 if up_to_date else images + round(texts * total),
+        free_bytes(job.catalog.workspace),
+        estimate_negatives(prepared.recipe.all_stages(), snapshot, latest),
+        publish_s,
+        0 if trial is None else trial.num_samples,
+        0 if trial is None else trial.peak_bytes,
     )
+
+
+def _look_up(prepared: PreparedCuration, latest: Manifest | None) -> list[tuple[Stage, _Missing]]:
+    """Return what the store lacks of each stage."""
+    planner = _StagePlanner(prepared, latest)
+    return [(stage, planner.look_up(stage)) for stage in prepared.recipe.all_stages()]
+
+
+def _all_of(prepared: PreparedCuration, num_samples: int) -> list[tuple[Stage, _Missing]]:
+    """Return that each stage computes all of so many samples."""
+    why = f"as if the source had {num_samples:,} images"
+    return [
+        (stage, _Missing(num_samples, 0, why, is_anew=not isinstance(stage, MapStage)))
+        for stage in prepared.recipe.all_stages()
+    ]
+
+
+def _seconds_of(
+    stage: Stage, number: int, rates: Mapping[str, float], trial: TrialRun | None, workers: int
+) -> float | None:
+    """Return what a stage takes: as in an earlier run here, else as tried."""
+    if not number:
+        return 0.0
+    if stage.name in rates:
+        return rates[stage.name] * number
+    tried = None if trial is None else trial.stages.get(stage.name)
+    return None if tried is None else tried.seconds(number, 1 if isinstance(stage, IndexedStage) else workers)
 
 
 class _Missing(NamedTuple):
@@ -268,10 +336,17 @@ def _load_fit(kept: KeptFit, stored: Path) -> Fit | None:
     return Fit.load(path) if path.is_file() else None
 
 
-def _rates(catalog: Catalog, workers: int) -> dict[str, float]:
-    """Return seconds per computed sample by stage, from the run in this workspace that computed most of it."""
+def _rates(catalog: Catalog, workers: int, names: Sequence[str]) -> tuple[dict[str, float], float | None]:
+    """Return seconds per computed sample by stage, and per published one, from the runs in this workspace that did most of it.
+
+    Args:
+        catalog: Where run records are.
+        workers: Processes of the run to come.
+        names: Its stages; what publication takes is told by runs of the same.
+    """
     rates: dict[str, float] = {}
-    most: dict[str, int] = {}
+    publish_rate: float | None = None
+    most: Counter[str] = Counter()
     for name in catalog.names():
         for version in catalog.versions(name):
             path = catalog.manifests / name / f"{version}.run.json"
@@ -280,12 +355,16 @@ def _rates(catalog: Catalog, workers: int) -> dict[str, float]:
             record = orjson.loads(path.read_bytes())
             if not record["stages"]:
                 continue  # a selection of another version: no stage ran
-            scale = max(1, record["job"]["workers"] or record["cores"]) / workers
+            scale = speed_of(max(1, record["job"]["workers"] or record["cores"])) / speed_of(workers)
             for stage in record["stages"]:
-                if stage["computed"] and stage["computed"] >= most.get(stage["stage"], 0):
+                if stage["computed"] and stage["computed"] >= most[stage["stage"]]:
                     most[stage["stage"]] = stage["computed"]
                     rates[stage["stage"]] = stage["wall_s"] / stage["computed"] * scale
-    return rates
+            published, seconds = record.get("counts", {}).get("samples", 0), record.get("seconds", {}).get("publish")
+            is_like = {stage["stage"] for stage in record["stages"]} == {*names}
+            if is_like and published > most["publish"] and seconds is not None:
+                most["publish"], publish_rate = published, seconds / published
+    return rates, publish_rate
 
 
 def _why(stage: Stage, latest: Manifest | None, missing: int, *, known: bool) -> str:

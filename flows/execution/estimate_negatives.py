@@ -64,26 +64,43 @@ def estimate_negatives(
         before = {record["name"]: record["fingerprint"] for record in latest.body["stages"]}
         if all(before.get(stage.name) == stage_record(stage)["fingerprint"] for stage in needed):
             return NegativesEstimate(known, f"{latest.name}@{latest.version}")
-    drawn = _drawn(snapshot)
-    runnable, left_out = _runnable(needed, are_all=len(drawn) == snapshot.num_samples)
+    with TemporaryDirectory(prefix="clipcurate-plan-") as folder:
+        part = drawn_part(snapshot, Path(folder) / "snapshot", MAX_CAPTIONS, MAX_CHARS)
+        return tried_negatives(stages, part, Path(folder) / "store", are_all=part.num_samples == snapshot.num_samples)
+
+
+def tried_negatives(stages: Sequence[Stage], part: Snapshot, store: Path, *, are_all: bool) -> NegativesEstimate:
+    """Return how many negatives the captions of some images get, without publishing anything.
+
+    Args:
+        stages: A recipe's stages.
+        part: The images.
+        store: Where results are kept.
+        are_all: Whether stages that learn from all samples may learn from these.
+    """
+    runnable, left_out = _runnable(_needed(stages), are_all=are_all)
     if not generator_names(runnable):
         return NegativesEstimate(None, left_out=left_out)
-    with TemporaryDirectory(prefix="clipcurate-plan-") as folder:
-        part = snapshot.part(Path(folder) / "snapshot", drawn)
-        store = Path(folder) / "store"
-        finished, _ = run_stages(runnable, part, store)
-        return NegativesEstimate(CaptionNegatives.of(candidate_statistics(finished, part, store)), left_out=left_out)
+    finished, _ = run_stages(runnable, part, store)
+    return NegativesEstimate(CaptionNegatives.of(candidate_statistics(finished, part, store)), left_out=left_out)
 
 
-def _drawn(snapshot: Snapshot) -> list[str]:
-    """Return the uids of the images whose captions are tried."""
-    drawn: ImageSample[str] = ImageSample("estimate_negatives", MAX_CAPTIONS, MAX_CHARS)
+def drawn_part(snapshot: Snapshot, folder: Path, max_captions: int, max_chars: int) -> Snapshot:
+    """Return the images with the smallest hashes as a snapshot of their own.
+
+    Args:
+        snapshot: The source.
+        folder: A new folder.
+        max_captions: Most captions.
+        max_chars: Most characters of these.
+    """
+    drawn: ImageSample[str] = ImageSample("estimate_negatives", max_captions, max_chars)
     for batch in snapshot.batches(ALL_SAMPLES):
         for uid, captions in zip(batch["uid"].to_pylist(), batch["captions"], strict=True):
             if drawn.wants(uid):
                 texts = captions.as_py()
                 drawn.add(uid, uid, len(texts), sum(map(len, texts)))
-    return drawn.items()
+    return snapshot.part(folder, drawn.items())
 
 
 def _needed(stages: Sequence[Stage]) -> list[Stage]:

@@ -18,6 +18,7 @@ from flows.terminal.console import counter, err, out, print_json, print_table, p
 
 if TYPE_CHECKING:
     from curation.llm.batch_files import ImportReport
+    from flows.execution.estimate import CurationEstimate
     from flows.execution.estimate_negatives import NegativesEstimate
     from flows.execution.jobs import CurateJob, CurationResult, JobEvents, JobExecutor
 
@@ -48,19 +49,30 @@ def job_progress() -> Iterator[JobEvents]:
         yield JobEvents(*counters, _print_answers, _print_notes, stage_bars(bars))
 
 
-def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:
-    """Print what a run would do."""
+def show_plan(job: CurateJob, *, why: bool, samples: int | None = None, as_json: bool = False) -> None:
+    """Print what a run would do.
+
+    Args:
+        job: The run.
+        why: Say why each stage runs.
+        samples: As if the source had so many images; None for what it has.
+        as_json: Print JSON alone.
+    """
     from flows.execution.estimate import estimate_curation
     from flows.execution.jobs import prepare, selection_change
 
     with job_progress() as events:
         prepared = prepare(job, events)
-        predicted = estimate_curation(prepared)
+        predicted = estimate_curation(prepared, samples)
     if (change := selection_change(prepared)) is not None and not job.yes:
         err.print(f"warning: curate will refuse: {change}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print_json(predicted.to_json())
         return
+    _print_plan(job, predicted, why=why)
+
+
+def _print_plan(job: CurateJob, predicted: CurationEstimate, *, why: bool) -> None:
     title = (
         f"plan: {job.recipe} → {job.name} ({predicted.num_samples} samples, {predicted.num_rejected} refused at intake)"
     )
@@ -69,7 +81,13 @@ def show_plan(job: CurateJob, *, why: bool, as_json: bool = False) -> None:
     reasons = ([escape(item.why)] if why else [] for item in predicted.stages)
     print_table(title, columns, ([*row, *reason] for row, reason in zip(cells, reasons, strict=True)))
     disk = f"{predicted.disk_bytes / 2**20:.0f} MiB of {predicted.free_bytes / 2**20:.0f} MiB free"
-    out.print(f"time {_duration(predicted.seconds)} · disk {disk} · LLM tokens {predicted.llm_tokens}")
+    memory = f" · memory {predicted.peak_bytes / 2**20:.0f} MiB a process" if predicted.peak_bytes else ""
+    published = f" (publication {_duration(predicted.publish_s)})" if predicted.publish_s else ""
+    out.print(
+        f"time {_duration(predicted.seconds)}{published} · disk {disk}{memory} · LLM tokens {predicted.llm_tokens}"
+    )
+    if predicted.num_tried:
+        out.print(f"times that no earlier run here tells come from a trial on {predicted.num_tried} images")
     if predicted.negatives is not None:
         _print_estimate(predicted.negatives)
     if predicted.up_to_date:
@@ -92,8 +110,10 @@ def _print_estimate(estimate: NegativesEstimate) -> None:
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return "not known yet (first run here)"
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+        return "not known yet (it asks a model, or needs what one answers)"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _print_notes(notes: Sequence[str]) -> None:
