@@ -25,6 +25,9 @@ BLIND_PREFIX = "blind_"
 
 _COLUMNS = [f"negatives.list.element.{name}" for name in ("operation", "type", "difficulty")]
 
+_ROWS_AT_ONCE = 1_000
+"""Samples whose negatives are Python objects at the same time."""
+
 NegativeKind = tuple[str, str]
 """Operation and type."""
 
@@ -202,6 +205,25 @@ def _require(version: DatasetVersion, wanted: NegativeFilter, counts: Mapping[Ne
             if name not in known:
                 got = f"{option} {name!r}: {version.ref} has no such negatives; {nearest(name, known)}"
                 raise InputError(got.removesuffix("; "), allowed=", ".join(known))
+
+
+def iterate_negatives(
+    version: DatasetVersion, wanted: NegativeFilter
+) -> Iterator[tuple[str, Sequence[str], Mapping[str, Any]]]:
+    """Yield (uid, captions, record) of each negative that matches a filter, in the order of the shards.
+
+    Raises:
+        InputError: the version has no negatives, or none with an operation or type of the filter.
+    """
+    draw_negatives(version, wanted, 0, 0)
+    for shard in range(len(version.manifest.body["shards"])):
+        fits, at = _fits(_listed(version, shard), wanted), 0
+        for batch in version.sidecar(shard, ["uid", "captions", "negatives"]).to_batches(max_chunksize=_ROWS_AT_ONCE):
+            for sample in batch.to_pylist():
+                for record in sample["negatives"]:
+                    if fits[at]:
+                        yield sample["uid"], sample["captions"], record
+                    at += 1
 
 
 def read_samples(

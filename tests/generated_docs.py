@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import typer
 
+import clipcurate
 from curation.stages import stage_classes
 from flows.cli.app import app
 from flows.cli.settings import variable
@@ -117,6 +118,21 @@ def settings_table() -> str:
     return "\n".join(rows + [_row(f"`{key}`", f"`{variable(key)}`", kind.words) for key, kind in OPTIONS.items()])
 
 
+def python_reference() -> str:
+    """Return the reference of `import clipcurate`, from docstrings: functions, then classes with what they offer."""
+    promised = [getattr(clipcurate, name) for name in clipcurate.__all__]
+    functions = [item for item in promised if not isinstance(item, type)]
+    classes = [item for item in promised if isinstance(item, type)]
+    parts = [f"### {item.__name__}\n\n`{_signature(item)}`\n\n{_docstring(item)}" for item in functions]
+    for item in classes:
+        members = [
+            (name, value) for name, value in vars(item).items() if not name.startswith("_") and _is_member(value)
+        ]
+        lines = [f"- `{_member(name, value)}`: {_first_line(value)}" for name, value in members]
+        parts.append(f"### {item.__name__}\n\n{_docstring(item)}" + ("\n\n" + "\n".join(lines) if lines else ""))
+    return "\n\n".join(parts)
+
+
 def included_file(path: str) -> str:
     """Return a file of this repository as a block of code."""
     return f"```python\n{(ROOT / path).read_text(encoding='utf-8').strip()}\n```"
@@ -128,8 +144,47 @@ GENERATED: dict[str, Callable[..., str]] = {
     "stages": stage_table,
     "cli": cli_reference,
     "settings": settings_table,
+    "python": python_reference,
     "file": included_file,
 }
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """Return how a function is called, without types."""
+    signature = inspect.signature(function)
+    bare = [item.replace(annotation=inspect.Parameter.empty) for item in signature.parameters.values()]
+    shown = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+    return f"{function.__name__}{shown}".replace("(self, ", "(").replace("(self)", "()")
+
+
+def _is_member(value: Any) -> bool:
+    return isinstance(value, property) or inspect.isfunction(value)
+
+
+def _member(name: str, value: Any) -> str:
+    return name if isinstance(value, property) else _signature(value)
+
+
+def _first_line(value: Any) -> str:
+    return (inspect.getdoc(value) or "").splitlines()[0]
+
+
+def _docstring(item: Any) -> str:
+    """Return a docstring as Markdown: its sections as lists."""
+    lines: list[str] = []
+    for line in (inspect.getdoc(item) or "").replace("``", "`").splitlines():
+        if line in _SECTIONS:
+            lines += [line, ""]
+        elif not line.startswith("    "):
+            lines.append(line)
+        elif found := re.match(r"    (\w+): (.*)", line):
+            lines.append(f"- `{found[1]}`: {found[2]}")
+        else:
+            lines.append(("- " if lines[-1] == "" else "  ") + line.strip())
+    return "\n".join(lines)
+
+
+_SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:", "Warns:")
 
 
 def _row(*cells: str) -> str:

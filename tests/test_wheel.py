@@ -57,6 +57,14 @@ def test_the_wheel_holds_every_file(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_wheel_mends_torchvision(wheel: Path, tmp_path: Path) -> None:
+    """Unpacked on the path, as pip would, it lets a program import open_clip that never imports clipcurate."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    ran = subprocess.run([sys.executable, "-c", "import open_clip, sys; print('flows' in sys.modules)"], env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
+    assert (ran.returncode, ran.stdout.strip()) == (0, "False"), ran.stderr
+
+
+@pytest.mark.slow
 def test_the_installed_command_finds_its_data(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}

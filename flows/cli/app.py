@@ -160,12 +160,11 @@ def train(
     as_json: JsonOpt = False,
 ) -> None:
     """Train a model on a version with a recipe's planner and objectives."""
-    from flows.execution.jobs import TrainJob, execute_locally
+    from flows.execution.jobs import TrainJob, execute_locally, train_settings
     from flows.execution.prefect_server import start_prefect
     from flows.terminal.training import run_training
 
-    numbers = (("steps", steps), ("tune", tune), ("seed", seed))
-    sets = (*(settings or ()), *(f"train.{key}={value}" for key, value in numbers if value is not None))
+    sets = train_settings(settings or (), steps=steps, tune=tune, seed=seed)
     folders = str(ctx.obj.workspace), str(ctx.obj.manifests)
     job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, replay)
     if prefect:
@@ -203,24 +202,9 @@ def evaluate(
     prefect: PrefectOpt = False,
 ) -> None:
     """Evaluate a model or run on held-out data."""
-    from flows.evaluation.interface import EvalOptions
-    from flows.evaluation.run import EvaluateJob, ResultFiles, print_comparison, print_results, run_sweep
+    from flows.evaluation.run import EvaluateJob, print_comparison, print_results
     from flows.execution.prefect_server import start_prefect
 
-    files = ResultFiles(json_file, items, clip_benchmark)
-    if blend is not None:
-        if clip_benchmark is not None or blind or blind_texts is not None or prefect:
-            refused = "--clip-benchmark, --blind, --blind-texts or --prefect with --blend"
-            raise InputError(refused, allowed="--json and --items with --blend", fix="leave the others out")
-        shares = tuple(dict.fromkeys(share or (0.0, 0.25, 0.5, 0.75, 1.0)))
-        results = run_sweep(model, blend, shares, on, EvalOptions(ctx.obj, split, limit), files)
-        for text in dict.fromkeys(on):
-            print_comparison({f"{item.share:g}": item for item in results if item.on == text})
-        return
-    if share:
-        raise InputError(
-            "--share without --blend", allowed="--share with --blend BASE", fix="give the run's base as --blend"
-        )
     written = {"json_file": json_file, "items": items, "clip_benchmark": clip_benchmark}
     given = {name: str(path) for name, path in written.items() if path is not None}
     job = EvaluateJob(
@@ -234,6 +218,14 @@ def evaluate(
         manifests=str(ctx.obj.manifests),
         **given,
     )
+    job.check_sweep(blend, share or ())
+    if blend is not None:
+        if prefect:
+            raise InputError("--prefect with --blend", allowed="--json and --items with --blend", fix=_WITHOUT_PREFECT)
+        results = job.sweep(blend, share or ())
+        for text in dict.fromkeys(on):
+            print_comparison({f"{item.share:g}": item for item in results if item.on == text})
+        return
     if prefect:
         start_prefect(_WITHOUT_PREFECT)
         from flows.evaluate import evaluate_in_flow

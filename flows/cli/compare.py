@@ -96,7 +96,12 @@ class CompareOptions(CurationOptions):
         )
 
     def compare_job(self, catalog: Catalog, command: str, *, smoke: bool) -> CompareJob:
-        """Return the job that the command line describes; `command` is what its files record as the command.
+        """Return the job that the options describe.
+
+        Args:
+            catalog: Workspace and manifests.
+            command: The command line or call, for the record.
+            smoke: Whether it is a smoke test, which takes all recipes where none is named.
 
         Raises:
             InputError: something is missing, or given twice.

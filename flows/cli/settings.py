@@ -16,12 +16,13 @@ from typing import Any
 
 import typer
 
+from data_manifests import torchvision_cpu
 from data_manifests.errors import InputError
 from flows.project_file import OPTIONS, ProjectFile, find_project
 
 PREFIX = "CLIPCURATE_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
-OTHER_VARIABLES = (FILE_VARIABLE, f"{PREFIX}LLM_KEY")
+OTHER_VARIABLES = (FILE_VARIABLE, f"{PREFIX}LLM_KEY", torchvision_cpu.SWITCH)
 """Variables that are no options of commands."""
 
 

@@ -35,8 +35,13 @@ if TYPE_CHECKING:
     from data_manifests.manifest import DatasetVersion
 
 
-def run_compare(job: CompareJob, *, as_json: bool) -> bool:
+def run_compare(job: CompareJob, *, as_json: bool, silent: bool = False) -> bool:
     """Run a comparison, or resume a killed one; return whether every cell could be run.
+
+    Args:
+        job: The comparison.
+        as_json: Print comparison.json at the end instead of a table after each seed.
+        silent: Print neither; the files are written all the same.
 
     Raises:
         InputError: a recipe, setting, source, benchmark or model cannot be used.
@@ -45,10 +50,10 @@ def run_compare(job: CompareJob, *, as_json: bool) -> bool:
 
     check_rows(job)
     with shared_encodings(job.catalog.workspace):
-        return _run_cells(job, as_json=as_json)
+        return _run_cells(job, as_json=as_json, silent=silent)
 
 
-def _run_cells(job: CompareJob, *, as_json: bool) -> bool:
+def _run_cells(job: CompareJob, *, as_json: bool, silent: bool) -> bool:
     base = pretrained_cell(job)
     finished = [run_cell(base, job.benchmarks)]
     if finished[0].fault:
@@ -75,11 +80,11 @@ def _run_cells(job: CompareJob, *, as_json: bool) -> bool:
         if not fresh and number < len(seeds):
             continue
         comparison = write_comparison(job, finished, versions)
-        if not as_json:
+        if not as_json and not silent:
             out.print(terminal_table(table_title(job), comparison, count_train_samples(versions)))
             for line in (describe_rule(job.points), *describe_dominance(comparison)):
                 out.print(line, markup=False, highlight=False, soft_wrap=True)
-    if as_json:
+    if as_json and not silent:
         print_json(orjson.loads((job.out / COMPARISON_FILE).read_bytes()))
     return not any(cell.fault for cell in finished)
 

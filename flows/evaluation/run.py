@@ -12,6 +12,7 @@ import orjson
 from rich.markup import escape
 
 from data_manifests.atomic_files import write_atomically
+from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from data_manifests.nested import leaves
 from data_manifests.outputs import record_output
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 MAX_ROWS = 40
+SWEEP_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,13 +68,42 @@ class EvaluateJob:
         Raises:
             InputError: unknown kind, source or model.
         """
+        return run_evaluation(self.model, self.on, self._options(), self._files())
+
+    def check_sweep(self, blend: str | None, shares: Sequence[float]) -> None:
+        """Check a wish for interpolations between a base and the model.
+
+        Raises:
+            InputError: shares without a base, or a base with what a sweep does not have.
+        """
+        if blend is None and shares:
+            raise InputError(
+                "--share without --blend", allowed="--share with --blend BASE", fix="give the run's base as --blend"
+            )
+        if blend is not None and (self.clip_benchmark or self.blind or self.blind_texts is not None):
+            raise InputError(
+                "--clip-benchmark, --blind or --blind-texts with --blend",
+                allowed="--json and --items with --blend",
+                fix="leave the others out",
+            )
+
+    def sweep(self, blend: str, shares: Sequence[float]) -> list[Evaluation]:
+        """Evaluate at shares of the way from a base and write the files; without shares at five of them.
+
+        Raises:
+            InputError: unknown kind, source or model, or models of two architectures.
+        """
+        wanted = tuple(dict.fromkeys(shares or SWEEP_SHARES))
+        return run_sweep(self.model, blend, wanted, self.on, self._options(), self._files())
+
+    def _options(self) -> EvalOptions:
         texts = () if self.blind_texts is None else read_blind_texts(self.blind_texts)
         catalog = Catalog(Path(self.manifests), Path(self.workspace))
-        options = EvalOptions(catalog, self.split, self.limit, self.blind, texts)
+        return EvalOptions(catalog, self.split, self.limit, self.blind, texts)
+
+    def _files(self) -> ResultFiles:
         files = (self.json_file, self.items, self.clip_benchmark)
-        return run_evaluation(
-            self.model, self.on, options, ResultFiles(*(Path(file) if file else None for file in files))
-        )
+        return ResultFiles(*(Path(file) if file else None for file in files))
 
 
 @dataclasses.dataclass(frozen=True)

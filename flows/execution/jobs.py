@@ -139,6 +139,11 @@ class TrainJob:
     replay: str | None = None
 
 
+def train_settings(settings: Sequence[str], **numbers: object) -> tuple[str, ...]:
+    """Return ``--set`` texts with those of options that have a name of their own, such as ``--steps``; None leaves one out."""
+    return (*settings, *(f"train.{key}={value}" for key, value in numbers.items() if value is not None))
+
+
 @dataclass(frozen=True)
 class JobEvents:
     """What a caller can show of a running job; nothing by default.

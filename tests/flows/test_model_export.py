@@ -135,7 +135,7 @@ def test_the_trainer_of_open_clip_starts_from_the_export_and_reads_our_shards(
     assert command("export", "model", str(run_folder), "--out", str(out))[0] == 0
     shard = Catalog(tmp_path / "m", tmp_path / "w").open("toy").folder / "00000.tar"
     code = (
-        "import sys; from training.model.torchvision_cpu import declare_operators; declare_operators();"
+        "import sys; from data_manifests.torchvision_cpu import declare_operators; declare_operators();"
         "from open_clip_train.main import main; main(sys.argv[1:])"
     )
     options = {

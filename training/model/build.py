@@ -24,7 +24,6 @@ from training.model import checkpoint_files, weight_packages
 from training.model.checkpoint_files import library_errors
 from training.model.clip_model import GROUPS, ClipModel
 from training.model.image_transform import ImageTransform
-from training.model.lean_imports import need_towers_of
 from training.model.two_tower import AttentionPool, ImageTower, Projection, TextTower, TwoTowerCLIP, places_of
 
 log = logging.getLogger(__name__)
@@ -113,7 +112,6 @@ def load_hub(name: str, tag: str) -> ClipModel:
             fix=nearest(tag, tags),
         )
     config = checkpoint_files.read_json(checkpoint_files.architecture_file(name))
-    _need_towers(config)
     with _fetching(f"model '{name}:{tag}'"):
         module = open_clip.create_model(name, pretrained=tag)
     model = _finish(module, {**config, "preprocess_cfg": dict(module.visual.preprocess_cfg)})
@@ -145,7 +143,6 @@ def build(config: dict[str, Any], seed: int, *, pretrained: bool = True) -> Clip
 def _open_clip_model(config: Mapping[str, Any]) -> nn.Module:
     fields = {key: copy.deepcopy(value) for key, value in config.items() if key not in ("preprocess_cfg", "notes")}
     hugging = fields["text_cfg"].get("hf_model_name")
-    _need_towers(config)
     fields["text_cfg"]["hf_model_pretrained"] = False
     fields["vision_cfg"]["timm_model_pretrained"] = False
     kind = CustomTextCLIP if fields.pop("custom_text", False) or hugging else CLIP
@@ -154,16 +151,6 @@ def _open_clip_model(config: Mapping[str, Any]) -> nn.Module:
     with fetching, library_errors(message, fix, TypeError, KeyError, AssertionError):
         model: nn.Module = kind(**fields)
     return model
-
-
-def _need_towers(config: Mapping[str, Any]) -> None:
-    """Let open_clip find the libraries from which it takes towers of a config."""
-    for part, key, library in (
-        ("vision_cfg", "timm_model_name", "timm"),
-        ("text_cfg", "hf_model_name", "transformers"),
-    ):
-        if config[part].get(key):
-            need_towers_of(library)
 
 
 def _two_towers(config: Mapping[str, Any], pretrained: bool) -> nn.Module:

@@ -4,11 +4,12 @@
 compiler, which torchvision and timm import for decorators, timm, and transformers, which reads the source of every model it
 has; each comes when it is called for instead. pyarrow imports pandas at the first array, a third of a second and 50 MiB, and now
 only where someone else imports it. Nothing looks for garbage while they are imported: see `paused_collector`. torchvision
-also needs its operators declared: see `torchvision_cpu`.
+also needs its operators declared: see `data_manifests/torchvision_cpu.py`.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.abc
 import importlib.machinery
 import sys
@@ -17,8 +18,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from types import ModuleType
 from typing import Any
 
+from data_manifests import torchvision_cpu
 from data_manifests.paused_collector import paused_collector
-from training.model import torchvision_cpu
 
 _COMPILER, _COMPILER_UTILS = "torch._dynamo", "torch._dynamo.utils"
 _TOWERS = {"timm": ("open_clip.timm_model", "TimmModel"), "transformers": ("open_clip.hf_model", "HFTextEncoder")}
@@ -77,11 +78,30 @@ def _without(name: str) -> Iterator[None]:
 
 @contextmanager
 def _without_towers() -> Iterator[None]:
-    """Import open_clip without the libraries from which it takes some towers; see `need_towers_of`."""
+    """Import open_clip without the libraries from which it takes some towers; the first tower of one imports it."""
     with ExitStack() as stack:
         for name in _TOWERS:
             stack.enter_context(_without(name))
         yield
+    for library in _TOWERS:
+        _import_at_first_tower(library)
+
+
+def _import_at_first_tower(library: str) -> None:
+    """Let a tower of ``timm`` or ``transformers`` import its library when it is built, by us or by any other program."""
+    name, tower = _TOWERS[library]
+    module: Any = importlib.import_module(name)
+    if getattr(module, library) is not None:
+        return
+    kind = getattr(module, tower)
+    build = kind.__init__
+
+    @functools.wraps(build)
+    def build_with_library(*given: Any, **named: Any) -> None:
+        _need_towers_of(library)
+        build(*given, **named)
+
+    kind.__init__ = build_with_library
 
 
 @contextmanager
@@ -105,8 +125,8 @@ def _known_to_arrow() -> Iterator[None]:
         sys.modules["pyarrow"].table({"": []}).to_pandas()
 
 
-def need_towers_of(library: str) -> None:
-    """Let open_clip find ``timm`` or ``transformers``, before a model with a tower of it is built.
+def _need_towers_of(library: str) -> None:
+    """Let open_clip find ``timm`` or ``transformers``.
 
     The module that did without it is executed again; its class that others have imported by now stays the same.
     """
