@@ -131,14 +131,14 @@ def distribution_shift(name: str, old: Mapping[int, int], new: Mapping[int, int]
 
 
 def changed_stages(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> tuple[StageChange, ...]:
-    """Return the stages that were added, removed or have another fingerprint, in running order."""
+    """Return the stages that were added, removed, or have another fingerprint or origin, in running order."""
     before = {stage["name"]: stage for stage in old}
     after = {stage["name"]: stage for stage in new}
     changes = [StageChange(name, "removed", ()) for name in before if name not in after]
     for name, stage in after.items():
         if name not in before:
             changes.append(StageChange(name, "added", ()))
-        elif before[name]["fingerprint"] != stage["fingerprint"]:
+        elif any(before[name].get(part) != stage.get(part) for part in ("fingerprint", "origin")):
             changes.append(StageChange(name, "changed", differences(_identity(before[name]), _identity(stage))))
     return tuple(changes)
 
@@ -148,6 +148,7 @@ def _identity(stage: Mapping[str, Any]) -> dict[str, Any]:
     return {name: stage[name] for name in ("version", "config", "resources")} | {
         "word_lists": stage.get("word_lists", {}),
         "image_decoder": stage.get("image_decoder"),
+        "origin": stage.get("origin", {}),
     }
 
 
@@ -156,7 +157,12 @@ def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Va
     orders = [[stage["name"] for stage in body["stages"]] for body in (old, new)]
     common = set(orders[0]) & set(orders[1])
     before, after = (
-        {"recipe": body["recipe"], "source": body["source"], "stage order": [name for name in order if name in common]}
+        {
+            "recipe": body["recipe"],
+            "source": body["source"],
+            "origins": body.get("origins", {}),
+            "stage order": [name for name in order if name in common],
+        }
         for body, order in zip((old, new), orders, strict=True)
     )
     return differences(before, after)

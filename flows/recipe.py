@@ -1,11 +1,8 @@
-"""Recipes: a paper's method as one value, found by its file's name, changed by `--set path=value`."""
+"""Recipes: a paper's method as one value, found by `flows.recipe_finding`, changed by `--set path=value`."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +18,10 @@ from curation.models.masked_model import TransformersMaskedModel
 from curation.rewriting.rules import RuleWriter
 from curation.stages.hygiene.check_images import CheckImages
 from curation.text.languages import ENGLISH, CaptionLanguage
-from data_manifests.errors import InputError, nearest
+from data_manifests.errors import InputError
 from flows.overrides import Override, apply_overrides
+from flows.recipe_check import check_parts, check_stages
+from flows.recipe_finding import RECIPE_ARGUMENTS, find_recipe
 from flows.recipe_language import stages_in_language
 from flows.recipe_parts import named_parts
 from training.batches.epoch import Planner
@@ -162,9 +161,7 @@ class RecipeInputs:
         if name in opened:
             path, open_file = opened[name]
             return None if path is None else open_file(path)
-        raise ValueError(
-            f"a recipe may take model, graph, writer, masked, against, feedback and vocabulary, not '{name}'"
-        )
+        raise ValueError(f"a recipe may take {', '.join(RECIPE_ARGUMENTS)}, not '{name}'")
 
     def _writer(self) -> LanguageModel | RuleWriter:
         """Return what rewrites captions."""
@@ -183,63 +180,31 @@ class RecipeInputs:
         return BatchModel(model.model, str(Path(self.llm_batch).absolute()), journal) if self.llm_batch else model
 
 
-def recipe_names() -> list[str]:
-    """Return the names of all recipes: the modules of `flows.recipes`."""
-    package = importlib.import_module("flows.recipes")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-
-
-def check_recipe_name(name: str, where: str = "") -> str:
-    """Return the name of a recipe that exists.
-
-    Args:
-        name: Recipe's name.
-        where: What the error message begins with.
-
-    Raises:
-        InputError: there is no such recipe.
-    """
-    names = recipe_names()
-    if name not in names:
-        raise InputError(
-            f"{where}unknown recipe '{name}'" + (f"; {hint}" if (hint := nearest(name, names)) else ""),
-            allowed=", ".join(names),
-            fix="clipcurate recipes lists them with their papers",
-        )
-    return name
-
-
-def load_recipe(name: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:
+def load_recipe(text: str, inputs: RecipeInputs = RecipeInputs(), settings: Sequence[str] = ()) -> Recipe:
     """Return a recipe, built from `inputs` and changed by `--set`.
 
     Args:
-        name: Recipe's name.
+        text: The recipe's name, or ``FILE.py[:NAME]``.
         inputs: Model, graph, language model and files.
         settings: ``path=value`` texts.
 
     Raises:
-        InputError: unknown recipe, model, language or path, a value of the wrong type, or a recipe whose negatives are made
-            for English only.
+        InputError: unknown recipe, model, language or path, a value of the wrong type, a plug-in that is no recipe, stages
+            that do not fit together, or a recipe whose negatives are made for English only.
     """
-    make = _recipe_function(check_recipe_name(name))
-    arguments = recipe_arguments(name)
-    if inputs.against and "against" not in arguments:
+    found = find_recipe(text)
+    if inputs.against and "against" not in found.arguments:
         raise InputError(
-            f"--against {inputs.against[0]}: recipe '{name}' does not look for leaks",
+            f"--against {inputs.against[0]}: recipe '{found.name}' does not look for leaks",
             allowed="--against with a recipe that has the stage remove_leaks, such as dedup",
         )
-    recipe = make(**{argument: inputs.argument(argument) for argument in arguments})
+    recipe = found.call({argument: inputs.argument(argument) for argument in found.arguments})
+    if found.is_plugin:
+        if not isinstance(recipe, Recipe):
+            raise InputError(f"{found.describe()} returns {type(recipe).__name__}", allowed="a flows.recipe.Recipe")
+        check_parts(recipe, found.name, found.describe())
     changed: Recipe = apply_overrides(recipe, [Override.parse(text) for text in settings], named_parts())
+    check_stages(changed.all_stages(), found.describe())
     language = CaptionLanguage.parse(inputs.language)
-    stages, left_out = stages_in_language(name, changed.stages, language, keep_graph=inputs.graph is not None)
+    stages, left_out = stages_in_language(found.name, changed.stages, language, keep_graph=inputs.graph is not None)
     return replace(changed, stages=stages, language=language, left_out=left_out)
-
-
-def recipe_arguments(name: str) -> tuple[str, ...]:
-    """Return the names of a recipe's arguments; see `RecipeInputs`."""
-    return tuple(inspect.signature(_recipe_function(name)).parameters)
-
-
-def _recipe_function(name: str) -> Callable[..., Recipe]:
-    function: Callable[..., Recipe] = getattr(importlib.import_module(f"flows.recipes.{name}"), name)
-    return function

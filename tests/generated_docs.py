@@ -23,7 +23,8 @@ from curation.stages import stage_classes
 from flows.cli.app import app
 from flows.cli.settings import variable
 from flows.project_file import OPTIONS
-from flows.recipe import Recipe, load_recipe, recipe_arguments, recipe_names
+from flows.recipe import Recipe, load_recipe
+from flows.recipe_finding import find_recipe, own_recipe_names
 from tests.benchmarks.keep_results import RESULTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +77,7 @@ def recipe_table() -> str:
     """Return the README's table: one line a recipe."""
     measured = orjson.loads(RESULTS.read_bytes())["rows"]
     rows = [_row("paper", "what it does", "recipe", *SHORT), _row(*["---"] * 3, *["---:"] * len(SHORT))]
-    for name in recipe_names():
+    for name in own_recipe_names():
         recipe, numbers = load_recipe(name), measured.get(name, {}).get("numbers", {})
         values = [f"{numbers[key][0]:.1f}" if key in numbers else "-" for key in MEASURED]
         values[:2] = ["/".join(values[:2]).replace("-/-", "-")]
@@ -86,7 +87,7 @@ def recipe_table() -> str:
 
 def recipe_details() -> str:
     """Return what each recipe is made of."""
-    return "\n\n".join(_details(load_recipe(name)) for name in recipe_names())
+    return "\n\n".join(_details(load_recipe(name)) for name in own_recipe_names())
 
 
 def stage_table() -> str:
@@ -204,7 +205,7 @@ def _citation(paper: str) -> str:
 
 
 def _details(recipe: Recipe) -> str:
-    arguments = [OPTION_OF[name] for name in recipe_arguments(recipe.name)]
+    arguments = [OPTION_OF[name] for name in find_recipe(recipe.name).arguments]
     parts = {
         "Paper": recipe.paper,
         "Differs": recipe.differs,

@@ -70,7 +70,8 @@ def test_page_style_parses_and_styles_only_what_pages_have() -> None:
 
 def test_listing_recipes_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from flows.cli.app import app; from flows.recipe import load_recipe, recipe_names;"
+        "import sys; from flows.cli.app import app; from flows.recipe import load_recipe;"
+        "from flows.recipe_finding import recipe_names;"
         "[load_recipe(name) for name in recipe_names()]; print(','.join(sorted(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -22,7 +22,8 @@ import pytest
 
 from curation.stages import stage_classes
 from flows.overrides import Override, apply_overrides
-from flows.recipe import RecipeInputs, load_recipe, recipe_names
+from flows.recipe import RecipeInputs, load_recipe
+from flows.recipe_finding import own_recipe_names
 from flows.recipe_parts import named_parts
 from training.model.spec import ModelSpec
 
@@ -72,7 +73,7 @@ def trees() -> Mapping[Path, ast.Module]:
 
 def recipes() -> Iterator[Any]:
     """Yield every recipe as it is by default, and with everything that may be asked of it."""
-    for name in recipe_names():
+    for name in own_recipe_names():
         yield load_recipe(name)
         yield load_recipe(name, RecipeInputs(masked_model="some/model"))
 
@@ -114,7 +115,7 @@ def test_every_part_is_in_some_recipe() -> None:
     assert {name for name in WAITING if name[0].isupper()} - unreached == set(), "reached now: take it off WAITING"
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", own_recipe_names())
 def test_every_setting_can_be_set(name: str) -> None:
     """Each field of each part can be given on the command line, as ``--set path=value``, and says what it said."""
     recipe = load_recipe(name)
@@ -180,7 +181,7 @@ def is_registered(node: ast.AST) -> bool:
 def test_every_function_and_class_is_used() -> None:
     used = used_names()
     by_file = {path for path in trees() if path.parent.relative_to(ROOT).as_posix() in FOUND_BY_FILE}
-    by_recipe = {item.__name__ for item in (*stage_classes(), *training_parts())} | {*recipe_names()}
+    by_recipe = {item.__name__ for item in (*stage_classes(), *training_parts())} | {*own_recipe_names()}
     unused = [
         f"{path.relative_to(ROOT)}: {name}"
         for path, tree in trees().items()
@@ -260,7 +261,7 @@ def test_every_optional_argument_is_passed_by_someone() -> None:
         for path, tree in trees().items()
         for called, node, name, place in optional_arguments(tree)
         if not path.relative_to(ROOT).as_posix().startswith(FOR_CALLERS_OUTSIDE) and called not in starred and most[called] <= place and name not in keywords[called]
-        and not is_registered(node) and name not in PASSED_BY_OTHERS and called not in recipe_names()
+        and not is_registered(node) and name not in PASSED_BY_OTHERS and called not in own_recipe_names()
     ]  # fmt: skip
     assert set(never) - ONLY_TESTS_PASS.keys() == set(), "nobody passes them: let the default be a constant"
     assert ONLY_TESTS_PASS.keys() - set(never) == set(), "somebody passes them now"

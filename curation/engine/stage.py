@@ -380,20 +380,30 @@ class DescribesMethod(Protocol):
         """Return a readable description of the method for this many samples."""
 
 
-def check_order(stages: Sequence[Stage]) -> None:
+def check_order(stages: Sequence[Stage], where: str = "") -> None:
     """Check that every required field is provided by an earlier stage, and no field twice.
 
+    Args:
+        stages: The stages, in order.
+        where: What an error message begins with.
+
     Raises:
-        ValueError: a recipe's stages do not fit together.
+        InputError: the stages do not fit together.
     """
     provider: dict[str, str] = dict.fromkeys(REQUIRABLE, "the source")
     for stage in stages:
         for name in stage.required_fields():
             if name not in provider:
-                raise ValueError(f"stage '{stage.name}' requires '{name}', which no earlier stage provides")
+                later = [other.name for other in stages if name in (field.name for field in other.provides)]
+                raise InputError(
+                    f"{where}stage '{stage.name}' requires '{name}', which no earlier stage provides",
+                    allowed=f"what the source has ({', '.join(REQUIRABLE)}) or an earlier stage provides",
+                    fix=f"put {later[0]} before it" if later else nearest(name, provider),
+                )
         for field in stage.provides:
             if field.name in provider:
-                raise ValueError(
-                    f"stage '{stage.name}' provides '{field.name}', but {provider[field.name]} already does"
+                raise InputError(
+                    f"{where}stage '{stage.name}' provides '{field.name}', but {provider[field.name]} already does",
+                    allowed="each field once",
                 )
             provider[field.name] = f"stage '{stage.name}'"

@@ -20,7 +20,7 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.stage import Drop, Stage
-from data_manifests.atomic_files import write_atomically, write_table_atomically
+from data_manifests.atomic_files import draft_folder, write_atomically, write_table_atomically
 from data_manifests.errors import InputError
 from data_manifests.seeds import canonical
 
@@ -133,6 +133,13 @@ class Store:
                 "config": stage.config(),
             }
             write_atomically(path, canonical(about))
+
+    def remove(self, stage: Stage) -> None:
+        """Remove all results of a stage with these settings, and its fits: they are computed again."""
+        folder = self.folder(stage)
+        if folder.is_dir():
+            with draft_folder(folder.parent) as draft:
+                folder.rename(draft / folder.name)  # at once: a run that is killed now leaves no half of them
 
     def publish(
         self, folder: Path, partition: Partition, rows: Mapping[bytes, StageResult], fields: Sequence[str]

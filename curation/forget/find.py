@@ -17,6 +17,7 @@ from curation.engine.replay import encode_sample
 from curation.engine.store import STAGE_FILE, input_id_of
 from data_manifests.absence import TracePatterns, own_texts, rows_with, text_labels, uid_labels
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from data_manifests.plugins import load_offered, offered
 from data_manifests.sample import ImageRef, Sample
 from data_manifests.seeds import canonical
 
@@ -313,10 +314,14 @@ def _questions(catalog: Catalog, samples: Sequence[Sample]) -> list[str]:
 
     with closing(Journal(path)) as journal:
         models = journal.models()
+    records = [*_stage_records(catalog)]
+    of_packages = [
+        load_offered("stages", name) for name in {record["name"] for record in records} & {*offered("stages")}
+    ]
     asking: dict[str, type[AsksModel]] = {
-        stage.name: stage for stage in stage_classes() if issubclass(stage, AsksModel)
+        stage.name: stage for stage in (*stage_classes(), *of_packages) if issubclass(stage, AsksModel)
     }
-    records = [record for record in _stage_records(catalog) if record["name"] in asking]
+    records = [record for record in records if record["name"] in asking]
     keys: set[str] = set()
     for record, model in itertools.product(records, models):
         keys.update(asking[record["name"]].question_keys(record["config"], model, samples))

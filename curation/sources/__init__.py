@@ -1,5 +1,7 @@
 """Sources of samples: one module per kind (`flickr.py` opens ``--source flickr:PATH``), all yielding the same batches.
 
+Other packages offer kinds as entry points ``clipcurate.sources``, and ``--source FILE.py:PATH`` reads with a user's own class.
+
 A source is a list of splits, each a stream of Arrow record batches. It only reads: it does not decode images and does
 not judge quality. An entry that it cannot turn into a record is yielded as a `Rejected` with a named reason, so that
 nothing is dropped silently.
@@ -14,13 +16,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from data_manifests.errors import InputError, nearest
+from data_manifests.plugins import (
+    FileName,
+    is_ours,
+    load_offered,
+    named_file,
+    offered,
+    open_file,
+    origin_of,
+    plugin_error,
+)
 from data_manifests.sample import ImageRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 KINDS: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
-"""Source kinds: the names of this package's modules. Each is imported only when a source of that kind is opened."""
+"""Our source kinds: the names of this package's modules. Each is imported only when a source of that kind is opened."""
 
 
 SPLIT_PRIORITY = ("test", "dev", "train", None)
@@ -131,27 +143,94 @@ class SampleSource(Protocol):
 
 
 def open_source(spec: str, split: str | None = None) -> SampleSource:
-    """Open ``KIND:PATH`` (or ``scenes:COUNT[@SEED]``).
+    """Open ``KIND:PATH`` (or ``scenes:COUNT[@SEED]``), or ``FILE.py:PATH`` with a source of the user's own.
 
     Raises:
-        InputError: the kind is unknown, or the source rejects the path or the split.
+        InputError: the kind is unknown, its file or package cannot be imported, or the source rejects the path or the split.
     """
-    kind, _, path = spec.partition(":")
-    if kind not in KINDS or not path:
-        fix = "for example --source flickr:/data/flickr8k or --source scenes:2000"
-        if ":" not in spec:
-            problem, fix = "no source kind before the path", f"for example --source folder:{spec}"
-        else:
-            problem = "no path after the source kind" if kind in KINDS else f"unknown source kind {kind!r}"
+    where = f"--source {spec!r}: "
+    if (file := named_file(spec)) is not None:
+        source_class, path = _class_of_file(file, where)
+    else:
+        kind, _, path = spec.partition(":")
+        if not path or kind not in (*KINDS, *offered("sources")):
+            raise _unknown_kind(spec, where)
+        source_class = _own_class(kind) if kind in KINDS else _checked(load_offered("sources", kind), where, kind)
+    if not path:
         raise InputError(
-            f"--source {spec!r}: {problem}",
-            allowed="KIND:PATH with KIND one of " + ", ".join(KINDS),
-            fix=nearest(kind, KINDS) if kind not in KINDS and nearest(kind, KINDS) else fix,
+            f"{where}no path after the source kind", allowed="FILE.py:PATH", fix=f"for example {spec}:photos"
         )
-    module = vars(importlib.import_module(f"{__name__}.{kind}"))
-    source_class: Any = next(item for item in module.values() if getattr(item, "kind", None) == kind)
-    source: SampleSource = source_class(path, split)
+    try:
+        source: SampleSource = source_class(path, split)
+    except InputError:
+        raise
+    except Exception as error:
+        if is_ours(source_class):
+            raise
+        raise plugin_error(f"{where}the source cannot be opened", error, fix="correct its class") from error
     return source
+
+
+def source_origin(source: SampleSource) -> dict[str, str]:
+    """Return where a source's class comes from, as the manifest has it; empty for ours."""
+    return {} if is_ours(type(source)) else origin_of(type(source).__module__)
+
+
+def _unknown_kind(spec: str, where: str) -> InputError:
+    """Return the error of a text that names no source."""
+    kind, colon, _ = spec.partition(":")
+    kinds = (*KINDS, *offered("sources"))
+    fix = "for example --source flickr:/data/flickr8k or --source scenes:2000"
+    if not colon:
+        problem, fix = "no source kind before the path", f"for example --source folder:{spec}"
+    else:
+        problem = "no path after the source kind" if kind in kinds else f"unknown source kind {kind!r}"
+    return InputError(
+        where + problem,
+        allowed="KIND:PATH with KIND one of " + ", ".join(kinds) + ", or FILE.py:PATH",
+        fix=nearest(kind, kinds) if kind not in kinds and nearest(kind, kinds) else fix,
+    )
+
+
+def _own_class(kind: str) -> Any:
+    module = vars(importlib.import_module(f"{__name__}.{kind}"))
+    return next(item for item in module.values() if getattr(item, "kind", None) == kind)
+
+
+def _class_of_file(file: FileName, where: str) -> tuple[Any, str]:
+    """Return the source of a user's file, and the path after it; with several sources the kind stands between."""
+    module = open_file(file.path, where)
+    own = (item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__)
+    found = {kind: item for item in own if isinstance(kind := vars(item).get("kind"), str)}
+    kind, _, path = file.rest.partition(":")
+    if len(found) == 1 and kind not in found:
+        (kind,), path = found, file.rest
+    if kind not in found:
+        raise InputError(
+            f"{where}{file.path.name} has {len(found)} sources" + (f", none of kind '{kind}'" if found else ""),
+            allowed=f"FILE.py:KIND:PATH, KIND one of {', '.join(found)}"
+            if found
+            else "a class with kind, splits, signature and describe",
+            fix=nearest(kind, found) or "see docs/extending.md",
+        )
+    return _checked(found[kind], where, kind), path
+
+
+def _checked(found: Any, where: str, kind: str) -> Any:
+    """Return a plug-in's source, checked.
+
+    Raises:
+        InputError: it is no source.
+    """
+    missing = [name for name in ("splits", "signature", "describe") if not callable(getattr(found, name, None))]
+    if not isinstance(found, type) or missing or getattr(found, "kind", None) != kind:
+        lacks = f"lacks {', '.join(missing)}" if missing else f"has the kind {getattr(found, 'kind', None)!r}"
+        raise InputError(
+            f"{where}source '{kind}' ({getattr(found, '__name__', found)}) {lacks}",
+            allowed=f"a class with kind = {kind!r} and the methods splits, signature and describe",
+            fix="see docs/extending.md",
+        )
+    return found
 
 
 def read_batches(source: SampleSource) -> Iterator[pa.RecordBatch]:

@@ -6,12 +6,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 from blake3 import blake3
 from filelock import FileLock, Timeout
 
@@ -28,6 +29,7 @@ from data_manifests.atomic_files import draft_folder, publish_folder
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
 from data_manifests.manifest import FORMAT, Catalog, Manifest, version_key
+from data_manifests.plugins import describe_origin, is_ours, origin_of
 from data_manifests.seeds import canonical
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ class VersionRequest:
         bands: Bands of difficulty by which samples of a cluster are sorted; 0 sorts by uid alone.
         fits: Requested fits: ``name@X.Y.Z`` and the fingerprint of its manifest; empty for the usual ones.
         refit: Stages that fit anew; ``*`` means all.
+        origins: Where recipe and source come from if they are not ours. They determine no bytes, so they are no part of
+            what tells whether a version is up to date.
+        fresh: Whether results were computed again that the store had: they may be others.
     """
 
     name: str
@@ -55,6 +60,8 @@ class VersionRequest:
     bands: int = 0
     fits: str = ""
     refit: frozenset[str] = frozenset()
+    origins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,13 +174,12 @@ def publish_version(
         samples = samples or Replay(snapshot, Store(store), ALL_SAMPLES, finished)
         contents = write_contents(draft, samples, layout, records, before, progress)
         build = build_id(request, [item.stage for item in finished], snapshot)
-        is_same = latest is not None and latest.body["build"] == build and _same_fits(latest, finished)
-        restored = latest if is_same else None
-        if restored is None:
-            number, parent, why = _next_number(catalog, latest, draft, finished)
-        else:
-            number, parent = restored.version, restored.body["parent"]
-            why = "files restored from the same inputs"
+        restored = _of_same_inputs(latest, build, finished)
+        if restored is not None and request.fresh and _differs(contents, restored):
+            restored = None
+        if restored is not None and request.fresh and has_files(catalog, restored):
+            return PublishedVersion(restored, created=False, why="computed again, and everything is as it was")
+        number, parent, why = _number(catalog, latest, restored, draft, finished)
         body = {
             "format": FORMAT,
             "name": request.name,
@@ -182,29 +188,63 @@ def publish_version(
             "build": build,
             "recipe": dict(request.recipe),
             "source": dict(request.source),
+            **_origins(request, restored),
             "stages": _finished_records(finished, restored, f"{request.name}@{number}"),
         }
         manifest = seal_contents(contents, body)
         if restored is not None:
-            _require_same(manifest, restored)
+            _require_same(manifest, restored, finished)
         publish_contents(catalog, contents, manifest)
         save_record(catalog, manifest, records, contents.judged)
     return PublishedVersion(manifest, restored is None, why)
 
 
-def _require_same(rebuilt: Manifest, restored: Manifest) -> None:
+def _of_same_inputs(latest: Manifest | None, build: str, finished: Sequence[FinishedStage]) -> Manifest | None:
+    """Return the newest version if it was made from the same inputs and fits."""
+    is_same = latest is not None and latest.body["build"] == build and _same_fits(latest, finished)
+    return latest if is_same else None
+
+
+def _differs(contents: VersionContents, version: Manifest) -> bool:
+    """Return whether contents, but for croissant.json, are others than those of a version."""
+    body = {**version.body, "files": [file for file in version.body["files"] if file["name"] != "croissant.json"]}
+    found = orjson.loads(canonical(contents.to_json()))  # as a manifest is read: lists, not tuples
+    return any(body.get(name) != value for name, value in found.items())
+
+
+def _origins(request: VersionRequest, restored: Manifest | None) -> dict[str, Any]:
+    """Return the manifest's record of where recipe and source come from; nothing for ours. A restored version has its own."""
+    if restored is not None:
+        return {"origins": restored.body["origins"]} if "origins" in restored.body else {}
+    found = {part: dict(origin) for part, origin in request.origins.items() if origin}
+    return {"origins": found} if found else {}
+
+
+def _require_same(rebuilt: Manifest, restored: Manifest, finished: Sequence[FinishedStage]) -> None:
     """Check that rebuilt files are those of a manifest.
 
     Raises:
-        InputError: they are others.
+        InputError: they are others; the message has the stages that came from elsewhere then.
     """
     if rebuilt.fingerprint != restored.fingerprint:
+        moved = moved_stages(restored, [item.stage for item in finished])
         raise InputError(
             f"{restored.name}@{restored.version}: rebuilding from the same inputs gave fingerprint {rebuilt.fingerprint}, "
-            f"its manifest has {restored.fingerprint}",
-            allowed="the same library versions (constraints.txt) that built it",
+            f"its manifest has {restored.fingerprint}" + "".join(f"; {one}" for one in moved),
+            allowed="the same library versions (constraints.txt) that built it"
+            + (", and the same plug-ins" if moved else ""),
             fix="install them, or publish under another --name",
         )
+
+
+def moved_stages(manifest: Manifest, stages: Sequence[Stage]) -> list[str]:
+    """Return a sentence for each stage that comes from another package, version or file than the one that made a version."""
+    before = {record["name"]: record.get("origin", {}) for record in manifest.body["stages"]}
+    return [
+        f"stage '{stage.name}' came from {describe_origin(before[stage.name])}, here it comes from {describe_origin(now)}"
+        for stage in stages
+        if stage.name in before and (now := stage_origin(stage)) != before[stage.name]
+    ]
 
 
 def seal_contents(contents: VersionContents, body: Mapping[str, Any]) -> Manifest:
@@ -234,7 +274,13 @@ def stage_record(stage: Stage) -> dict[str, Any]:
         "resources": {name: _resource(resource) for name, resource in sorted(stage.resources().items())},
         "word_lists": dict(stage.word_lists()),
         "image_decoder": stage.image_decoder(),
+        **({"origin": origin} if (origin := stage_origin(stage)) else {}),
     }
+
+
+def stage_origin(stage: Stage) -> dict[str, str]:
+    """Return where a stage's class comes from; empty for ours."""
+    return {} if is_ours(type(stage)) else origin_of(type(stage).__module__)
 
 
 def _resource(resource: Resource) -> dict[str, Any]:
@@ -317,6 +363,15 @@ def _follows(latest: Manifest, finished: Sequence[FinishedStage]) -> tuple[list[
                 f"h_{spec.role if spec.role in ('negatives', 'views') else spec.name}" for spec in stage.provides
             }
     return refitted, frozenset(columns)
+
+
+def _number(
+    catalog: Catalog, latest: Manifest | None, restored: Manifest | None, draft: Path, finished: Sequence[FinishedStage]
+) -> tuple[str, dict[str, str] | None, str]:
+    """Return the version number, its parent and the reason; a restored version keeps its own."""
+    if restored is None:
+        return _next_number(catalog, latest, draft, finished)
+    return restored.version, restored.body["parent"], "files restored from the same inputs"
 
 
 def _next_number(

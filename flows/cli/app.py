@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from data_manifests.errors import CheckFailedError, InputError
 from data_manifests.interrupt import EXIT_INTERRUPTED, start_raising, was_interrupted
 from data_manifests.manifest import Catalog
-from flows.cli import compare, curate, export, kg, llm, report, versions, vocabulary
+from flows.cli import compare, curate, export, kg, llm, new, report, versions, vocabulary
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt, WhetherPrefectOpt
 from flows.cli.settings import (
     FILE_VARIABLE,
@@ -80,7 +80,7 @@ app = typer.Typer(
     help="Curate small image-text data sets offline, fine-tune CLIP on them, and prove what it bought.",
 )
 
-for commands in (curate, compare, versions, report, kg, llm, vocabulary, export):
+for commands in (curate, compare, versions, report, kg, llm, vocabulary, export, new):
     app.add_typer(commands.app)
 
 
@@ -120,11 +120,16 @@ def _global(
 
 
 @app.command()
-def recipes(as_json: JsonOpt = False) -> None:
-    """List the recipes with their papers."""
+def recipes(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="RECIPE...", help="only these: names, or FILE.py[:NAME]")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """List the recipes with their papers: clipcurate's own, and those that installed packages offer."""
     from flows.terminal.recipes import list_recipes
 
-    list_recipes(as_json=as_json)
+    list_recipes(names or (), as_json=as_json)
 
 
 @app.command()
@@ -141,7 +146,9 @@ def doctor(ctx: typer.Context, as_json: JsonOpt = False) -> None:
 def train(
     ctx: typer.Context,
     ref: RefArg,
-    recipe: Annotated[str, typer.Option("--recipe", help="its planner, objectives and training numbers")],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="its planner, objectives and training numbers: a name, or FILE.py[:NAME]")
+    ],
     model: Annotated[str, setting("model", "model spec to start from")],
     out: Annotated[Path, typer.Option("--out", help="run folder")],
     steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,

@@ -28,7 +28,9 @@ OPTION_OF_SETTING = {"train.seed": "--seeds", "train.steps": "--steps"}
 class CompareOptions(CurationOptions):
     """Options of compare: what is trained, on what, and how it is evaluated."""
 
-    recipes: Annotated[list[str] | None, typer.Argument(metavar="RECIPE...", help="rows of the table")] = None
+    recipes: Annotated[
+        list[str] | None, typer.Argument(metavar="RECIPE...", help="rows of the table: names, or FILE.py[:NAME]")
+    ] = None
     name: Annotated[str | None, typer.Option("--name", help="NAME@VER that all train on")] = None
     source: Annotated[str | None, typer.Option("--source", help="KIND:PATH; each recipe is curated from it")] = None
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="optimiser steps of each cell")] = None
@@ -69,13 +71,14 @@ class CompareOptions(CurationOptions):
     def rows(self, *, smoke: bool) -> list[Variant]:
         """Return the rows of the table; a smoke test without any has every recipe that can run in it."""
         from flows.comparison.variants import make_rows
-        from flows.recipe import load_recipe, recipe_names
+        from flows.recipe import load_recipe
+        from flows.recipe_finding import own_recipe_names
 
         recipes = list(self.recipes or ())
         if not smoke:
             return make_rows(recipes, self.variants or ())
         if not recipes and not self.variants:
-            recipes = [name for name in recipe_names() if self.llm or not load_recipe(name).needs_llm]
+            recipes = [name for name in own_recipe_names() if self.llm or not load_recipe(name).needs_llm]
         rows = make_rows(recipes, self.variants or ())
         if not (self.source or "").startswith("scenes:"):
             return rows

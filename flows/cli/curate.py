@@ -48,8 +48,10 @@ def curation_executor(prefect: bool | None, runner: str = "local") -> JobExecuto
 class CurateOptions(CurationOptions):
     """Options of plan, curate and schedule."""
 
-    recipe: Annotated[str, typer.Argument(help="a recipe; see clipcurate recipes")]
-    source: Annotated[str, typer.Option("--source", help=f"KIND:PATH, KIND one of {' '.join(KINDS)}")]
+    recipe: Annotated[
+        str, typer.Argument(help="a recipe (see clipcurate recipes), or a file of your own: FILE.py[:NAME]")
+    ]
+    source: Annotated[str, typer.Option("--source", help=f"KIND:PATH, KIND one of {' '.join(KINDS)}, or FILE.py:PATH")]
     name: Annotated[str, typer.Option("--name", help="data set's name")]
     shard_mb: ShardOpt = 64
     bands: BandsOpt = 0
@@ -100,6 +102,9 @@ def curate(
     ] = None,
     runner: Annotated[str, setting("runner", "local, dask or dask:ADDRESS")] = "local",
     prefect: WhetherPrefectOpt = None,
+    fresh: Annotated[
+        list[str] | None, typer.Option("--fresh", help="compute this stage's stored results again; all: every stage")
+    ] = None,
     wait: Annotated[float, setting("wait", "seconds to wait for another run on this name", min=0)] = 0.0,
     as_json: JsonOpt = False,
 ) -> None:
@@ -110,7 +115,8 @@ def curate(
         raise InputError(
             f"--runner {runner} with --no-prefect", allowed="Dask runs units as tasks of Prefect: one or the other"
         )
-    job = options.job(ctx.obj, wait_s=wait, llm_batch=llm_batch, llm_answers=llm_answers)
+    asked = {"llm_batch": llm_batch, "llm_answers": llm_answers, "fresh": tuple(fresh or ())}
+    job = options.job(ctx.obj, wait_s=wait, **asked)
     run_curation(job, curation_executor(prefect, runner), as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from flows.comparison.cells import Benchmarks
 from flows.comparison.rows import ComparisonGate
 from flows.comparison.variants import Variant, changes_curation
 from flows.execution.jobs import CurateJob
-from flows.recipe import recipe_arguments
+from flows.recipe_finding import find_recipe
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class CompareJob:
     def curate_job(self, row: Variant) -> CurateJob:
         """Return the job that makes a row's version; rows that differ only in training share a version."""
         folder = re.sub(r"[^a-z0-9._-]+", "-", self.out.resolve().name.lower()).strip("-._")[:20]
-        words = [folder or "comparison", row.curated_by[:20], *([row.name[:20]] if row.data_settings else [])]
-        against = self.curation.against if "against" in recipe_arguments(row.curated_by) else ()
+        recipe = find_recipe(row.curated_by)
+        words = [folder or "comparison", recipe.name[:20], *([row.name[:20]] if row.data_settings else [])]
+        against = self.curation.against if "against" in recipe.arguments else ()
         settings = (*filter(changes_curation, self.settings), *row.data_settings)
         return replace(
             self.curation, recipe=row.curated_by, name="-".join(words), settings=settings, against=against, yes=True

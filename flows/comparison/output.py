@@ -15,6 +15,7 @@ from flows.comparison.statistics import compare_rows
 from flows.comparison.table import describe_dominance, markdown_table
 from flows.comparison.variants import PRETRAINED
 from flows.recipe import load_recipe
+from flows.recipe_finding import recipe_label
 from training.config import TrainConfig
 from training.model.spec import ModelSpec
 
@@ -127,8 +128,8 @@ def _row_json(
     if variant is not None:
         version = versions[row.name]
         found |= {
-            "recipe": variant.recipe,
-            "data": variant.curated_by,
+            "recipe": recipe_label(variant.recipe),
+            "data": recipe_label(variant.curated_by),
             "settings": list(variant.settings),
             "num_samples": samples[row.name],
         }

@@ -26,7 +26,8 @@ from flows.comparison.shares import describe_rule
 from flows.comparison.table import describe_dominance, terminal_table
 from flows.comparison.variants import PRETRAINED, Variant
 from flows.execution.jobs import CurateJob, CurationResult, TrainJob, run_job
-from flows.recipe import load_recipe, recipe_arguments
+from flows.recipe import load_recipe
+from flows.recipe_finding import find_recipe
 from flows.terminal.console import err, out, print_json
 from flows.terminal.curation import job_progress
 from training.model.spec import ModelSpec
@@ -147,7 +148,9 @@ def check_rows(job: CompareJob) -> None:
     if job.name is not None:
         _check_that_rows_need_no_curation(job, job.name)
         job.catalog.open(job.name)
-    used = {name for row in job.rows for recipe in (row.recipe, row.curated_by) for name in recipe_arguments(recipe)}
+    used = {
+        name for row in job.rows for recipe in (row.recipe, row.curated_by) for name in find_recipe(recipe).arguments
+    }
     options = {
         "feedback": "--feedback",
         "vocabulary": "--vocabulary",

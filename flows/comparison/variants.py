@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_manifests.errors import InputError
-from flows.recipe import check_recipe_name
+from data_manifests.plugins import named_file
+from flows.recipe_finding import find_recipe
 
 CONTROL = "clip"
 """Plain fine-tuning on random batches: always a row."""
@@ -26,9 +27,9 @@ class Variant:
 
     Attributes:
         name: Row's name.
-        recipe: Name of the recipe that it is trained by.
+        recipe: The recipe that it is trained by: name, or ``FILE.py[:NAME]``.
         settings: Changes to its recipe, ``path=value``.
-        data: Name of the recipe that curates its data; None for the same one.
+        data: The recipe that curates its data; None for the same one.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Variant:
 
     @property
     def curated_by(self) -> str:
-        """Name of the recipe that curates its data."""
+        """The recipe that curates its data."""
         return self.data or self.recipe
 
     @property
@@ -54,7 +55,7 @@ class Variant:
             InputError: malformed, or no such recipe.
         """
         name, equals, rest = text.partition("=")
-        recipes, _, settings = rest.partition(":")
+        recipes, settings = _split_settings(rest)
         recipe, _, data = recipes.partition(" on ")
         parts = tuple(part.strip() for part in settings.split(";") if part.strip())
         if not equals or not NAME.fullmatch(name):
@@ -62,8 +63,18 @@ class Variant:
         faulty = [part for part in parts if "=" not in part]
         if faulty:
             raise InputError(f"--variant {text!r}: {faulty[0]!r} has no '='", allowed=_EXAMPLE)
-        recipe, curated_by = (check_recipe_name(item, f"--variant {text!r}: ") for item in (recipe, data or recipe))
-        return cls(name, recipe, parts, curated_by if curated_by != recipe else None)
+        for item in (recipe, data or recipe):
+            find_recipe(item, f"--variant {text!r}: ")
+        return cls(name, recipe, parts, data if data and data != recipe else None)
+
+
+def _split_settings(text: str) -> tuple[str, str]:
+    """Split ``RECIPE:settings``, where the recipe may be ``FILE.py:NAME``: what has no ``=`` before its colon is no setting."""
+    recipe, colon, settings = text.partition(":")
+    while colon and (named_file(recipe) or recipe.endswith(".py")) and "=" not in settings.partition(":")[0]:
+        more, colon, settings = settings.partition(":")
+        recipe = f"{recipe}:{more}"
+    return recipe, settings
 
 
 def changes_curation(setting: str) -> bool:
@@ -81,7 +92,8 @@ def make_rows(recipes: Sequence[str], variants: Sequence[str]) -> list[Variant]:
         raise InputError(
             "compare: no recipe", allowed="one or more recipes, or --variant", fix="clipcurate recipes lists them"
         )
-    rows = [Variant(check_recipe_name(name, "compare: "), name) for name in dict.fromkeys((CONTROL, *recipes))]
+    found = {text: find_recipe(text, "compare: ").name for text in (CONTROL, *recipes)}
+    rows = [Variant(name, text) for text, name in found.items()]
     rows += [Variant.parse(text) for text in variants]
     names = [row.name for row in rows]
     twice = sorted({name for name in names if names.count(name) > 1} | {name for name in names if name == PRETRAINED})

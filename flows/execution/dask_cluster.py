@@ -7,13 +7,15 @@ directory, no environment.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor as Pool
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_manifests.errors import InputError
+from data_manifests.plugin_files import FOLDERS
 from flows.execution.executors import interrupts_blocked, worker_death_error
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ def dask_pool(runner: str, workers: int, folder: Path) -> Iterator[Pool]:
             with interrupts_blocked():  # the cluster's thread starts its workers, and they inherit this
                 cluster = stack.enter_context(LocalCluster(**options))  # type: ignore[no-untyped-call]
             client = stack.enter_context(Client(cluster))  # type: ignore[no-untyped-call]
+        if FOLDERS:
+            client.run(see_folders, FOLDERS)
+            client.run_on_scheduler(see_folders, FOLDERS)  # it reads units, too
         try:
             yield client.get_executor(pure=False)
         except KilledWorker:
@@ -91,6 +96,11 @@ def _check_workers(client: Client, address: str, folder: Path) -> None:
                 allowed=f"workers with clipcurate {importlib.metadata.version('clipcurate')} that see {folder}",
                 fix="install the same version there, and share the folder under the same path",
             )
+
+
+def see_folders(folders: Sequence[str]) -> None:
+    """Let a process import what lies beside the files of the user's own; what it has itself counts first."""
+    sys.path += [folder for folder in folders if folder not in sys.path]
 
 
 def describe_worker(folder: str) -> tuple[str, bool]:

@@ -16,8 +16,9 @@ from curation.engine.engine import Events, Executor, StageReport, UnitReport, sa
 from curation.engine.fits import FitPolicy, FitRecord
 from curation.engine.intake import Snapshot, read_source
 from curation.engine.stage import FittedStage, Stage
-from curation.engine.store import ALL_SAMPLES
-from curation.sources import open_source
+from curation.engine.stage_code import changed_code, keep_code
+from curation.engine.store import ALL_SAMPLES, Store
+from curation.sources import open_source, source_origin
 from curation.sources.reading.files import base_name
 from curation.versions.numbering import VersionRequest, dataset_lock, fit_policy, publish_version, up_to_date
 from curation.versions.publish import DEFAULT_SHARD_BYTES
@@ -31,6 +32,7 @@ from flows.execution.disk import require_writable
 from flows.execution.executors import local_executor, process_map
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
+from flows.recipe_finding import find_recipe
 from flows.recipe_language import language_notes
 from training.model.spec import ModelSpec
 
@@ -49,7 +51,7 @@ class CurateJob(RecipeInputs):
     """A curation as the command line describes it; JSON values only, so that a scheduler can store it.
 
     Attributes:
-        recipe: Recipe's name.
+        recipe: Recipe's name, or ``FILE.py[:NAME]``.
         source: ``KIND:PATH``.
         name: Data set's name.
         manifests: Folder of manifests.
@@ -65,6 +67,7 @@ class CurateJob(RecipeInputs):
         wait_s: How long to wait for another run on the same name.
         edits: File of corrections that are laid over the source.
         yes: Publish although the newest version was made with another limit or split.
+        fresh: Stages whose stored results are removed first, and computed again; ``all`` means all of them.
     """
 
     recipe: str
@@ -83,6 +86,7 @@ class CurateJob(RecipeInputs):
     wait_s: float = 0.0
     edits: str | None = None
     yes: bool = False
+    fresh: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; `from_json` reads them back."""
@@ -91,7 +95,7 @@ class CurateJob(RecipeInputs):
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CurateJob:
         """Read what `to_json` wrote."""
-        lists = {name: tuple(values.get(name, ())) for name in ("settings", "against", "refit")}
+        lists = {name: tuple(values.get(name, ())) for name in ("settings", "against", "refit", "fresh")}
         return cls(**{**values, **lists})
 
     @property
@@ -116,7 +120,7 @@ class TrainJob:
 
     Attributes:
         ref: ``NAME@VER``.
-        recipe: Recipe's name.
+        recipe: Recipe's name, or ``FILE.py[:NAME]``.
         model: Model spec to start from.
         out: Run folder.
         workspace: Folder of shards and of cached activations.
@@ -263,7 +267,8 @@ def run_job(
         return trained
     prepared = prepare(job, events)
     with dataset_lock(job.catalog, job.name, job.wait_s):
-        if (unchanged := existing(prepared)) is not None:
+        keep_code(job.store.absolute(), prepared.recipe.all_stages())
+        if not job.fresh and (unchanged := existing(prepared)) is not None:
             return unchanged
         if (change := selection_change(prepared)) is not None and not job.yes:
             raise change
@@ -318,6 +323,7 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     _check_bands(job, recipe)
     _check_writer(job, recipe)
     source = open_source(job.source, job.split)
+    origin = source_origin(source)
     edits = read_edits(Path(job.edits)) if job.edits else []
     if not job.catalog.workspace.is_dir():
         require_writable("--workspace", job.catalog.workspace)
@@ -326,7 +332,7 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         snapshot = read_source(
             source,
             job.catalog.workspace / "intake",
-            location=f"{Path.cwd()}|{job.source}",
+            location="|".join([str(Path.cwd()), job.source, *origin.values()]),  # other code may read something else
             limit=job.limit,
             progress=events.on_read,
             denylist=denylist,
@@ -338,7 +344,8 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         about["edits"] = f"{base_name(job.edits)} ({len(edits)} lines)"
     for path in filter(None, (job.llm_batch, job.llm_answers)):
         record_output(job.catalog.workspace, Path(path), "curate --llm-batch")
-    events.on_notes([*snapshot.notes, *_language_notes(recipe, snapshot)])
+    changed = changed_code(job.store.absolute(), _kept_stages(job, recipe))
+    events.on_notes([*snapshot.notes, *_language_notes(recipe, snapshot), *changed])
     fits, fits_from = _choose_fits(job, recipe)
     request = VersionRequest(
         job.name,
@@ -348,6 +355,8 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
         job.bands,
         fits_from,
         fits.refit,
+        {"recipe": find_recipe(job.recipe).origin, "source": origin},
+        bool(job.fresh),
     )
     return PreparedCuration(job, recipe, snapshot, request, fits, time.perf_counter() - started)
 
@@ -380,13 +389,30 @@ def _choose_fits(job: CurateJob, recipe: Recipe) -> tuple[FitPolicy, str]:
                 allowed=", ".join((*fitted, "all")) if fitted else "nothing: the recipe has no fitted stages",
                 fix=nearest(name, (*fitted, "all")),
             )
-    refit = frozenset("*" if name == "all" else name for name in job.refit)
+    refit = frozenset("*" if name == "all" else name for name in (*job.refit, *job.fresh))
     if job.fits:
         manifest = job.catalog.open(job.fits).manifest
         ref = f"{manifest.name}@{manifest.version}"
         return fit_policy(job.catalog, manifest, refit, given=True), f"{ref} {manifest.fingerprint}"
     latest = job.catalog.latest(job.name)
     return fit_policy(job.catalog, latest, refit) if latest else FitPolicy(refit=refit), ""
+
+
+def _kept_stages(job: CurateJob, recipe: Recipe) -> list[Stage]:
+    """Return the stages whose stored results are used: all that ``--fresh`` does not name.
+
+    Raises:
+        InputError: it names a stage that is not in the recipe.
+    """
+    stages = recipe.all_stages()
+    names = [*(stage.name for stage in stages), "all"]
+    if unknown := [name for name in job.fresh if name not in names]:
+        raise InputError(
+            f"--fresh {unknown[0]}: recipe '{recipe.name}' has no stage of this name",
+            allowed=", ".join(names),
+            fix=nearest(unknown[0], names),
+        )
+    return [] if "all" in job.fresh else [stage for stage in stages if stage.name not in job.fresh]
 
 
 def _check_writer(job: CurateJob, recipe: Recipe) -> None:
@@ -457,6 +483,11 @@ def _compute_and_publish(prepared: PreparedCuration, runner: Executor, events: J
     """Compute what the store lacks and publish a version; the caller holds the data set's lock."""
     job, started = prepared.job, time.perf_counter()
     stages, snapshot = prepared.recipe.all_stages(), prepared.snapshot
+    kept = _kept_stages(job, prepared.recipe)
+    if fresh := [stage for stage in stages if stage not in kept]:
+        for stage in fresh:
+            Store(job.store).remove(stage)
+        keep_code(job.store.absolute(), fresh)
     samples, reports = samples_after(stages, snapshot, job.store, runner, events.stages, prepared.fits)
     staged = time.perf_counter()
     published = publish_version(

@@ -27,6 +27,7 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
         KeyboardInterrupt: Ctrl-C.
     """
     from flows.recipe import load_recipe
+    from flows.recipe_finding import recipe_label
 
     _check_cron(cron)
     load_recipe(job.recipe, job, job.settings)
@@ -35,7 +36,7 @@ def serve(flow: Flow[..., Any], job: CurateJob, cron: str) -> None:
     absolute = dataclasses.replace(job, workspace=workspace, manifests=manifests)
     with suppress(KeyboardInterrupt):  # Prefect takes it and comes back, unless it comes early
         flow.serve(
-            name=f"{job.recipe}-{job.name}",
+            name=f"{recipe_label(job.recipe)}-{job.name}",
             cron=cron,
             parameters=parameters_of(absolute),
             limit=1,

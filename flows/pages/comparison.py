@@ -313,9 +313,10 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> Html:
 
 def _recipes(rows: Sequence[Mapping[str, Any]]) -> Html:
     """Return each row's recipe with its paper and what differs from the paper."""
-    from flows.recipe import load_recipe, recipe_names
+    from flows.recipe import load_recipe
+    from flows.recipe_finding import own_recipe_names
 
-    known, lines = set(recipe_names()), []
+    known, lines = set(own_recipe_names()), []
     for row in rows:
         name = row.get("recipe")
         if name is None:

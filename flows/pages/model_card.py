@@ -121,9 +121,10 @@ def _objective(item: Mapping[str, Any]) -> str:
 
 def _paper(name: Any) -> str:
     """Return what a recipe of this project cites; nothing of one that is not here."""
-    from flows.recipe import load_recipe, recipe_names
+    from flows.recipe import load_recipe
+    from flows.recipe_finding import own_recipe_names
 
-    return load_recipe(name).paper if name in recipe_names() else ""
+    return load_recipe(name).paper if name in own_recipe_names() else ""
 
 
 def _versions(run: Run) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from data_manifests.plugins import describe_origin
 from data_manifests.shards import ShardReader
 from flows.terminal.console import clean, out, print_json, print_table
 from flows.terminal.curation import print_blind_accuracy, print_caption_negatives, print_drops
@@ -93,6 +94,7 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
         models = ", ".join(f"{key}: {value['name']} ({value['hash'][:8]})" for key, value in stage["resources"].items())
         rows.append((stage["name"], stage["version"], stage["source"], settings, models, stage["fingerprint"][:12]))
     print_table("stages", ("stage", "version", "paper", "settings", "models", "fingerprint"), rows)
+    _print_origins(body)
     fits = [(stage["name"], stage["fit"]) for stage in body["stages"] if "fit" in stage]
     columns = ("stage", "learned on", ">samples", "checks when it was kept", "hash")
     print_table("fits", columns, ((name, *_fit_cells(fit)) for name, fit in fits))
@@ -108,6 +110,15 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
         (shard["name"], shard["samples"], f"{shard['bytes'] / 2**20:.1f}", shard["sha256"]) for shard in body["shards"]
     )
     print_table("shards", ("shard", ">samples", ">MiB", "sha256"), shards)
+
+
+def _print_origins(body: Mapping[str, Any]) -> None:
+    """Print where recipe, source and stages come from that are not clipcurate's own."""
+    origins = {**body.get("origins", {})}
+    origins |= {f"stage {stage['name']}": stage["origin"] for stage in body["stages"] if "origin" in stage}
+    if origins:
+        listed = "; ".join(f"{name} from {describe_origin(origin)}" for name, origin in origins.items())
+        out.print(f"plug-ins: {listed}", markup=False, highlight=False)
 
 
 def _fit_cells(fit: dict[str, Any]) -> tuple[Any, ...]:

@@ -168,7 +168,7 @@ def test_the_lock_names_its_holder(tmp_path: Path) -> None:
 
 
 def test_stages_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="already does"):
+    with pytest.raises(InputError, match="already does"):
         check_order([CountWords(), CountWords(least=2)])
 
 

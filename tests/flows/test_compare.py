@@ -21,7 +21,8 @@ from flows.comparison.statistics import compare_rows
 from flows.comparison.table import describe_dominance, markdown_table, terminal_table
 from flows.comparison.variants import Variant, read_seeds
 from flows.evaluation import run as evaluation
-from flows.recipe import load_recipe, recipe_names
+from flows.recipe import load_recipe
+from flows.recipe_finding import own_recipe_names
 from flows.terminal.console import out
 from tests.flows.test_bad_input import Shell, shell
 from training.checkpoint import save_checkpoint
@@ -420,10 +421,10 @@ def smoke_job(catalog: Catalog, **options: Any) -> CompareJob:
 
 def test_a_smoke_test_has_every_recipe_that_can_run_in_it(tmp_path: Path) -> None:
     job = smoke_job(Catalog(tmp_path, tmp_path))
-    needing = {name for name in recipe_names() if load_recipe(name).needs_llm}
-    assert needing == {"tda_sp", "triplet_clip"} and {row.recipe for row in job.rows} == {*recipe_names()} - needing
+    needing = {name for name in own_recipe_names() if load_recipe(name).needs_llm}
+    assert needing == {"tda_sp", "triplet_clip"} and {row.recipe for row in job.rows} == {*own_recipe_names()} - needing
     rows = smoke_job(Catalog(tmp_path, tmp_path), llm="http://127.0.0.1:1/v1#any").rows
-    assert {row.recipe for row in rows} == {*recipe_names()}
+    assert {row.recipe for row in rows} == {*own_recipe_names()}
 
 
 def test_a_smoke_test_on_scenes_balances_what_scenes_have(tmp_path: Path) -> None:

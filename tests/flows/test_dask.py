@@ -26,6 +26,7 @@ from flows.execution.jobs import CurateJob, execute_locally, run_job
 from flows.recipe import RecipeInputs, load_recipe
 from tests.conftest import ROOT
 from tests.curation.blank_models import write_masked_model
+from tests.flows.plugin_code import write_parts
 from training.model.checkpoint_files import architecture_file
 from training.model.spec import ModelSpec
 
@@ -127,6 +128,21 @@ def test_relative_paths_of_the_caller(monkeypatch: pytest.MonkeyPatch, scheduler
         job = CurateJob(recipe=recipe, source="folder:photos", name="toy", workers=1, **places, **RELATIVE[recipe])
         made.append(run_job(job, executor).manifest.fingerprint)
     assert made[0] == made[1]
+
+
+@pytest.mark.slow
+def test_a_recipe_in_a_file_with_its_stage_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    monkeypatch.setattr(engine, "_FEW_SAMPLES", 0)
+    sys.modules.pop("beside_letters", None)
+    recipe, made = str(write_parts(tmp_path / "mine")), []
+    for name, executor in (("there", run_on(scheduler)), ("here", execute_locally)):
+        places = {"workspace": str(tmp_path / name), "manifests": str(tmp_path / f"m-{name}")}
+        job = CurateJob(recipe=recipe, source="scenes:30@1", name="toy", workers=1, **places)
+        made.append(run_job(job, executor).manifest.fingerprint)
+    assert made[0] == made[1]
+    sys.modules.pop("beside_letters")
 
 
 @pytest.mark.slow

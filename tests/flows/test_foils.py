@@ -29,7 +29,8 @@ from flows.evaluation.foils.parts import without_phrase
 from flows.evaluation.interface import EvalOptions
 from flows.evaluation.registry import open_benchmark
 from flows.evaluation.run import run_evaluation
-from flows.recipe import RecipeInputs, load_recipe, recipe_names
+from flows.recipe import RecipeInputs, load_recipe
+from flows.recipe_finding import own_recipe_names
 from training.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:model 'tiny'")
@@ -297,7 +298,7 @@ def test_nothing_that_makes_training_negatives_makes_a_test() -> None:
     inputs = RecipeInputs(model="tiny", masked_model="some/model")
     makers = {
         type(stage).__module__
-        for name in recipe_names()
+        for name in own_recipe_names()
         for stage in load_recipe(name, inputs).stages
         if any(field.role == "negatives" for field in stage.provides)
     }

@@ -27,7 +27,8 @@ from aiohttp import web
 from curation.engine.denylist import FORGET_PLAN_FILE
 from data_manifests.manifest import Catalog
 from data_manifests.run_files import DONE_FILE
-from flows.recipe import load_recipe, recipe_names
+from flows.recipe import load_recipe
+from flows.recipe_finding import own_recipe_names
 from tests.conftest import ROOT
 from tests.curation.llm_servers import MODEL, Server
 from tests.flows.test_forget_answers import nearly_the_same
@@ -134,7 +135,7 @@ class Place:
 
 def recipes() -> list[str]:
     first = ("negclip", "triplet_clip")
-    able = [*first, *(name for name in recipe_names() if name not in first)]
+    able = [*first, *(name for name in own_recipe_names() if name not in first)]
     rounds = max(1, KILLS // (KILLS_EACH * NUM_COMMANDS))
     return [able[number % len(able)] for number in range(rounds)]
 

@@ -29,11 +29,16 @@ def test_what_must_fit_together_may_come_in_any_order(settings: tuple[str, ...])
 
 
 def test_of_two_values_of_one_field_the_last_holds() -> None:
-    settings = ("train.steps=3", "stages.parse_captions=null", "train.steps=5")
+    settings = ("train.steps=3", "stages.rewrite_captions=null", "train.steps=5")
     recipe = load_recipe("laclip", settings=settings)
     assert recipe.train.steps == 5
-    assert "parse_captions" not in [stage.name for stage in recipe.stages]
-    assert "parse_captions" in [stage.name for stage in load_recipe("laclip").stages]
+    assert "rewrite_captions" not in [stage.name for stage in recipe.stages]
+    assert "rewrite_captions" in [stage.name for stage in load_recipe("laclip").stages]
+
+
+def test_a_stage_that_another_needs_is_not_taken_out() -> None:
+    with pytest.raises(InputError, match="recipe 'laclip': stage 'rewrite_captions' requires 'parses'"):
+        load_recipe("laclip", settings=["stages.parse_captions=null"])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_manifests.manifest import Catalog, Manifest
+from data_manifests.plugins import describe_origin
 from flows.pages.html import Html, join, link_papers, tag
 
 MAX_PARENTS = 12
@@ -53,7 +54,7 @@ def version_steps(body: Mapping[str, Any], parents: Sequence[str], *, here: bool
     for stage in body["stages"]:
         used = [item for item in stage["resources"].values() if item["hash"] not in seen and item["name"] != "none"]
         seen |= {item["hash"] for item in used}
-        about = str(stage["source"])
+        about = str(stage["source"]) + (f"; from {describe_origin(stage['origin'])}" if "origin" in stage else "")
         if fit := stage.get("fit"):
             about += f"; learned from {fit['samples']:,} samples of {fit['learned_on']}"
         inputs = [str(item["name"]) for item in used]
