@@ -41,6 +41,7 @@ from curation.engine.fits import (
 )
 from curation.engine.followed import Followed
 from curation.engine.intake import Snapshot
+from curation.engine.outputs import ResultEncoder
 from curation.engine.receipts import Receipt, add_up, publish_receipts
 from curation.engine.replay import FinishedStage, Positions, Replay, WorkUnit, inputs_hash, release_samples
 from curation.engine.stage import (
@@ -53,7 +54,7 @@ from curation.engine.stage import (
     WaitingError,
     check_order,
 )
-from curation.engine.store import ALL_SAMPLES, Partition, StageResult, Store, input_id_of, partitions, span_of
+from curation.engine.store import ALL_SAMPLES, Partition, Store, input_id_of, partitions, span_of
 from data_manifests.atomic_files import write_atomically, write_table_atomically
 from data_manifests.errors import InputError
 from data_manifests.sample import Sample
@@ -157,18 +158,17 @@ def _process(unit: WorkUnit, samples: Replay, stage: MapStage | FittedStage, pro
     receipts = samples.find(FinishedStage(stage, unit.fit), ids, [item.uid for item in items])
     missing = {key: item for key, item in zip(ids, items, strict=True) if key not in receipts}
     keys = list(missing)
+    encoder = ResultEncoder(stage)
     waiting: WaitingError | None = None
     for start in range(0, len(keys), stage.batch_size):
         batch = [missing[key].sample for key in keys[start : start + stage.batch_size]]
         try:
-            results = process(batch)
+            with naming_stage(stage, batch):
+                results = process(batch)
         except WaitingError as error:
             waiting = error
             continue
-        rows = {
-            key: _encode(stage, sample.uid, result)
-            for key, sample, result in zip(keys[start : start + stage.batch_size], batch, results, strict=True)
-        }
+        rows = dict(zip(keys[start : start + stage.batch_size], encoder.encode_all(batch, results), strict=True))
         # the uids of all: several samples may have the same input
         path = store.publish(
             folder, span_of(item.uid for item in items), rows, [field.name for field in stage.provides]
@@ -192,7 +192,13 @@ def _learn(unit: WorkUnit, samples: Replay, stage: FittedStage) -> UnitReport:
     known = folder / FITS_FOLDER / f"{FIT_OF}{inputs_hash(ids)}"
     if known.is_file() and fit_path(folder, name := known.read_text()).is_file():
         return UnitReport(0, 0, name, len(ids))
-    learned = replace(stage.fit(columns), num_samples=len(ids), sketch=sketch_of(key for key, _ in ids))
+    with naming_stage(stage):
+        fit = stage.fit(columns)
+    if not isinstance(fit, Fit):
+        raise InputError(
+            f"stage '{stage.name}' learned {fit!r:.80}", allowed="fit returns a Fit", fix="correct the stage"
+        )
+    learned = replace(fit, num_samples=len(ids), sketch=sketch_of(key for key, _ in ids))
     name = save_fit(folder, learned.to_bytes())
     write_atomically(known, name.encode())
     return UnitReport(0, 0, name, len(ids))
@@ -210,16 +216,15 @@ def _amend(unit: WorkUnit, samples: Replay, stage: FittedStage) -> UnitReport:
     return UnitReport(0, 0, save_fit(folder, amended.to_bytes()), fit.num_samples)
 
 
-def _encode(stage: Stage, uid: str, result: Mapping[str, Any] | Drop) -> StageResult:
-    """Encode a stage's result and check it against the stage's declaration."""
-    if isinstance(result, Drop):
-        if result.reason not in stage.drops:
-            raise ValueError(f"stage '{stage.name}' dropped {uid} as '{result.reason}', it declares {stage.drops}")
-        return StageResult({}, result)
-    names = sorted(field.name for field in stage.provides)
-    if sorted(result) != names:
-        raise ValueError(f"stage '{stage.name}' gave {sorted(result)} for {uid}, it declares {names}")
-    return StageResult({field.name: field.encode(result[field.name]) for field in stage.provides})
+@contextmanager
+def naming_stage(stage: Stage, samples: Sequence[Sample] = ()) -> Iterator[None]:
+    """Say in the traceback of whatever a stage raises which stage it was, and for which samples."""
+    try:
+        yield
+    except Exception as error:
+        of = f" for {len(samples)} samples from {samples[0].uid} ({samples[0].name}) on" if samples else ""
+        error.add_note(f"raised by stage '{stage.name}'{of}")
+        raise
 
 
 def _index(unit: WorkUnit, samples: Replay, stage: IndexedStage) -> UnitReport:
@@ -234,11 +239,12 @@ def _index(unit: WorkUnit, samples: Replay, stage: IndexedStage) -> UnitReport:
     if not ((folder / STATE_FILE).is_file() and samples.has_results(finished)):
         store.describe_stage(stage)
         before = previous_index(store.folder(stage), ids)
-        state = stage.update(columns, before)
-        results = zip(ids, stage.results(columns, state), strict=True)
-        while items := list(islice(results, _RESULTS_PER_FILE)):
-            rows = {bytes.fromhex(uid): _encode(stage, uid, result) for uid, result in items}
-            store.publish(folder, span_of(uid for uid, _ in items), rows, [spec.name for spec in stage.provides])
+        with naming_stage(stage):
+            state = stage.update(columns, before)
+            results = ResultEncoder(stage).encode_each(ids, stage.results(columns, state))
+            while items := list(islice(results, _RESULTS_PER_FILE)):
+                rows = {bytes.fromhex(uid): result for uid, result in items}
+                store.publish(folder, span_of(uid for uid, _ in items), rows, [spec.name for spec in stage.provides])
         members = pa.table({"uid": list(ids), "input_id": pa.array(list(ids.values()), pa.binary(16))})
         write_table_atomically(folder / MEMBERS_FILE, members)
         # last: with it, everything is there
