@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP_ARGS ?=
 
-.PHONY: help setup demo test test-slow check format docs constraints clean
+.PHONY: help setup demo test test-slow check format docs notebook constraints clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ check: setup     ## lint, types, imports, docs in step
 
 docs: setup      ## regenerate tables and references in the READMEs and docs/
 	$(BIN)/python -m tests.generated_docs
+
+notebook: setup  ## run docs/python.ipynb and keep what its cells print now
+	$(BIN)/python -m tests.notebook
 
 constraints: setup ## write down the versions installed now
 	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new && mv constraints.new constraints.txt

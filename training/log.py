@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,6 @@ import orjson
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.run_files import LOG_FILE
-from training.log_hook import LogHook
 
 T = TypeVar("T")
 TIMES = frozenset({"step_s", "wait_s", "loader_stall"})
@@ -29,10 +27,9 @@ class RunLog:
     Args:
         run: The run's folder.
         start_step: Lines of this step and later ones are removed: a resumed run writes them again.
-        hook: A function that is told of each step as well.
     """
 
-    def __init__(self, run: Path, start_step: int, hook: LogHook | None = None) -> None:
+    def __init__(self, run: Path, start_step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         path = run / LOG_FILE
@@ -41,18 +38,13 @@ class RunLog:
         self._file = open(path, "ab")  # noqa: SIM115 - closed by __exit__
         purge = start_step or None
         self._events = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=purge)
-        self._hook, self._done, self._loss = hook, start_step, math.nan
 
     def write(self, step: int, record: Mapping[str, Any]) -> None:
         """Add one step's record; nested numbers become TensorBoard scalars named ``group/name``."""
         self._file.write(orjson.dumps({"step": step, **record}) + b"\n")
         self._file.flush()
-        figures = dict(_scalars("", record))
-        for name, value in figures.items():
+        for name, value in _scalars("", record):
             self._events.add_scalar(name, value, step)
-        self._done, self._loss = step + 1, record["loss"]
-        if self._hook:
-            self._hook.step(step, figures)
 
     def sync(self) -> None:
         """Flush everything to disk; called before a checkpoint, so that no checkpoint is ahead of the log."""
@@ -67,9 +59,6 @@ class RunLog:
     ) -> None:
         self._file.close()
         self._events.close()
-        if self._hook:
-            stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
-            self._hook.end(self._done, "stopped" if stopped else "failed" if kind else "done", self._loss)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -140,7 +129,7 @@ class Display:
             progress.TimeRemainingColumn(),
             progress.TextColumn("{task.fields[note]}"),
         )
-        self._progress = progress.Progress(*columns, console=Console(stderr=True, quiet=quiet))
+        self._progress = progress.Progress(*columns, console=Console(stderr=True, quiet=quiet, force_jupyter=False))
         self._tasks: dict[str, Any] = {}
 
     def say(self, line: str) -> None:

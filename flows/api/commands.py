@@ -73,6 +73,7 @@ def curate(
     fits: str | None = None,
     refit: Texts = (),
     yes: bool = False,
+    fresh: Texts = (),
     llm_batch: str | None = None,
     llm_answers: str | None = None,
     wait: float = 0.0,
@@ -91,13 +92,12 @@ def curate(
         InputError: something given cannot be used, or another run holds the name.
         OSError: the disk is full; finished batches are kept.
     """
-    given = _options(locals(), "workspace", "manifests", "llm_batch", "llm_answers", "wait")
+    given = _options(locals(), "workspace", "manifests", "fresh", "llm_batch", "llm_answers", "wait")
     from flows.cli.curate import CurateOptions
     from flows.execution.jobs import JobEvents, run_job
 
-    job = CurateOptions(**given).job(
-        _catalog(workspace, manifests), wait_s=wait, llm_batch=llm_batch, llm_answers=llm_answers
-    )
+    asked = {"llm_batch": llm_batch, "llm_answers": llm_answers, "fresh": tuple(_several(fresh))}
+    job = CurateOptions(**given).job(_catalog(workspace, manifests), wait_s=wait, **asked)
     result = run_job(job, events=JobEvents(on_notes=_log_all))
     _log_all(result.warnings)
     return result
@@ -110,16 +110,12 @@ def train(
     out: str | Path,
     *,
     steps: int | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    batch_size: int | None = None,
     tune: str | None = None,
     seed: int | None = None,
     settings: Texts = (),
     resume: bool = False,
     shards: str | None = None,
     replay: str | Path | None = None,
-    log_to: str | None = None,
     workspace: str | Path = "workspace",
     manifests: str | Path = "data_manifests",
 ) -> RunResult:
@@ -131,14 +127,12 @@ def train(
     Raises:
         InputError: data, recipe, model or folder cannot be used, or the loss is no longer a number.
     """
-    from flows.execution.jobs import JobEvents, TrainJob, run_job, train_settings
+    from flows.execution.jobs import TrainJob, run_job, train_settings
 
     catalog = _catalog(workspace, manifests)
     folders = str(catalog.workspace), str(catalog.manifests)
-    numbers = {"steps": steps, "lr": lr, "batch_size": batch_size, "tune": tune, "seed": seed}
-    sets = train_settings(_several(settings), epochs, **numbers)
-    job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, _text(replay), epochs, True, log_to)
-    return run_job(job, events=JobEvents(on_notes=_log_all))
+    sets = train_settings(_several(settings), steps=steps, tune=tune, seed=seed)
+    return run_job(TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, _text(replay)))
 
 
 def evaluate(

@@ -29,8 +29,9 @@ from data_manifests.text_diff import DiffPiece
 if TYPE_CHECKING:
     from curation.engine.engine import Events
 
-out = Console()
-err = Console(stderr=True)
+# in a notebook plain text as in a file: rich would show each line as HTML, and ask for ipywidgets
+out = Console(force_jupyter=False)
+err = Console(stderr=True, force_jupyter=False)
 
 _STYLES = {"same": "", "removed": "red strike", "added": "green underline"}
 _MARKS = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
