@@ -11,6 +11,7 @@ import orjson
 from data_manifests.blind_accuracy import blind_rows
 from data_manifests.markdown import code, markdown_table, one_line, papers, plain
 from data_manifests.nested import leaves
+from data_manifests.plugins import describe_origin
 
 Body = Mapping[str, Any]
 
@@ -106,7 +107,9 @@ def _made(body: Body) -> Iterator[str]:
     for stage in body["stages"]:
         config = ", ".join(f"{key} = {value}" for key, value in stage["config"].items() if value is not None)
         name = f"{code(stage['name'])} /{stage['version']}"
-        rows.append((name, papers(stage["source"]), plain(config), f"`{stage['fingerprint'][:12]}`"))
+        paper = papers(stage["source"])
+        paper += f" (from {plain(describe_origin(stage['origin']))})" if "origin" in stage else ""
+        rows.append((name, paper, plain(config), f"`{stage['fingerprint'][:12]}`"))
     yield from markdown_table(("stage /version", "paper", "settings", "fingerprint"), rows)
 
 

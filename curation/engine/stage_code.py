@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from blake3 import blake3
 from curation.engine.stage import Stage
 from curation.engine.store import Store
 from data_manifests.atomic_files import write_atomically
+from data_manifests.plugin_files import file_hash
 from data_manifests.plugins import describe_origin, is_ours, origin_of
 from data_manifests.seeds import canonical
 
@@ -32,15 +33,24 @@ class StageCode(NamedTuple):
     """The code of a stage's class.
 
     Attributes:
-        code: Hash of its syntax tree; empty if there is no source.
+        file: Hash of its file's bytes; empty if there is no source. Equal files have equal trees, which need not be read.
+        tree: Returns the hash of its syntax tree.
         origin: Where it comes from, in words.
-        reader: What hashes of `code` can be compared with: the version of Python, whose trees differ, and for our own stages
+        reader: What hashes of trees can be compared with: the version of Python, whose trees differ, and for our own stages
             that of clipcurate, whose tests hold the output of each version of a stage.
     """
 
-    code: str
+    file: str
+    tree: Callable[[], str]
     origin: str
     reader: str
+
+    def is_among(self, records: Sequence[Mapping[str, str]]) -> bool:
+        """Return whether one of the records is of this code."""
+        same = [record for record in records if record["reader"] == self.reader]
+        if self.file in [record["file"] for record in same]:
+            return True
+        return bool(same) and self.tree() in [record["code"] for record in same]
 
 
 def code_of(stage: Stage) -> StageCode:
@@ -59,7 +69,7 @@ def changed_code(store: Path, stages: Iterable[Stage]) -> list[str]:
     for stage in stages:
         now, known = code_of(stage), _read(store, stage)
         comparable = [record for record in known if record["reader"] == now.reader]
-        if not comparable or now.code in [record["code"] for record in comparable]:
+        if not now.file or not comparable or now.is_among(comparable):
             continue
         before = comparable[-1]["origin"]
         place = now.origin if before == now.origin else f"{before}, now {now.origin}"
@@ -74,8 +84,8 @@ def keep_code(store: Path, stages: Iterable[Stage]) -> None:
     """Write the code of stages beside their results, after that of earlier runs: a change is reported once."""
     for stage in stages:
         now, known = code_of(stage), _read(store, stage)
-        record = now._asdict()
-        if record not in known and now.code:
+        if now.file and not now.is_among(known):
+            record = {"code": now.tree(), "file": now.file, "origin": now.origin, "reader": now.reader}
             write_atomically(_path(store, stage), canonical([*known, record]))
 
 
@@ -92,16 +102,19 @@ def _read(store: Path, stage: Stage) -> list[dict[str, Any]]:
 @cache
 def _code_of(kind: type[Stage]) -> StageCode:
     """Return the code of a class."""
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    python = f"python {sys.version_info.major}.{sys.version_info.minor}"
+    path = Path(getattr(sys.modules.get(kind.__module__), "__file__", None) or "")
+    reader = f"python {sys.version_info.major}.{sys.version_info.minor}"
     if is_ours(kind):
-        version = importlib.metadata.version("clipcurate")
-        origin, reader = f"clipcurate {version}", f"{python}, clipcurate {version}"
+        origin = f"clipcurate {importlib.metadata.version('clipcurate')}"
+        reader += f", {origin}"
     else:
-        origin, reader = describe_origin({**origin_of(kind.__module__), "hash": ""}).strip(), python
-    if file is None or not Path(file).is_file():
-        return StageCode("", origin, reader)
-    return StageCode(tree_hash(Path(file).read_text(encoding="utf-8"), kind.__qualname__), origin, reader)
+        origin = describe_origin({**origin_of(kind.__module__), "hash": ""}).strip()
+
+    @cache
+    def tree() -> str:
+        return tree_hash(path.read_text(encoding="utf-8"), kind.__qualname__)
+
+    return StageCode(file_hash(path) if path.is_file() else "", tree, origin, reader)
 
 
 def tree_hash(source: str, name: str) -> str:

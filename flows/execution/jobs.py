@@ -89,14 +89,8 @@ class CurateJob(RecipeInputs):
     fresh: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; `from_json` reads them back."""
+        """Return JSON values."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> CurateJob:
-        """Read what `to_json` wrote."""
-        lists = {name: tuple(values.get(name, ())) for name in ("settings", "against", "refit", "fresh")}
-        return cls(**{**values, **lists})
 
     @property
     def catalog(self) -> Catalog:

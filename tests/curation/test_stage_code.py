@@ -81,4 +81,4 @@ def test_a_class_that_is_not_there_has_no_hash() -> None:
 
 def test_our_own_stages_have_code() -> None:
     found = code_of(CheckImages())
-    assert found.code and found.origin.startswith("clipcurate ") and found.origin in found.reader
+    assert found.file and found.tree() and found.origin.startswith("clipcurate ") and found.origin in found.reader

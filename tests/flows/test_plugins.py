@@ -47,6 +47,7 @@ def curate(shell: Shell, recipe: str, source: str, *more: str, workers: str = "1
     return shell("curate", recipe, *words)
 
 
+@pytest.mark.slow
 def test_a_file_goes_through_curate_train_and_compare(shell: Shell) -> None:
     recipe, listed = write_files(shell.root / "mine"), photos(shell.root)
     source = f"{recipe.with_name('my_source.py')}:{listed}"
@@ -76,7 +77,8 @@ def test_a_file_goes_through_curate_train_and_compare(shell: Shell) -> None:
     assert rows[3]["recipe"] == "letters_clip" and rows[3]["settings"] == ["objectives.half_spread.weight=0.5"]
 
 
-def test_an_installed_package_goes_through_curate_and_train(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_an_installed_package_goes_through_curate_train_and_compare(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     install(shell.root / "site", monkeypatch)
     listed = photos(shell.root)
     code, _, err = curate(shell, "letters_clip", f"tabs:{listed}", workers="2")
@@ -86,6 +88,11 @@ def test_an_installed_package_goes_through_curate_and_train(shell: Shell, monkey
     assert body["origins"] == {"recipe": toy, "source": toy} and body["stages"][-1]["origin"] == toy
     code, _, err = shell("train", "toy@1", "--recipe", "letters_clip", "--out", str(shell.root / "run"), *TRAIN)
     assert code == 0, err
+    words = ("--source", f"tabs:{listed}", "--on", "scenes:16@1", "--seeds", "0", "--out", str(shell.root / "out"))
+    code, _, err = shell("compare", "letters_clip", *words, *TRAIN)
+    assert code in (0, 1), err  # so few steps may well lose something
+    rows = orjson.loads((shell.root / "out" / "comparison.json").read_bytes())["rows"]
+    assert [row["name"] for row in rows] == ["pretrained", "clip", "letters_clip"]
     code, out, err = shell("recipes", "letters_clip", "--json")
     (listed_recipe,) = orjson.loads(out)
     assert (code, err) == (0, "") and listed_recipe["origin"] == toy
@@ -144,6 +151,19 @@ def test_changed_code_is_said_once_and_fresh_computes_again(shell: Shell) -> Non
     assert (ref, notes, now) == ("toy@3.0.1", "", [3 * number for number in first])
     code, _, err = curate(shell, *words, "--fresh", "letter_counts")
     assert code == 2 and "has no stage of this name" in err and "did you mean 'letter_count'?" in err
+
+
+def test_restored_files_that_differ_name_what_came_from_elsewhere(shell: Shell) -> None:
+    file = write_files(shell.root / "mine")
+    assert curate(shell, f"{file}:letters_clip", "scenes:12@1")[0] == 0
+    before = shell.catalog.open("toy")
+    card = (shell.root / "m" / "toy" / "1.0.0.card.md").read_text(encoding="utf-8")
+    assert f"(from my\\_recipe.py {before.manifest.body['stages'][-1]['origin']['hash']})" in card
+    shutil.rmtree(shell.root / "w")
+    file.write_text(RECIPE.replace("char.isalpha()", "2 * char.isalpha()"), encoding="utf-8")
+    code, _, err = curate(shell, f"{file}:letters_clip", "scenes:12@1")
+    assert code == 2 and "; stage 'letter_count' came from my_recipe.py" in err and "and the same plug-ins" in err
+    assert "here it comes from my_recipe.py" in err and shell.catalog.versions("toy") == ["1.0.0"]
 
 
 def test_the_same_stage_from_elsewhere_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
