@@ -86,6 +86,12 @@ def _source(folder: Path, text: str) -> str:
     return f"{'::'.join(paths)}{mark}{more}"
 
 
+def _function(folder: Path, text: str) -> str:
+    """Return ``FILE.py:FUNCTION`` as it is meant in a file of this folder; a module's name stays."""
+    place, colon, name = text.rpartition(":")
+    return f"{_absolute(folder, place)}{colon}{name}" if place.endswith(".py") else text
+
+
 def _path_if_there(folder: Path, text: str, may_be: bool = True) -> str:
     explicit = text.startswith(("./", "../", "~/"))
     return _absolute(folder, text) if explicit or (may_be and text and (folder / text).exists()) else text
@@ -105,6 +111,7 @@ SOURCES = ValueKind(
     _are_texts,
     lambda folder, value: [_source(folder, one) for one in value],
 )
+FUNCTION = ValueKind("a text FILE.py:FUNCTION or MODULE:FUNCTION in quotes", _is_text, _function)
 TABLE = ValueKind("a table", lambda value: isinstance(value, dict))
 
 OPTIONS: Mapping[str, ValueKind] = {
@@ -124,6 +131,7 @@ OPTIONS: Mapping[str, ValueKind] = {
     "wait": NUMBER,
     "shard_mb": COUNT,
     "bands": WHOLE,
+    "log_to": FUNCTION,
     "verbose": SWITCH,
 }
 """Options that a file (and ``CLIPCURATE_...`` variables) may set for all commands that have them."""

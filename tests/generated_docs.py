@@ -22,6 +22,7 @@ import clipcurate
 from curation.stages import stage_classes
 from flows.cli.app import app
 from flows.cli.settings import variable
+from flows.cli.train_help import training_numbers
 from flows.project_file import OPTIONS
 from flows.recipe import Recipe, load_recipe
 from flows.recipe_finding import find_recipe, own_recipe_names
@@ -113,6 +114,16 @@ def cli_reference() -> str:
     return "\n\n".join(parts)
 
 
+def train_table() -> str:
+    """Return the table of training numbers that `clipcurate train --help` prints."""
+    rows = [_row("setting", "type", "default", "what it is"), _row(*["---"] * 4)]
+    told = (
+        (f"`{name}`", kind.replace("|", "\\|"), default and f"`{default}`", text)
+        for name, kind, default, text in training_numbers()
+    )
+    return "\n".join([*rows, *(_row(*cells) for cells in told)])
+
+
 def settings_table() -> str:
     """Return the table of options that a project's file and variables may set."""
     rows = [_row("in the file", "variable", "value"), _row(*["---"] * 3)]
@@ -146,6 +157,7 @@ GENERATED: dict[str, Callable[..., str]] = {
     "cli": cli_reference,
     "settings": settings_table,
     "python": python_reference,
+    "train_settings": train_table,
     "file": included_file,
 }
 

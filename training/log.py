@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ import orjson
 
 from data_manifests.atomic_files import write_atomically
 from data_manifests.run_files import LOG_FILE
+from training.log_hook import LogHook
 
 T = TypeVar("T")
 TIMES = frozenset({"step_s", "wait_s", "loader_stall"})
@@ -27,9 +29,10 @@ class RunLog:
     Args:
         run: The run's folder.
         start_step: Lines of this step and later ones are removed: a resumed run writes them again.
+        hook: A function that is told of each step as well.
     """
 
-    def __init__(self, run: Path, start_step: int) -> None:
+    def __init__(self, run: Path, start_step: int, hook: LogHook | None = None) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         path = run / LOG_FILE
@@ -38,13 +41,18 @@ class RunLog:
         self._file = open(path, "ab")  # noqa: SIM115 - closed by __exit__
         purge = start_step or None
         self._events = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=purge)
+        self._hook, self._done, self._loss = hook, start_step, math.nan
 
     def write(self, step: int, record: Mapping[str, Any]) -> None:
         """Add one step's record; nested numbers become TensorBoard scalars named ``group/name``."""
         self._file.write(orjson.dumps({"step": step, **record}) + b"\n")
         self._file.flush()
-        for name, value in _scalars("", record):
+        figures = dict(_scalars("", record))
+        for name, value in figures.items():
             self._events.add_scalar(name, value, step)
+        self._done, self._loss = step + 1, record["loss"]
+        if self._hook:
+            self._hook.step(step, figures)
 
     def sync(self) -> None:
         """Flush everything to disk; called before a checkpoint, so that no checkpoint is ahead of the log."""
@@ -59,6 +67,9 @@ class RunLog:
     ) -> None:
         self._file.close()
         self._events.close()
+        if self._hook:
+            stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+            self._hook.end(self._done, "stopped" if stopped else "failed" if kind else "done", self._loss)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from training.distributed import GatheredChooser, Ranks, gather_step, share_fact
 from training.features import FeatureNeeds, make_features, negative_stats, with_labels
 from training.feedback import FeedbackLog
 from training.log import Clock, Display, RunLog
+from training.log_hook import LogHook
 from training.model import lora
 from training.model.checkpoint_files import state_hash
 from training.model.context_tokens import match_context
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from training.objectives.interface import Objective, Term
 
 
-def train(
+def train(  # noqa: PLR0913 - the ninth is the one that a user's own code comes in by
     dataset: DatasetVersion,
     parts: TrainParts,
     spec: ModelSpec,
@@ -66,6 +67,7 @@ def train(
     resume: bool = False,
     cache: Path | None = None,
     replay: Path | None = None,
+    log_to: LogHook | None = None,
 ) -> RunResult:
     """Train a model on a data set version, with the other ranks if torchrun started several.
 
@@ -79,6 +81,7 @@ def train(
         resume: Continue the run in the folder; a finished one is returned as it is.
         cache: Folder that keeps activations of frozen prefixes for later runs; None keeps them in memory.
         replay: A plan.parquet whose order is followed instead of the planner's.
+        log_to: Told of each step, on rank 0.
 
     Raises:
         InputError: the data, recipe, model or folder cannot be used, or the loss is no longer a number.
@@ -107,7 +110,9 @@ def train(
         growing = GrowingPlan(parts.planner, index, config, run / PLAN_FILE, ranks)
         embed = partial(embed_images, dataset, index, prefixes, config, ranks)
         # 4. step by step: batch, optimiser step, log, checkpoint
-        run_steps(trainer, [plan] if plan else growing.plans(trainer.step, embed), dataset, prefixes, run, display)
+        run_steps(
+            trainer, [plan] if plan else growing.plans(trainer.step, embed), dataset, prefixes, run, display, log_to
+        )
         # 5. the model's files
         ranks.on_rank_zero(lambda: trainer.finish(dataset, spec, run))
         return checkpoint.result_of(run)
@@ -120,13 +125,16 @@ def run_steps(
     prefixes: FrozenPrefixes,
     run: Path,
     display: Display,
+    log_to: LogHook | None,
 ) -> None:
     """Make every step that is left; batches are read ahead, and frozen prefixes compute theirs before the first step.
 
     Ctrl-C ends it after the step that is being made, with a checkpoint.
     """
     config, ranks, clock, start, said = trainer.config, trainer.ranks, Clock(), trainer.step, False
-    with RunLog(run, trainer.step) if ranks.first else nullcontext() as log:
+    facts = {"run": str(run), "recipe": trainer.parts.name, **config.to_json()}
+    ranks.on_rank_zero(lambda: log_to.begin(start, facts, display.say) if log_to else None)
+    with RunLog(run, start, log_to) if ranks.first else nullcontext() as log:
         try:
             for plan in plans:
                 own, sampling = ranks.own_slice(plan), trainer.parts.text_sampling

@@ -110,12 +110,16 @@ def train(
     out: str | Path,
     *,
     steps: int | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
     tune: str | None = None,
     seed: int | None = None,
     settings: Texts = (),
     resume: bool = False,
     shards: str | None = None,
     replay: str | Path | None = None,
+    log_to: str | None = None,
     workspace: str | Path = "workspace",
     manifests: str | Path = "data_manifests",
 ) -> RunResult:
@@ -127,12 +131,14 @@ def train(
     Raises:
         InputError: data, recipe, model or folder cannot be used, or the loss is no longer a number.
     """
-    from flows.execution.jobs import TrainJob, run_job, train_settings
+    from flows.execution.jobs import JobEvents, TrainJob, run_job, train_settings
 
     catalog = _catalog(workspace, manifests)
     folders = str(catalog.workspace), str(catalog.manifests)
-    sets = train_settings(_several(settings), steps=steps, tune=tune, seed=seed)
-    return run_job(TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, _text(replay)))
+    numbers = {"steps": steps, "lr": lr, "batch_size": batch_size, "tune": tune, "seed": seed}
+    sets = train_settings(_several(settings), epochs, **numbers)
+    job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, _text(replay), epochs, True, log_to)
+    return run_job(job, events=JobEvents(on_notes=_log_all))
 
 
 def evaluate(

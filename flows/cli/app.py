@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from typer.core import TyperGroup
 from data_manifests.errors import CheckFailedError, InputError
 from data_manifests.interrupt import EXIT_INTERRUPTED, start_raising, was_interrupted
 from data_manifests.manifest import Catalog
-from flows.cli import compare, curate, export, kg, llm, new, report, versions, vocabulary
+from flows.cli import compare, curate, deploy, export, kg, llm, new, report, versions, vocabulary
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt, WhetherPrefectOpt
 from flows.cli.settings import (
     FILE_VARIABLE,
@@ -29,6 +28,7 @@ from flows.cli.settings import (
     setting,
     take_project,
 )
+from flows.cli.train_help import TrainCommand
 from flows.evaluation.registry import KINDS
 from flows.execution.disk import check_folder
 
@@ -80,12 +80,14 @@ app = typer.Typer(
     help="Curate small image-text data sets offline, fine-tune CLIP on them, and prove what it bought.",
 )
 
-for commands in (curate, compare, versions, report, kg, llm, vocabulary, export, new):
+for commands in (curate, deploy, compare, versions, report, kg, llm, vocabulary, export, new):
     app.add_typer(commands.app)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         typer.echo(f"clipcurate {importlib.metadata.version('clipcurate')}")
         raise typer.Exit
 
@@ -142,7 +144,7 @@ def doctor(ctx: typer.Context, as_json: JsonOpt = False) -> None:
     )
 
 
-@app.command()
+@app.command(cls=TrainCommand)
 def train(
     ctx: typer.Context,
     ref: RefArg,
@@ -151,18 +153,29 @@ def train(
     ],
     model: Annotated[str, setting("model", "model spec to start from")],
     out: Annotated[Path, typer.Option("--out", help="run folder")],
-    steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="optimiser steps")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="times that all samples are trained on, instead of --steps")
+    ] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="peak learning rate")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=2, help="samples a step; default: the recipe's, or what a small set fills"),
+    ] = None,
     tune: Annotated[
         str | None,
         typer.Option(
             "--tune", help="lora, full, projection, prompt (context tokens) or top:N, the last N blocks of each tower"
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="of every draw of the run")] = None,
     settings: SetOpt = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
     shards: Annotated[str | None, typer.Option("--shards", help="https:// or s3:// folder of the shards")] = None,
     replay: Annotated[str | None, typer.Option("--replay", help="a plan.parquet whose batch order is used")] = None,
+    log_to: Annotated[
+        str | None, setting("log_to", "function that gets each step's figures: MODULE:FUNCTION or FILE.py:FUNCTION")
+    ] = None,
     prefect: PrefectOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -171,9 +184,10 @@ def train(
     from flows.execution.prefect_server import start_prefect
     from flows.terminal.training import run_training
 
-    sets = train_settings(settings or (), steps=steps, tune=tune, seed=seed)
+    numbers = {"steps": steps, "lr": lr, "batch_size": batch_size, "tune": tune, "seed": seed}
+    sets = train_settings(settings or (), epochs, **numbers)
     folders = str(ctx.obj.workspace), str(ctx.obj.manifests)
-    job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, replay)
+    job = TrainJob(ref, recipe, model, str(out), *folders, sets, resume, shards, replay, epochs, True, log_to)
     if prefect:
         start_prefect(_WITHOUT_PREFECT)
         from flows.train import train_in_flow

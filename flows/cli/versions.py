@@ -14,6 +14,14 @@ app = typer.Typer()
 
 
 @app.command()
+def datasets(ctx: typer.Context, as_json: JsonOpt = False) -> None:
+    """List the data sets: newest version, samples, recipe, size on disk, and when it was made."""
+    from flows.terminal.versions import list_datasets
+
+    list_datasets(ctx.obj, as_json=as_json)
+
+
+@app.command()
 def versions(
     ctx: typer.Context, name: Annotated[str, typer.Argument(help="data set")], as_json: JsonOpt = False
 ) -> None:
@@ -27,7 +35,9 @@ def versions(
 def show(
     ctx: typer.Context,
     ref: RefArg,
-    uid: Annotated[str | None, typer.Argument(help="a sample's uid, or a unique beginning of it")] = None,
+    uid: Annotated[
+        str | None, typer.Argument(help="a sample's uid, a unique beginning of it, or its picture's file name")
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write a page with pictures")] = None,
     negatives: Annotated[bool, typer.Option("--negatives", help="some negatives, their edits marked")] = False,
     contrasts: Annotated[bool, typer.Option("--contrasts", help="words that it learned to exclude each other")] = False,

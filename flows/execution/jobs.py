@@ -89,7 +89,7 @@ class CurateJob(RecipeInputs):
     fresh: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+        """Return JSON values, for the record of the run."""
         return dataclasses.asdict(self)
 
     @property
@@ -123,6 +123,9 @@ class TrainJob:
         resume: Continue the run in `out`.
         shards: URL of the folder that holds the version's shards; None for the workspace.
         replay: A plan.parquet whose batch order is used; None for the recipe's planner.
+        epochs: Times that all samples are trained on, instead of the recipe's steps; None keeps these.
+        fit_batch: Take a smaller batch where the data set has less than one, and none was asked for.
+        log_to: Function that is told of each step, ``MODULE:FUNCTION``.
     """
 
     ref: str
@@ -135,11 +138,27 @@ class TrainJob:
     resume: bool = False
     shards: str | None = None
     replay: str | None = None
+    epochs: int | None = None
+    fit_batch: bool = False
+    log_to: str | None = None
 
 
-def train_settings(settings: Sequence[str], **numbers: object) -> tuple[str, ...]:
-    """Return ``--set`` texts with those of options that have a name of their own, such as ``--steps``; None leaves one out."""
-    return (*settings, *(f"train.{key}={value}" for key, value in numbers.items() if value is not None))
+def train_settings(settings: Sequence[str], epochs: int | None = None, **numbers: object) -> tuple[str, ...]:
+    """Return ``--set`` texts with those of options that have a name of their own, such as ``--steps``; None leaves one out.
+
+    Raises:
+        InputError: one number is given twice; ``--epochs`` and ``--steps`` are one.
+    """
+    given = {name: value for name, value in numbers.items() if value is not None}
+    said = {f"train.{name}": f"--{name.replace('_', '-')} {value}" for name, value in given.items()}
+    if epochs is not None:
+        if "steps" in given:
+            raise InputError(f"--epochs {epochs} and --steps {given['steps']}", allowed="one of the two")
+        said["train.steps"] = f"--epochs {epochs}"
+    for text in settings:
+        if (option := said.get(text.partition("=")[0])) is not None:
+            raise InputError(f"{option} and --set {text}: both set one number", allowed="one of the two")
+    return (*settings, *(f"train.{name}={value}" for name, value in given.items()))
 
 
 @dataclass(frozen=True)
@@ -257,7 +276,7 @@ def run_job(
         OSError: no space; finished batches stay in the store.
     """
     if isinstance(job, TrainJob):
-        trained: RunResult = executor(job, lambda _runner: _train(job))
+        trained: RunResult = executor(job, lambda _runner: _train(job, events))
         return trained
     prepared = prepare(job, events)
     with dataset_lock(job.catalog, job.name, job.wait_s):
@@ -497,22 +516,29 @@ def _compute_and_publish(prepared: PreparedCuration, runner: Executor, events: J
     return result
 
 
-def _train(job: TrainJob) -> RunResult:
+def _train(job: TrainJob, events: JobEvents) -> RunResult:
     """Train in this process."""
+    from flows.execution.train_sizes import fit_sizes
     from training.batches.remote_shards import open_remote
+    from training.log_hook import LogHook
     from training.train import train
 
     catalog = Catalog(Path(job.manifests), Path(job.workspace))
     dataset = open_remote(catalog, job.ref, job.shards) if job.shards else catalog.open(job.ref)
     recipe = load_recipe(job.recipe, settings=job.settings)
+    log_to = LogHook(job.log_to) if job.log_to and not int(os.environ.get("RANK", "0")) else None
+    asked = job.replay is not None or any(text.startswith("train.batch_size=") for text in job.settings)
+    config, notes = fit_sizes(dataset, recipe.train, fit_batch=job.fit_batch and not asked, epochs=job.epochs)
+    events.on_notes(notes)
     record_output(catalog.workspace, Path(job.out), "train")
     return train(
         dataset,
         recipe.train_parts(),
         ModelSpec.parse(job.model),
-        recipe.train,
+        config,
         Path(job.out),
         resume=job.resume,
         cache=catalog.workspace / "activations",
         replay=Path(job.replay) if job.replay else None,
+        log_to=log_to,
     )

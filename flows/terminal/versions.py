@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -17,6 +18,53 @@ from flows.terminal.console import clean, out, print_json, print_table
 from flows.terminal.curation import print_blind_accuracy, print_caption_negatives, print_drops
 
 _EDIT_COLUMNS = ("action", "caption", "author", "note")
+
+
+def list_datasets(catalog: Catalog, *, as_json: bool) -> None:
+    """Print all data sets with their newest version; sizes are those of all versions whose files are in the workspace."""
+    found = [_dataset(catalog, name) for name in catalog.names()]
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        out.print(f"no data sets under {catalog.manifests}: clipcurate curate makes one", markup=False, soft_wrap=True)
+    columns = ("name", "newest", ">versions", ">samples", "recipe", ">MiB", "made")
+    keys = ("name", "version", "versions", "samples", "recipe", "bytes", "made")
+    rows = ([item[key] for key in keys] for item in found)
+    print_table(
+        "data sets",
+        columns,
+        (
+            (name, new, len(all_), f"{n:,}", recipe, f"{size / 2**20:,.1f}", made)
+            for name, new, all_, n, recipe, size, made in rows
+        ),
+    )
+
+
+def _dataset(catalog: Catalog, name: str) -> dict[str, Any]:
+    versions = catalog.versions(name)
+    manifest = Manifest.load(catalog.manifest_path(name, versions[-1]))
+    folders = [catalog.folder(name, version) for version in versions]
+    sizes = [path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {
+        "name": name,
+        "version": versions[-1],
+        "versions": versions,
+        "samples": manifest.num_samples,
+        "recipe": manifest.body["recipe"]["name"],
+        "bytes": sum(sizes),
+        "made": _made(catalog, name, versions[-1]),
+    }
+
+
+def _made(catalog: Catalog, name: str, version: str) -> str:
+    """Return when a version was made, in UTC: what its run record says, or its manifest's file where there is none."""
+    record = catalog.manifests / name / f"{version}.run.json"
+    if record.is_file():
+        finished = datetime.fromisoformat(orjson.loads(record.read_bytes())["finished"])
+    else:
+        finished = datetime.fromtimestamp(catalog.manifest_path(name, version).stat().st_mtime, UTC)
+    return finished.strftime("%Y-%m-%d %H:%M")
 
 
 def list_versions(catalog: Catalog, name: str, *, as_json: bool) -> None:
@@ -134,13 +182,14 @@ def sample_lineage(version: DatasetVersion, uid: str) -> dict[str, Any]:
 
     Args:
         version: The data set version.
-        uid: A uid or a unique beginning of one.
+        uid: A uid or a unique beginning of one; or the name of the sample's picture in its source, with folders or without.
 
     Raises:
-        InputError: no sample, or more than one, has such a uid; or it was dropped, with the reason.
+        InputError: no sample, or more than one, has such a uid or name; or it was dropped, with the reason.
     """
     index = version.index(["uid", "shard", "json_offset", "json_bytes", "image_offset", "image_bytes", "key"])
-    rows = [row for row, value in enumerate(index["uid"].to_pylist()) if value.startswith(uid)]
+    rows = [row for row, value in enumerate(index["uid"].to_pylist()) if uid and value.startswith(uid)]
+    rows = rows or _named(version, uid)
     if len(rows) != 1:
         raise _not_one(version, uid, [index["uid"][row].as_py() for row in rows[:5]])
     location = index.slice(rows[0], 1).to_pylist()[0]
@@ -164,23 +213,36 @@ def sample_lineage(version: DatasetVersion, uid: str) -> dict[str, Any]:
     }
 
 
+def _named(version: DatasetVersion, text: str) -> list[int]:
+    """Return the rows of the index whose picture has a name: the whole name before its end, as in ``FOLDER/0001.jpg``."""
+    shards = range(len(version.manifest.body["shards"]))
+    names = [name for shard in shards for name in version.sidecar(shard, ["name"])["name"].to_pylist()]
+    same = [row for row, name in enumerate(names) if name == text]
+    return same or [row for row, name in enumerate(names) if _ends_alike(name, text)]
+
+
+def _ends_alike(name: str, text: str) -> bool:
+    """Say whether one of two paths is the end of the other."""
+    return f"/{name}".endswith(f"/{text}") or f"/{text}".endswith(f"/{name}")
+
+
 def _stage_of(stage: dict[str, Any]) -> dict[str, Any]:
     return {key: stage[key] for key in ("name", "version", "fingerprint", "source", "config", "resources")}
 
 
 def _not_one(version: DatasetVersion, uid: str, found: list[str]) -> InputError:
     if found:
-        return InputError(f"{version.ref}: more than one sample's uid begins with '{uid}'", allowed=", ".join(found))
+        return InputError(f"{version.ref}: more than one sample is meant by '{uid}'", allowed=", ".join(found))
     import pyarrow.parquet as pq
 
     for row in pq.read_table(version.folder / "dropped.parquet").to_pylist():
-        if uid and uid in (row["uid"], row["name"]):
+        if uid and (uid == row["uid"] or _ends_alike(row["name"], uid)):
             return InputError(
                 f"{version.ref}: {row['name']} was dropped by {row['stage']}: {row['reason']} {row['detail']}"
             )
     return InputError(
-        f"{version.ref}: no sample with uid '{uid}'",
-        allowed=f"one of the {version.manifest.num_samples} uids in index.parquet",
+        f"{version.ref}: no sample with uid or file name '{uid}'",
+        allowed=f"one of the {version.manifest.num_samples} uids in index.parquet, or a picture's name in its source",
     )
 
 

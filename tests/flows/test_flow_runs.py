@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,9 @@ def test_a_lost_worker_is_replaced_and_only_its_units_run_again(
         while not (workers and any((tmp_path / "w" / "store").rglob("*.parquet"))):
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.2)
-            children = psutil.Process(process.pid).children(recursive=True)
-            workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
+                children = psutil.Process(process.pid).children(recursive=True)
+                workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         workers[0].kill()
         assert process.wait(LIMIT_S) == 0, (process.stderr.read() if process.stderr else b"")[-3000:]
     newest = runs_of(server, "curate")[0]
