@@ -14,9 +14,13 @@ import yaml
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
+from flows.comparison.rows import ComparisonGate
+from flows.evaluation.results import Evaluation
 from flows.execution.deployments import MARK, prefect_file, read_deployments, write_prefect_file
 from flows.project_file import ProjectFile
+from flows.promote import gate_numbers
 from tests.flows.prefect_servers import artifacts_of, ask, real_server, running, runs_of, wait_for
+from training.evaluate.benchmark_result import BenchmarkResult
 
 CLI = (sys.executable, "-c", "from flows.cli.main import main; main()")
 LIMIT_S = 900.0
@@ -173,3 +177,69 @@ def test_a_project_on_a_server_with_a_worker(tmp_path: Path, environment: dict[s
         wait_for("second page", lambda: len(states(server, "report")) == 2, LIMIT_S, worker, log)
     assert states(server, "curate")[0] == f"New version {catalog.versions('photos')[-1]}"
     assert catalog.open("photos").manifest.body["counts"]["samples"] == 5
+
+
+PROMOTION = f"""
+[deployments.nightly]
+{CURATION}
+[deployments.promote]
+flow = "promote"
+on_version_of = "photos"
+
+[deployments.promote.parameters]
+recipe = "clip"
+model = "tiny"
+on = ["retrieval:scenes:12@1"]
+settings = ["train.steps=120", "train.batch_size=5", "train.lr=1e-3", "train.tune=full", "train.num_threads=1"]
+"""
+
+
+@pytest.mark.slow
+def test_a_new_version_is_trained_on_and_promoted_or_refused(
+    tmp_path: Path, environment: dict[str, str], server: str
+) -> None:
+    """From a version of all photographs the model learns to find them; from five of them it forgets the rest."""
+    prefect = (sys.executable, "-m", "prefect", "--no-prompt")
+    (tmp_path / "clipcurate.toml").write_text(PROMOTION)
+    call(tmp_path, environment, *CLI, "deploy")
+    good, log = tmp_path / "runs" / "photos-good.json", tmp_path / "worker.log"
+    run = (*prefect, "deployment", "run", "curate/nightly")
+    with running([*prefect, "worker", "start", "--pool", "clipcurate"], environment, log) as worker:
+        call(tmp_path, environment, *run)
+        wait_for("promotion", lambda: bool(states(server, "promote")), LIMIT_S, worker, log)
+        assert states(server, "promote") == ["Promoted photos@1.0.0"], runs_of(server, "promote")[0]["state"]["message"]
+        first = good.read_text()
+        assert "photos-1.0.0-clip" in first
+        call(tmp_path, environment, *run, "-p", "limit=5", "-p", "yes=true")
+        wait_for("refusal", lambda: len(states(server, "promote")) == 2, LIMIT_S, worker, log)
+    refused = runs_of(server, "promote")[0]
+    assert refused["state"]["name"] == "Refused" and "points lost, 3 may be" in refused["state"]["message"]
+    assert good.read_text() == first
+    assert len(runs_of(server, "train")) == 2 and len(runs_of(server, "evaluate")) == 4
+
+
+def test_the_gate_counts_what_is_lost_against_the_last_good_run() -> None:
+    def evaluation(on: str, **metrics: float) -> Evaluation:
+        return Evaluation(on, "m", 10, 0, BenchmarkResult(metrics))
+
+    names = {"i": "image_to_text_R@1", "t": "text_to_image_R@1"}
+    before = [
+        evaluation("retrieval:x", **{names["i"]: 0.50, names["t"]: 0.40}, foil=0.9),
+        evaluation("zero_shot:y", top1=0.60),
+    ]
+    after = [
+        evaluation("retrieval:x", **{names["i"]: 0.47, names["t"]: 0.36}, foil=0.1),
+        evaluation("zero_shot:y", top1=0.59),
+    ]
+    found = list(gate_numbers(before, after, ComparisonGate(2.0, 3.0)))
+    assert [(number.metric, number.fails) for number in found] == [
+        (names["i"], False),
+        (names["t"], True),
+        ("top1", False),
+    ]
+    assert (
+        list(
+            gate_numbers([evaluation("foils:z", accuracy=0.9)], [evaluation("foils:z", accuracy=0.1)], ComparisonGate())
+        )
+        == []
+    )
