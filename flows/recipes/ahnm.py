@@ -52,7 +52,7 @@ def ahnm(
         differs="no single paper: negatives of many kinds, checked, balanced, chosen by what the model finds hard now",
         stages=(*seen, *texts, *alike, *placed),
         planner=CurriculumPlan(ClusterPlan(), start_fraction=1.0),  # holding hard samples back has cost retrieval
-        objectives=(InfoNCE(negatives=True), IntraModalContrast(), CrossModalRank()),
+        objectives=(InfoNCE(negatives=True), IntraModalContrast(weight=2.0), CrossModalRank()),  # 0.3: luck decides
         negatives=AdaptiveNegatives(),
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),

@@ -43,7 +43,7 @@ def bo_k_clip(
         "made by rules; the seed graph stands in without --graph",
         stages=(ParseCaptions(), TagAttributes(), BalanceAttributes(choose="weights"), *texts, *placed),
         planner=WeightedPlan(ClusterPlan()),
-        objectives=(InfoNCE(negatives=True), IntraModalContrast(), CrossModalRank(), GroupParity()),
+        objectives=(InfoNCE(negatives=True), IntraModalContrast(weight=2.0), CrossModalRank(), GroupParity()),
         negatives=AdaptiveNegatives(),
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),

@@ -47,7 +47,7 @@ def small_knowledge_clip(model: ModelSpec, graph: KnowledgeGraph, vocabulary: Vo
             *placed,
         ),
         planner=SimclipPlan(),
-        objectives=(InfoNCE(negatives=True), IntraModalContrast(), CrossModalRank(), GroupParity()),
+        objectives=(InfoNCE(negatives=True), IntraModalContrast(weight=2.0), CrossModalRank(), GroupParity()),
         negatives=AdaptiveNegatives(),
         views=CaptionViews(knowledge=0.5),
         gate=PositiveGate(),
