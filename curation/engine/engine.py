@@ -193,15 +193,23 @@ def _learn(unit: WorkUnit, samples: Replay, stage: FittedStage) -> UnitReport:
     if known.is_file() and fit_path(folder, name := known.read_text()).is_file():
         return UnitReport(0, 0, name, len(ids))
     with naming_stage(stage):
-        fit = stage.fit(columns)
-    if not isinstance(fit, Fit):
-        raise InputError(
-            f"stage '{stage.name}' learned {fit!r:.80}", allowed="fit returns a Fit", fix="correct the stage"
-        )
+        fit = _checked_fit(stage, stage.fit(columns), "fit")
     learned = replace(fit, num_samples=len(ids), sketch=sketch_of(key for key, _ in ids))
     name = save_fit(folder, learned.to_bytes())
     write_atomically(known, name.encode())
     return UnitReport(0, 0, name, len(ids))
+
+
+def _checked_fit(stage: Stage, fit: Any, method: str) -> Fit:
+    """Return what a stage learned.
+
+    Raises:
+        InputError: it is no `Fit`.
+    """
+    if not isinstance(fit, Fit):
+        allowed = f"{method} returns a Fit of values and arrays"
+        raise InputError(f"stage '{stage.name}' learned {fit!r:.80}", allowed=allowed, fix="correct the stage")
+    return fit
 
 
 def _amend(unit: WorkUnit, samples: Replay, stage: FittedStage) -> UnitReport:
@@ -240,7 +248,7 @@ def _index(unit: WorkUnit, samples: Replay, stage: IndexedStage) -> UnitReport:
         store.describe_stage(stage)
         before = previous_index(store.folder(stage), ids)
         with naming_stage(stage):
-            state = stage.update(columns, before)
+            state = _checked_fit(stage, stage.update(columns, before), "update")
             results = ResultEncoder(stage).encode_each(ids, stage.results(columns, state))
             while items := list(islice(results, _RESULTS_PER_FILE)):
                 rows = {bytes.fromhex(uid): result for uid, result in items}

@@ -34,6 +34,7 @@ class ResultEncoder:
         self._stage = stage
         self._fields = {field.name: field for field in stage.provides}
         self._dims: dict[str, int] = {}
+        self._kinds: dict[str, str] = {}
 
     def encode_all(self, samples: Sequence[Sample], results: Any) -> list[StageResult]:
         """Encode what the stage gave for some samples.
@@ -114,6 +115,8 @@ class ResultEncoder:
         if (check := _CHECKS.get(field.role)) is not None:
             for problem, allowed in check(value, num_captions, field.role):
                 raise self._wrong(field, uid, problem, allowed)
+        if field.role == "value" and field.kind == "json" and field.publish != "store":
+            self._check_column(field, uid, value)
         if field.publish == "index" and not (value is None or isinstance(value, (str, int, float, np.generic))):
             raise self._wrong(field, uid, _shown(value), "a number or a short text, as it is a column of index.parquet")
         return data
@@ -132,6 +135,15 @@ class ResultEncoder:
                 field, uid, f"{dims} numbers each, {self._dims[field.name]} before", "vectors of one length"
             )
 
+    def _check_column(self, field: Field, uid: str, value: Any) -> None:
+        """Check that a published value can stand in one column with those before."""
+        kind = _kind_in_column(value)
+        if kind is None:
+            raise self._wrong(field, uid, _shown(value), "lists whose items are all numbers, all texts, all lists ...")
+        before = self._kinds.setdefault(field.name, kind) if kind else ""
+        if before and kind != before and _OBJECTS not in (kind, before):
+            raise self._wrong(field, uid, f"{kind}, {before} before", "values of one kind, or None: they are a column")
+
     def _wrong(self, field: Field, uid: str, problem: str, allowed: str) -> InputError:
         return self._error(f"field '{field.name}' of {uid}: {problem}", allowed)
 
@@ -145,7 +157,21 @@ _ALLOWED = {
     "json": "JSON values: texts, numbers, booleans, None, lists, and dictionaries with texts as keys",
     "array": "an array of numbers of one or two dimensions",
 }
+_OPTIONAL_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "negatives": ("type", "scores", "rule", "source", "against"),
+    "views": ("rule", "source"),
+    "rejects": ("text", "rule", "detail", "source"),
+}
+"""Role of a field of records -> what a record may have as text."""
+_OBJECTS = "dictionaries"
+"""Kind of values that a column holds as JSON text, and all others of it with them."""
 _FINITE = frozenset((str, int, bool, type(None)))
+_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((bool, np.bool_), "true or false"),
+    ((int, float, np.number), "numbers"),
+    ((str,), "texts"),
+    ((Mapping,), _OBJECTS),
+)
 _Problems = Iterator[tuple[str, str]]
 
 
@@ -164,6 +190,14 @@ def _check_records(value: Any, num_captions: int | None, role: str) -> _Problems
                     f"'{name}' of record {number} is {_shown(found)}",
                     "a text" + (" with something in it" if name == "text" else ""),
                 )
+        for name in _OPTIONAL_TEXTS[role]:
+            if name in record and not isinstance(record[name], str):
+                yield f"'{name}' of record {number} is {_shown(record[name])}", "a text, or left out"
+        difficulty = record.get("difficulty")
+        if difficulty is not None and (
+            isinstance(difficulty, bool) or not isinstance(difficulty, (int, float, np.number))
+        ):
+            yield f"'difficulty' of record {number} is {_shown(difficulty)}", "a number from 0 to 1, or None"
         caption: Any = record.get("caption")
         is_number = isinstance(caption, (int, np.integer)) and not isinstance(caption, bool)
         if not is_number or caption < 0 or (num_captions is not None and caption >= num_captions):
@@ -188,6 +222,23 @@ _CHECKS: Mapping[str, Callable[[Any, int | None, str], _Problems]] = {
     "usage": _check_numbers,
     "evidence": _check_numbers,
 }
+
+
+def _kind_in_column(value: Any) -> str | None:
+    """Return the kind of a value in a column in words, empty for what fits any; None for a list of several kinds."""
+    if value is None:
+        return ""
+    for kinds, words in _KINDS:
+        if isinstance(value, kinds):
+            return words
+    if isinstance(value, np.ndarray):
+        return "lists of numbers"
+    inner = (
+        {kind for item in value if (kind := _kind_in_column(item)) != ""} if isinstance(value, (list, tuple)) else set()
+    )
+    if len(inner) > 1 or None in inner:
+        return None
+    return f"lists of {inner.pop()}" if inner else ""
 
 
 def _has_infinite(value: Any) -> bool:

@@ -31,6 +31,7 @@ GOOD: dict[str, Any] = {
     "used": {"tokens": 3},
     "seen": {"words": 1.5},
     "place": {"x": [1, None]},
+    "column": [0.5, 1, None],
 }
 
 
@@ -49,6 +50,7 @@ class Given(MapStage):
         Field("used", role="usage"),
         Field("seen", role="evidence"),
         Field("place"),
+        Field("column", publish="sample"),
     )
     drops = ("bad",)
     source = "test"
@@ -60,6 +62,11 @@ class Given(MapStage):
 def check(results: Any, num_samples: int = 1) -> list[Any]:
     samples = [Sample(uid, "x", ImageRef("x"), ("a cat", "a dog")) for uid in uids_of(num_samples)]
     return list(ResultEncoder(Given()).encode_all(samples, results))
+
+
+@pytest.mark.parametrize("values", [([1], None), ([], [2.5]), ({"x": 1}, "a"), ("a", {"x": 1}), ([["a"], []], [[]])])
+def test_what_fits_a_column_is_taken(values: tuple[Any, Any]) -> None:
+    assert len(check([GOOD | {"column": value} for value in values], 2)) == 2
 
 
 def test_what_is_declared_is_taken() -> None:
@@ -95,6 +102,11 @@ def test_what_is_declared_is_taken() -> None:
         ({"true": [VIEW | {"text": 3}]}, "'text' of record 0 is 3 (int)", "a text"),
         ({"true": [VIEW | {"family": None}]}, "'family' of record 0", "a text"),
         ({"lost": [{"caption": 0}]}, "'reason' of record 0 is None", "a text"),
+        ({"false": [NEGATIVE | {"scores": {"a": 1}}]}, "'scores' of record 0", "a text, or left out"),
+        ({"false": [NEGATIVE | {"difficulty": "0.5"}]}, "'difficulty' of record 0", "a number from 0 to 1"),
+        ({"lost": [{"reason": "x", "caption": 0, "detail": 3}]}, "'detail' of record 0", "a text"),
+        ({"column": [1, "a"]}, "field 'column'", "items are all numbers"),
+        ({"column": [[1], ["a"]]}, "field 'column'", "items are all numbers"),
         ({"used": {"tokens": "3"}}, "field 'used'", "finite numbers by name"),
         ({"seen": {"words": float("nan")}}, "field 'seen'", "finite numbers"),
     ],
@@ -118,6 +130,9 @@ def test_a_field_that_is_something_else_is_refused(changed: dict[str, Any], prob
         ([GOOD, {"number": 1}], "gave the fields number for", "exactly those that it declares"),
         ([GOOD, GOOD | {"uid": "0"}], "place, seen, true, uid, used", "exactly those that it declares"),
         ([GOOD, Drop("worse")], "dropped", "a reason that it declares in drops (bad)"),
+        ([GOOD, GOOD | {"column": ["a"]}], "lists of texts, lists of numbers before", "values of one kind"),
+        ([GOOD, GOOD | {"column": 3}], "numbers, lists of numbers before", "values of one kind"),
+        ([GOOD, GOOD | {"number": True}], "true or false, numbers before", "values of one kind"),
         ([GOOD, GOOD | {"vector": np.ones(4)}], "4 numbers each, 3 before", "vectors of one length"),
     ],
 )
@@ -173,6 +188,16 @@ class Raising(MapStage):
         return [{"number": 1 // 0} for _ in samples]
 
 
+@dataclasses.dataclass(frozen=True)
+class Stateless(Numbered):
+    """Has no state."""
+
+    name = "stateless"
+
+    def update(self, columns: Columns, before: PreviousIndex | None) -> Any:
+        return None
+
+
 def test_the_engine_checks_stages_of_all_kinds(tmp_path: Path) -> None:
     snapshot = read_source(ScenesSource("6"), tmp_path / "intake", location="here")
     run: Callable[[Any], Any] = lambda stage: run_stages([stage], snapshot, tmp_path / "store")  # noqa: E731
@@ -182,6 +207,8 @@ def test_the_engine_checks_stages_of_all_kinds(tmp_path: Path) -> None:
         run(Numbered(more=1))
     with pytest.raises(InputError, match="stage 'learning' learned {'mean': 1}"):
         run(Learning())
+    with pytest.raises(InputError, match="stage 'stateless' learned None"):
+        run(Stateless())
     with pytest.raises(ZeroDivisionError) as error:
         run(Raising())
     assert "raised by stage 'raising' for 6 samples from" in error.value.__notes__[0]
