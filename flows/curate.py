@@ -30,8 +30,8 @@ from data_manifests.nested import leaves
 from flows.execution.dask_cluster import dask_pool
 from flows.execution.executors import process_pool, worker_death_error
 from flows.execution.flow_parameters import handed_over, handing_over, parameters_of, typed_parameters
-from flows.execution.flow_runs import Progress, artifact_key, completed, dataset_slot, tag_run
-from flows.execution.jobs import CurateJob, CurationResult, JobEvents, run_job
+from flows.execution.flow_runs import Progress, artifact_key, completed, dataset_slot, log_events, tag_run
+from flows.execution.jobs import CurateJob, CurationResult, run_job
 from flows.execution.prefect_summary import change_markdown
 from flows.recipe import load_recipe
 from flows.report import PageOptions, leave_page
@@ -157,17 +157,6 @@ class _Watch:
         self._logger.info("%s: %s", result.ref, result.why)
 
 
-def _log_events() -> JobEvents:
-    """Return events that write to the flow run's log."""
-    logger = get_run_logger()
-
-    def note(notes: Sequence[str]) -> None:
-        for text in notes:
-            logger.info("%s", text)
-
-    return JobEvents(on_notes=note)
-
-
 @flow(
     name="curate",
     flow_run_name="{name}@next {recipe}",
@@ -191,7 +180,7 @@ def curate_flow(job: CurateJob, options: RunnerOptions, page: PageOptions) -> Cu
         result = execute(job, work)
     else:
         with dataset_slot(job.name):
-            result = run_job(job, execute, _log_events())
+            result = run_job(job, execute, log_events())
     _leave_artifacts(job, result)
     leave_page(job.catalog, result.ref, page)
     return completed(f"New version {result.manifest.version}" if result.created else "Unchanged", result)

@@ -127,7 +127,15 @@ def promote_flow(job: PromoteJob) -> str:
         return completed(f"Unchanged: {run.name} is the last good run", str(run))
     resume = (run / RUN_FILE).is_file()
     training = TrainJob(
-        f"{name}@{version}", job.recipe, job.model, str(run), job.workspace, job.manifests, job.settings, resume
+        ref=f"{name}@{version}",
+        recipe=job.recipe,
+        model=job.model,
+        out=str(run),
+        workspace=job.workspace,
+        manifests=job.manifests,
+        settings=job.settings,
+        resume=resume,
+        fit_batch=True,
     )
     train_flow(**parameters_of(training, PageOptions()))
     before, after = _evaluated(job, good), _evaluated(job, str(run))

@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from curation.engine.engine import run_serially
 from data_manifests.manifest import Catalog
-from data_manifests.run_files import LOG_FILE
+from data_manifests.run_files import LOG_FILE, RUN_FILE
 from flows.execution.flow_parameters import handed_over, handing_over, parameters_of, typed_parameters
-from flows.execution.flow_runs import Progress, artifact_key, completed, tag_run
+from flows.execution.flow_runs import Progress, artifact_key, completed, log_events, tag_run
 from flows.execution.jobs import TrainJob, run_job
-from flows.recipe import load_recipe
 from flows.report import PageOptions, leave_page
 from training.checkpoint import RunResult
 
@@ -38,9 +38,8 @@ def train_flow(job: TrainJob, page: PageOptions) -> RunResult:
     """
     work = handed_over()
     tag_run(dataset=job.ref, recipe=job.recipe)
-    steps = load_recipe(job.recipe, settings=job.settings).train.steps
-    with _watched(Path(job.out) / LOG_FILE, steps, Progress(artifact_key(job.ref, "training"), f"{steps} steps")):
-        result: RunResult = run_job(job) if work is None else work(run_serially)
+    with _watched(Path(job.out), Progress(artifact_key(job.ref, "training"), job.ref)):
+        result: RunResult = run_job(job, events=log_events()) if work is None else work(run_serially)
     rows = [{"what": name, "value": str(getattr(result, name))} for name in ("run", "steps", "loss", "weights_hash")]
     create_table_artifact(rows, key="training-run", description=f"{job.recipe} on {job.ref}")
     leave_page(Catalog(Path(job.manifests), Path(job.workspace)), str(result.run), page)
@@ -55,14 +54,16 @@ def train_in_flow(job: TrainJob, work: Any) -> RunResult:
 
 
 @contextmanager
-def _watched(log: Path, steps: int, progress: Progress) -> Iterator[None]:
-    """Show how many lines the run's log has, one a step, while the block runs."""
+def _watched(run: Path, progress: Progress) -> Iterator[None]:
+    """Show how many lines a run's log has, one a step, while the block runs."""
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(_LOOK_S):
-            done = log.read_bytes().count(b"\n") if log.is_file() else 0
-            progress.show(min(done / steps, 0.99), f"{done} of {steps} steps")
+            if (run / RUN_FILE).is_file() and (run / LOG_FILE).is_file():
+                steps = orjson.loads((run / RUN_FILE).read_bytes())["config"]["steps"]
+                done = (run / LOG_FILE).read_bytes().count(b"\n")
+                progress.show(min(done / steps, 0.99), f"{done} of {steps} steps")
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -71,4 +72,4 @@ def _watched(log: Path, steps: int, progress: Progress) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-    progress.show(1.0, f"{steps} steps")
+    progress.show(1.0, "trained")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
@@ -16,6 +16,8 @@ from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
+
+from flows.execution.jobs import JobEvents
 
 R = TypeVar("R")
 
@@ -69,6 +71,17 @@ class Progress:
             return
         self._shown, self._at = max(self._shown, round(100 * min(share, 1.0), 1)), now
         update_progress_artifact(self._id, progress=self._shown, description=description)
+
+
+def log_events() -> JobEvents:
+    """Return events that write a job's notes to the flow run's log."""
+    logger = get_run_logger()
+
+    def note(notes: Sequence[str]) -> None:
+        for text in notes:
+            logger.info("%s", text)
+
+    return JobEvents(on_notes=note)
 
 
 def link_page(page: Path, pages_url: str | None, description: str) -> None:
