@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from blake3 import blake3
 
 from data_manifests.errors import InputError
+from data_manifests.hub_access import hub_problem
 
 _MAX_CONTEXT_TOKENS = 62
 """Maximum tokens on either side of a blank: those further away matter little, and every model accepts 128."""
@@ -165,10 +166,11 @@ def _folder(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    unreached = hub_problem()
     try:
         return Path(snapshot_download(model, allow_patterns=list(_FILES)))
     except (OSError, ValueError, HFValidationError) as error:
-        problem = f"is not a folder, and cannot be downloaded from the hub ({type(error).__name__})"
+        problem = f"is not a folder, and cannot be downloaded from the hub ({unreached or type(error).__name__})"
         raise _unusable(model, problem, "give a folder, or run once with network access") from None
 
 

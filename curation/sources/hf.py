@@ -17,6 +17,7 @@ from curation.sources.reading.query import COLUMN_OPTIONS
 from curation.sources.reading.table_columns import TableColumns, find_columns
 from data_manifests.deadline import answer_within
 from data_manifests.errors import InputError
+from data_manifests.hub_access import hub_problem
 from data_manifests.sample import ImageRef
 
 ROWS_PER_SPLIT = 2000
@@ -113,7 +114,8 @@ class HfSource(FileSource):
 
         revision = next(iter(self._query.get("revision", ())), None)
         ask = partial(HfApi().dataset_info, self._path, revision=revision, timeout=ANSWER_S)
-        answer = answer_within(ask, ANSWER_S)
+        problem = hub_problem()
+        answer = ConnectionError(problem) if problem else answer_within(ask, ANSWER_S)
         if isinstance(answer, Exception):
             raise self._error(
                 f"neither a folder here nor a data set that the hub gives ({_first_line(answer)})",

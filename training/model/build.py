@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
 from data_manifests.errors import InputError, nearest
+from data_manifests.hub_access import asking_the_hub
 from training.model import checkpoint_files, weight_packages
 from training.model.checkpoint_files import library_errors
 from training.model.clip_model import GROUPS, ClipModel
@@ -70,10 +71,14 @@ def _tokenizer(source: str, context_length: int) -> Any:
     return tokenizer
 
 
-def _fetching(what: str) -> contextlib.AbstractContextManager[None]:
-    """Turn any error of a hub client into one that names what was fetched."""
+@contextlib.contextmanager
+def _fetching(what: str) -> Iterator[None]:
+    """Turn any error of a hub client into one that names what was fetched; a hub that does not answer is left alone."""
     fix = "connect to the hub, or use a local checkpoint (ARCH:FILE) or 'lite0_minilm', which needs no hub"
-    return library_errors(f"{what}: could not be fetched from the hub", fix, Exception)
+    with asking_the_hub() as problem:
+        message = f"{what}: could not be fetched from the hub" + (f": {problem}" if problem else "")
+        with library_errors(message, fix, Exception):
+            yield
 
 
 def load_checkpoint(config: dict[str, Any], path: Path) -> ClipModel:
