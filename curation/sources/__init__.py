@@ -211,7 +211,9 @@ def _class_of_file(file: FileName, where: str) -> tuple[Any, str]:
             allowed=f"FILE.py:KIND:PATH, KIND one of {', '.join(found)}"
             if found
             else "a class with kind, splits, signature and describe",
-            fix=nearest(kind, found) or "see docs/extending.md",
+            fix=nearest(kind, found) or "name one of them before the path"
+            if found
+            else "the class is as curation.sources.SampleSource says",
         )
     return _checked(found[kind], where, kind), path
 
@@ -228,7 +230,7 @@ def _checked(found: Any, where: str, kind: str) -> Any:
         raise InputError(
             f"{where}source '{kind}' ({getattr(found, '__name__', found)}) {lacks}",
             allowed=f"a class with kind = {kind!r} and the methods splits, signature and describe",
-            fix="see docs/extending.md",
+            fix="python -m pydoc curation.sources.SampleSource shows what each of them does",
         )
     return found
 

@@ -37,7 +37,8 @@ def deploy(
         raise InputError(
             f"no {FILE_NAME} here or in a folder above",
             allowed=f"a project with {FILE_NAME}, in which tables [deployments.NAME] say what is deployed",
-            fix="write one; docs/prefect.md has an example",
+            fix=f'write {FILE_NAME}: [deployments.nightly] with cron = "0 3 * * *", and [deployments.nightly.parameters] with '
+            "recipe, source and name",
         )
     check_settings(_INSTEAD)
     from flows.execution import deployments

@@ -60,6 +60,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return Shell(tmp_path, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 def test_curate_edit_curate_diff(shell: Shell, photos: Path, tmp_path: Path) -> None:
     job = ("ahnm", "--source", f"folder:{photos}", "--name", "toy", "--model", "tiny", "--workers", "1")
     planned = shell.json("plan", *job)
