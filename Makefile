@@ -24,6 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: setup      ## the main job, end to end, on generated scenes: three minutes on two quiet cores
+	test ! -e demo/diff.html || rm -rf demo  # one that has run; an interrupted one goes on
 	$(BIN)/clipcurate demo --out demo
 
 test: setup      ## all tests but the slow ones

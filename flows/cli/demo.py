@@ -241,11 +241,17 @@ def run_demo(folder: Path, size: DemoSize = QUICK, prefect: bool | None = None) 
         prefect: Whether the curation of step 4 is a Prefect flow; None where a server is configured.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder holds something else, or a demo that got beyond its edit.
     """
     started = time.perf_counter()
     if folder.exists() and any(folder.iterdir()) and not (folder / "photos" / "captions.jsonl").is_file():
         raise InputError(f"--out {folder}: folder is not empty and holds no earlier demo", fix="give another --out")
+    if (folder / "diff.html").is_file():
+        raise InputError(
+            f"--out {folder}: a demo has run here, and edited its captions",
+            allowed="a new folder, or one whose demo was interrupted before its edit",
+            fix="remove the folder, or give another --out",
+        )
     out.print(f"{NUM_STEPS} steps, about {sum(size.seconds) / 60:.0f} minutes on two quiet cores")
     demo = _Demo(folder, size, prefect)
     tuned = demo.run()

@@ -14,6 +14,7 @@ import pytest
 from curation.engine.denylist import Denylist
 from curation.sources import open_source
 from data_manifests.diff import diff_versions
+from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog
 from data_manifests.sample import image_uid
 from flows.cli import demo
@@ -102,3 +103,5 @@ def test_the_demo_uses_its_own_workspace_and_manifests(tmp_path: Path, monkeypat
     assert (difference.num_edited, difference.num_followed) == (1, 0)
     assert {path.name for path in folder.glob("*.html")} == {"run.html", "data.html", "diff.html", "words.html"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"], "nothing is left elsewhere"
+    with pytest.raises(InputError, match="a demo has run here"):
+        demo.run_demo(folder, size, prefect=False)
