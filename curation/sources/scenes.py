@@ -45,6 +45,8 @@ from data_manifests.seeds import canonical, generator
 
 GENERATOR_VERSIONS: Mapping[int, int] = {1: 2, 2: 2, 3: 1}
 """Level -> version, increased whenever the same seed and index would give a different image or different texts."""
+TWINS_VERSION = 2
+"""The same for the texts of twins."""
 MAX_COUNT = 1_000_000
 SCENES_PER_SPLIT = 500
 """About a second of drawing."""
@@ -179,6 +181,7 @@ class ScenesSource:
             self.split,
             *self._options().items(),
             *([] if self.language == DEFAULT_LANGUAGE else [BOOKS_VERSION]),
+            *([TWINS_VERSION] if self.twins else []),
         ]
         return blake3(canonical(settings)).hexdigest(length=16)
 

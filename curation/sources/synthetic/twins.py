@@ -30,8 +30,9 @@ class TwinText:
     """A text that is true of a scene and false of its twin, and one that is the other way round.
 
     Attributes:
-        kind: What they differ in: ``attribute`` (two colours or textures are exchanged, or one is another), ``shape``,
-            ``relation`` (another word), ``role`` (who stands where is exchanged), ``number`` or ``negation``.
+        kind: What they differ in: ``attribute`` (two colours or textures are exchanged, or one is another), ``size`` (which
+            of two objects is the large one), ``shape``, ``relation`` (another word), ``role`` (who stands where is
+            exchanged), ``number`` or ``negation``.
         own: True of the scene.
         other: True of the twin.
     """
@@ -47,6 +48,8 @@ def make_twin(scene: SceneGraph, level: Level, rng: np.random.Generator) -> tupl
     The change is drawn, but one of numbers, which few scenes allow, comes first.
     """
     changes: list[_Change] = [_exchange_feature, _change_shape, _exchange_places]
+    if "size" in level.kinds:
+        changes.append(_exchange_sizes)
     if "negation" in level.kinds:
         changes.append(_change_absent)
     order = [changes[int(i)] for i in rng.permutation(len(changes))]
@@ -116,6 +119,26 @@ def _exchange_feature(
             yield twin, [TwinText("attribute", own, other)]
 
 
+def _exchange_sizes(
+    scene: SceneGraph, _level: Level, rng: np.random.Generator
+) -> Iterator[tuple[SceneGraph, list[TwinText]]]:
+    """Exchange a large object and a small one in all but their sizes, so that the other of the two is the large one."""
+    objects, frame = scene["objects"], pick(rng, _FRAMES)
+    for i, j in itertools.combinations(range(len(objects)), 2):
+        twin = _changed(scene, {i: _looks(objects[j]), j: _looks(objects[i])})
+        if objects[i]["size"] == objects[j]["size"] or twin is None:
+            continue
+        first, second = (_said(objects[k], "colour").removeprefix("a ") for k in (i, j))
+        sizes = [objects[k]["size"] for k in (i, j)]
+        own, other = (frame.format(f"a {a} {first} and a {b} {second}") for a, b in (sizes, sizes[::-1]))
+        yield twin, [TwinText("size", own, other)]
+
+
+def _looks(item: Mapping[str, str]) -> dict[str, str]:
+    """Return all that is said of an object but its size."""
+    return {name: item[name] for name in ("shape", "colour", "texture")}
+
+
 def _change_shape(
     scene: SceneGraph, level: Level, rng: np.random.Generator
 ) -> Iterator[tuple[SceneGraph, list[TwinText]]]:
@@ -145,8 +168,7 @@ def _exchange_places(
     for i, relation, j in scene["relations"]:
         if relation not in RELATION_WORDS:
             continue
-        looks = [{name: scene["objects"][k][name] for name in ("shape", "colour", "texture")} for k in (i, j)]
-        if (twin := _changed(scene, {i: looks[1], j: looks[0]})) is None:
+        if (twin := _changed(scene, {i: _looks(scene["objects"][j]), j: _looks(scene["objects"][i])})) is None:
             continue
         a, b = (_said(scene["objects"][k], "colour") for k in (i, j))
         r, converse = RELATION_WORDS[relation][word], RELATION_WORDS[CONVERSE[relation]][word]

@@ -77,7 +77,7 @@ class Level:
     """
 
     number: int
-    kinds: tuple[str, ...] = ("attribute", "shape", "relation", "role", "number", "negation")
+    kinds: tuple[str, ...] = ("attribute", "size", "shape", "relation", "role", "number", "negation")
     num_objects: tuple[int, ...] = _NUM_OBJECTS
     shapes: tuple[str, ...] = SHAPES
     colours: tuple[str, ...] = COLOURS
