@@ -48,6 +48,10 @@ PEOPLE = frozenset(word for _, _, group in _PEOPLE for word in group)
 
 OPPOSITES = word_rows("opposites")
 """Pairs of words that cannot both be true of one thing at one time."""
+_OPPOSITES_OF: dict[str, list[str]] = {}
+for _one, _other in OPPOSITES:
+    _OPPOSITES_OF.setdefault(_one, []).append(_other)
+    _OPPOSITES_OF.setdefault(_other, []).append(_one)
 CONVERSES = _SETS["converses"]
 """Opposites that mean the same again when the two things change places."""
 
@@ -137,8 +141,7 @@ def number_value(word: str) -> int | None:
 def opposites_of(words: Collection[str]) -> dict[str, set[str]]:
     """Return the opposites of a text's words, each with the words that it is the opposite of."""
     found: dict[str, set[str]] = {}
-    for pair in OPPOSITES:
-        for word, opposite in (pair, pair[::-1]):
-            if word in words:
-                found.setdefault(opposite, set()).add(word)
+    for word in words:
+        for opposite in _OPPOSITES_OF.get(word, ()):
+            found.setdefault(opposite, set()).add(word)
     return found
