@@ -1,4 +1,4 @@
-"""``scenes:COUNT[@SEED][?level=N&twins=yes&language=de&wrong_captions=SHARE]``: generated scenes, for which it is known whether a caption is true.
+"""``scenes:COUNT[@SEED][?level=N&twins=yes&language=de&wrong_captions=SHARE&tied=SHARE]``: generated scenes, for which it is known whether a caption is true.
 
 A scene depends only on (seed, index, level), so the first hundred of ``scenes:2000`` are those of ``scenes:100``. A record's
 attributes contain the scene graph (``scene``, see `synthetic.world`); `synthetic.grammar.truth` decides any sentence.
@@ -16,12 +16,18 @@ decides any sentence; there are no foils and no twins.
 
 With ``wrong_captions=0.1`` each scene has with this chance the captions of another one, all false of it, and
 ``wrong_captions`` in its attributes: noise whose truth is known. The pictures, and the texts of all others, stay the same.
+
+With ``level=1&tied=0.8`` the ground is grey or pink, one of the two objects is a star or a circle, and a star comes with grey,
+a circle with pink, with this chance: a bias whose strength is known, of groups (the ground, which no caption names) and what
+they are shown with. With ``tied=neither`` there are the two grounds, and neither stars nor circles: on such scenes a model
+without bias has no reason to expect one or the other.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -38,7 +44,7 @@ from curation.sources.synthetic.grammar import truth
 from curation.sources.synthetic.phrase_book import PhraseBook
 from curation.sources.synthetic.simple_captions import simple_captions
 from curation.sources.synthetic.twins import make_twin
-from curation.sources.synthetic.world import LEVELS, sample_scene, sample_simple_scene
+from curation.sources.synthetic.world import LEVELS, Level, sample_scene, sample_simple_scene
 from data_manifests.errors import InputError, nearest
 from data_manifests.sample import image_uid
 from data_manifests.seeds import canonical, generator
@@ -63,9 +69,13 @@ OPTIONS = {
     "twins": ("no", "yes"),
     "language": (DEFAULT_LANGUAGE, *BOOKS),
     "wrong_captions": ("a share from 0 to 1",),
+    "tied": ("neither", "a share from 0 to 1"),
 }
-SHARES = ("wrong_captions",)
-"""Options whose value is a number."""
+SHARES = ("wrong_captions", "tied")
+"""Options whose value may be a number."""
+TIED_GROUNDS, TIED_SHAPES = ("grey", "pink"), ("star", "circle")
+TIED_VERSION = 1
+"""Increased whenever the same seed and index would give another scene with ``tied``."""
 
 _SHARE = re.compile(r"[0-9](\.[0-9]{1,6})?")
 _SPEC = re.compile(r"([0-9]{1,7})(?:@([0-9]{1,18}))?")
@@ -110,12 +120,18 @@ def read_options(path: str) -> tuple[str, dict[str, str]]:
             allowed="one of the two: the captions of twins are the texts that tell them apart",
             fix="leave out one of the two",
         )
+    if "tied" in options and (options.get("level") != "1" or options.get("twins") == "yes"):
+        raise InputError(
+            f"--source scenes:{path}: tied without level=1, or with twins",
+            allowed="tied=SHARE or tied=neither, with level=1 and without twins=yes",
+            fix=f"--source scenes:{spec}?level=1&tied={options['tied']}",
+        )
     return spec, options
 
 
 def _is_value(name: str, value: str) -> bool:
     """Return whether an option may have a value."""
-    if name not in SHARES:
+    if name not in SHARES or value in OPTIONS[name][:-1]:
         return value in OPTIONS[name]
     return _SHARE.fullmatch(value) is not None and float(value) <= 1
 
@@ -137,7 +153,7 @@ class ScenesSource:
         spec, options = read_options(path)
         self.level, self.twins = int(options.get("level", DEFAULT_LEVEL)), options.get("twins") == "yes"
         self.language = options.get("language", DEFAULT_LANGUAGE)
-        self.wrong_captions = float(options.get("wrong_captions", 0))
+        self.wrong_captions, self.tied = float(options.get("wrong_captions", 0)), options.get("tied", "")
         parts = _SPEC.fullmatch(spec)
         self.count = int(parts[1]) if parts else 0
         if parts is None or not 1 <= self.count <= MAX_COUNT:
@@ -169,7 +185,7 @@ class ScenesSource:
             if self.twins:
                 yield from twin_records(self.seed, index, self.level)
             else:
-                yield scene_record(self.seed, index, self.level, self.language, self.wrong_captions)
+                yield scene_record(self.seed, index, self.level, self.language, self.wrong_captions, self.tied)
 
     def signature(self) -> str:
         """Return a hash of the settings that determine the records; no scene is drawn for it."""
@@ -182,6 +198,7 @@ class ScenesSource:
             *self._options().items(),
             *([] if self.language == DEFAULT_LANGUAGE else [BOOKS_VERSION]),
             *([TWINS_VERSION] if self.twins else []),
+            *([TIED_VERSION] if self.tied else []),
         ]
         return blake3(canonical(settings)).hexdigest(length=16)
 
@@ -204,11 +221,18 @@ class ScenesSource:
             given["language"] = self.language
         if self.wrong_captions:
             given["wrong_captions"] = self.wrong_captions
+        if self.tied:
+            given["tied"] = self.tied
         return given | ({"twins": True} if self.twins else {})
 
 
 def scene_record(
-    seed: int, index: int, level: int = DEFAULT_LEVEL, language: str = DEFAULT_LANGUAGE, wrong_captions: float = 0.0
+    seed: int,
+    index: int,
+    level: int = DEFAULT_LEVEL,
+    language: str = DEFAULT_LANGUAGE,
+    wrong_captions: float = 0.0,
+    tied: str = "",
 ) -> SourceRecord:
     """Return scene `index` of a seed and level, with captions in a language; it depends on nothing else.
 
@@ -218,12 +242,13 @@ def scene_record(
         level: Its level.
         language: Its captions' language.
         wrong_captions: Chance of the captions of another scene.
+        tied: Chance that ground and shape belong together, or ``neither``; empty for scenes of all shapes on white.
     """
-    scene = _scene(seed, index, level)
+    scene = _scene(seed, index, level, tied)
     attributes: dict[str, Any] = {"scene": scene}
     if wrong_captions and _rng(seed, index, level, "wrong captions").random() < wrong_captions:
         attributes["wrong_captions"] = True
-        captions = _captions_of_another(scene, seed, index, level, language)
+        captions = _captions_of_another(scene, (seed, index, level), language, tied)
     else:
         captions = _captions(scene, seed, index, level, language)
         if level == DEFAULT_LEVEL and language == DEFAULT_LANGUAGE:
@@ -236,11 +261,14 @@ def truth_in(language: str, scene: Mapping[str, Any], text: str) -> bool | None:
     return truth(scene, text) if language == DEFAULT_LANGUAGE else BOOKS[language].truth(scene, text)
 
 
-def _captions_of_another(scene: Mapping[str, Any], seed: int, index: int, level: int, language: str) -> tuple[str, ...]:
+def _captions_of_another(
+    scene: Mapping[str, Any], at: tuple[int, int, int], language: str, tied: str
+) -> tuple[str, ...]:
     """Return the captions of a scene behind all that a source can have; each of them is known to be false of this one."""
+    seed, index, level = at
     first = MAX_COUNT + int(_rng(seed, index, level, "other scene").integers(MAX_COUNT))
     for other in range(first, first + _MOST_TRIES):
-        texts = _captions(_scene(seed, other, level), seed, other, level, language)
+        texts = _captions(_scene(seed, other, level, tied), seed, other, level, language)
         if all(truth_in(language, scene, text) is False for text in texts):
             return texts
     raise RuntimeError(f"scene {index}: each of {_MOST_TRIES} other scenes has a caption that may be true of it")
@@ -281,9 +309,23 @@ def _rng(seed: int, index: int, level: int, purpose: str) -> np.random.Generator
     return generator(seed, "scenes", *(() if level == DEFAULT_LEVEL else (level,)), index, purpose)
 
 
-def _scene(seed: int, index: int, level: int) -> dict[str, Any]:
+def _scene(seed: int, index: int, level: int, tied: str = "") -> dict[str, Any]:
     rng = _rng(seed, index, level, "world")
+    if tied:
+        return _tied_scene(LEVELS[level], tied, rng)
     return sample_scene(rng) if level == DEFAULT_LEVEL else sample_simple_scene(LEVELS[level], rng)
+
+
+def _tied_scene(level: Level, tied: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Return a scene on one of two grounds, with the shape that belongs to it, or the other, or neither."""
+    others = tuple(shape for shape in level.shapes if shape not in TIED_SHAPES)
+    side = int(rng.integers(2))
+    shown = "" if tied == "neither" else TIED_SHAPES[side if rng.random() < float(tied) else 1 - side]
+    level = replace(level, grounds=(TIED_GROUNDS[side],), shapes=(*others, shown) if shown else others)
+    while True:
+        scene = sample_simple_scene(level, rng)
+        if not shown or shown in {item["shape"] for item in scene["objects"]}:
+            return scene
 
 
 def _captions(scene: dict[str, Any], seed: int, index: int, level: int, language: str) -> tuple[str, ...]:

@@ -228,13 +228,36 @@ def test_bad_specs_are_rejected(path: str) -> None:
         ("lvel=1", "did you mean 'level'"),
         ("level=1&level=2", "level is given twice"),
         ("twins=2", "twins='2'"),
+        ("level=1&tied=most", "tied='most'"),
+        ("tied=0.8", "tied without level=1"),
+        ("level=1&tied=0.8&twins=yes", "or with twins"),
         ("", "unknown option ''"),
     ],
 )
 def test_bad_options_are_rejected(options: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)) as error:
         open_source(f"scenes:10?{options}")
-    assert "level one of 1, 2, 3" in str(error.value)
+    assert "level one of 1, 2, 3" in str(error.value) or "tied=SHARE" in str(error.value)
+
+
+def test_a_shape_comes_with_its_ground_as_often_as_asked() -> None:
+    for tied, lowest, highest in (("0.8", 0.74, 0.86), ("1", 1, 1), ("0.5", 0.42, 0.58)):
+        records = list(ScenesSource(f"400@5?level=1&tied={tied}").records())
+        together, grounds = 0, Counter[str]()
+        for record in records:
+            scene = record.attributes["scene"]
+            (shown,) = {item["shape"] for item in scene["objects"]} & {"star", "circle"}
+            grounds[scene["background"]["colour"]] += 1
+            together += (shown == "star") is (scene["background"]["colour"] == "grey")
+            assert all(truth(scene, caption) is True for caption in record.captions)
+            assert not {"grey", "pink"} & {word for caption in record.captions for word in split_words(caption)}
+        assert lowest <= together / len(records) <= highest
+        assert grounds.keys() == {"grey", "pink"}
+        assert min(grounds.values()) > 160
+    neither = ScenesSource("100@5?level=1&tied=neither")
+    shapes = {item["shape"] for record in neither.records() for item in record.attributes["scene"]["objects"]}
+    assert shapes == {"square", "triangle"}
+    assert len({ScenesSource(f"9?level=1{more}").signature() for more in ("", "&tied=neither", "&tied=0.8")}) == 3
 
 
 def test_level_3_is_the_default() -> None:

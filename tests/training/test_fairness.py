@@ -160,3 +160,16 @@ def test_groups_come_from_captions_or_a_column(photos: Path, tmp_path: Path, mon
     for wrong in ("?by=height", "?by=age&column=origin"):
         with pytest.raises(InputError, match="fairness"):
             open_benchmark(f"fairness:folder:{photos}{wrong}", EvalOptions(Catalog(tmp_path / "w", tmp_path / "w")))
+
+
+@pytest.mark.filterwarnings("ignore:model 'tiny'")
+def test_texts_of_ones_own_take_the_place_of_trades(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "w", tmp_path / "w")
+    asked = "fairness:scenes:60@7?level=1&tied=neither?column=scene.background.colour&pairs=a star|a circle;a cross | a ring"
+    found = open_benchmark(asked, EvalOptions(catalog)).run(ModelSpec.parse("tiny").load(), lambda *_: None)
+    assert set(found.metrics["association"]) == {"a star or a circle", "a cross or a ring"}
+    assert set(found.metrics["prompts"]) == {"a star", "a circle", "a cross", "a ring"}
+    assert set(found.metrics["groups"]) == {"grey", "pink"}
+    for wrong in ("a star", "a star|a star", "a star|", "a|b|c", "a|b;"):
+        with pytest.raises(InputError, match=r"(?s)is no pair of texts.*allowed: two different texts"):
+            open_benchmark(f"fairness:scenes:60@7?level=1?column=scene.background.colour&pairs={wrong}", EvalOptions(catalog))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +16,7 @@ from data_manifests.errors import InputError, nearest
 from flows.evaluation.faces import Face, evenly, read_faces
 from flows.evaluation.interface import Benchmark, EvalOptions, Target
 from flows.evaluation.sample_benchmark import SampleBenchmark, samples_with_fields
-from training.evaluate.fairness import Groups, fairness
+from training.evaluate.fairness import PAIRS, PROMPTS, Groups, fairness
 from training.evaluate.features import TextEmbeddingCache, encode_sample_images
 from training.evaluate.image_files import encode_image_files
 
@@ -39,13 +40,14 @@ class FairnessBenchmark(SampleBenchmark):
 
     An image whose captions name people of several groups, or of an unknown group, is left out; one whose captions name
     nobody counts as without people, and so does one without a value in the column. Groups of fewer than 20 images are
-    left out. A folder in place of a source is FairFace or UTKFace, whose faces have no captions; see `faces`.
+    left out. A folder in place of a source is FairFace or UTKFace, whose faces have no captions; see `faces`. With
+    ``pairs=ONE|OTHER;ONE|OTHER`` these texts take the place of trades and neutral prompts, for groups that are no people.
 
     Raises:
-        InputError: an unknown attribute, or both options; in `run`, fewer than two groups.
+        InputError: an unknown attribute, both `by` and `column`, or `pairs` that are none; in `run`, fewer than two groups.
     """
 
-    options: ClassVar[tuple[str, ...]] = ("by", "column")
+    options: ClassVar[tuple[str, ...]] = ("by", "column", "pairs")
 
     def __init__(self, target: Target, eval_options: EvalOptions) -> None:
         self._by, self._column = target.options.get("by", ATTRIBUTES[0]), target.options.get("column", "")
@@ -55,6 +57,7 @@ class FairnessBenchmark(SampleBenchmark):
                 allowed="?by=" + ", ?by=".join(ATTRIBUTES) + ", or ?column=NAME of the source",
                 fix=nearest(self._by, ATTRIBUTES),
             )
+        self._pairs, self._prompts = _pairs_and_prompts(target.options.get("pairs", ""))
         self.faces: list[Face] = []
         if not Path(target.source).is_dir():
             super().__init__(target, eval_options)
@@ -75,10 +78,13 @@ class FairnessBenchmark(SampleBenchmark):
             self.count(len(self.faces), int((~readable).sum()))
             self.faces = [face for face, is_readable in zip(self.faces, readable, strict=True) if is_readable]
             names = [face.name for face in self.faces]
-            return fairness(TextEmbeddingCache(model), image[readable], names, self.groups())
+            return fairness(
+                TextEmbeddingCache(model), image[readable], names, self.groups(), self._pairs, self._prompts
+            )
         groups = self.groups()
         image = encode_sample_images(model, self.samples, report)
-        return fairness(TextEmbeddingCache(model), image, [sample.uid for sample in self.samples], groups)
+        uids = [sample.uid for sample in self.samples]
+        return fairness(TextEmbeddingCache(model), image, uids, groups, self._pairs, self._prompts)
 
     def groups(self) -> Groups:
         """Return the groups of people in the images.
@@ -116,3 +122,24 @@ class FairnessBenchmark(SampleBenchmark):
             stages = (TagAttributes(captions=False, columns=(self._column,)),)
         samples = samples_with_fields(stages, self.snapshot, self.eval_options.catalog.workspace, ("attribute_tags",))
         return {sample.uid: str(sample["attribute_tags"]) for sample in samples}
+
+
+def _pairs_and_prompts(given: str) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+    """Return pairs of texts, and all texts once; of trades and neutral prompts where none are given.
+
+    Raises:
+        InputError: a pair has not two different texts.
+    """
+    if not given:
+        return PAIRS, PROMPTS
+    pairs = []
+    for part in given.split(";"):
+        texts = [text.strip() for text in part.split("|")]
+        if len(texts) != 2 or not all(texts) or texts[0] == texts[1]:
+            raise InputError(
+                f"--on fairness: pairs={given}: '{part}' is no pair of texts",
+                allowed="two different texts with | between them, and ; between pairs",
+                fix="for example ?column=NAME&pairs=a star|a circle",
+            )
+        pairs.append((texts[0], texts[1]))
+    return pairs, list(dict.fromkeys(text for pair in pairs for text in pair))
