@@ -19,7 +19,7 @@ With ``wrong_captions=0.1`` each scene has with this chance the captions of anot
 
 With ``level=1&tied=0.8`` the ground is grey or pink, one of the two objects is a star or a circle, and a star comes with grey,
 a circle with pink, with this chance: a bias whose strength is known, of groups (the ground, which no caption names) and what
-they are shown with. With ``tied=neither`` there are the two grounds, and neither stars nor circles: on such scenes a model
+they are shown with (``tied_shape`` in the attributes). With ``tied=neither`` there are the two grounds, and neither stars nor circles: on such scenes a model
 without bias has no reason to expect one or the other.
 """
 
@@ -246,6 +246,9 @@ def scene_record(
     """
     scene = _scene(seed, index, level, tied)
     attributes: dict[str, Any] = {"scene": scene}
+    if tied:
+        shapes = {item["shape"] for item in scene["objects"]}
+        attributes["tied_shape"] = next((shape for shape in TIED_SHAPES if shape in shapes), "neither")
     if wrong_captions and _rng(seed, index, level, "wrong captions").random() < wrong_captions:
         attributes["wrong_captions"] = True
         captions = _captions_of_another(scene, (seed, index, level), language, tied)

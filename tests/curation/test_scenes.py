@@ -247,6 +247,7 @@ def test_a_shape_comes_with_its_ground_as_often_as_asked() -> None:
         for record in records:
             scene = record.attributes["scene"]
             (shown,) = {item["shape"] for item in scene["objects"]} & {"star", "circle"}
+            assert record.attributes["tied_shape"] == shown
             grounds[scene["background"]["colour"]] += 1
             together += (shown == "star") is (scene["background"]["colour"] == "grey")
             assert all(truth(scene, caption) is True for caption in record.captions)
