@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from blake3 import blake3
 
 UID_HEX_CHARS = 32
 """Width of a uid: 128 bits in hex, as DataComp's subset files expect."""
+
+_MOST_OPEN_FILES = 128
 
 REQUIRABLE = ("uid", "image", "captions", "split", "attributes")
 """Sample fields that exist before any stage has run and that a stage may name in `requires`."""
@@ -46,6 +49,43 @@ class ImageRef:
         if self.size_bytes >= 0 and len(data) != self.size_bytes:
             raise OSError(f"{self.path}: wanted {self.size_bytes} bytes at {self.offset}, got {len(data)}")
         return data
+
+
+class ImageFiles:
+    """Reads images; the files read last stay open, since many images lie in one.
+
+    A context manager; for a piece of work, not for long: a file that is replaced meanwhile is not noticed.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, int] = {}
+
+    def read(self, image: ImageRef) -> bytes:
+        """Return an image's bytes, as `ImageRef.read` does.
+
+        Raises:
+            OSError: the file cannot be read, or ends before the range does.
+        """
+        if image.size_bytes < 0:
+            return image.read()
+        data = os.pread(self._file(image.path), image.size_bytes, image.offset)
+        # what is too large for one read is left to Python's files
+        return data if len(data) == image.size_bytes else image.read()
+
+    def _file(self, path: str) -> int:
+        found = self._open.get(path)
+        if found is None:
+            if len(self._open) >= _MOST_OPEN_FILES:
+                os.close(self._open.pop(next(iter(self._open))))
+            found = self._open[path] = os.open(path, os.O_RDONLY)
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +133,6 @@ class Sample:
         clash = sorted(name for name in added if name in self.fields or name in REQUIRABLE)
         if clash:
             raise ValueError(f"sample {self.uid}: field(s) {', '.join(clash)} exist already; a stage may not overwrite")
-        return replace(self, fields={**self.fields, **added})
+        # not `replace`, which takes four times as long
+        fields = {**self.fields, **added}
+        return Sample(self.uid, self.name, self.image, self.captions, self.split, self.attributes, fields)

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -23,8 +23,14 @@ KEYS_PER_SHARD = 10_000
 """img2dataset's keys have four digits for the position within a shard."""
 
 _END = bytes(2 * BLOCK_BYTES)
-_MODE = b"0000644\0"
 _ZERO = b"0000000\0"
+_OWNER = b"0000644\0" + _ZERO + _ZERO
+_MTIME = b"00000000000\0"
+_TAIL = b"\0 0" + bytes(100) + b"ustar\x0000" + bytes(64) + _ZERO + _ZERO + bytes(167)
+"""What a header has before the size, between size and checksum, and after the checksum's six digits."""
+_SAME_SUM = sum(_OWNER) + sum(_MTIME) + sum(_TAIL[2:]) + 8 * 0x20
+"""What a checksum has from the bytes that are the same in every header; its own field counts as spaces."""
+_WRITE_BYTES = 2**20
 
 
 class ShardMember(NamedTuple):
@@ -67,10 +73,9 @@ def tar_header(name: str, size_bytes: int) -> bytes:
     raw = name.encode("ascii")
     if len(raw) > 100 or not 0 <= size_bytes < 8**11:
         raise ValueError(f"tar member {name!r} of {size_bytes} bytes does not fit a plain USTAR header")
-    head = b"".join((raw.ljust(100, b"\0"), _MODE, _ZERO, _ZERO, b"%011o\0" % size_bytes, b"00000000000\0"))
-    tail = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + _ZERO + _ZERO + bytes(167)
-    checksum = sum(head) + sum(tail) + 8 * 0x20
-    return head + b"%06o\0 " % checksum + tail
+    size = b"%011o\0" % size_bytes
+    checksum = _SAME_SUM + sum(raw) + sum(size)
+    return b"".join((raw.ljust(100, b"\0"), _OWNER, size, _MTIME, b"%06o" % checksum, _TAIL))
 
 
 class ShardWriter:
@@ -84,17 +89,29 @@ class ShardWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "xb")  # noqa: SIM115 - closed on leaving the context
+        self._file = open(path, "xb", _WRITE_BYTES)  # noqa: SIM115 - closed on leaving the context
         self._hash = hashlib.sha256()
         self._position = 0
 
     def add(self, name: str, data: bytes) -> ShardMember:
         """Append one member and return it."""
-        padding = -len(data) % BLOCK_BYTES
-        self._put(tar_header(name, len(data)))
-        member = ShardMember(name, self._position, len(data))
-        self._put(data + bytes(padding))
+        (member,) = self.add_all([(name, data)])
         return member
+
+    def add_all(self, members: Sequence[tuple[str, bytes]]) -> list[ShardMember]:
+        """Append members, which are written and hashed at once, and return them.
+
+        Args:
+            members: Name and bytes of each.
+        """
+        parts, added, position = list[bytes](), list[ShardMember](), self._position
+        for name, data in members:
+            padding = -len(data) % BLOCK_BYTES
+            parts += (tar_header(name, len(data)), data, _END[:padding])
+            added.append(ShardMember(name, position + BLOCK_BYTES, len(data)))
+            position += BLOCK_BYTES + len(data) + padding
+        self._put(b"".join(parts))
+        return added
 
     @property
     def position(self) -> int:

@@ -19,6 +19,7 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.denylist import Denylist
+from curation.engine.snapshot_rows import open_rows
 from curation.engine.store import ALL_SAMPLES, Partition
 from curation.sources import SPLIT_PRIORITY, SampleSource, SourceSplit
 from curation.sources.reading.sorted_rows import SortedRows, merged
@@ -81,20 +82,12 @@ class Snapshot:
 
     def samples(self) -> list[Sample]:
         """Return all samples, sorted by uid."""
-        return [_sample(row) for batch in self.batches(ALL_SAMPLES) for row in batch.to_pylist()]
+        return [sample for batch in self.batches(ALL_SAMPLES) for sample in _samples_in(batch)]
 
     def samples_of(self, uids: Sequence[str]) -> list[Sample]:
         """Return the samples with these uids, which are sorted."""
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
-        if not uids:
-            return []
-        # the bounds too: with them, most of a large file need not be read
-        field = pc.field("uid")
-        rows = (field >= uids[0]) & (field <= uids[-1]) & field.isin(list(uids))
-        table = pq.read_table(self.folder / "samples.parquet", filters=rows, use_threads=False)
-        return [_sample(row) for row in table.to_pylist()]
+        rows = open_rows(self.folder / "samples.parquet")
+        return [sample for table in rows.of(uids) for sample in _samples_in(table)]
 
     def part(self, folder: Path, uids: Sequence[str]) -> Snapshot:
         """Return a snapshot of some samples in a folder of its own.
@@ -125,23 +118,16 @@ class Snapshot:
 
     def batches(self, partition: Partition) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a partition's samples, sorted by uid."""
-        import pyarrow.compute as pc
-        import pyarrow.dataset as ds
-
-        low, end = partition.bounds()
-        rows = ds.dataset(self.folder / "samples.parquet")
-        yield from rows.to_batches(filter=(pc.field("uid") >= low) & (pc.field("uid") < end), use_threads=False)
+        for table in open_rows(self.folder / "samples.parquet").between(*partition.bounds()):
+            yield from table.to_batches()
 
 
-def _sample(row: dict[str, Any]) -> Sample:
-    return Sample(
-        uid=row["uid"],
-        name=row["name"],
-        image=ImageRef(row["path"], row["offset"], row["size_bytes"]),
-        captions=tuple(row["captions"]),
-        split=row["split"],
-        attributes=orjson.loads(row["attributes"]),
-    )
+def _samples_in(rows: pa.Table | pa.RecordBatch) -> Iterator[Sample]:
+    """Yield the samples of some rows."""
+    columns = (rows[spec.name].to_pylist() for spec in _row_schema())
+    for uid, name, path, offset, size_bytes, captions, split, attributes in zip(*columns, strict=True):
+        image = ImageRef(path, offset, size_bytes)
+        yield Sample(uid, name, image, tuple(captions), split, orjson.loads(attributes))
 
 
 class _ImageReader:

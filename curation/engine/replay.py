@@ -19,6 +19,7 @@ from blake3 import blake3
 from curation.engine.fits import FitRecord
 from curation.engine.intake import Snapshot
 from curation.engine.receipts import Receipt, places_of, read_receipts, receipts_table
+from curation.engine.snapshot_rows import forget_rows
 from curation.engine.stage import Drop, Field, IndexedStage, Stage
 from curation.engine.store import (
     Partition,
@@ -530,16 +531,18 @@ def _source_ids(snapshot: Snapshot, partition: Partition) -> Mapping[str, Ids]:
     ids = {name: bytearray() for name in ("uid", "captions", "split", "attributes", "name")}
     for batch in snapshot.batches(partition):
         for name in ids:
-            ids[name] += b"".join(_source_id(name, value) for value in batch[name].to_pylist())
+            ids[name] += _ids_of(name, batch[name].to_pylist())
     arrays = {name: np.frombuffer(data, np.uint8).reshape(-1, _ID_BYTES) for name, data in ids.items()}
     return arrays | {"image": arrays["uid"]}
 
 
-def _source_id(name: str, value: Any) -> bytes:
-    """Return the id of a field's value in the snapshot."""
+def _ids_of(name: str, values: Sequence[Any]) -> bytes:
+    """Return the ids of a field's values in the snapshot, one after another."""
     if name == "uid":
-        return bytes.fromhex(value)
-    return blake3(value if isinstance(value, bytes) else canonical(value)).digest(length=_ID_BYTES)
+        return bytes.fromhex("".join(values))
+    encoded = values if name == "attributes" else [canonical(value) for value in values]
+    known = {value: blake3(value).digest(length=_ID_BYTES) for value in set(encoded)}  # many have the same split
+    return b"".join([known[value] for value in encoded])
 
 
 @lru_cache(maxsize=_CACHED_PARTITIONS)
@@ -559,6 +562,7 @@ def release_samples() -> None:
 
     for kept in (_source_ids, _encoded_samples, _source_samples):
         kept.cache_clear()
+    forget_rows()
     pa.default_memory_pool().release_unused()
 
 

@@ -11,6 +11,7 @@ import orjson
 from blake3 import blake3
 
 from curation.blind.judges import JudgedImages, PairSample
+from curation.engine.engine import infrequent_garbage_collection
 from curation.engine.fits import fit_path
 from curation.engine.intake import Snapshot
 from curation.engine.replay import EncodedSample, FinishedStage, Positions, Replay, release_samples
@@ -40,6 +41,7 @@ Readers that put JSON into typed tables need the same keys everywhere.
 _PublishedFields = Sequence[tuple[Stage, Field]]
 
 
+@infrequent_garbage_collection()
 def write_contents(
     folder: Path,
     samples: Replay,
@@ -339,5 +341,5 @@ class _Draft:
         columns = ("h_captions", "h_negatives")
         if self._before is None or row < 0:
             sample = self._spool.get(place)
-            return [sample.uid, *(sample.index[name] for name in columns)]
+            return [sample.uid, *(sample.in_index[name] for name in columns)]
         return [self._before.index[name][row].as_py() for name in ("uid", *columns)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from itertools import accumulate, pairwise
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import orjson
@@ -13,6 +14,9 @@ from data_manifests.sample import ImageRef
 
 SampleNumbers = np.ndarray[Any, np.dtype[np.void]]
 """What is in memory of the samples, of type `NUMBERS` [n]."""
+
+_READ_BYTES = 8192
+"""More than most samples have."""
 
 NUMBERS = np.dtype(
     [
@@ -29,14 +33,13 @@ of its texts, and by what it is sorted (0 where the recipe does not compute it).
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SpooledSample:
+class SpooledSample(NamedTuple):
     """A sample that was read from the store.
 
     Attributes:
         uid: The sample's uid.
         image: Its image.
-        index: Its columns of index.parquet, without those of its place in a shard.
+        in_index: Its columns of index.parquet, without those of its place in a shard.
         payload: Its JSON, without its key.
         key: Equal keys mean that everything published of the sample is equal.
         counts: What it adds to the statistics, as JSON.
@@ -45,7 +48,7 @@ class SpooledSample:
 
     uid: str
     image: ImageRef
-    index: dict[str, Any]
+    in_index: dict[str, Any]
     payload: bytes
     key: bytes
     counts: bytes
@@ -61,22 +64,29 @@ class Spool:
     """Samples in a file in uid order, so that writing shards in another order needs no memory for them."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self._place, self._written = file, 0, 0
 
     def put(self, sample: SpooledSample) -> int:
         """Append a sample; return its place."""
-        place, image = self._file.tell(), sample.image
-        head = orjson.dumps([sample.uid, image.path, image.offset, image.size_bytes, sample.index])
+        place, image = self._place, sample.image
+        head = orjson.dumps([sample.uid, image.path, image.offset, image.size_bytes, sample.in_index])
         parts = [head, sample.payload, sample.key, sample.counts, *sample.arrays]
-        self._file.write(struct.pack(f"<{len(parts) + 1}q", len(parts), *map(len, parts)))
-        self._file.write(b"".join(parts))
+        sizes = [len(part) for part in parts]
+        self._file.write(b"".join((struct.pack(f"<{len(parts) + 1}q", len(parts), *sizes), *parts)))
+        self._place += 8 * (len(parts) + 1) + sum(sizes)
         return place
 
     def get(self, place: int) -> SpooledSample:
         """Return the sample at a place."""
-        self._file.seek(place)
-        (count,) = struct.unpack("<q", self._file.read(8))
-        sizes = struct.unpack(f"<{count}q", self._file.read(8 * count))
-        head, payload, key, counts, *arrays = (self._file.read(size) for size in sizes)
+        if self._written < self._place:
+            self._file.flush()
+            self._written = self._place
+        data = os.pread(self._file.fileno(), _READ_BYTES, place)
+        (count,) = struct.unpack_from("<q", data)
+        sizes = struct.unpack_from(f"<{count}q", data, 8)
+        ends = list(accumulate(sizes, initial=8 * (count + 1)))
+        if len(data) < ends[-1]:
+            data += os.pread(self._file.fileno(), ends[-1] - len(data), place + len(data))
+        head, payload, key, counts, *arrays = (data[start:end] for start, end in pairwise(ends))
         uid, path, offset, size_bytes, index = orjson.loads(head)
         return SpooledSample(uid, ImageRef(path, offset, size_bytes), index, payload, key, counts, arrays)

@@ -161,8 +161,9 @@ class StatisticsCounter:
         self.words.update(counted["words"])
         self.captions[len(counted["words"])] += 1
         self.splits[counted["split"]] += 1
-        self.negatives.update(counted["negatives"])
-        self.views.update(counted["views"])
+        for sums, name in ((self.negatives, "negatives"), (self.views, "views")):
+            if counted[name]:  # quicker than to add nothing
+                sums.update(counted[name])
         for stage, reasons in counted["rejected"].items():
             self.rejected.setdefault(stage, Counter()).update(reasons)
         for stage, numbers in counted["used"].items():
@@ -171,7 +172,8 @@ class StatisticsCounter:
             self.shown_differently[counted["shown_differently"]] += 1
         if "cluster_id" in counted:
             self.clusters[counted["cluster_id"]] += 1
-        self.candidates.add(counted.get("candidates", {}))
+        if "candidates" in counted:
+            self.candidates.add(counted["candidates"])
 
     @property
     def has_enough_pairs(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from curation.versions.spool import SampleNumbers, Spool, SpooledSample
 from curation.versions.tables import IndexParts, VersionContents, index_table, sidecar_table, typed_columns
 from data_manifests.disk_space import require_free_space
 from data_manifests.errors import InputError
-from data_manifests.sample import image_uid
+from data_manifests.sample import ImageFiles, image_uid
 from data_manifests.seeds import canonical
 from data_manifests.shards import ShardWriter, sample_key, shard_name, split_into_shards
 from data_manifests.tar_copy import MEMBERS, chunks, copy_chunk, key_digits
@@ -111,15 +110,20 @@ class _Shard:
         lengths = np.zeros(len(self._numbers), np.int64)
         if self._before is not None:
             lengths[~self._is_new] = self._before.ranges.length[self._rows]
-        for first, end in chunks(lengths, set(np.flatnonzero(self._is_new).tolist())):
-            if self._before is not None and not self._is_new[first]:
-                self._copy(writer, self._before, first, end)
-                continue
-            sample = self._spool.get(int(self._numbers["place"][first]))
-            place, payload = _write_sample(writer, sample, sample_key(self._number, first))
-            self._places.append(place)
-            self.payloads.append(payload)
-            self._new.append(replace(sample, payload=b""))
+        with ImageFiles() as images:
+            for first, end in chunks(lengths, set(np.flatnonzero(self._is_new).tolist())):
+                if self._before is not None and not self._is_new[first]:
+                    self._copy(writer, self._before, first, end)
+                else:
+                    self._write(writer, images, first)
+
+    def _write(self, writer: ShardWriter, images: ImageFiles, position: int) -> None:
+        """Write a sample from the spool."""
+        sample = self._spool.get(int(self._numbers["place"][position]))
+        place, payload = _write_sample(writer, sample, images.read(sample.image), sample_key(self._number, position))
+        self._places.append(place)
+        self.payloads.append(payload)
+        self._new.append(sample._replace(payload=b""))
 
     def _copy(self, writer: ShardWriter, before: EarlierVersion, first: int, end: int) -> None:
         """Copy a run of samples of the earlier version."""
@@ -152,7 +156,7 @@ class _Shard:
         """Return the samples' rows of the index."""
         import pyarrow as pa
 
-        table = index_table([sample.index for sample in self._new])
+        table = index_table([sample.in_index for sample in self._new])
         if self._before is not None:
             earlier = self._before.index.drop_columns(list(PLACE_COLUMNS)).take(pa.array(self._rows))
             table = self._in_order(table, earlier)
@@ -207,9 +211,10 @@ def _for_sidecar(payload: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
-def _write_sample(writer: ShardWriter, sample: SpooledSample, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write a sample's three members; return its key and offsets, and its JSON."""
-    data = sample.image.read()
+def _write_sample(
+    writer: ShardWriter, sample: SpooledSample, data: bytes, key: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write a sample's three members, of which `data` is the image; return its key and offsets, and its JSON."""
     if image_uid(data) != sample.uid:
         raise InputError(
             f"{sample.image.path}: the image changed while the data set was written", fix="run the same command again"
@@ -217,11 +222,12 @@ def _write_sample(writer: ShardWriter, sample: SpooledSample, key: str) -> tuple
     payload = sample.texts()
     payload |= {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "caption": payload["captions"][0]}
     captions = {f"caption_{number}": text for number, text in enumerate(payload["captions"]) if number}
-    members = {
-        "image": writer.add(f"{key}.{sample.index['image_ext']}", data),
-        "json": writer.add(f"{key}.json", canonical({**payload, **captions})),
-        "text": writer.add(f"{key}.txt", payload["caption"].encode()),
-    }
+    contents = (
+        (f"{key}.{sample.in_index['image_ext']}", data),
+        (f"{key}.json", canonical({**payload, **captions})),
+        (f"{key}.txt", payload["caption"].encode()),
+    )
+    members = dict(zip(("image", "json", "text"), writer.add_all(contents), strict=True))
     row: dict[str, Any] = {"key": key}
     for name, member in members.items():
         row |= {f"{name}_offset": member.offset, f"{name}_bytes": member.size_bytes}

@@ -147,9 +147,9 @@ def test_one_edit_writes_one_shard_and_links_the_others(tmp_path: Path, monkeypa
     written: list[str] = []
     encode = write_shards._write_sample
 
-    def count(writer: Any, sample: Any, key: str) -> Any:
+    def count(writer: Any, sample: Any, data: bytes, key: str) -> Any:
         written.append(key)
-        return encode(writer, sample, key)
+        return encode(writer, sample, data, key)
 
     monkeypatch.setattr(write_shards, "_write_sample", count)
     pictures[3] = replace(pictures[3], captions=("Another text", pictures[3].captions[1]), negatives=())

@@ -8,7 +8,7 @@ from typing import Any
 
 from curation.engine.stage import Drop, Field, MapStage
 from data_manifests.image_decoder import MAX_PIXELS, REASONS, UnusableImageError, examine_image
-from data_manifests.sample import Sample
+from data_manifests.sample import ImageFiles, Sample
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class CheckImages(MapStage):
 
     def process(self, samples: Sequence[Sample]) -> list[dict[str, Any] | Drop]:
         """Return ``image_info`` {width, height, extension, shown_differently} or a drop, for each sample."""
-        return [self._check(sample) for sample in samples]
+        with ImageFiles() as files:
+            return [self._check(sample, files) for sample in samples]
 
-    def _check(self, sample: Sample) -> dict[str, Any] | Drop:
+    def _check(self, sample: Sample, files: ImageFiles) -> dict[str, Any] | Drop:
         try:
-            facts = examine_image(sample.image.read(), sample.name, self.max_pixels)
+            facts = examine_image(files.read(sample.image), sample.name, self.max_pixels)
         except UnusableImageError as error:
             return Drop(error.reason, error.detail)
         except OSError as error:
