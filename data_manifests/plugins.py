@@ -11,13 +11,15 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_manifests.errors import InputError
 from data_manifests.plugin_files import file_hash, import_file
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
 
 GROUPS = ("recipes", "stages", "sources", "objectives", "planners")
 """What packages may offer, each under ``clipcurate.GROUP``."""
@@ -81,6 +83,8 @@ def _is_foreign(filename: str) -> bool:
 @cache
 def offered(group: str) -> dict[str, tuple[EntryPoint, ...]]:
     """Return what installed packages offer in a group, by name; imports nothing of them."""
+    from importlib.metadata import entry_points
+
     found: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=f"clipcurate.{group}"):
         found.setdefault(point.name, {}).setdefault(f"{_offerer(point)} {point.value}", point)
@@ -168,6 +172,8 @@ def _distribution_of(top: str) -> Distribution | None:
 
 def _listing(top: str) -> Iterator[Distribution]:
     """Yield distributions that say that a top-level module is theirs."""
+    from importlib.metadata import distributions
+
     for found in distributions():
         if top in (found.read_text("top_level.txt") or "").split():
             yield found

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import orjson
 from blake3 import blake3
-from filelock import FileLock, Timeout
 
 from curation.knowledge.formats.rows import PROGRESS_EVERY, BuildProgress, EdgeRow
 from data_manifests.atomic_files import publish_file
@@ -84,6 +83,8 @@ def publish_store(rows: Iterable[EdgeRow], out: Path, progress: BuildProgress) -
         InputError: `out` exists and is not a store, or its folder does not exist.
         OSError: the disk is full or broken.
     """
+    from filelock import FileLock
+
     require_writable(out)
     _sweep(out)
     with tempfile.TemporaryDirectory(prefix=_prefix(out), dir=out.parent, ignore_cleanup_errors=True) as name:
@@ -220,6 +221,8 @@ def _prefix(out: Path) -> str:
 
 def _sweep(out: Path) -> None:
     """Remove the leftovers of killed builds of this store; a running build holds its lock."""
+    from filelock import FileLock, Timeout
+
     for folder in out.parent.glob(f"{_prefix(out)}*"):
         if not (folder / "lock").exists():
             continue

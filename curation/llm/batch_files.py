@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from filelock import FileLock
 
 from curation.engine.stage import WaitingError
 from curation.llm.interface import Answer, CompletionClient, CompletionRequest, Failure, NamedModel
@@ -106,6 +105,8 @@ class BatchFile:
 
         Requests of other processes of the run stay in the file, except those answered meanwhile.
         """
+        from filelock import FileLock
+
         if not self._requests:
             return 0
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +57,8 @@ def open_language_model(spec: str, journal: str | Path, slots: int = 16) -> Lang
 
 
 def _no_model(spec: str, served: ServedModel) -> InputError:
+    import asyncio  # here: it brings ssl, and every list of recipes imports this module
+
     try:
         names = asyncio.run(_offered_models(served))
     except ValueError as error:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 from blake3 import blake3
-from filelock import FileLock, Timeout
 
 from curation.engine.fits import SHARE_NEW, FitPolicy, KeptFit
 from curation.engine.intake import Snapshot
@@ -80,6 +79,8 @@ def dataset_lock(catalog: Catalog, name: str, wait_s: float = 0.0) -> Iterator[N
     Raises:
         InputError: another run has locked it for longer than `wait_s`.
     """
+    from filelock import FileLock, Timeout
+
     folder = catalog.workspace / "datasets" / name
     folder.mkdir(parents=True, exist_ok=True)
     pid_file = folder / ".lock.pid"

@@ -12,21 +12,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from data_manifests.text_diff import DiffPiece
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from curation.engine.engine import Events
 
 # in a notebook plain text as in a file: rich would show each line as HTML, and ask for ipywidgets
@@ -84,6 +77,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
     """Show progress with remaining time on standard error, if that is a terminal; drawing costs up to a tenth of a short run."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
