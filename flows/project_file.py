@@ -20,19 +20,27 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from data_manifests import torchvision_cpu
 from data_manifests.errors import InputError, nearest
 
 FILE_NAME = "clipcurate.toml"
 TABLES = ("deployments",)
 """Tables that the file may have; each holds tables by name, as in ``[deployments.nightly]``."""
+
+PREFIX = "CLIPCURATE_"
+FILE_VARIABLE = f"{PREFIX}CONFIG"
+OTHER_VARIABLES = (FILE_VARIABLE, f"{PREFIX}LLM_KEY", torchvision_cpu.SWITCH)
+"""Variables that are no options of commands."""
 
 _MAX_BYTES = 1 << 18
 
@@ -45,11 +53,13 @@ class ValueKind:
         words: The same for people.
         fits: Whether a value read from TOML may stand there.
         resolve: The value as it is used; gets the file's folder.
+        read_text: The value that a variable's text stands for; raises `ValueError` if it is none.
     """
 
     words: str
     fits: Callable[[Any], bool]
     resolve: Callable[[Path, Any], Any] = lambda _, value: value
+    read_text: Callable[[str], Any] = str
 
 
 def _is_text(value: Any) -> bool:
@@ -98,9 +108,13 @@ def _path_if_there(folder: Path, text: str, may_be: bool = True) -> str:
 
 
 TEXT = ValueKind("a text in quotes", _is_text)
-WHOLE = ValueKind("a whole number, 0 or more", lambda value: isinstance(value, int) and _is_number(value))
-COUNT = ValueKind("a whole number, 1 or more", lambda value: isinstance(value, int) and _is_number(value, 1))
-NUMBER = ValueKind("a number, 0 or more", _is_number)
+WHOLE = ValueKind(
+    "a whole number, 0 or more", lambda value: isinstance(value, int) and _is_number(value), read_text=int
+)
+COUNT = ValueKind(
+    "a whole number, 1 or more", lambda value: isinstance(value, int) and _is_number(value, 1), read_text=int
+)
+NUMBER = ValueKind("a number, 0 or more", _is_number, read_text=float)
 SWITCH = ValueKind("true or false", lambda value: isinstance(value, bool))
 PATH = ValueKind("a path in quotes", _is_text, _absolute)
 MODEL = ValueKind("a text in quotes", _is_text, _model)
@@ -110,6 +124,7 @@ SOURCES = ValueKind(
     'texts in brackets, such as ["KIND:PATH"]',
     _are_texts,
     lambda folder, value: [_source(folder, one) for one in value],
+    str.split,
 )
 FUNCTION = ValueKind("a text FILE.py:FUNCTION or MODULE:FUNCTION in quotes", _is_text, _function)
 TABLE = ValueKind("a table", lambda value: isinstance(value, dict))
@@ -280,6 +295,38 @@ def find_project() -> ProjectFile | None:
         if (above / FILE_NAME).is_file():
             return ProjectFile.open(above / FILE_NAME)
     return None
+
+
+def variable(key: str) -> str:
+    """Return the name of the variable that sets an option."""
+    return PREFIX + key.upper()
+
+
+def from_variable(key: str) -> Any:
+    """Return what an option's variable says, as the file would; None without one, or an empty one.
+
+    Raises:
+        InputError: it says something else than the option may be.
+    """
+    name, kind = variable(key), OPTIONS[key]
+    if not (text := os.environ.get(name)):
+        return None
+    try:
+        value = kind.read_text(text)
+    except ValueError:
+        value = None
+    if value is None or not kind.fits(value):
+        raise InputError(f"{name}={text!r}", allowed=kind.words, fix=f"correct or unset {name}")
+    return value
+
+
+def misspelt_variables() -> Iterator[tuple[str, str]]:
+    """Yield variables that no option has, each with the one that it resembles."""
+    known = [*map(variable, OPTIONS), *OTHER_VARIABLES]
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            for close in difflib.get_close_matches(name, known, n=1, cutoff=0.85):
+                yield name, close
 
 
 def _written(value: Any) -> str:

@@ -21,9 +21,8 @@ import typer
 import clipcurate
 from curation.stages import stage_classes
 from flows.cli.app import app
-from flows.cli.settings import variable
 from flows.cli.train_help import training_numbers
-from flows.project_file import OPTIONS
+from flows.project_file import OPTIONS, variable
 from flows.recipe import Recipe, load_recipe
 from flows.recipe_finding import find_recipe, own_recipe_names
 from tests.benchmarks.keep_results import RESULTS

@@ -1,13 +1,13 @@
 """The commands as functions: the words of the command line, its defaults, and its errors.
 
 Each argument is the option of that name with ``_`` for ``-`` (``settings`` is ``--set``); a repeatable option takes one text or a
-list. Nothing is printed, and nothing runs in Prefect: flows and ``clipcurate ... --prefect`` are for that.
+list. What a call leaves out may be set by `clipcurate.toml` or a variable, as on the command line. Nothing is printed, and
+nothing runs in Prefect: flows and ``clipcurate ... --prefect`` are for that.
 """
 
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from data_manifests.manifest import Catalog
+from flows.api.settings import log, with_settings
 from flows.execution.disk import check_folder
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from flows.execution.jobs import CurationResult
     from training.checkpoint import RunResult
     from training.model.clip_model import ClipModel
-
-log = logging.getLogger("clipcurate")
-"""What a command would print as a note or warning is logged here as a warning."""
 
 Texts = str | Sequence[str]
 """One text, or several."""
@@ -49,6 +47,7 @@ class ComparisonFiles:
     table: str
 
 
+@with_settings
 def curate(
     recipe: str,
     source: str,
@@ -103,6 +102,7 @@ def curate(
     return result
 
 
+@with_settings
 def train(
     ref: str,
     recipe: str,
@@ -141,6 +141,7 @@ def train(
     return run_job(job, events=JobEvents(on_notes=_log_all))
 
 
+@with_settings
 def evaluate(
     model: str | Path,
     on: Texts,
@@ -186,6 +187,7 @@ def evaluate(
     return job.run() if blend is None else job.sweep(blend, shares)
 
 
+@with_settings
 def compare(
     *recipes: str,
     name: str | None = None,
@@ -244,6 +246,7 @@ def compare(
     return ComparisonFiles(job.out, complete, numbers, (job.out / TABLE_FILE).read_text(encoding="utf-8"))
 
 
+@with_settings
 def diff(
     old: str, new: str, *, workspace: str | Path = "workspace", manifests: str | Path = "data_manifests"
 ) -> VersionDiff:

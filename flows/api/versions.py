@@ -10,6 +10,7 @@ from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
 from data_manifests.negatives import NegativeFilter, iterate_negatives
 from flows.api.samples import PublishedSample, PublishedSamples, SampleText, first_caption, sample_text
+from flows.api.settings import with_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +128,7 @@ class OpenVersion:
         return ImageTextPairs(samples, transform, text or first_caption)
 
 
+@with_settings
 def open_version(
     ref: str, *, workspace: str | Path = "workspace", manifests: str | Path = "data_manifests"
 ) -> OpenVersion:

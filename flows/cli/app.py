@@ -20,9 +20,7 @@ from data_manifests.manifest import Catalog
 from flows.cli import compare, curate, deploy, export, kg, llm, new, report, versions, vocabulary
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt, WhetherPrefectOpt
 from flows.cli.settings import (
-    FILE_VARIABLE,
     describe_settings,
-    misspelt_variables,
     project_of,
     set_where,
     setting,
@@ -31,6 +29,7 @@ from flows.cli.settings import (
 from flows.cli.train_help import TrainCommand
 from flows.evaluation.registry import KINDS
 from flows.execution.disk import check_folder
+from flows.project_file import FILE_VARIABLE, misspelt_variables
 
 EXIT_CHECK_FAILED = 1
 EXIT_BAD_INPUT = 2

@@ -49,8 +49,11 @@ class CurateOptions(CurationOptions):
     """Options of plan, curate and schedule."""
 
     recipe: Annotated[
-        str, typer.Argument(help="a recipe (see clipcurate recipes), or a file of your own: FILE.py[:NAME]")
-    ]
+        str | None,
+        typer.Argument(
+            show_default=False, help="a recipe (see clipcurate recipes), or a file of your own: FILE.py[:NAME]"
+        ),
+    ] = None
     source: Annotated[str, typer.Option("--source", help=f"KIND:PATH, KIND one of {' '.join(KINDS)}, or FILE.py:PATH")]
     name: Annotated[str, typer.Option("--name", help="data set's name")]
     shard_mb: ShardOpt = 64
@@ -60,13 +63,32 @@ class CurateOptions(CurationOptions):
         typer.Option("--fits", help="NAME@VER whose fits are used; default: the newest version's while they hold"),
     ] = None
     refit: Annotated[list[str] | None, typer.Option("--refit", help="fit this stage anew; all: every stage")] = None
+    named: Annotated[str | None, typer.Option("--recipe", metavar="RECIPE", help="the same as the first argument")] = (
+        None
+    )
     yes: Annotated[
         bool, typer.Option("--yes", help="publish although --limit or --split is not that of the newest version")
     ] = False
 
     def job(self, catalog: Catalog, **more: Any) -> CurateJob:
-        """Return the job that the command line describes."""
-        data = {"recipe": self.recipe, "source": self.source, "name": self.name, "bands": self.bands, "yes": self.yes}
+        """Return the job that the command line describes.
+
+        Raises:
+            InputError: no recipe, or two.
+        """
+        if (self.recipe is None) == (self.named is None):
+            raise InputError(
+                "no recipe" if self.recipe is None else f"two recipes: {self.recipe}, and --recipe {self.named}",
+                allowed="one, as the first argument or as --recipe",
+                fix="clipcurate recipes lists them",
+            )
+        data = {
+            "recipe": self.recipe or self.named,
+            "source": self.source,
+            "name": self.name,
+            "bands": self.bands,
+            "yes": self.yes,
+        }
         fits = {"fits": self.fits, "refit": tuple(self.refit or ())}
         return self.curate_job(catalog, **data, **fits, shard_bytes=self.shard_mb * 2**20, **more)
 

@@ -5,7 +5,6 @@ The order is: command line, variable, `clipcurate.toml`, default.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -16,22 +15,10 @@ from typing import Any
 
 import typer
 
-from data_manifests import torchvision_cpu
 from data_manifests.errors import InputError
-from flows.project_file import OPTIONS, ProjectFile, find_project
-
-PREFIX = "CLIPCURATE_"
-FILE_VARIABLE = f"{PREFIX}CONFIG"
-OTHER_VARIABLES = (FILE_VARIABLE, f"{PREFIX}LLM_KEY", torchvision_cpu.SWITCH)
-"""Variables that are no options of commands."""
-
+from flows.project_file import OPTIONS, ProjectFile, find_project, variable
 
 _PROJECT = "clipcurate.project"
-
-
-def variable(key: str) -> str:
-    """Return the name of the variable that sets an option."""
-    return PREFIX + key.upper()
 
 
 def setting(key: str, text: str, names: str = "", **more: Any) -> Any:
@@ -102,15 +89,6 @@ def set_where(error: InputError, project: ProjectFile | None) -> list[str]:
             place = variable(key) if given or not project else f"{project.path}, line {project.line((key,))}"
             lines.append(f"  set in:  {place} ({option})")
     return lines
-
-
-def misspelt_variables() -> Iterator[tuple[str, str]]:
-    """Yield variables that no option has, each with the one that it resembles."""
-    known = [*map(variable, OPTIONS), *OTHER_VARIABLES]
-    for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
-            for close in difflib.get_close_matches(name, known, n=1, cutoff=0.85):
-                yield name, close
 
 
 def command_text(ctx: typer.Context) -> str:

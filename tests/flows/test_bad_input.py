@@ -87,6 +87,18 @@ def folder(root: Path, images: dict[str, bytes], captions: dict[str, list[str]])
     return f"folder:{root}"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [((), "no recipe"), (("clip", "--recipe", "negclip"), "two recipes: clip, and --recipe negclip")],
+)
+def test_one_recipe(shell: Shell, words: tuple[str, ...], said: str) -> None:
+    """The recipe is the first argument, or an option as in `train`."""
+    rest = ("--source", "scenes:3@1", "--name", "toy")
+    code, _, err = shell("plan", *words, *rest)
+    assert code == 2 and said in err and "as the first argument or as --recipe" in err
+    assert "plan: clip" in shell("plan", "--recipe", "clip", *rest)[1]
+
+
 def test_missing_path(shell: Shell) -> None:
     code, _, err = shell.curate("folder:/nowhere/at/all")
     assert code == 2

@@ -15,8 +15,19 @@ import typer
 from data_manifests.errors import InputError
 from flows.cli.app import app
 from flows.cli.main import main
-from flows.cli.settings import variable
-from flows.project_file import COUNT, OPTIONS, SOURCE, SWITCH, TABLE, TEXT, TEXTS, ProjectFile, ValueKind, find_project
+from flows.project_file import (
+    COUNT,
+    OPTIONS,
+    SOURCE,
+    SWITCH,
+    TABLE,
+    TEXT,
+    TEXTS,
+    ProjectFile,
+    ValueKind,
+    find_project,
+    variable,
+)
 
 ANOTHER_MEANING = {("llm serve", "model"), ("vocabulary suggest", "llm")}
 """Options that are called like one of all commands and mean something else."""
