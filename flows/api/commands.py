@@ -240,7 +240,7 @@ def compare(
         seeds = ",".join(map(str, seeds if isinstance(seeds, Sequence) else (seeds,)))
     options = CompareOptions(**given, folder=Path(out), variants=_several(variant) or None, seeds=seeds)
     options = options.with_smoke_defaults() if smoke else options
-    job = options.compare_job(_catalog(workspace, manifests), _call(compare, words), smoke=smoke)
+    job = options.request(_catalog(workspace, manifests), _call(compare, words), smoke=smoke).job()
     complete = run_compare(job, as_json=False, silent=True)
     numbers = orjson.loads((job.out / COMPARISON_FILE).read_bytes())
     return ComparisonFiles(job.out, complete, numbers, (job.out / TABLE_FILE).read_text(encoding="utf-8"))

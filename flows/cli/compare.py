@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,14 +14,11 @@ from flows.cli.options import CurationOptions, JsonOpt, PrefectOpt, expand_optio
 from flows.cli.settings import command_text
 
 if TYPE_CHECKING:
-    from flows.comparison.cells import Benchmarks
-    from flows.comparison.job import CompareJob
-    from flows.comparison.variants import Variant
+    from flows.comparison.request import CompareRequest
 
 app = typer.Typer()
 
 SMOKE_TRAIN = ("train.batch_size=16", "train.warmup_steps=2", "train.num_threads=1")
-OPTION_OF_SETTING = {"train.seed": "--seeds", "train.steps": "--steps"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +65,6 @@ class CompareOptions(CurationOptions):
         3.0
     )
 
-    def rows(self, *, smoke: bool) -> list[Variant]:
-        """Return the rows of the table; a smoke test without any has every recipe that can run in it."""
-        from flows.comparison.variants import make_rows
-        from flows.recipe import load_recipe
-        from flows.recipe_finding import own_recipe_names
-
-        recipes = list(self.recipes or ())
-        if not smoke:
-            return make_rows(recipes, self.variants or ())
-        if not recipes and not self.variants:
-            recipes = [name for name in own_recipe_names() if self.llm or not load_recipe(name).needs_llm]
-        rows = make_rows(recipes, self.variants or ())
-        if not (self.source or "").startswith("scenes:"):
-            return rows
-        return [replace(row, settings=(*load_recipe(row.curated_by).scene_settings, *row.settings)) for row in rows]
-
     def with_smoke_defaults(self) -> CompareOptions:
         """Return the options with few steps and samples wherever nothing was given."""
         return replace(
@@ -98,8 +79,8 @@ class CompareOptions(CurationOptions):
             limit_on=self.limit_on or 80,
         )
 
-    def compare_job(self, catalog: Catalog, command: str, *, smoke: bool) -> CompareJob:
-        """Return the job that the options describe.
+    def request(self, catalog: Catalog, command: str, *, smoke: bool) -> CompareRequest:
+        """Return what the options ask for.
 
         Args:
             catalog: Workspace and manifests.
@@ -107,63 +88,24 @@ class CompareOptions(CurationOptions):
             smoke: Whether it is a smoke test, which takes all recipes where none is named.
 
         Raises:
-            InputError: something is missing, or given twice.
+            InputError: no model, no number of steps, or seeds that are none.
         """
-        from flows.comparison.job import CompareJob
-        from flows.comparison.rows import ComparisonGate
+        from flows.comparison.request import CompareRequest, check_data
         from flows.comparison.variants import read_seeds
 
-        if (self.name is None) == (self.source is None):
-            raise InputError(
-                "compare: --name and --source" if self.name else "compare: neither --name nor --source",
-                allowed="--name NAME@VER, or --source KIND:PATH",
-            )
+        check_data(self.name, self.source)
         if self.model is None or self.steps is None:
             raise InputError(
                 f"compare: no {'--model' if self.model is None else '--steps'}",
                 allowed="one model and one number of steps for all rows",
                 fix="for example --model lite0_minilm --steps 120",
             )
-        settings = self.settings or []
-        for setting in settings:
-            if option := OPTION_OF_SETTING.get(setting.partition("=")[0]):
-                raise InputError(f"--set {setting}", allowed=f"{option}, one for all rows", fix=f"give {option}")
-        return CompareJob(
-            tuple(self.rows(smoke=smoke)),
-            read_seeds(self.seeds or "0,1,2"),
-            self.model,
-            (*settings, f"train.steps={self.steps}"),
-            self._benchmarks(catalog),
-            self.folder,
-            self.name,
-            self.curate_job(catalog, recipe="clip", source=self.source or "", name=""),
-            ComparisonGate(self.gate_zero_shot, self.gate_retrieval),
-            self.keep_within,
-            command,
-        )
-
-    def _benchmarks(self, catalog: Catalog) -> Benchmarks:
-        """Return what is reported and what chooses the share.
-
-        Raises:
-            InputError: no benchmark, an unknown kind, or none that can choose the share.
-        """
-        from flows.comparison.cells import Benchmarks
-        from flows.comparison.shares import find_choosing
-        from flows.evaluation.registry import check_kind
-
-        if not self.on:
-            raise InputError(
-                "compare: nothing to evaluate on",
-                allowed="one or more --on KIND:SRC",
-                fix="for example --on scenes:500@1",
-            )
-        for option, texts in (("--on", self.on), ("--choose-on", self.choose_on or ())):
-            for text in texts:
-                check_kind(text, option)
-        on, split = tuple(dict.fromkeys(self.on)), self.split_on
-        choose_on = find_choosing(on, self.choose_on or ())
-        return Benchmarks(on, split, choose_on, self.choose_split or split, self.limit_on, catalog)
+        given = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("folder", "seeds")}
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        given |= {name: given[name] or () for name in ("recipes", "variants", "on", "choose_on", "against", "settings")}
+        places: dict[str, Any] = {"workspace": str(catalog.workspace), "manifests": str(catalog.manifests)}
+        seeds = read_seeds(self.seeds or "0,1,2")
+        return CompareRequest(**given, **places, seeds=seeds, out=str(self.folder), smoke=smoke, command=command)
 
 
 @app.command()
@@ -185,12 +127,17 @@ def compare(
     from flows.comparison.run import run_compare
     from flows.execution.prefect_server import start_prefect
 
-    job = (options.with_smoke_defaults() if smoke else options).compare_job(ctx.obj, command_text(ctx), smoke=smoke)
+    options = options.with_smoke_defaults() if smoke else options
+    request = options.request(ctx.obj, command_text(ctx), smoke=smoke)
+    job = request.job()
     if plan:
         show_comparison_plan(job, as_json=as_json)
         return
     if prefect:
         start_prefect("leave out --prefect")
-        from flows.compare import compare_flow
-    run = compare_flow if prefect else run_compare
-    raise typer.Exit(0 if run(job, as_json=as_json) else 1)
+        from flows.compare import compare_in_flow
+
+        complete = compare_in_flow(request, as_json=as_json)
+    else:
+        complete = run_compare(job, as_json=as_json)
+    raise typer.Exit(0 if complete else 1)

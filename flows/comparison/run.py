@@ -36,13 +36,20 @@ if TYPE_CHECKING:
     from data_manifests.manifest import DatasetVersion
 
 
-def run_compare(job: CompareJob, *, as_json: bool, silent: bool = False) -> bool:
+CellEvent = Callable[[int, int, str], None]
+"""Told after each cell that had to be run: cells done, cells to run, and what came of it."""
+
+
+def run_compare(
+    job: CompareJob, *, as_json: bool = False, silent: bool = False, on_cell: CellEvent | None = None
+) -> bool:
     """Run a comparison, or resume a killed one; return whether every cell could be run.
 
     Args:
         job: The comparison.
         as_json: Print comparison.json at the end instead of a table after each seed.
         silent: Print neither; the files are written all the same.
+        on_cell: What is told of each cell.
 
     Raises:
         InputError: a recipe, setting, source, benchmark or model cannot be used.
@@ -51,10 +58,10 @@ def run_compare(job: CompareJob, *, as_json: bool, silent: bool = False) -> bool
 
     check_rows(job)
     with shared_encodings(job.catalog.workspace):
-        return _run_cells(job, as_json=as_json, silent=silent)
+        return _run_cells(job, on_cell, as_json=as_json, silent=silent)
 
 
-def _run_cells(job: CompareJob, *, as_json: bool, silent: bool) -> bool:
+def _run_cells(job: CompareJob, on_cell: CellEvent | None, *, as_json: bool, silent: bool) -> bool:
     base = pretrained_cell(job)
     finished = [run_cell(base, job.benchmarks)]
     if finished[0].fault:
@@ -69,7 +76,7 @@ def _run_cells(job: CompareJob, *, as_json: bool, silent: bool) -> bool:
         f"({len(every[0].shares)} shares, {len(job.benchmarks.every)} benchmark(s))",
         soft_wrap=True,
     )
-    remaining = RemainingTime(len(due))
+    remaining = RemainingTime(len(due), on_cell)
     for number, cells in enumerate(seeds, start=1):
         fresh = due.intersection(cell.folder for cell in cells)
         for cell in cells:
@@ -95,10 +102,11 @@ class RemainingTime:
 
     Args:
         num_cells: Cells to run.
+        on_cell: What else is told of each.
     """
 
-    def __init__(self, num_cells: int) -> None:
-        self._num, self._done, self._seconds = num_cells, 0, 0.0
+    def __init__(self, num_cells: int, on_cell: CellEvent | None = None) -> None:
+        self._num, self._done, self._seconds, self._on_cell = num_cells, 0, 0.0, on_cell
 
     def print_cell(self, cell: FinishedCell, seconds: float) -> None:
         """Print a line about one cell."""
@@ -110,6 +118,8 @@ class RemainingTime:
             f"[{self._done}/{self._num}] {cell.cell.label}: {what}; about {left:.0f} min left",
             markup=False, soft_wrap=True,
         )  # fmt: skip
+        if self._on_cell:
+            self._on_cell(self._done, self._num, f"{cell.cell.label}: {what}")
 
 
 def _check_that_rows_need_no_curation(job: CompareJob, name: str) -> None:

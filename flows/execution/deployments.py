@@ -24,7 +24,7 @@ from flows.project_file import COUNT, FILE_NAME, TABLE, TEXT, TEXTS, ProjectFile
 if TYPE_CHECKING:
     from prefect import Flow
 
-FLOWS = ("curate", "train", "evaluate", "report", "forget", "promote")
+FLOWS = ("curate", "train", "evaluate", "compare", "report", "forget", "promote")
 POOL_TYPES = ("process", "docker", "kubernetes")
 PREFECT_FILE = "prefect.yaml"
 MARK = f"# Written by `clipcurate deploy` from {FILE_NAME}: change that file, this one is written again."
@@ -35,7 +35,7 @@ _KEYS = {
     "flow": TEXT, "cron": TEXT, "timezone": TEXT, "on_version_of": TEXT, "work_pool": TEXT, "pool_type": TEXT,
     "directory": TEXT, "tags": TEXTS, "concurrency": COUNT, "parameters": TABLE, "job_variables": TABLE,
 }  # fmt: skip
-_VERSION_PARAMETER = {"train": "ref", "report": "target", "promote": "ref"}
+_VERSION_PARAMETER = {"train": "ref", "compare": "name", "report": "target", "promote": "ref"}
 """The parameter of a flow that takes the version of an event."""
 
 

@@ -22,6 +22,7 @@ DEFAULTS: Mapping[str, Any] = {"workspace": "workspace", "manifests": "data_mani
 """Defaults that differ from the jobs': a run that nobody watches waits for another one."""
 _LEAST: Mapping[str, int] = {
     "limit": 1, "workers": 0, "llm_slots": 1, "shard_bytes": 1, "bands": 0, "wait_s": 0, "seed": 0, "steps": 1,
+    "keep_within": 0, "limit_on": 1, "gate_zero_shot": 0, "gate_retrieval": 0,
 }  # fmt: skip
 
 _HANDED: ContextVar[Any] = ContextVar("handed over", default=None)
@@ -84,7 +85,7 @@ def _built(kind: type[Any], values: Mapping[str, Any]) -> Any:
 
 def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:
     """Return the parameter for a field: a list for a tuple, and with the least number that is allowed."""
-    kind = list[str] if kind == tuple[str, ...] else kind
+    kind = {tuple[str, ...]: list[str], tuple[int, ...]: list[int]}.get(kind, kind)
     if item.name in _LEAST:
         kind = Annotated[kind, pydantic.Field(ge=_LEAST[item.name])]
     default = inspect.Parameter.empty if item.default is MISSING else item.default

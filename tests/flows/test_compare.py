@@ -416,7 +416,7 @@ def test_variants_and_seeds_as_text() -> None:
 
 
 def smoke_job(catalog: Catalog, **options: Any) -> CompareJob:
-    return CompareOptions(**options).with_smoke_defaults().compare_job(catalog, "clipcurate compare", smoke=True)
+    return CompareOptions(**options).with_smoke_defaults().request(catalog, "clipcurate compare", smoke=True).job()
 
 
 def test_a_smoke_test_has_every_recipe_that_can_run_in_it(tmp_path: Path) -> None:

@@ -67,6 +67,16 @@ def test_the_file_says_what_the_project_says(tmp_path: Path) -> None:
     assert trigger["parameters"] == {"target": "{{ event.payload.version }}"} and page["schedules"] == []
 
 
+def test_a_comparison_on_each_new_version(tmp_path: Path) -> None:
+    text = '[deployments.table]\nflow = "compare"\non_version_of = "photos"\n[deployments.table.parameters]\n'
+    text += 'recipes = ["negclip"]\nmodel = "tiny"\nsteps = 3\nseeds = [0, 1]\non = ["scenes:16@1"]\n'
+    table = entries(tmp_path, text)["table"]
+    assert table["entrypoint"] == "flows.compare.compare_flow" and table["parameters"]["seeds"] == [0, 1]
+    assert table["triggers"][0]["parameters"] == {"name": "{{ event.payload.version }}"}
+    with pytest.raises(InputError, match="line 8, deployments.table.parameters.seeds: got"):
+        entries(tmp_path, text.replace("seeds = [0, 1]", 'seeds = "0,1"'))
+
+
 def test_a_pool_of_containers(tmp_path: Path) -> None:
     more = (
         'pool_type = "docker"\ndirectory = "/project"\njob_variables = {image = "clipcurate:1", volumes = ["/d:/d"]}\n'

@@ -68,6 +68,7 @@ def schema(flow: Any) -> dict[str, Any]:
         ("curate", {"recipe", "source", "name"}, {"limit": "integer", "settings": "array", "yes": "boolean"}),
         ("train", {"ref", "recipe", "model", "out"}, {"settings": "array", "resume": "boolean", "page": "string"}),
         ("evaluate", {"model", "on"}, {"on": "array", "limit": "integer", "blind": "boolean"}),
+        ("compare", {"model", "steps", "on"}, {"seeds": "array", "keep_within": "number", "smoke": "boolean"}),
         ("report", {"target", "page"}, {"seed": "integer", "evaluation": "array"}),
         ("forget", {"name", "file"}, {"file": "string"}),
     ],
@@ -127,6 +128,41 @@ def test_a_curation_on_the_pages(tmp_path: Path, environment: dict[str, str], se
 
     run(tmp_path, environment, *job[:4], "--limit", "5", *job[4:], code=2)
     assert len(runs_of(server, "curate")) == 2, "what a command refuses starts no run"
+
+
+@pytest.mark.slow
+def test_a_comparison_by_its_parameters(tmp_path: Path, environment: dict[str, str], server: str) -> None:
+    """As a worker runs it: no command has prepared anything."""
+    page, out = tmp_path / "pages" / "table.html", tmp_path / "flows of two"
+    given: dict[str, Any] = {
+        "source": "scenes:24@3",
+        "model": "tiny",
+        "steps": 2,
+        "seeds": [0, 1],
+        "on": ["scenes:16@1"],
+    }
+    small = ["train.batch_size=8", "train.warmup_steps=1", "train.num_threads=1"]
+    given |= {"recipes": ["siglip"], "settings": small, "workers": 1, "out": str(out), "page": str(page)}
+    call_flow(tmp_path, environment, "compare", **given)
+    newest = runs_of(server, "compare")[0]
+    assert newest["name"] == "siglip on scenes:24@3" and newest["state"]["name"] == "2 rows, 2 seeds"
+    assert {"comparison:flows of two", "model:tiny"} <= set(newest["tags"])
+    assert newest["parameters"]["seeds"] == [0, 1]
+    left = artifacts_of(server, newest)
+    assert float(left["flows-of-two-comparison-progress"]["data"]) == 100
+    assert left["flows-of-two-comparison"]["data"] == (out / "table.md").read_text(encoding="utf-8")
+    assert "siglip" in left["flows-of-two-comparison"]["data"]
+    assert page.is_file() and "table.html" in left["table-page"]["data"]
+    said = [line["message"] for line in ask(server, "/logs/filter", logs={"flow_run_id": {"any_": [newest["id"]]}})]
+    assert any(line.startswith("4 of 4 cells: ") for line in said)
+
+    words = ["--seeds", "0,1", "--model", "tiny", "--steps", "2", "--on", "scenes:16@1", "--out", str(out)]
+    words += [word for item in small for word in ("--set", item)]
+    printed = run(
+        tmp_path, environment, "compare", "siglip", "--source", "scenes:24@3", *words, "--workers", "1", "--prefect"
+    )
+    assert "0 of 4 cells to run" in printed and "siglip" in printed, "the command finds the flow's cells, and prints"
+    assert [item["state"]["name"] for item in runs_of(server, "compare")] == ["2 rows, 2 seeds"] * 2
 
 
 @pytest.mark.slow
