@@ -19,9 +19,9 @@ from blake3 import blake3
 from curation.engine.fits import FitRecord
 from curation.engine.intake import Snapshot
 from curation.engine.receipts import Receipt, places_of, read_receipts, receipts_table
-from curation.engine.snapshot_rows import forget_rows
 from curation.engine.stage import Drop, Field, IndexedStage, Stage
 from curation.engine.store import (
+    SAMPLES_EACH,
     Partition,
     StageResult,
     Store,
@@ -216,10 +216,20 @@ class Replay:
 
     def blocks(self) -> Iterator[Positions]:
         """Yield the positions of all of `uids`, in the order and number in which the store's files have them."""
+        return (np.arange(start, end) for _, start, end in self.spans())
+
+    def spans(self, samples_each: int = SAMPLES_EACH) -> Iterator[tuple[Partition, int, int]]:
+        """Yield partitions that have all of `uids`, each with the positions of its first one and of the one after its last.
+
+        Args:
+            samples_each: About how many a partition has before any are dropped.
+        """
         prefixes = self.prefixes
-        edges = [part.first for part in partitions(len(self._source["uid"]))]
-        starts = [*np.searchsorted(prefixes, edges).tolist(), len(prefixes)]
-        return (np.arange(start, end) for start, end in pairwise(starts) if end > start)
+        parts = partitions(len(self._source["uid"]), samples_each)
+        starts = [*np.searchsorted(prefixes, [part.first for part in parts]).tolist(), len(prefixes)]
+        for part, (start, end) in zip(parts, pairwise(starts), strict=True):
+            if end > start:
+                yield part, start, end
 
     def keys(self, names: Sequence[str]) -> list[bytes]:
         """Return a key (16 bytes) of some fields for each of `uids`, without reading values: equal keys mean equal values.
@@ -562,7 +572,6 @@ def release_samples() -> None:
 
     for kept in (_source_ids, _encoded_samples, _source_samples):
         kept.cache_clear()
-    forget_rows()
     pa.default_memory_pool().release_unused()
 
 

@@ -57,7 +57,6 @@ class SnapshotRows:
         for table in self.between(uids[0], uids[-1] + "g") if uids else ():
             yield table.filter(pc.is_in(table["uid"], wanted))
 
-
     def _read(self, number: int) -> pa.Table:
         if self._kept is not None and self._kept[0] == number:
             return self._kept[1]
@@ -75,8 +74,3 @@ def open_rows(path: Path) -> SnapshotRows:
 @lru_cache(maxsize=2)
 def _opened(path: Path, *_thread_and_changes: int) -> SnapshotRows:
     return SnapshotRows(path)
-
-
-def forget_rows() -> None:
-    """Close the files that are open, and give back their memory."""
-    _opened.cache_clear()

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 PREFIXES = 4096
 """Number of uid prefixes (three hex digits): the most partitions a data set can have."""
 
+SAMPLES_EACH = 512
+"""About how many samples a partition has, unless another number is asked for."""
+
 STAGE_FILE = "stage.json"
 """Beside a stage's results: from which fields they are computed, so that `forget` finds a sample's results."""
 
@@ -54,7 +57,7 @@ class Partition:
 ALL_SAMPLES = Partition(0, PREFIXES - 1)
 
 
-def partitions(num_samples: int, samples_each: int = 512) -> list[Partition]:
+def partitions(num_samples: int, samples_each: int = SAMPLES_EACH) -> list[Partition]:
     """Return partitions of about `samples_each` samples; they depend only on the size of the data set."""
     count = max(1, min(PREFIXES, -(-num_samples // samples_each)))
     edges = [index * PREFIXES // count for index in range(count + 1)]

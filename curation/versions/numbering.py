@@ -24,6 +24,7 @@ from curation.versions.layout import Layout
 from curation.versions.publish import write_contents
 from curation.versions.reuse import LAYOUT_VERSION, EarlierVersion, save_record
 from curation.versions.tables import VersionContents, fit_file
+from curation.versions.write_shards import ProcessMap
 from data_manifests.atomic_files import draft_folder, publish_folder
 from data_manifests.croissant import croissant_bytes
 from data_manifests.errors import InputError
@@ -61,6 +62,11 @@ class VersionRequest:
     refit: frozenset[str] = frozenset()
     origins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fresh: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """How its samples are ordered and divided into shards."""
+        return Layout(self.shard_bytes, "cluster", self.bands)
 
 
 @dataclass(frozen=True)
@@ -146,11 +152,11 @@ def publish_version(
     store: Path,
     progress: Callable[[int], None] | None = None,
     samples: Replay | None = None,
+    processes: ProcessMap = map,
 ) -> PublishedVersion:
     """Write the version's folder, rename it into place and then write its manifest.
 
-    A reader finds a version only through its manifest, which is written last. If the newest version was built from the
-    same inputs but its files are gone, they are restored under the same number.
+    A reader finds a version through its manifest, which is written last. Missing files of the newest one are restored.
 
     Args:
         catalog: Where versions are.
@@ -160,6 +166,7 @@ def publish_version(
         store: The memo store.
         progress: Called with the number of samples written so far.
         samples: The samples after the stages, where one has them: the results are not looked up again.
+        processes: As `write_contents` takes it.
 
     Raises:
         InputError: restored files would not have the fingerprint of their manifest.
@@ -171,9 +178,8 @@ def publish_version(
         TemporaryFile(dir=draft) as records,
         EarlierVersion.opened(catalog, latest) as before,
     ):
-        layout = Layout(request.shard_bytes, "cluster", request.bands)
         samples = samples or Replay(snapshot, Store(store), ALL_SAMPLES, finished)
-        contents = write_contents(draft, samples, layout, records, before, progress)
+        contents = write_contents(draft, samples, request.layout, records, before, progress, processes)
         build = build_id(request, [item.stage for item in finished], snapshot)
         restored = _of_same_inputs(latest, build, finished)
         if restored is not None and request.fresh and _differs(contents, restored):

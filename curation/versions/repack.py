@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curation.blind.judges import PairSample
-from curation.versions.publish import hash64
 from curation.versions.sidecars import spool_sidecars, take_sidecar
+from curation.versions.spool_samples import hash64
 from curation.versions.statistics import StatisticsCounter, count_reasons, count_sample
 from curation.versions.tables import VersionContents
 from data_manifests.absence import TracePatterns, rows_with

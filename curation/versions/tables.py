@@ -85,6 +85,11 @@ class VersionContents:
         statistics = {"count": count, "successes": count, "status_dict": {"success": count}}
         self.add_bytes(f"{number:05d}_stats.json", canonical(statistics) + b"\n")
 
+    def take_finished(self, part: VersionContents) -> None:
+        """Take files and shards that another process has written into the same folder."""
+        self.files += part.files
+        self.shards += part.shards
+
     def add_index(self, index: pa.Table) -> None:
         """Write index.parquet and sizes.json, after the last shard."""
         self.add_table("index.parquet", index)
@@ -297,15 +302,24 @@ class IndexParts:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._schemas = folder, list[Any]()
+        self.folder, self._schemas = folder, list[Any]()
         folder.mkdir()
+
+    @staticmethod
+    def write(folder: Path, number: int, table: pa.Table) -> pa.Schema:
+        """Write the rows of a shard, in any order of shards; return what `take` takes in their order."""
+        from pyarrow import feather
+
+        feather.write_feather(table, _part_path(folder, number), compression="uncompressed")
+        return table.schema
+
+    def take(self, schema: pa.Schema) -> None:
+        """Take the rows of the next shard, which are written."""
+        self._schemas.append(schema)
 
     def add(self, table: pa.Table) -> None:
         """Add the rows of the next shard."""
-        from pyarrow import feather
-
-        feather.write_feather(table, self._path(len(self._schemas)), compression="uncompressed")
-        self._schemas.append(table.schema)
+        self.take(self.write(self.folder, len(self._schemas), table))
 
     def joined(self) -> pa.Table:
         """Return index.parquet: one row per sample, in the order of the shards; the files are removed.
@@ -316,7 +330,7 @@ class IndexParts:
 
         schema = pa.unify_schemas(self._schemas, promote_options="permissive")
         table = pa.table({spec.name: self._column(spec) for spec in schema})
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
         return table
 
     def _column(self, spec: pa.Field) -> pa.Array:
@@ -325,7 +339,9 @@ class IndexParts:
         from pyarrow import feather
 
         parts = [
-            feather.read_table(self._path(number), columns=[spec.name], memory_map=False)[spec.name].cast(spec.type)
+            feather.read_table(_part_path(self.folder, number), columns=[spec.name], memory_map=False)[spec.name].cast(
+                spec.type
+            )
             for number in range(len(self._schemas))
         ]
         column = pa.chunked_array([chunk for part in parts for chunk in part.chunks], spec.type).combine_chunks()
@@ -334,8 +350,9 @@ class IndexParts:
         typed = spec.name in _INDEX_TYPES or spec.name.startswith("h_")
         return column if typed or column.null_count < len(column) else pa.nulls(len(column))
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number}.arrow"
+
+def _part_path(folder: Path, number: int) -> Path:
+    return folder / f"{number}.arrow"
 
 
 def drops_table(snapshot: Snapshot, drops: Sequence[tuple[str, str, str, str, str]]) -> pa.Table:

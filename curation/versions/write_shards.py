@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
+from curation.engine.engine import infrequent_garbage_collection
 from curation.engine.stage import Field
 from curation.versions.reuse import PLACE_COLUMNS, EarlierVersion, records_schema
 from curation.versions.spool import SampleNumbers, Spool, SpooledSample
@@ -27,6 +31,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+ProcessMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""Calls a function of a module for each of many values, like `map`, perhaps in other processes."""
+
+FEW_SAMPLES = 10_000
+"""So many new samples take less time in this process than in others that may have to start first."""
+
 _NEW_ROWS = -1
 """Stands for the rows of samples from the spool, beside the numbers of earlier shards."""
 
@@ -34,25 +44,60 @@ _TEXT_UNIT_BYTES = 1024
 """To how much the mean size of a sample's texts is rounded up where shards are divided."""
 
 
+@dataclass(frozen=True)
+class ShardJob:
+    """What is the same for all shards of a version.
+
+    Attributes:
+        folder: The version's folder.
+        spool: Folder of the samples that are not in the earlier version.
+        index: Folder of the parts of the index.
+        arrays: The published array fields.
+    """
+
+    folder: Path
+    spool: Path
+    index: Path
+    arrays: Sequence[Field]
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """What a written shard adds to its version.
+
+    Attributes:
+        contents: Its files.
+        schema: Of its rows of the index, which are written.
+        records: The records of its samples, see `records_schema`.
+    """
+
+    contents: VersionContents
+    schema: pa.Schema
+    records: pa.Table
+
+
 def write_shards(
     contents: VersionContents,
     index: IndexParts,
+    job: ShardJob,
     spool: Spool,
     before: EarlierVersion | None,
     samples: SampleNumbers,
-    arrays: Sequence[Field],
     shard_bytes: int,
+    processes: ProcessMap = map,
 ) -> Iterator[pa.Table]:
     """Write all shards with their sidecars; yield the records of each shard's samples, see `records_schema`.
 
     Args:
         contents: The version's files.
         index: Receives the rows of the index.
+        job: What is the same for all shards.
         spool: Has the samples that are not in the earlier version.
         before: The earlier version.
         samples: The samples in their order.
-        arrays: The published array fields.
         shard_bytes: Target size of a shard.
+        processes: Calls a function for each of many shards, as `map` does; it may do so in other processes. Those without
+            a sample of the earlier version are written so.
 
     Raises:
         InputError: the disk has no room for the shards that are not the earlier version's.
@@ -63,6 +108,10 @@ def write_shards(
     shards = list(enumerate(split_into_shards(map(int, sizes), shard_bytes)))
     written = [span for number, span in shards if not _is_taken(before, number, samples["row"][slice(*span)])]
     require_free_space(contents.folder, sum(int(sizes[first:end].sum()) for first, end in written))
+    new = [(number, samples[first:end]) for number, (first, end) in shards if (samples["row"][first:end] < 0).all()]
+    is_much = processes is not map and sum(len(part) for _, part in new) > FEW_SAMPLES
+    found = iter(processes(partial(_write_new, job), new)) if is_much else (_write(job, *item, spool) for item in new)
+    of_store = {number for number, _ in new}
     for number, (first, end) in shards:
         rows = samples["row"][first:end]
         if before is not None and _is_taken(before, number, rows):
@@ -70,13 +119,28 @@ def write_shards(
             index.add(before.index.slice(int(rows[0]), len(rows)))
             yield before.records.take(rows)
             continue
-        shard = _Shard(number, samples[first:end], spool, before)
-        with ShardWriter(contents.folder / shard_name(number)) as writer:
-            shard.write(writer)
-            file = writer.finish()
-        contents.add_shard(number, file, sidecar_table(shard.payloads, shard.typed_columns(arrays)))
-        index.add(shard.index())
-        yield shard.records()
+        shard = next(found) if number in of_store else _write(job, number, samples[first:end], spool, before)
+        contents.take_finished(shard.contents)
+        index.take(shard.schema)
+        yield shard.records
+
+
+def _write_new(job: ShardJob, numbered: tuple[int, SampleNumbers]) -> WrittenShard:
+    """Write a shard whose samples are all in the spool, perhaps in another process."""
+    with Spool(job.spool) as spool, infrequent_garbage_collection():
+        return _write(job, *numbered, spool)
+
+
+def _write(
+    job: ShardJob, number: int, samples: SampleNumbers, spool: Spool, before: EarlierVersion | None = None
+) -> WrittenShard:
+    """Write a shard with its sidecar, statistics and rows of the index."""
+    shard, contents = _Shard(number, samples, spool, before), VersionContents(job.folder, [])
+    with ShardWriter(job.folder / shard_name(number)) as writer:
+        shard.write(writer)
+        file = writer.finish()
+    contents.add_shard(number, file, sidecar_table(shard.payloads, shard.typed_columns(job.arrays)))
+    return WrittenShard(contents, IndexParts.write(job.index, number, shard.index()), shard.records())
 
 
 def _is_taken(before: EarlierVersion | None, number: int, rows: Int64Array) -> bool:

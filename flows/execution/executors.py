@@ -54,6 +54,13 @@ class _PoolExecutor:
             for future in futures:
                 future.cancel()
 
+    def map(self, work: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+        """Call a function for each of many values, in the order of the values."""
+        try:
+            yield from self.pool.map(work, values)
+        except BrokenProcessPool:
+            raise worker_death_error() from None
+
     def start(self, unit: WorkUnit) -> Callable[[], UnitReport]:
         """Start a unit; return what waits for its report."""
         future = self.pool.submit(run_unit, unit)
@@ -132,14 +139,17 @@ def process_map(workers: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T
         yield map
         return
     with process_pool(workers) as pool:
+        yield _PoolExecutor(pool).map
 
-        def run(work: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
-            try:
-                yield from pool.map(work, values)
-            except BrokenProcessPool:
-                raise worker_death_error() from None
 
-        yield run
+@contextmanager
+def map_beside(runner: Executor, workers: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
+    """Yield what `process_map` does, in the processes of a local executor where there is one: they have started already."""
+    if isinstance(runner, _PoolExecutor):
+        yield runner.map
+        return
+    with process_map(workers) as processes:
+        yield processes
 
 
 def worker_death_error() -> InputError:

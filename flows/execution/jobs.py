@@ -29,7 +29,7 @@ from data_manifests.manifest import Catalog, Manifest, check_name
 from data_manifests.outputs import record_output
 from flows.execution.curation_warnings import curation_warnings
 from flows.execution.disk import require_writable
-from flows.execution.executors import local_executor, process_map
+from flows.execution.executors import local_executor, map_beside, process_map
 from flows.execution.run_record import write_run_record
 from flows.recipe import Recipe, RecipeInputs, load_recipe
 from flows.recipe_finding import find_recipe
@@ -503,9 +503,10 @@ def _compute_and_publish(prepared: PreparedCuration, runner: Executor, events: J
         keep_code(job.store.absolute(), fresh)
     samples, reports = samples_after(stages, snapshot, job.store, runner, events.stages, prepared.fits)
     staged = time.perf_counter()
-    published = publish_version(
-        job.catalog, prepared.request, samples.finished, snapshot, job.store, events.on_written, samples
-    )
+    with map_beside(runner, job.num_workers) as processes:
+        published = publish_version(
+            job.catalog, prepared.request, samples.finished, snapshot, job.store, events.on_written, samples, processes
+        )
     seconds = {
         "intake": round(prepared.intake_s, 3),
         "stages": round(staged - started, 3),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,10 +16,11 @@ import pytest
 from curation.blind.judges import PairSample
 from curation.engine.stage import Drop, Field, MapStage
 from curation.stages.hygiene.check_images import CheckImages
-from curation.versions import tables, write_shards
+from curation.versions import publish, tables, write_shards
 from curation.versions.layout import Layout
 from curation.versions.reshard import reshard
 from curation.versions.reuse import record_path
+from curation.versions.write_shards import ProcessMap
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.sample import Sample
@@ -83,8 +85,15 @@ class Everything(MapStage):
 STAGES = (CheckImages(), Everything())
 
 
-def made(root: Path, pictures: Sequence[Picture]) -> DatasetVersion:
-    return build(root, "toy", pictures, STAGES)
+def made(root: Path, pictures: Sequence[Picture], processes: ProcessMap = map) -> DatasetVersion:
+    return build(root, "toy", pictures, STAGES, processes=processes)
+
+
+def elsewhere(work: Callable[[Any], Any], values: Iterable[Any]) -> Iterator[Any]:
+    """Call a function as another process would: it has copies of everything."""
+    for value in values:
+        here, there = pickle.loads(pickle.dumps((work, value)))
+        yield pickle.loads(pickle.dumps(here(there)))
 
 
 def seeded(number: int, seed: int, **fields: Any) -> Picture:
@@ -130,11 +139,15 @@ def test_a_version_made_from_an_earlier_one_has_the_bytes_of_writing_everything(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "_REJECTS_IN_MEMORY", 7)
+    monkeypatch.setattr(publish, "SAMPLES_PER_SPAN", 9)
+    for module in (publish, write_shards):
+        monkeypatch.setattr(module, "FEW_SAMPLES", 0)
     draw, pictures = np.random.default_rng(seed), first_pictures()
     made(tmp_path / "steps", pictures)
     for step in range(STEPS):
         pictures = changed(pictures, draw)
-        grown, fresh = made(tmp_path / "steps", pictures), made(tmp_path / f"fresh-{step}", pictures)
+        grown = made(tmp_path / "steps", pictures, elsewhere if step % 2 else map)
+        fresh = made(tmp_path / f"fresh-{step}", pictures, map if step % 2 else elsewhere)
         assert files(grown) == files(fresh)
         assert described(grown) == described(fresh)
         assert grown.verify() == []

@@ -16,6 +16,7 @@ from curation.engine.stage import Drop, Field, MapStage, Stage
 from curation.sources.folder import FolderSource
 from curation.stages.hygiene.check_images import CheckImages
 from curation.versions.numbering import VersionRequest, publish_version
+from curation.versions.write_shards import ProcessMap
 from data_manifests.manifest import Catalog, DatasetVersion
 from data_manifests.sample import Sample, image_uid
 
@@ -92,6 +93,7 @@ def build(
     stages: Sequence[Stage] | None = None,
     shard_bytes: int = 16_384,
     source: Mapping[str, Any] | None = None,
+    processes: ProcessMap = map,
 ) -> DatasetVersion:
     """Publish the next version of `name` under `root`; stages are an image check and `Given` unless told."""
     photos = root / f"photos-{len(list(root.glob('photos-*')))}"
@@ -118,5 +120,6 @@ def build(
         ran,
         snapshot,
         root / "store",
+        processes=processes,
     )
     return catalog.open(f"{name}@{published.manifest.version}")
