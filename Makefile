@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP_ARGS ?=
 
-.PHONY: help setup demo test test-slow check format docs notebook constraints clean
+.PHONY: help setup demo test test-slow check format docs notebook constraints release clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ notebook: setup  ## run docs/python.ipynb and keep what its cells print now
 
 constraints: setup ## write down the versions installed now
 	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new && mv constraints.new constraints.txt
+
+release: setup   ## dry run: wheel, source archive, bill of materials and licences in dist/ (FINAL=--final: as for the release)
+	$(BIN)/python -m tests.release $(FINAL)
 
 clean:           ## remove what demo and tests made (not the virtual environment)
 	rm -rf demo workspace .pytest_cache .mypy_cache .ruff_cache
