@@ -19,11 +19,12 @@ import orjson
 from blake3 import blake3
 
 from curation.engine.denylist import Denylist
+from curation.engine.kept_reading import ROWS, kept_folder, note_part, noted_part
 from curation.engine.snapshot_rows import open_rows
 from curation.engine.store import ALL_SAMPLES, Partition
 from curation.sources import SPLIT_PRIORITY, SampleSource, SourceSplit
 from curation.sources.reading.sorted_rows import SortedRows, merged
-from data_manifests.atomic_files import draft_folder, open_atomically, publish_folder, write_atomically
+from data_manifests.atomic_files import open_atomically, publish_folder, write_atomically
 from data_manifests.errors import InputError
 from data_manifests.sample import ImageRef, Sample, image_uid
 from data_manifests.seeds import canonical
@@ -37,8 +38,6 @@ INTAKE_VERSION = 2
 ALONE_S = 1.0
 """Seconds of reading a source after which other processes are asked to help."""
 
-_ROWS = "rows"
-"""Folder of the records' rows while a snapshot is being made."""
 _ROWS_PER_CHUNK = 4096
 """Rows of a row group of ``samples.parquet``."""
 
@@ -216,6 +215,7 @@ class _SplitReader:
         self._images = _ImageReader()
         self._pack_name = f"images-{number:06d}.pack"
         self._pack: IO[bytes] | None = None
+        self.pack: Path | None = None
 
     def read(self, split: SourceSplit, progress: Callable[[int], None]) -> _SplitReport:
         """Read the split; a bounded number of its rows is in memory."""
@@ -231,11 +231,15 @@ class _SplitReader:
                 self._images.close()
                 if self._pack:
                     self._pack.close()
+            if self._pack:
+                self.pack = self._job.draft / self._pack_name
+                os.replace(self._pack.name, self.pack)
         return self.report
 
     def _open_rows(self) -> IO[bytes]:
         """Open a file for rows."""
-        path = self._job.draft / _ROWS / f"{self._number:06d}-{len(self.report.files):06d}.arrow"
+        # with the process: workers of a killed run may write for another second
+        path = self._job.draft / ROWS / f"{self._number:06d}-{len(self.report.files):06d}-{os.getpid()}.arrow"
         self.report.files.append(path)
         return path.open("w+b")
 
@@ -278,7 +282,7 @@ class _SplitReader:
     def _packed(self, image: pa.Buffer, uid: str) -> tuple[str, int]:
         """Return path and offset of an image that is in no file; of equal images, the first one's bytes are stored."""
         if self._pack is None:
-            self._pack = (self._job.draft / self._pack_name).open("wb")
+            self._pack = (self._job.draft / ROWS / f"{os.getpid()}-{self._pack_name}").open("wb")
         offset = self._pack.tell()
         if bytes.fromhex(uid) not in self._known:
             self._pack.write(image)
@@ -305,9 +309,24 @@ def _row_table(batch: pa.RecordBatch, rows: list[int], places: list[tuple[str, s
 
 
 def _read_split(job: _SplitJob, numbered: tuple[int, SourceSplit]) -> _SplitReport:
-    """Read one split, perhaps in another process."""
+    """Read one split, perhaps in another process, and note that it was read."""
     number, split = numbered
-    return _SplitReader(job, number, set()).read(split, lambda _: None)
+    reader = _SplitReader(job, number, set())
+    report = reader.read(split, lambda _: None)
+    about = {"num_records": report.num_records, "rejected": report.rejected, "notes": report.notes}
+    about["files"] = [path.name for path in report.files]
+    note_part(job.draft, number, about, [*report.files, *([reader.pack] if reader.pack else [])])
+    return report
+
+
+def _read_before(job: _SplitJob, number: int) -> _SplitReport | None:
+    """Return the report on a split that a run read which was killed later; None if it is to be read."""
+    about = noted_part(job.draft, number)
+    if about is None:
+        return None
+    rejected = [(name, reason, detail) for name, reason, detail in about["rejected"]]
+    files = [job.draft / ROWS / name for name in about["files"]]
+    return _SplitReport(about["num_records"], False, rejected, about["notes"], files)
 
 
 def _read_splits(
@@ -316,7 +335,7 @@ def _read_splits(
     """Yield the reports on a source's splits, in order.
 
     The first ones are read in this process: starting others would take longer than reading a small source. With a limit,
-    all are.
+    all are. Those that a killed run has read are not read again.
     """
 
     def counted(before: int) -> Callable[[int], None]:
@@ -324,16 +343,22 @@ def _read_splits(
 
     known: set[bytes] = set()
     num_records, started = 0, time.monotonic()
+    before = {number: report for number in range(len(splits)) if (report := _read_before(job, number)) is not None}
     for number, split in enumerate(splits):
         if job.limit is None and time.monotonic() - started > ALONE_S and len(splits) - number > 1:
-            rest = processes(partial(_read_split, job), enumerate(splits[number:], number))
-            for report in rest:
+            lacking = [item for item in enumerate(splits[number:], number) if item[0] not in before]
+            rest = iter(processes(partial(_read_split, job), lacking))
+            for place in range(number, len(splits)):
+                report = before[place] if place in before else next(rest)
                 num_records += report.num_records
                 progress(num_records)
                 yield report
             return
-        reader = _SplitReader(job, number, known if job.limit is not None else set())
-        report = reader.read(split, counted(num_records))
+        if number in before:
+            report = before[number]
+        else:
+            reader = _SplitReader(job, number, known if job.limit is not None else set())
+            report = reader.read(split, counted(num_records))
         num_records += report.num_records
         yield report
         if report.is_cut:
@@ -420,8 +445,9 @@ def read_source(
     folder, denylist = root.absolute() / signature, denylist or Denylist()
     if is_usable(folder, denylist):
         return Snapshot.load(folder)
-    with draft_folder(root) as draft:
-        (draft / _ROWS).mkdir()
+    # with what was read, so that nothing forgotten since is taken from what a killed run left
+    content = blake3(canonical([signature, sorted(denylist.hashes)])).hexdigest(length=8)
+    with kept_folder(root.absolute(), blake3(location.encode()).hexdigest(length=8), content) as draft:
         job = _SplitJob(draft, folder, denylist, limit)
         reports = list(_read_splits(source.splits(), job, processes, progress))
         num_records = sum(report.num_records for report in reports)
@@ -509,7 +535,7 @@ def _write_samples(draft: Path, files: list[Path], rejected: list[tuple[str, str
         rejected: Receives the rejections of equal images.
     """
     found = write_rows(draft / "samples.parquet", _samples(draft, files, rejected))
-    shutil.rmtree(draft / _ROWS)
+    shutil.rmtree(draft / ROWS)
     return found
 
 
