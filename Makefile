@@ -35,7 +35,7 @@ test-slow: setup ## the tests that take more than 20 seconds each
 
 check: setup     ## lint, types, imports, docs in step
 	$(BIN)/ruff check .
-	$(BIN)/oxlint --quiet --deny-warnings -D correctness -D suspicious -A unicorn/consistent-function-scoping -A unicorn/no-array-sort flows/pages
+	$(BIN)/oxlint --quiet --deny-warnings -D correctness -D suspicious -A unicorn/consistent-function-scoping -A unicorn/no-array-sort flows/pages flows/window
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 0 tests/test_house.py tests/test_docs.py -k 'not commands_run'

@@ -51,12 +51,13 @@ def test_stage_declares_itself(stage: type[Stage]) -> None:
     assert "Differs:" in (stage.__doc__ or "")
 
 
-def test_page_style_parses_and_styles_only_what_pages_have() -> None:
+@pytest.mark.parametrize("style", ["pages/page.css", "window/window.css"])
+def test_page_style_parses_and_styles_only_what_pages_have(style: str) -> None:
     import tinycss2
 
-    folder = ROOT / "flows" / "pages"
-    used = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.suffix in (".py", ".js"))
-    rules = tinycss2.parse_stylesheet((folder / "page.css").read_text(encoding="utf-8"), skip_whitespace=True)
+    path = ROOT / "flows" / style
+    used = "\n".join(file.read_text(encoding="utf-8") for file in path.parent.rglob("*") if file.suffix in (".html", ".py", ".js"))
+    rules = tinycss2.parse_stylesheet(path.read_text(encoding="utf-8"), skip_whitespace=True)
     while rules:
         rule = rules.pop()
         assert rule.type != "error", rule.message

@@ -242,12 +242,9 @@ PASSED_BY_OTHERS: Mapping[str, str] = {
 
 ONLY_TESTS_PASS: Mapping[str, str] = {
     "PairSample(max_pairs)": "a limit that tests make small",
-    "partitions(samples_each)": "a limit that tests make small",
     "EncodingCache(max_bytes)": "a limit that tests make small",
     "local_server(start_s)": "a time limit that tests make short",
     "RemoteShards(pause)": "tests do not sleep",
-    "fairness(pairs)": "tests work out a small case by hand",
-    "fairness(prompts)": "tests work out a small case by hand",
     "make_order_test(seed)": "tests draw twice",
     "group_lengths(cost)": "tests try the extremes",
 }

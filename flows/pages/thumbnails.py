@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EDGE_PX = 128
 _QUALITY = 55
-_MAX_BYTES = 256 * 2**20
+MAX_BYTES = 256 * 2**20
 
 
 class Thumbnails:
@@ -76,10 +76,10 @@ class Thumbnails:
         return _address(small[0]) if small else ""
 
     def _has(self, uid: str) -> bool:
-        return uid in self._places and 0 < self._places[uid][2] <= _MAX_BYTES
+        return uid in self._places and 0 < self._places[uid][2] <= MAX_BYTES
 
     def _small(self, uid: str) -> tuple[bytes, int, int] | None:
-        return _shrink(self._reader.read(*self._places[uid]), self._edge)
+        return shrink(self._reader.read(*self._places[uid]), self._edge)
 
 
 def thumbnail(image: Image.Image, alternative: str) -> Html:
@@ -92,7 +92,7 @@ def _address(data: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
-def _shrink(data: bytes, edge: int) -> tuple[bytes, int, int] | None:
+def shrink(data: bytes, edge: int) -> tuple[bytes, int, int] | None:
     """Return a small WebP with its width and height, or None if the bytes cannot be decoded."""
     try:
         image = decode_image(data, "picture", side_px=2 * edge)

@@ -106,14 +106,18 @@ class Browser:
 
     def open(self, page: Path, fragment: str = "", width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
         """Open a page at a width in CSS pixels; below 600 as a phone."""
+        self.visit(page.as_uri() + fragment, width, height, dark=dark)
+
+    def visit(self, address: str, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
+        """Open an address; see `open`."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url="about:blank")
-        self.call("Page.navigate", url=page.as_uri() + fragment)
-        self.until("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.call("Page.navigate", url=address)
+        self.until("document.readyState === 'complete' && location.protocol !== 'about:'")
 
     def run(self, script: str) -> Any:
         """Return the value of an expression in the page."""

@@ -24,7 +24,7 @@ from flows.pages.sections import clusters, duplicates, neighbours, sample_select
 from flows.pages.sections.clusters import draw_sheets
 from flows.pages.sections.neighbours import draw_neighbours, neighbour_uids
 from flows.pages.sections.sample_selection import MAX_TEXTS, _evenly, select_samples
-from flows.pages.thumbnails import EDGE_PX, _shrink
+from flows.pages.thumbnails import EDGE_PX, shrink
 from tests.data_manifests.built_versions import Given, build, negative, picture
 from tests.flows.pages import assert_self_contained, data_of, page_of
 
@@ -184,7 +184,7 @@ def test_a_page_of_noise_stays_below_ten_megabytes(placed: DatasetVersion) -> No
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (EDGE_PX, EDGE_PX, 3), np.uint8))
     path = placed.folder.parent / "noise.png"
     noise.save(path)
-    small = _shrink(path.read_bytes(), EDGE_PX)
+    small = shrink(path.read_bytes(), EDGE_PX)
     assert small and len(small[0]) > 4000, "not blurred"
     assert asked * (len(small[0]) * 4 / 3 + 1000) + 100 * len(small[0]) < version_page.PAGE_BYTES < 9.8e6
 
