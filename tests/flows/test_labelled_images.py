@@ -6,10 +6,12 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from open_clip import IMAGENET_CLASSNAMES
 from PIL import Image
 
@@ -20,6 +22,8 @@ from flows.evaluation.benchmarks.zero_shot import ZeroShotBenchmark
 from flows.evaluation.class_names import class_set_names, load_class_names
 from flows.evaluation.interface import EvalOptions
 from flows.evaluation.registry import open_benchmark
+from tests.training.test_model_export import _export as make_export
+from tests.training.test_model_export import _run as make_run
 from training.model.spec import ModelSpec
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 3, 32, 32), dtype=np.uint8)
@@ -263,3 +267,43 @@ def test_fairface_by_its_table(tmp_path: Path) -> None:
     table.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="columns a, b"):
         faces(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:model 'tiny'", "ignore:TypedStorage is deprecated")
+def test_open_clips_own_loop_gets_our_numbers_of_an_exported_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its classifier and its loop over a loader, with the export as its model: top-1 and top-5 as `evaluate` has them."""
+
+    def hits(logits: torch.Tensor, target: torch.Tensor, topk: tuple[int, ...]) -> list[float]:
+        right = logits.topk(max(topk)).indices == target[:, None]
+        return [float(right[:, :count].sum()) for count in topk]
+
+    # its own counts the same, but makes a number of an array of one, which NumPy refuses by now
+    monkeypatch.setattr("open_clip_train.zero_shot.accuracy", hits)
+    import open_clip
+    from open_clip_train.zero_shot import run as run_zero_shot
+    from torch.utils.data import DataLoader
+
+    folder = tmp_path / "pictures"
+    for number, name in enumerate(("red_bus", "dog", "house", "lake", "Bäume", "tower", "lamp")):
+        for picture_number in range(9):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            picture(folder / name / f"{picture_number}.png", seed=100 * number + picture_number)
+    benchmark = opened(folder)
+    tuned, ours = make_run(tmp_path, "tiny")
+    found = benchmark.run(ours, lambda *_: None).metrics
+
+    theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{make_export(tuned, 'open_clip')}")
+    theirs.eval()
+    tokenize = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'open_clip'}")
+    templates = [lambda name, text=text: text.replace("{c}", name).replace("{}", name) for text in benchmark.templates]
+    classifier = open_clip.build_zero_shot_classifier(
+        theirs, tokenize, [names[0] for names in benchmark.names], templates
+    )
+    pixels = [preprocess(Image.open(folder / name).convert("RGB")) for name in benchmark.ids]
+    args = SimpleNamespace(device="cpu", precision="fp32", batch_size=16)
+    top1, top5 = run_zero_shot(theirs, classifier, DataLoader([*zip(pixels, benchmark.labels, strict=True)], 16), args)
+    assert (found["top1"], found["top5"]) == pytest.approx((top1, top5), abs=1e-4)
+    assert 0 < top1 < top5 < 1, "pictures that tell models apart"

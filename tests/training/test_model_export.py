@@ -133,7 +133,12 @@ def test_plain_peft_loads_the_adapter(tmp_path: Path) -> None:
             "open_clip",
             "open_clip has no architecture of two separate towers(.|\n)*--format adapter",
         ),
-        ("assembly", "full", "hf", "two separate towers(.|\n)*--model RUN"),
+        (
+            "assembly",
+            "full",
+            "hf",
+            "two separate towers(.|\n)*VisionTextDualEncoder(.|\n)*'(mean|first)'(.|\n)*--model RUN",
+        ),
         ("tiny", "full", "adapter", "tuned 'full' and has no adapter(.|\n)*--format open_clip or hf"),
         ("resnet", "full", "hf", "no ResNet as image tower(.|\n)*--format open_clip"),
     ],

@@ -126,7 +126,11 @@ def _not_transformers(config: Mapping[str, Any]) -> str:
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
     if problem := _not_open_clip(config):
-        return problem.replace("open_clip has", "transformers' CLIP has")
+        without = problem.replace("open_clip has", "transformers' CLIP has")
+        return (
+            f"{without}, and VisionTextDualEncoder passes a text's first token "
+            f"through a tanh (BERT) or has no pooling (DistilBERT), where this text tower pools by '{config['text']['pooling']}'"
+        )
     known = {"embed_dim", "quick_gelu", "custom_text", "vision_cfg", "text_cfg", *_NOT_OPEN_CLIP}
     if odd := sorted(set(config) - known):
         return f"transformers' CLIP has no '{odd[0]}'"
