@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +38,35 @@ FACTS = """/a/1\t/r/IsA\t/c/en/dog\t/c/en/animal\t{"weight": 2.0, "dataset": "/d
 """
 
 
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of a scheduler with two workers."""
-    root = tmp_path_factory.mktemp("cluster")
+@contextmanager
+def cluster(root: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Yield the address of a scheduler, and its three workers, each in an empty folder of its own."""
     environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
     file = ("--scheduler-file", str(root / "scheduler.json"))
     commands: list[tuple[str, ...]] = [("scheduler", *file, "--host", "127.0.0.1", "--port", "0", "--no-dashboard")]
-    commands += [("worker", *file, "--nthreads", "1", "--no-nanny", "--no-dashboard")] * 2
+    commands += [("worker", *file, "--nthreads", "1", "--no-nanny", "--no-dashboard")] * 3
+    processes = []
     with ExitStack() as stack:
         for number, (kind, *options) in enumerate(commands):
-            (folder := root / str(number)).mkdir()
+            (folder := root / str(number)).mkdir(parents=True)
             log = stack.enter_context((root / f"{number}.log").open("wb"))
             command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options]
             process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
             stack.callback(process.wait)
             stack.callback(process.kill)
+            processes.append(process)
         end = time.monotonic() + START_S
         while not (root / "scheduler.json").is_file():
             assert time.monotonic() < end, (root / "0.log").read_text()
             time.sleep(0.1)
-        yield json.loads((root / "scheduler.json").read_bytes())["address"]
+        yield json.loads((root / "scheduler.json").read_bytes())["address"], processes[1:]
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of a scheduler with three workers."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as (address, _):
+        yield address
 
 
 def run_on(address: str) -> Callable[[Any, Callable[[engine.Executor], Any]], Any]:
@@ -143,6 +151,38 @@ def test_a_recipe_in_a_file_with_its_stage_beside_it(
         made.append(run_job(job, executor).manifest.fingerprint)
     assert made[0] == made[1]
     sys.modules.pop("beside_letters")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made, num_units = [], []
+    with cluster(tmp_path / "cluster") as (address, workers):
+
+        def execute(job: CurateJob, work: Callable[[engine.Executor], Any]) -> Any:
+            with dask_pool(f"dask:{address}", 3, Path(job.workspace).absolute()) as pool:
+
+                def run(one: Callable[[WorkUnit], Any], units: Sequence[WorkUnit]) -> Iterable[Any]:
+                    num_units.append(len(units))
+                    futures = [pool.submit(one, unit) for unit in units]
+                    if len(units) >= 3 and workers[0].poll() is None:
+                        time.sleep(0.2)  # each worker has a unit by now
+                        workers[0].kill()
+                    return [future.result() for future in futures]
+
+                return work(run)
+
+        for workspace, executor in (("there", execute), ("here", execute_locally)):
+            places = {"workspace": workspace, "manifests": f"m-{workspace}"}
+            job = CurateJob(recipe="clip", source="scenes:1600@3", name="toy", workers=1, **places)
+            made.append(run_job(job, executor))
+        assert workers[0].poll() is not None and max(num_units) >= 3
+        assert [worker.poll() for worker in workers[1:]] == [None, None]
+    there, here = made
+    assert there.manifest.fingerprint == here.manifest.fingerprint
+    for report, alone in zip(there.reports, here.reports, strict=True):  # of a lost unit, batches may have been published
+        assert report.num_computed + report.num_reused == alone.num_computed + alone.num_reused
+        assert report.num_computed >= alone.num_computed - 512
 
 
 @pytest.mark.slow
