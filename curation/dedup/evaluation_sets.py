@@ -109,7 +109,7 @@ def read_set(spec: str, snapshots: Path) -> EvaluationSet:
     path, _, split = spec.rpartition("#")
     path, chosen = (path, split) if split in SPLITS and path else (spec, None)
     try:
-        source = open_source(path, chosen)
+        source = open_source(path, chosen, snapshots.parent)
         snapshot = read_source(source, snapshots, location=f"{Path.cwd()}|{path}")
     except InputError as error:
         got, fix = (text.replace("--source ", "--against ") for text in (error.got, error.fix))

@@ -23,6 +23,7 @@ from curation.engine.denylist import FORGET_PLAN_FILE, Denylist
 from curation.engine.fits import fit_path
 from curation.forget.find import Traces, find_traces, local_versions
 from curation.forget.remove import purge_answers, purge_feedback, purge_files, purge_store, samples_mentioning
+from curation.sources.reading.fetch import FOLDER as FETCHED
 from curation.versions.numbering import dataset_lock
 from curation.versions.repack import RepackPlan
 from curation.versions.reshard import publish_repacked
@@ -217,6 +218,7 @@ def run_forget(
         snapshots = [workspace / "intake" / name for name in traces.snapshots]
         for folder in [*snapshots, *(workspace / "intake").glob(f"{DRAFT_PREFIX}*")]:
             shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(workspace / FETCHED, ignore_errors=True)  # copies of sources; what is not forgotten is fetched again
         report.snapshots = len(snapshots)
         for path, command in recorded_outputs(workspace):
             progress(f"{path}, by {command}")

@@ -13,9 +13,11 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from data_manifests.errors import InputError, nearest
+from data_manifests.object_store import is_url
 from data_manifests.plugins import (
     FileName,
     is_ours,
@@ -142,8 +144,19 @@ class SampleSource(Protocol):
         """Return the source's entry in the manifest: kind, name (without folders), licence, split."""
 
 
-def open_source(spec: str, split: str | None = None) -> SampleSource:
+def open_source(
+    spec: str,
+    split: str | None = None,
+    workspace: Path | None = None,
+    on_note: Callable[[str], None] = lambda _note: None,
+) -> SampleSource:
     """Open ``KIND:PATH`` (or ``scenes:COUNT[@SEED]``), or ``FILE.py:PATH`` with a source of the user's own.
+
+    Args:
+        spec: What ``--source`` says.
+        split: Only this split.
+        workspace: Where the files of a source behind a URL are copied to; None where none can be.
+        on_note: Called with a sentence about what was fetched.
 
     Raises:
         InputError: the kind is unknown, its file or package cannot be imported, or the source rejects the path or the split.
@@ -160,6 +173,8 @@ def open_source(spec: str, split: str | None = None) -> SampleSource:
         raise InputError(
             f"{where}no path after the source kind", allowed="FILE.py:PATH", fix=f"for example {spec}:photos"
         )
+    if file is None and is_url(path):
+        return _open_fetched(source_class, path, split, workspace, on_note)
     try:
         source: SampleSource = source_class(path, split)
     except InputError:
@@ -168,6 +183,28 @@ def open_source(spec: str, split: str | None = None) -> SampleSource:
         if is_ours(source_class):
             raise
         raise plugin_error(f"{where}the source cannot be opened", error, fix="correct its class") from error
+    return source
+
+
+def _open_fetched(
+    source_class: Any, url: str, split: str | None, workspace: Path | None, on_note: Callable[[str], None]
+) -> SampleSource:
+    """Open a source behind a URL: its files are fetched first. Messages name the URL, not the copies."""
+    from curation.sources.reading.fetch import FOLDER, fetch_pictures, fetch_source
+
+    if workspace is None:
+        raise InputError(
+            f"{source_class.kind}:{url}: no URL is read here", fix="download the files and give their path"
+        )
+    files = fetch_source(source_class.kind, url, workspace / FOLDER)
+    try:
+        source: SampleSource = source_class(files.path, split)
+        if (names := getattr(source, "image_names", None)) is not None:
+            fetch_pictures(names(), files)
+    except InputError as error:
+        got, allowed, fix = map(files.in_urls, (error.got, error.allowed, error.fix))
+        raise InputError(got, allowed=allowed, fix=fix) from None
+    on_note(files.note())
     return source
 
 

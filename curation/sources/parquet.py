@@ -79,22 +79,30 @@ class ParquetSource(FileSource):
         columns = parquet_columns(file)
         return columns, find_columns(file, columns, self._query, IMAGE_COLUMNS, "the image")
 
+    def image_names(self) -> Iterator[tuple[Path, str]]:
+        """Yield for each row that names an image file the folder of its table, and the name."""
+        for file in self._files.values():
+            yield from ((file.parent, name) for name in self._names_in(file))
+
     def _named_images(self, label: str, file: Path) -> Iterator[FileStat]:
         """Yield the image files that the rows of one file name."""
+        root = file.parent.resolve()
+        for path in self._names_in(file):
+            image = image_in(root, path)
+            if isinstance(image, ImageRef):
+                yield stat_of(Path(image.path), _relative_to_source(label, path))
+
+    def _names_in(self, file: Path) -> Iterator[str]:
+        """Yield the names of image files in the rows of one file."""
         columns, found = self._columns(file)
         column = found.image
         if columns[column] == "bytes":
             return
-        root = file.parent.resolve()
-        paths = [f"{column}.path"] if columns[column] == "struct" else [column]
-        for _, row in parquet_rows(file, paths):
+        for _, row in parquet_rows(file, [f"{column}.path"] if columns[column] == "struct" else [column]):
             value = None if isinstance(row, BadRow) else row.get(column)
             path = value.get("path") if isinstance(value, dict) else value
-            if not isinstance(path, str) or not path:
-                continue
-            image = image_in(root, path)
-            if isinstance(image, ImageRef):
-                yield stat_of(Path(image.path), _relative_to_source(label, path))
+            if isinstance(path, str) and path:
+                yield path
 
     def _records(self, label: str, file: Path) -> Iterator[SourceRecord | Rejected]:
         """Yield one record per row of a file, or per adjacent rows of one image."""

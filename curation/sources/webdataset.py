@@ -98,7 +98,11 @@ class WebDatasetSource(FileSource):
     def __init__(self, path: str, split: str | None = None) -> None:
         super().__init__(path, split)
         if re.match("pipe:|[a-z0-9]+://", self._path):
-            raise self._error("not a local path", allowed="tars on a local disk", fix="download the tars first")
+            raise self._error(
+                "neither a path nor a URL that can be read",
+                allowed="tars on a local disk, s3://... or https://...",
+                fix="download the tars first",
+            )
         if Path(self._path).is_dir():  # compressed tars would be ignored
             for name in sorted(name for name, _, _ in scan(Path(self._path)) if name.endswith(COMPRESSED)):
                 raise self._compressed(Path(self._path) / name)

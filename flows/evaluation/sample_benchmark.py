@@ -53,7 +53,7 @@ class SampleBenchmark(Benchmark):
         """Return at most `limit` samples of a source; those to be forgotten are left out."""
         options = self.eval_options
         return read_source(
-            open_source(source, options.split),
+            open_source(source, options.split, options.catalog.workspace),
             options.catalog.workspace / "intake",
             location=f"{Path.cwd()}|{source}",
             limit=limit,

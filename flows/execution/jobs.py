@@ -335,7 +335,8 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     recipe = load_recipe(job.recipe, job, job.settings)
     _check_bands(job, recipe)
     _check_writer(job, recipe)
-    source = open_source(job.source, job.split)
+    fetched: list[str] = []
+    source = open_source(job.source, job.split, job.catalog.workspace, fetched.append)
     origin = source_origin(source)
     edits = read_edits(Path(job.edits)) if job.edits else []
     if not job.catalog.workspace.is_dir():
@@ -358,7 +359,7 @@ def prepare(job: CurateJob, events: JobEvents = JobEvents()) -> PreparedCuration
     for path in filter(None, (job.llm_batch, job.llm_answers)):
         record_output(job.catalog.workspace, Path(path), "curate --llm-batch")
     changed = changed_code(job.store.absolute(), _kept_stages(job, recipe))
-    events.on_notes([*snapshot.notes, *_language_notes(recipe, snapshot), *changed])
+    events.on_notes([*fetched, *snapshot.notes, *_language_notes(recipe, snapshot), *changed])
     fits, fits_from = _choose_fits(job, recipe)
     request = VersionRequest(
         job.name,

@@ -203,9 +203,9 @@ def prove_absent(
         if not path.exists():
             raise InputError(f"--also {path}: no such file or folder", fix="correct the path, or leave it out")
     version = catalog.open(ref)
-    originals, names = _originals(source, uids) if source else (dict.fromkeys(uids), frozenset())
+    originals, names = _originals(source, uids, catalog.workspace) if source else (dict.fromkeys(uids), frozenset())
     roots = [catalog.workspace, catalog.manifests, *also]
-    remaining = [other_captions(catalog, frozenset(uids)), _other_captions(source, names)]
+    remaining = [other_captions(catalog, frozenset(uids)), _other_captions(source, names, catalog.workspace)]
     found = search_traces(roots, originals, chain.from_iterable(remaining))
     wrong = version.verify()
     seconds = time.perf_counter() - started
@@ -221,7 +221,9 @@ def prove_absent(
     return not found.places and not wrong
 
 
-def _originals(source: str, uids: Sequence[str]) -> tuple[dict[str, OriginalSample | None], frozenset[str]]:
+def _originals(
+    source: str, uids: Sequence[str], workspace: Path
+) -> tuple[dict[str, OriginalSample | None], frozenset[str]]:
     """Return the image bytes and captions of samples from a source, read as intake reads them, and their names in it."""
     from curation.sources import open_source, read_batches
     from data_manifests.absence import OriginalSample
@@ -229,7 +231,7 @@ def _originals(source: str, uids: Sequence[str]) -> tuple[dict[str, OriginalSamp
 
     found: dict[str, Any] = dict.fromkeys(uids)
     names = set()
-    for batch in read_batches(open_source(source)):
+    for batch in read_batches(open_source(source, workspace=workspace)):
         for row in batch.to_pylist():
             try:
                 place = ImageRef(row["path"], row["offset"], row["size_bytes"]) if row["path"] else None
@@ -245,11 +247,11 @@ def _originals(source: str, uids: Sequence[str]) -> tuple[dict[str, OriginalSamp
     return found, frozenset(names)
 
 
-def _other_captions(source: str | None, names: frozenset[str]) -> Iterator[list[str]]:
+def _other_captions(source: str | None, names: frozenset[str], workspace: Path) -> Iterator[list[str]]:
     """Yield, in batches, the captions of a source's records with other names: what they say is no trace."""
     from curation.sources import open_source, read_batches
 
-    for batch in read_batches(open_source(source)) if source else ():
+    for batch in read_batches(open_source(source, workspace=workspace)) if source else ():
         rows = zip(batch["name"].to_pylist(), batch["captions"].to_pylist(), strict=True)
         yield [text for name, captions in rows if name not in names for text in captions or ()]
 

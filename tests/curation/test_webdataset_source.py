@@ -82,8 +82,8 @@ def test_webdataset_paths(tmp_path: Path) -> None:
     assert names(f"{tmp_path}/p/*1.tar") == ["00001.tar/p1"]
     assert "is given twice" in refused(f"webdataset:{tmp_path}/p::{tmp_path}/p/00000.tar")
     assert "no such file" in refused(f"webdataset:{tmp_path}/p/{{00000..00007}}.tar")
-    assert "not a local path" in refused("webdataset:pipe:cat x.tar")
-    assert "not a local path" in refused("webdataset:s3://bucket/x.tar")
+    assert "neither a path nor a URL" in refused("webdataset:pipe:cat x.tar")
+    assert "no URL is read here" in refused("webdataset:s3://bucket/x.tar")
     before = open_source(f"webdataset:{tmp_path}/p").signature()
     pack(tmp_path / "p" / "00002.tar", sample("new", "text"))
     assert open_source(f"webdataset:{tmp_path}/p").signature() != before

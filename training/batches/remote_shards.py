@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from blake3 import blake3
@@ -21,24 +21,17 @@ from blake3 import blake3
 from data_manifests.atomic_files import write_atomically
 from data_manifests.errors import InputError
 from data_manifests.manifest import Catalog, DatasetVersion, Manifest
+from data_manifests.object_store import FIRST_PAUSE_S, SCHEMES, TRIES, given_up, s3_store
 from data_manifests.seeds import canonical
 from data_manifests.shards import BLOCK_BYTES, ShardReader, check_file, shard_name
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 Range = tuple[int, int, int]
 """Shard, offset, number of bytes."""
 
-SCHEMES = ("https", "http", "s3")
 GAP_BYTES = 64 << 10
 """Ranges of a shard this near are one request: cheaper than another round trip."""
 MOST_BYTES = 32 << 20
 """Larger requests are cut, so that none fails as a whole."""
-TRIES = 6
-FIRST_PAUSE_S = 0.1
-"""Doubles with each try."""
-
 
 @dataclass(frozen=True)
 class RemoteVersion(DatasetVersion):
@@ -62,6 +55,18 @@ def fetch_ahead(reader: ShardReader | RemoteShards, ranges: Iterable[Range]) -> 
     """Fetch what a step will read in one go; local files need none of it, the kernel reads ahead."""
     if isinstance(reader, RemoteShards):
         reader.fetch(ranges)
+
+
+class ByteRanges(Protocol):
+    """What byte ranges are read with: a file system of fsspec, or our connections to s3."""
+
+    def size(self, path: str) -> int:
+        """Return a file's size."""
+
+    def cat_ranges(
+        self, paths: list[str], starts: list[int], ends: list[int], *, on_error: Literal["return"]
+    ) -> Sequence[bytes | Exception]:
+        """Return byte ranges; what was wrong with one takes its place."""
 
 
 class RemoteShards:
@@ -245,7 +250,7 @@ def _digest(sample: Mapping[str, Any]) -> bytes:
 
 
 def get_ranges(
-    system: AbstractFileSystem, spans: Sequence[tuple[str, int, int]], pause: Callable[[float], None]
+    system: ByteRanges, spans: Sequence[tuple[str, int, int]], pause: Callable[[float], None]
 ) -> list[bytes]:
     """Return (path, first, end) ranges, all requested at once; those that fail are tried again after a pause.
 
@@ -257,7 +262,8 @@ def get_ranges(
     for attempt in range(TRIES):
         if attempt:
             pause(FIRST_PAUSE_S * 2 ** (attempt - 1))
-        paths, starts, ends = ([span[at] for span in left] for at in range(3))
+        paths = [path for path, _, _ in left]
+        starts, ends = [first for _, first, _ in left], [end for _, _, end in left]
         answers = system.cat_ranges(paths, starts, ends, on_error="return") if left else []
         for span, data in zip(left, answers, strict=True):
             if isinstance(data, bytes) and len(data) == span[2] - span[1]:
@@ -285,7 +291,7 @@ def join_ranges(ranges: Sequence[Range]) -> list[tuple[int, int, int, list[tuple
     return joined
 
 
-def open_url(url: str) -> tuple[AbstractFileSystem, str]:
+def open_url(url: str) -> tuple[ByteRanges, str]:
     """Return the file system behind a URL and the folder on it.
 
     Raises:
@@ -294,6 +300,8 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     scheme, found, _ = url.partition("://")
     if not found or scheme not in SCHEMES:
         raise InputError(f"--shards {url!r}", allowed=", ".join(f"{name}://..." for name in SCHEMES))
+    if scheme == "s3":
+        return s3_store(), url.rstrip("/")
     try:
         import fsspec
 
@@ -319,7 +327,7 @@ def open_remote(catalog: Catalog, ref: str, url: str) -> RemoteVersion:
     return RemoteVersion(manifest, folder, url)
 
 
-def _fetch_table(system: AbstractFileSystem, root: str, record: Mapping[str, Any], folder: Path) -> None:
+def _fetch_table(system: ByteRanges, root: str, record: Mapping[str, Any], folder: Path) -> None:
     # only the last part of a name, so that no manifest writes outside the folder
     path, url, size = folder / Path(record["name"]).name, f"{root}/{record['name']}", int(record["bytes"])
     if path.is_file() and path.stat().st_size == size:
@@ -338,6 +346,8 @@ def _reason(answer: object, path: str) -> str:
     Raises:
         InputError: the file is not there, or not for us.
     """
+    if isinstance(answer, InputError):
+        raise answer
     if isinstance(answer, (FileNotFoundError, PermissionError)):
         raise InputError(f"{path}: {answer}", fix="give the URL of the folder that holds 00000.tar, readable for you")
     if isinstance(answer, bytes):
@@ -346,11 +356,8 @@ def _reason(answer: object, path: str) -> str:
 
 
 def _given_up(what: str, why: str) -> InputError:
-    return InputError(
-        f"{what}: no right answer in {TRIES} tries, the last: {why}",
-        allowed="a server that answers byte ranges with exactly these bytes",
-        fix="look at the server or the network, then go on with --resume",
-    )
+    allowed = "a server that answers byte ranges with exactly these bytes"
+    return given_up(what, why, allowed, "look at the server or the network, then go on with --resume")
 
 
 def _check_header(header: bytes, size: int, what: str) -> None:

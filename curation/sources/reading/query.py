@@ -56,6 +56,12 @@ def take_query(kind: str, path: str, allowed: tuple[str, ...]) -> tuple[str, Que
     return spec, options
 
 
+def split_query(path: str) -> tuple[str, str]:
+    """Return a path without its options, and the options with their ``?``."""
+    found = _QUERY.search(path)
+    return (path[: found.start()], found[0]) if found else (path, "")
+
+
 def written_query(query: Query) -> str:
     """Return options as text that is equal only for equal options."""
     return "&".join(f"{name}={value!r}" for name in sorted(query) for value in query[name])

@@ -134,6 +134,13 @@ class TableSource(FileSource):
         if self._columns.split not in self._names and self._table.suffix != ".jsonl":
             self._check_split(has_split=False)
 
+    def image_names(self) -> Iterator[tuple[Path, str]]:
+        """Yield the table's folder with the name of each image, as the table has it."""
+        for _, row in self._rows():
+            name = None if isinstance(row, BadRow) else row.get(self._columns.image)
+            if isinstance(name, str) and name:
+                yield self._table.parent, name
+
     @abstractmethod
     def _image(self, name: str) -> ImageRef | Rejected:
         """Return where an image of the table is, or why it cannot be used."""
