@@ -137,7 +137,7 @@ class Grid:
             query: The query.
             several: Only fields of several values a sample; the first time all sidecars are read for them. Else all others.
         """
-        found = []
+        found: list[dict[str, Any]] = []
         for name in self.columns.several if several else self.columns.labels:
             mask = self.mask(query.without(name))
             codes, labels = self.columns.bits(name) if name in self.columns.several else self.columns.codes(name)
