@@ -1,6 +1,7 @@
 """Rows of a snapshot's ``samples.parquet``, which are sorted by uid: only the row groups that have them are read.
 
-The row group read last is kept: a partition has fewer samples than it, and the next partition's follow.
+The row group read last is kept: a partition has fewer samples than it, and the next partition's follow. The file is open only
+while a row group is read, so that its folder can be taken away.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class SnapshotRows:
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq
 
-        self._file = pq.ParquetFile(path)
-        about = self._file.metadata
+        self._path, self._metadata = path, pq.read_metadata(path)
+        about = self._metadata
         column = about.schema.names.index("uid")
         self._numbers = [number for number in range(about.num_row_groups) if about.row_group(number).num_rows]
         bounds = [about.row_group(number).column(column).statistics for number in self._numbers]
@@ -60,13 +61,16 @@ class SnapshotRows:
     def _read(self, number: int) -> pa.Table:
         if self._kept is not None and self._kept[0] == number:
             return self._kept[1]
-        table = self._file.read_row_group(number, use_threads=False)
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self._path, metadata=self._metadata) as file:
+            table = file.read_row_group(number, use_threads=False)
         self._kept = (number, table) if table.nbytes <= _MOST_KEPT_BYTES else None
         return table
 
 
 def open_rows(path: Path) -> SnapshotRows:
-    """Return what reads the rows of a file in this thread; one that has not changed since is not opened again."""
+    """Return what reads the rows of a file in this thread; of one that has not changed since, the footer is not read again."""
     found = path.stat()
     return _opened(path, get_ident(), found.st_ino, found.st_mtime_ns)
 
