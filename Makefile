@@ -30,7 +30,7 @@ demo: setup      ## the main job, end to end, on generated scenes: three minutes
 test: setup      ## all tests but the slow ones
 	$(BIN)/pytest -m "not slow"
 
-test-slow: setup ## the tests that take more than 20 seconds each
+test-slow: setup ## the tests that take long
 	$(BIN)/pytest -m slow
 
 check: setup     ## lint, types, imports, docs in step

@@ -54,6 +54,7 @@ def test_an_answer_is_returned_unchanged(endpoint: Any, journal: Path) -> None:
     assert got == {7: Answer("snur god a :7 noitpac", "stop", 10, 5)}
 
 
+@pytest.mark.slow
 def test_two_thousand_requests_with_thirty_percent_failed_attempts(journal: Path) -> None:
     requests = [question(n) for n in range(2000)]
     broken = [prompt_of(dict(requests[n].body)) for n in (17, 1234)]

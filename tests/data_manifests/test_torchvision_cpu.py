@@ -44,6 +44,7 @@ def is_whole(site: Path) -> bool:
     return run("import torchvision", site, **{SWITCH: "0"}).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", ["", "import torch", "import torchvision", "import training", "import torch, training, torchvision"]
 )

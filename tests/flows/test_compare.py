@@ -176,6 +176,7 @@ def test_a_plan_runs_nothing_and_knows_the_pace(shell: Shell, steps_made: list[i
     assert found["seconds"] > 0 and found["rows"][1]["version"] == "out-clip@1.0.0"
 
 
+@pytest.mark.slow
 def test_a_cell_that_cannot_be_trained_leaves_the_others(shell: Shell, steps_made: list[int]) -> None:
     words = (*SMALL, "--steps", "1", "--seeds", "0", "--variant", "wild=clip:train.max_image_px=10")
     code, _, err = compare(shell, *words)
@@ -221,6 +222,7 @@ def test_bad_input_ends_with_2(shell: Shell, words: tuple[str, ...], said: str) 
     assert not (shell.root / "out").exists() and not (shell.root / "m").exists()
 
 
+@pytest.mark.slow
 def test_a_row_is_trained_by_one_recipe_on_the_data_of_another(shell: Shell) -> None:
     words = ("clip", *SMALL, "--steps", "1", "--seeds", "0", "--variant", "mixed=efficient_cl on negclip")
     code, _, err = compare(shell, *words)

@@ -128,6 +128,7 @@ def test_the_card_says_what_it_is_made_from_and_how_well_it_does(
     assert str(out) in (tmp_path / "w" / "outputs.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_the_trainer_of_open_clip_starts_from_the_export_and_reads_our_shards(
     command: Command, run_folder: Path, tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ def test_without_a_server_curation_starts_none(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "text"),
     [

@@ -57,7 +57,13 @@ def settings(recipe: str) -> list[str]:
     return [word for text in load_recipe(recipe).scene_settings for word in ("--set", text)]
 
 
-@pytest.mark.parametrize("recipe", NEW)
+LONG = ("bo_k_clip", "small_knowledge_clip")
+"""Recipes of many stages, which take a quarter of a minute each."""
+
+
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NEW]
+)
 def test_every_term_of_a_recipe_is_at_work(shell: Shell, recipe: str) -> None:
     code, _, err = curate(shell, recipe)
     assert code == 0, err
