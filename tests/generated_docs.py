@@ -22,6 +22,7 @@ import clipcurate
 from curation.stages import stage_classes
 from flows.cli.app import app
 from flows.cli.train_help import training_numbers
+from flows.execution.advise import MeasuredData
 from flows.project_file import OPTIONS, variable
 from flows.recipe import Recipe, load_recipe
 from flows.recipe_finding import find_recipe, own_recipe_names
@@ -127,6 +128,9 @@ def settings_table() -> str:
     """Return the table of options that a project's file and variables may set."""
     rows = [_row("in the file", "variable", "value"), _row(*["---"] * 3)]
     return "\n".join(rows + [_row(f"`{key}`", f"`{variable(key)}`", kind.words) for key, kind in OPTIONS.items()])
+def measured_tables() -> str:
+    """Return a table for each comparison that `clipcurate advise` knows."""
+    return "\n\n".join(_measured_table(one) for one in MeasuredData.load_all())
 
 
 def python_reference() -> str:
@@ -158,6 +162,7 @@ GENERATED: dict[str, Callable[..., str]] = {
     "python": python_reference,
     "train_settings": train_table,
     "file": included_file,
+    "measured": measured_tables,
 }
 
 
@@ -201,6 +206,18 @@ _SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:", "Warns:")
 
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _measured_table(one: MeasuredData) -> str:
+    tests = list(dict.fromkeys(gap.test for row in one.rows for gap in row.differences))
+    heading = f"### {one.describe()[0].upper()}{one.describe()[1:]}\n\n{one.budget}\n"
+    lines = [_row("recipe", *tests, "training takes", "gate"), _row("---", *["---:"] * (len(tests) + 1), "---")]
+    for row in one.rows:
+        cells = {gap.test: f"{gap.value:+.1f} ({gap.low:+.1f} to {gap.high:+.1f})" for gap in row.differences}
+        cells |= {gap.test: f"**{cells[gap.test]}**" for gap in (*row.gains, *row.losses)}
+        gate = "failed" if row.failed else "passed"
+        lines.append(_row(f"`{row.recipe}`", *(cells.get(test, "") for test in tests), f"{row.times_longer:g}x", gate))
+    return "\n".join([heading, *lines])
 
 
 def _summary(recipe: str) -> str:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from data_manifests.errors import CheckFailedError, InputError
 from data_manifests.interrupt import EXIT_INTERRUPTED, start_raising, was_interrupted
 from data_manifests.manifest import Catalog
-from flows.cli import compare, curate, deploy, export, kg, llm, new, report, versions, vocabulary
+from flows.cli import advise, compare, curate, deploy, export, kg, llm, new, report, versions, vocabulary
 from flows.cli import open as window
 from flows.cli.options import JsonOpt, LimitOpt, PrefectOpt, RefArg, SetOpt, SplitOpt, WhetherPrefectOpt
 from flows.cli.settings import (
@@ -80,7 +80,7 @@ app = typer.Typer(
     help="Curate small image-text data sets offline, fine-tune CLIP on them, and prove what it bought.",
 )
 
-for commands in (curate, deploy, compare, versions, report, window, kg, llm, vocabulary, export, new):
+for commands in (curate, advise, deploy, compare, versions, report, window, kg, llm, vocabulary, export, new):
     app.add_typer(commands.app)
 
 
