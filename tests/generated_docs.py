@@ -214,9 +214,9 @@ def _measured_table(one: MeasuredData) -> str:
     lines = [_row("recipe", *tests, "training takes", "gate"), _row("---", *["---:"] * (len(tests) + 1), "---")]
     for row in one.rows:
         cells = {gap.test: f"{gap.value:+.1f} ({gap.low:+.1f} to {gap.high:+.1f})" for gap in row.differences}
-        cells |= {gap.test: f"**{cells[gap.test]}**" for gap in (*row.gains, *row.losses)}
+        cells |= {gap.test: f"**{cells[gap.test]}**" for gap in row.differences if gap.told_apart}
         gate = "failed" if row.failed else "passed"
-        lines.append(_row(f"`{row.recipe}`", *(cells.get(test, "") for test in tests), f"{row.times_longer:g}x", gate))
+        lines.append(_row(f"`{row.recipe}`", *(cells.get(test, "") for test in tests), "not measured" if row.times_longer is None else f"{row.times_longer:g}x", gate))
     return "\n".join([heading, *lines])
 
 

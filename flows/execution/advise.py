@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from statistics import NormalDist
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -68,24 +69,28 @@ class MeasuredRow:
         differences: To plain tuning with the same budget, at the share of the tuned weights that the rule of `compare` gives.
         failed: Whether it lost more of zero-shot or retrieval than the gate allows.
         share: The share of its tuned weights.
-        times_longer: Its training beside that of plain tuning; curation is not in it.
+        times_longer: Its training beside that of plain tuning, without curation; None where other work on the machine disturbed it.
     """
 
     recipe: str
     differences: tuple[Difference, ...]
     failed: bool
     share: float
-    times_longer: float
+    times_longer: float | None
 
     @property
     def data_recipe(self) -> str:
         """The recipe that curates its data."""
         return self.recipe.rpartition(" on ")[2]
 
-    @property
-    def gains(self) -> tuple[Difference, ...]:
-        """Differences that the paired test finds, above zero."""
-        return tuple(one for one in self.differences if one.told_apart and one.value > 0)
+    def gains(self, num_tests: int) -> tuple[Difference, ...]:
+        """Return differences above zero that would still be found if one in twenty of all comparisons were to find any by chance.
+
+        Args:
+            num_tests: Differences of all rows of the comparison: with twenty, one is found by chance (Bonferroni).
+        """
+        bound = NormalDist().inv_cdf(1 - 0.025 / max(num_tests, 1)) / NormalDist().inv_cdf(0.975)
+        return tuple(one for one in self.differences if one.told_apart and one.value - bound * (one.value - one.low) > 0)
 
     @property
     def losses(self) -> tuple[Difference, ...]:
@@ -126,6 +131,11 @@ class MeasuredData:
             for row in values["rows"]
         )
         return cls(**{**values, "rows": rows})
+
+    @property
+    def num_tests(self) -> int:
+        """Differences of all rows."""
+        return sum(len(row.differences) for row in self.rows)
 
     def describe(self) -> str:
         """Return data and size in words."""
@@ -282,20 +292,20 @@ def advice_for(figures: SourceFigures, measured: Sequence[MeasuredData]) -> Advi
     """Return advice for a source with these figures.
 
     The comparison whose number of images and of captions per image are nearest (as ratios) decides. A row is advised if it
-    passed the gate, gained something that the paired test finds and lost nothing that it finds; of several, the one with
-    the largest gains together. A row that trains on negatives needs `LEAST_NEGATIVES` a caption of this source.
+    passed the gate, gained something that the paired test finds even for the number of differences there are, and lost
+    nothing that it finds; of several, the one with the largest gains together. A row that trains on negatives needs `LEAST_NEGATIVES` a caption of this source.
     """
     nearest = min(measured, key=lambda one: _distance(figures, one))
-    rows = sorted(nearest.rows, key=lambda row: (-_total(row.gains), -_total(row.differences), row.recipe))
+    rows = sorted(nearest.rows, key=lambda row: (-_total(row.gains(nearest.num_tests)), -_total(row.differences), row.recipe))
     usable = [row for row in rows if not _lacks_negatives(row, figures)]
-    better = [row for row in usable if row.gains and not row.losses and not row.failed]
+    better = [row for row in usable if row.gains(nearest.num_tests) and not row.losses and not row.failed]
     first, why = CONTROL, (
         f"on {nearest.describe()}, no recipe that these captions feed was found better than plain tuning without "
-        "a loss elsewhere: nothing speaks for the longer way"
+        "a loss elsewhere, beyond what chance finds among so many differences: nothing speaks for the longer way"
     )  # fmt: skip
     if better:
         first = better[0].recipe
-        why = f"on {nearest.describe()}, it beat plain tuning: {describe_differences(better[0].gains)}"
+        why = f"on {nearest.describe()}, it beat plain tuning: {describe_differences(better[0].gains(nearest.num_tests))}"
     next_to_try = tuple(row.recipe for row in usable if row.recipe != first and not row.losses and not row.failed)
     return Advice(figures, nearest, first, why, next_to_try, tuple(_remarks(figures, nearest)))
 

@@ -69,7 +69,7 @@ def _print_measured(advice: Advice) -> None:
     for test in tests:
         found = [next((one for one in row.differences if one.test == test), None) for row in nearest.rows]
         lines.append([test, *("" if one is None else f"{one.value:+.1f}" + "*" * one.told_apart for one in found)])
-    lines.append(["training takes", *(f"{row.times_longer:g}x" for row in nearest.rows)])
+    lines.append(["training takes", *("not measured" if row.times_longer is None else f"{row.times_longer:g}x" for row in nearest.rows)])
     lines.append(["gate", *("failed" if row.failed else "passed" for row in nearest.rows)])
     title = f"measured on {nearest.describe()} ({nearest.num_seeds} seed(s)): points over plain tuning; * found by a paired test"
     print_table(title, ("test", *(f">{row.recipe}" for row in nearest.rows)), lines, out)

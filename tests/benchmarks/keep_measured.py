@@ -22,7 +22,8 @@ _METRICS = {
     "zero_shot top1": "zero-shot",
     "foils accuracy": "foils",
     "half_truths accuracy": "half-truths",
-    "paraphrase accuracy": "paraphrase against foil",
+    "paraphrase accuracy": "paraphrase against foil, by the picture",
+    "paraphrase tot_accuracy": "paraphrase against foil, by the caption",
 }
 _SCENES = {
     "scenes image_to_text_R@1": "R@1 image\u2192text",
@@ -32,13 +33,14 @@ _SCENES = {
 }
 
 
-def kept(document: dict[str, Any], data: str, captions: float) -> dict[str, Any]:
+def kept(document: dict[str, Any], data: str, captions: float, *, with_times: bool = True) -> dict[str, Any]:
     """Return a comparison as `MeasuredData` has it.
 
     Args:
         document: What `compare` wrote.
         data: What the images are.
         captions: Captions of an image.
+        with_times: Keep how long training took.
     """
     seconds: dict[str, list[float]] = {}
     for cell in document["cells"]:
@@ -50,7 +52,9 @@ def kept(document: dict[str, Any], data: str, captions: float) -> dict[str, Any]
             "differences": differences(row["numbers"]),
             "failed": row["failed"],
             "share": row["share"],
-            "times_longer": round(mean(seconds[row["name"]]) / mean(seconds[CONTROL]), 1),
+            "times_longer": (
+                round(mean(seconds[row["name"]]) / mean(seconds[CONTROL]), 1) if with_times else None
+            ),
         }
         for row in document["rows"]
         if row["name"] not in (CONTROL, "pretrained") and "numbers" in row
@@ -89,8 +93,10 @@ def main() -> None:
     parser.add_argument("comparison", type=Path)
     parser.add_argument("--data", required=True, help="what the images are, in a word or two")
     parser.add_argument("--captions", type=float, required=True, help="captions of an image")
+    parser.add_argument("--without-times", action="store_true", help="other work on the machine disturbed the times")
     options = parser.parse_args()
-    new = kept(orjson.loads(options.comparison.read_bytes()), options.data, options.captions)
+    document = orjson.loads(options.comparison.read_bytes())
+    new = kept(document, options.data, options.captions, with_times=not options.without_times)
     place = ("data", "num_samples", "captions_per_sample", "budget")
     before = orjson.loads(MEASURED.read_bytes()) if MEASURED.exists() else []
     every = [one for one in before if any(one[key] != new[key] for key in place)] + [new]

@@ -51,7 +51,7 @@ def test_the_nearest_comparison_decides_by_ratio_and_by_captions_per_image() -> 
 def test_a_row_needs_a_gain_that_is_found_no_loss_that_is_found_and_the_gate() -> None:
     figures = source(500)
     for refused in (row("a", 9, found=False), row("a", 9, -2), row("a", 9, failed=True)):
-        advice = advice_for(figures, [measured(500, refused, row("b", 1))])
+        advice = advice_for(figures, [measured(500, refused, row("b", 2))])
         assert advice.first == "b", refused
     nothing = advice_for(figures, [measured(500, row("a", 9, -2), row("b", 0.5, found=False))])
     assert (nothing.first, nothing.next_to_try) == ("clip", ("b",)), "b lost nothing: worth a comparison"
@@ -59,8 +59,17 @@ def test_a_row_needs_a_gain_that_is_found_no_loss_that_is_found_and_the_gate() -
     assert (best.first, best.next_to_try) == ("c on d", ("a", "b"))
 
 
+def test_one_gain_among_many_differences_is_chance() -> None:
+    alone = measured(500, row("a", 1.2))
+    among = measured(500, row("a", 1.2), *(row(f"b{number}", *[0.0] * 5, found=False) for number in range(4)))
+    large = measured(500, row("a", 1.6), *among.rows[1:])
+    assert [advice_for(source(500), [one]).first for one in (alone, among, large)] == ["a", "clip", "a"]
+    hurt = measured(500, row("a", 1.6, -1.2), *among.rows[1:])
+    assert advice_for(source(500), [hurt]).first == "clip", "a loss counts however many differences there are"
+
+
 def test_a_row_whose_negatives_these_captions_do_not_give_is_not_advised() -> None:
-    comparison = [measured(500, row("negclip", 9), row("ce_clip on fsc_clip", 5), row("laclip", 1))]
+    comparison = [measured(500, row("negclip", 9), row("ce_clip on fsc_clip", 5), row("laclip", 2))]
     assert advice_for(source(500, negclip=0.4, fsc_clip=3), comparison).first == "ce_clip on fsc_clip"
     poor = advice_for(source(500, negclip=0.4, fsc_clip=0.2), comparison)
     assert poor.first == "laclip", "it has no negatives of its own"
