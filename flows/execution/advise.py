@@ -346,6 +346,12 @@ def _remarks(figures: SourceFigures, nearest: MeasuredData) -> list[str]:
             f"the nearest comparison has {nearest.num_samples:,} images and this source {figures.num_samples:,}: "
             "take its figures as a hint, and compare on your own held-out images"
         )
+    ratio = figures.captions_per_sample / nearest.captions_per_sample
+    if not 1 / 2 <= ratio <= 2:
+        remarks.append(
+            f"the nearest comparison has {nearest.captions_per_sample:g} captions an image and this source "
+            f"{figures.captions_per_sample:.1f}: none on such data is kept yet"
+        )
     if figures.share_equal >= _MANY_EQUAL:
         remarks.append(
             f"{figures.share_equal:.0%} of the captions stand at several images, and in a batch these are each other's false "

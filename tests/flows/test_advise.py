@@ -76,6 +76,11 @@ def test_a_row_whose_negatives_these_captions_do_not_give_is_not_advised() -> No
     assert [remark.split()[0] for remark in poor.remarks] == ["negclip", "fsc_clip"]
 
 
+def test_other_numbers_of_captions_are_said() -> None:
+    told = [len(advice_for(source(500, captions), [measured(500, row("a", 1))]).remarks) for captions in (5, 3, 2, 1)]
+    assert told == [0, 0, 1, 1]
+
+
 def test_what_else_matters_is_said() -> None:
     figures = replace(source(60), share_equal=0.3, people={"male": 30, "female": 12})
     remarks = advice_for(figures, [measured(500, row("a", 1))]).remarks
